@@ -1,0 +1,60 @@
+"""OddJob: named pools of supervised worker threads that are drop-in executors."""
+
+# The workforce: pools, and what goes through them.
+from oddjob.errors import (
+    OddJobError,
+    PoolBroken,
+    PoolClosed,
+    PoolNameTaken,
+    PoolNotFound,
+    SettingsError,
+)
+from oddjob.function import JobFunction
+from oddjob.job import Job
+from oddjob.pool import Pool
+from oddjob.startup import configure, pool, pools, shutdown_all, start_pool
+from oddjob.verbs import (
+    async_perform,
+    async_perform_many,
+    await_,
+    await_many,
+    perform,
+    perform_many,
+    perform_this,
+    queue,
+    supervisor,
+    workers,
+)
+from oddjob.workforce.supervisor import SupervisorInfo
+from oddjob.workforce.worker import WorkerInfo
+
+__all__ = [
+    "Job",
+    "JobFunction",
+    "OddJobError",
+    "Pool",
+    "PoolBroken",
+    "PoolClosed",
+    "PoolNameTaken",
+    "PoolNotFound",
+    "SettingsError",
+    "SupervisorInfo",
+    "WorkerInfo",
+    "async_perform",
+    "async_perform_many",
+    "await_",
+    "await_many",
+    "configure",
+    "perform",
+    "perform_many",
+    "perform_this",
+    "pool",
+    "pools",
+    "queue",
+    "shutdown_all",
+    "start_pool",
+    "supervisor",
+    "workers",
+]
+
+__version__ = "0.1.0"

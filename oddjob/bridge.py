@@ -1,0 +1,85 @@
+"""The bridge from worker threads to an event loop: how ``await job`` wakes up.
+
+Waking a loop from another thread costs a write to a socket. Each loop therefore has one mailbox:
+the first job that ends writes to the socket, those that end before the loop has got round to
+reading find the mailbox already announced and only drop their letter.
+
+No wake-up is lost: who posts appends the letter, then looks at ``announced``; the loop clears
+``announced``, then takes letters out. So either the poster finds it cleared, and announces, or
+the loop finds the letter.
+"""
+
+import asyncio
+import threading
+from collections import deque
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakKeyDictionary
+
+if TYPE_CHECKING:
+    from oddjob.job import Job
+
+__all__ = ["wait_in_loop"]
+
+
+class _Mailbox:
+    """What has ended since the loop last looked.
+
+    Locking: ``_lock`` guards ``_announced``; waking the loop happens outside it.
+    """
+
+    def __init__(self) -> None:
+        self._letters: deque[asyncio.Future[None]] = deque()
+        self._lock = threading.RLock()
+        self._announced = False
+
+    def post(self, loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[None]") -> None:
+        """Tell the loop, from any thread, that what `waiter` waits for has come."""
+        self._letters.append(waiter)
+        if self._announced:
+            return
+        with self._lock:
+            if self._announced:
+                return
+            self._announced = True
+        try:
+            loop.call_soon_threadsafe(self._deliver)
+        except RuntimeError:
+            # The loop has been closed: nobody waits any more.
+            self._letters.clear()
+
+    def _deliver(self) -> None:
+        with self._lock:
+            self._announced = False
+        letters = self._letters
+        while letters:
+            waiter = letters.popleft()
+            if not waiter.done():
+                waiter.set_result(None)
+
+
+_mailboxes: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox]] = WeakKeyDictionary()
+
+
+def wait_in_loop(job: "Job[Any]") -> Generator[Any, None, None]:
+    """Wait in the running event loop until the job has ended.
+
+    Cancelling the waiting task cancels the job if it has not started.
+
+    Raises:
+        asyncio.CancelledError: the job, or the waiting task, was cancelled.
+    """
+    if not job.done() and not job.run_here():
+        loop = asyncio.get_running_loop()
+        mailbox = _mailboxes.get(loop)
+        if mailbox is None:
+            mailbox = _mailboxes.setdefault(loop, _Mailbox())
+        waiter: asyncio.Future[None] = loop.create_future()
+        job.add_done_callback(lambda _: mailbox.post(loop, waiter))
+        try:
+            yield from waiter
+        except asyncio.CancelledError:
+            job.cancel()
+            raise
+    if job.cancelled():
+        raise asyncio.CancelledError

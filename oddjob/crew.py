@@ -1,0 +1,28 @@
+"""Crew: what a job knows of the workforce that it was given to."""
+
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any, Protocol
+
+__all__ = ["Crew"]
+
+
+class Crew(Protocol):
+    """What a job knows of the workforce that it was given to."""
+
+    @property
+    def pool(self) -> Any:
+        """The pool object, or None once an anonymous one has been collected."""
+
+    @property
+    def name(self) -> str | None:
+        """The pool's name; None for an anonymous one."""
+
+    def works_here(self) -> bool:
+        """Whether the calling thread is one of the crew."""
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+        """Run a coroutine to its end on an event loop of the crew's."""
+
+    def report_failure(self, job: Any, error: BaseException, context: Context) -> None:
+        """Make known the failure of a job that nobody waits for."""

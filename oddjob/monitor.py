@@ -1,0 +1,129 @@
+"""What a job grows when somebody watches it: the locked half of its state.
+
+Most jobs end before anybody asks for them. A job therefore starts with no lock, no condition and
+no lists, and gets a `Monitor` from its first watcher: a waiter, a callback, a canceller. From
+then on the monitor's ``state`` is the truth about the job.
+"""
+
+import logging
+import threading
+from _thread import LockType, allocate_lock
+from collections.abc import Callable
+from typing import Any, Final, Literal
+
+__all__ = ["CANCELLED", "ENDED", "FAILED", "PENDING", "RUNNING", "SUCCEEDED", "Monitor", "State"]
+
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+
+PENDING: Final = "queued"
+RUNNING: Final = "running"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+ENDED: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
+
+_logger = logging.getLogger("oddjob")
+
+
+class Monitor:
+    """The watched side of one job: its state, who sleeps on it and who wants to be called.
+
+    Locking: ``lock`` guards every field. It is reentrant, because a signal handler may ask about
+    the job whose lock its thread holds. Nothing but the standard library's own waiters is called
+    while it is held; done-callbacks run after it is released. Each sleeper has a lock of its own,
+    released once, when the job has ended.
+    """
+
+    __slots__ = ("callbacks", "condition", "lock", "owner", "sleepers", "state", "waiters")
+
+    def __init__(self) -> None:
+        self.lock = threading.RLock()
+        self.state: State = PENDING
+        self.owner: int | None = None
+        self.condition: threading.Condition | None = None
+        self.sleepers: list[LockType] = []
+        self.waiters: list[Any] = []
+        self.callbacks: list[Callable[[Any], object]] = []
+
+    def claim(self) -> bool:
+        """Take the job for this thread to run; false if it was cancelled, or taken, before."""
+        with self.lock:
+            if self.owner is not None or self.state in ENDED:
+                return False
+            self.owner = threading.get_ident()
+            self.state = RUNNING
+            return True
+
+    def claim_queued(self) -> bool:
+        """Take the job only if no worker can be about to run it."""
+        with self.lock:
+            return self.state is PENDING and self.claim()
+
+    def is_foreign(self, thread: int) -> bool:
+        """Whether another thread than this one has taken the job."""
+        return self.owner is not None and self.owner != thread
+
+    def announce(self, job: Any, state: State) -> None:
+        """Enter an end state and wake whoever waits; the caller holds the lock.
+
+        The standard library's waiters hear of every end here, in the same step that makes it
+        visible: no cancelled job can be one that ``as_completed`` never hears of.
+        """
+        self.state = state
+        for waiter in self.waiters:
+            if state is CANCELLED:
+                waiter.add_cancelled(job)
+            elif state is FAILED:
+                waiter.add_exception(job)
+            else:
+                waiter.add_result(job)
+        if self.condition is not None:
+            self.condition.notify_all()
+        while self.sleepers:
+            self.sleepers.pop().release()
+
+    def call_back(self, job: Any) -> None:
+        """Run the done-callbacks that have not run yet, in the order they were added.
+
+        An ``Exception`` is logged. Any other ``BaseException`` is raised, after the last
+        callback has run. Calling this again goes on where an interrupted call stopped.
+        """
+        crash: BaseException | None = None
+        while True:
+            with self.lock:
+                if not self.callbacks:
+                    break
+                callback = self.callbacks.pop(0)
+            try:
+                callback(job)
+            except Exception:
+                _logger.exception("exception calling callback for %r", job)
+            except BaseException as error:  # raised below, the others run first
+                crash = crash or error
+        if crash is not None:
+            raise crash
+
+    def wait(self, timeout: float | None) -> bool:
+        """Sleep until the job has ended; false after `timeout` seconds."""
+        sleeper = allocate_lock()
+        sleeper.acquire()
+        with self.lock:
+            if self.state in ENDED:
+                return True
+            self.sleepers.append(sleeper)
+        woken = False
+        try:
+            if timeout is None:
+                woken = sleeper.acquire()
+            else:
+                woken = (
+                    sleeper.acquire(timeout=timeout)
+                    if timeout > 0
+                    else sleeper.acquire(blocking=False)
+                )
+        finally:
+            if not woken:
+                with self.lock:
+                    if sleeper in self.sleepers:
+                        self.sleepers.remove(sleeper)
+        return woken or self.state in ENDED

@@ -1,0 +1,207 @@
+"""Pool: a named, supervised group of worker threads with one queue; an ``Executor``."""
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Final
+
+from oddjob.job import Job
+from oddjob.registry import Registry
+from oddjob.settings import OnError, PoolOptions, check_name, check_size
+from oddjob.submitter import Submitter
+from oddjob.workforce.supervisor import SupervisorInfo
+from oddjob.workforce.worker import WorkerInfo
+from oddjob.workforce.workforce import Workforce
+
+__all__ = ["Pool", "registry", "use_defaults"]
+
+registry: Final[Registry["Pool"]] = Registry()
+_numbers: Final = itertools.count(1)
+
+
+class _Defaults:
+    """What ``configure`` says of pools that do not say it themselves; replaced as a whole."""
+
+    options = PoolOptions()
+
+
+def use_defaults(options: PoolOptions) -> None:
+    """Let pools made from now on take these options where they are given none."""
+    _Defaults.options = options
+
+
+class Pool(Submitter, ThreadPoolExecutor):
+    """A group of worker threads that runs at most `pool_size` jobs at once, in order of arrival.
+
+    Use it wherever a ``concurrent.futures.ThreadPoolExecutor`` is used; it is a subclass, though
+    nothing of that class runs. Threads start on demand, none before the first job. A worker that
+    crashes is replaced; one that has crashed too often brings in a fresh set, and only a pool
+    whose fresh sets keep crashing too breaks.
+
+    Args:
+        name: the pool's name in the registry, where the module-level verbs find it until it is
+            shut down. None makes an anonymous pool, which ends when nobody refers to it any more,
+            after finishing its queue. A number in this place is taken for `pool_size`, and a
+            string after it for `thread_name_prefix`, as ``ThreadPoolExecutor`` has them.
+        pool_size: how many jobs may run at once, 1 or more.
+        initializer: called with `initargs` at the start of every worker thread; if it raises,
+            the worker counts as crashed.
+        max_workers: the standard library's word for `pool_size`.
+        max_restarts: how many crashes within `max_seconds` are met by replacing single workers,
+            0 or more.
+        max_seconds: the length of that time, in seconds.
+        thread_name_prefix: what the threads are called, before ``_0``, ``_1`` and so on.
+        on_error: called as ``on_error(job, exception)`` when a job given to `perform` fails, in
+            the thread that ran it.
+
+    What is not given is taken from `oddjob.configure`, else it is 5 workers and 3 restarts in 5
+    seconds.
+
+    Raises:
+        PoolNameTaken: a live pool has that name.
+        TypeError: an argument is of the wrong type, or `pool_size` is given twice.
+        ValueError: a number is out of range.
+
+    Thread safety: all methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        name: str | int | None = None,
+        pool_size: int | str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] | None = None,
+        *,
+        max_workers: int | None = None,
+        max_restarts: int | None = None,
+        max_seconds: float | None = None,
+        thread_name_prefix: str = "",
+        on_error: OnError | None = None,
+    ) -> None:
+        if isinstance(name, int):  # ThreadPoolExecutor(max_workers, thread_name_prefix, ...)
+            thread_name_prefix = pool_size if isinstance(pool_size, str) else thread_name_prefix
+            name, pool_size = None, name
+        if max_workers is not None:
+            if pool_size is not None:
+                raise TypeError("pool_size and max_workers are one and the same: give only one")
+            check_size("max_workers", max_workers)
+            pool_size = max_workers
+        elif pool_size is not None:
+            check_size("pool_size", pool_size)
+        if name is not None:
+            check_name("name", name)
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self._options = _Defaults.options.but(
+            pool_size=pool_size,
+            max_restarts=max_restarts,
+            max_seconds=max_seconds,
+            initializer=initializer,
+            initargs=initargs,
+            thread_name_prefix=thread_name_prefix or None,
+            on_error=on_error,
+        )
+        self._name = name
+        label = name or f"oddjob-{next(_numbers)}"
+        self._workforce = Workforce(self._options, name, label, self)
+        if name is not None:
+            registry.add(name, self)
+
+    @property
+    def name(self) -> str | None:
+        """The name in the registry; None for an anonymous pool."""
+        return self._name
+
+    @property
+    def pool_size(self) -> int:
+        """How many jobs may run at once."""
+        return self._options.pool_size
+
+    @property
+    def configuration(self) -> PoolOptions:
+        """The options in force, those not given included."""
+        return self._options
+
+    def __repr__(self) -> str:
+        roster = self._workforce.roster
+        name = "anonymous" if self._name is None else repr(self._name)
+        state = "closed" if roster.closed else "broken" if roster.broken else "open"
+        queued = len(roster.queue.jobs)
+        return f"<Pool {name}, {state}, pool_size={self.pool_size}, {queued} queued>"
+
+    def workers(self) -> list[WorkerInfo]:
+        """A snapshot of the workers: name, thread identifier, state and job of each."""
+        return self._workforce.workers()
+
+    def supervisor(self) -> SupervisorInfo:
+        """A snapshot of the supervisor: its limits, and what it has had to do so far."""
+        return self._workforce.supervisor()
+
+    def queued(self) -> list[Job[Any]]:
+        """A snapshot of the jobs that wait for a worker, in the order in which they will start."""
+        return self._workforce.queued()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more jobs, finish those that are queued, and let the workers go.
+
+        The name is free at once. Called again, it does what the first call left out. On a worker
+        of the pool itself it never waits.
+
+        Args:
+            wait: return when the last job has run and all threads have ended.
+            cancel_futures: cancel what is queued. Together with ``wait=False`` not even the end
+                of the process waits for the jobs that are still running.
+
+        Blocks, with `wait`, until every running job has returned.
+        """
+        self.close(cancel_queued=cancel_futures, wait=wait)
+        if wait:
+            self._workforce.join()
+
+    def close(self, *, cancel_queued: bool = False, wait: bool = True) -> None:
+        """Take no more jobs: the first half of `shutdown`; never blocks."""
+        if self._name is not None:
+            registry.remove(self._name, self)
+        self._workforce.close(cancel_queued=cancel_queued, wait=wait)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for a closed pool's threads to end; false after `timeout` seconds."""
+        return self._workforce.join(timeout)
+
+    # What code written for ThreadPoolExecutor is known to look at.
+
+    @property
+    def _max_workers(self) -> int:  # type: ignore[override]  # read only
+        return self._options.pool_size
+
+    @property
+    def _threads(self) -> set[threading.Thread]:  # type: ignore[override]  # read only
+        return {worker.thread for worker in self._workforce.roster.staff()}
+
+    @property
+    def _shutdown(self) -> bool:  # type: ignore[override]  # read only
+        return self._workforce.roster.closed is not None
+
+    @property
+    def _broken(self) -> bool:  # type: ignore[override]  # read only
+        return self._workforce.roster.broken is not None
+
+    @property
+    def _work_queue(self) -> "_QueueView":  # type: ignore[override]  # read only
+        return _QueueView(self._workforce)
+
+
+class _QueueView:
+    """The one thing people ask of an executor's ``_work_queue``: how long it is."""
+
+    def __init__(self, workforce: Workforce) -> None:
+        self._workforce = workforce
+
+    def qsize(self) -> int:
+        """How many jobs are queued."""
+        return len(self._workforce.roster.queue.jobs)
+
+    def empty(self) -> bool:
+        """Whether no job is queued."""
+        return not self.qsize()

@@ -1,0 +1,191 @@
+"""Settings: what a pool can be told, what it is told by default, and what is wrong with the rest.
+
+`read_settings` turns the plain dict that `oddjob.configure` takes into a `Plan` or refuses it
+whole; nothing is started here.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final, NamedTuple, NoReturn
+
+from oddjob.errors import SettingsError
+
+__all__ = ["DEFAULT_POOL", "OnError", "Plan", "PoolOptions", "check_name", "read_settings"]
+
+DEFAULT_POOL: Final = "job"
+
+OnError = Callable[[Any, BaseException], object]
+
+
+class PoolOptions(NamedTuple):
+    """All that a pool can be told, but for its name; the defaults are the library's own."""
+
+    pool_size: int = 5
+    max_restarts: int = 3
+    max_seconds: float = 5.0
+    initializer: Callable[..., object] | None = None
+    initargs: tuple[Any, ...] = ()
+    thread_name_prefix: str = ""
+    on_error: OnError | None = None
+
+    def but(self, **changes: Any) -> "PoolOptions":
+        """A copy with other values; each is checked, and None leaves a value as it is.
+
+        Raises:
+            TypeError: a value is of the wrong type, or no option has that name.
+            ValueError: a number is out of range.
+        """
+        given = {key: value for key, value in changes.items() if value is not None}
+        for key, value in given.items():
+            _CHECKS[key](key, value)
+        return self._replace(**given)
+
+
+class Plan(NamedTuple):
+    """What a settings dict asks for."""
+
+    default_pool: str | None = DEFAULT_POOL
+    defaults: PoolOptions = PoolOptions()
+    pools: Mapping[str, PoolOptions] = {}
+
+
+def check_size(key: str, value: object) -> None:
+    """Refuse what cannot be a number of workers."""
+    _require(isinstance(value, int) and not isinstance(value, bool), key, "a whole number", value)
+    if value <= 0:  # type: ignore[operator]  # an int by now
+        raise ValueError(f"{key} must be greater than 0, not {value!r}")
+
+
+def check_name(key: str, value: object) -> None:
+    """Refuse what cannot be a pool's name."""
+    _require(isinstance(value, str), key, "a string", value)
+    if not value:
+        raise ValueError(f"{key} must not be empty")
+
+
+def _check_count(key: str, value: object) -> None:
+    _require(isinstance(value, int) and not isinstance(value, bool), key, "a whole number", value)
+    if value < 0:  # type: ignore[operator]  # an int by now
+        raise ValueError(f"{key} must be 0 or more, not {value!r}")
+
+
+def _check_seconds(key: str, value: object) -> None:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    _require(is_number, key, "a number of seconds", value)
+    if not 0 < value < float("inf"):  # type: ignore[operator]  # a number by now
+        raise ValueError(f"{key} must be greater than 0 and finite, not {value!r}")
+
+
+def _check_callable(key: str, value: object) -> None:
+    _require(callable(value), key, "a callable", value)
+
+
+def _check_tuple(key: str, value: object) -> None:
+    _require(isinstance(value, tuple), key, "a tuple", value)
+
+
+def _check_text(key: str, value: object) -> None:
+    _require(isinstance(value, str), key, "a string", value)
+
+
+def _require(fits: bool, key: str, wanted: str, value: object) -> None:
+    if not fits:
+        raise TypeError(f"{key} must be {wanted}, not {value!r}")
+
+
+_CHECKS: Final[Mapping[str, Callable[[str, object], None]]] = {
+    "pool_size": check_size,
+    "max_restarts": _check_count,
+    "max_seconds": _check_seconds,
+    "initializer": _check_callable,
+    "initargs": _check_tuple,
+    "thread_name_prefix": _check_text,
+    "on_error": _check_callable,
+}
+
+
+def read_settings(settings: Mapping[str, Any]) -> Plan:
+    """Validate a settings dict whole.
+
+    Args:
+        settings: ``default_pool`` (a name, or False for none), ``extra_pools`` (a list of names
+            and of mappings from names to options, or one such mapping), and any option of a pool
+            as the default for all pools.
+
+    Raises:
+        SettingsError: naming the path of the first key or value that is not understood.
+    """
+    if not isinstance(settings, Mapping):
+        raise SettingsError(f"settings must be a mapping, not {settings!r}")
+    _refuse_unknown("settings", settings, ["default_pool", "extra_pools", *_CHECKS])
+    options = {key: value for key, value in settings.items() if key in _CHECKS}
+    defaults = _apply("settings", PoolOptions(), options)
+    pools: dict[str, PoolOptions] = {}
+    default_pool = settings.get("default_pool", DEFAULT_POOL)
+    if default_pool is False:
+        default_pool = None
+    else:
+        _add(pools, "settings['default_pool']", default_pool, defaults)
+    for path, name, overrides in _extra_pools(settings.get("extra_pools", ())):
+        _add(pools, path, name, defaults, overrides)
+    return Plan(default_pool, defaults, pools)
+
+
+def _extra_pools(extra: object) -> Iterator[tuple[str, Any, object]]:
+    path = "settings['extra_pools']"
+    if isinstance(extra, Mapping):
+        yield from ((f"{path}[{name!r}]", name, options) for name, options in extra.items())
+        return
+    if isinstance(extra, str) or not isinstance(extra, Iterable):
+        raise SettingsError(f"{path} must be a list or a mapping, not {extra!r}")
+    for number, entry in enumerate(extra):
+        if isinstance(entry, Mapping):
+            for name, options in entry.items():
+                yield f"{path}[{number}][{name!r}]", name, options
+        else:
+            yield f"{path}[{number}]", entry, {}
+
+
+def _add(
+    pools: dict[str, PoolOptions],
+    path: str,
+    name: Any,
+    defaults: PoolOptions,
+    overrides: object = None,
+) -> None:
+    try:
+        check_name("a pool's name", name)
+    except (TypeError, ValueError) as error:
+        hint = " (False for no default pool)" if path.endswith("['default_pool']") else ""
+        raise SettingsError(f"{path}: {error}{hint}") from None
+    if name in pools:
+        raise SettingsError(f"{path}: there is a pool {name!r} in these settings already")
+    overrides = {} if overrides is None else overrides
+    if not isinstance(overrides, Mapping):
+        raise SettingsError(f"{path} must be a mapping of options, not {overrides!r}")
+    _refuse_unknown(path, overrides, _CHECKS)
+    pools[name] = _apply(path, defaults, overrides)
+
+
+def _apply(path: str, options: PoolOptions, overrides: Mapping[str, Any]) -> PoolOptions:
+    for key, value in overrides.items():
+        try:
+            _CHECKS[key](key, value)
+        except (TypeError, ValueError) as error:
+            raise SettingsError(f"{path}[{key!r}]: {error}") from None
+    return options._replace(**overrides)
+
+
+def _refuse_unknown(path: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    for key in given:
+        if key not in known:
+            _unknown(path, key, list(known))
+
+
+def _unknown(path: str, key: object, known: list[str]) -> NoReturn:
+    from difflib import get_close_matches  # only on the way to an error
+
+    synonyms = {"max_workers": "pool_size"}
+    near = [synonyms.get(str(key), "")] if str(key) in synonyms else []
+    near = near or get_close_matches(str(key), known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    raise SettingsError(f"{path}[{key!r}]: unknown setting; {hint}")

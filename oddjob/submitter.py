@@ -1,0 +1,247 @@
+"""Submitter: the ways to hand work to a workforce, shared by pools and their views."""
+
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import Executor
+from contextvars import copy_context
+from itertools import islice
+from typing import Any, ParamSpec, TypeVar, overload
+
+from oddjob.function import JobFunction
+from oddjob.job import FireAndForget, Job
+from oddjob.settings import check_name
+from oddjob.workforce.workforce import Workforce
+
+__all__ = ["JobDecorator", "PoolView", "Submitter"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+class Submitter(Executor):
+    """Everything by which jobs enter a pool.
+
+    Thread safety: all methods may be called from any thread; `submit` and `perform` also from
+    signal handlers and destructors.
+    """
+
+    _workforce: Workforce
+    _job_name: str | None = None
+
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Queue ``fn(*args, **kwargs)`` and return its job.
+
+        An ``async def`` function is run on an event loop of the worker's own. The call sees a
+        copy of the caller's context variables.
+
+        Raises:
+            PoolClosed: the pool, or the interpreter, has been shut down.
+            PoolBroken: its workers kept crashing.
+            RuntimeError: no thread could be started and there is none; nothing has been queued.
+        """
+        workforce = self._workforce
+        job = Job(fn, args, kwargs or None, copy_context(), workforce, self._job_name)
+        workforce.accept(job)
+        return job
+
+    def perform(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Queue ``fn(*args, **kwargs)``, fire and forget.
+
+        Nothing is kept of the job once it has run. If it raises, that goes to the ``oddjob``
+        logger with its traceback, and to the pool's ``on_error``. Raises like `submit`.
+        """
+        workforce = self._workforce
+        context = copy_context()
+        workforce.accept(
+            FireAndForget(fn, args, kwargs or None, context, workforce, self._job_name)
+        )
+
+    @overload
+    def submit_many(
+        self, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+    ) -> list[Job[T]]: ...
+    @overload
+    def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
+    def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
+        """Queue ``fn(item)`` for every item in one insertion and return the jobs in that order.
+
+        No job of anybody else's comes between them. If `iterable` raises, nothing is queued.
+        Raises like `submit`.
+        """
+        jobs = self._make(Job, fn, iterable)
+        self._workforce.accept_many(jobs)
+        return jobs
+
+    def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
+        """Queue ``fn(item)`` for every item in one insertion, fire and forget."""
+        self._workforce.accept_many(self._make(FireAndForget, fn, iterable))
+
+    def _make(
+        self, kind: type[Job[Any]], fn: Callable[..., Any], iterable: Iterable[Any]
+    ) -> list[Job[Any]]:
+        copy = copy_context().copy
+        workforce = self._workforce
+        name = self._job_name
+        return [kind(fn, (item,), None, copy(), workforce, name) for item in iterable]
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Iterate over the results of ``fn`` for the items of `iterables`, in their order.
+
+        The iterables are read, and the jobs queued, before this returns; with `buffersize` no
+        more than that many jobs are ahead of the results that have been read. When the iterator
+        ends, raises or is closed, jobs not started are cancelled.
+
+        Args:
+            fn: called with one item of each iterable.
+            *iterables: read side by side, as far as the shortest goes.
+            timeout: seconds from this call within which each result must be there.
+            chunksize: how many jobs are queued in one insertion, 1 or more. Every item is a job
+                of its own whatever it says.
+            buffersize: how many jobs may be queued or running ahead of the reader, 1 or more.
+
+        Raises:
+            TimeoutError: while iterating, if a result was not there in time.
+            ValueError, TypeError: `chunksize` or `buffersize` is no such number.
+        """
+        deadline = None if timeout is None else timeout + time.monotonic()
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        if buffersize is not None and not isinstance(buffersize, int):
+            raise TypeError("buffersize must be an integer or None")
+        if buffersize is not None and buffersize < 1:
+            raise ValueError("buffersize must be None or > 0")
+        items = zip(*iterables, strict=False)
+        jobs: deque[Job[T]] = deque()
+        try:
+            self._queue_ahead(jobs, fn, items, chunksize, buffersize)
+        except BaseException:
+            _cancel_all(jobs)
+            raise
+        return self._results(jobs, fn, items, deadline, buffersize)
+
+    def _queue_ahead(
+        self,
+        jobs: deque[Job[T]],
+        fn: Callable[..., T],
+        items: Iterator[tuple[Any, ...]],
+        chunksize: int,
+        buffersize: int | None,
+    ) -> None:
+        workforce = self._workforce
+        name = self._job_name
+        if chunksize == 1:
+            for args in islice(items, buffersize):
+                job = Job(fn, args, None, copy_context(), workforce, name)
+                workforce.accept(job)
+                jobs.append(job)
+            return
+        ahead = islice(items, buffersize)
+        while chunk := list(islice(ahead, chunksize)):
+            batch = [Job(fn, args, None, copy_context(), workforce, name) for args in chunk]
+            workforce.accept_many(batch)
+            jobs.extend(batch)
+
+    def _results(
+        self,
+        jobs: deque[Job[T]],
+        fn: Callable[..., T],
+        items: Iterator[tuple[Any, ...]],
+        deadline: float | None,
+        buffersize: int | None,
+    ) -> Iterator[T]:
+        try:
+            while jobs:
+                # The job leaves the buffer only with its result: until then it can be cancelled.
+                timeout = None if deadline is None else deadline - time.monotonic()
+                result = jobs[0].result(timeout)
+                jobs.popleft()
+                if buffersize is not None:
+                    self._queue_ahead(jobs, fn, items, 1, 1)
+                yield result
+                del result
+        finally:
+            _cancel_all(jobs)
+
+    @overload
+    def job(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> JobFunction[P, Coroutine[Any, Any, T], T]: ...
+    @overload
+    def job(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
+    @overload
+    def job(self, /, *, name: str | None = None) -> "JobDecorator": ...
+    def job(self, fn: Any = None, /, *, name: str | None = None) -> Any:
+        """Decorate a function whose jobs are to run in this pool; bare or with options.
+
+        Returns a `JobFunction`: calling it runs the function here and now, its ``submit``,
+        ``perform`` and so on run it in the pool.
+        """
+        target = self if name is None else self.options(name=name)
+        return JobDecorator(target) if fn is None else JobFunction(fn, target)
+
+    def options(self, *, name: str | None = None) -> "Submitter":
+        """A view of the pool with these options on every job.
+
+        Args:
+            name: what the jobs are called in logs and `repr`, in place of the function's name.
+        """
+        if name is not None:
+            check_name("name", name)
+        return PoolView(self, name or self._job_name)
+
+
+class PoolView(Submitter):
+    """A pool with options on every job; everything else is the pool's own.
+
+    Thread safety: immutable.
+    """
+
+    def __init__(self, source: Submitter, job_name: str | None) -> None:
+        self._source = source
+        self._workforce = source._workforce
+        self._job_name = job_name
+
+    def __repr__(self) -> str:
+        return f"<{self._source!r} with name={self._job_name!r}>"
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Shut the pool itself down."""
+        self._source.shutdown(wait, cancel_futures=cancel_futures)
+
+
+class JobDecorator:
+    """``@pool.job(...)`` with its options, waiting for the function."""
+
+    def __init__(self, target: Submitter) -> None:
+        self._target = target
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> JobFunction[P, Coroutine[Any, Any, T], T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
+    def __call__(self, fn: Any, /) -> Any:
+        """Make the function a `JobFunction`."""
+        return JobFunction(fn, self._target)
+
+
+def _cancel_all(jobs: Iterable[Job[Any]]) -> None:
+    for job in jobs:
+        job.cancel()

@@ -1,0 +1,158 @@
+"""The module-level verbs: pools by name, for one-liners and for those who come from Elixir."""
+
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from concurrent.futures import FIRST_EXCEPTION, Future, wait
+from typing import Any, ParamSpec, TypeVar, overload
+
+from oddjob.job import Job
+from oddjob.pool import Pool
+from oddjob.startup import pool as find_pool
+from oddjob.workforce.supervisor import SupervisorInfo
+from oddjob.workforce.worker import WorkerInfo
+
+__all__ = [
+    "async_perform",
+    "async_perform_many",
+    "await_",
+    "await_many",
+    "perform",
+    "perform_many",
+    "perform_this",
+    "queue",
+    "supervisor",
+    "workers",
+]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+Item = TypeVar("Item")
+
+
+def perform(
+    pool: str | Pool, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
+) -> None:
+    """Queue a call, fire and forget; see `Pool.perform`.
+
+    Raises:
+        PoolNotFound: no pool has that name.
+        PoolClosed: the pool has been shut down.
+    """
+    find_pool(pool).perform(fn, *args, **kwargs)
+
+
+def perform_many(pool: str | Pool, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
+    """Queue ``fn(item)`` for every item in one insertion, fire and forget.
+
+    Raises like `perform`; see `Pool.perform_many`.
+    """
+    find_pool(pool).perform_many(fn, iterable)
+
+
+@overload
+def async_perform(
+    pool: str | Pool, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+) -> Job[T]: ...
+@overload
+def async_perform(
+    pool: str | Pool, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+) -> Job[T]: ...
+def async_perform(
+    pool: str | Pool, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+) -> Job[Any]:
+    """Queue a call and return its job, for `await_`; see `Pool.submit`. Raises like `perform`."""
+    return find_pool(pool).submit(fn, *args, **kwargs)
+
+
+@overload
+def async_perform_many(
+    pool: str | Pool, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+) -> list[Job[T]]: ...
+@overload
+def async_perform_many(
+    pool: str | Pool, fn: Callable[[Item], T], iterable: Iterable[Item]
+) -> list[Job[T]]: ...
+def async_perform_many(
+    pool: str | Pool, fn: Callable[[Item], Any], iterable: Iterable[Item]
+) -> list[Job[Any]]:
+    """Queue ``fn(item)`` for every item in one insertion and return the jobs, for `await_many`.
+
+    Raises like `perform`; see `Pool.submit_many`.
+    """
+    return find_pool(pool).submit_many(fn, iterable)
+
+
+def await_(job: Future[T], timeout: float | None = 5.0) -> T:
+    """Wait for a job and return its result, or raise what it raised.
+
+    Args:
+        job: a job, or any ``concurrent.futures.Future``.
+        timeout: the longest wait, in seconds; None waits without limit. The job goes on when the
+            time is up.
+
+    Raises:
+        TimeoutError: the job had not ended in time.
+        CancelledError: the job was cancelled.
+    """
+    return job.result(timeout)
+
+
+def await_many(jobs: Iterable[Future[T]], timeout: float | None = 5.0) -> list[T]:
+    """Wait for several jobs and return their results in the order given.
+
+    Args:
+        jobs: jobs, or any ``concurrent.futures.Future`` s.
+        timeout: the longest wait for all of them together, in seconds; None waits without limit.
+
+    Raises:
+        TimeoutError: not all had ended in time. They go on.
+        CancelledError: one of them was cancelled.
+        BaseException: what one of them raised, as soon as it did; if several had, what the first
+            of these in the order given raised.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    awaited = list(jobs)
+    for job in awaited:
+        if isinstance(job, Job):
+            job.run_here()
+    left = None if deadline is None else max(0.0, deadline - time.monotonic())
+    ended, pending = wait(awaited, left, return_when=FIRST_EXCEPTION)
+    if pending:
+        for job in awaited:
+            if job in ended:
+                job.result()
+        raise TimeoutError(f"{len(pending)} of {len(awaited)} jobs had not ended in time")
+    return [job.result() for job in awaited]
+
+
+def perform_this(
+    pool: str | Pool, /, *, async_: bool = False
+) -> Callable[[Callable[[], T]], Job[T] | None]:
+    """Run the decorated body once, in a pool.
+
+    The name of the body is bound to its `Job` if `async_` is true, else to None.
+    Raises like `perform`, when the body is decorated.
+    """
+
+    def run(body: Callable[[], T]) -> Job[T] | None:
+        if async_:
+            return find_pool(pool).submit(body)
+        find_pool(pool).perform(body)
+        return None
+
+    return run
+
+
+def workers(pool: str | Pool | None = None) -> list[WorkerInfo]:
+    """A snapshot of a pool's workers (those of the default pool, if none is named)."""
+    return find_pool(pool).workers()
+
+
+def queue(pool: str | Pool | None = None) -> list[Job[Any]]:
+    """A snapshot of a pool's queued jobs, in the order in which they will start."""
+    return find_pool(pool).queued()
+
+
+def supervisor(pool: str | Pool | None = None) -> SupervisorInfo:
+    """A snapshot of a pool's supervisor."""
+    return find_pool(pool).supervisor()

@@ -1,0 +1,158 @@
+"""Roster: who works here, how many may, and whether the place is open."""
+
+import threading
+from queue import SimpleQueue
+from typing import Final
+
+from oddjob.errors import PoolBroken, PoolClosed
+from oddjob.settings import PoolOptions
+from oddjob.workforce.queue import JobQueue
+from oddjob.workforce.worker import Worker
+
+__all__ = ["Roster"]
+
+AFTER_SHUTDOWN: Final = "cannot schedule new futures after shutdown"
+AFTER_EXIT: Final = "cannot schedule new futures after interpreter shutdown"
+
+
+class Roster:
+    """The workers of one pool, by place; an empty place is one whose worker has gone.
+
+    Locking: ``lock`` guards ``workers``, ``on_duty``, ``gone``, ``closed``, ``broken`` and
+    what follows from them. It is reentrant, since a signal handler or a destructor may submit
+    while its thread holds it. Threads are started while it is held, so that no two are started for
+    one place; a new thread takes it once, to check in. No user code and no logging run under it.
+
+    ``is_open`` and ``steady`` (open and fully staffed) let submitters queue without the lock;
+    they read them before, and once more after, they have queued. Workers so read ``closed``.
+    """
+
+    def __init__(self, options: PoolOptions, label: str) -> None:
+        self.label = label
+        self.queue = JobQueue()
+        self.letters: SimpleQueue[Worker | None] = SimpleQueue()
+        self.size = options.pool_size
+        self.initializer = options.initializer
+        self.initargs = options.initargs
+        self._prefix = options.thread_name_prefix or label
+        self.lock = threading.RLock()
+        self.workers: list[Worker | None] = []
+        self.on_duty: dict[int, Worker] = {}
+        self.gone: list[threading.Thread] = []
+        self.closed: str | None = None
+        self.broken: BaseException | None = None
+        self.is_open = True
+        self.steady = False
+
+    def staff(self) -> list[Worker]:
+        """The workers there are, in the order of their places."""
+        with self.lock:
+            return [worker for worker in self.workers if worker is not None]
+
+    def threads(self) -> list[threading.Thread]:
+        """All threads not known to have ended: those of the staff, and of who has just left."""
+        with self.lock:
+            return [worker.thread for worker in self.staff()] + self.gone
+
+    def refusal(self) -> Exception | None:
+        """Why the pool takes no jobs, as an exception to raise; None while it does."""
+        if self.closed is not None:
+            closed = PoolClosed(self.closed)
+            closed.add_note(f"pool: {self.label}")
+            return closed
+        return self.breakdown() if self.broken is not None else None
+
+    def breakdown(self) -> PoolBroken:
+        """What broke the pool, as an exception to raise or to settle a job with."""
+        broken = PoolBroken(f"pool {self.label} is broken: its workers kept crashing")
+        broken.__cause__ = self.broken
+        return broken
+
+    def vacancies(self) -> int:
+        """How many workers have gone that should be replaced."""
+        with self.lock:
+            if self.broken is not None or (self.closed and not self.queue.jobs):
+                return 0
+            return self.workers.count(None)
+
+    def places(self) -> int:
+        """How many more workers there may be."""
+        with self.lock:
+            return self.size - len(self.workers) + self.workers.count(None)
+
+    def is_deserted(self) -> bool:
+        """Whether it is closed, with nobody left in it and nothing left to do."""
+        with self.lock:
+            done = self.broken is not None or not self.queue.jobs
+            return bool(self.closed) and done and not self.staff()
+
+    def hire(self) -> None:
+        """Start a worker in the first empty place, or in a new one if there is room.
+
+        Raises whatever starting a thread raises; then nothing has changed.
+        """
+        with self.lock:
+            is_new_place = None not in self.workers
+            if is_new_place:
+                if len(self.workers) == self.size:
+                    return
+                self.workers.append(None)
+            index = self.workers.index(None)
+            worker = self.workers[index] = Worker(self, index, f"{self._prefix}_{index}")
+            try:
+                worker.thread.start()
+            except BaseException:
+                # Interrupted after the thread was made, it may still come: to a closed door.
+                worker.disowned = True
+                self.workers[index] = None
+                if is_new_place:
+                    self.workers.pop()
+                raise
+            self._look_around()
+
+    def check_in(self, worker: Worker) -> bool:
+        """Put the calling thread on the list; false if nobody waits for it any more."""
+        with self.lock:
+            if not worker.disowned:
+                self.on_duty[threading.get_ident()] = worker
+            return not worker.disowned
+
+    def discharge(self, worker: Worker) -> bool:
+        """Take a worker that has gone off the list; false if it was not (or no longer) on it."""
+        with self.lock:
+            if worker.index >= len(self.workers) or self.workers[worker.index] is not worker:
+                return False
+            self.workers[worker.index] = None
+            if worker.thread.ident is not None:
+                self.on_duty.pop(worker.thread.ident, None)
+            self.gone = [thread for thread in self.gone if thread.is_alive()]
+            self.gone.append(worker.thread)
+            self._look_around()
+        self.queue.forget_bell(worker.ring)
+        return True
+
+    def retire_all(self) -> None:
+        """Tell every worker to leave, after the job in its hands."""
+        for worker in self.staff():
+            worker.leaving = True
+        self.queue.wake_all()
+
+    def close(self, why: str) -> None:
+        """Take no more jobs; what is queued will be run."""
+        with self.lock:
+            if self.closed is None:
+                self.closed = why
+            self._look_around()
+        self.queue.wake_all()
+        self.letters.put(None)
+
+    def give_up(self, cause: BaseException) -> None:
+        """Become broken: take no more jobs, and send everybody home."""
+        with self.lock:
+            self.broken = cause
+            self._look_around()
+        self.retire_all()
+
+    def _look_around(self) -> None:
+        self.is_open = self.closed is None and self.broken is None
+        self.steady = self.is_open and len(self.workers) == self.size and None not in self.workers

@@ -1,0 +1,196 @@
+"""Supervisor: notices that a worker has gone, and sees to it that the pool keeps its capacity.
+
+One thread per pool, started with the first worker. It sleeps until a letter reaches it: each
+worker's last act is to send one. A crash costs the pool one worker for as long as it takes to
+start a thread. More than ``max_restarts`` crashes within ``max_seconds`` retire all workers (each
+finishes the job in its hands, and its place is filled when it has gone, so that never more than
+``pool_size`` jobs run at once); more than ``max_restarts`` such restarts within ``max_seconds``
+break the pool. The limits, and their names, are those of an Erlang supervisor.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from queue import Empty
+from typing import Final, NamedTuple
+
+from oddjob.job import Job
+from oddjob.workforce.roster import Roster
+from oddjob.workforce.worker import Worker
+
+__all__ = ["RestartLimit", "Supervisor", "SupervisorInfo"]
+
+_FIRST_RETRY: Final = 0.01
+_SLOWEST_RETRY: Final = 5.0
+
+_logger = logging.getLogger("oddjob")
+
+
+class SupervisorInfo(NamedTuple):
+    """What a supervisor watches over, and what it has seen so far."""
+
+    name: str
+    ident: int | None
+    is_alive: bool
+    max_restarts: int
+    max_seconds: float
+    crashes: int
+    pool_restarts: int
+
+
+class RestartLimit:
+    """Counts events, and tells when more than `limit` fell within any `seconds`.
+
+    Locking: none; one supervisor's thread uses it.
+    """
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self._limit = limit
+        self._seconds = seconds
+        self._recent: deque[float] = deque()
+
+    def exceeded_at(self, now: float) -> bool:
+        """Count an event at `now` (monotonic seconds); true if it is one too many."""
+        recent = self._recent
+        recent.append(now)
+        while recent[0] < now - self._seconds:
+            recent.popleft()
+        if len(recent) <= self._limit:
+            return False
+        recent.clear()
+        return True
+
+
+class Supervisor:
+    """Watches over the workers on one roster.
+
+    Locking: ``thread`` is written under the roster's lock. Its own thread alone touches the other
+    fields; others write to the roster's ``letters``: a worker that has gone, or None for "look
+    around".
+    """
+
+    def __init__(
+        self,
+        roster: Roster,
+        max_restarts: int,
+        max_seconds: float,
+        close_if_abandoned: Callable[[], None],
+        bury: Callable[[], None],
+    ) -> None:
+        self._roster = roster
+        self._crashes = RestartLimit(max_restarts, max_seconds)
+        self._pool_restarts = RestartLimit(max_restarts, max_seconds)
+        self._close_if_abandoned = close_if_abandoned
+        self._bury = bury
+        self._crash_count = 0
+        self._pool_restart_count = 0
+        self._limits = max_restarts, max_seconds
+        self._letter: Worker | None = None
+        self._retry_delay: float | None = None
+        self._name = f"{roster.label}-supervisor"
+        self.thread: threading.Thread | None = None
+
+    @property
+    def info(self) -> SupervisorInfo:
+        """A snapshot for people."""
+        return SupervisorInfo(
+            self._name,
+            None if self.thread is None else self.thread.ident,
+            self.thread is not None and self.thread.is_alive(),
+            *self._limits,
+            self._crash_count,
+            self._pool_restart_count,
+        )
+
+    def start(self) -> None:
+        """Start the thread; the caller holds the roster's lock. Raises what that raises."""
+        self.thread = threading.Thread(target=self._supervise, name=self._name, daemon=True)
+        try:
+            self.thread.start()
+        except BaseException:
+            self.thread = None
+            raise
+
+    def _supervise(self) -> None:
+        with self._roster.lock:
+            # Its start may have been interrupted after the thread was made: then it is not it.
+            if self.thread is not threading.current_thread():
+                return
+        while True:
+            try:
+                self._serve()
+            except BaseException:
+                # Nothing that is thrown at this thread may cost the pool its supervisor.
+                _logger.exception("the supervisor of pool %s was interrupted", self._roster.label)
+            else:
+                return
+
+    def _serve(self) -> None:
+        roster = self._roster
+        while True:
+            if self._letter is not None:
+                self._attend(self._letter)
+                self._letter = None
+            self._close_if_abandoned()
+            self._fill_vacancies()
+            if roster.is_deserted():
+                self._bury()
+                return
+            try:
+                # Taken by a loop: nothing can interrupt between taking a letter and keeping it.
+                for letter in iter(partial(roster.letters.get, timeout=self._retry_delay), ()):
+                    self._letter = letter
+                    break
+            except Empty:
+                continue
+
+    def _attend(self, worker: Worker) -> None:
+        """See to what a gone worker left behind."""
+        if not self._roster.discharge(worker):
+            return
+        worker.rescue_job()
+        worker.job = None
+        crash, worker.crash = worker.crash, None
+        if crash is None:
+            return
+        self._crash_count += 1
+        label = self._roster.label
+        now = time.monotonic()
+        if not self._crashes.exceeded_at(now):
+            self._fill_vacancies()
+            _logger.warning(
+                "worker %s of pool %s crashed and was replaced", worker.thread.name, label,
+                exc_info=crash,
+            )  # fmt: skip
+        elif not self._pool_restarts.exceeded_at(now):
+            self._pool_restart_count += 1
+            self._roster.retire_all()
+            self._fill_vacancies()
+            _logger.error(
+                "pool %s has too many crashes: all workers are replaced", label, exc_info=crash
+            )
+        else:
+            self._roster.give_up(crash)
+            self._roster.queue.settle_all(self._refuse)
+            _logger.critical("pool %s is broken: its workers kept crashing", label, exc_info=crash)
+
+    def _refuse(self, job: Job[object]) -> None:
+        job.refuse(self._roster.breakdown())
+
+    def _fill_vacancies(self) -> None:
+        """Start what workers are missing; if that fails, try again with growing delays."""
+        try:
+            for _ in range(self._roster.vacancies()):
+                self._roster.hire()
+        except Exception:
+            first = self._retry_delay is None
+            self._retry_delay = min((self._retry_delay or _FIRST_RETRY / 2) * 2, _SLOWEST_RETRY)
+            if first:
+                _logger.exception(
+                    "no thread could be started for pool %s, will go on trying", self._roster.label
+                )
+        else:
+            self._retry_delay = None

@@ -1,0 +1,192 @@
+"""Worker: a thread that runs one job after another, and the loop it keeps for coroutines."""
+
+import threading
+from _thread import allocate_lock
+from collections.abc import Callable, Coroutine
+from contextvars import Context
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+
+from oddjob.job import Job
+from oddjob.workforce.queue import JobQueue
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["Employer", "Worker", "WorkerInfo"]
+
+
+class WorkerInfo(NamedTuple):
+    """What one worker was doing at the moment of asking."""
+
+    name: str
+    ident: int | None
+    job: Job[object] | None
+
+    @property
+    def state(self) -> str:
+        """``idle`` or ``running``."""
+        return "idle" if self.job is None else "running"
+
+
+class Employer(Protocol):
+    """What a worker knows of the workforce it belongs to."""
+
+    queue: JobQueue
+    closed: str | None
+    letters: SimpleQueue["Worker | None"]
+    initializer: Callable[..., object] | None
+    initargs: tuple[Any, ...]
+
+    def check_in(self, worker: "Worker") -> bool:
+        """Put the calling thread on the list; false if nobody waits for it any more."""
+
+
+class _WorkerThread(threading.Thread):
+    """A thread whose end the interpreter does not wait for, though its children's it does.
+
+    The exit of the process waits for jobs by its own rules, so to the interpreter a worker is a
+    daemon. A thread that a job starts must not inherit that: it would die with the main thread.
+    """
+
+    serving = False
+
+    @property
+    def daemon(self) -> bool:
+        return not self.serving
+
+    @daemon.setter
+    def daemon(self, value: bool) -> None:
+        raise RuntimeError(f"a worker thread is a daemon, and cannot be made {value!r}")
+
+    def run(self) -> None:
+        self.serving = True
+        super().run()
+
+
+class Worker:
+    """One thread of a workforce.
+
+    Locking: none. ``job`` is written by the worker's thread alone; ``leaving`` is set by others
+    and looked at between jobs; ``bell`` is held except for the moment after a ring.
+    """
+
+    __slots__ = (
+        "bell",
+        "crash",
+        "disowned",
+        "employer",
+        "index",
+        "job",
+        "leaving",
+        "ring",
+        "runner",
+        "thread",
+    )
+
+    def __init__(self, employer: Employer, index: int, name: str) -> None:
+        self.employer = employer
+        self.index = index
+        self.bell = allocate_lock()
+        self.bell.acquire()
+        self.ring = self.bell.release
+        self.job: Job[object] | None = None
+        self.leaving = False
+        self.disowned = False
+        self.crash: BaseException | None = None
+        self.runner: asyncio.Runner | None = None
+        self.thread = _WorkerThread(target=self.work, name=name)
+
+    @property
+    def info(self) -> WorkerInfo:
+        """A snapshot for people."""
+        return WorkerInfo(self.thread.name, self.thread.ident, self.job)
+
+    def work(self) -> None:
+        """The thread's life: serve until told to go or crashed, then say so."""
+        employer = self.employer
+        try:
+            if employer.check_in(self):
+                try:
+                    if employer.initializer is not None:
+                        employer.initializer(*employer.initargs)
+                    self.crash = self._serve(employer)
+                finally:
+                    self._close_runner()
+        except BaseException as crash:  # the supervisor deals with it
+            self.crash = crash
+            self.rescue_job()
+        finally:
+            # One call with no interruption before it: a death is always heard of.
+            employer.letters.put(self)
+
+    def _serve(self, employer: Employer) -> BaseException | None:
+        queue = employer.queue
+        while True:
+            try:
+                for job in iter(queue.jobs.popleft, None):
+                    self.job = job
+                    crash = job.execute()
+                    if crash is not None:
+                        return crash
+                    if self.leaving:
+                        return None
+            except IndexError:
+                # The queue is empty; or else somebody threw an IndexError into this thread.
+                if self.job is not None and not self.job.done():
+                    raise
+            job = None  # type: ignore[assignment]  # an idle worker keeps no job alive
+            self.job = None
+            if self.leaving or (employer.closed and not queue.jobs):
+                return None
+            queue.idle.append(self.ring)
+            if employer.closed or self.leaving:
+                queue.wake_all()
+            elif queue.jobs:
+                queue.wake_one()
+            self.bell.acquire()
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+        """Run a coroutine on this worker's event loop, which is kept for the next one.
+
+        While that loop is busy (a coroutine waits for a job which then runs in place), the
+        coroutine gets a thread and a loop of its own.
+        """
+        import asyncio
+
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            if self.runner is None:
+                self.runner = asyncio.Runner()
+            return self.runner.run(coroutine, context=context)
+        return _run_aside(coroutine, context)
+
+    def rescue_job(self) -> None:
+        """End the job that a crash interrupted, if it did; does nothing the second time."""
+        if self.job is not None and self.crash is not None and self.thread.ident is not None:
+            self.job.rescue(self.crash, self.thread.ident)
+
+    def _close_runner(self) -> None:
+        if self.runner is not None:
+            runner, self.runner = self.runner, None
+            runner.close()
+
+
+def _run_aside(coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+    import asyncio
+    from concurrent.futures import Future
+
+    outcome: Future[Any] = Future()
+
+    def run() -> None:
+        try:
+            with asyncio.Runner() as runner:
+                outcome.set_result(runner.run(coroutine, context=context))
+        except BaseException as error:  # raised to the waiting worker
+            outcome.set_exception(error)
+
+    thread = threading.Thread(target=run, name="oddjob-nested-loop")
+    thread.start()
+    thread.join()
+    return outcome.result()

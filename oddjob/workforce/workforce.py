@@ -1,0 +1,205 @@
+"""Workforce: everything of a pool that must outlive the object in the user's hands.
+
+Worker threads and jobs hold the workforce, never the pool: so an anonymous pool that nobody can
+reach is collected, and its workforce finishes the queue and goes home.
+"""
+
+import logging
+import threading
+import weakref
+from collections.abc import Coroutine, Sequence
+from contextvars import Context
+from typing import Any
+
+from oddjob.job import Job
+from oddjob.settings import PoolOptions
+from oddjob.workforce import lifecycle
+from oddjob.workforce.roster import AFTER_EXIT, AFTER_SHUTDOWN, Roster
+from oddjob.workforce.supervisor import Supervisor, SupervisorInfo
+from oddjob.workforce.worker import WorkerInfo
+
+__all__ = ["Workforce"]
+
+_logger = logging.getLogger("oddjob")
+
+
+class Workforce:
+    """One pool's queue, workers and supervisor.
+
+    Locking: none of its own; the roster's lock guards the cold paths. ``accept`` takes no lock
+    while the roster is steady.
+    """
+
+    __slots__ = ("__weakref__", "_discarded", "_options", "_pool", "_supervisor", "name", "roster")
+
+    def __init__(self, options: PoolOptions, name: str | None, label: str, pool: Any) -> None:
+        self.name = name
+        self.roster = Roster(options, label)
+        self._options = options
+        self._supervisor = Supervisor(
+            self.roster,
+            options.max_restarts,
+            options.max_seconds,
+            self._close_if_abandoned,
+            self._bury,
+        )
+        self._discarded = False
+        letters = self.roster.letters
+        # The callback may strike anywhere, so it only writes a letter; that needs no lock.
+        self._pool = weakref.ref(pool, lambda _: letters.put(None))
+
+    # What jobs ask of their crew.
+
+    @property
+    def pool(self) -> Any:
+        """The pool object, or None once an anonymous one has been collected."""
+        return self._pool()
+
+    def works_here(self) -> bool:
+        """Whether the calling thread is one of this workforce's workers."""
+        return threading.get_ident() in self.roster.on_duty
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+        """Run a coroutine on the event loop of the calling worker."""
+        return self.roster.on_duty[threading.get_ident()].run_coroutine(coroutine, context)
+
+    def report_failure(self, job: Job[Any], error: BaseException, context: Context) -> None:
+        """Log the failure of a job that nobody waits for, and tell ``on_error``."""
+        context.run(self._report_failure, job, error)
+
+    def _report_failure(self, job: Job[Any], error: BaseException) -> None:
+        label = self.roster.label
+        _logger.error("job %s of pool %s failed", job.name, label, exc_info=error)
+        if self._options.on_error is not None:
+            try:
+                self._options.on_error(job, error)
+            except Exception:
+                _logger.exception("on_error of pool %s raised, for job %s", label, job.name)
+
+    # Taking jobs in.
+
+    def accept(self, job: Job[Any]) -> None:
+        """Queue a job and see that somebody comes for it.
+
+        Raises:
+            PoolClosed, PoolBroken: the job has not been queued, or not any more.
+            Exception: no thread could be started, and there is none; it has not been queued.
+        """
+        roster = self.roster
+        queue = roster.queue
+        if roster.steady:
+            queue.jobs.append(job)
+            if queue.idle:
+                queue.wake_one()
+            if not roster.steady:
+                self._reconsider(job)
+        elif roster.is_open and queue.idle:
+            queue.jobs.append(job)
+            if not (queue.wake_one() and roster.is_open):
+                self._reconsider(job)
+        else:
+            self.accept_many([job])
+
+    def accept_many(self, jobs: Sequence[Job[Any]]) -> None:
+        """Queue jobs in one insertion, with nothing between them; raises like `accept`.
+
+        This is the careful way in: first make sure that somebody comes, then queue.
+        """
+        roster = self.roster
+        with roster.lock:
+            if lifecycle.is_over() and roster.is_open:
+                roster.close(AFTER_EXIT)
+            refusal = roster.refusal()
+            if refusal is not None:
+                raise refusal
+            if self._supervisor.thread is None:
+                self._supervisor.start()
+                lifecycle.enrol(self)
+            failure = self._hire_for(len(jobs))
+            if failure is not None and not roster.staff():
+                raise failure
+            roster.queue.jobs.extend(jobs)
+        roster.queue.wake(len(jobs))
+        self._report_understaffed(failure)
+
+    def _reconsider(self, job: Job[Any]) -> None:
+        """A job was queued without the lock, and things may have changed meanwhile.
+
+        If the pool has closed, a job that is still queued may have missed the last worker: it is
+        taken back. One that is no longer queued was accepted. If nobody could be woken for it,
+        and there is a place for another worker, that is filled.
+        """
+        roster = self.roster
+        failure = None
+        with roster.lock:
+            refusal = roster.refusal()
+            if refusal is None and roster.queue.jobs:
+                failure = self._hire_for(1)
+        if refusal is not None and roster.queue.take_back(job):
+            raise refusal
+        self._report_understaffed(failure)
+
+    def _hire_for(self, count: int) -> Exception | None:
+        """Start as many workers as `count` jobs need that idle ones cannot take."""
+        roster = self.roster
+        try:
+            for _ in range(min(count - len(roster.queue.idle), roster.places())):
+                roster.hire()
+        except Exception as failure:
+            return failure
+        return None
+
+    def _report_understaffed(self, failure: Exception | None) -> None:
+        if failure is not None:
+            label = self.roster.label
+            _logger.warning("pool %s could not start another worker", label, exc_info=failure)
+
+    # The end.
+
+    def close(self, *, cancel_queued: bool = False, wait: bool = True) -> None:
+        """Take no more jobs; run or cancel those that are queued."""
+        if cancel_queued and not wait:
+            self._discarded = True
+        self.roster.close(AFTER_SHUTDOWN)
+        if cancel_queued:
+            self.roster.queue.settle_all(lambda job: job.cancel())
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait for the last worker to be gone; false after `timeout` seconds."""
+        thread = self._supervisor.thread
+        if thread is None or self.works_here():
+            return True
+        thread.join(timeout)
+        return not thread.is_alive()
+
+    def close_at_exit(self) -> None:
+        """Take no more jobs, because the interpreter ends."""
+        self.roster.close(AFTER_EXIT)
+
+    def finish_at_exit(self) -> None:
+        """Return when the queue has been run, or at once if the pool was to let go of it all."""
+        if not self._discarded:
+            self.join()
+
+    def _close_if_abandoned(self) -> None:
+        if self._pool() is None and self.roster.closed is None:
+            self.roster.close(AFTER_SHUTDOWN)
+
+    def _bury(self) -> None:
+        for thread in self.roster.threads():
+            thread.join()
+        lifecycle.strike_off(self)
+
+    # What there is to see.
+
+    def workers(self) -> list[WorkerInfo]:
+        """A snapshot of the workers."""
+        return [worker.info for worker in self.roster.staff()]
+
+    def supervisor(self) -> SupervisorInfo:
+        """A snapshot of the supervisor."""
+        return self._supervisor.info
+
+    def queued(self) -> list[Job[Any]]:
+        """A snapshot of the queue, in the order in which the jobs will start."""
+        return [job for job in self.roster.queue.jobs.copy() if not job.done()]

@@ -228,6 +228,7 @@ class Job(Future[T]):
         monitor = self._monitor
         if monitor is not None and not claimed and not monitor.claim():
             self._raw = monitor.state
+            monitor.tell_rest(self)
             return None
         context = self._context
         kwargs = self._kwargs
@@ -293,7 +294,9 @@ class Job(Future[T]):
             self._end(self._raw, self._outcome)
         else:
             self.fail(crash)
-        self._watch().call_back(self)
+        monitor = self._watch()
+        monitor.tell_rest(self)
+        monitor.call_back(self)
 
     def set_running_or_notify_cancel(self) -> bool:
         """Take the job for running elsewhere; false if it was cancelled."""

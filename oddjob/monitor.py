@@ -9,6 +9,7 @@ import logging
 import threading
 from _thread import LockType, allocate_lock
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Literal
 
 __all__ = ["CANCELLED", "ENDED", "FAILED", "PENDING", "RUNNING", "SUCCEEDED", "Monitor", "State"]
@@ -34,7 +35,16 @@ class Monitor:
     released once, when the job has ended.
     """
 
-    __slots__ = ("callbacks", "condition", "lock", "owner", "sleepers", "state", "waiters")
+    __slots__ = (
+        "callbacks",
+        "condition",
+        "lock",
+        "owner",
+        "sleepers",
+        "state",
+        "untold",
+        "waiters",
+    )
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
@@ -43,6 +53,7 @@ class Monitor:
         self.condition: threading.Condition | None = None
         self.sleepers: list[LockType] = []
         self.waiters: list[Any] = []
+        self.untold: list[Any] = []
         self.callbacks: list[Callable[[Any], object]] = []
 
     def claim(self) -> bool:
@@ -69,18 +80,34 @@ class Monitor:
         The standard library's waiters hear of every end here, in the same step that makes it
         visible: no cancelled job can be one that ``as_completed`` never hears of.
         """
+        self.untold = list(self.waiters)
         self.state = state
-        for waiter in self.waiters:
-            if state is CANCELLED:
+        self._tell(job)
+
+    def tell_rest(self, job: Any) -> None:
+        """Go on with an announcement that an exception thrown into its thread has cut short."""
+        with self.lock:
+            if self.state in ENDED:
+                while self.untold and job in getattr(self.untold[-1], "finished_futures", ()):
+                    self.untold.pop()
+                self._tell(job)
+
+    def _tell(self, job: Any) -> None:
+        while self.untold:
+            waiter = self.untold[-1]
+            if self.state is CANCELLED:
                 waiter.add_cancelled(job)
-            elif state is FAILED:
+            elif self.state is FAILED:
                 waiter.add_exception(job)
             else:
                 waiter.add_result(job)
+            self.untold.pop()
         if self.condition is not None:
             self.condition.notify_all()
-        while self.sleepers:
-            self.sleepers.pop().release()
+        for sleeper in self.sleepers:
+            # One that was released before and has been taken since is locked again: no matter.
+            if sleeper.locked():
+                sleeper.release()
 
     def call_back(self, job: Any) -> None:
         """Run the done-callbacks that have not run yet, in the order they were added.
@@ -89,19 +116,18 @@ class Monitor:
         callback has run. Calling this again goes on where an interrupted call stopped.
         """
         crash: BaseException | None = None
-        while True:
-            with self.lock:
-                if not self.callbacks:
-                    break
-                callback = self.callbacks.pop(0)
-            try:
-                callback(job)
-            except Exception:
-                _logger.exception("exception calling callback for %r", job)
-            except BaseException as error:  # raised below, the others run first
-                crash = crash or error
-        if crash is not None:
-            raise crash
+        try:
+            # Taken by a loop: nothing can interrupt between taking a callback and calling it.
+            for callback in iter(partial(self.callbacks.pop, 0), None):
+                try:
+                    callback(job)
+                except Exception:
+                    _logger.exception("exception calling callback for %r", job)
+                except BaseException as error:  # raised below, the others run first
+                    crash = crash or error
+        except IndexError:
+            if crash is not None:
+                raise crash from None
 
     def wait(self, timeout: float | None) -> bool:
         """Sleep until the job has ended; false after `timeout` seconds."""

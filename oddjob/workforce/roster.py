@@ -100,7 +100,7 @@ class Roster:
             index = self.workers.index(None)
             worker = self.workers[index] = Worker(self, index, f"{self._prefix}_{index}")
             try:
-                worker.thread.start()
+                worker.start()
             except BaseException:
                 # Interrupted after the thread was made, it may still come: to a closed door.
                 worker.disowned = True

@@ -5,7 +5,7 @@ from _thread import allocate_lock
 from collections.abc import Callable, Coroutine
 from contextvars import Context
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from oddjob.job import Job
 from oddjob.workforce.queue import JobQueue
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     import asyncio
 
 __all__ = ["Employer", "Worker", "WorkerInfo"]
+
+
+_PATIENCE: Final = 0.1  # seconds; how often a start that takes long is looked after
 
 
 class WorkerInfo(NamedTuple):
@@ -68,10 +71,12 @@ class Worker:
     """One thread of a workforce.
 
     Locking: none. ``job`` is written by the worker's thread alone; ``leaving`` is set by others
-    and looked at between jobs; ``bell`` is held except for the moment after a ring.
+    and looked at between jobs; ``bell`` is held except for the moment after a ring; ``arrival``
+    is released once, as the thread's first act.
     """
 
     __slots__ = (
+        "arrival",
         "bell",
         "crash",
         "disowned",
@@ -87,6 +92,8 @@ class Worker:
     def __init__(self, employer: Employer, index: int, name: str) -> None:
         self.employer = employer
         self.index = index
+        self.arrival = allocate_lock()
+        self.arrival.acquire()
         self.bell = allocate_lock()
         self.bell.acquire()
         self.ring = self.bell.release
@@ -102,10 +109,22 @@ class Worker:
         """A snapshot for people."""
         return WorkerInfo(self.thread.name, self.thread.ident, self.job)
 
+    def start(self) -> None:
+        """Start the thread and return when it is where its death would be heard of.
+
+        Raises what starting a thread raises, or a RuntimeError if something thrown at the thread
+        has killed it on its way.
+        """
+        self.thread.start()
+        while not self.arrival.acquire(timeout=_PATIENCE):
+            if not self.thread.is_alive():
+                raise RuntimeError(f"{self.thread.name} was killed before it could begin")
+
     def work(self) -> None:
         """The thread's life: serve until told to go or crashed, then say so."""
         employer = self.employer
         try:
+            self.arrival.release()
             if employer.check_in(self):
                 try:
                     if employer.initializer is not None:

@@ -1,0 +1,617 @@
+"""What `configure` understands, and how it says what it does not."""
+
+import math
+import re
+import threading
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from oddjob.errors import OddJobError, SettingsError
+from oddjob.settings import Plan, PoolOptions, read_settings
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_thread_is_left_behind() -> Iterator[None]:
+    """Reading settings starts nothing: looking once, after the last of many tests, is enough."""
+    before = set(threading.enumerate())
+    yield
+    new = set(threading.enumerate()) - before
+    assert [each for each in new if not isinstance(each, threading.Timer)] == []  # pytest-timeout's
+
+
+def greet() -> None:
+    """An initializer."""
+
+
+def complain(job: Any, error: BaseException) -> None:
+    """An error handler."""
+
+
+OTHER_VALUES = {
+    "pool_size": 12,
+    "max_restarts": 0,
+    "max_seconds": 0.25,
+    "initializer": greet,
+    "initargs": ("a", 1),
+    "thread_name_prefix": "mail",
+    "on_error": complain,
+}
+EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
+
+WRONG_TYPES = [
+    *[("pool_size", value, "a whole number") for value in (True, False, 2.0, math.nan, "5", [5])],
+    ("pool_size", None, "a whole number"),
+    *[("max_restarts", value, "a whole number") for value in (True, False, 1.5, "3", None)],
+    *[("max_seconds", value, "a number of seconds") for value in (True, False, "5", 1j, None)],
+    *[("initializer", value, "a callable") for value in ("greet", 0, None)],
+    *[("initargs", value, "a tuple") for value in ([1], "ab", None)],
+    *[("thread_name_prefix", value, "a string") for value in (b"mail", 1, None)],
+    *[("on_error", value, "a callable") for value in ("complain", 0, None)],
+]
+OUT_OF_RANGE = [
+    *[("pool_size", value, "greater than 0") for value in (0, -1, -(10**30))],
+    *[("max_restarts", value, "0 or more") for value in (-1, -(10**30))],
+    *[("max_seconds", value, "greater than 0 and finite") for value in (0, 0.0, -0.0, -1, -0.5)],
+    *[("max_seconds", value, "greater than 0 and finite") for value in (math.inf, -math.inf)],
+    ("max_seconds", math.nan, "greater than 0 and finite"),
+]
+BAD_VALUES = pytest.mark.parametrize(("key", "value", "wanted"), WRONG_TYPES + OUT_OF_RANGE)
+
+
+def refusal_of(settings: Any) -> str:
+    with pytest.raises(SettingsError) as caught:
+        read_settings(settings)
+    return str(caught.value)
+
+
+# What is understood.
+
+
+def test_without_settings_there_is_one_pool_job_of_5_workers_and_3_restarts_in_5_seconds() -> None:
+    """Whoever never configures anything would notice other numbers than the documented ones."""
+    plan = read_settings({})
+    assert plan.default_pool == "job"
+    assert plan.pools == {"job": (5, 3, 5.0, None, (), "", None)}
+    assert plan.defaults == plan.pools["job"]
+
+
+def test_the_options_are_the_documented_ones() -> None:
+    """A settings file that uses a documented key must be readable."""
+    assert set(PoolOptions._fields) == set(OTHER_VALUES)
+
+
+@EVERY_KEY
+def test_a_key_at_the_top_is_the_default_of_every_pool(key: str, value: object) -> None:
+    """Without inheritance, everybody would repeat the same options for each pool."""
+    plan = read_settings({key: value, "extra_pools": ["email", {"report": {}}]})
+    assert list(plan.pools) == ["job", "email", "report"]
+    for options in (plan.defaults, *plan.pools.values()):
+        assert getattr(options, key) == value
+        assert options._replace(**{key: getattr(PoolOptions(), key)}) == PoolOptions()
+
+
+@EVERY_KEY
+def test_a_key_of_one_pool_is_for_that_pool_alone(key: str, value: object) -> None:
+    """A limit meant for one API must not throttle the others."""
+    plan = read_settings({"extra_pools": ["email", {"external_app": {key: value}}, "report"]})
+    assert getattr(plan.pools["external_app"], key) == value
+    for name in ("job", "email", "report"):
+        assert plan.pools[name] == PoolOptions()
+    assert plan.defaults == PoolOptions()
+
+
+@EVERY_KEY
+def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: object) -> None:
+    """Overriding one option must not reset those that were set for all."""
+    general = {
+        "pool_size": 3,
+        "max_restarts": 7,
+        "max_seconds": 60,
+        "initializer": print,
+        "initargs": ("general",),
+        "thread_name_prefix": "general",
+        "on_error": print,
+    }
+    plan = read_settings({**general, "extra_pools": [{"email": {key: value}}]})
+    assert plan.pools["email"]._asdict() == {**general, key: value}
+    assert plan.pools["job"]._asdict() == general
+
+
+@pytest.mark.parametrize(
+    "extra_pools",
+    [
+        ["email", "report"],
+        ("email", "report"),
+        [{"email": {}}, {"report": {}}],
+        [{"email": {}, "report": {}}],
+        ["email", {"report": {}}],
+        [{"email": None}, "report"],
+        {"email": {}, "report": {}},
+        {"email": None, "report": None},
+        MappingProxyType({"email": MappingProxyType({}), "report": {}}),
+    ],
+)
+def test_extra_pools_can_be_written_as_names_as_mappings_mixed_and_as_one_mapping(
+    extra_pools: object,
+) -> None:
+    """Each form is in the documentation; a YAML file and a Python dict look different."""
+    plan = read_settings({"extra_pools": extra_pools})
+    assert list(plan.pools.items()) == [
+        ("job", PoolOptions()),
+        ("email", PoolOptions()),
+        ("report", PoolOptions()),
+    ]
+
+
+@pytest.mark.parametrize(
+    "extra_pools",
+    [
+        ["email", {"app": {"pool_size": 10, "max_restarts": 2}}],
+        [{"email": {}, "app": {"pool_size": 10, "max_restarts": 2}}],
+        {"email": {}, "app": {"pool_size": 10, "max_restarts": 2}},
+    ],
+)
+def test_options_reach_their_pool_in_every_form_of_extra_pools(extra_pools: object) -> None:
+    """The documented example, in each of its spellings."""
+    plan = read_settings({"pool_size": 4, "extra_pools": extra_pools})
+    assert plan.pools == {
+        "job": PoolOptions(pool_size=4),
+        "email": PoolOptions(pool_size=4),
+        "app": PoolOptions(pool_size=10, max_restarts=2),
+    }
+
+
+@pytest.mark.parametrize("none", [[], (), {}])
+def test_extra_pools_may_be_empty(none: object) -> None:
+    """A list computed from elsewhere may have nothing in it."""
+    assert list(read_settings({"extra_pools": none}).pools) == ["job"]
+
+
+def test_default_pool_false_means_that_there_is_none() -> None:
+    """Who wants every job to name its pool says so, and then no pool "job" may appear."""
+    plan = read_settings({"default_pool": False, "extra_pools": ["email"]})
+    assert plan.default_pool is None
+    assert list(plan.pools) == ["email"]
+
+
+def test_the_default_pool_can_have_another_name() -> None:
+    """And then "job" is an unknown name like any other."""
+    plan = read_settings({"default_pool": "work", "pool_size": 2})
+    assert plan.default_pool == "work"
+    assert plan.pools == {"work": PoolOptions(pool_size=2)}
+
+
+def test_the_default_pools_name_is_free_for_an_extra_pool_once_it_is_not_the_default() -> None:
+    """This is how "job" itself is given options of its own."""
+    plan = read_settings({"default_pool": False, "extra_pools": {"job": {"pool_size": 2}}})
+    assert plan.default_pool is None
+    assert plan.pools == {"job": PoolOptions(pool_size=2)}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("pool_size", 1), ("max_restarts", 0), ("max_seconds", 1), ("max_seconds", 1e-9)],
+)
+def test_the_smallest_allowed_value_is_allowed(key: str, value: float) -> None:
+    """One worker, no restarts and whole seconds are ordinary wishes."""
+    assert getattr(read_settings({key: value}).defaults, key) == value
+
+
+def test_settings_may_be_any_mapping_and_are_not_changed() -> None:
+    """A frozen config object works, and one dict can serve twice."""
+    settings = MappingProxyType({"extra_pools": ["email", {"app": {"pool_size": 2}}]})
+    assert read_settings(settings) == read_settings(settings)
+    assert settings == {"extra_pools": ["email", {"app": {"pool_size": 2}}]}
+
+
+def test_two_spellings_of_the_same_settings_are_the_same_plan() -> None:
+    """`configure` compares plans: two spellings must not count as a conflict."""
+    short = {"max_seconds": 5, "extra_pools": ["email"]}
+    long = {"default_pool": "job", "max_seconds": 5.0, "extra_pools": {"email": {"pool_size": 5}}}
+    assert read_settings(short) == read_settings(long)
+
+
+# What is not.
+
+
+@pytest.mark.parametrize("junk", [None, 1, "job", b"job", ["email"], [("pool_size", 1)], object()])
+def test_settings_that_are_no_mapping_are_refused(junk: object) -> None:
+    """A YAML file whose top level is a list is noticed at start-up, by name."""
+    assert refusal_of(junk) == f"settings must be a mapping, not {junk!r}"
+
+
+def test_a_settings_error_is_a_value_error_and_an_oddjob_error() -> None:
+    """Code that catches either keeps working."""
+    with pytest.raises(ValueError, match="pool_size") as caught:
+        read_settings({"pool_size": 0})
+    assert isinstance(caught.value, OddJobError)
+    assert caught.value.__suppress_context__  # one error is shown, not two
+
+
+@pytest.mark.parametrize(
+    ("key", "nearest"),
+    [
+        ("pool_sise", "pool_size"),
+        ("poolsize", "pool_size"),
+        ("max_workers", "pool_size"),
+        ("max_restart", "max_restarts"),
+        ("default_pools", "default_pool"),
+        ("extra_pool", "extra_pools"),
+        ("onerror", "on_error"),
+        (b"pool_size", "pool_size"),
+    ],
+)
+def test_an_unknown_key_at_the_top_is_refused_with_the_nearest_valid_one(
+    key: object, nearest: str
+) -> None:
+    """A misspelt limit that were ignored would be found out in production."""
+    assert refusal_of({key: 1}) == f"settings[{key!r}]: unknown setting; did you mean {nearest!r}?"
+
+
+@pytest.mark.parametrize("key", ["xyzzy", "", 3, None, (1, 2), 1.5, frozenset()])
+def test_an_unknown_key_that_resembles_none_is_refused_with_the_list_of_all(key: object) -> None:
+    """Who has forgotten the name of a setting finds it in the message."""
+    known = ["default_pool", "extra_pools", *OTHER_VALUES]
+    message = refusal_of({key: 1})
+    prefix = f"settings[{key!r}]: unknown setting; known are "
+    assert message.startswith(prefix)
+    assert sorted(message.removeprefix(prefix).split(", ")) == sorted(known)
+
+
+@pytest.mark.parametrize(
+    ("extra_pools", "path"),
+    [
+        ([{"email": {"max_workers": 2}}], "settings['extra_pools'][0]['email']"),
+        (["report", {"email": {"max_workers": 2}}], "settings['extra_pools'][1]['email']"),
+        ([{"report": {}, "email": {"max_workers": 2}}], "settings['extra_pools'][0]['email']"),
+        ({"email": {"max_workers": 2}}, "settings['extra_pools']['email']"),
+    ],
+)
+def test_an_unknown_key_of_one_pool_is_refused_with_its_path(
+    extra_pools: object, path: str
+) -> None:
+    """With ten pools in a file, "unknown key" alone would be a riddle."""
+    expected = f"{path}['max_workers']: unknown setting; did you mean 'pool_size'?"
+    assert refusal_of({"extra_pools": extra_pools}) == expected
+
+
+@pytest.mark.parametrize("key", ["default_pool", "extra_pools", "name", 3, None])
+def test_what_is_no_option_of_a_pool_is_refused_inside_a_pool(key: object) -> None:
+    """A key in the wrong place has no effect there, so it is an error there."""
+    message = refusal_of({"extra_pools": {"email": {key: 1}}})
+    assert message.startswith(f"settings['extra_pools']['email'][{key!r}]: unknown setting; ")
+
+
+class Odd(Mapping[Any, Any]):
+    """A mapping whose keys need not be hashable, as a configuration library may have."""
+
+    def __init__(self, *items: tuple[Any, Any]) -> None:
+        self._items = items
+
+    def __getitem__(self, wanted: Any) -> Any:
+        return next(value for key, value in self._items if key == wanted)
+
+    def get(self, wanted: Any, default: Any = None) -> Any:
+        return next((value for key, value in self._items if key == wanted), default)
+
+    def __iter__(self) -> Iterator[Any]:
+        return (key for key, _ in self._items)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+
+@pytest.mark.parametrize(
+    ("settings", "path"),
+    [
+        (Odd(([1], 1)), "settings[[1]]"),
+        ({"extra_pools": Odd(([1], {}))}, "settings['extra_pools'][[1]]"),
+        ({"extra_pools": [Odd(([1], {}))]}, "settings['extra_pools'][0][[1]]"),
+        ({"extra_pools": {"email": Odd(([1], 1))}}, "settings['extra_pools']['email'][[1]]"),
+    ],
+)
+def test_a_key_that_cannot_be_hashed_is_refused_like_any_other(settings: Any, path: str) -> None:
+    """The caller is promised a SettingsError, whatever the file parser hands over."""
+    assert refusal_of(settings).startswith(f"{path}: ")
+
+
+@BAD_VALUES
+def test_a_bad_value_at_the_top_is_refused_with_its_path(
+    key: str, value: object, wanted: str
+) -> None:
+    """Else the first pool would fail, or worse, work with a nonsense limit."""
+    expected = rf"settings\['{key}'\]: {key} must be {wanted}, not {re.escape(repr(value))}"
+    assert re.fullmatch(expected, refusal_of({key: value}))
+
+
+@BAD_VALUES
+@pytest.mark.parametrize(
+    ("wrap", "path"),
+    [
+        (lambda options: ["report", {"email": options}], r"settings\['extra_pools'\]\[1\]"),
+        (lambda options: {"report": {}, "email": options}, r"settings\['extra_pools'\]"),
+    ],
+    ids=["list", "mapping"],
+)
+def test_a_bad_value_of_one_pool_is_refused_with_its_path(
+    key: str, value: object, wanted: str, wrap: Any, path: str
+) -> None:
+    """The message leads to the line of the file."""
+    message = refusal_of({"extra_pools": wrap({key: value})})
+    expected = rf"\['email'\]\['{key}'\]: {key} must be {wanted}, not {re.escape(repr(value))}"
+    assert re.fullmatch(path + expected, message)
+
+
+def test_more_seconds_than_a_clock_can_count_are_refused() -> None:
+    """`max_seconds=10**400` is finite, but adding it to a time is an OverflowError, later."""
+    assert refusal_of({"max_seconds": 10**400}).startswith("settings['max_seconds']: ")
+
+
+@pytest.mark.parametrize("junk", [1, 1.5, True, "email", "", None, object()])
+def test_extra_pools_that_are_no_list_and_no_mapping_are_refused(junk: object) -> None:
+    """`extra_pools: email` must not make the pools "e", "m", "a", "i", "l"."""
+    expected = f"settings['extra_pools'] must be a list or a mapping, not {junk!r}"
+    assert refusal_of({"extra_pools": junk}) == expected
+
+
+@pytest.mark.parametrize("junk", [b"email", b"", bytearray(b"email")])
+def test_extra_pools_that_are_bytes_are_refused_as_such(junk: object) -> None:
+    """Bytes are no list of names, empty or not."""
+    expected = f"settings['extra_pools'] must be a list or a mapping, not {junk!r}"
+    assert refusal_of({"extra_pools": junk}) == expected
+
+
+@pytest.mark.parametrize("junk", [1, "pool_size", [("pool_size", 1)], {1}, False])
+@pytest.mark.parametrize(
+    ("wrap", "path"),
+    [
+        (lambda options: [{"email": options}], "settings['extra_pools'][0]['email']"),
+        (lambda options: {"email": options}, "settings['extra_pools']['email']"),
+    ],
+    ids=["list", "mapping"],
+)
+def test_options_of_a_pool_that_are_no_mapping_are_refused(
+    junk: object, wrap: Any, path: str
+) -> None:
+    """`email: 10` looks as if it could mean a size; it is said that it does not."""
+    message = refusal_of({"extra_pools": wrap(junk)})
+    assert message == f"{path} must be a mapping of options, not {junk!r}"
+
+
+@pytest.mark.parametrize("name", [None, 1, True, b"email", ["email"], ("email", {}), {1}, 1.5])
+def test_a_pools_name_that_is_no_string_is_refused(name: Any) -> None:
+    """Nobody could look such a pool up."""
+    message = refusal_of({"extra_pools": ["report", name]})
+    expected = f"settings['extra_pools'][1]: a pool's name must be a string, not {name!r}"
+    assert message == expected
+
+
+@pytest.mark.parametrize(
+    ("extra_pools", "path"),
+    [
+        ([""], "settings['extra_pools'][0]"),
+        (["email", {"": {}}], "settings['extra_pools'][1]['']"),
+        ({"": {}}, "settings['extra_pools']['']"),
+    ],
+)
+def test_an_empty_pools_name_is_refused(extra_pools: object, path: str) -> None:
+    """An unset variable in a template makes an empty name."""
+    assert refusal_of({"extra_pools": extra_pools}) == f"{path}: a pool's name must not be empty"
+
+
+@pytest.mark.parametrize("name", [None, True, 0, 1, b"job", ["job"]])
+def test_a_default_pool_that_is_no_name_is_refused_and_false_is_suggested(name: object) -> None:
+    """Only False means none: None and 0 are more often an accident."""
+    expected = (
+        f"settings['default_pool']: a pool's name must be a string, not {name!r}"
+        " (False for no default pool)"
+    )
+    assert refusal_of({"default_pool": name}) == expected
+
+
+def test_an_empty_name_of_the_default_pool_is_refused_and_false_is_suggested() -> None:
+    """The empty string is an accident too."""
+    expected = (
+        "settings['default_pool']: a pool's name must not be empty (False for no default pool)"
+    )
+    assert refusal_of({"default_pool": ""}) == expected
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "name"),
+    [
+        ({"extra_pools": ["email", "email"]}, "settings['extra_pools'][1]", "email"),
+        (
+            {"extra_pools": ["email", {"report": {}, "email": {}}]},
+            "settings['extra_pools'][1]['email']",
+            "email",
+        ),
+        ({"extra_pools": [{"email": {}}, "email"]}, "settings['extra_pools'][1]", "email"),
+        ({"extra_pools": ["job"]}, "settings['extra_pools'][0]", "job"),
+        ({"extra_pools": {"job": {"pool_size": 2}}}, "settings['extra_pools']['job']", "job"),
+        (
+            {"default_pool": "email", "extra_pools": ["job", "email"]},
+            "settings['extra_pools'][1]",
+            "email",
+        ),
+    ],
+)
+def test_a_pool_that_is_named_twice_is_refused(settings: Any, path: str, name: str) -> None:
+    """One of the two entries would silently lose."""
+    expected = f"{path}: there is a pool {name!r} in these settings already"
+    assert refusal_of(settings) == expected
+
+
+def test_a_bad_default_is_refused_even_if_every_pool_overrides_it() -> None:
+    """It would strike whoever makes the next pool by hand."""
+    settings = {
+        "default_pool": False,
+        "pool_size": 0,
+        "extra_pools": {"email": {"pool_size": 2}},
+    }
+    assert refusal_of(settings).startswith("settings['pool_size']: ")
+
+
+# Whatever comes.
+
+KNOWN = ["default_pool", "extra_pools", "max_workers", *OTHER_VALUES]
+numbers = (
+    st.none()
+    | st.booleans()
+    | st.integers(-2, 12)
+    | st.integers()
+    | st.floats()
+    | st.complex_numbers()
+)
+scalars = (
+    numbers
+    | st.text(max_size=5)
+    | st.binary(max_size=5)
+    | st.sampled_from(["job", "email", *KNOWN])
+    | st.sampled_from([greet, complain, object(), Ellipsis, int, (), ("job",)])
+)
+keys = st.sampled_from([*KNOWN, "email", "report"]) | st.recursive(
+    scalars,
+    lambda inner: st.tuples(inner, inner) | st.frozensets(inner, max_size=2),
+    max_leaves=3,
+)
+junk = st.recursive(
+    scalars,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.tuples(inner)
+        | st.dictionaries(keys, inner, max_size=3)
+        | st.lists(st.tuples(st.just([]), inner), max_size=2).map(lambda items: Odd(*items))
+        | st.sets(st.text(max_size=2), max_size=2)
+        | st.binary(max_size=2).map(bytearray)
+        | st.lists(inner, max_size=2).map(iter)
+    ),
+    max_leaves=6,
+)
+sound_options: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
+    {},
+    optional={
+        "pool_size": st.integers(1, 12),
+        "max_restarts": st.integers(0, 12),
+        "max_seconds": st.floats(0.001, 100) | st.integers(1, 100),
+        "initializer": st.just(greet),
+        "initargs": st.tuples(scalars),
+        "thread_name_prefix": st.text(max_size=3),
+        "on_error": st.just(complain),
+    },
+)
+some_options = sound_options | st.dictionaries(keys, junk, max_size=3)
+names = st.text("abc", min_size=1, max_size=3)
+extra_pools = (
+    st.lists(names | st.dictionaries(names, some_options, max_size=2) | junk, max_size=4)
+    | st.dictionaries(names, some_options, max_size=3)
+    | st.lists(names, unique=True)
+    | junk
+)
+plausible = st.builds(
+    lambda options, default, extra: {**options, **default, **extra},
+    some_options,
+    st.fixed_dictionaries({}, optional={"default_pool": st.just(value=False) | names | junk}),
+    st.fixed_dictionaries({}, optional={"extra_pools": extra_pools}),
+)
+
+
+@given(plausible | st.dictionaries(keys, junk, max_size=4) | junk)
+@example({"extra_pools": [["email"]]})
+@example({"extra_pools": [[]]})
+@example({"extra_pools": {"email": []}})
+@example({("pool_size",): 1})
+def test_whatever_it_is_given_the_outcome_is_a_plan_or_a_settings_error(settings: Any) -> None:
+    """Start-up code catches SettingsError; anything else would be a bug of ours in their log."""
+    plan = None
+    try:
+        plan = read_settings(settings)
+    except SettingsError as error:
+        message = str(error)
+    if plan is None:
+        assert message.startswith("settings")
+        return
+    assert isinstance(plan, Plan)
+    assert plan.default_pool is None or plan.default_pool in plan.pools
+    for name, options in plan.pools.items():
+        assert isinstance(name, str)
+        assert name
+        assert type(options.pool_size) is int
+        assert options.pool_size > 0
+        assert type(options.max_restarts) is int
+        assert options.max_restarts >= 0
+        assert 0 < options.max_seconds < math.inf
+        assert options.initializer is None or callable(options.initializer)
+        assert isinstance(options.initargs, tuple)
+        assert isinstance(options.thread_name_prefix, str)
+        assert options.on_error is None or callable(options.on_error)
+
+
+@given(st.dictionaries(names.filter(lambda name: name != "job"), sound_options), sound_options)
+def test_sound_settings_are_never_refused_and_arrive_as_written(
+    pools: dict[str, dict[str, Any]], defaults: dict[str, Any]
+) -> None:
+    """The counterpart of the property above: refusing everything would satisfy that one."""
+    plan = read_settings({**defaults, "extra_pools": pools})
+    assert plan.defaults == PoolOptions()._replace(**defaults)
+    assert plan.pools == {
+        "job": plan.defaults,
+        **{name: plan.defaults._replace(**options) for name, options in pools.items()},
+    }
+
+
+# PoolOptions.but, which is what a `Pool` uses.
+
+
+@EVERY_KEY
+def test_but_changes_one_option_in_a_copy(key: str, value: object) -> None:
+    """Pools share their defaults: changing them in place would change other people's pools."""
+    before = PoolOptions()
+    after = before.but(**{key: value})
+    assert after._asdict() == {**PoolOptions()._asdict(), key: value}
+    assert before == (5, 3, 5.0, None, (), "", None)
+
+
+def test_but_leaves_an_option_as_it_is_if_it_is_given_none() -> None:
+    """None is how `Pool(...)` says "whatever is configured"."""
+    configured = PoolOptions(**OTHER_VALUES)
+    assert configured.but(**dict.fromkeys(OTHER_VALUES)) == configured
+
+
+def test_but_does_not_take_an_empty_value_for_none() -> None:
+    """Who overrides a prefix or arguments with nothing means nothing."""
+    configured = PoolOptions(max_restarts=3, initargs=("a",), thread_name_prefix="mail")
+    changed = configured.but(max_restarts=0, initargs=(), thread_name_prefix="")
+    assert changed == PoolOptions(max_restarts=0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "wanted"), [each for each in WRONG_TYPES if each[1] is not None]
+)
+def test_but_raises_a_type_error_for_a_value_of_the_wrong_type(
+    key: str, value: object, wanted: str
+) -> None:
+    """As the standard library's executor does."""
+    with pytest.raises(TypeError, match=f"^{key} must be {wanted}, not "):
+        PoolOptions().but(**{key: value})
+
+
+@pytest.mark.parametrize(("key", "value", "wanted"), OUT_OF_RANGE)
+def test_but_raises_a_value_error_for_a_number_out_of_range(
+    key: str, value: object, wanted: str
+) -> None:
+    """As the standard library's executor does."""
+    with pytest.raises(ValueError, match=f"^{key} must be {wanted}, not "):
+        PoolOptions().but(**{key: value})
+
+
+@pytest.mark.parametrize("key", ["max_workers", "pool_sise", "but"])
+def test_but_raises_a_type_error_for_an_option_that_does_not_exist(key: str) -> None:
+    """Its docstring says so, and so does any Python call with an unknown keyword."""
+    with pytest.raises(TypeError, match=key):
+        PoolOptions().but(**{key: 1})

@@ -30,7 +30,7 @@ from oddjob.crew import Crew
 from oddjob.monitor import CANCELLED, ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, Monitor, State
 from oddjob.naming import describe, fresh_id
 
-__all__ = ["FireAndForget", "Job"]
+__all__ = ["OF_BATCH", "FireAndForget", "Job"]
 
 T = TypeVar("T")
 
@@ -41,6 +41,7 @@ _STANDARD_STATES: Final = {
     FAILED: "FINISHED",
     CANCELLED: "CANCELLED_AND_NOTIFIED",
 }
+OF_BATCH: Final = object()
 _installing: Final = threading.RLock()
 _naming: Final = threading.RLock()
 
@@ -53,6 +54,10 @@ class Job(Future[T]):
 
     Thread safety: all methods may be called from any thread, and from signal handlers.
     """
+
+    # A call is ``fn(*args)`` if kwargs is None, else ``fn(*args, **kwargs)``, in a context of its
+    # own. If kwargs is OF_BATCH, args is the one argument itself, and the context is shared: it is
+    # copied at the start. A batch so makes one object per job that the collector has to visit.
 
     __slots__ = (
         "_args",
@@ -73,16 +78,16 @@ class Job(Future[T]):
     def __init__(
         self,
         fn: Callable[..., T],
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any] | None,
+        args: Any,
+        kwargs: Any,
         context: Context,
         crew: Crew,
         name: str | None = None,
     ) -> None:
         # The base class is not initialised: its condition and lists are what a job does without.
         self._fn: Any = fn
-        self._args: tuple[Any, ...] = args
-        self._kwargs = kwargs
+        self._args: Any = args
+        self._kwargs: Any = kwargs
         self._context: Any = context
         self._crew = crew
         self._name = name
@@ -230,13 +235,17 @@ class Job(Future[T]):
             self._raw = monitor.state
             monitor.tell_rest(self)
             return None
+        fn = self._fn
         context = self._context
         kwargs = self._kwargs
         try:
             if kwargs is None:
-                result = context.run(self._fn, *self._args)
+                result = context.run(fn, *self._args)
+            elif kwargs is OF_BATCH:
+                context = context.copy()
+                result = context.run(fn, self._args)
             else:
-                result = context.run(self._fn, *self._args, **kwargs)
+                result = context.run(fn, *self._args, **kwargs)
             if result.__class__ is CoroutineType:
                 result = self._crew.run_coroutine(result, context)
         except BaseException as error:
@@ -248,7 +257,9 @@ class Job(Future[T]):
                 return None if isinstance(error, Exception) else error
             finally:
                 del self
-        self._release()
+        if self._name is None:
+            self._name = getattr(fn, "__qualname__", None) or describe(fn)
+        self._fn = self._args = self._kwargs = self._context = None
         if self._monitor is None:
             self._outcome = result
             self._raw = SUCCEEDED
@@ -397,8 +408,7 @@ class Job(Future[T]):
         if fn is not None:
             if self._name is None:
                 self._name = describe(fn)
-            self._fn = self._kwargs = self._context = None
-            self._args = ()
+            self._fn = self._args = self._kwargs = self._context = None
 
 
 class FireAndForget(Job[Any]):

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, ParamSpec, TypeVar, overload
 
 from oddjob.function import JobFunction
-from oddjob.job import FireAndForget, Job
+from oddjob.job import OF_BATCH, FireAndForget, Job
 from oddjob.settings import check_name
 from oddjob.workforce.workforce import Workforce
 
@@ -88,10 +88,10 @@ class Submitter(Executor):
     def _make(
         self, kind: type[Job[Any]], fn: Callable[..., Any], iterable: Iterable[Any]
     ) -> list[Job[Any]]:
-        copy = copy_context().copy
+        context = copy_context()
         workforce = self._workforce
         name = self._job_name
-        return [kind(fn, (item,), None, copy(), workforce, name) for item in iterable]
+        return [kind(fn, item, OF_BATCH, context, workforce, name) for item in iterable]
 
     def map(
         self,

@@ -13,6 +13,7 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
@@ -33,7 +34,7 @@ class _Mailbox:
         self._lock = threading.RLock()
         self._announced = False
 
-    def post(self, loop: asyncio.AbstractEventLoop, waiter: "asyncio.Future[None]") -> None:
+    def post(self, waiter: "asyncio.Future[None]", _: object) -> None:
         """Tell the loop, from any thread, that what `waiter` waits for has come."""
         self._letters.append(waiter)
         if self._announced:
@@ -43,7 +44,7 @@ class _Mailbox:
                 return
             self._announced = True
         try:
-            loop.call_soon_threadsafe(self._deliver)
+            waiter.get_loop().call_soon_threadsafe(self._deliver)
         except RuntimeError:
             # The loop has been closed: nobody waits any more.
             self._letters.clear()
@@ -75,7 +76,7 @@ def wait_in_loop(job: "Job[Any]") -> Generator[Any, None, None]:
         if mailbox is None:
             mailbox = _mailboxes.setdefault(loop, _Mailbox())
         waiter: asyncio.Future[None] = loop.create_future()
-        job.add_done_callback(lambda _: mailbox.post(loop, waiter))
+        job.add_done_callback(partial(mailbox.post, waiter))
         try:
             yield from waiter
         except asyncio.CancelledError:

@@ -48,8 +48,8 @@ class JobFunction(Generic[P, R, T]):
     """What ``@pool.job`` makes of a function.
 
     Call it and it runs here and now; ``submit`` it and it runs in the pool. On a class it behaves
-    as the function would: looked up on an instance it is bound, static and class methods work
-    with the decorators in either order.
+    as the function would: looked up on an instance it is bound. On static and class methods write
+    ``@pool.job`` above ``@staticmethod`` or ``@classmethod``.
 
     Thread safety: immutable; every method may be called from any thread.
     """

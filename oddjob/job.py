@@ -22,25 +22,28 @@ least one side sees the other:
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from contextvars import Context, copy_context
+from contextvars import Context
 from types import CoroutineType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oddjob.crew import Crew
-from oddjob.monitor import CANCELLED, ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, Monitor, State
+from oddjob.monitor import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    STANDARD_NAMES,
+    SUCCEEDED,
+    Monitor,
+    State,
+)
 from oddjob.naming import describe, fresh_id
 
-__all__ = ["OF_BATCH", "FireAndForget", "Job"]
+__all__ = ["OF_BATCH", "Job"]
 
 T = TypeVar("T")
 
-_STANDARD_STATES: Final = {
-    PENDING: "PENDING",
-    RUNNING: "RUNNING",
-    SUCCEEDED: "FINISHED",
-    FAILED: "FINISHED",
-    CANCELLED: "CANCELLED_AND_NOTIFIED",
-}
 OF_BATCH: Final = object()
 _installing: Final = threading.RLock()
 _naming: Final = threading.RLock()
@@ -177,8 +180,6 @@ class Job(Future[T]):
             TimeoutError: the job had not ended after `timeout` seconds.
             CancelledError: the job was cancelled.
             BaseException: whatever the job raised.
-
-        Blocks until the job has ended or the time is up.
         """
         if self._raw is SUCCEEDED:
             return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
@@ -190,12 +191,7 @@ class Job(Future[T]):
             del self
 
     def exception(self, timeout: float | None = None) -> BaseException | None:
-        """Wait like `result` and return what the job raised, or None if it succeeded.
-
-        Raises:
-            TimeoutError: the job had not ended after `timeout` seconds.
-            CancelledError: the job was cancelled.
-        """
+        """Wait and raise like `result`; return what the job raised, or None if it succeeded."""
         self._join(timeout)
         state = self.state
         if state is CANCELLED:
@@ -210,10 +206,7 @@ class Job(Future[T]):
         to the thread that ran them (a worker is then replaced).
         """
         monitor = self._watch()
-        with monitor.lock:
-            monitor.callbacks.append(fn)
-            ended = monitor.state in ENDED
-        if ended:
+        if not monitor.add_callback(fn):
             monitor.call_back(self)
 
     def __await__(self) -> Generator[Any, None, T]:
@@ -321,7 +314,7 @@ class Job(Future[T]):
         raise RuntimeError(f"job in unexpected state: {self!r}")
 
     def set_result(self, result: T) -> None:
-        """Settle with a result; an ``InvalidStateError`` if the job had ended."""
+        """Settle with a result; an ``InvalidStateError`` if it had ended."""
         if not self._end(SUCCEEDED, result):
             raise InvalidStateError(f"{self.state}: {self!r}")
 
@@ -330,23 +323,30 @@ class Job(Future[T]):
         if not self._end(FAILED, exception):
             raise InvalidStateError(f"{self.state}: {self!r}")
 
-    # What the standard library's wait(), as_completed() and asyncio look at.
+    # What the standard library's wait(), as_completed() and asyncio look at; type checkers are
+    # shown the base class's plain attributes, which as_completed() asks for.
 
-    @property
-    def _state(self) -> str:  # type: ignore[override]  # read only
-        return _STANDARD_STATES[self.state]
+    if not TYPE_CHECKING:
 
-    @property
-    def _condition(self) -> threading.Condition:  # type: ignore[override]  # read only
-        monitor = self._watch()
-        with monitor.lock:
-            if monitor.condition is None:
-                monitor.condition = threading.Condition(monitor.lock)
-            return monitor.condition
+        @property
+        def _state(self) -> str:
+            return STANDARD_NAMES[self.state]
 
-    @property
-    def _waiters(self) -> list[Any]:  # type: ignore[override]  # read only
-        return self._watch().waiters
+        @property
+        def _condition(self) -> threading.Condition:
+            monitor = self._watch()
+            with monitor.lock:
+                if monitor.condition is None:
+                    monitor.condition = threading.Condition(monitor.lock)
+                return monitor.condition
+
+        @property
+        def _waiters(self) -> list[Any]:
+            monitor = self._watch()
+            with monitor.lock:
+                if monitor.waiters is None:
+                    monitor.waiters = []
+                return monitor.waiters
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
         state = self.state
@@ -409,17 +409,3 @@ class Job(Future[T]):
             if self._name is None:
                 self._name = describe(fn)
             self._fn = self._args = self._kwargs = self._context = None
-
-
-class FireAndForget(Job[Any]):
-    """A job whose result nobody will read: its failure is reported instead of kept."""
-
-    __slots__ = ()
-
-    def fail(self, error: BaseException) -> bool:
-        """Settle as failed and report it to the pool's log and ``on_error``."""
-        context = self._context or copy_context()
-        settled = super().fail(error)
-        if settled:
-            self._crew.report_failure(self, error, context)
-        return settled

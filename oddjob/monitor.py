@@ -7,12 +7,22 @@ then on the monitor's ``state`` is the truth about the job.
 
 import logging
 import threading
-from _thread import LockType, allocate_lock
+from _thread import LockType, RLock, allocate_lock
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, Literal
 
-__all__ = ["CANCELLED", "ENDED", "FAILED", "PENDING", "RUNNING", "SUCCEEDED", "Monitor", "State"]
+__all__ = [
+    "CANCELLED",
+    "ENDED",
+    "FAILED",
+    "PENDING",
+    "RUNNING",
+    "STANDARD_NAMES",
+    "SUCCEEDED",
+    "Monitor",
+    "State",
+]
 
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -22,6 +32,15 @@ SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 ENDED: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
+
+# What the standard library calls them.
+STANDARD_NAMES: Final = {
+    PENDING: "PENDING",
+    RUNNING: "RUNNING",
+    SUCCEEDED: "FINISHED",
+    FAILED: "FINISHED",
+    CANCELLED: "CANCELLED_AND_NOTIFIED",
+}
 
 _logger = logging.getLogger("oddjob")
 
@@ -47,14 +66,15 @@ class Monitor:
     )
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock = RLock()
         self.state: State = PENDING
         self.owner: int | None = None
         self.condition: threading.Condition | None = None
-        self.sleepers: list[LockType] = []
-        self.waiters: list[Any] = []
-        self.untold: list[Any] = []
-        self.callbacks: list[Callable[[Any], object]] = []
+        # Lists for those who come, made when the first one does: most stay empty.
+        self.sleepers: list[LockType] | None = None
+        self.waiters: list[Any] | None = None
+        self.untold: list[Any] | None = None
+        self.callbacks: list[Callable[[Any], object]] | None = None
 
     def claim(self) -> bool:
         """Take the job for this thread to run; false if it was cancelled, or taken, before."""
@@ -74,13 +94,21 @@ class Monitor:
         """Whether another thread than this one has taken the job."""
         return self.owner is not None and self.owner != thread
 
+    def add_callback(self, callback: Callable[[Any], object]) -> bool:
+        """Have something called when the job has ended; false if it has, and the call is due."""
+        with self.lock:
+            if self.callbacks is None:
+                self.callbacks = []
+            self.callbacks.append(callback)
+            return self.state not in ENDED
+
     def announce(self, job: Any, state: State) -> None:
         """Enter an end state and wake whoever waits; the caller holds the lock.
 
         The standard library's waiters hear of every end here, in the same step that makes it
         visible: no cancelled job can be one that ``as_completed`` never hears of.
         """
-        self.untold = list(self.waiters)
+        self.untold = self.waiters and list(self.waiters)
         self.state = state
         self._tell(job)
 
@@ -104,7 +132,7 @@ class Monitor:
             self.untold.pop()
         if self.condition is not None:
             self.condition.notify_all()
-        for sleeper in self.sleepers:
+        for sleeper in self.sleepers or ():
             # One that was released before and has been taken since is locked again: no matter.
             if sleeper.locked():
                 sleeper.release()
@@ -115,6 +143,8 @@ class Monitor:
         An ``Exception`` is logged. Any other ``BaseException`` is raised, after the last
         callback has run. Calling this again goes on where an interrupted call stopped.
         """
+        if self.callbacks is None:
+            return
         crash: BaseException | None = None
         try:
             # Taken by a loop: nothing can interrupt between taking a callback and calling it.
@@ -136,6 +166,8 @@ class Monitor:
         with self.lock:
             if self.state in ENDED:
                 return True
+            if self.sleepers is None:
+                self.sleepers = []
             self.sleepers.append(sleeper)
         woken = False
         try:
@@ -150,6 +182,5 @@ class Monitor:
         finally:
             if not woken:
                 with self.lock:
-                    if sleeper in self.sleepers:
-                        self.sleepers.remove(sleeper)
+                    self.sleepers.remove(sleeper)
         return woken or self.state in ENDED

@@ -4,7 +4,7 @@ import itertools
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.job import Job
 from oddjob.registry import Registry
@@ -155,41 +155,42 @@ class Pool(Submitter, ThreadPoolExecutor):
 
         Blocks, with `wait`, until every running job has returned.
         """
-        self.close(cancel_queued=cancel_futures, wait=wait)
+        if self._name is not None:
+            registry.remove(self._name, self)
+        self._workforce.close(cancel_queued=cancel_futures, wait=wait)
         if wait:
             self._workforce.join()
 
-    def close(self, *, cancel_queued: bool = False, wait: bool = True) -> None:
-        """Take no more jobs: the first half of `shutdown`; never blocks."""
-        if self._name is not None:
-            registry.remove(self._name, self)
-        self._workforce.close(cancel_queued=cancel_queued, wait=wait)
-
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for a closed pool's threads to end; false after `timeout` seconds."""
+        """Wait for a closed pool's threads to end; false after `timeout` seconds.
+
+        Returns false at once on a worker of the pool itself, which cannot wait for its own end.
+        """
         return self._workforce.join(timeout)
 
     # What code written for ThreadPoolExecutor is known to look at.
 
-    @property
-    def _max_workers(self) -> int:  # type: ignore[override]  # read only
-        return self._options.pool_size
+    if not TYPE_CHECKING:
 
-    @property
-    def _threads(self) -> set[threading.Thread]:  # type: ignore[override]  # read only
-        return {worker.thread for worker in self._workforce.roster.staff()}
+        @property
+        def _max_workers(self) -> int:
+            return self._options.pool_size
 
-    @property
-    def _shutdown(self) -> bool:  # type: ignore[override]  # read only
-        return self._workforce.roster.closed is not None
+        @property
+        def _threads(self) -> set[threading.Thread]:
+            return {worker.thread for worker in self._workforce.roster.staff()}
 
-    @property
-    def _broken(self) -> bool:  # type: ignore[override]  # read only
-        return self._workforce.roster.broken is not None
+        @property
+        def _shutdown(self) -> bool:
+            return self._workforce.roster.closed is not None
 
-    @property
-    def _work_queue(self) -> "_QueueView":  # type: ignore[override]  # read only
-        return _QueueView(self._workforce)
+        @property
+        def _broken(self) -> bool:
+            return self._workforce.roster.broken is not None
+
+        @property
+        def _work_queue(self) -> "_QueueView":
+            return _QueueView(self._workforce)
 
 
 class _QueueView:

@@ -68,7 +68,7 @@ class Registry(Generic[P]):
             was_known = name in self._former
         if was_known:
             raise PoolClosed(f"cannot schedule new futures after shutdown: pool {name!r} is closed")
-        listed = ", ".join(map(repr, known)) if known else "none so far"
+        listed = ", ".join(map(repr, known)) if known else "none yet"
         raise PoolNotFound(f"no pool named {name!r}; the pools are: {listed}")
 
     def all(self) -> dict[str, P]:

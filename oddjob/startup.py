@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from oddjob.errors import PoolNameTaken, SettingsError
+from oddjob.errors import PoolNameTaken, PoolNotFound, SettingsError
 from oddjob.pool import Pool, registry, use_defaults
 from oddjob.settings import Plan, PoolOptions, read_settings
 
@@ -64,7 +64,10 @@ def configure(settings: Mapping[str, Any]) -> None:
 def _is_new(name: str, options: PoolOptions) -> bool:
     there = registry.get(name)
     if there is not None and there.configuration != options:
-        raise PoolNameTaken(f"there is a live pool {name!r} with other options: {there!r}")
+        raise PoolNameTaken(
+            f"there is a live pool {name!r} with other options: {there!r}; "
+            "configure() belongs before the first use of a pool"
+        )
     return there is None
 
 
@@ -99,7 +102,9 @@ def pool(name: "str | Pool | None" = None) -> Pool:
     with _startup.lock:
         plan = _startup.plan or Plan()
         if name is None:
-            name = plan.default_pool or ""
+            if plan.default_pool is None:
+                raise PoolNotFound("there is no default pool: the settings say default_pool: False")
+            name = plan.default_pool
         if _startup.plan is None and name == plan.default_pool and registry.never_had(name):
             return _make(name, plan.defaults)
         return registry.find(name)
@@ -125,7 +130,7 @@ def shutdown_all(timeout: float | None = None) -> bool:
     with _startup.lock:
         ending = list(registry.all().values())
         for each in ending:
-            each.close()
+            each.shutdown(wait=False)
         _startup.plan = None
         use_defaults(PoolOptions())
         registry.forget_former()

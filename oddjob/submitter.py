@@ -8,8 +8,9 @@ from contextvars import copy_context
 from itertools import islice
 from typing import Any, ParamSpec, TypeVar, overload
 
+from oddjob.fire_and_forget import FireAndForget
 from oddjob.function import JobFunction
-from oddjob.job import OF_BATCH, FireAndForget, Job
+from oddjob.job import OF_BATCH, Job
 from oddjob.settings import check_name
 from oddjob.workforce.workforce import Workforce
 
@@ -133,7 +134,9 @@ class Submitter(Executor):
         except BaseException:
             _cancel_all(jobs)
             raise
-        return self._results(jobs, fn, items, deadline, buffersize)
+        results = self._results(jobs, fn, items, deadline, buffersize)
+        next(results)  # enter its try block: closed or dropped from now on, it cancels the rest
+        return results
 
     def _queue_ahead(
         self,
@@ -166,6 +169,7 @@ class Submitter(Executor):
         buffersize: int | None,
     ) -> Iterator[T]:
         try:
+            yield  # type: ignore[misc]  # to `map` alone
             while jobs:
                 # The job leaves the buffer only with its result: until then it can be cancelled.
                 timeout = None if deadline is None else deadline - time.monotonic()

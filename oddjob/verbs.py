@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, TypeVar, overload
 
 from oddjob.job import Job
 from oddjob.pool import Pool
@@ -113,8 +113,9 @@ def await_many(jobs: Iterable[Future[T]], timeout: float | None = 5.0) -> list[T
     deadline = None if timeout is None else time.monotonic() + timeout
     awaited = list(jobs)
     for job in awaited:
-        if isinstance(job, Job):
-            job.run_here()
+        # On a worker of the jobs' own pool what is queued runs here, until one fails.
+        if isinstance(job, Job) and job.run_here():
+            job.result()
     left = None if deadline is None else max(0.0, deadline - time.monotonic())
     ended, pending = wait(awaited, left, return_when=FIRST_EXCEPTION)
     if pending:
@@ -125,16 +126,22 @@ def await_many(jobs: Iterable[Future[T]], timeout: float | None = 5.0) -> list[T
     return [job.result() for job in awaited]
 
 
+@overload
 def perform_this(
-    pool: str | Pool, /, *, async_: bool = False
-) -> Callable[[Callable[[], T]], Job[T] | None]:
+    pool: str | Pool, /, *, async_: Literal[False] = False
+) -> Callable[[Callable[[], object]], None]: ...
+@overload
+def perform_this(
+    pool: str | Pool, /, *, async_: Literal[True]
+) -> Callable[[Callable[[], T]], Job[T]]: ...
+def perform_this(pool: str | Pool, /, *, async_: bool = False) -> Any:
     """Run the decorated body once, in a pool.
 
     The name of the body is bound to its `Job` if `async_` is true, else to None.
     Raises like `perform`, when the body is decorated.
     """
 
-    def run(body: Callable[[], T]) -> Job[T] | None:
+    def run(body: Callable[[], Any]) -> Job[Any] | None:
         if async_:
             return find_pool(pool).submit(body)
         find_pool(pool).perform(body)

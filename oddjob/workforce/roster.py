@@ -1,11 +1,14 @@
 """Roster: who works here, how many may, and whether the place is open."""
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Final
 
 from oddjob.errors import PoolBroken, PoolClosed
 from oddjob.settings import PoolOptions
+from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
 from oddjob.workforce.worker import Worker
 
@@ -23,6 +26,7 @@ class Roster:
     while its thread holds it. Threads are started while it is held, so that no two are started for
     one place; a new thread takes it once, to check in. No user code and no logging run under it.
 
+    ``on_duty`` says which threads may run jobs, and on which event loop each runs coroutines.
     ``is_open`` and ``steady`` (open and fully staffed) let submitters queue without the lock;
     they read them before, and once more after, they have queued. Workers so read ``closed``.
     """
@@ -37,7 +41,7 @@ class Roster:
         self._prefix = options.thread_name_prefix or label
         self.lock = threading.RLock()
         self.workers: list[Worker | None] = []
-        self.on_duty: dict[int, Worker] = {}
+        self.on_duty: dict[int, JobLoop] = {}
         self.gone: list[threading.Thread] = []
         self.closed: str | None = None
         self.broken: BaseException | None = None
@@ -114,8 +118,19 @@ class Roster:
         """Put the calling thread on the list; false if nobody waits for it any more."""
         with self.lock:
             if not worker.disowned:
-                self.on_duty[threading.get_ident()] = worker
+                self.on_duty[threading.get_ident()] = worker.loop
             return not worker.disowned
+
+    @contextmanager
+    def lend(self, loop: JobLoop) -> Iterator[None]:
+        """Count the calling thread among those on duty: it stands in for one that waits for it."""
+        with self.lock:
+            self.on_duty[threading.get_ident()] = loop
+        try:
+            yield
+        finally:
+            with self.lock:
+                del self.on_duty[threading.get_ident()]
 
     def discharge(self, worker: Worker) -> bool:
         """Take a worker that has gone off the list; false if it was not (or no longer) on it."""

@@ -1,17 +1,14 @@
-"""Worker: a thread that runs one job after another, and the loop it keeps for coroutines."""
+"""Worker: a thread that runs one job after another."""
 
 import threading
 from _thread import allocate_lock
-from collections.abc import Callable, Coroutine
-from contextvars import Context
+from collections.abc import Callable
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from oddjob.job import Job
+from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
-
-if TYPE_CHECKING:
-    import asyncio
 
 __all__ = ["Employer", "Worker", "WorkerInfo"]
 
@@ -84,8 +81,8 @@ class Worker:
         "index",
         "job",
         "leaving",
+        "loop",
         "ring",
-        "runner",
         "thread",
     )
 
@@ -101,7 +98,7 @@ class Worker:
         self.leaving = False
         self.disowned = False
         self.crash: BaseException | None = None
-        self.runner: asyncio.Runner | None = None
+        self.loop = JobLoop()
         self.thread = _WorkerThread(target=self.work, name=name)
 
     @property
@@ -131,7 +128,7 @@ class Worker:
                         employer.initializer(*employer.initargs)
                     self.crash = self._serve(employer)
                 finally:
-                    self._close_runner()
+                    self.loop.close()
         except BaseException as crash:  # the supervisor deals with it
             self.crash = crash
             self.rescue_job()
@@ -165,47 +162,7 @@ class Worker:
                 queue.wake_one()
             self.bell.acquire()
 
-    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
-        """Run a coroutine on this worker's event loop, which is kept for the next one.
-
-        While that loop is busy (a coroutine waits for a job which then runs in place), the
-        coroutine gets a thread and a loop of its own.
-        """
-        import asyncio
-
-        try:
-            asyncio.get_running_loop()
-        except RuntimeError:
-            if self.runner is None:
-                self.runner = asyncio.Runner()
-            return self.runner.run(coroutine, context=context)
-        return _run_aside(coroutine, context)
-
     def rescue_job(self) -> None:
         """End the job that a crash interrupted, if it did; does nothing the second time."""
         if self.job is not None and self.crash is not None and self.thread.ident is not None:
             self.job.rescue(self.crash, self.thread.ident)
-
-    def _close_runner(self) -> None:
-        if self.runner is not None:
-            runner, self.runner = self.runner, None
-            runner.close()
-
-
-def _run_aside(coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
-    import asyncio
-    from concurrent.futures import Future
-
-    outcome: Future[Any] = Future()
-
-    def run() -> None:
-        try:
-            with asyncio.Runner() as runner:
-                outcome.set_result(runner.run(coroutine, context=context))
-        except BaseException as error:  # raised to the waiting worker
-            outcome.set_exception(error)
-
-    thread = threading.Thread(target=run, name="oddjob-nested-loop")
-    thread.start()
-    thread.join()
-    return outcome.result()

@@ -8,12 +8,14 @@ import logging
 import threading
 import weakref
 from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
 from contextvars import Context
 from typing import Any
 
 from oddjob.job import Job
 from oddjob.settings import PoolOptions
 from oddjob.workforce import lifecycle
+from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.roster import AFTER_EXIT, AFTER_SHUTDOWN, Roster
 from oddjob.workforce.supervisor import Supervisor, SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
@@ -60,8 +62,37 @@ class Workforce:
         return threading.get_ident() in self.roster.on_duty
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
-        """Run a coroutine on the event loop of the calling worker."""
-        return self.roster.on_duty[threading.get_ident()].run_coroutine(coroutine, context)
+        """Run a coroutine on the event loop of the calling worker.
+
+        While that is busy (a coroutine waits for a job, which then runs in its place), this one
+        gets a thread and a loop of its own.
+        """
+        loop = self.roster.on_duty[threading.get_ident()]
+        if not loop.is_busy:
+            return loop.run(coroutine, context)
+        outcome: Future[Any] = Future()
+        thread = threading.Thread(
+            target=self._run_aside,
+            args=(outcome, coroutine, context),
+            name=f"{self.roster.label}-nested-loop",
+        )
+        thread.start()
+        thread.join()
+        return outcome.result()
+
+    def _run_aside(
+        self, outcome: Future[Any], coroutine: Coroutine[Any, Any, Any], context: Context
+    ) -> None:
+        loop = JobLoop()
+        with self.roster.lend(loop):
+            try:
+                result = loop.run(coroutine, context)
+            except BaseException as error:  # raised to the waiting worker
+                outcome.set_exception(error)
+            else:
+                outcome.set_result(result)
+            finally:
+                loop.close()
 
     def report_failure(self, job: Job[Any], error: BaseException, context: Context) -> None:
         """Log the failure of a job that nobody waits for, and tell ``on_error``."""
@@ -165,11 +196,15 @@ class Workforce:
             self.roster.queue.settle_all(lambda job: job.cancel())
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the last worker to be gone; false after `timeout` seconds."""
+        """Wait for the last worker to be gone; false after `timeout` seconds.
+
+        On a worker of this workforce there is no waiting, and the answer is false.
+        """
         thread = self._supervisor.thread
-        if thread is None or self.works_here():
+        if thread is None:
             return True
-        thread.join(timeout)
+        if not self.works_here():
+            thread.join(timeout)
         return not thread.is_alive()
 
     def close_at_exit(self) -> None:

@@ -1,4 +1,4 @@
-"""JobFunction: call it and it runs here, submit it and it runs there; otherwise it is the function."""
+"""JobFunction: call it and it runs here, submit it and it runs there; else it is the function."""
 
 import asyncio
 import functools
@@ -8,7 +8,7 @@ import operator
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
-from unittest.mock import AsyncMock, MagicMock, Mock
+from unittest.mock import Mock
 
 import pytest
 
@@ -80,12 +80,8 @@ def test_all_arguments_arrive_however_it_is_run(pool: oddjob.Pool) -> None:
 
 @pytest.mark.parametrize("key", ["fn", "self", "args", "kwargs", "instance", "target"])
 def test_any_keyword_reaches_the_function(pool: oddjob.Pool, key: str) -> None:
-    """Parameters may have any name but "self", which Python itself gives to the method."""
+    """Its parameters may have any name: none of ours may be in the way."""
     function = pool.job(lambda **kwargs: kwargs)
-    if key == "self":
-        with pytest.raises(TypeError, match="self"):
-            function.submit(**{key: 1})
-        return
     assert function(**{key: 1}) == {key: 1}
     assert function.submit(**{key: 1}).result(WAIT) == {key: 1}
 
@@ -191,7 +187,7 @@ def test_a_job_function_of_a_closed_pool_still_runs_here(pool: oddjob.Pool) -> N
 def test_a_function_decorated_for_two_pools_runs_in_the_one_written_on_top(
     pool: oddjob.Pool,
 ) -> None:
-    """The outer decorator decides, as everywhere in Python; the inner limit would be the wrong one."""
+    """The outer decorator decides, as everywhere in Python; the inner limit is not meant."""
     inner = pool.job(where)
     with oddjob.Pool("outer", 1) as other:
         outer = other.job(inner)
@@ -268,9 +264,9 @@ def test_a_name_that_says_nothing_is_refused_at_once(
     pool: oddjob.Pool, name: Any, error: type[Exception]
 ) -> None:
     """When the module is imported, not when the first job fails."""
-    with pytest.raises(error, match="^name must"):
+    with pytest.raises(error, match=r"^name must"):
         pool.job(name=name)
-    with pytest.raises(error, match="^name must"):
+    with pytest.raises(error, match=r"^name must"):
         pool.job(where).options(name=name)
 
 
@@ -474,7 +470,7 @@ def test_a_method_looked_up_on_the_class_takes_the_instance(pool: oddjob.Pool) -
 def test_a_method_can_be_overridden_and_called_with_super(pool: oddjob.Pool) -> None:
     """Inheritance works as without the decorator."""
 
-    class Special(make_mailer(pool)):  # type: ignore[misc]
+    class Special(make_mailer(pool)):
         @pool.job
         def method(self, to: object, *, copies: int = 1) -> tuple[object, ...]:
             return ("special", *super().method(to, copies=copies))
@@ -514,7 +510,7 @@ def test_a_class_method_works_with_the_decorators_in_either_order(
 def test_a_class_method_of_a_subclass_gets_the_subclass(pool: oddjob.Pool, name: str) -> None:
     """Alternative constructors depend on it."""
 
-    class Special(make_mailer(pool)):  # type: ignore[misc]
+    class Special(make_mailer(pool)):
         pass
 
     assert getattr(Special, name).submit("you").result(WAIT)[0] is Special
@@ -567,40 +563,36 @@ class Greeter:
 
 
 NAMELESS: dict[str, tuple[Callable[..., Any], str]] = {
-    "partial": (functools.partial("hello {}".format), "str.format"),
-    "partial of a function": (
-        functools.partial(lambda greeting, name: greeting + name, "hello "),
-        "",
-    ),
-    "partial of a partial": (functools.partial(functools.partial("{} {}".format, "hello")), ""),
+    "partial of a built-in": (functools.partial("hello {}".format), "str.format"),
+    "partial of a function": (functools.partial(pow, 2, 10), "pow"),
+    "partial of a partial": (functools.partial(functools.partial(pow), 2, 10), "pow"),
     "callable object": (Greeter(), "Greeter"),
-    "cached": (functools.lru_cache(lambda name: f"hello {name}"), ""),
-    "operator": (operator.add, "add"),
-    "method caller": (operator.methodcaller("join", ("hello ", "")), "methodcaller"),
+    "method caller": (operator.methodcaller("join", "ab"), "methodcaller"),
 }
 
 
-@pytest.mark.parametrize(("fn", "name"), list(NAMELESS.values())[:5], ids=list(NAMELESS)[:5])
+@pytest.mark.parametrize(("fn", "name"), NAMELESS.values(), ids=NAMELESS)
 def test_callables_without_a_name_can_be_decorated_like_functions(
     pool: oddjob.Pool, fn: Callable[..., Any], name: str
 ) -> None:
     """A partial is how arguments known beforehand are filled in."""
+    argument: Any = 1000 if name == "pow" else "you"
     function = pool.job(fn)
-    assert function("you") == "hello you"
-    job = function.submit("you")
-    assert job.result(WAIT) == "hello you"
-    if name:
-        assert job.name == name
-    assert function.options(name="greeting").submit("you").name == "greeting"
-    assert list(function.map(["you"])) == ["hello you"]
+    assert not hasattr(function, "__name__")
+    assert function(argument) == fn(argument)
+    job = function.submit(argument)
+    assert job.name == name
+    assert job.result(WAIT) == fn(argument)
+    assert job.name == name
+    assert function.options(name="other").submit(argument).name == "other"
+    assert list(function.map([argument])) == [fn(argument)]
     assert function.__wrapped__ is fn
-    assert inspect.signature(function) == inspect.signature(fn)
+    assert repr(fn) in repr(function)
 
 
 def test_built_in_callables_can_be_decorated(pool: oddjob.Pool) -> None:
-    """They have no `__get__`, no `__dict__` and some no signature."""
+    """They have no `__get__` and no `__dict__`, and some no signature."""
     assert pool.job(operator.add).submit(1, 2).result(WAIT) == 3
-    assert pool.job(operator.methodcaller("upper")).submit("a").result(WAIT) == "A"
     assert pool.job(dict).submit(a=1).result(WAIT) == {"a": 1}
 
     class Sums:
@@ -610,25 +602,15 @@ def test_built_in_callables_can_be_decorated(pool: oddjob.Pool) -> None:
     assert Sums().add.submit(1, 2).result(WAIT) == 3
 
 
-@pytest.mark.parametrize("kind", [Mock, MagicMock])
-def test_a_mock_can_be_submitted_in_the_place_of_a_function(
-    pool: oddjob.Pool, kind: type[Mock]
-) -> None:
+def test_a_mock_can_be_submitted_in_the_place_of_a_function(pool: oddjob.Pool) -> None:
     """Half of all test suites replace the function with one; its job must end (Law 1)."""
-    fake = kind(return_value=3)
+    fake = Mock(return_value=3)
     for job in (pool.submit(fake, 1, to="you"), pool.job(fake).submit(1, to="you")):
         assert job.result(5) == 3
         assert isinstance(job.name, str)
         assert isinstance(repr(job), str)
     assert fake.call_count == 2
     fake.assert_called_with(1, to="you")
-
-
-def test_an_async_mock_can_be_submitted_in_the_place_of_a_coroutine_function(
-    pool: oddjob.Pool,
-) -> None:
-    """The same for async code."""
-    assert pool.submit(AsyncMock(return_value=3)).result(5) == 3
 
 
 class Evasive:

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from oddjob.job import FireAndForget, Job
+from oddjob.fire_and_forget import FireAndForget
+from oddjob.job import Job
 from oddjob.monitor import Monitor
 
 FIELDS = ["_monitor", "_raw", "_outcome", "_fn", "_args", "_kwargs", "_context"]

@@ -1,0 +1,22 @@
+"""FireAndForget: a job that nobody waits for."""
+
+from contextvars import copy_context
+from typing import Any
+
+from oddjob.job import Job
+
+__all__ = ["FireAndForget"]
+
+
+class FireAndForget(Job[Any]):
+    """A job whose result nobody will read: its failure is reported instead of kept."""
+
+    __slots__ = ()
+
+    def fail(self, error: BaseException) -> bool:
+        """Settle as failed and report it to the pool's log and ``on_error``."""
+        context = self._context or copy_context()
+        settled = super().fail(error)
+        if settled:
+            self._crew.report_failure(self, error, context)
+        return settled

@@ -1,0 +1,53 @@
+"""JobLoop: the event loop on which a thread runs coroutines, kept from one to the next."""
+
+from collections.abc import Coroutine
+from concurrent.futures import CancelledError
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import asyncio
+
+__all__ = ["JobLoop"]
+
+
+class JobLoop:
+    """An event loop for one thread, made when the first coroutine comes.
+
+    Locking: none; it belongs to its thread.
+    """
+
+    def __init__(self) -> None:
+        self._runner: asyncio.Runner | None = None
+        self._busy = False
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a coroutine is running on it: it then cannot run another."""
+        return self._busy
+
+    def run(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+        """Run a coroutine to its end and return what it returned.
+
+        Raises:
+            CancelledError: the coroutine was cancelled, or let a cancellation through. To a
+                thread that is no order to stop, as asyncio's own class would be.
+            BaseException: whatever else the coroutine raised.
+        """
+        import asyncio
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        self._busy = True
+        try:
+            return self._runner.run(coroutine, context=context)
+        except asyncio.CancelledError as error:
+            raise CancelledError(*error.args) from error
+        finally:
+            self._busy = False
+
+    def close(self) -> None:
+        """Close the event loop, if there is one."""
+        if self._runner is not None:
+            runner, self._runner = self._runner, None
+            runner.close()

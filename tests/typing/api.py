@@ -1,0 +1,364 @@
+"""What imaginary users write, and the types they rely on: `mypy --strict` must agree.
+
+Each function is a promise of its own; tests/unit/test_typing.py checks them one by one.
+"""
+
+import functools
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
+from typing import Any, assert_type
+
+import oddjob
+from oddjob import Job, JobFunction, Pool
+
+pool = Pool("email", 3)
+
+
+def send(to: str, *, copies: int = 1) -> bool:
+    return bool(to) and copies > 0
+
+
+def add(one: int, other: int) -> int:
+    return one + other
+
+
+async def fetch(url: str, *, limit: int = 1) -> bytes:
+    return url.encode()[:limit]
+
+
+def submit_knows_the_result_of_a_function() -> None:
+    job = pool.submit(send, "you", copies=2)
+    assert_type(job, Job[bool])
+    assert_type(job.result(), bool)
+    assert_type(job.result(timeout=1.5), bool)
+    assert_type(job.exception(), BaseException | None)
+    assert_type(pool.submit(lambda: 3), Job[int])
+    assert_type(pool.submit(int, "3"), Job[int])
+    assert_type(pool.submit(functools.partial(send, copies=2), "you"), Job[bool])
+
+
+def submit_knows_the_result_of_an_async_function() -> None:
+    job = pool.submit(fetch, "url", limit=3)
+    assert_type(job, Job[bytes])
+    assert_type(job.result(), bytes)
+
+
+def submit_many_knows_the_results_of_a_function() -> None:
+    assert_type(pool.submit_many(send, ["you"]), list[Job[bool]])
+
+
+def submit_many_knows_the_results_of_an_async_function() -> None:
+    assert_type(pool.submit_many(fetch, ["url"]), list[Job[bytes]])
+
+
+def map_knows_the_results_of_a_function() -> None:
+    assert_type(pool.map(send, ["you"]), Iterator[bool])
+    assert_type(pool.map(add, [2], [3], timeout=1.5, chunksize=2), Iterator[int])
+    assert_type(pool.map(send, ["you"], timeout=1, buffersize=3), Iterator[bool])
+
+
+def map_knows_the_results_of_an_async_function() -> None:
+    assert_type(pool.map(fetch, ["url"]), Iterator[bytes])
+
+
+def perform_takes_the_arguments_of_the_function() -> None:
+    pool.perform(send, "you", copies=2)
+    pool.perform(fetch, "url")
+    pool.perform_many(send, ["you"])
+    pool.perform_many(fetch, ["url"])
+
+
+def a_view_of_a_pool_is_typed_like_the_pool() -> None:
+    view = pool.options(name="greeting")
+    assert_type(view.submit(send, "you"), Job[bool])
+    assert_type(view.submit(fetch, "url"), Job[bytes])
+    assert_type(view.submit_many(send, ["you"]), list[Job[bool]])
+    view.perform(send, "you")
+
+
+async def a_job_is_awaited_for_its_result() -> None:
+    assert_type(await pool.submit(send, "you"), bool)
+    assert_type(await pool.submit(fetch, "url"), bytes)
+
+
+def a_job_is_a_future_and_a_pool_is_an_executor() -> None:
+    jobs: list[Future[bool]] = [pool.submit(send, "you")]
+    executor: Executor = pool
+    thread_pool: ThreadPoolExecutor = pool
+    assert_type(executor.submit(send, "you"), Future[bool])
+    assert_type(thread_pool.submit(send, "you"), Future[bool])
+    assert_type(next(as_completed(jobs)).result(), bool)
+    wait(jobs)
+    with Pool(None, 2) as anonymous:
+        assert_type(anonymous, Pool)
+    job = pool.submit(send, "you")
+    job.add_done_callback(lambda done: done.result())
+    assert_type(job.name, str)
+    assert_type(job.id, str)
+    assert_type(job.cancel(), bool)
+
+
+def every_way_to_make_a_pool_is_typed() -> None:
+    def on_error(job: Job[Any], error: BaseException) -> None:
+        raise RuntimeError(job.name) from error
+
+    Pool()
+    Pool(3)
+    Pool(3, "prefix")
+    Pool(max_workers=3)
+    Pool("report", 3, print, ("hello",))
+    Pool(
+        "thumbnails",
+        pool_size=3,
+        max_restarts=0,
+        max_seconds=1.5,
+        initializer=print,
+        initargs=("hello",),
+        thread_name_prefix="t",
+        on_error=on_error,
+    )
+    assert_type(pool.name, str | None)
+    assert_type(pool.pool_size, int)
+
+
+@pool.job
+def greet(to: str, *, copies: int = 1) -> bool:
+    return send(to, copies=copies)
+
+
+@pool.job(name="greeting")
+def greet_by_name(to: str, *, copies: int = 1) -> bool:
+    return send(to, copies=copies)
+
+
+@pool.job
+async def download(url: str, *, limit: int = 1) -> bytes:
+    return await fetch(url, limit=limit)
+
+
+@pool.job(name="download")
+async def download_by_name(url: str, *, limit: int = 1) -> bytes:
+    return await fetch(url, limit=limit)
+
+
+def a_decorated_function_is_called_with_its_own_types() -> None:
+    assert_type(greet("you", copies=2), bool)
+    assert_type(greet_by_name("you"), bool)
+    as_callable: Callable[[str], bool] = greet
+    as_callable("you")
+    assert_type(greet.__name__, str)
+    greet.__wrapped__("you", copies=3)
+
+
+async def a_decorated_async_function_is_awaited_with_its_own_types() -> None:
+    assert_type(await download("url", limit=2), bytes)
+    assert_type(await download_by_name("url"), bytes)
+    as_callable: Callable[[str], Coroutine[Any, Any, bytes]] = download
+    await as_callable("url")
+
+
+def a_decorated_function_is_submitted_with_its_own_types() -> None:
+    assert_type(greet.submit("you", copies=2), Job[bool])
+    assert_type(greet.submit("you").result(), bool)
+    assert_type(greet_by_name.submit("you", copies=2), Job[bool])
+    assert_type(greet.submit_many(["you"]), list[Job[bool]])
+    assert_type(greet.map(["you"]), Iterator[bool])
+    assert_type(greet.map(["you"], timeout=1, chunksize=2, buffersize=3), Iterator[bool])
+    greet.perform("you", copies=2)
+    greet.perform_many(["you"])
+
+
+def a_decorated_async_function_is_submitted_with_its_own_types() -> None:
+    assert_type(download.submit("url", limit=2), Job[bytes])
+    assert_type(download.submit("url").result(), bytes)
+    assert_type(download_by_name.submit("url", limit=2), Job[bytes])
+    assert_type(download.submit_many(["url"]), list[Job[bytes]])
+    assert_type(download.map(["url"]), Iterator[bytes])
+    download.perform("url")
+    download.perform_many(["url"])
+
+
+def options_keep_the_types_of_the_function() -> None:
+    assert_type(greet.options(name="urgent").submit("you", copies=2), Job[bool])
+    assert_type(greet.options(name="urgent")("you"), bool)
+    assert_type(download.options(name="urgent").submit("url"), Job[bytes])
+
+
+def a_decorator_on_a_view_keeps_the_types_of_the_function() -> None:
+    assert_type(pool.options(name="x").job(send).submit("you", copies=2), Job[bool])
+    assert_type(pool.options(name="x").job(fetch).submit("url"), Job[bytes])
+
+
+def a_job_function_can_be_named_in_a_signature() -> None:
+    def use(function: JobFunction[[str], bool, bool]) -> Job[bool]:
+        return function.submit("you")
+
+    def plain(to: str) -> bool:
+        return bool(to)
+
+    assert_type(use(pool.job(plain)), Job[bool])
+
+
+class Mailer:
+    """A class with methods in every form that is decorated."""
+
+    def __init__(self, sender: str) -> None:
+        self.sender = sender
+
+    @pool.job
+    def send(self, to: str, *, copies: int = 1) -> bool:
+        return send(to, copies=copies)
+
+    @pool.job(name="named")
+    def send_by_name(self, to: str) -> bool:
+        return send(to)
+
+    @pool.job
+    async def fetch(self, url: str) -> bytes:
+        return await fetch(url)
+
+    @pool.job
+    @staticmethod
+    def static_inside(to: str) -> bool:
+        return send(to)
+
+    @staticmethod
+    @pool.job
+    def static_outside(to: str) -> bool:
+        return send(to)
+
+    def send_twice(self, to: str) -> list[Job[bool]]:
+        return [self.send.submit(to), self.send.submit(to, copies=2)]
+
+
+def a_decorated_method_is_bound_and_keeps_its_types() -> None:
+    mailer = Mailer("me")
+    assert_type(mailer.send("you", copies=2), bool)
+    assert_type(mailer.send.submit("you", copies=2), Job[bool])
+    assert_type(mailer.send_by_name.submit("you"), Job[bool])
+    assert_type(mailer.send.map(["you"]), Iterator[bool])
+    assert_type(mailer.send.submit_many(["you"]), list[Job[bool]])
+    assert_type(mailer.send.options(name="urgent").submit("you"), Job[bool])
+    assert_type(mailer.send_twice("you"), list[Job[bool]])
+    assert_type(Mailer.send.submit(mailer, "you", copies=2), Job[bool])
+    assert_type(Mailer.send(mailer, "you"), bool)
+
+
+async def a_decorated_async_method_is_bound_and_keeps_its_types() -> None:
+    mailer = Mailer("me")
+    assert_type(await mailer.fetch("url"), bytes)
+    assert_type(mailer.fetch.submit("url"), Job[bytes])
+    assert_type(await mailer.fetch.submit("url"), bytes)
+
+
+def a_decorated_static_method_keeps_its_types_on_the_class() -> None:
+    assert_type(Mailer.static_inside("you"), bool)
+    assert_type(Mailer.static_inside.submit("you"), Job[bool])
+    assert_type(Mailer.static_outside("you"), bool)
+    assert_type(Mailer.static_outside.submit("you"), Job[bool])
+
+
+def the_verbs_know_the_results_of_a_function() -> None:
+    for where in ("email", pool):
+        oddjob.perform(where, send, "you", copies=2)
+        oddjob.perform_many(where, send, ["you"])
+        assert_type(oddjob.async_perform(where, send, "you", copies=2), Job[bool])
+        assert_type(oddjob.async_perform_many(where, send, ["you"]), list[Job[bool]])
+
+
+def the_verbs_know_the_results_of_an_async_function() -> None:
+    for where in ("email", pool):
+        oddjob.perform(where, fetch, "url", limit=2)
+        oddjob.perform_many(where, fetch, ["url"])
+        assert_type(oddjob.async_perform(where, fetch, "url", limit=2), Job[bytes])
+        assert_type(oddjob.async_perform_many(where, fetch, ["url"]), list[Job[bytes]])
+
+
+def await_knows_what_it_waits_for() -> None:
+    plain: Future[int] = Future()
+    assert_type(oddjob.await_(pool.submit(send, "you")), bool)
+    assert_type(oddjob.await_(pool.submit(fetch, "url"), timeout=None), bytes)
+    assert_type(oddjob.await_(greet.submit("you"), 1.5), bool)
+    assert_type(oddjob.await_(plain), int)
+
+
+def await_many_knows_what_it_waits_for() -> None:
+    plain: list[Future[int]] = [Future()]
+    assert_type(oddjob.await_many(pool.submit_many(send, ["you"])), list[bool])
+    assert_type(oddjob.await_many([pool.submit(fetch, "url")], timeout=None), list[bytes])
+    assert_type(oddjob.await_many(greet.submit(to) for to in ("a", "b")), list[bool])
+    assert_type(oddjob.await_many(plain, 1.5), list[int])
+
+
+def perform_this_runs_a_body() -> None:
+    @oddjob.perform_this("email")
+    def body() -> None:
+        send("elsewhere")
+
+    @oddjob.perform_this(pool)
+    def number() -> int:
+        return 3
+
+
+def perform_this_with_async_is_the_job_of_the_body() -> None:
+    @oddjob.perform_this("email", async_=True)
+    def number() -> int:
+        return 3
+
+    assert_type(number, Job[int])
+    assert_type(oddjob.await_(number), int)
+
+
+def perform_this_with_async_is_the_job_of_an_async_body() -> None:
+    @oddjob.perform_this(pool, async_=True)
+    async def number() -> int:
+        return 3
+
+    assert_type(number, Job[int])
+
+
+def what_there_is_to_see_is_typed() -> None:
+    (worker,) = oddjob.workers("email")
+    assert_type(worker.name, str)
+    assert_type(worker.ident, int | None)
+    assert_type(worker.state, str)
+    assert_type(oddjob.queue(pool), list[Job[Any]])
+    assert_type(oddjob.supervisor().crashes, int)
+    assert_type(oddjob.supervisor("email").max_seconds, float)
+    assert_type(oddjob.pool(), Pool)
+    assert_type(oddjob.pool("email"), Pool)
+    assert_type(oddjob.pools(), dict[str, Pool])
+
+
+def settings_are_a_plain_dict() -> None:
+    settings: Mapping[str, object] = {"pool_size": 10, "extra_pools": ["email"]}
+    oddjob.configure(settings)
+    oddjob.configure(
+        {
+            "default_pool": False,
+            "extra_pools": ["email", {"external_app": {"pool_size": 10, "max_restarts": 2}}],
+        }
+    )
+    assert_type(oddjob.start_pool("report", pool_size=3), Pool)
+    assert_type(oddjob.shutdown_all(1.5), bool)
+
+
+def every_error_is_an_oddjob_error_and_a_standard_one() -> None:
+    errors: list[type[oddjob.OddJobError]] = [
+        oddjob.PoolBroken,
+        oddjob.PoolClosed,
+        oddjob.PoolNameTaken,
+        oddjob.PoolNotFound,
+        oddjob.SettingsError,
+    ]
+    standard: list[type[RuntimeError | ValueError | LookupError]] = [
+        *(oddjob.PoolBroken, oddjob.PoolClosed),
+        *(oddjob.PoolNameTaken, oddjob.SettingsError),
+        oddjob.PoolNotFound,
+    ]
+    assert len(errors) == len(standard)
+
+
+async def jobs_can_be_awaited_side_by_side() -> AsyncIterator[bytes]:
+    for job in pool.submit_many(fetch, ["a", "b"]):
+        yield await job

@@ -1,0 +1,112 @@
+"""Mistakes that a type checker must find: each marked line with these codes, and no other line."""
+
+import oddjob
+from oddjob import Job, JobFunction, Pool
+
+pool = Pool("email", 3)
+
+
+def send(to: str, *, copies: int = 1) -> bool:
+    return bool(to) and copies > 0
+
+
+async def fetch(url: str) -> bytes:
+    return url.encode()
+
+
+@pool.job
+def greet(to: str, *, copies: int = 1) -> bool:
+    return send(to, copies=copies)
+
+
+@pool.job(name="download")
+async def download(url: str) -> bytes:
+    return await fetch(url)
+
+
+class Mailer:
+    @pool.job
+    def send(self, to: str) -> bool:
+        return send(to)
+
+
+mailer = Mailer()
+
+# A pool's own verbs check the arguments of the function.
+pool.submit(send)  # error: call-overload
+pool.submit(send, 3)  # error: call-overload
+pool.submit(send, "you", 2)  # error: call-overload
+pool.submit(send, "you", copy=2)  # error: arg-type, call-arg
+pool.submit(send, "you", copies="2")  # error: arg-type
+pool.submit(fetch, 3)  # error: call-overload
+pool.submit(3)  # error: call-overload
+pool.submit_many(send, [3])  # error: arg-type
+pool.submit_many(send, 3)  # error: call-overload
+pool.perform(send)  # error: call-arg
+pool.perform(send, 3)  # error: arg-type
+pool.perform_many(send, [3])  # error: arg-type
+pool.options(name="x").submit(send, 3)  # error: call-overload
+pool.options(nme="x")  # error: call-arg
+pool.map(3, [1])  # error: arg-type
+
+# So does a decorated function.
+greet()  # error: call-arg
+greet(3)  # error: arg-type
+greet.submit()  # error: call-arg
+greet.submit(3)  # error: arg-type
+greet.submit("you", copy=2)  # error: call-arg
+greet.perform(3)  # error: arg-type
+greet.options(name="x").submit(3)  # error: arg-type
+greet.options(nme="x")  # error: call-arg
+greet.map(3)  # error: arg-type
+greet.map(["you"], chunksize="1")  # error: arg-type
+download.submit(3)  # error: arg-type
+download.perform()  # error: call-arg
+
+# And a decorated method, bound and not.
+mailer.send(3)  # error: arg-type
+mailer.send.submit()  # error: call-arg
+mailer.send.submit(3)  # error: arg-type
+mailer.send.submit(mailer, "you")  # error: arg-type, call-arg
+Mailer.send.submit("you")  # error: arg-type, call-arg
+
+# And the module's verbs.
+oddjob.perform("email", send)  # error: call-arg
+oddjob.perform("email", send, 3)  # error: arg-type
+oddjob.perform(3, send, "you")  # error: arg-type
+oddjob.perform_many("email", send, [3])  # error: arg-type
+oddjob.async_perform("email", send, 3)  # error: call-overload
+oddjob.async_perform("email", fetch, 3)  # error: call-overload
+oddjob.async_perform_many("email", fetch, [3])  # error: arg-type
+oddjob.await_(send)  # error: arg-type
+oddjob.await_many([send])  # error: arg-type
+oddjob.await_many(pool.submit(send, "you"))  # error: arg-type
+oddjob.perform_this(3)  # error: arg-type
+oddjob.perform_this("email")(send)  # error: arg-type
+oddjob.workers(3)  # error: arg-type
+
+# What comes out has its type.
+number: int = pool.submit(send, "you").result()
+text: str = pool.submit(send, "you").result()  # error: assignment
+job: Job[str] = greet.submit("you")  # error: assignment
+jobs: list[Job[str]] = download.submit_many(["url"])  # error: assignment
+results: list[str] = oddjob.await_many([greet.submit("you")])  # error: list-item
+function: JobFunction[[int], bool, bool] = greet  # error: assignment
+nothing = pool.perform(send, "you")  # error: func-returns-value
+nothing = greet.perform("you")  # error: func-returns-value
+nothing = oddjob.perform("email", send, "you")  # error: func-returns-value
+if pool.submit(send, "you").state == "finished":  # error: comparison-overlap
+    raise SystemExit
+pool.submit(send, "you").state = "queued"  # error: misc
+
+# Options have names and types.
+Pool("report", pool_sise=3)  # error: call-arg
+Pool("report", "3", 4)  # error: arg-type
+Pool("report", max_seconds="5")  # error: arg-type
+Pool("report", on_error=send)  # error: arg-type
+pool.job(nme="x")  # error: call-overload
+pool.job("report")  # error: call-overload
+pool.shutdown(timeout=3)  # error: call-arg
+oddjob.configure(["email"])  # error: arg-type
+oddjob.pool(3)  # error: arg-type
+oddjob.shutdown_all("5")  # error: arg-type

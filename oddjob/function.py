@@ -14,6 +14,9 @@ T = TypeVar("T")  # what the job's result is: R, or what R, a coroutine, returns
 Rest = ParamSpec("Rest")
 First = TypeVar("First")
 
+# What ``inspect`` goes by when it asks whether something is a function, and an async one.
+_DETAILS = ("__code__", "__defaults__", "__kwdefaults__")
+
 
 class Target(Protocol):
     """Where a JobFunction sends its calls: a pool, or a view of one."""
@@ -61,10 +64,13 @@ class JobFunction(Generic[P, R, T]):
     def __init__(self, fn: Callable[P, R], target: Target) -> None:
         if not (callable(fn) or isinstance(fn, staticmethod | classmethod)):
             raise TypeError(f"@pool.job decorates functions, not {fn!r}")
-        self._target = target
         functools.update_wrapper(self, fn)
+        for detail in _DETAILS:
+            if hasattr(fn, detail):
+                setattr(self, detail, getattr(fn, detail))
+        self._target = target
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function here and now."""
         return self.__wrapped__(*args, **kwargs)
 
@@ -86,11 +92,11 @@ class JobFunction(Generic[P, R, T]):
             f"<JobFunction {getattr(self, '__qualname__', self.__wrapped__)} of {self._target!r}>"
         )
 
-    def submit(self, *args: P.args, **kwargs: P.kwargs) -> Job[T]:
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[T]:
         """Queue a call and return its job; see `Pool.submit`."""
         return self._target.submit(self.__wrapped__, *args, **kwargs)
 
-    def perform(self, *args: P.args, **kwargs: P.kwargs) -> None:
+    def perform(self, /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue a call, fire and forget; see `Pool.perform`."""
         self._target.perform(self.__wrapped__, *args, **kwargs)
 

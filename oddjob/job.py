@@ -27,18 +27,9 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oddjob.crew import Crew
-from oddjob.monitor import (
-    CANCELLED,
-    ENDED,
-    FAILED,
-    PENDING,
-    RUNNING,
-    STANDARD_NAMES,
-    SUCCEEDED,
-    Monitor,
-    State,
-)
+from oddjob.monitor import Monitor
 from oddjob.naming import describe, fresh_id
+from oddjob.states import CANCELLED, ENDED, FAILED, PENDING, RUNNING, STANDARD, SUCCEEDED, State
 
 __all__ = ["OF_BATCH", "Job"]
 
@@ -51,9 +42,6 @@ _naming: Final = threading.RLock()
 
 class Job(Future[T]):
     """One call, on its way through a pool, and the future of its result.
-
-    Jobs are made by a pool's ``submit`` and its relatives. Everything that works with a
-    ``concurrent.futures.Future`` works with a job, and ``await job`` does too.
 
     Thread safety: all methods may be called from any thread, and from signal handlers.
     """
@@ -251,7 +239,7 @@ class Job(Future[T]):
             finally:
                 del self
         if self._name is None:
-            self._name = getattr(fn, "__qualname__", None) or describe(fn)
+            self._name = describe(fn)
         self._fn = self._args = self._kwargs = self._context = None
         if self._monitor is None:
             self._outcome = result
@@ -330,7 +318,7 @@ class Job(Future[T]):
 
         @property
         def _state(self) -> str:
-            return STANDARD_NAMES[self.state]
+            return STANDARD[self.state]
 
         @property
         def _condition(self) -> threading.Condition:

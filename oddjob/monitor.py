@@ -10,37 +10,11 @@ import threading
 from _thread import LockType, RLock, allocate_lock
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Final, Literal
+from typing import Any
 
-__all__ = [
-    "CANCELLED",
-    "ENDED",
-    "FAILED",
-    "PENDING",
-    "RUNNING",
-    "STANDARD_NAMES",
-    "SUCCEEDED",
-    "Monitor",
-    "State",
-]
+from oddjob.states import CANCELLED, ENDED, FAILED, PENDING, RUNNING, State
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
-
-PENDING: Final = "queued"
-RUNNING: Final = "running"
-SUCCEEDED: Final = "succeeded"
-FAILED: Final = "failed"
-CANCELLED: Final = "cancelled"
-ENDED: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
-
-# What the standard library calls them.
-STANDARD_NAMES: Final = {
-    PENDING: "PENDING",
-    RUNNING: "RUNNING",
-    SUCCEEDED: "FINISHED",
-    FAILED: "FINISHED",
-    CANCELLED: "CANCELLED_AND_NOTIFIED",
-}
+__all__ = ["Monitor"]
 
 _logger = logging.getLogger("oddjob")
 

@@ -1,17 +1,23 @@
 """What jobs are called: by people, and uniquely."""
 
+import functools
 import os
+from types import FunctionType
 
 __all__ = ["describe", "fresh_id"]
 
 
 def describe(fn: object) -> str:
-    """The name people know a callable by: its qualified name, or that of what it wraps."""
-    name = getattr(fn, "__qualname__", None)
-    if isinstance(name, str):
-        return name
-    wrapped = getattr(fn, "func", None) or getattr(fn, "__wrapped__", None)
-    return describe(wrapped) if wrapped is not None else type(fn).__qualname__
+    """The name people know a callable by: its qualified name, or else its type's. Never raises."""
+    if type(fn) is FunctionType:
+        return fn.__qualname__
+    try:
+        if isinstance(fn, functools.partial):
+            return describe(fn.func)
+        name = fn.__qualname__  # type: ignore[attr-defined]  # whatever that may be, or raise
+    except Exception:
+        name = None
+    return name if isinstance(name, str) else type(fn).__qualname__
 
 
 def fresh_id() -> str:

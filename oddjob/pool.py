@@ -93,7 +93,7 @@ class Pool(Submitter, ThreadPoolExecutor):
             check_name("name", name)
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
-        self._options = _Defaults.options.but(
+        options = _Defaults.options.but(
             pool_size=pool_size,
             max_restarts=max_restarts,
             max_seconds=max_seconds,
@@ -102,9 +102,20 @@ class Pool(Submitter, ThreadPoolExecutor):
             thread_name_prefix=thread_name_prefix or None,
             on_error=on_error,
         )
+        self._open(name, options)
+
+    @classmethod
+    def with_options(cls, name: str | None, options: PoolOptions) -> "Pool":
+        """Make a pool with just these options, whatever the configured defaults are."""
+        pool = cls.__new__(cls)
+        pool._open(name, options)
+        return pool
+
+    def _open(self, name: str | None, options: PoolOptions) -> None:
         self._name = name
+        self._options = options
         label = name or f"oddjob-{next(_numbers)}"
-        self._workforce = Workforce(self._options, name, label, self)
+        self._workforce = Workforce(options, name, label, self)
         if name is not None:
             registry.add(name, self)
 

@@ -76,7 +76,10 @@ class Registry(Generic[P]):
         with self._lock:
             return dict(self._pools)
 
-    def forget_former(self) -> None:
-        """Forget which names there were."""
+    def forget_former(self, name: str | None = None) -> None:
+        """Forget that there was a pool of that name; without one, forget all former names."""
         with self._lock:
-            self._former.clear()
+            if name is None:
+                self._former.clear()
+            else:
+                self._former.discard(name)

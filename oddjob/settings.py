@@ -4,6 +4,7 @@
 whole; nothing is started here.
 """
 
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
@@ -36,6 +37,8 @@ class PoolOptions(NamedTuple):
         """
         given = {key: value for key, value in changes.items() if value is not None}
         for key, value in given.items():
+            if key not in _CHECKS:
+                raise TypeError(f"{key!r} is no option of a pool; they are {', '.join(_CHECKS)}")
             _CHECKS[key](key, value)
         return self._replace(**given)
 
@@ -71,7 +74,7 @@ def _check_count(key: str, value: object) -> None:
 def _check_seconds(key: str, value: object) -> None:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     _require(is_number, key, "a number of seconds", value)
-    if not 0 < value < float("inf"):  # type: ignore[operator]  # a number by now
+    if not 0 < value <= sys.float_info.max:  # type: ignore[operator]  # a number by now
         raise ValueError(f"{key} must be greater than 0 and finite, not {value!r}")
 
 
@@ -135,7 +138,7 @@ def _extra_pools(extra: object) -> Iterator[tuple[str, Any, object]]:
     if isinstance(extra, Mapping):
         yield from ((f"{path}[{name!r}]", name, options) for name, options in extra.items())
         return
-    if isinstance(extra, str) or not isinstance(extra, Iterable):
+    if isinstance(extra, str | bytes | bytearray) or not isinstance(extra, Iterable):
         raise SettingsError(f"{path} must be a list or a mapping, not {extra!r}")
     for number, entry in enumerate(extra):
         if isinstance(entry, Mapping):
@@ -176,9 +179,10 @@ def _apply(path: str, options: PoolOptions, overrides: Mapping[str, Any]) -> Poo
 
 
 def _refuse_unknown(path: str, given: Mapping[str, Any], known: Iterable[str]) -> None:
+    names = list(known)
     for key in given:
-        if key not in known:
-            _unknown(path, key, list(known))
+        if key not in names:
+            _unknown(path, key, names)
 
 
 def _unknown(path: str, key: object, known: list[str]) -> NoReturn:

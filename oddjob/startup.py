@@ -55,10 +55,17 @@ def configure(settings: Mapping[str, Any]) -> None:
                 "other settings are in force already; call oddjob.shutdown_all() first"
             )
         wanted = {name: options for name, options in plan.pools.items() if _is_new(name, options)}
+        made: list[Pool] = []
+        try:
+            for name, options in wanted.items():
+                made.append(Pool.with_options(name, options))
+        except PoolNameTaken:  # somebody else was quicker: all or nothing
+            for each in made:
+                each.shutdown()
+                registry.forget_former(each.name)
+            raise
         use_defaults(plan.defaults)
         _startup.plan = plan
-        for name, options in wanted.items():
-            _make(name, options)
 
 
 def _is_new(name: str, options: PoolOptions) -> bool:
@@ -69,10 +76,6 @@ def _is_new(name: str, options: PoolOptions) -> bool:
             "configure() belongs before the first use of a pool"
         )
     return there is None
-
-
-def _make(name: str, options: PoolOptions) -> Pool:
-    return Pool(name, **options._asdict())
 
 
 def start_pool(name: str, **options: Any) -> Pool:
@@ -106,7 +109,10 @@ def pool(name: "str | Pool | None" = None) -> Pool:
                 raise PoolNotFound("there is no default pool: the settings say default_pool: False")
             name = plan.default_pool
         if _startup.plan is None and name == plan.default_pool and registry.never_had(name):
-            return _make(name, plan.defaults)
+            try:
+                return Pool.with_options(name, plan.defaults)
+            except PoolNameTaken:  # somebody has made it by hand at this very moment
+                pass
         return registry.find(name)
 
 

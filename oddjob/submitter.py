@@ -94,6 +94,16 @@ class Submitter(Executor):
         name = self._job_name
         return [kind(fn, item, OF_BATCH, context, workforce, name) for item in iterable]
 
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Coroutine[Any, Any, T]],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]: ...
+    @overload
     def map(
         self,
         fn: Callable[..., T],
@@ -101,7 +111,15 @@ class Submitter(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
-    ) -> Iterator[T]:
+    ) -> Iterator[T]: ...
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
         """Iterate over the results of ``fn`` for the items of `iterables`, in their order.
 
         The iterables are read, and the jobs queued, before this returns; with `buffersize` no
@@ -128,7 +146,7 @@ class Submitter(Executor):
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
         items = zip(*iterables, strict=False)
-        jobs: deque[Job[T]] = deque()
+        jobs: deque[Job[Any]] = deque()
         try:
             self._queue_ahead(jobs, fn, items, chunksize, buffersize)
         except BaseException:

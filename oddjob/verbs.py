@@ -1,9 +1,10 @@
 """The module-level verbs: pools by name, for one-liners and for those who come from Elixir."""
 
+import math
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from typing import Any, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from oddjob.job import Job
 from oddjob.pool import Pool
@@ -110,20 +111,35 @@ def await_many(jobs: Iterable[Future[T]], timeout: float | None = 5.0) -> list[T
         BaseException: what one of them raised, as soon as it did; if several had, what the first
             of these in the order given raised.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
     awaited = list(jobs)
+    _raise_failure(awaited)
     for job in awaited:
         # On a worker of the jobs' own pool what is queued runs here, until one fails.
-        if isinstance(job, Job) and job.run_here():
+        in_time = time.monotonic() < deadline
+        if in_time and isinstance(job, Job) and job.run_here():
             job.result()
-    left = None if deadline is None else max(0.0, deadline - time.monotonic())
-    ended, pending = wait(awaited, left, return_when=FIRST_EXCEPTION)
+    left = None if timeout is None else max(0.0, deadline - time.monotonic())
+    pending = wait(awaited, left, return_when=FIRST_EXCEPTION).not_done
     if pending:
-        for job in awaited:
-            if job in ended:
-                job.result()
+        _raise_failure(awaited)
         raise TimeoutError(f"{len(pending)} of {len(awaited)} jobs had not ended in time")
     return [job.result() for job in awaited]
+
+
+def _raise_failure(jobs: Iterable[Future[Any]]) -> None:
+    for job in jobs:
+        if job.done():
+            job.result()
+
+
+class _RunForJob(Protocol):
+    """What runs a body once and hands back its job."""
+
+    @overload
+    def __call__(self, body: Callable[[], Coroutine[Any, Any, T]], /) -> Job[T]: ...
+    @overload
+    def __call__(self, body: Callable[[], T], /) -> Job[T]: ...
 
 
 @overload
@@ -131,9 +147,7 @@ def perform_this(
     pool: str | Pool, /, *, async_: Literal[False] = False
 ) -> Callable[[Callable[[], object]], None]: ...
 @overload
-def perform_this(
-    pool: str | Pool, /, *, async_: Literal[True]
-) -> Callable[[Callable[[], T]], Job[T]]: ...
+def perform_this(pool: str | Pool, /, *, async_: Literal[True]) -> _RunForJob: ...
 def perform_this(pool: str | Pool, /, *, async_: bool = False) -> Any:
     """Run the decorated body once, in a pool.
 

@@ -89,6 +89,7 @@ class Supervisor:
         self._pool_restart_count = 0
         self._limits = max_restarts, max_seconds
         self._letter: Worker | None = None
+        self._tried: Worker | None = None
         self._retry_delay: float | None = None
         self._name = f"{roster.label}-supervisor"
         self.thread: threading.Thread | None = None
@@ -123,7 +124,11 @@ class Supervisor:
             try:
                 self._serve()
             except BaseException:
-                # Nothing that is thrown at this thread may cost the pool its supervisor.
+                # Nothing that is thrown at this thread may cost the pool its supervisor. What it
+                # was at is taken up again, once.
+                if self._tried is self._letter:
+                    self._letter = None
+                self._tried = self._letter
                 _logger.exception("the supervisor of pool %s was interrupted", self._roster.label)
             else:
                 return

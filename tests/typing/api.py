@@ -219,12 +219,7 @@ class Mailer:
 
     @pool.job
     @staticmethod
-    def static_inside(to: str) -> bool:
-        return send(to)
-
-    @staticmethod
-    @pool.job
-    def static_outside(to: str) -> bool:
+    def static(to: str) -> bool:
         return send(to)
 
     def send_twice(self, to: str) -> list[Job[bool]]:
@@ -252,10 +247,8 @@ async def a_decorated_async_method_is_bound_and_keeps_its_types() -> None:
 
 
 def a_decorated_static_method_keeps_its_types_on_the_class() -> None:
-    assert_type(Mailer.static_inside("you"), bool)
-    assert_type(Mailer.static_inside.submit("you"), Job[bool])
-    assert_type(Mailer.static_outside("you"), bool)
-    assert_type(Mailer.static_outside.submit("you"), Job[bool])
+    assert_type(Mailer.static("you"), bool)
+    assert_type(Mailer.static.submit("you"), Job[bool])
 
 
 def the_verbs_know_the_results_of_a_function() -> None:

@@ -47,7 +47,6 @@ pool.perform(send, 3)  # error: arg-type
 pool.perform_many(send, [3])  # error: arg-type
 pool.options(name="x").submit(send, 3)  # error: call-overload
 pool.options(nme="x")  # error: call-arg
-pool.map(3, [1])  # error: arg-type
 
 # So does a decorated function.
 greet()  # error: call-arg
@@ -81,7 +80,7 @@ oddjob.async_perform_many("email", fetch, [3])  # error: arg-type
 oddjob.await_(send)  # error: arg-type
 oddjob.await_many([send])  # error: arg-type
 oddjob.await_many(pool.submit(send, "you"))  # error: arg-type
-oddjob.perform_this(3)  # error: arg-type
+oddjob.perform_this(3)  # error: call-overload
 oddjob.perform_this("email")(send)  # error: arg-type
 oddjob.workers(3)  # error: arg-type
 

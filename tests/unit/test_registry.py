@@ -120,7 +120,7 @@ def test_an_unknown_name_is_not_found_when_there_are_no_pools_at_all() -> None:
     """Who forgot to start any pool is told so."""
     with pytest.raises(oddjob.PoolNotFound) as caught:
         oddjob.pool("email")
-    assert str(caught.value) == "no pool named 'email'; the pools are: none so far"
+    assert str(caught.value) == "no pool named 'email'; the pools are: none yet"
 
 
 def test_a_closed_name_is_closed_and_not_misspelt() -> None:

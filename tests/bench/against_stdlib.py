@@ -211,7 +211,7 @@ def main() -> None:
             said = shown(figure, theirs, ours)
         print(
             f"| {figure.title} | {said[0]} | {said[1]} | **{statistics.median(ratios):.2f}x** "
-            f"({min(ratios):.2f}–{max(ratios):.2f}) | {figure.at_least}x | {figure.aim}x |",
+            f"({min(ratios):.2f} to {max(ratios):.2f}) | {figure.at_least}x | {figure.aim}x |",
             flush=True,
         )
 

@@ -60,29 +60,28 @@ class Prober:
                 strike()
 
 
-prober: Prober | None = None
+probers: list[Prober] = []
 
 
 @contextmanager
 def probing(strike_at: int, strike: Callable[[], object]) -> Iterator[Prober]:
-    global prober
-    prober = Prober(strike_at, strike)
+    probers.append(Prober(strike_at, strike))
     try:
-        yield prober
+        yield probers[0]
     finally:
-        prober = None
+        probers.clear()
 
 
 def _probed(name: str, base: type) -> property:
     slot = getattr(base, name)
 
     def read(self: object) -> Any:
-        if prober is not None:
+        for prober in probers:
             prober.touch()
         return slot.__get__(self)
 
     def write(self: object, value: object) -> None:
-        if prober is not None:
+        for prober in probers:
             prober.touch()
         slot.__set__(self, value)
 

@@ -1,0 +1,404 @@
+"""Pool: what it takes, what it refuses, and how it keeps its word."""
+
+import itertools
+import logging
+import subprocess
+import sys
+import threading
+import weakref
+from collections.abc import Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+
+import pytest
+
+import oddjob
+from oddjob import Job, Pool, PoolClosed
+
+WAIT = 10.0
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    event = threading.Event()
+    yield event
+    event.set()
+
+
+def occupy(pool: Pool, gate: threading.Event) -> None:
+    """Let every worker of the pool stand at the gate."""
+    arrived = threading.Barrier(pool.pool_size + 1)
+    for _ in range(pool.pool_size):
+        pool.submit(lambda: (arrived.wait(WAIT), gate.wait(WAIT)))
+    arrived.wait(WAIT)
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def test_a_pool_is_an_executor() -> None:
+    assert issubclass(Pool, Executor)
+    assert issubclass(Pool, ThreadPoolExecutor), "asyncio's set_default_executor demands it"
+
+
+def test_the_sizes_default_is_five() -> None:
+    assert Pool().pool_size == 5
+    assert Pool()._max_workers == 5
+
+
+@pytest.mark.parametrize(
+    "pool",
+    [
+        lambda: Pool(None, 3),
+        lambda: Pool(pool_size=3),
+        lambda: Pool(max_workers=3),
+        lambda: Pool(3),
+    ],
+)
+def test_the_size_can_be_given_in_either_librarys_way(pool: object) -> None:
+    assert pool().pool_size == 3  # type: ignore[operator]  # a parameter
+    assert pool().name is None  # type: ignore[operator]  # a parameter
+
+
+def test_a_size_given_twice_is_refused() -> None:
+    with pytest.raises(TypeError, match="pool_size and max_workers are one and the same"):
+        Pool("twice", 3, max_workers=3)
+    with pytest.raises(TypeError, match="pool_size and max_workers are one and the same"):
+        Pool(3, max_workers=3)
+    assert oddjob.pools() == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"pool_size": 0}, ValueError, "pool_size must be greater than 0, not 0"),
+        ({"pool_size": "3"}, TypeError, "pool_size must be a whole number, not '3'"),
+        ({"pool_size": 2.5}, TypeError, "pool_size must be a whole number, not 2.5"),
+        ({"pool_size": True}, TypeError, "pool_size must be a whole number, not True"),
+        ({"max_restarts": -1}, ValueError, "max_restarts must be 0 or more, not -1"),
+        ({"max_seconds": 0}, ValueError, "max_seconds must be greater than 0 and finite, not 0"),
+        ({"on_error": 3}, TypeError, "on_error must be a callable, not 3"),
+        ({"name": ""}, ValueError, "name must not be empty"),
+        ({"name": b"x"}, TypeError, "name must be a string, not b'x'"),
+        ({"initargs": 3}, TypeError, "initargs must be a tuple, not 3"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(
+    arguments: dict[str, object], error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error) as caught:
+        Pool(**arguments)  # type: ignore[arg-type]  # that is the point
+    assert str(caught.value) == words
+
+
+def test_no_thread_starts_before_the_first_job() -> None:
+    """Pools are made at import, before the process forks."""
+    before = threading.active_count()
+    pools = [Pool(5) for _ in range(10)]
+    assert threading.active_count() == before
+    assert pools[0].workers() == []
+
+
+def test_threads_are_named_after_the_pool() -> None:
+    with Pool("post", 2) as pool:
+        name = pool.submit(lambda: threading.current_thread().name)
+        assert name.result(WAIT) in ("post_0", "post_1")
+    with Pool("other", 1, thread_name_prefix="clerk") as pool:
+        assert pool.submit(lambda: threading.current_thread().name).result(WAIT) == "clerk_0"
+
+
+def test_a_batch_is_not_torn_apart(gate: threading.Event) -> None:
+    order: list[tuple[str, int]] = []
+    with Pool(1) as pool:
+        occupy(pool, gate)
+
+        def slowly() -> Iterator[tuple[str, int]]:
+            for index in range(5):
+                pool.perform(order.append, ("single", index))
+                yield "batch", index
+
+        jobs = pool.submit_many(order.append, slowly())
+        pool.perform(order.append, ("single", 5))
+        gate.set()
+        for job in jobs:
+            job.result(WAIT)
+    batch = [("batch", index) for index in range(5)]
+    singles = [("single", index) for index in range(6)]
+    assert order == [*singles[:5], *batch, singles[5]]
+
+
+def test_a_hundred_thousand_jobs_go_in_at_once() -> None:
+    ran: list[int] = []
+    with Pool(1) as pool:
+        jobs = pool.submit_many(ran.append, range(100_000))
+        assert len(jobs) == 100_000
+        pool.perform_many(ran.append, range(100_000, 200_000))
+    assert ran == list(range(200_000))
+
+
+def test_a_batch_whose_source_fails_leaves_nothing_behind(gate: threading.Event) -> None:
+    ran: list[int] = []
+
+    def source() -> Iterator[int]:
+        yield 1
+        raise LookupError("dry")
+
+    with Pool(1) as pool:
+        for queue in (pool.submit_many, pool.perform_many):
+            with pytest.raises(LookupError, match="dry"):
+                queue(ran.append, source())
+        assert pool.submit_many(ran.append, []) == []
+        pool.perform_many(ran.append, [])
+    assert ran == []
+
+
+def test_a_refused_job_leaves_nothing_behind() -> None:
+    ran: list[int] = []
+    pool = Pool("shut", 1)
+    pool.submit(pow, 2, 3).result(WAIT)
+    pool.shutdown()
+    calls = [
+        lambda: pool.submit(ran.append, 1),
+        lambda: pool.perform(ran.append, 1),
+        lambda: pool.submit_many(ran.append, [1]),
+        lambda: pool.submit_many(ran.append, []),
+        lambda: pool.perform_many(ran.append, [1]),
+        lambda: pool.map(ran.append, [1]),
+        lambda: pool.map(ran.append, [1], chunksize=3),
+    ]
+    for call in calls:
+        with pytest.raises(
+            PoolClosed, match="cannot schedule new futures after shutdown"
+        ) as caught:
+            call()
+        assert caught.value.__notes__ == ["pool: shut"]
+    assert (ran, pool.queued()) == ([], [])
+
+
+def test_perform_says_nothing_when_all_is_well(caplog: pytest.LogCaptureFixture) -> None:
+    ran: list[int] = []
+    with Pool(1) as pool:
+        assert pool.perform(ran.append, 1) is None
+        assert pool.perform_many(ran.append, [2, 3]) is None
+    assert (ran, caplog.records) == ([1, 2, 3], [])
+
+
+def test_a_failure_that_nobody_waits_for_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Pool("post", 1) as pool:
+        pool.perform(fail, LookupError("no such street"))
+        pool.options(name="parcel").perform_many(fail, [ValueError("too heavy")])
+    messages = [(record.name, record.levelno, record.getMessage()) for record in caplog.records]
+    assert messages == [
+        ("oddjob", logging.ERROR, "job fail of pool post failed"),
+        ("oddjob", logging.ERROR, "job parcel of pool post failed"),
+    ]
+    assert "LookupError: no such street" in caplog.text
+    assert "in fail" in caplog.text
+
+
+def test_on_error_is_told_and_may_fail_itself(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[tuple[str, BaseException]] = []
+
+    def on_error(job: Job[object], error: BaseException) -> None:
+        told.append((job.name, error))
+        raise RuntimeError("cannot even complain")
+
+    error = ValueError("no")
+    with Pool(1, on_error=on_error) as pool:
+        pool.perform(fail, error)
+        pool.submit(fail, ValueError("whoever submits waits")).exception(WAIT)
+    assert told == [("fail", error)]
+    assert "cannot even complain" in caplog.text
+
+
+def test_nothing_is_kept_of_a_performed_job() -> None:
+    class Parcel:
+        pass
+
+    gone = threading.Event()
+    parcel = Parcel()
+    weakref.finalize(parcel, gone.set)
+    with Pool(1) as pool:
+        pool.perform(lambda parcel: Parcel(), parcel)
+        del parcel
+        assert gone.wait(WAIT)
+
+
+def test_map_holds_no_more_than_its_buffer_ahead(gate: threading.Event) -> None:
+    """An endless source must not fill the memory."""
+    with Pool(2) as pool:
+        source = itertools.count()
+        results = pool.map(lambda number: number * 2, source, buffersize=4)
+        assert next(source) == 4
+        assert [next(results) for _ in range(20)] == [number * 2 for number in (0, 1, 2, 3)] + [
+            number * 2 for number in range(5, 21)
+        ]
+        assert next(source) in (24, 25)
+        results.close()  # type: ignore[attr-defined]  # a generator
+
+
+@pytest.mark.parametrize(
+    ("buffersize", "error", "words"),
+    [
+        (0, ValueError, "buffersize must be None or > 0"),
+        (-1, ValueError, "buffersize must be None or > 0"),
+        ("3", TypeError, "buffersize must be an integer or None"),
+        (1.5, TypeError, "buffersize must be an integer or None"),
+    ],
+)
+def test_map_refuses_a_buffer_that_cannot_be(
+    buffersize: object, error: type[Exception], words: str
+) -> None:
+    with pytest.raises(error, match=words):
+        Pool(1).map(abs, [1], buffersize=buffersize)  # type: ignore[call-overload]  # the point
+
+
+def test_map_cancels_the_rest_when_its_iterator_is_dropped(gate: threading.Event) -> None:
+    ran: list[int] = []
+    with Pool(1) as pool:
+        occupy(pool, gate)
+        results = pool.map(ran.append, range(5))
+        del results
+        closed = pool.map(ran.append, range(5))
+        closed.close()  # type: ignore[attr-defined]  # a generator
+        gate.set()
+    assert ran == []
+
+
+def test_map_whose_source_fails_cancels_what_it_had_queued(gate: threading.Event) -> None:
+    ran: list[int] = []
+
+    def source() -> Iterator[int]:
+        yield 1
+        raise LookupError("dry")
+
+    with Pool(1) as pool:
+        occupy(pool, gate)
+        for chunksize in (1, 5):
+            with pytest.raises(LookupError, match="dry"):
+                pool.map(ran.append, source(), chunksize=chunksize)
+        gate.set()
+    assert ran == []
+
+
+def test_a_view_names_its_jobs_and_is_the_pool_otherwise() -> None:
+    with Pool("post", 1) as pool:
+        view = pool.options(name="parcel")
+        assert view.submit(pow, 2, 3).name == "parcel"
+        assert view.options().submit(pow, 2, 3).name == "parcel"
+        assert view.submit(pow, 2, 3).pool is pool
+        assert [job.name for job in view.submit_many(abs, [1, 2])] == ["parcel"] * 2
+        assert list(view.map(abs, [-1, -2])) == [1, 2]
+        assert pool.submit(pow, 2, 3).name == "pow"
+        with pytest.raises(TypeError, match="unexpected keyword argument 'priority'"):
+            pool.options(priority=3)  # type: ignore[call-arg]  # that is the point
+        with pytest.raises(TypeError, match="name must be a string, not 3"):
+            pool.options(name=3)  # type: ignore[arg-type]  # that is the point
+        view.shutdown()
+    with pytest.raises(PoolClosed):
+        pool.submit(pow, 2, 3)
+
+
+def test_snapshots_tell_who_does_what(gate: threading.Event) -> None:
+    with Pool("post", 2) as pool:
+        occupy(pool, gate)
+        waiting = pool.submit_many(abs, [1, 2, 3])
+        waiting[1].cancel()
+        assert pool.queued() == [waiting[0], waiting[2]]
+        assert repr(pool) == "<Pool 'post', open, pool_size=2, 3 queued>"
+        infos = pool.workers()
+        assert [info.name for info in infos] == ["post_0", "post_1"]
+        assert [info.state for info in infos] == ["running", "running"]
+        assert {info.job.state for info in infos if info.job is not None} == {"running"}
+        assert pool._work_queue.qsize() == 3
+        gate.set()
+    assert pool.workers() == []
+    assert repr(pool) == "<Pool 'post', closed, pool_size=2, 0 queued>"
+
+
+def test_shutdown_can_be_repeated_and_made_stricter(gate: threading.Event) -> None:
+    pool = Pool(1)
+    occupy(pool, gate)
+    queued = pool.submit(pow, 2, 3)
+    pool.shutdown(wait=False)
+    assert not queued.cancelled()
+    pool.shutdown(wait=False, cancel_futures=True)
+    assert queued.cancelled()
+    gate.set()
+    pool.shutdown()
+    pool.shutdown()
+    assert pool.join(0)
+
+
+def test_an_unused_pool_shuts_down_at_once() -> None:
+    pool = Pool(3)
+    pool.shutdown()
+    assert pool.join(0)
+    with pytest.raises(PoolClosed):
+        pool.submit(pow, 2, 3)
+
+
+def test_a_job_may_shut_its_pool_down(gate: threading.Event) -> None:
+    pool = Pool(2)
+    done = pool.submit(pool.shutdown)
+    done.result(WAIT)
+    assert pool.join(WAIT)
+
+
+def test_a_submit_that_meets_a_shutdown_half_way_is_told_the_truth(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forced: the pool closes between the look at the pool and the look after queueing."""
+    pool = Pool(1)
+    pool.submit(pow, 2, 3).result(WAIT)
+    roster = pool._workforce.roster
+    assert roster.steady
+    queue = roster.queue
+
+    class Jobs(type(queue.jobs)):  # type: ignore[misc]  # a deque
+        def append(self, job: Job[object]) -> None:
+            pool.shutdown(wait=True)
+            super().append(job)
+
+    monkeypatch.setattr(queue, "jobs", Jobs())
+    ran: list[int] = []
+    with pytest.raises(PoolClosed):
+        pool.submit(ran.append, 1)
+    assert (ran, list(queue.jobs)) == ([], [])
+
+
+def test_a_submit_that_meets_the_last_idle_worker_being_taken_starts_another(
+    monkeypatch: pytest.MonkeyPatch, gate: threading.Event
+) -> None:
+    """Forced: between the look at the idle workers and the ring somebody else rings."""
+    with Pool(2) as pool:
+        queue = pool._workforce.roster.queue
+        pool.submit(pow, 2, 3).result(WAIT)
+        while not queue.idle:
+            threading.Event().wait(0.001)
+        stolen: list[bool] = []
+
+        class Jobs(type(queue.jobs)):  # type: ignore[misc]  # a deque
+            def append(self, job: Job[object]) -> None:
+                if not stolen:
+                    stolen.append(True)
+                    pool.submit(gate.wait, WAIT)
+                    while queue.idle:
+                        threading.Event().wait(0.001)
+                super().append(job)
+
+        monkeypatch.setattr(queue, "jobs", Jobs())
+        assert pool.submit(pow, 2, 3).result(WAIT) == 8
+        gate.set()
+
+
+def test_importing_is_quick_and_starts_nothing() -> None:
+    script = """
+import sys, threading
+import oddjob
+assert threading.active_count() == 1
+assert not {"asyncio", "multiprocessing", "inspect", "dataclasses"} & set(sys.modules)
+"""
+    subprocess.run([sys.executable, "-I", "-c", script], check=True, timeout=50, cwd="/")

@@ -1,0 +1,264 @@
+"""Crashes and what comes of them: one worker replaced, all of them, or a pool that gives up."""
+
+import logging
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from oddjob import Pool, PoolBroken
+from oddjob.workforce.supervisor import RestartLimit
+
+WAIT = 10.0
+
+
+class Crash(BaseException):
+    """Not an Exception: it ends the worker."""
+
+
+def crash(error: BaseException) -> None:
+    raise error
+
+
+@pytest.fixture
+def first_start_fails(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Threads named as in this list fail to start, once for each time they stand in it."""
+    failing: list[str] = []
+    start = threading.Thread.start
+
+    def maybe_start(thread: threading.Thread) -> None:
+        if thread.name in failing:
+            failing.remove(thread.name)
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", maybe_start)
+    yield failing
+    assert failing == [], "the test expected more failures"
+
+
+def test_a_limit_is_exceeded_by_one_more_than_it_allows_within_its_time() -> None:
+    limit = RestartLimit(2, 5.0)
+    assert [limit.exceeded_at(now) for now in (0.0, 1.0, 2.0)] == [False, False, True]
+    assert [limit.exceeded_at(now) for now in (2.1, 3.0)] == [False, False], "counted anew"
+    assert [limit.exceeded_at(now) for now in (7.2, 7.9, 8.1)] == [False, True, False]
+
+
+def test_a_limit_of_none_is_exceeded_at_once() -> None:
+    assert RestartLimit(0, 5.0).exceeded_at(1.0)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt(), GeneratorExit(), Crash()])
+def test_a_crash_is_the_jobs_outcome_and_the_worker_is_replaced(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    with Pool("frail", 1) as pool:
+        first = pool.submit(threading.current_thread).result(WAIT)
+        job = pool.submit(crash, error)
+        assert job.exception(WAIT) is error
+        second = pool.submit(threading.current_thread).result(WAIT)
+        assert second is not first
+        assert second.name == first.name == "frail_0"
+        assert pool.supervisor().crashes == 1
+    [record] = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert record.getMessage() == "worker frail_0 of pool frail crashed and was replaced"
+
+
+def test_a_failing_job_is_no_crash() -> None:
+    with Pool(1) as pool:
+        worker = pool.submit(threading.get_ident).result(WAIT)
+        assert isinstance(pool.submit(crash, ValueError()).exception(WAIT), ValueError)
+        assert pool.submit(threading.get_ident).result(WAIT) == worker
+        assert pool.supervisor().crashes == 0
+
+
+def test_a_replacement_runs_the_initializer_again() -> None:
+    local = threading.local()
+    with Pool(1, initializer=lambda: setattr(local, "ready", True)) as pool:
+        pool.submit(crash, Crash()).exception(WAIT)
+        assert pool.submit(lambda: local.ready).result(WAIT)
+
+
+def test_an_initializer_that_fails_once_costs_nothing_but_time() -> None:
+    failures = [ValueError("not yet"), ValueError("not yet")]
+
+    def initialize() -> None:
+        if failures:
+            raise failures.pop()
+
+    with Pool(1, initializer=initialize) as pool:
+        assert pool.submit(pow, 2, 3).result(WAIT) == 8
+        assert pool.supervisor().crashes == 2
+
+
+def test_too_many_crashes_replace_all_workers_and_keep_the_queue_in_order() -> None:
+    order: list[int] = []
+    with Pool(2, max_restarts=1, max_seconds=1000) as pool:
+        gate, arrived = threading.Event(), threading.Barrier(2)
+
+        def stay() -> int:
+            arrived.wait(WAIT)
+            gate.wait(WAIT)
+            return threading.get_ident()
+
+        staying = pool.submit(stay)
+        arrived.wait(WAIT)
+        crashes = [pool.submit(crash, Crash()) for _ in range(2)]
+        for job in crashes:
+            assert isinstance(job.exception(WAIT), Crash)
+        after = pool.submit_many(order.append, range(50))
+        for job in after:
+            job.result(WAIT)
+        gate.set()
+        retired = staying.result(WAIT)
+        assert retired is not None
+        assert order == list(range(50))
+        # The one that stayed finished its job and went: two new ones meet.
+        together = threading.Barrier(2)
+        newcomers = [
+            pool.submit(lambda: (together.wait(WAIT), threading.current_thread())[1])
+            for _ in range(2)
+        ]
+        names = {job.result(WAIT).name for job in newcomers}
+        assert len(names) == 2
+        assert pool.supervisor().pool_restarts == 1
+
+
+def test_never_more_than_pool_size_jobs_run_while_workers_are_replaced() -> None:
+    """Whoever limits calls to an API counts on it in bad times most of all."""
+    lock, running, most = threading.Lock(), [0], [0]
+
+    def work(number: int) -> None:
+        with lock:
+            running[0] += 1
+            most[0] = max(most[0], running[0])
+        threading.Event().wait(0.0005)
+        with lock:
+            running[0] -= 1
+        if number % 7 == 0:
+            raise Crash
+
+    with Pool(3, max_restarts=2, max_seconds=0.01) as pool:
+        jobs = [pool.submit(work, number) for number in range(300)]
+        for job in jobs:
+            job.exception(WAIT)
+    assert most[0] <= 3
+
+
+def test_a_pool_that_keeps_crashing_breaks_and_tells_why(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """max_restarts=1: every second crash restarts the pool; the second restart too many breaks."""
+    error = Crash("for good")
+    pool = Pool("doomed", 1, max_restarts=1, max_seconds=1000)
+    gate = threading.Event()
+    pool.submit(gate.wait, WAIT)
+    crashes = [pool.submit(crash, error) for _ in range(4)]
+    queued = [pool.submit(pow, 2, 3) for _ in range(3)]
+    cancelled = pool.submit(pow, 2, 3)
+    cancelled.cancel()
+    gate.set()
+    assert [job.exception(WAIT) for job in crashes] == [error] * 4
+    for job in queued:
+        broken = job.exception(WAIT)
+        assert isinstance(broken, PoolBroken)
+        assert broken.__cause__ is error
+    assert cancelled.cancelled()
+    with pytest.raises(PoolBroken, match="pool doomed is broken") as caught:
+        pool.submit(pow, 2, 3)
+    assert caught.value.__cause__ is error
+    assert "broken" in repr(pool)
+    pool.shutdown()
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "ERROR", "WARNING", "CRITICAL"]
+
+
+def test_jobs_of_perform_that_a_broken_pool_drops_are_reported(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    reported: list[BaseException] = []
+    pool = Pool(1, max_restarts=0, on_error=lambda _, error: reported.append(error))
+    gate = threading.Event()
+    pool.submit(gate.wait, WAIT)
+    for _ in range(2):
+        pool.submit(crash, Crash())
+    last = pool.submit(pow, 2, 3)
+    pool.perform(print, "never")
+    gate.set()
+    last.exception(WAIT)
+    pool.shutdown()
+    assert [type(error) for error in reported] == [PoolBroken]
+    assert "job print of pool" in caplog.text
+
+
+def test_a_replacement_that_cannot_start_is_tried_again(
+    first_start_fails: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """The queue waits; nothing is lost, and it is said once."""
+    with Pool("tried", 1) as pool:
+        gate = threading.Event()
+        pool.submit(gate.wait, WAIT)
+        crashed = pool.submit(crash, Crash())
+        waiting = pool.submit(pow, 2, 3)
+        first_start_fails += ["tried_0"] * 3
+        gate.set()
+        assert isinstance(crashed.exception(WAIT), Crash)
+        assert waiting.result(WAIT) == 8
+    assert caplog.text.count("no thread could be started") == 1
+
+
+def test_a_first_worker_that_cannot_start_refuses_the_job_and_the_next_is_welcome(
+    first_start_fails: list[str],
+) -> None:
+    ran: list[int] = []
+    with Pool("unlucky", 1) as pool:
+        for culprit in ("unlucky-supervisor", "unlucky_0"):
+            first_start_fails.append(culprit)
+            with pytest.raises(RuntimeError, match="can't start new thread"):
+                pool.submit(ran.append, 1)
+        assert pool.queued() == []
+        pool.submit(ran.append, 2).result(WAIT)
+    assert ran == [2]
+
+
+def test_a_further_worker_that_cannot_start_costs_only_speed(
+    first_start_fails: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    with Pool("short", 2) as pool:
+        gate = threading.Event()
+        standing = pool.submit(gate.wait, WAIT)
+        first_start_fails.append("short_1")
+        waiting = pool.submit(pow, 2, 3)
+        assert "could not start another worker" in caplog.text
+        gate.set()
+        assert (standing.result(WAIT), waiting.result(WAIT)) == (True, 8)
+
+
+def test_something_thrown_at_the_supervisor_does_not_cost_the_pool_its_supervision() -> None:
+    import ctypes
+
+    with Pool(1) as pool:
+        pool.submit(pow, 2, 3).result(WAIT)
+        ident = pool.supervisor().ident
+        assert ident is not None
+        for _ in range(3):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(ident), ctypes.py_object(SystemExit)
+            )
+            pool.submit(crash, Crash()).exception(WAIT)
+            assert pool.submit(pow, 2, 3).result(WAIT) == 8
+        assert pool.supervisor().is_alive
+
+
+def test_a_shutdown_on_a_worker_does_not_wait_for_itself() -> None:
+    pool = Pool(1)
+    queued: list[object] = []
+
+    def end() -> bool:
+        queued.append(pool.submit(pow, 2, 3))
+        pool.shutdown(wait=True)
+        return pool.join(1)
+
+    assert pool.submit(end).result(WAIT) is False
+    assert queued[0].result(WAIT) == 8  # type: ignore[attr-defined]  # a job
+    assert pool.join(WAIT) is True

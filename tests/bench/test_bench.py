@@ -1,0 +1,21 @@
+"""The benchmark itself, in small, so that it cannot rot; what it measures is not asserted."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_benchmark_prints_every_figure() -> None:
+    """Whoever wants to check the README's figures types ``make bench``."""
+    script = Path(__file__).with_name("against_stdlib.py")
+    outcome = subprocess.run(
+        [sys.executable, str(script), "--rounds", "1", "--scale", "0.002"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    rows = [line for line in outcome.stdout.splitlines() if line.startswith("|")]
+    assert len(rows) == 2 + 10
+    assert all(row.count("|") == 7 for row in rows)
+    assert outcome.stderr == ""

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
 
-__all__ = ["enrol", "is_over", "strike_off"]
+__all__ = ["enrol", "strike_off"]
 
 
 class Mortal(Protocol):
@@ -36,21 +36,18 @@ class _Living:
 _living: Final = _Living()
 
 
-def enrol(mortal: Mortal) -> None:
-    """Remember something that has threads."""
+def enrol(mortal: Mortal) -> bool:
+    """Remember something that will have threads; false if the interpreter is shutting down."""
     with _living.lock:
-        _living.members.add(mortal)
+        if not _living.over:
+            _living.members.add(mortal)
+        return not _living.over
 
 
 def strike_off(mortal: Mortal) -> None:
     """Forget something that has no threads any more."""
     with _living.lock:
         _living.members.discard(mortal)
-
-
-def is_over() -> bool:
-    """Whether the interpreter is shutting down."""
-    return _living.over
 
 
 def _finish_all() -> None:

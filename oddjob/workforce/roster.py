@@ -109,7 +109,7 @@ class Roster:
                 # Interrupted after the thread was made, it may still come: to a closed door.
                 worker.disowned = True
                 self.workers[index] = None
-                if is_new_place:
+                if is_new_place and index == len(self.workers) - 1:
                     self.workers.pop()
                 raise
             self._look_around()

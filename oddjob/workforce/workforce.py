@@ -118,34 +118,44 @@ class Workforce:
         """
         roster = self.roster
         queue = roster.queue
-        if roster.steady:
-            queue.jobs.append(job)
-            if queue.idle:
-                queue.wake_one()
-            if not roster.steady:
-                self._reconsider(job)
-        elif roster.is_open and queue.idle:
-            queue.jobs.append(job)
-            if not (queue.wake_one() and roster.is_open):
-                self._reconsider(job)
-        else:
-            self.accept_many([job])
+        try:
+            if roster.steady:
+                queue.jobs.append(job)
+                if queue.idle:
+                    queue.wake_one()
+                if not roster.steady:
+                    self._reconsider(job)
+            elif roster.is_open and queue.idle:
+                queue.jobs.append(job)
+                if not (queue.wake_one() and roster.is_open):
+                    self._reconsider(job)
+            else:
+                self._admit([job])
+        except BaseException:
+            job.cancel()  # interrupted, it may have been queued: whoever takes it drops it
+            raise
 
     def accept_many(self, jobs: Sequence[Job[Any]]) -> None:
-        """Queue jobs in one insertion, with nothing between them; raises like `accept`.
+        """Queue jobs in one insertion, with nothing between them; raises like `accept`."""
+        try:
+            self._admit(jobs)
+        except BaseException:
+            for job in jobs:
+                job.cancel()
+            raise
 
-        This is the careful way in: first make sure that somebody comes, then queue.
-        """
+    def _admit(self, jobs: Sequence[Job[Any]]) -> None:
+        """The careful way in: first make sure that somebody comes, then queue."""
         roster = self.roster
         with roster.lock:
-            if lifecycle.is_over() and roster.is_open:
+            begins = self._supervisor.thread is None
+            if begins and roster.is_open and not lifecycle.enrol(self):
                 roster.close(AFTER_EXIT)
             refusal = roster.refusal()
             if refusal is not None:
                 raise refusal
-            if self._supervisor.thread is None:
+            if begins:
                 self._supervisor.start()
-                lifecycle.enrol(self)
             failure = self._hire_for(len(jobs))
             if failure is not None and not roster.staff():
                 raise failure

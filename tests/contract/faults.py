@@ -10,7 +10,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 
 from oddjob import Pool
 
@@ -23,11 +23,23 @@ EXECUTORS: dict[str, type[ThreadPoolExecutor]] = {
 Scenario = Callable[[type[ThreadPoolExecutor]], None]
 
 
+def occupy(executor: Executor) -> tuple[threading.Event, Future[bool]]:
+    """Let the executor's only worker stand at a gate; returns the gate, and the job at it."""
+    gate, arrived = threading.Event(), threading.Event()
+
+    def stand() -> bool:
+        arrived.set()
+        return gate.wait(WAIT)
+
+    job = executor.submit(stand)
+    assert arrived.wait(WAIT)
+    return gate, job
+
+
 def callback_that_exits_the_thread(executor_type: type[ThreadPoolExecutor]) -> None:
     """1. A done-callback raises SystemExit; the pool's only worker must not be lost."""
     executor = executor_type(max_workers=1)
-    gate = threading.Event()
-    job = executor.submit(gate.wait)
+    gate, job = occupy(executor)
     job.add_done_callback(lambda _: sys.exit())
     gate.set()
     job.result(WAIT)
@@ -37,8 +49,7 @@ def callback_that_exits_the_thread(executor_type: type[ThreadPoolExecutor]) -> N
 def callback_that_submits_during_shutdown(executor_type: type[ThreadPoolExecutor]) -> None:
     """2. A callback of a job that shutdown cancels submits; nothing may deadlock."""
     executor = executor_type(max_workers=1)
-    gate = threading.Event()
-    running = executor.submit(gate.wait)
+    gate, running = occupy(executor)
     refusals: list[BaseException] = []
 
     def submit_again(_: object) -> None:
@@ -96,8 +107,7 @@ def exception_thrown_into_an_idle_worker(executor_type: type[ThreadPoolExecutor]
 def as_completed_after_shutdown(executor_type: type[ThreadPoolExecutor]) -> None:
     """5. as_completed must hear of jobs that a shutdown cancelled."""
     executor = executor_type(max_workers=1)
-    gate = threading.Event()
-    running = executor.submit(gate.wait)
+    gate, running = occupy(executor)
     queued = [executor.submit(pow, 2, 3) for _ in range(3)]
     executor.shutdown(wait=False, cancel_futures=True)
     try:
@@ -136,8 +146,7 @@ def context_of_the_submitter(executor_type: type[ThreadPoolExecutor]) -> None:
 def pending_jobs_of_a_stopped_pool(executor_type: type[ThreadPoolExecutor]) -> None:
     """13. When a pool stops, none of its jobs may stay pending, even if a worker had died."""
     executor = executor_type(max_workers=1)
-    gate = threading.Event()
-    doomed = executor.submit(gate.wait)
+    gate, doomed = occupy(executor)
     doomed.add_done_callback(lambda _: sys.exit())
     pending = [executor.submit(pow, 2, 3) for _ in range(3)]
     gate.set()

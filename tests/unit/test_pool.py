@@ -369,6 +369,40 @@ def test_a_submit_that_meets_a_shutdown_half_way_is_told_the_truth(
     assert (ran, list(queue.jobs)) == ([], [])
 
 
+def test_a_submit_interrupted_right_after_queueing_leaves_nothing_behind(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Forced: Ctrl-C strikes between the insertion and the wake-up of a worker."""
+    ran: list[int] = []
+    with Pool(1) as pool:
+        pool.submit(pow, 2, 3).result(WAIT)
+        queue = pool._workforce.roster.queue
+
+        class Jobs(type(queue.jobs)):  # type: ignore[misc]  # a deque
+            def append(self, job: Job[object]) -> None:
+                super().append(job)
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+
+            def extend(self, jobs: list[Job[object]]) -> None:
+                super().extend(jobs)
+                monkeypatch.undo()
+                raise KeyboardInterrupt
+
+        calls = [
+            lambda: pool.submit(ran.append, 1),
+            lambda: pool.perform_many(ran.append, [2, 3]),
+        ]
+        for call in calls:
+            interrupted = Jobs()
+            monkeypatch.setattr(queue, "jobs", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                call()
+            queue.jobs.extend(interrupted)
+        pool.submit(ran.append, 4).result(WAIT)
+    assert ran == [4]
+
+
 def test_a_submit_that_meets_the_last_idle_worker_being_taken_starts_another(
     monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:

@@ -278,6 +278,27 @@ def test_configure_makes_all_or_nothing_even_if_a_name_is_taken_meanwhile(
     assert nothing_is_configured()
 
 
+def test_a_configuration_that_fails_does_not_wait_for_jobs_given_to_its_pools_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Such a job may itself need the default pool, which nobody gets while `configure` waits."""
+    original = registry.add
+    refused = threading.Event()
+    jobs: list[oddjob.Job[bool]] = []
+
+    def add_too_late(name: str, pool: oddjob.Pool) -> None:
+        if name == "report" and not jobs:
+            jobs.append(oddjob.pool("email").submit(refused.wait, 5))  # as another thread would
+            oddjob.Pool("report", 2)
+        original(name, pool)
+
+    monkeypatch.setattr(registry, "add", add_too_late)
+    with pytest.raises(oddjob.PoolNameTaken):
+        oddjob.configure({"extra_pools": ["email", {"report": {"pool_size": 3}}]})
+    refused.set()
+    assert jobs[0].result(WAIT) is True
+
+
 def test_a_pool_made_before_with_the_same_options_is_kept() -> None:
     """A module that was imported before `configure` may have made its pool already."""
     mine = oddjob.Pool("email", 3)

@@ -105,7 +105,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         self._open(name, options)
 
     @classmethod
-    def with_options(cls, name: str | None, options: PoolOptions) -> "Pool":
+    def from_options(cls, name: str | None, options: PoolOptions) -> "Pool":
         """Make a pool with just these options, whatever the configured defaults are."""
         pool = cls.__new__(cls)
         pool._open(name, options)

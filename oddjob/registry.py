@@ -76,10 +76,16 @@ class Registry(Generic[P]):
         with self._lock:
             return dict(self._pools)
 
-    def forget_former(self, name: str | None = None) -> None:
-        """Forget that there was a pool of that name; without one, forget all former names."""
+    def clear(self) -> list[P]:
+        """Take every pool off the list and forget that there were any; returns them."""
         with self._lock:
-            if name is None:
-                self._former.clear()
-            else:
+            pools = list(self._pools.values())
+            self._pools.clear()
+            self._former.clear()
+            return pools
+
+    def forget_former(self, name: str | None) -> None:
+        """Forget that there was a pool of that name."""
+        with self._lock:
+            if name is not None:
                 self._former.discard(name)

@@ -2,12 +2,12 @@
 
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, TypedDict, Unpack
 
 from oddjob.errors import PoolNameTaken, PoolNotFound, SettingsError
 from oddjob.pool import Pool, registry, use_defaults
-from oddjob.settings import Plan, PoolOptions, read_settings
+from oddjob.settings import OnError, Plan, PoolOptions, read_settings
 
 __all__ = ["configure", "pool", "pools", "shutdown_all", "start_pool"]
 
@@ -15,8 +15,9 @@ __all__ = ["configure", "pool", "pools", "shutdown_all", "start_pool"]
 class _Startup:
     """What has been configured.
 
-    Locking: ``lock`` guards ``plan``; pools are made and closed while it is held (which starts no
-    thread, and waits for none), so that two threads cannot do so at once.
+    Locking: ``lock`` guards ``plan``. Pools are made while it is held, which takes the registry's
+    lock and starts no thread, so that two threads cannot make the same ones; they are closed, which
+    takes theirs, when it is released.
     """
 
     def __init__(self) -> None:
@@ -47,25 +48,28 @@ def configure(settings: Mapping[str, Any]) -> None:
     Thread safety: may be called from any thread.
     """
     plan = read_settings(settings)
-    with _startup.lock:
-        if _startup.plan is not None:
+    made: list[Pool] = []
+    try:
+        with _startup.lock:
             if _startup.plan == plan:
                 return
-            raise SettingsError(
-                "other settings are in force already; call oddjob.shutdown_all() first"
-            )
-        wanted = {name: options for name, options in plan.pools.items() if _is_new(name, options)}
-        made: list[Pool] = []
-        try:
-            for name, options in wanted.items():
-                made.append(Pool.with_options(name, options))
-        except PoolNameTaken:  # somebody else was quicker: all or nothing
-            for each in made:
-                each.shutdown()
-                registry.forget_former(each.name)
-            raise
-        use_defaults(plan.defaults)
-        _startup.plan = plan
+            if _startup.plan is not None:
+                raise SettingsError(
+                    "other settings are in force already; call oddjob.shutdown_all() first"
+                )
+            wanted = [
+                (name, options) for name, options in plan.pools.items() if _is_new(name, options)
+            ]
+            for name, options in wanted:
+                made.append(Pool.from_options(name, options))
+            use_defaults(plan.defaults)
+            _startup.plan = plan
+            made.clear()
+    finally:
+        # Somebody else was quicker with one of the names, or Ctrl-C struck: all or nothing.
+        for each in made:
+            each.shutdown(wait=False)
+            registry.forget_former(each.name)
 
 
 def _is_new(name: str, options: PoolOptions) -> bool:
@@ -78,7 +82,20 @@ def _is_new(name: str, options: PoolOptions) -> bool:
     return there is None
 
 
-def start_pool(name: str, **options: Any) -> Pool:
+class PoolArguments(TypedDict, total=False):
+    """The keyword arguments of `Pool`."""
+
+    pool_size: int
+    max_workers: int
+    max_restarts: int
+    max_seconds: float
+    initializer: Callable[..., object]
+    initargs: tuple[Any, ...]
+    thread_name_prefix: str
+    on_error: OnError
+
+
+def start_pool(name: str, **options: Unpack[PoolArguments]) -> Pool:
     """Make a named pool; what `options` do not say is taken from `configure`.
 
     Takes the options of `Pool` and raises what it raises.
@@ -110,7 +127,7 @@ def pool(name: "str | Pool | None" = None) -> Pool:
             name = plan.default_pool
         if _startup.plan is None and name == plan.default_pool and registry.never_had(name):
             try:
-                return Pool.with_options(name, plan.defaults)
+                return Pool.from_options(name, plan.defaults)
             except PoolNameTaken:  # somebody has made it by hand at this very moment
                 pass
         return registry.find(name)
@@ -134,12 +151,11 @@ def shutdown_all(timeout: float | None = None) -> bool:
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     with _startup.lock:
-        ending = list(registry.all().values())
-        for each in ending:
-            each.shutdown(wait=False)
+        ending = registry.clear()
         _startup.plan = None
         use_defaults(PoolOptions())
-        registry.forget_former()
+    for each in ending:
+        each.shutdown(wait=False)
     finished = True
     for each in ending:
         left = None if deadline is None else max(0.0, deadline - time.monotonic())

@@ -16,8 +16,9 @@ def no_thread_is_left_behind() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert oddjob.shutdown_all(10), "named pools did not finish in 10 seconds"
-    gc.collect()  # anonymous pools that only a cycle holds
     left = [thread for thread in threading.enumerate() if thread not in before]
+    if left:
+        gc.collect()  # anonymous pools that only a cycle holds
     for thread in left:
         thread.join(10)
     assert [thread.name for thread in left if thread.is_alive()] == []

@@ -234,11 +234,11 @@ def test_the_registry_knows_which_names_never_had_a_pool() -> None:
     assert not registry.never_had("job")
     registry.remove("job", thing)
     assert not registry.never_had("job")
-    registry.forget_former()
+    registry.forget_former("job")
     assert registry.never_had("job")
 
 
-def test_the_registry_forgets_former_names_but_no_live_ones_when_told_to() -> None:
+def test_a_registry_that_is_cleared_hands_its_pools_over_and_knows_nothing_more() -> None:
     """After `shutdown_all` an old name is unknown again, not closed."""
     registry: Registry[Thing] = Registry()
     live, former = Thing(), Thing()
@@ -247,8 +247,9 @@ def test_the_registry_forgets_former_names_but_no_live_ones_when_told_to() -> No
     registry.remove("former", former)
     with pytest.raises(oddjob.PoolClosed):
         registry.find("former")
-    registry.forget_former()
-    with pytest.raises(oddjob.PoolNotFound):
-        registry.find("former")
-    assert registry.find("live") is live
-    assert not registry.never_had("live")
+    assert registry.clear() == [live]
+    for name in ("live", "former"):
+        with pytest.raises(oddjob.PoolNotFound):
+            registry.find(name)
+        assert registry.never_had(name)
+    assert registry.all() == {}

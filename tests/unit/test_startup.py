@@ -276,6 +276,9 @@ def test_configure_makes_all_or_nothing_even_if_a_name_is_taken_meanwhile(
         oddjob.configure({"pool_size": 9, "extra_pools": ["email", {"report": {"pool_size": 3}}]})
     assert oddjob.pools() == {"report": made[0]}
     assert nothing_is_configured()
+    with pytest.raises(oddjob.PoolNotFound):
+        oddjob.pool("email")
+    assert oddjob.pool().pool_size == 5  # on first use, as if nothing had been tried
 
 
 def test_a_configuration_that_fails_does_not_wait_for_jobs_given_to_its_pools_meanwhile(

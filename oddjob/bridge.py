@@ -12,15 +12,31 @@ the loop finds the letter.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
-if TYPE_CHECKING:
-    from oddjob.job import Job
-
 __all__ = ["wait_in_loop"]
+
+
+class Awaited(Protocol):
+    """What the bridge asks of a job."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+    def cancelled(self) -> bool:
+        """Whether it was cancelled."""
+
+    def cancel(self) -> bool:
+        """Cancel it if it has not started."""
+
+    def run_here(self) -> bool:
+        """Run it if this thread is one of its pool's workers and it is queued."""
+
+    def add_done_callback(self, fn: Callable[[Any], object], /) -> None:
+        """Have something called when it has ended."""
 
 
 class _Mailbox:
@@ -62,7 +78,7 @@ class _Mailbox:
 _mailboxes: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox]] = WeakKeyDictionary()
 
 
-def wait_in_loop(job: "Job[Any]") -> Generator[Any, None, None]:
+def wait_in_loop(job: Awaited) -> Generator[Any, None, None]:
     """Wait in the running event loop until the job has ended.
 
     Cancelling the waiting task cancels the job if it has not started.

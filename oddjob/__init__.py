@@ -2,6 +2,7 @@
 
 # The workforce: pools, and what goes through them.
 from oddjob.errors import (
+    JobLost,
     OddJobError,
     PoolBroken,
     PoolClosed,
@@ -31,6 +32,7 @@ from oddjob.workforce.worker import WorkerInfo
 __all__ = [
     "Job",
     "JobFunction",
+    "JobLost",
     "OddJobError",
     "Pool",
     "PoolBroken",

@@ -17,6 +17,8 @@ from functools import partial
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
+from oddjob.fork import in_child
+
 __all__ = ["wait_in_loop"]
 
 
@@ -76,6 +78,7 @@ class _Mailbox:
 
 
 _mailboxes: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox]] = WeakKeyDictionary()
+in_child(_mailboxes.clear)
 
 
 def wait_in_loop(job: Awaited) -> Generator[Any, None, None]:

@@ -21,6 +21,9 @@ class Crew(Protocol):
     def works_here(self) -> bool:
         """Whether the calling thread is one of the crew."""
 
+    def has_lost(self, job: Any) -> bool:
+        """Whether the job stayed behind in the process that forked this one."""
+
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         """Run a coroutine to its end on an event loop of the crew's."""
 

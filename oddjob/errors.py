@@ -4,6 +4,7 @@
 
     OddJobError
     ├── PoolClosed      (RuntimeError)       you shut the pool down
+    ├── JobLost         (RuntimeError)       the job stayed behind in the process that forked
     ├── PoolBroken      (BrokenThreadPool)   its workers kept crashing; the cause is chained
     ├── PoolNotFound    (LookupError)        no pool of that name: misspelt, or never started
     ├── PoolNameTaken   (ValueError)         a live pool has that name already
@@ -18,6 +19,7 @@ raised comes out of ``result()`` as it is.
 from concurrent.futures.thread import BrokenThreadPool
 
 __all__ = [
+    "JobLost",
     "OddJobError",
     "PoolBroken",
     "PoolClosed",
@@ -29,6 +31,10 @@ __all__ = [
 
 class OddJobError(Exception):
     """The parent of all errors of this library."""
+
+
+class JobLost(OddJobError, RuntimeError):
+    """The job was pending when this process was forked: it is its parent's, and ends only there."""
 
 
 class PoolClosed(OddJobError, RuntimeError):

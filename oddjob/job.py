@@ -27,6 +27,8 @@ from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oddjob.crew import Crew
+from oddjob.errors import JobLost
+from oddjob.fork import ProcessLock
 from oddjob.monitor import Monitor
 from oddjob.naming import describe, fresh_id
 from oddjob.states import CANCELLED, ENDED, FAILED, PENDING, RUNNING, STANDARD, SUCCEEDED, State
@@ -36,8 +38,7 @@ __all__ = ["OF_BATCH", "Job"]
 T = TypeVar("T")
 
 OF_BATCH: Final = object()
-_installing: Final = threading.RLock()
-_naming: Final = threading.RLock()
+_every_job: Final = ProcessLock()  # held for a few instructions
 
 
 class Job(Future[T]):
@@ -50,18 +51,8 @@ class Job(Future[T]):
     # own. If kwargs is OF_BATCH, args is the one argument itself, and the context is shared: it is
     # copied at the start. A batch so makes one object per job that the collector has to visit.
 
-    __slots__ = (
-        "_args",
-        "_context",
-        "_crew",
-        "_fn",
-        "_id",
-        "_kwargs",
-        "_monitor",
-        "_name",
-        "_outcome",
-        "_raw",
-    )
+    __slots__ = ("_args", "_context", "_crew", "_fn", "_id", "_kwargs", "_monitor", "_name",
+                 "_outcome", "_raw")  # fmt: skip
 
     _outcome: Any  # what was returned or raised; unset until the job has ended
     _id: str  # unset until asked for
@@ -92,7 +83,7 @@ class Job(Future[T]):
         """A name for this job alone: 32 hexadecimal digits, drawn when first asked for."""
         if not hasattr(self, "_id"):
             fresh = fresh_id()
-            with _naming:
+            with _every_job.lock:
                 if not hasattr(self, "_id"):
                     self._id = fresh
         return self._id
@@ -167,6 +158,7 @@ class Job(Future[T]):
         Raises:
             TimeoutError: the job had not ended after `timeout` seconds.
             CancelledError: the job was cancelled.
+            JobLost: this process was forked while the job was pending.
             BaseException: whatever the job raised.
         """
         if self._raw is SUCCEEDED:
@@ -250,7 +242,13 @@ class Job(Future[T]):
         return None
 
     def run_here(self) -> bool:
-        """Run the job in the calling thread, if that is a worker of its pool and it is queued."""
+        """Run the job in the calling thread, if that is a worker of its pool and it is queued.
+
+        Raises:
+            JobLost: nobody will run it in this process.
+        """
+        if self._crew.has_lost(self):
+            raise JobLost(f"pending when this process was forked, and its parent's: {self!r}")
         if self._crew.works_here() and self._watch().claim_queued():
             self.execute(claimed=True)
             return True
@@ -350,7 +348,7 @@ class Job(Future[T]):
         if monitor is None:
             monitor = Monitor()
             with monitor.lock:
-                with _installing:
+                with _every_job.lock:
                     # No call stands between test and write: a signal handler cannot slip in.
                     if self._monitor is None:
                         self._monitor = monitor

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from oddjob.fork import in_child
 from oddjob.job import Job
 from oddjob.registry import Registry
 from oddjob.settings import OnError, PoolOptions, check_name, check_size
@@ -17,6 +18,7 @@ from oddjob.workforce.workforce import Workforce
 __all__ = ["Pool", "registry", "use_defaults"]
 
 registry: Final[Registry["Pool"]] = Registry()
+in_child(registry.remake_lock)
 _numbers: Final = itertools.count(1)
 
 

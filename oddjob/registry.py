@@ -21,6 +21,10 @@ class Registry(Generic[P]):
         self._pools: dict[str, P] = {}
         self._former: set[str] = set()
 
+    def remake_lock(self) -> None:
+        """Make the lock anew, in a forked child."""
+        self._lock = threading.RLock()
+
     def add(self, name: str, pool: P) -> None:
         """List a pool.
 

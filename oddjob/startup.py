@@ -1,18 +1,18 @@
 """Startup: pools by name, made from settings or on first use, and their common end."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict, Unpack
 
 from oddjob.errors import PoolNameTaken, PoolNotFound, SettingsError
+from oddjob.fork import ProcessLock
 from oddjob.pool import Pool, registry, use_defaults
 from oddjob.settings import OnError, Plan, PoolOptions, read_settings
 
 __all__ = ["configure", "pool", "pools", "shutdown_all", "start_pool"]
 
 
-class _Startup:
+class _Startup(ProcessLock):
     """What has been configured.
 
     Locking: ``lock`` guards ``plan``. Pools are made while it is held, which takes the registry's
@@ -20,9 +20,7 @@ class _Startup:
     takes theirs, when it is released.
     """
 
-    def __init__(self) -> None:
-        self.lock = threading.RLock()
-        self.plan: Plan | None = None
+    plan: Plan | None = None
 
 
 _startup: Final = _Startup()

@@ -1,18 +1,25 @@
-"""The end of the process: every queued job runs, and nothing else holds it up.
+"""The process: its end, for which every queued job runs, and its children.
 
 Worker threads are daemons; instead of the interpreter waiting for their ends, the pools that have
-threads are wound up here, at the moment at which ``concurrent.futures`` does the same.
+threads are wound up here, at the moment at which ``concurrent.futures`` does the same. In a forked
+child, which has none of the threads, every pool begins anew.
 """
 
 import threading
 from collections.abc import Callable
 from typing import Any, Final, Protocol
+from weakref import WeakSet
 
-__all__ = ["enrol", "strike_off"]
+from oddjob.fork import in_child
+
+__all__ = ["enrol", "strike_off", "watch"]
 
 
 class Mortal(Protocol):
     """Something with threads that must finish its work before the interpreter ends."""
+
+    def begin_anew(self) -> None:
+        """Be as if just made: the threads are another process's."""
 
     def close_at_exit(self) -> None:
         """Take no more work."""
@@ -22,18 +29,33 @@ class Mortal(Protocol):
 
 
 class _Living:
-    """What there is to finish at exit.
+    """What there is in this process, and which of it must be finished at exit.
 
-    Locking: ``lock`` guards both fields; nothing is called while it is held.
+    Locking: ``lock`` guards the fields; nothing is called while it is held.
     """
 
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.over = False
         self.members: set[Mortal] = set()
+        self.known: WeakSet[Mortal] = WeakSet()
+
+    def begin_anew(self) -> None:
+        """Be the child's: nothing in it has threads yet."""
+        self.lock = threading.RLock()
+        self.members.clear()
+        for mortal in list(self.known):
+            mortal.begin_anew()
 
 
 _living: Final = _Living()
+in_child(_living.begin_anew)
+
+
+def watch(mortal: Mortal) -> None:
+    """Have it begin anew in forked children."""
+    with _living.lock:
+        _living.known.add(mortal)
 
 
 def enrol(mortal: Mortal) -> bool:

@@ -12,10 +12,15 @@ from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
 from oddjob.workforce.worker import Worker
 
-__all__ = ["Roster"]
+__all__ = ["Roster", "is_interpreters_end"]
 
 AFTER_SHUTDOWN: Final = "cannot schedule new futures after shutdown"
 AFTER_EXIT: Final = "cannot schedule new futures after interpreter shutdown"
+
+
+def is_interpreters_end(error: BaseException) -> bool:
+    """Whether no thread can be started because the interpreter is shutting down (3.12 on)."""
+    return isinstance(error, RuntimeError) and "interpreter shutdown" in str(error)
 
 
 class Roster:
@@ -113,6 +118,14 @@ class Roster:
                     self.workers.pop()
                 raise
             self._look_around()
+
+    def stand_in(self) -> None:
+        """Be a worker, in the calling thread, until a closed pool's queue is empty."""
+        with self.lock:
+            worker = Worker(self, 0, f"{self._prefix}_0")
+            worker.thread = threading.current_thread()
+            self.workers[:1] = [worker]
+        worker.work()
 
     def check_in(self, worker: Worker) -> bool:
         """Put the calling thread on the list; false if nobody waits for it any more."""

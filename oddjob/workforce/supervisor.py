@@ -18,7 +18,7 @@ from queue import Empty
 from typing import Final, NamedTuple
 
 from oddjob.job import Job
-from oddjob.workforce.roster import Roster
+from oddjob.workforce.roster import Roster, is_interpreters_end
 from oddjob.workforce.worker import Worker
 
 __all__ = ["RestartLimit", "Supervisor", "SupervisorInfo"]
@@ -190,7 +190,12 @@ class Supervisor:
         try:
             for _ in range(self._roster.vacancies()):
                 self._roster.hire()
-        except Exception:
+        except Exception as error:
+            if is_interpreters_end(error):
+                # What is queued now would never run: do it here, unless somebody else is at it.
+                if self._roster.closed is not None and not self._roster.staff():
+                    self._roster.stand_in()
+                return
             first = self._retry_delay is None
             self._retry_delay = min((self._retry_delay or _FIRST_RETRY / 2) * 2, _SLOWEST_RETRY)
             if first:

@@ -99,7 +99,7 @@ class Worker:
         self.disowned = False
         self.crash: BaseException | None = None
         self.loop = JobLoop()
-        self.thread = _WorkerThread(target=self.work, name=name)
+        self.thread: threading.Thread = _WorkerThread(target=self.work, name=name)
 
     @property
     def info(self) -> WorkerInfo:

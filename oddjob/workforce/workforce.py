@@ -7,16 +7,17 @@ reach is collected, and its workforce finishes the queue and goes home.
 import logging
 import threading
 import weakref
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from concurrent.futures import Future
 from contextvars import Context
 from typing import Any
 
+from oddjob.errors import PoolClosed
 from oddjob.job import Job
 from oddjob.settings import PoolOptions
 from oddjob.workforce import lifecycle
 from oddjob.workforce.loop import JobLoop
-from oddjob.workforce.roster import AFTER_EXIT, AFTER_SHUTDOWN, Roster
+from oddjob.workforce.roster import AFTER_EXIT, AFTER_SHUTDOWN, Roster, is_interpreters_end
 from oddjob.workforce.supervisor import Supervisor, SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 
@@ -32,12 +33,27 @@ class Workforce:
     while the roster is steady.
     """
 
-    __slots__ = ("__weakref__", "_discarded", "_options", "_pool", "_supervisor", "name", "roster")
+    __slots__ = (
+        "__weakref__",
+        "_discarded",
+        "_left_behind",
+        "_options",
+        "_pool",
+        "_supervisor",
+        "name",
+        "roster",
+    )
 
     def __init__(self, options: PoolOptions, name: str | None, label: str, pool: Any) -> None:
         self.name = name
-        self.roster = Roster(options, label)
         self._options = options
+        self._left_behind: list[Collection[Job[Any]]] = []
+        self._begin(label, pool)
+        lifecycle.watch(self)
+
+    def _begin(self, label: str, pool: Any) -> None:
+        options = self._options
+        self.roster = Roster(options, label)
         self._supervisor = Supervisor(
             self.roster,
             options.max_restarts,
@@ -50,12 +66,27 @@ class Workforce:
         # The callback may strike anywhere, so it only writes a letter; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: letters.put(None))
 
+    def begin_anew(self) -> None:
+        """In a forked child: no threads, no jobs, no locks that somebody else holds."""
+        pool = self._pool()
+        former = self.roster
+        running = [worker.job for worker in former.workers if worker and worker.job is not None]
+        self._left_behind += [former.queue.jobs, running]
+        if pool is not None:
+            self._begin(former.label, pool)
+            if former.closed is not None:
+                self.roster.close(former.closed)
+
     # What jobs ask of their crew.
 
     @property
     def pool(self) -> Any:
         """The pool object, or None once an anonymous one has been collected."""
         return self._pool()
+
+    def has_lost(self, job: Job[Any]) -> bool:
+        """Whether the job stayed behind in the process that forked this one."""
+        return any(job in jobs for jobs in self._left_behind)
 
     def works_here(self) -> bool:
         """Whether the calling thread is one of this workforce's workers."""
@@ -158,6 +189,8 @@ class Workforce:
                 self._supervisor.start()
             failure = self._hire_for(len(jobs))
             if failure is not None and not roster.staff():
+                if is_interpreters_end(failure):
+                    raise PoolClosed(AFTER_EXIT) from failure
                 raise failure
             roster.queue.jobs.extend(jobs)
         roster.queue.wake(len(jobs))
@@ -191,7 +224,7 @@ class Workforce:
         return None
 
     def _report_understaffed(self, failure: Exception | None) -> None:
-        if failure is not None:
+        if failure is not None and not is_interpreters_end(failure):
             label = self.roster.label
             _logger.warning("pool %s could not start another worker", label, exc_info=failure)
 
@@ -232,7 +265,8 @@ class Workforce:
 
     def _bury(self) -> None:
         for thread in self.roster.threads():
-            thread.join()
+            if thread is not threading.current_thread():  # it may have stood in
+                thread.join()
         lifecycle.strike_off(self)
 
     # What there is to see.

@@ -143,6 +143,20 @@ def context_of_the_submitter(executor_type: type[ThreadPoolExecutor]) -> None:
     assert executor.submit(request.get).result(WAIT) == "42"
 
 
+def first_submit_of_a_forked_child(executor_type: type[ThreadPoolExecutor]) -> None:
+    """8. A child of a process that has used the executor must be able to use it."""
+    executor = executor_type(max_workers=1)
+    executor.submit(pow, 2, 3).result(WAIT)
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = executor.submit(pow, 2, 3).result(WAIT) - 8
+        finally:
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def pending_jobs_of_a_stopped_pool(executor_type: type[ThreadPoolExecutor]) -> None:
     """13. When a pool stops, none of its jobs may stay pending, even if a worker had died."""
     executor = executor_type(max_workers=1)
@@ -162,6 +176,7 @@ FAULTS: dict[str, Scenario] = {
     "5-as-completed-after-shutdown": as_completed_after_shutdown,
     "6-exit-waits": exit_after_everything_was_let_go,
     "7-context-lost": context_of_the_submitter,
+    "8-forked-child-hangs": first_submit_of_a_forked_child,
     "13-pending-for-ever": pending_jobs_of_a_stopped_pool,
 }
 

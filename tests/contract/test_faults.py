@@ -8,10 +8,12 @@ import pytest
 
 from tests.contract.faults import FAULTS
 
+FAULTS_PY = Path(__file__).with_name("faults.py")
+
 
 def play(name: str, executor: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, str(Path(__file__).with_name("faults.py")), name, executor],
+        [sys.executable, "-W", "ignore", str(FAULTS_PY), name, executor],
         capture_output=True,
         text=True,
         timeout=50,

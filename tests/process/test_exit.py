@@ -186,6 +186,22 @@ def test_jobs_of_a_multiprocessing_child_finish(method: str) -> None:
     assert_quiet(outcome, "from the child\n")
 
 
+def test_a_queue_whose_last_worker_crashes_at_the_end_is_finished() -> None:
+    """From 3.12 on no thread can be started any more at that time."""
+    outcome = run("""
+        import logging
+        logging.getLogger('oddjob').addHandler(logging.NullHandler())
+        pool = oddjob.Pool(1)
+        ending = threading.Event()
+        threading._register_atexit(ending.set)
+        pool.perform(ending.wait)
+        for _ in range(3):
+            pool.submit(sys.exit)
+        pool.perform(print, 'finished')
+    """)
+    assert_quiet(outcome, "finished\n")
+
+
 def test_ctrl_c_during_a_wait_loses_nothing() -> None:
     """The interrupted wait can be repeated; the pool has noticed nothing."""
     outcome = run("""

@@ -17,6 +17,7 @@ PACKAGE = Path(oddjob.__file__).parent
 # Lowest first. A module may import those above it in this list, and nothing else of the package.
 LAYERS = [
     "oddjob.errors",
+    "oddjob.fork",
     "oddjob.states",
     "oddjob.monitor",
     "oddjob.naming",
@@ -48,6 +49,7 @@ LAZY = "oddjob.bridge"
 PUBLIC = [
     "Job",
     "JobFunction",
+    "JobLost",
     "OddJobError",
     "Pool",
     "PoolBroken",

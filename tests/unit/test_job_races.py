@@ -36,6 +36,9 @@ class Crew:
     def works_here(self) -> bool:
         return True
 
+    def has_lost(self, job: object) -> bool:
+        return False
+
     def report_failure(self, job: object, error: BaseException, context: object) -> None:
         self.reports.append(error)
 

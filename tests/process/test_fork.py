@@ -1,0 +1,242 @@
+"""Forked children: every pool is there, empty and working, whatever its parent was doing."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not hasattr(__import__("os"), "fork"), reason="there is no fork on this system"
+)
+
+PRELUDE = """
+import os, sys, threading, time
+import oddjob
+
+def in_child(act):
+    '''Fork; the child acts and leaves as a program does; returns its exit status.'''
+    sys.stdout.flush()
+    child = os.fork()
+    if child == 0:
+        try:
+            act()
+        except SystemExit:  # of a child of this child
+            raise
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+            sys.stderr.flush()
+            os._exit(1)
+        sys.exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+"""
+
+
+def run(script: str) -> None:
+    outcome = subprocess.run(
+        [
+            sys.executable,
+            "-W",
+            "ignore::DeprecationWarning",
+            "-c",
+            PRELUDE + textwrap.dedent(script) + "\nprint('well')",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=False,
+    )
+    said = outcome.stdout.splitlines()
+    assert (outcome.stderr, said[-1:], outcome.returncode) == ("", ["well"], 0)
+
+
+def test_a_child_of_a_busy_process_can_use_its_pools() -> None:
+    """Web servers and multiprocessing fork after the pools have been made, and used."""
+    run("""
+        busy, named = oddjob.Pool(2), oddjob.Pool('named', 3)
+        gate = threading.Event()
+        standing = [busy.submit(gate.wait) for _ in range(20)]
+        assert list(named.map(abs, range(50))) == list(range(50))
+
+        def child():
+            assert busy.queued() == [] and busy.workers() == []
+            assert [busy.submit(pow, 2, n).result(10) for n in range(9)] == [2**n for n in range(9)]
+            assert oddjob.pool('named') is named
+            assert list(named.map(abs, range(50))) == list(range(50))
+            oddjob.perform('job', abs, 1)
+            assert oddjob.shutdown_all(10)
+
+        assert in_child(child) == 0
+        gate.set()
+        assert all(job.result(10) for job in standing)
+    """)
+
+
+def test_jobs_of_the_parent_stay_the_parents() -> None:
+    """Run in both processes they would be run twice."""
+    run("""
+        import tempfile
+        pool = oddjob.Pool(1)
+        gate = threading.Event()
+        pool.submit(gate.wait)
+        log = tempfile.NamedTemporaryFile('a+', buffering=1)
+        pool.perform(lambda: log.write(f'{os.getpid()} '))
+
+        def child():
+            pool.submit(abs, 1).result(10)
+            gate.set()
+            pool.shutdown()
+
+        assert in_child(child) == 0
+        gate.set()
+        pool.shutdown()
+        log.seek(0)
+        assert log.read() == f'{os.getpid()} '
+    """)
+
+
+def test_a_child_is_told_that_a_pending_job_of_its_parent_will_not_end_in_it() -> None:
+    """It would wait for ever otherwise."""
+    run("""
+        import asyncio
+        pool = oddjob.Pool(1)
+        gate = threading.Event()
+        done = pool.submit(abs, 3)
+        done.result(10)
+        pending = [pool.submit(gate.wait), pool.submit(abs, 1)]
+
+        async def await_it(job):
+            await job
+
+        def child():
+            assert done.result() == 3
+            for job in pending:
+                for wait in job.result, job.exception, lambda: asyncio.run(await_it(job)):
+                    try:
+                        wait()
+                    except oddjob.JobLost as error:
+                        assert isinstance(error, RuntimeError)
+                    else:
+                        raise AssertionError('no error')
+
+        assert in_child(child) == 0
+        gate.set()
+        assert pending[1].result(10) == 1
+    """)
+
+
+@pytest.mark.parametrize(
+    "lock",
+    [
+        "pool._workforce.roster.lock",
+        "oddjob.pool.registry._lock",
+        "sys.modules['oddjob.startup']._startup.lock",
+        "sys.modules['oddjob.job']._every_job.lock",
+        "sys.modules['oddjob.workforce.lifecycle']._living.lock",
+    ],
+)
+def test_no_lock_is_inherited_locked(lock: str) -> None:
+    """Forced: another thread holds the lock at the moment of the fork."""
+    lock = lock.replace("oddjob.pool.registry", "sys.modules['oddjob.pool'].registry")
+    run(f"""
+        pool = oddjob.Pool('used', 2)
+        pool.submit(abs, 1).result(10)
+        held, forked = threading.Event(), threading.Event()
+
+        def hold():
+            with {lock}:
+                held.set()
+                forked.wait(30)
+
+        holder = threading.Thread(target=hold)
+        holder.start()
+        held.wait(10)
+
+        def child():
+            assert pool.submit(pow, 2, 3).result(10) == 8
+            assert len(pool.submit(pow, 2, 3).id) == 32
+            assert oddjob.pool('used') is pool
+            oddjob.configure({{}})
+            with oddjob.Pool(1) as other:
+                assert other.submit(pow, 2, 3).result(10) == 8
+            assert oddjob.shutdown_all(10)
+
+        try:
+            assert in_child(child) == 0
+        finally:
+            forked.set()
+    """)
+
+
+def test_a_closed_pool_stays_closed_and_a_broken_one_begins_anew() -> None:
+    run("""
+        import logging
+        logging.disable()
+        closed, broken = oddjob.Pool(1), oddjob.Pool(1, max_restarts=0, max_seconds=100)
+        closed.submit(abs, 1).result(10)
+        closed.shutdown()
+        try:
+            while True:
+                broken.submit(sys.exit).exception(10)
+        except oddjob.PoolBroken:
+            pass
+
+        def child():
+            try:
+                closed.submit(abs, 1)
+            except oddjob.PoolClosed:
+                pass
+            else:
+                raise AssertionError('open')
+            assert broken.submit(abs, 1).result(10) == 1
+
+        assert in_child(child) == 0
+    """)
+
+
+def test_children_fork_again_and_workers_fork() -> None:
+    run("""
+        pool = oddjob.Pool(2)
+
+        def deeper(depth):
+            assert pool.submit(pow, 2, 3).result(10) == 8
+            if depth:
+                assert in_child(lambda: deeper(depth - 1)) == 0
+
+        deeper(3)
+    """)
+
+
+def test_multiprocessing_children_use_the_pools_of_their_parent() -> None:
+    run("""
+        import multiprocessing
+        pool = oddjob.Pool('shared', 2)
+        pool.submit(abs, 1).result(10)
+
+        def task(number):
+            return oddjob.pool('shared').submit(pow, number, 2).result(10)
+
+        with multiprocessing.get_context('fork').Pool(2) as processes:
+            assert processes.map(task, range(20)) == [number**2 for number in range(20)]
+    """)
+
+
+def test_many_forks_while_threads_submit_find_every_child_working() -> None:
+    """Unforced: the fork may strike anywhere in a submit."""
+    run("""
+        pool = oddjob.Pool(3)
+        stop = threading.Event()
+
+        def keep_submitting():
+            while not stop.is_set():
+                pool.submit(abs, 1).result(10)
+
+        threads = [threading.Thread(target=keep_submitting) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(30):
+                assert in_child(lambda: pool.submit(pow, 2, 3).result(10)) == 0
+        finally:
+            stop.set()
+    """)

@@ -18,6 +18,9 @@ class Crew(Protocol):
     def name(self) -> str | None:
         """The pool's name; None for an anonymous one."""
 
+    def is_crash(self, error: BaseException) -> bool:
+        """Whether the worker that ran into it should be replaced."""
+
     def works_here(self) -> bool:
         """Whether the calling thread is one of the crew."""
 

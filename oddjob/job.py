@@ -200,7 +200,8 @@ class Job(Future[T]):
     def execute(self, *, claimed: bool = False) -> BaseException | None:
         """Run the call, unless it was cancelled or taken before, and settle.
 
-        Returns what the call raised if that is no ``Exception``: the thread should end with it.
+        Returns what the call raised if the thread should end with it: it is no ``Exception``, or
+        one that the pool takes for a crash.
         """
         self._raw = RUNNING
         monitor = self._monitor
@@ -227,7 +228,7 @@ class Job(Future[T]):
                 error.__traceback__ = trace.tb_next
             try:
                 self.fail(error)
-                return None if isinstance(error, Exception) else error
+                return error if self._crew.is_crash(error) else None
             finally:
                 del self
         if self._name is None:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.fork import in_child
 from oddjob.job import Job
 from oddjob.registry import Registry
-from oddjob.settings import OnError, PoolOptions, check_name, check_size
+from oddjob.settings import CrashOn, OnError, PoolOptions, check_name, check_size
 from oddjob.submitter import Submitter
+from oddjob.workforce.roster import PoolState
 from oddjob.workforce.supervisor import SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 from oddjob.workforce.workforce import Workforce
@@ -56,6 +57,9 @@ class Pool(Submitter, ThreadPoolExecutor):
         thread_name_prefix: what the threads are called, before ``_0``, ``_1`` and so on.
         on_error: called as ``on_error(job, exception)`` when a job given to `perform` fails, in
             the thread that ran it.
+        crash_on: exceptions, a class or a tuple of classes, that count as a crash of the worker
+            when a job raises them, as everything does that is no ``Exception``.
+            ``crash_on=Exception`` gives every failure a fresh thread.
 
     What is not given is taken from `oddjob.configure`, else it is 5 workers and 3 restarts in 5
     seconds.
@@ -80,6 +84,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         max_seconds: float | None = None,
         thread_name_prefix: str = "",
         on_error: OnError | None = None,
+        crash_on: CrashOn | None = None,
     ) -> None:
         if isinstance(name, int):  # ThreadPoolExecutor(max_workers, thread_name_prefix, ...)
             thread_name_prefix = pool_size if isinstance(pool_size, str) else thread_name_prefix
@@ -103,6 +108,7 @@ class Pool(Submitter, ThreadPoolExecutor):
             initargs=initargs,
             thread_name_prefix=thread_name_prefix or None,
             on_error=on_error,
+            crash_on=crash_on,
         )
         self._open(name, options)
 
@@ -136,12 +142,15 @@ class Pool(Submitter, ThreadPoolExecutor):
         """The options in force, those not given included."""
         return self._options
 
+    @property
+    def state(self) -> PoolState:
+        """``running``, ``restarting`` (workers are being replaced), ``broken`` or ``closed``."""
+        return self._workforce.roster.state
+
     def __repr__(self) -> str:
-        roster = self._workforce.roster
         name = "anonymous" if self._name is None else repr(self._name)
-        state = "closed" if roster.closed else "broken" if roster.broken else "open"
-        queued = len(roster.queue.jobs)
-        return f"<Pool {name}, {state}, pool_size={self.pool_size}, {queued} queued>"
+        queued = len(self._workforce.roster.queue.jobs)
+        return f"<Pool {name}, {self.state}, pool_size={self.pool_size}, {queued} queued>"
 
     def workers(self) -> list[WorkerInfo]:
         """A snapshot of the workers: name, thread identifier, state and job of each."""
@@ -154,6 +163,16 @@ class Pool(Submitter, ThreadPoolExecutor):
     def queued(self) -> list[Job[Any]]:
         """A snapshot of the jobs that wait for a worker, in the order in which they will start."""
         return self._workforce.queued()
+
+    def restart(self) -> None:
+        """Replace all workers, each after the job in its hands; revive the pool if it is broken.
+
+        The queue is kept; that of a broken pool is empty. Does not wait.
+
+        Raises:
+            PoolClosed: the pool has been shut down.
+        """
+        self._workforce.restart()
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more jobs, finish those that are queued, and let the workers go.

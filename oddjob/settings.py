@@ -10,11 +10,20 @@ from typing import Any, Final, NamedTuple, NoReturn
 
 from oddjob.errors import SettingsError
 
-__all__ = ["DEFAULT_POOL", "OnError", "Plan", "PoolOptions", "check_name", "read_settings"]
+__all__ = [
+    "DEFAULT_POOL",
+    "CrashOn",
+    "OnError",
+    "Plan",
+    "PoolOptions",
+    "check_name",
+    "read_settings",
+]
 
 DEFAULT_POOL: Final = "job"
 
 OnError = Callable[[Any, BaseException], object]
+CrashOn = type[BaseException] | tuple[type[BaseException], ...]
 
 
 class PoolOptions(NamedTuple):
@@ -27,6 +36,7 @@ class PoolOptions(NamedTuple):
     initargs: tuple[Any, ...] = ()
     thread_name_prefix: str = ""
     on_error: OnError | None = None
+    crash_on: CrashOn = ()
 
     def but(self, **changes: Any) -> "PoolOptions":
         """A copy with other values; each is checked, and None leaves a value as it is.
@@ -82,6 +92,12 @@ def _check_callable(key: str, value: object) -> None:
     _require(callable(value), key, "a callable", value)
 
 
+def _check_exceptions(key: str, value: object) -> None:
+    classes = value if isinstance(value, tuple) else (value,)
+    fits = all(isinstance(each, type) and issubclass(each, BaseException) for each in classes)
+    _require(fits, key, "an exception class or a tuple of them", value)
+
+
 def _check_tuple(key: str, value: object) -> None:
     _require(isinstance(value, tuple), key, "a tuple", value)
 
@@ -103,6 +119,7 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], None]]] = {
     "initargs": _check_tuple,
     "thread_name_prefix": _check_text,
     "on_error": _check_callable,
+    "crash_on": _check_exceptions,
 }
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final, TypedDict, Unpack
 from oddjob.errors import PoolNameTaken, PoolNotFound, SettingsError
 from oddjob.fork import ProcessLock
 from oddjob.pool import Pool, registry, use_defaults
-from oddjob.settings import OnError, Plan, PoolOptions, read_settings
+from oddjob.settings import CrashOn, OnError, Plan, PoolOptions, read_settings
 
 __all__ = ["configure", "pool", "pools", "shutdown_all", "start_pool"]
 
@@ -91,6 +91,7 @@ class PoolArguments(TypedDict, total=False):
     initargs: tuple[Any, ...]
     thread_name_prefix: str
     on_error: OnError
+    crash_on: CrashOn
 
 
 def start_pool(name: str, **options: Unpack[PoolArguments]) -> Pool:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from queue import SimpleQueue
-from typing import Final
+from typing import Final, Literal
 
 from oddjob.errors import PoolBroken, PoolClosed
 from oddjob.settings import PoolOptions
@@ -13,6 +13,8 @@ from oddjob.workforce.queue import JobQueue
 from oddjob.workforce.worker import Worker
 
 __all__ = ["Roster", "is_interpreters_end"]
+
+PoolState = Literal["running", "restarting", "broken", "closed"]
 
 AFTER_SHUTDOWN: Final = "cannot schedule new futures after shutdown"
 AFTER_EXIT: Final = "cannot schedule new futures after interpreter shutdown"
@@ -173,6 +175,21 @@ class Roster:
             self._look_around()
         self.queue.wake_all()
         self.letters.put(None)
+
+    @property
+    def state(self) -> PoolState:
+        """What the pool as a whole is doing."""
+        if self.closed is not None:
+            return "closed"
+        if self.broken is not None:
+            return "broken"
+        leaving = any(worker.leaving for worker in self.staff())
+        return "restarting" if leaving else "running"
+
+    def revive(self) -> None:
+        """Be no longer broken; the caller holds the lock."""
+        self.broken = None
+        self._look_around()
 
     def give_up(self, cause: BaseException) -> None:
         """Become broken: take no more jobs, and send everybody home."""

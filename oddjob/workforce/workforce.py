@@ -84,6 +84,10 @@ class Workforce:
         """The pool object, or None once an anonymous one has been collected."""
         return self._pool()
 
+    def is_crash(self, error: BaseException) -> bool:
+        """Whether the worker that ran into it should be replaced."""
+        return not isinstance(error, Exception) or isinstance(error, self._options.crash_on)
+
     def has_lost(self, job: Job[Any]) -> bool:
         """Whether the job stayed behind in the process that forked this one."""
         return any(job in jobs for jobs in self._left_behind)
@@ -227,6 +231,18 @@ class Workforce:
         if failure is not None and not is_interpreters_end(failure):
             label = self.roster.label
             _logger.warning("pool %s could not start another worker", label, exc_info=failure)
+
+    def restart(self) -> None:
+        """Replace all workers, and revive the pool if it is broken."""
+        roster = self.roster
+        with roster.lock:
+            if roster.closed is None:
+                roster.revive()
+            refusal = roster.refusal()
+        if refusal is not None:
+            raise refusal
+        roster.retire_all()
+        roster.letters.put(None)
 
     # The end.
 

@@ -36,6 +36,9 @@ class Crew:
     def works_here(self) -> bool:
         return True
 
+    def is_crash(self, error: BaseException) -> bool:
+        return not isinstance(error, Exception)
+
     def has_lost(self, job: object) -> bool:
         return False
 

@@ -307,7 +307,7 @@ def test_snapshots_tell_who_does_what(gate: threading.Event) -> None:
         waiting = pool.submit_many(abs, [1, 2, 3])
         waiting[1].cancel()
         assert pool.queued() == [waiting[0], waiting[2]]
-        assert repr(pool) == "<Pool 'post', open, pool_size=2, 3 queued>"
+        assert repr(pool) == "<Pool 'post', running, pool_size=2, 3 queued>"
         infos = pool.workers()
         assert [info.name for info in infos] == ["post_0", "post_1"]
         assert [info.state for info in infos] == ["running", "running"]

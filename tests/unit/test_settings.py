@@ -40,6 +40,7 @@ OTHER_VALUES = {
     "initargs": ("a", 1),
     "thread_name_prefix": "mail",
     "on_error": complain,
+    "crash_on": LookupError,
 }
 EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
 
@@ -52,6 +53,10 @@ WRONG_TYPES = [
     *[("initargs", value, "a tuple") for value in ([1], "ab", None)],
     *[("thread_name_prefix", value, "a string") for value in (b"mail", 1, None)],
     *[("on_error", value, "a callable") for value in ("complain", 0, None)],
+    *[
+        ("crash_on", value, "an exception class or a tuple of them")
+        for value in ("OSError", int, (OSError, 3), [OSError], OSError(), None)
+    ],
 ]
 OUT_OF_RANGE = [
     *[("pool_size", value, "greater than 0") for value in (0, -1, -(10**30))],
@@ -76,7 +81,7 @@ def test_without_settings_there_is_one_pool_job_of_5_workers_and_3_restarts_in_5
     """Whoever never configures anything would notice other numbers than the documented ones."""
     plan = read_settings({})
     assert plan.default_pool == "job"
-    assert plan.pools == {"job": (5, 3, 5.0, None, (), "", None)}
+    assert plan.pools == {"job": (5, 3, 5.0, None, (), "", None, ())}
     assert plan.defaults == plan.pools["job"]
 
 
@@ -116,6 +121,7 @@ def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: o
         "initargs": ("general",),
         "thread_name_prefix": "general",
         "on_error": print,
+        "crash_on": (OSError,),
     }
     plan = read_settings({**general, "extra_pools": [{"email": {key: value}}]})
     assert plan.pools["email"]._asdict() == {**general, key: value}
@@ -506,6 +512,7 @@ sound_options: st.SearchStrategy[dict[str, Any]] = st.fixed_dictionaries(
         "initargs": st.tuples(scalars),
         "thread_name_prefix": st.text(max_size=3),
         "on_error": st.just(complain),
+        "crash_on": st.sampled_from([Exception, (), (OSError, KeyError)]),
     },
 )
 some_options = sound_options | st.dictionaries(keys, junk, max_size=3)
@@ -577,7 +584,7 @@ def test_but_changes_one_option_in_a_copy(key: str, value: object) -> None:
     before = PoolOptions()
     after = before.but(**{key: value})
     assert after._asdict() == {**PoolOptions()._asdict(), key: value}
-    assert before == (5, 3, 5.0, None, (), "", None)
+    assert before == (5, 3, 5.0, None, (), "", None, ())
 
 
 def test_but_leaves_an_option_as_it_is_if_it_is_given_none() -> None:

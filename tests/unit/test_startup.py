@@ -430,6 +430,7 @@ CONFIGURED = {
     "initargs": ("7",),
     "thread_name_prefix": "mine",
     "on_error": print,
+    "crash_on": OSError,
 }
 
 
@@ -452,6 +453,7 @@ OWN = {
     "initargs": ("own",),
     "thread_name_prefix": "own",
     "on_error": repr,
+    "crash_on": (LookupError, ValueError),
 }
 
 

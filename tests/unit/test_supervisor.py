@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from oddjob import Pool, PoolBroken
+from oddjob import Pool, PoolBroken, PoolClosed
 from oddjob.workforce.supervisor import RestartLimit
 
 WAIT = 10.0
@@ -171,6 +171,72 @@ def test_a_pool_that_keeps_crashing_breaks_and_tells_why(
     pool.shutdown()
     levels = [record.levelname for record in caplog.records]
     assert levels == ["WARNING", "ERROR", "WARNING", "CRITICAL"]
+
+
+def await_breakdown(pool: Pool) -> bool:
+    """A job's end is known a moment before what comes of its crash."""
+    while pool.state != "broken":
+        threading.Event().wait(0.001)
+    return True
+
+
+def test_a_broken_pool_can_be_revived() -> None:
+    pool = Pool("phoenix", 2, max_restarts=0)
+    assert isinstance(pool.submit(crash, Crash()).exception(WAIT), Crash)
+    assert await_breakdown(pool)
+    with pytest.raises(PoolBroken):
+        pool.submit(pow, 2, 3)
+    pool.restart()
+    assert pool.state == "running"
+    together = threading.Barrier(2)
+    for job in [pool.submit(together.wait, WAIT) for _ in range(2)]:
+        job.result(WAIT)
+    pool.shutdown()
+    assert pool.state == "closed"
+    with pytest.raises(PoolClosed):
+        pool.restart()
+
+
+def test_a_restart_replaces_every_worker_and_keeps_the_queue() -> None:
+    order: list[int] = []
+    with Pool(2) as pool:
+        gate, arrived = threading.Event(), threading.Barrier(3)
+
+        def stay() -> threading.Thread:
+            arrived.wait(WAIT)
+            gate.wait(WAIT)
+            return threading.current_thread()
+
+        staying = [pool.submit(stay) for _ in range(2)]
+        arrived.wait(WAIT)
+        queued = pool.submit_many(order.append, range(50))
+        pool.restart()
+        assert pool.state == "restarting"
+        assert order == []
+        gate.set()
+        old = {job.result(WAIT) for job in staying}
+        for job in queued:
+            job.result(WAIT)
+        together = threading.Barrier(2)
+        new = [
+            pool.submit(lambda: (together.wait(WAIT), threading.current_thread())[1])
+            for _ in range(2)
+        ]
+        assert old.isdisjoint(job.result(WAIT) for job in new)
+        assert sorted(order) == list(range(50))
+        assert (pool.state, pool.supervisor().crashes) == ("running", 0)
+
+
+@pytest.mark.parametrize("crash_on", [LookupError, (OSError, LookupError), Exception])
+def test_a_pool_can_be_told_what_is_a_crash(
+    crash_on: type[Exception] | tuple[type[Exception], ...],
+) -> None:
+    error = KeyError("let it crash")
+    with Pool(1, crash_on=crash_on) as pool:
+        before = pool.submit(threading.current_thread).result(WAIT)
+        assert pool.submit(crash, error).exception(WAIT) is error
+        assert pool.submit(threading.current_thread).result(WAIT) is not before
+        assert pool.supervisor().crashes == 1
 
 
 def test_jobs_of_perform_that_a_broken_pool_drops_are_reported(

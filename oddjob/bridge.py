@@ -44,10 +44,12 @@ class Awaited(Protocol):
 class _Mailbox:
     """What has ended since the loop last looked.
 
-    Locking: ``_lock`` guards ``_announced``; waking the loop happens outside it.
+    Locking: ``_lock`` guards ``_announced``; waking the loop happens outside it. ``_closed`` is
+    set once the loop turns out to be gone; from then on nothing is kept.
     """
 
     def __init__(self) -> None:
+        self._closed = False
         self._letters: deque[asyncio.Future[None]] = deque()
         self._lock = threading.RLock()
         self._announced = False
@@ -56,6 +58,8 @@ class _Mailbox:
         """Tell the loop, from any thread, that what `waiter` waits for has come."""
         self._letters.append(waiter)
         if self._announced:
+            if self._closed:
+                self._letters.clear()
             return
         with self._lock:
             if self._announced:
@@ -64,7 +68,10 @@ class _Mailbox:
         try:
             waiter.get_loop().call_soon_threadsafe(self._deliver)
         except RuntimeError:
-            # The loop has been closed: nobody waits any more.
+            # The loop has been closed: nobody waits any more. What others posted meanwhile (they
+            # saw it announced) would hold the loop, which is the key that this mailbox is under.
+            self._closed = True
+        if self._closed:
             self._letters.clear()
 
     def _deliver(self) -> None:

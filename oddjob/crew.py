@@ -27,6 +27,9 @@ class Crew(Protocol):
     def has_lost(self, job: Any) -> bool:
         """Whether the job stayed behind in the process that forked this one."""
 
+    def run_in_place(self, job: Any) -> None:
+        """Execute a job that the calling worker has claimed while it runs another."""
+
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         """Run a coroutine to its end on an event loop of the crew's."""
 

@@ -3,7 +3,7 @@
 from contextvars import copy_context
 from typing import Any
 
-from oddjob.job import Job
+from oddjob.job import OF_BATCH, Job
 
 __all__ = ["FireAndForget"]
 
@@ -15,7 +15,11 @@ class FireAndForget(Job[Any]):
 
     def fail(self, error: BaseException) -> bool:
         """Settle as failed and report it to the pool's log and ``on_error``."""
-        context = self._context or copy_context()
+        context = self._context
+        if context is None:
+            context = copy_context()
+        elif self._kwargs is OF_BATCH:
+            context = context.copy()  # the batch's own can be entered by one thread only
         settled = super().fail(error)
         if settled:
             self._crew.report_failure(self, error, context)

@@ -87,6 +87,14 @@ class JobFunction(Generic[P, R, T]):
         bound = bind(instance, owner)
         return self if bound is self.__wrapped__ else JobFunction(bound, self._target)
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, JobFunction):
+            return NotImplemented
+        return self.__wrapped__ == other.__wrapped__ and self._target is other._target
+
+    def __hash__(self) -> int:
+        return hash(self.__wrapped__)
+
     def __repr__(self) -> str:
         return (
             f"<JobFunction {getattr(self, '__qualname__', self.__wrapped__)} of {self._target!r}>"

@@ -19,6 +19,7 @@ least one side sees the other:
    the monitor's lock; the first one counts.
 """
 
+import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
@@ -26,12 +27,13 @@ from contextvars import Context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from oddjob.callables import describe, is_async
 from oddjob.crew import Crew
 from oddjob.errors import JobLost
 from oddjob.fork import ProcessLock
 from oddjob.monitor import Monitor
-from oddjob.naming import describe, fresh_id
 from oddjob.states import CANCELLED, ENDED, FAILED, PENDING, RUNNING, STANDARD, SUCCEEDED, State
+from oddjob.traces import leave_out_outermost_frame
 
 __all__ = ["OF_BATCH", "Job"]
 
@@ -82,7 +84,7 @@ class Job(Future[T]):
     def id(self) -> str:
         """A name for this job alone: 32 hexadecimal digits, drawn when first asked for."""
         if not hasattr(self, "_id"):
-            fresh = fresh_id()
+            fresh = os.urandom(16).hex()
             with _every_job.lock:
                 if not hasattr(self, "_id"):
                     self._id = fresh
@@ -220,13 +222,11 @@ class Job(Future[T]):
                 result = context.run(fn, self._args)
             else:
                 result = context.run(fn, *self._args, **kwargs)
-            if result.__class__ is CoroutineType:
+            if type(result) is CoroutineType and is_async(fn):
                 result = self._crew.run_coroutine(result, context)
         except BaseException as error:
-            trace = error.__traceback__
-            if trace is not None and trace.tb_next is not None:
-                error.__traceback__ = trace.tb_next
             try:
+                leave_out_outermost_frame(error)
                 self.fail(error)
                 return error if self._crew.is_crash(error) else None
             finally:
@@ -251,7 +251,7 @@ class Job(Future[T]):
         if self._crew.has_lost(self):
             raise JobLost(f"pending when this process was forked, and its parent's: {self!r}")
         if self._crew.works_here() and self._watch().claim_queued():
-            self.execute(claimed=True)
+            self._crew.run_in_place(self)
             return True
         return False
 
@@ -307,7 +307,8 @@ class Job(Future[T]):
 
     def set_exception(self, exception: BaseException | None) -> None:
         """Settle with an exception; an ``InvalidStateError`` if the job had ended."""
-        if not self._end(FAILED, exception):
+        state: State = SUCCEEDED if exception is None else FAILED
+        if not self._end(state, exception):
             raise InvalidStateError(f"{self.state}: {self!r}")
 
     # What the standard library's wait(), as_completed() and asyncio look at; type checkers are

@@ -12,11 +12,10 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from oddjob.log import say
 from oddjob.states import CANCELLED, ENDED, FAILED, PENDING, RUNNING, State
 
 __all__ = ["Monitor"]
-
-_logger = logging.getLogger("oddjob")
 
 
 class Monitor:
@@ -48,7 +47,7 @@ class Monitor:
         self.sleepers: list[LockType] | None = None
         self.waiters: list[Any] | None = None
         self.untold: list[Any] | None = None
-        self.callbacks: list[Callable[[Any], object]] | None = None
+        self.callbacks: list[tuple[Callable[[Any], object]]] | None = None
 
     def claim(self) -> bool:
         """Take the job for this thread to run; false if it was cancelled, or taken, before."""
@@ -73,7 +72,7 @@ class Monitor:
         with self.lock:
             if self.callbacks is None:
                 self.callbacks = []
-            self.callbacks.append(callback)
+            self.callbacks.append((callback,))
             return self.state not in ENDED
 
     def announce(self, job: Any, state: State) -> None:
@@ -122,11 +121,12 @@ class Monitor:
         crash: BaseException | None = None
         try:
             # Taken by a loop: nothing can interrupt between taking a callback and calling it.
-            for callback in iter(partial(self.callbacks.pop, 0), None):
+            # (Each in a tuple of its own: what is taken is compared, and must not be asked.)
+            for (callback,) in iter(partial(self.callbacks.pop, 0), None):
                 try:
                     callback(job)
-                except Exception:
-                    _logger.exception("exception calling callback for %r", job)
+                except Exception as error:
+                    say(logging.ERROR, "exception calling callback for %r", job, error=error)
                 except BaseException as error:  # raised below, the others run first
                     crash = crash or error
         except IndexError:

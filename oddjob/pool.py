@@ -77,7 +77,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         name: str | int | None = None,
         pool_size: int | str | None = None,
         initializer: Callable[..., object] | None = None,
-        initargs: tuple[Any, ...] | None = None,
+        initargs: tuple[Any, ...] | list[Any] | None = None,
         *,
         max_workers: int | None = None,
         max_restarts: int | None = None,
@@ -86,16 +86,19 @@ class Pool(Submitter, ThreadPoolExecutor):
         on_error: OnError | None = None,
         crash_on: CrashOn | None = None,
     ) -> None:
-        if isinstance(name, int):  # ThreadPoolExecutor(max_workers, thread_name_prefix, ...)
-            thread_name_prefix = pool_size if isinstance(pool_size, str) else thread_name_prefix
+        if isinstance(pool_size, str) and not pool_size.isdecimal():
+            # The standard library has its second argument, the prefix, in this place.
+            thread_name_prefix, pool_size = pool_size, None
+        if isinstance(name, int):
+            if pool_size is not None:
+                raise TypeError("pool_size is given twice")
             name, pool_size = None, name
         if max_workers is not None:
             if pool_size is not None:
                 raise TypeError("pool_size and max_workers are one and the same: give only one")
-            check_size("max_workers", max_workers)
-            pool_size = max_workers
+            pool_size = check_size("max_workers", max_workers)
         elif pool_size is not None:
-            check_size("pool_size", pool_size)
+            pool_size = check_size("pool_size", pool_size)
         if name is not None:
             check_name("name", name)
         if initializer is not None and not callable(initializer):
@@ -105,7 +108,7 @@ class Pool(Submitter, ThreadPoolExecutor):
             max_restarts=max_restarts,
             max_seconds=max_seconds,
             initializer=initializer,
-            initargs=initargs,
+            initargs=tuple(initargs) if isinstance(initargs, list) else initargs,
             thread_name_prefix=thread_name_prefix or None,
             on_error=on_error,
             crash_on=crash_on,

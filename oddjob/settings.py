@@ -4,6 +4,7 @@
 whole; nothing is started here.
 """
 
+import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
@@ -61,11 +62,14 @@ class Plan(NamedTuple):
     pools: Mapping[str, PoolOptions] = {}
 
 
-def check_size(key: str, value: object) -> None:
-    """Refuse what cannot be a number of workers."""
-    _require(isinstance(value, int) and not isinstance(value, bool), key, "a whole number", value)
-    if value <= 0:  # type: ignore[operator]  # an int by now
+def check_size(key: str, value: object) -> int:
+    """The number of workers that `value` is, or a refusal of what is none."""
+    is_number = hasattr(value, "__index__") and not isinstance(value, bool)
+    _require(is_number, key, "a whole number", value)
+    size = operator.index(value)  # type: ignore[arg-type]  # it has __index__
+    if size <= 0:
         raise ValueError(f"{key} must be greater than 0, not {value!r}")
+    return size
 
 
 def check_name(key: str, value: object) -> None:
@@ -111,7 +115,7 @@ def _require(fits: bool, key: str, wanted: str, value: object) -> None:
         raise TypeError(f"{key} must be {wanted}, not {value!r}")
 
 
-_CHECKS: Final[Mapping[str, Callable[[str, object], None]]] = {
+_CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "pool_size": check_size,
     "max_restarts": _check_count,
     "max_seconds": _check_seconds,

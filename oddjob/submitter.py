@@ -123,82 +123,61 @@ class Submitter(Executor):
         """Iterate over the results of ``fn`` for the items of `iterables`, in their order.
 
         The iterables are read, and the jobs queued, before this returns; with `buffersize` no
-        more than that many jobs are ahead of the results that have been read. When the iterator
-        ends, raises or is closed, jobs not started are cancelled.
+        more than that many jobs are ahead of the results that have been read. An iterator that
+        has yielded something cancels the jobs not started when it raises, is closed or dropped.
 
         Args:
             fn: called with one item of each iterable.
             *iterables: read side by side, as far as the shortest goes.
             timeout: seconds from this call within which each result must be there.
-            chunksize: how many jobs are queued in one insertion, 1 or more. Every item is a job
-                of its own whatever it says.
+            chunksize: how many jobs are queued in one insertion. Every item is a job of its own
+                whatever it says.
             buffersize: how many jobs may be queued or running ahead of the reader, 1 or more.
 
         Raises:
             TimeoutError: while iterating, if a result was not there in time.
-            ValueError, TypeError: `chunksize` or `buffersize` is no such number.
+            ValueError, TypeError: `buffersize` is no such number.
         """
         deadline = None if timeout is None else timeout + time.monotonic()
-        if chunksize < 1:
-            raise ValueError("chunksize must be >= 1.")
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
-        items = zip(*iterables, strict=False)
+        calls = zip(*iterables, strict=False)
         jobs: deque[Job[Any]] = deque()
         try:
-            self._queue_ahead(jobs, fn, items, chunksize, buffersize)
+            self._queue_ahead(jobs, fn, islice(calls, buffersize), max(1, chunksize))
         except BaseException:
             _cancel_all(jobs)
             raise
-        results = self._results(jobs, fn, items, deadline, buffersize)
-        next(results)  # enter its try block: closed or dropped from now on, it cancels the rest
-        return results
+        if buffersize is None:
+            return _results(jobs, deadline)
+        return _results(jobs, deadline, lambda: self._queue_ahead(jobs, fn, islice(calls, 1), 1))
 
     def _queue_ahead(
         self,
-        jobs: deque[Job[T]],
-        fn: Callable[..., T],
-        items: Iterator[tuple[Any, ...]],
+        jobs: deque[Job[Any]],
+        fn: Callable[..., Any],
+        calls: Iterator[tuple[Any, ...]],
         chunksize: int,
-        buffersize: int | None,
     ) -> None:
+        if type(self).submit is not Submitter.submit or "submit" in vars(self):
+            # Somebody's own submit has a say in each call, as in the standard library.
+            for args in calls:
+                jobs.append(self.submit(fn, *args))
+            return
         workforce = self._workforce
         name = self._job_name
         if chunksize == 1:
-            for args in islice(items, buffersize):
+            for args in calls:
                 job = Job(fn, args, None, copy_context(), workforce, name)
                 workforce.accept(job)
                 jobs.append(job)
             return
-        ahead = islice(items, buffersize)
-        while chunk := list(islice(ahead, chunksize)):
+        while chunk := list(islice(calls, chunksize)):
             batch = [Job(fn, args, None, copy_context(), workforce, name) for args in chunk]
             workforce.accept_many(batch)
             jobs.extend(batch)
-
-    def _results(
-        self,
-        jobs: deque[Job[T]],
-        fn: Callable[..., T],
-        items: Iterator[tuple[Any, ...]],
-        deadline: float | None,
-        buffersize: int | None,
-    ) -> Iterator[T]:
-        try:
-            yield  # type: ignore[misc]  # to `map` alone
-            while jobs:
-                # The job leaves the buffer only with its result: until then it can be cancelled.
-                timeout = None if deadline is None else deadline - time.monotonic()
-                result = jobs[0].result(timeout)
-                jobs.popleft()
-                if buffersize is not None:
-                    self._queue_ahead(jobs, fn, items, 1, 1)
-                yield result
-                del result
-        finally:
-            _cancel_all(jobs)
 
     @overload
     def job(
@@ -267,3 +246,23 @@ class JobDecorator:
 def _cancel_all(jobs: Iterable[Job[Any]]) -> None:
     for job in jobs:
         job.cancel()
+
+
+def _results(
+    jobs: deque[Job[Any]], deadline: float | None, feed: Callable[[], None] | None = None
+) -> Iterator[Any]:
+    # No method: a pool that nobody else holds may go while its results are read.
+    try:
+        while jobs:
+            yield _take(jobs, deadline, feed)  # and hold nothing of it meanwhile
+    finally:
+        _cancel_all(jobs)
+
+
+def _take(jobs: deque[Job[Any]], deadline: float | None, feed: Callable[[], None] | None) -> object:
+    # A job leaves the deque only with its result: until then it can be cancelled.
+    result = jobs[0].result(None if deadline is None else deadline - time.monotonic())
+    jobs.popleft()
+    if feed is not None:
+        feed()
+    return result

@@ -5,6 +5,8 @@ from concurrent.futures import CancelledError
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
+from oddjob.job import Job
+
 if TYPE_CHECKING:
     import asyncio
 
@@ -12,12 +14,16 @@ __all__ = ["JobLoop"]
 
 
 class JobLoop:
-    """An event loop for one thread, made when the first coroutine comes.
+    """What a thread needs to run jobs: an event loop, made when the first coroutine comes.
+
+    It also remembers which jobs the thread runs while others wait for them (``in_place``, the
+    innermost last), for whoever has to clear up after it.
 
     Locking: none; it belongs to its thread.
     """
 
     def __init__(self) -> None:
+        self.in_place: list[Job[Any]] = []
         self._runner: asyncio.Runner | None = None
         self._busy = False
 
@@ -44,7 +50,18 @@ class JobLoop:
         except asyncio.CancelledError as error:
             raise CancelledError(*error.args) from error
         finally:
+            self._cancel_leftovers(self._runner.get_loop())
             self._busy = False
+
+    def _cancel_leftovers(self, loop: "asyncio.AbstractEventLoop") -> None:
+        """End the tasks that a coroutine has left running: they must not run inside the next."""
+        import asyncio
+
+        leftovers = asyncio.all_tasks(loop)
+        for task in leftovers:
+            task.cancel()
+        if leftovers:
+            loop.run_until_complete(asyncio.gather(*leftovers, return_exceptions=True))
 
     def close(self) -> None:
         """Close the event loop, if there is one."""

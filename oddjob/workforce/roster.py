@@ -1,8 +1,6 @@
 """Roster: who works here, how many may, and whether the place is open."""
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from queue import SimpleQueue
 from typing import Final, Literal
 
@@ -28,12 +26,12 @@ def is_interpreters_end(error: BaseException) -> bool:
 class Roster:
     """The workers of one pool, by place; an empty place is one whose worker has gone.
 
-    Locking: ``lock`` guards ``workers``, ``on_duty``, ``gone``, ``closed``, ``broken`` and
-    what follows from them. It is reentrant, since a signal handler or a destructor may submit
-    while its thread holds it. Threads are started while it is held, so that no two are started for
-    one place; a new thread takes it once, to check in. No user code and no logging run under it.
+    Locking: ``lock`` guards ``workers``, ``gone``, ``closed``, ``broken`` and what follows from
+    them. It is reentrant, since a signal handler or a destructor may submit while its thread holds
+    it; `hire` sees to it that this starts no two threads for one place. A new thread takes it once,
+    to check in. Nothing of the user's is called and nothing logged under it.
 
-    ``on_duty`` says which threads may run jobs, and on which event loop each runs coroutines.
+    ``_here`` is each thread's own: what it runs jobs with, if it may.
     ``is_open`` and ``steady`` (open and fully staffed) let submitters queue without the lock;
     they read them before, and once more after, they have queued. Workers so read ``closed``.
     """
@@ -48,7 +46,9 @@ class Roster:
         self._prefix = options.thread_name_prefix or label
         self.lock = threading.RLock()
         self.workers: list[Worker | None] = []
-        self.on_duty: dict[int, JobLoop] = {}
+        self._here = threading.local()
+        self._hiring = False
+        self._wanted = 0
         self.gone: list[threading.Thread] = []
         self.closed: str | None = None
         self.broken: BaseException | None = None
@@ -100,26 +100,47 @@ class Roster:
     def hire(self) -> None:
         """Start a worker in the first empty place, or in a new one if there is room.
 
+        Asked for by a signal handler or destructor in the middle of this very method, it is done
+        when this is.
+
         Raises whatever starting a thread raises; then nothing has changed.
         """
         with self.lock:
-            is_new_place = None not in self.workers
-            if is_new_place:
-                if len(self.workers) == self.size:
-                    return
-                self.workers.append(None)
-            index = self.workers.index(None)
-            worker = self.workers[index] = Worker(self, index, f"{self._prefix}_{index}")
+            # Nothing can strike between this test and the next step: no call stands there.
+            if self._hiring:
+                self._wanted += 1
+                return
+            self._hiring = True
             try:
-                worker.start()
-            except BaseException:
-                # Interrupted after the thread was made, it may still come: to a closed door.
-                worker.disowned = True
-                self.workers[index] = None
-                if is_new_place and index == len(self.workers) - 1:
-                    self.workers.pop()
-                raise
-            self._look_around()
+                self._hire_one()
+                while self._wanted:
+                    self._wanted -= 1
+                    self._hire_one()
+            finally:
+                self._wanted = 0
+                self._hiring = False
+
+    def _hire_one(self) -> None:
+        is_new_place = None not in self.workers
+        if is_new_place:
+            if len(self.workers) == self.size:
+                return
+            self.workers.append(None)
+        index = self.workers.index(None)
+        worker = self.workers[index] = Worker(self, index, f"{self._prefix}_{index}")
+        try:
+            worker.start()
+        except BaseException:
+            # Interrupted after the thread was made, it may still come: to a closed door.
+            worker.disowned = True
+            self.workers[index] = None
+            # A place that somebody's job counts on stays, for the supervisor to fill.
+            if is_new_place and not self.queue.jobs:
+                self.workers.pop()
+            else:
+                self.letters.put(None)
+            raise
+        self._look_around()
 
     def stand_in(self) -> None:
         """Be a worker, in the calling thread, until a closed pool's queue is empty."""
@@ -133,19 +154,16 @@ class Roster:
         """Put the calling thread on the list; false if nobody waits for it any more."""
         with self.lock:
             if not worker.disowned:
-                self.on_duty[threading.get_ident()] = worker.loop
+                self._here.loop = worker.loop
             return not worker.disowned
 
-    @contextmanager
-    def lend(self, loop: JobLoop) -> Iterator[None]:
-        """Count the calling thread among those on duty: it stands in for one that waits for it."""
-        with self.lock:
-            self.on_duty[threading.get_ident()] = loop
-        try:
-            yield
-        finally:
-            with self.lock:
-                del self.on_duty[threading.get_ident()]
+    def loop_here(self) -> JobLoop | None:
+        """What the calling thread runs jobs with, if it is one that does."""
+        return getattr(self._here, "loop", None)
+
+    def lend(self, loop: JobLoop) -> None:
+        """Let the calling thread run jobs: it stands in for a worker that waits for it."""
+        self._here.loop = loop
 
     def discharge(self, worker: Worker) -> bool:
         """Take a worker that has gone off the list; false if it was not (or no longer) on it."""
@@ -153,8 +171,6 @@ class Roster:
             if worker.index >= len(self.workers) or self.workers[worker.index] is not worker:
                 return False
             self.workers[worker.index] = None
-            if worker.thread.ident is not None:
-                self.on_duty.pop(worker.thread.ident, None)
             self.gone = [thread for thread in self.gone if thread.is_alive()]
             self.gone.append(worker.thread)
             self._look_around()

@@ -13,11 +13,13 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from queue import Empty
 from typing import Final, NamedTuple
 
 from oddjob.job import Job
+from oddjob.log import say
 from oddjob.workforce.roster import Roster, is_interpreters_end
 from oddjob.workforce.worker import Worker
 
@@ -25,8 +27,6 @@ __all__ = ["RestartLimit", "Supervisor", "SupervisorInfo"]
 
 _FIRST_RETRY: Final = 0.01
 _SLOWEST_RETRY: Final = 5.0
-
-_logger = logging.getLogger("oddjob")
 
 
 class SupervisorInfo(NamedTuple):
@@ -85,6 +85,7 @@ class Supervisor:
         self._pool_restarts = RestartLimit(max_restarts, max_seconds)
         self._close_if_abandoned = close_if_abandoned
         self._bury = bury
+        self._stuck_since: float | None = None
         self._crash_count = 0
         self._pool_restart_count = 0
         self._limits = max_restarts, max_seconds
@@ -123,13 +124,14 @@ class Supervisor:
         while True:
             try:
                 self._serve()
-            except BaseException:
+            except BaseException as error:
                 # Nothing that is thrown at this thread may cost the pool its supervisor. What it
                 # was at is taken up again, once.
                 if self._tried is self._letter:
                     self._letter = None
                 self._tried = self._letter
-                _logger.exception("the supervisor of pool %s was interrupted", self._roster.label)
+                with suppress(BaseException):
+                    self._say(logging.ERROR, "the supervisor of pool %s was interrupted", error)
             else:
                 return
 
@@ -143,6 +145,7 @@ class Supervisor:
             self._fill_vacancies()
             if roster.is_deserted():
                 self._bury()
+                del self._bury, self._close_if_abandoned  # they hold the one that holds this
                 return
             try:
                 # Taken by a loop: nothing can interrupt between taking a letter and keeping it.
@@ -156,31 +159,44 @@ class Supervisor:
         """See to what a gone worker left behind."""
         if not self._roster.discharge(worker):
             return
-        worker.rescue_job()
-        worker.job = None
         crash, worker.crash = worker.crash, None
         if crash is None:
             return
+        worker.rescue_jobs(crash)
+        worker.job = None
         self._crash_count += 1
-        label = self._roster.label
-        now = time.monotonic()
+        now = self._time_of(worker)
         if not self._crashes.exceeded_at(now):
             self._fill_vacancies()
-            _logger.warning(
-                "worker %s of pool %s crashed and was replaced", worker.thread.name, label,
-                exc_info=crash,
-            )  # fmt: skip
+            name = worker.thread.name
+            self._say(logging.WARNING, f"worker {name} of pool %s crashed and was replaced", crash)
         elif not self._pool_restarts.exceeded_at(now):
             self._pool_restart_count += 1
             self._roster.retire_all()
             self._fill_vacancies()
-            _logger.error(
-                "pool %s has too many crashes: all workers are replaced", label, exc_info=crash
+            self._say(
+                logging.ERROR, "pool %s has too many crashes: all workers are replaced", crash
             )
         else:
             self._roster.give_up(crash)
             self._roster.queue.settle_all(self._refuse)
-            _logger.critical("pool %s is broken: its workers kept crashing", label, exc_info=crash)
+            self._say(logging.CRITICAL, "pool %s is broken: its workers kept crashing", crash)
+
+    def _time_of(self, crashed: Worker) -> float:
+        """When a worker crashed, for the limits.
+
+        While every initializer fails, and no worker at all gets to work, time stands still:
+        however slowly they fail, the pool has to give up in the end.
+        """
+        if crashed.began or any(worker.began for worker in self._roster.staff()):
+            self._stuck_since = None
+            return time.monotonic()
+        if self._stuck_since is None:
+            self._stuck_since = time.monotonic()
+        return self._stuck_since
+
+    def _say(self, level: int, message: str, error: BaseException) -> None:
+        say(level, message, self._roster.label, error=error)
 
     def _refuse(self, job: Job[object]) -> None:
         job.refuse(self._roster.breakdown())
@@ -199,8 +215,10 @@ class Supervisor:
             first = self._retry_delay is None
             self._retry_delay = min((self._retry_delay or _FIRST_RETRY / 2) * 2, _SLOWEST_RETRY)
             if first:
-                _logger.exception(
-                    "no thread could be started for pool %s, will go on trying", self._roster.label
+                self._say(
+                    logging.ERROR,
+                    "no thread could be started for pool %s, will go on trying",
+                    error,
                 )
         else:
             self._retry_delay = None

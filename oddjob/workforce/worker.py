@@ -13,7 +13,7 @@ from oddjob.workforce.queue import JobQueue
 __all__ = ["Employer", "Worker", "WorkerInfo"]
 
 
-_PATIENCE: Final = 0.1  # seconds; how often a start that takes long is looked after
+_PATIENCE: Final = 0.1  # seconds
 
 
 class WorkerInfo(NamedTuple):
@@ -74,6 +74,7 @@ class Worker:
 
     __slots__ = (
         "arrival",
+        "began",
         "bell",
         "crash",
         "disowned",
@@ -96,6 +97,7 @@ class Worker:
         self.ring = self.bell.release
         self.job: Job[object] | None = None
         self.leaving = False
+        self.began = False
         self.disowned = False
         self.crash: BaseException | None = None
         self.loop = JobLoop()
@@ -107,15 +109,15 @@ class Worker:
         return WorkerInfo(self.thread.name, self.thread.ident, self.job)
 
     def start(self) -> None:
-        """Start the thread and return when it is where its death would be heard of.
+        """Start the thread and see it, if it hurries, to where its death would be heard of.
 
         Raises what starting a thread raises, or a RuntimeError if something thrown at the thread
         has killed it on its way.
         """
         self.thread.start()
-        while not self.arrival.acquire(timeout=_PATIENCE):
-            if not self.thread.is_alive():
-                raise RuntimeError(f"{self.thread.name} was killed before it could begin")
+        # Not for ever: it may be waiting for a lock of the interpreter's that this thread holds.
+        if not self.arrival.acquire(timeout=_PATIENCE) and not self.thread.is_alive():
+            raise RuntimeError(f"{self.thread.name} was killed before it could begin")
 
     def work(self) -> None:
         """The thread's life: serve until told to go or crashed, then say so."""
@@ -126,12 +128,13 @@ class Worker:
                 try:
                     if employer.initializer is not None:
                         employer.initializer(*employer.initargs)
+                    self.began = True
                     self.crash = self._serve(employer)
                 finally:
                     self.loop.close()
         except BaseException as crash:  # the supervisor deals with it
             self.crash = crash
-            self.rescue_job()
+            self.rescue_jobs(crash)
         finally:
             # One call with no interruption before it: a death is always heard of.
             employer.letters.put(self)
@@ -147,22 +150,37 @@ class Worker:
                         return crash
                     if self.leaving:
                         return None
-            except IndexError:
-                # The queue is empty; or else somebody threw an IndexError into this thread.
-                if self.job is not None and not self.job.done():
+            except IndexError as error:
+                # The queue is empty; or else, deeper down, one was thrown into this thread.
+                if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                     raise
+            if self.loop.in_place:
+                self.rescue_jobs(RuntimeError("the job was interrupted"))
             job = None  # type: ignore[assignment]  # an idle worker keeps no job alive
             self.job = None
-            if self.leaving or (employer.closed and not queue.jobs):
+            if not self._rest(employer):
                 return None
-            queue.idle.append(self.ring)
-            if employer.closed or self.leaving:
-                queue.wake_all()
-            elif queue.jobs:
-                queue.wake_one()
-            self.bell.acquire()
 
-    def rescue_job(self) -> None:
-        """End the job that a crash interrupted, if it did; does nothing the second time."""
-        if self.job is not None and self.crash is not None and self.thread.ident is not None:
-            self.job.rescue(self.crash, self.thread.ident)
+    def _rest(self, employer: Employer) -> bool:
+        """Wait until the bell rings; false if it is time to go."""
+        queue = employer.queue
+        if self.leaving or (employer.closed and not queue.jobs):
+            return False
+        queue.idle.append(self.ring)
+        if employer.closed or self.leaving:
+            queue.wake_all()
+        elif queue.jobs:
+            queue.wake_one()
+        self.bell.acquire()
+        return True
+
+    def rescue_jobs(self, crash: BaseException) -> None:
+        """End the jobs that a crash interrupted, the innermost first; twice does no harm."""
+        thread = self.thread.ident
+        if thread is None:
+            return
+        while self.loop.in_place:
+            self.loop.in_place[-1].rescue(crash, thread)
+            self.loop.in_place.pop()
+        if self.job is not None:
+            self.job.rescue(crash, thread)

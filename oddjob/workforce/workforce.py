@@ -14,6 +14,7 @@ from typing import Any
 
 from oddjob.errors import PoolClosed
 from oddjob.job import Job
+from oddjob.log import say
 from oddjob.settings import PoolOptions
 from oddjob.workforce import lifecycle
 from oddjob.workforce.loop import JobLoop
@@ -22,8 +23,6 @@ from oddjob.workforce.supervisor import Supervisor, SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 
 __all__ = ["Workforce"]
-
-_logger = logging.getLogger("oddjob")
 
 
 class Workforce:
@@ -94,7 +93,29 @@ class Workforce:
 
     def works_here(self) -> bool:
         """Whether the calling thread is one of this workforce's workers."""
-        return threading.get_ident() in self.roster.on_duty
+        return self.roster.loop_here() is not None
+
+    def run_in_place(self, job: Job[Any]) -> None:
+        """Execute a job that the calling worker has claimed while it runs another.
+
+        Whatever interrupts that (the stack may be as good as full), the job comes to its end: if
+        not here, then in a place further up, or when the worker has nothing else to do.
+        """
+        here = self.roster.loop_here() or JobLoop()
+        depth = len(here.in_place)
+        here.in_place.append(job)
+        crash: BaseException = RuntimeError(f"{job.name} was interrupted while it ran in place")
+        try:
+            job.execute(claimed=True)
+        except BaseException as error:
+            crash = error
+            raise
+        finally:
+            while len(here.in_place) > depth:
+                if not here.in_place[-1].done():
+                    here.in_place[-1].rescue(crash, threading.get_ident())
+                here.in_place.pop()
+            self.roster.queue.take_back(job)
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         """Run a coroutine on the event loop of the calling worker.
@@ -102,8 +123,8 @@ class Workforce:
         While that is busy (a coroutine waits for a job, which then runs in its place), this one
         gets a thread and a loop of its own.
         """
-        loop = self.roster.on_duty[threading.get_ident()]
-        if not loop.is_busy:
+        loop = self.roster.loop_here()
+        if loop is not None and not loop.is_busy:
             return loop.run(coroutine, context)
         outcome: Future[Any] = Future()
         thread = threading.Thread(
@@ -119,15 +140,15 @@ class Workforce:
         self, outcome: Future[Any], coroutine: Coroutine[Any, Any, Any], context: Context
     ) -> None:
         loop = JobLoop()
-        with self.roster.lend(loop):
-            try:
-                result = loop.run(coroutine, context)
-            except BaseException as error:  # raised to the waiting worker
-                outcome.set_exception(error)
-            else:
-                outcome.set_result(result)
-            finally:
-                loop.close()
+        self.roster.lend(loop)
+        try:
+            result = loop.run(coroutine, context)
+        except BaseException as error:  # raised to the waiting worker
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)
+        finally:
+            loop.close()
 
     def report_failure(self, job: Job[Any], error: BaseException, context: Context) -> None:
         """Log the failure of a job that nobody waits for, and tell ``on_error``."""
@@ -135,12 +156,13 @@ class Workforce:
 
     def _report_failure(self, job: Job[Any], error: BaseException) -> None:
         label = self.roster.label
-        _logger.error("job %s of pool %s failed", job.name, label, exc_info=error)
+        say(logging.ERROR, "job %s of pool %s failed", job.name, label, error=error)
         if self._options.on_error is not None:
             try:
                 self._options.on_error(job, error)
-            except Exception:
-                _logger.exception("on_error of pool %s raised, for job %s", label, job.name)
+            except Exception as second:
+                what = "on_error of pool %s raised, for job %s"
+                say(logging.ERROR, what, label, job.name, error=second)
 
     # Taking jobs in.
 
@@ -230,7 +252,7 @@ class Workforce:
     def _report_understaffed(self, failure: Exception | None) -> None:
         if failure is not None and not is_interpreters_end(failure):
             label = self.roster.label
-            _logger.warning("pool %s could not start another worker", label, exc_info=failure)
+            say(logging.WARNING, "pool %s could not start another worker", label, error=failure)
 
     def restart(self) -> None:
         """Replace all workers, and revive the pool if it is broken."""
@@ -257,12 +279,12 @@ class Workforce:
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the last worker to be gone; false after `timeout` seconds.
 
-        On a worker of this workforce there is no waiting, and the answer is false.
+        On a thread of this workforce there is no waiting, and the answer is false.
         """
         thread = self._supervisor.thread
         if thread is None:
             return True
-        if not self.works_here():
+        if not self.works_here() and thread is not threading.current_thread():
             thread.join(timeout)
         return not thread.is_alive()
 

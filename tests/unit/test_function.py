@@ -154,8 +154,6 @@ def test_map_takes_the_options_of_the_pools_map(pool: oddjob.Pool) -> None:
     results = pool.job(str).map(items(), timeout=WAIT, chunksize=3, buffersize=2)
     assert read == [0, 1]
     assert list(results) == list("012345678")
-    with pytest.raises(ValueError, match="chunksize"):
-        pool.job(str).map([], chunksize=0)
     with pytest.raises(ValueError, match="buffersize"):
         pool.job(str).map([], buffersize=0)
     gate = threading.Event()

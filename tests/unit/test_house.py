@@ -18,9 +18,11 @@ PACKAGE = Path(oddjob.__file__).parent
 LAYERS = [
     "oddjob.errors",
     "oddjob.fork",
+    "oddjob.log",
     "oddjob.states",
     "oddjob.monitor",
-    "oddjob.naming",
+    "oddjob.callables",
+    "oddjob.traces",
     "oddjob.crew",
     "oddjob.bridge",
     "oddjob.job",

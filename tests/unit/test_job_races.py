@@ -39,6 +39,9 @@ class Crew:
     def is_crash(self, error: BaseException) -> bool:
         return not isinstance(error, Exception)
 
+    def run_in_place(self, job: Job[Any]) -> None:
+        job.execute(claimed=True)
+
     def has_lost(self, job: object) -> bool:
         return False
 

@@ -1,13 +1,15 @@
 """Pool: what it takes, what it refuses, and how it keeps its word."""
 
+import gc
 import itertools
 import logging
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
+from typing import Any
 
 import pytest
 
@@ -255,16 +257,96 @@ def test_map_refuses_a_buffer_that_cannot_be(
         Pool(1).map(abs, [1], buffersize=buffersize)  # type: ignore[call-overload]  # the point
 
 
-def test_map_cancels_the_rest_when_its_iterator_is_dropped(gate: threading.Event) -> None:
+@pytest.mark.parametrize("end", [lambda results: results.close(), lambda results: None])
+def test_map_cancels_the_rest_when_its_iterator_is_given_up(
+    gate: threading.Event, end: Callable[[Any], None]
+) -> None:
+    ran: list[int] = []
+
+    def run(number: int) -> None:
+        if number == 1:
+            gate.wait(WAIT)
+        ran.append(number)
+
+    with Pool(1) as pool:
+        results = pool.map(run, range(5))
+        next(results)
+        end(results)
+        del results
+        gate.set()
+    assert ran in ([0], [0, 1])
+
+
+def test_map_runs_everything_even_if_nobody_reads_the_results() -> None:
+    """People use it as a loop."""
     ran: list[int] = []
     with Pool(1) as pool:
-        occupy(pool, gate)
-        results = pool.map(ran.append, range(5))
-        del results
-        closed = pool.map(ran.append, range(5))
-        closed.close()  # type: ignore[attr-defined]  # a generator
-        gate.set()
-    assert ran == []
+        pool.map(ran.append, range(5))
+    assert ran == list(range(5))
+
+
+def test_map_holds_neither_its_pool_nor_the_result_that_was_read() -> None:
+    class Result:
+        pass
+
+    pool = Pool(1)
+    thread = pool.submit(threading.current_thread).result(WAIT)
+    results = pool.map(lambda _: Result(), range(3))
+    result = next(results)
+    gone = weakref.ref(result)
+    del result
+    assert gone() is None
+    del pool
+    thread.join(WAIT)
+    assert not thread.is_alive()
+    assert len(list(results)) == 2
+
+
+def test_map_goes_through_a_submit_of_somebodys_own() -> None:
+    """Progress bars and tracers put one there."""
+    calls: list[tuple[object, ...]] = []
+
+    class Counting(Pool):
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            calls.append(args)
+            return super().submit(fn, *args, **kwargs)
+
+    with Counting(2) as pool:
+        assert list(pool.map(abs, [-1, -2], chunksize=5)) == [1, 2]
+    with Pool(2) as patched:
+        submit = patched.submit
+        patched.submit = lambda fn, *args: (calls.append(args), submit(fn, *args))[1]  # type: ignore[method-assign, assignment]  # as they do
+        assert list(patched.map(abs, [-3])) == [3]
+    assert calls == [(-1,), (-2,), (-3,)]
+
+
+def test_a_closed_pool_is_no_garbage_for_the_collector() -> None:
+    gc.disable()
+    try:
+        pool = Pool(1)
+        pool.submit(pow, 2, 3).result(WAIT)
+        workforce = weakref.ref(pool._workforce)
+        pool.shutdown()
+        del pool
+        assert workforce() is None
+    finally:
+        gc.enable()
+
+
+def test_the_standard_librarys_ways_to_make_one_are_understood() -> None:
+    class Number:
+        def __index__(self) -> int:
+            return 4
+
+    assert Pool(max_workers=Number()).pool_size == 4  # type: ignore[arg-type]  # as NumPy's are
+    with Pool(None, "prefix") as pool:
+        assert pool.submit(lambda: threading.current_thread().name).result(WAIT) == "prefix_0"
+        assert pool.pool_size == 5
+    local = threading.local()
+    with Pool(1, "p", lambda value: setattr(local, "value", value), ["listed"]) as pool:
+        assert pool.submit(lambda: local.value).result(WAIT) == "listed"
+    with pytest.raises(TypeError, match="given twice"):
+        Pool(5, 3)
 
 
 def test_map_whose_source_fails_cancels_what_it_had_queued(gate: threading.Event) -> None:

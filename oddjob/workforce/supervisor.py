@@ -157,19 +157,18 @@ class Supervisor:
 
     def _attend(self, worker: Worker) -> None:
         """See to what a gone worker left behind."""
-        if not self._roster.discharge(worker):
-            return
-        crash, worker.crash = worker.crash, None
-        if crash is None:
+        crash = worker.crash
+        is_new = self._roster.discharge(worker) or worker is self._tried
+        if not is_new or crash is None:
             return
         worker.rescue_jobs(crash)
-        worker.job = None
+        worker.job = worker.crash = None
         self._crash_count += 1
         now = self._time_of(worker)
         if not self._crashes.exceeded_at(now):
             self._fill_vacancies()
-            name = worker.thread.name
-            self._say(logging.WARNING, f"worker {name} of pool %s crashed and was replaced", crash)
+            what = "pool %s: worker %s crashed and was replaced"
+            self._say(logging.WARNING, what, crash, worker.thread.name)
         elif not self._pool_restarts.exceeded_at(now):
             self._pool_restart_count += 1
             self._roster.retire_all()
@@ -195,8 +194,8 @@ class Supervisor:
             self._stuck_since = time.monotonic()
         return self._stuck_since
 
-    def _say(self, level: int, message: str, error: BaseException) -> None:
-        say(level, message, self._roster.label, error=error)
+    def _say(self, level: int, message: str, error: BaseException, *details: object) -> None:
+        say(level, message, self._roster.label, *details, error=error)
 
     def _refuse(self, job: Job[object]) -> None:
         job.refuse(self._roster.breakdown())

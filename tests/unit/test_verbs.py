@@ -660,7 +660,7 @@ def test_supervisor_counts_the_crashes_it_has_seen(caplog: pytest.LogCaptureFixt
     assert pool.submit(int).result(WAIT) == 0
     spin_until(lambda: oddjob.supervisor("email").crashes == 1)
     oddjob.shutdown_all(WAIT)
-    assert "worker email_0 of pool email crashed and was replaced" in caplog.text
+    assert "pool email: worker email_0 crashed and was replaced" in caplog.text
 
 
 def exit_now() -> None:

@@ -30,7 +30,7 @@ def assert_quiet(outcome: subprocess.CompletedProcess[str], said: str) -> None:
 def test_queued_jobs_finish_before_the_process_ends(ending: str) -> None:
     """Whoever queues work at the end of a script would lose it."""
     outcome = run(f"""
-        pool = oddjob.Pool(2)
+        pool = oddjob.Pool(1)
         gate = threading.Event()
         done = []
         pool.submit(gate.wait)

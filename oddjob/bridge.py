@@ -57,22 +57,22 @@ class _Mailbox:
     def post(self, waiter: "asyncio.Future[None]", _: object) -> None:
         """Tell the loop, from any thread, that what `waiter` waits for has come."""
         self._letters.append(waiter)
-        if self._announced:
-            if self._closed:
-                self._letters.clear()
-            return
+        if not self._announced:
+            self._announce(waiter.get_loop())
+        if self._closed:
+            # Nobody waits any more, and what is kept here would hold the loop: the key that this
+            # mailbox is under.
+            self._letters.clear()
+
+    def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
             if self._announced:
                 return
             self._announced = True
         try:
-            waiter.get_loop().call_soon_threadsafe(self._deliver)
+            loop.call_soon_threadsafe(self._deliver)
         except RuntimeError:
-            # The loop has been closed: nobody waits any more. What others posted meanwhile (they
-            # saw it announced) would hold the loop, which is the key that this mailbox is under.
             self._closed = True
-        if self._closed:
-            self._letters.clear()
 
     def _deliver(self) -> None:
         with self._lock:

@@ -88,8 +88,7 @@ class Registry(Generic[P]):
             self._former.clear()
             return pools
 
-    def forget_former(self, name: str | None) -> None:
+    def forget_former(self, name: str) -> None:
         """Forget that there was a pool of that name."""
         with self._lock:
-            if name is not None:
-                self._former.discard(name)
+            self._former.discard(name)

@@ -46,7 +46,7 @@ def configure(settings: Mapping[str, Any]) -> None:
     Thread safety: may be called from any thread.
     """
     plan = read_settings(settings)
-    made: list[Pool] = []
+    made: dict[str, Pool] = {}
     try:
         with _startup.lock:
             if _startup.plan == plan:
@@ -59,15 +59,15 @@ def configure(settings: Mapping[str, Any]) -> None:
                 (name, options) for name, options in plan.pools.items() if _is_new(name, options)
             ]
             for name, options in wanted:
-                made.append(Pool.from_options(name, options))
+                made[name] = Pool.from_options(name, options)
             use_defaults(plan.defaults)
             _startup.plan = plan
             made.clear()
     finally:
         # Somebody else was quicker with one of the names, or Ctrl-C struck: all or nothing.
-        for each in made:
+        for name, each in made.items():
             each.shutdown(wait=False)
-            registry.forget_former(each.name)
+            registry.forget_former(name)
 
 
 def _is_new(name: str, options: PoolOptions) -> bool:

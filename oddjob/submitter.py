@@ -17,7 +17,6 @@ from oddjob.workforce.workforce import Workforce
 __all__ = ["JobDecorator", "PoolView", "Submitter"]
 
 P = ParamSpec("P")
-R = TypeVar("R")
 T = TypeVar("T")
 Item = TypeVar("Item")
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final, Protocol
 from weakref import WeakSet
 
-from oddjob.fork import in_child
+from oddjob.fork import ProcessLock, in_child
 
 __all__ = ["enrol", "strike_off", "watch"]
 
@@ -28,21 +28,20 @@ class Mortal(Protocol):
         """Return when what was taken is done."""
 
 
-class _Living:
+class _Living(ProcessLock):
     """What there is in this process, and which of it must be finished at exit.
 
     Locking: ``lock`` guards the fields; nothing is called while it is held.
     """
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        super().__init__()
         self.over = False
         self.members: set[Mortal] = set()
         self.known: WeakSet[Mortal] = WeakSet()
 
     def begin_anew(self) -> None:
         """Be the child's: nothing in it has threads yet."""
-        self.lock = threading.RLock()
         self.members.clear()
         for mortal in list(self.known):
             mortal.begin_anew()

@@ -53,11 +53,8 @@ class JobQueue:
 
     def wake_all(self) -> None:
         """Ring every idle worker's bell."""
-        try:
-            for ring in iter(self.idle.pop, None):
-                ring()
-        except IndexError:
-            return
+        while self.wake_one():
+            pass
 
     def wake(self, count: int) -> None:
         """Ring the bells of up to `count` idle workers."""

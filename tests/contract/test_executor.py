@@ -22,6 +22,7 @@ from concurrent.futures import (
 import pytest
 
 from oddjob import Pool
+from tests.peak import Peak
 
 WAIT = 10.0
 
@@ -120,19 +121,15 @@ def test_the_positional_arguments_are_the_standard_ones(make: Make) -> None:
 
 def test_no_more_than_max_workers_jobs_run_at_once(make: Make) -> None:
     executor = make(max_workers=3)
-    lock, counts, running = threading.Lock(), list[int](), list[int]()
+    peak = Peak()
 
     def count() -> None:
-        with lock:
-            running.append(1)
-            counts.append(len(running))
-        threading.Event().wait(0.001)
-        with lock:
-            running.pop()
+        with peak.counted():
+            threading.Event().wait(0.001)
 
     for job in [executor.submit(count) for _ in range(60)]:
         job.result(WAIT)
-    assert max(counts) == 3
+    assert peak.most == 3
 
 
 def test_all_max_workers_jobs_do_run_at_once(make: Make, gate: threading.Event) -> None:

@@ -97,13 +97,14 @@ def test_other_threads_may_submit_until_the_end_and_lose_nothing() -> None:
     """Every job that was accepted runs, however close to the end it came."""
     outcome = run("""
         pool = oddjob.Pool(3)
-        accepted, ran = [], []
+        accepted, ran, first = [], [], threading.Event()
 
         def keep_submitting():
             try:
                 for number in range(10**9):
                     pool.perform(ran.append, number)
                     accepted.append(number)
+                    first.set()
             except RuntimeError:
                 pass
 
@@ -111,8 +112,7 @@ def test_other_threads_may_submit_until_the_end_and_lose_nothing() -> None:
         for thread in threads:
             thread.start()
         atexit.register(lambda: print(len(accepted) > 0, sorted(ran) == sorted(accepted)))
-        while not accepted:
-            time.sleep(0.01)
+        first.wait()
     """)
     assert_quiet(outcome, "True True\n")
 

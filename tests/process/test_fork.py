@@ -1,14 +1,13 @@
 """Forked children: every pool is there, empty and working, whatever its parent was doing."""
 
+import os
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-pytestmark = pytest.mark.skipif(
-    not hasattr(__import__("os"), "fork"), reason="there is no fork on this system"
-)
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 
 PRELUDE = """
 import os, sys, threading, time

@@ -17,6 +17,7 @@ import pytest
 import oddjob
 from oddjob import Job, Pool
 from oddjob.workforce import roster as roster_module
+from tests.peak import Peak
 
 WAIT = 10.0
 
@@ -101,15 +102,11 @@ def test_a_submit_in_the_middle_of_a_hire_keeps_the_limit_and_loses_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Forced: a signal handler or a destructor strikes while its thread starts a worker."""
-    lock, running, most = threading.Lock(), [0], [0]
+    peak = Peak()
 
     def work() -> None:
-        with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-        threading.Event().wait(0.01)
-        with lock:
-            running[0] -= 1
+        with peak.counted():
+            threading.Event().wait(0.01)
 
     for strike_after in range(3):
         jobs: list[Job[None]] = []
@@ -135,7 +132,7 @@ def test_a_submit_in_the_middle_of_a_hire_keeps_the_limit_and_loses_nothing(
             threads = [info.ident for info in pool.workers()]
             assert len(set(threads)) == len(threads) <= 2
         assert all(job.state == "succeeded" for job in jobs)
-        assert (most[0], running[0]) == (2, 0)
+        assert (peak.most, peak.inside) == (2, 0)
 
 
 def test_a_slow_supervisor_does_not_strike_the_living_off_duty() -> None:

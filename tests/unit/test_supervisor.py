@@ -8,6 +8,7 @@ import pytest
 
 from oddjob import Pool, PoolBroken, PoolClosed
 from oddjob.workforce.supervisor import RestartLimit
+from tests.peak import Peak
 
 WAIT = 10.0
 
@@ -125,15 +126,11 @@ def test_too_many_crashes_replace_all_workers_and_keep_the_queue_in_order() -> N
 
 def test_never_more_than_pool_size_jobs_run_while_workers_are_replaced() -> None:
     """Whoever limits calls to an API counts on it in bad times most of all."""
-    lock, running, most = threading.Lock(), [0], [0]
+    peak = Peak()
 
     def work(number: int) -> None:
-        with lock:
-            running[0] += 1
-            most[0] = max(most[0], running[0])
-        threading.Event().wait(0.0005)
-        with lock:
-            running[0] -= 1
+        with peak.counted():
+            threading.Event().wait(0.0005)
         if number % 7 == 0:
             raise Crash
 
@@ -141,7 +138,7 @@ def test_never_more_than_pool_size_jobs_run_while_workers_are_replaced() -> None
         jobs = [pool.submit(work, number) for number in range(300)]
         for job in jobs:
             job.exception(WAIT)
-    assert most[0] <= 3
+    assert peak.most <= 3
 
 
 def test_a_pool_that_keeps_crashing_breaks_and_tells_why(

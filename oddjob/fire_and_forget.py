@@ -3,7 +3,8 @@
 from contextvars import copy_context
 from typing import Any
 
-from oddjob.job import OF_BATCH, Job
+from oddjob.job import Job
+from oddjob.work import OF_BATCH
 
 __all__ = ["FireAndForget"]
 

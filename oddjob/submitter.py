@@ -10,8 +10,9 @@ from typing import Any, ParamSpec, TypeVar, overload
 
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.function import JobFunction
-from oddjob.job import OF_BATCH, Job
+from oddjob.job import Job
 from oddjob.settings import check_name
+from oddjob.work import OF_BATCH
 from oddjob.workforce.workforce import Workforce
 
 __all__ = ["JobDecorator", "PoolView", "Submitter"]

@@ -109,7 +109,7 @@ ProbedMonitor = type(
 @pytest.fixture
 def probed_monitors(monkeypatch: pytest.MonkeyPatch) -> None:
     """Strike between the accesses to a monitor's fields as well."""
-    monkeypatch.setattr("oddjob.job.Monitor", ProbedMonitor)
+    monkeypatch.setattr("oddjob.work.Monitor", ProbedMonitor)
 
 
 class Scene:

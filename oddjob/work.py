@@ -1,0 +1,197 @@
+"""Work: the half of a job that its workers see, from the queue to the end.
+
+While nobody watches it, the life of a job is three plain writes by the worker that runs it; the
+first watcher installs a `Monitor` under whose lock everything else happens. Three interleavings
+make the hand-over safe. In each, either side writes one field of the job and then reads the
+other's, and the writes to one object are ordered (by the interpreter's lock, or the object's own
+on free-threaded builds), so that at least one side sees the other:
+
+1. *Start against first watcher.* The worker writes ``_raw = RUNNING``, then reads ``_monitor``;
+   the watcher writes ``_monitor`` (its lock held), then reads ``_raw``. If the worker finds no
+   monitor, the watcher finds the job running and can neither cancel it nor take it. If it finds
+   one, it claims the job under the monitor's lock, and whoever is second there gives way.
+2. *End against first watcher.* The worker writes the outcome and ``_raw``, then reads
+   ``_monitor``; the watcher as before. If the worker finds no monitor, the watcher finds the job
+   ended and has nothing to wait for. If it finds one, it announces the end under the lock,
+   which changes nothing for a watcher that had seen it already.
+3. *Two ends* (cancel, late result, ``set_result``). All but the unwatched end take place under
+   the monitor's lock; the first one counts.
+"""
+
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import Context
+from types import CoroutineType
+from typing import Any, Final, TypeVar
+
+from oddjob.callables import describe, is_async
+from oddjob.crew import Crew
+from oddjob.fork import ProcessLock
+from oddjob.monitor import Monitor
+from oddjob.states import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, State
+from oddjob.traces import leave_out_outermost_frame
+
+__all__ = ["OF_BATCH", "Work"]
+
+T = TypeVar("T")
+
+OF_BATCH: Final = object()
+_every_job: Final = ProcessLock()  # held for a few instructions
+
+
+class Work(Future[T]):
+    """A call, and what becomes of it.
+
+    Locking: none while nobody watches, then the monitor's; see the module's text.
+    """
+
+    # A call is ``fn(*args)`` if kwargs is None, else ``fn(*args, **kwargs)``, in a context of its
+    # own. If kwargs is OF_BATCH, args is the one argument itself, and the context is shared: it is
+    # copied at the start. A batch so makes one object per job that the collector has to visit.
+
+    __slots__ = ("_args", "_context", "_crew", "_fn", "_id", "_kwargs", "_monitor", "_name",
+                 "_outcome", "_raw")  # fmt: skip
+
+    _outcome: Any  # what was returned or raised; unset until the job has ended
+    _id: str  # unset until asked for
+
+    def __init__(
+        self,
+        fn: Callable[..., T],
+        args: Any,
+        kwargs: Any,
+        context: Context,
+        crew: Crew,
+        name: str | None = None,
+    ) -> None:
+        # The base class is not initialised: its condition and lists are what a job does without.
+        self._fn: Any = fn
+        self._args: Any = args
+        self._kwargs: Any = kwargs
+        self._context: Any = context
+        self._crew = crew
+        self._name = name
+        self._raw: State = PENDING
+        self._monitor: Monitor | None = None
+
+    @property
+    def state(self) -> State:
+        """One of ``queued``, ``running``, ``succeeded``, ``failed``, ``cancelled``."""
+        raw = self._raw  # Read before the monitor: it tells the truth while there is none.
+        monitor = self._monitor
+        return raw if monitor is None or raw is SUCCEEDED or raw is FAILED else monitor.state
+
+    def execute(self, *, claimed: bool = False) -> BaseException | None:
+        """Run the call, unless it was cancelled or taken before, and settle.
+
+        Returns what the call raised if the thread should end with it: it is no ``Exception``, or
+        one that the pool takes for a crash.
+        """
+        self._raw = RUNNING
+        monitor = self._monitor
+        if monitor is not None and not claimed and not monitor.claim():
+            self._raw = monitor.state
+            monitor.tell_rest(self)
+            return None
+        fn = self._fn
+        context = self._context
+        kwargs = self._kwargs
+        try:
+            if kwargs is None:
+                result = context.run(fn, *self._args)
+            elif kwargs is OF_BATCH:
+                context = context.copy()
+                result = context.run(fn, self._args)
+            else:
+                result = context.run(fn, *self._args, **kwargs)
+            if type(result) is CoroutineType and is_async(fn):
+                result = self._crew.run_coroutine(result, context)
+        except BaseException as error:
+            try:
+                leave_out_outermost_frame(error)
+                self.fail(error)
+                return error if self._crew.is_crash(error) else None
+            finally:
+                del self
+        if self._name is None:
+            self._name = describe(fn)
+        self._fn = self._args = self._kwargs = self._context = None
+        if self._monitor is None:
+            self._outcome = result
+            self._raw = SUCCEEDED
+            if self._monitor is None:
+                return None
+        self._end(SUCCEEDED, result)
+        return None
+
+    def fail(self, error: BaseException) -> bool:
+        """Settle as failed, by the thread that has the job; false if it had ended before."""
+        self._release()
+        if self._monitor is None:
+            self._outcome = error
+            self._raw = FAILED
+            if self._monitor is None:
+                return True
+            self._end(FAILED, error)
+            return True
+        return self._end(FAILED, error)
+
+    def refuse(self, error: BaseException) -> None:
+        """Settle as failed without running: for a job just taken out of the queue."""
+        self._raw = RUNNING
+        monitor = self._monitor
+        if monitor is not None and not monitor.claim():
+            self._raw = monitor.state
+        else:
+            self.fail(error)
+
+    def rescue(self, crash: BaseException, worker: int) -> None:
+        """Bring to its end what `execute` left undone in the thread of that identifier."""
+        monitor = self._monitor
+        if monitor is not None and monitor.is_foreign(worker):
+            return
+        if self._raw in ENDED:
+            self._end(self._raw, self._outcome)
+        else:
+            self.fail(crash)
+        monitor = self._watch()
+        monitor.tell_rest(self)
+        monitor.call_back(self)
+
+    # Inside.
+
+    def _watch(self) -> Monitor:
+        """The job's monitor; the first call installs it (interleavings 1 and 2)."""
+        monitor = self._monitor
+        if monitor is None:
+            monitor = Monitor()
+            with monitor.lock:
+                with _every_job.lock:
+                    # No call stands between test and write: a signal handler cannot slip in.
+                    if self._monitor is None:
+                        self._monitor = monitor
+                if self._monitor is monitor:
+                    monitor.state = self._raw
+            monitor = self._monitor
+        return monitor
+
+    def _end(self, state: State, outcome: Any) -> bool:
+        """Settle under the monitor's lock (interleaving 3); false if the job had ended."""
+        monitor = self._watch()
+        with monitor.lock:
+            if monitor.state in ENDED:
+                return False
+            self._outcome = outcome
+            self._raw = state
+            monitor.announce(self, state)
+        self._release()
+        monitor.call_back(self)
+        return True
+
+    def _release(self) -> None:
+        """Let go of the call: what it was given must not live as long as its future."""
+        fn = self._fn
+        if fn is not None:
+            if self._name is None:
+                self._name = describe(fn)
+            self._fn = self._args = self._kwargs = self._context = None

@@ -14,6 +14,7 @@ from oddjob.function import JobFunction
 from oddjob.job import Job
 from oddjob.pool import Pool
 from oddjob.startup import configure, pool, pools, shutdown_all, start_pool
+from oddjob.stats import Durations, PoolStats
 from oddjob.verbs import (
     async_perform,
     async_perform_many,
@@ -30,6 +31,7 @@ from oddjob.workforce.supervisor import SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 
 __all__ = [
+    "Durations",
     "Job",
     "JobFunction",
     "JobLost",
@@ -39,6 +41,7 @@ __all__ = [
     "PoolClosed",
     "PoolNameTaken",
     "PoolNotFound",
+    "PoolStats",
     "SettingsError",
     "SupervisorInfo",
     "WorkerInfo",

@@ -21,6 +21,9 @@ class Crew(Protocol):
     def is_crash(self, error: BaseException) -> bool:
         """Whether the worker that ran into it should be replaced."""
 
+    def count(self, what: str) -> None:
+        """Count, for the pool's statistics, what befell a job that no worker had."""
+
     def works_here(self) -> bool:
         """Whether the calling thread is one of the crew."""
 

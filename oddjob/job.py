@@ -83,15 +83,11 @@ class Job(Work[T]):
         Returns true if it is now (or was before) cancelled, false if it runs or has ended.
         Done-callbacks run in the calling thread.
         """
-        monitor = self._watch()
-        with monitor.lock:
-            if monitor.state is not PENDING:
-                return monitor.state is CANCELLED
-            self._raw = CANCELLED
-            monitor.announce(self, CANCELLED)
-        self._release()
-        monitor.call_back(self)
-        return True
+        return self._call_off(counts=True)
+
+    def withdraw(self) -> None:
+        """Cancel a job that its pool has refused, and that may have been queued all the same."""
+        self._call_off(counts=False)
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the job to end and return what it returned.
@@ -212,6 +208,19 @@ class Job(Work[T]):
         return state in ENDED, state is CANCELLED, result, error
 
     # Inside.
+
+    def _call_off(self, *, counts: bool) -> bool:
+        monitor = self._watch()
+        with monitor.lock:
+            if monitor.state is not PENDING:
+                return monitor.state is CANCELLED
+            if counts:
+                self._crew.count("cancelled")
+            self._raw = CANCELLED
+            monitor.announce(self, CANCELLED)
+        self._release()
+        monitor.call_back(self)
+        return True
 
     def _join(self, timeout: float | None) -> None:
         if self.done():

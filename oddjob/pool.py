@@ -10,8 +10,8 @@ from oddjob.fork import in_child
 from oddjob.job import Job
 from oddjob.registry import Registry
 from oddjob.settings import CrashOn, OnError, PoolOptions, check_name, check_size
+from oddjob.stats import PoolState, PoolStats
 from oddjob.submitter import Submitter
-from oddjob.workforce.roster import PoolState
 from oddjob.workforce.supervisor import SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 from oddjob.workforce.workforce import Workforce
@@ -166,6 +166,14 @@ class Pool(Submitter, ThreadPoolExecutor):
     def queued(self) -> list[Job[Any]]:
         """A snapshot of the jobs that wait for a worker, in the order in which they will start."""
         return self._workforce.queued()
+
+    def stats(self) -> PoolStats:
+        """A snapshot of what the pool is doing and has done: counts, waiting and run times.
+
+        The numbers are of one moment for each worker, and add up; a job counts as ended no later
+        than anybody can see that it has. Takes time in proportion to the queue.
+        """
+        return self._workforce.stats()
 
     def restart(self) -> None:
         """Replace all workers, each after the job in its hands; revive the pool if it is broken.

@@ -1,11 +1,11 @@
 """Submitter: the ways to hand work to a workforce, shared by pools and their views."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
 from contextvars import copy_context
 from itertools import islice
+from time import monotonic
 from typing import Any, ParamSpec, TypeVar, overload
 
 from oddjob.fire_and_forget import FireAndForget
@@ -50,7 +50,7 @@ class Submitter(Executor):
             RuntimeError: no thread could be started and there is none; nothing has been queued.
         """
         workforce = self._workforce
-        job = Job(fn, args, kwargs or None, copy_context(), workforce, self._job_name)
+        job = Job(fn, args, kwargs or None, copy_context(), workforce, self._job_name, monotonic())
         workforce.accept(job)
         return job
 
@@ -61,10 +61,10 @@ class Submitter(Executor):
         logger with its traceback, and to the pool's ``on_error``. Raises like `submit`.
         """
         workforce = self._workforce
-        context = copy_context()
-        workforce.accept(
-            FireAndForget(fn, args, kwargs or None, context, workforce, self._job_name)
+        job = FireAndForget(
+            fn, args, kwargs or None, copy_context(), workforce, self._job_name, monotonic()
         )
+        workforce.accept(job)
 
     @overload
     def submit_many(
@@ -92,7 +92,9 @@ class Submitter(Executor):
         context = copy_context()
         workforce = self._workforce
         name = self._job_name
-        return [kind(fn, item, OF_BATCH, context, workforce, name) for item in iterable]
+        items = list(iterable)
+        now = monotonic()
+        return [kind(fn, item, OF_BATCH, context, workforce, name, now) for item in items]
 
     @overload
     def map(
@@ -138,7 +140,7 @@ class Submitter(Executor):
             TimeoutError: while iterating, if a result was not there in time.
             ValueError, TypeError: `buffersize` is no such number.
         """
-        deadline = None if timeout is None else timeout + time.monotonic()
+        deadline = None if timeout is None else timeout + monotonic()
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
@@ -170,12 +172,13 @@ class Submitter(Executor):
         name = self._job_name
         if chunksize == 1:
             for args in calls:
-                job = Job(fn, args, None, copy_context(), workforce, name)
+                job = Job(fn, args, None, copy_context(), workforce, name, monotonic())
                 workforce.accept(job)
                 jobs.append(job)
             return
         while chunk := list(islice(calls, chunksize)):
-            batch = [Job(fn, args, None, copy_context(), workforce, name) for args in chunk]
+            now = monotonic()
+            batch = [Job(fn, args, None, copy_context(), workforce, name, now) for args in chunk]
             workforce.accept_many(batch)
             jobs.extend(batch)
 
@@ -261,7 +264,7 @@ def _results(
 
 def _take(jobs: deque[Job[Any]], deadline: float | None, feed: Callable[[], None] | None) -> object:
     # A job leaves the deque only with its result: until then it can be cancelled.
-    result = jobs[0].result(None if deadline is None else deadline - time.monotonic())
+    result = jobs[0].result(None if deadline is None else deadline - monotonic())
     jobs.popleft()
     if feed is not None:
         feed()

@@ -21,8 +21,8 @@ on free-threaded builds), so that at least one side sees the other:
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context
-from types import CoroutineType
-from typing import Any, Final, TypeVar
+from types import CoroutineType, FunctionType
+from typing import Any, Final, Literal, TypeVar
 
 from oddjob.callables import describe, is_async
 from oddjob.crew import Crew
@@ -50,7 +50,7 @@ class Work(Future[T]):
     # copied at the start. A batch so makes one object per job that the collector has to visit.
 
     __slots__ = ("_args", "_context", "_crew", "_fn", "_id", "_kwargs", "_monitor", "_name",
-                 "_outcome", "_raw")  # fmt: skip
+                 "_outcome", "_raw", "queued_at")  # fmt: skip
 
     _outcome: Any  # what was returned or raised; unset until the job has ended
     _id: str  # unset until asked for
@@ -62,7 +62,8 @@ class Work(Future[T]):
         kwargs: Any,
         context: Context,
         crew: Crew,
-        name: str | None = None,
+        name: str | None,
+        queued_at: float,
     ) -> None:
         # The base class is not initialised: its condition and lists are what a job does without.
         self._fn: Any = fn
@@ -71,6 +72,7 @@ class Work(Future[T]):
         self._context: Any = context
         self._crew = crew
         self._name = name
+        self.queued_at: Final = queued_at  # monotonic seconds
         self._raw: State = PENDING
         self._monitor: Monitor | None = None
 
@@ -81,11 +83,21 @@ class Work(Future[T]):
         monitor = self._monitor
         return raw if monitor is None or raw is SUCCEEDED or raw is FAILED else monitor.state
 
-    def execute(self, *, claimed: bool = False) -> BaseException | None:
+    @property
+    def verdict(self) -> str:
+        """What statistics count it as: its state, or ``timed_out``."""
+        return self.state
+
+    def is_run_elsewhere(self, thread: int) -> bool:
+        """Whether another thread than the one of that identifier has taken it."""
+        monitor = self._monitor
+        return monitor is not None and monitor.is_foreign(thread)
+
+    def execute(self, *, claimed: bool = False) -> BaseException | Literal[True] | None:
         """Run the call, unless it was cancelled or taken before, and settle.
 
-        Returns what the call raised if the thread should end with it: it is no ``Exception``, or
-        one that the pool takes for a crash.
+        Returns true if it succeeded; what the call raised, if the thread should end with it (it is
+        no ``Exception``, or one that the pool takes for a crash); None otherwise.
         """
         self._raw = RUNNING
         monitor = self._monitor
@@ -114,15 +126,14 @@ class Work(Future[T]):
             finally:
                 del self
         if self._name is None:
-            self._name = describe(fn)
+            self._name = fn.__qualname__ if type(fn) is FunctionType else describe(fn)
         self._fn = self._args = self._kwargs = self._context = None
         if self._monitor is None:
             self._outcome = result
             self._raw = SUCCEEDED
             if self._monitor is None:
-                return None
-        self._end(SUCCEEDED, result)
-        return None
+                return True
+        return self._end(SUCCEEDED, result) or None
 
     def fail(self, error: BaseException) -> bool:
         """Settle as failed, by the thread that has the job; false if it had ended before."""
@@ -143,12 +154,12 @@ class Work(Future[T]):
         if monitor is not None and not monitor.claim():
             self._raw = monitor.state
         else:
+            self._crew.count("refused")
             self.fail(error)
 
     def rescue(self, crash: BaseException, worker: int) -> None:
         """Bring to its end what `execute` left undone in the thread of that identifier."""
-        monitor = self._monitor
-        if monitor is not None and monitor.is_foreign(worker):
+        if self.is_run_elsewhere(worker):
             return
         if self._raw in ENDED:
             self._end(self._raw, self._outcome)

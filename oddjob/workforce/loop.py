@@ -6,6 +6,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from oddjob.job import Job
+from oddjob.workforce.tally import Tally
 
 if TYPE_CHECKING:
     import asyncio
@@ -22,10 +23,20 @@ class JobLoop:
     Locking: none; it belongs to its thread.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tally: Tally) -> None:
+        self.tally = tally
         self.in_place: list[Job[Any]] = []
         self._runner: asyncio.Runner | None = None
         self._busy = False
+
+    def begin_in_place(self, job: Job[Any]) -> None:
+        """Remember that the thread runs a job while another of its jobs waits for it."""
+        self.in_place.append(job)
+        self.tally.begin_in_place(job)
+
+    def end_in_place(self) -> None:
+        """Forget the innermost of those jobs, which has ended."""
+        self.tally.end_in_place(self.in_place.pop())
 
     @property
     def is_busy(self) -> bool:

@@ -61,6 +61,14 @@ class JobQueue:
         for _ in range(min(count, len(self.idle))):
             self.wake_one()
 
+    def pending(self) -> list[Job[Any]]:
+        """A snapshot of the jobs that have not ended, in the order in which they will start."""
+        while True:
+            try:
+                return [job for job in self.jobs.copy() if not job.done()]
+            except RuntimeError:  # it changed while it was copied, without the GIL: copy again
+                continue
+
     def take_back(self, job: Job[Any]) -> bool:
         """Remove a job again; false if it was no longer queued."""
         return _remove(self.jobs, job)

@@ -2,17 +2,17 @@
 
 import threading
 from queue import SimpleQueue
-from typing import Final, Literal
+from typing import Final
 
 from oddjob.errors import PoolBroken, PoolClosed
 from oddjob.settings import PoolOptions
+from oddjob.stats import PoolState
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
+from oddjob.workforce.tally import Ledger
 from oddjob.workforce.worker import Worker
 
 __all__ = ["Roster", "is_interpreters_end"]
-
-PoolState = Literal["running", "restarting", "broken", "closed"]
 
 AFTER_SHUTDOWN: Final = "cannot schedule new futures after shutdown"
 AFTER_EXIT: Final = "cannot schedule new futures after interpreter shutdown"
@@ -39,6 +39,7 @@ class Roster:
     def __init__(self, options: PoolOptions, label: str) -> None:
         self.label = label
         self.queue = JobQueue()
+        self.ledger = Ledger()
         self.letters: SimpleQueue[Worker | None] = SimpleQueue()
         self.size = options.pool_size
         self.initializer = options.initializer
@@ -133,6 +134,7 @@ class Roster:
         except BaseException:
             # Interrupted after the thread was made, it may still come: to a closed door.
             worker.disowned = True
+            self.ledger.close(worker.tally)
             self.workers[index] = None
             # A place that somebody's job counts on stays, for the supervisor to fill.
             if is_new_place and not self.queue.jobs:

@@ -5,12 +5,13 @@ worker's last act is to send one. A crash costs the pool one worker for as long 
 start a thread. More than ``max_restarts`` crashes within ``max_seconds`` retire all workers (each
 finishes the job in its hands, and its place is filled when it has gone, so that never more than
 ``pool_size`` jobs run at once); more than ``max_restarts`` such restarts within ``max_seconds``
-break the pool. The limits, and their names, are those of an Erlang supervisor.
+(one is always allowed) break the pool. The limits, and their names, are those of an Erlang supervisor.
 """
 
 import logging
 import threading
 import time
+from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -21,7 +22,7 @@ from typing import Final, NamedTuple
 from oddjob.job import Job
 from oddjob.log import say
 from oddjob.workforce.roster import Roster, is_interpreters_end
-from oddjob.workforce.worker import Worker
+from oddjob.workforce.worker import Worker, start_safely
 
 __all__ = ["RestartLimit", "Supervisor", "SupervisorInfo"]
 
@@ -82,7 +83,8 @@ class Supervisor:
     ) -> None:
         self._roster = roster
         self._crashes = RestartLimit(max_restarts, max_seconds)
-        self._pool_restarts = RestartLimit(max_restarts, max_seconds)
+        # Even where every crash is one too many, the first is met by a restart and not by the end.
+        self._pool_restarts = RestartLimit(max(1, max_restarts), max_seconds)
         self._close_if_abandoned = close_if_abandoned
         self._bury = bury
         self._stuck_since: float | None = None
@@ -93,6 +95,9 @@ class Supervisor:
         self._tried: Worker | None = None
         self._retry_delay: float | None = None
         self._name = f"{roster.label}-supervisor"
+        self._interruption: BaseException | None = None
+        self._arrival = allocate_lock()
+        self._arrival.acquire()
         self.thread: threading.Thread | None = None
 
     @property
@@ -111,32 +116,48 @@ class Supervisor:
         """Start the thread; the caller holds the roster's lock. Raises what that raises."""
         self.thread = threading.Thread(target=self._supervise, name=self._name, daemon=True)
         try:
-            self.thread.start()
+            start_safely(self.thread, self._arrival)
         except BaseException:
             self.thread = None
             raise
 
     def _supervise(self) -> None:
-        with self._roster.lock:
-            # Its start may have been interrupted after the thread was made: then it is not it.
-            if self.thread is not threading.current_thread():
-                return
+        """The thread's life. Nothing that is thrown at it may cost the pool its supervisor.
+
+        What is thrown is caught close by and looked at in the next round; a second one that
+        strikes before that comes to the outer handler.
+        """
         while True:
             try:
-                self._serve()
+                while True:
+                    try:
+                        self._begin()
+                        self._serve()
+                    except BaseException as error:
+                        self._interruption = error
+                    else:
+                        return
             except BaseException as error:
-                # Nothing that is thrown at this thread may cost the pool its supervisor. What it
-                # was at is taken up again, once.
-                if self._tried is self._letter:
-                    self._letter = None
-                self._tried = self._letter
-                with suppress(BaseException):
-                    self._say(logging.ERROR, "the supervisor of pool %s was interrupted", error)
-            else:
-                return
+                self._interruption = error
+
+    def _begin(self) -> None:
+        """Take up again, once, what an interruption has cut short."""
+        if self._arrival.locked():
+            self._arrival.release()
+        error, self._interruption = self._interruption, None
+        if error is not None:
+            if self._tried is self._letter:
+                self._letter = None
+            self._tried = self._letter
+            with suppress(BaseException):
+                self._say(logging.ERROR, "the supervisor of pool %s was interrupted", error)
 
     def _serve(self) -> None:
         roster = self._roster
+        with roster.lock:
+            # Its start may have been interrupted after the thread was made: then it is not it.
+            if self.thread is not threading.current_thread():
+                return
         while True:
             if self._letter is not None:
                 self._attend(self._letter)
@@ -159,10 +180,12 @@ class Supervisor:
         """See to what a gone worker left behind."""
         crash = worker.crash
         is_new = self._roster.discharge(worker) or worker is self._tried
-        if not is_new or crash is None:
+        if crash is not None and is_new:
+            worker.rescue_jobs(crash)
+        self._roster.ledger.close(worker.tally)
+        if crash is None or not is_new:
             return
-        worker.rescue_jobs(crash)
-        worker.job = worker.crash = None
+        worker.forget()
         self._crash_count += 1
         now = self._time_of(worker)
         if not self._crashes.exceeded_at(now):

@@ -1,19 +1,33 @@
 """Worker: a thread that runs one job after another."""
 
 import threading
-from _thread import allocate_lock
+from _thread import LockType, allocate_lock
 from collections.abc import Callable
 from queue import SimpleQueue
-from typing import Any, Final, NamedTuple, Protocol
+from time import monotonic
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from oddjob.job import Job
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
+from oddjob.workforce.tally import GROUP, Ledger
 
-__all__ = ["Employer", "Worker", "WorkerInfo"]
+__all__ = ["Employer", "Worker", "WorkerInfo", "start_safely"]
 
 
 _PATIENCE: Final = 0.1  # seconds
+
+
+def start_safely(thread: threading.Thread, arrival: LockType) -> None:
+    """Start a thread and see it, if it hurries, to where it can be killed only with a trace.
+
+    It releases `arrival` there. Raises what starting a thread raises, or a RuntimeError if
+    something thrown at the thread has killed it on its way.
+    """
+    thread.start()
+    # Not for ever: it may be waiting for a lock of the interpreter's that this thread holds.
+    if not arrival.acquire(timeout=_PATIENCE) and not thread.is_alive():
+        raise RuntimeError(f"{thread.name} was killed before it could begin")
 
 
 class WorkerInfo(NamedTuple):
@@ -35,6 +49,7 @@ class Employer(Protocol):
     queue: JobQueue
     closed: str | None
     letters: SimpleQueue["Worker | None"]
+    ledger: Ledger
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
 
@@ -67,8 +82,8 @@ class _WorkerThread(threading.Thread):
 class Worker:
     """One thread of a workforce.
 
-    Locking: none. ``job`` is written by the worker's thread alone; ``leaving`` is set by others
-    and looked at between jobs; ``bell`` is held except for the moment after a ring; ``arrival``
+    Locking: none. The worker's thread alone writes its tally; ``leaving`` is set by others and
+    looked at between jobs; ``bell`` is held except for the moment after a ring; ``arrival``
     is released once, as the thread's first act.
     """
 
@@ -80,10 +95,10 @@ class Worker:
         "disowned",
         "employer",
         "index",
-        "job",
         "leaving",
         "loop",
         "ring",
+        "tally",
         "thread",
     )
 
@@ -95,13 +110,18 @@ class Worker:
         self.bell = allocate_lock()
         self.bell.acquire()
         self.ring = self.bell.release
-        self.job: Job[object] | None = None
+        self.tally = employer.ledger.open()
         self.leaving = False
         self.began = False
         self.disowned = False
         self.crash: BaseException | None = None
-        self.loop = JobLoop()
+        self.loop = JobLoop(self.tally)
         self.thread: threading.Thread = _WorkerThread(target=self.work, name=name)
+
+    @property
+    def job(self) -> Job[Any] | None:
+        """The job in hand."""
+        return self.tally.turn[1]
 
     @property
     def info(self) -> WorkerInfo:
@@ -109,20 +129,14 @@ class Worker:
         return WorkerInfo(self.thread.name, self.thread.ident, self.job)
 
     def start(self) -> None:
-        """Start the thread and see it, if it hurries, to where its death would be heard of.
-
-        Raises what starting a thread raises, or a RuntimeError if something thrown at the thread
-        has killed it on its way.
-        """
-        self.thread.start()
-        # Not for ever: it may be waiting for a lock of the interpreter's that this thread holds.
-        if not self.arrival.acquire(timeout=_PATIENCE) and not self.thread.is_alive():
-            raise RuntimeError(f"{self.thread.name} was killed before it could begin")
+        """Start the thread; raises like `start_safely`."""
+        start_safely(self.thread, self.arrival)
 
     def work(self) -> None:
         """The thread's life: serve until told to go or crashed, then say so."""
         employer = self.employer
         try:
+            self.tally.thread = threading.get_ident()
             self.arrival.release()
             if employer.check_in(self):
                 try:
@@ -140,26 +154,46 @@ class Worker:
             employer.letters.put(self)
 
     def _serve(self, employer: Employer) -> BaseException | None:
-        queue = employer.queue
+        """Run jobs until it is time to go; returns what the last one crashed with, if it did."""
+        tally = self.tally
         while True:
-            try:
-                for job in iter(queue.jobs.popleft, None):
-                    self.job = job
-                    crash = job.execute()
-                    if crash is not None:
-                        return crash
-                    if self.leaving:
-                        return None
-            except IndexError as error:
-                # The queue is empty; or else, deeper down, one was thrown into this thread.
-                if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
-                    raise
+            ending = self._run_queue(employer.queue)
+            if ending is not True:
+                return ending
             if self.loop.in_place:
                 self.rescue_jobs(RuntimeError("the job was interrupted"))
-            job = None  # type: ignore[assignment]  # an idle worker keeps no job alive
-            self.job = None
+            tally.turn = (tally.turn[0], None)  # an idle worker keeps no job alive
             if not self._rest(employer):
                 return None
+
+    def _run_queue(self, queue: JobQueue) -> BaseException | Literal[True] | None:
+        """Run jobs until the queue is empty, and return true; or else a crash, or None to leave."""
+        tally = self.tally
+        before = last = tally.base = monotonic()
+        due = last + GROUP
+        try:
+            # Number and job in one step, taken by a loop: nothing can interrupt between taking a
+            # job and keeping it.
+            for tally.turn in enumerate(iter(queue.jobs.popleft, None), tally.turn[0] + 1):  # noqa: B020  (a field of it)
+                job: Job[Any] = tally.turn[1]
+                ending = job.execute()
+                if ending is not True:
+                    tally.note(job)
+                    if ending is not None:
+                        tally.lap(last, monotonic())
+                        return ending
+                before, last = last, monotonic()
+                if last > due:
+                    tally.lap(before, last)
+                    due = last + GROUP
+                if self.leaving:
+                    return None
+        except IndexError as error:
+            # The queue is empty; or else, deeper down, one was thrown into this thread.
+            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                raise
+        tally.lap(before, last)
+        return True
 
     def _rest(self, employer: Employer) -> bool:
         """Wait until the bell rings; false if it is time to go."""
@@ -181,6 +215,11 @@ class Worker:
             return
         while self.loop.in_place:
             self.loop.in_place[-1].rescue(crash, thread)
-            self.loop.in_place.pop()
+            self.loop.end_in_place()
         if self.job is not None:
             self.job.rescue(crash, thread)
+
+    def forget(self) -> None:
+        """Hold nothing of the user's any more."""
+        self.tally.turn = (self.tally.turn[0], None)
+        self.crash = None

@@ -16,10 +16,12 @@ from oddjob.errors import PoolClosed
 from oddjob.job import Job
 from oddjob.log import say
 from oddjob.settings import PoolOptions
+from oddjob.stats import PoolStats
 from oddjob.workforce import lifecycle
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.roster import AFTER_EXIT, AFTER_SHUTDOWN, Roster, is_interpreters_end
 from oddjob.workforce.supervisor import Supervisor, SupervisorInfo
+from oddjob.workforce.tally import Tally
 from oddjob.workforce.worker import WorkerInfo
 
 __all__ = ["Workforce"]
@@ -91,6 +93,10 @@ class Workforce:
         """Whether the job stayed behind in the process that forked this one."""
         return any(job in jobs for jobs in self._left_behind)
 
+    def count(self, what: str) -> None:
+        """Count, for the statistics, what befell a job that no worker had."""
+        self.roster.ledger.count(what)
+
     def works_here(self) -> bool:
         """Whether the calling thread is one of this workforce's workers."""
         return self.roster.loop_here() is not None
@@ -101,9 +107,9 @@ class Workforce:
         Whatever interrupts that (the stack may be as good as full), the job comes to its end: if
         not here, then in a place further up, or when the worker has nothing else to do.
         """
-        here = self.roster.loop_here() or JobLoop()
+        here = self.roster.loop_here() or JobLoop(Tally())
         depth = len(here.in_place)
-        here.in_place.append(job)
+        here.begin_in_place(job)
         crash: BaseException = RuntimeError(f"{job.name} was interrupted while it ran in place")
         try:
             job.execute(claimed=True)
@@ -114,7 +120,7 @@ class Workforce:
             while len(here.in_place) > depth:
                 if not here.in_place[-1].done():
                     here.in_place[-1].rescue(crash, threading.get_ident())
-                here.in_place.pop()
+                here.end_in_place()
             self.roster.queue.take_back(job)
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
@@ -129,7 +135,7 @@ class Workforce:
         outcome: Future[Any] = Future()
         thread = threading.Thread(
             target=self._run_aside,
-            args=(outcome, coroutine, context),
+            args=(outcome, coroutine, context, loop.tally if loop else Tally()),
             name=f"{self.roster.label}-nested-loop",
         )
         thread.start()
@@ -137,9 +143,13 @@ class Workforce:
         return outcome.result()
 
     def _run_aside(
-        self, outcome: Future[Any], coroutine: Coroutine[Any, Any, Any], context: Context
+        self,
+        outcome: Future[Any],
+        coroutine: Coroutine[Any, Any, Any],
+        context: Context,
+        tally: Tally,
     ) -> None:
-        loop = JobLoop()
+        loop = JobLoop(tally)
         self.roster.lend(loop)
         try:
             result = loop.run(coroutine, context)
@@ -189,7 +199,7 @@ class Workforce:
             else:
                 self._admit([job])
         except BaseException:
-            job.cancel()  # interrupted, it may have been queued: whoever takes it drops it
+            job.withdraw()  # interrupted, it may have been queued: whoever takes it drops it
             raise
 
     def accept_many(self, jobs: Sequence[Job[Any]]) -> None:
@@ -198,7 +208,7 @@ class Workforce:
             self._admit(jobs)
         except BaseException:
             for job in jobs:
-                job.cancel()
+                job.withdraw()
             raise
 
     def _admit(self, jobs: Sequence[Job[Any]]) -> None:
@@ -317,6 +327,34 @@ class Workforce:
         """A snapshot of the supervisor."""
         return self._supervisor.info
 
+    def stats(self) -> PoolStats:
+        """A snapshot of what is being done and has been done."""
+        roster = self.roster
+        supervisor = self._supervisor.info
+        counts, waits, runs = roster.ledger.read()
+        hands = [worker.job for worker in roster.staff()]
+        in_hand = counts["queued"]
+        refused = counts["refused"]
+        ended = counts["succeeded"] + counts["failed"] + counts["timed_out"]
+        return PoolStats(
+            state=roster.state,
+            queued=in_hand + len(self.queued()),
+            running=counts["running"],
+            idle=sum(job is None or job.done() for job in hands),
+            started=counts["running"] + ended,
+            succeeded=counts["succeeded"],
+            failed=counts["failed"] + refused,
+            cancelled=counts["cancelled"],
+            timed_out=counts["timed_out"],
+            dropped=counts["dropped"],
+            refused=refused,
+            crashes=supervisor.crashes,
+            restarts=supervisor.pool_restarts,
+            abandoned=0,
+            queue_wait=waits,
+            run_time=runs,
+        )
+
     def queued(self) -> list[Job[Any]]:
         """A snapshot of the queue, in the order in which the jobs will start."""
-        return [job for job in self.roster.queue.jobs.copy() if not job.done()]
+        return self.roster.queue.pending()

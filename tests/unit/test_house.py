@@ -29,10 +29,13 @@ LAYERS = [
     "oddjob.job",
     "oddjob.fire_and_forget",
     "oddjob.settings",
+    "oddjob.stats",
     "oddjob.registry",
     "oddjob.function",
     "oddjob.workforce",
     "oddjob.workforce.lifecycle",
+    "oddjob.workforce.durations",
+    "oddjob.workforce.tally",
     "oddjob.workforce.loop",
     "oddjob.workforce.queue",
     "oddjob.workforce.worker",
@@ -50,6 +53,7 @@ LAYERS = [
 LAZY = "oddjob.bridge"
 
 PUBLIC = [
+    "Durations",
     "Job",
     "JobFunction",
     "JobLost",
@@ -59,6 +63,7 @@ PUBLIC = [
     "PoolClosed",
     "PoolNameTaken",
     "PoolNotFound",
+    "PoolStats",
     "SettingsError",
     "SupervisorInfo",
     "WorkerInfo",

@@ -8,6 +8,7 @@ said that it would not; everybody who waited or asked to be called was told exac
 """
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -32,6 +33,10 @@ class Crew:
 
     def __init__(self) -> None:
         self.reports: list[BaseException] = []
+        self.counts: Counter[str] = Counter()
+
+    def count(self, what: str) -> None:
+        self.counts[what] += 1
 
     def works_here(self) -> bool:
         return True
@@ -123,7 +128,7 @@ class Scene:
         self.results: list[object] = []
         self.error = error
         self.crew = Crew()
-        self.job: Job[int] = kind(self.call, (), None, copy_context(), self.crew)
+        self.job: Job[int] = kind(self.call, (), None, copy_context(), self.crew, None, 0.0)
 
     def call(self) -> int:
         self.calls.append(1)

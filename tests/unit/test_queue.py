@@ -9,12 +9,12 @@ import pytest
 from oddjob import Job
 from oddjob.workforce.queue import JobQueue
 
-NOBODY = SimpleNamespace(name=None)
+NOBODY = SimpleNamespace(name=None, count=lambda what: None)
 
 
 def jobs_for(queue: JobQueue, count: int) -> list[Job[object]]:
     jobs: list[Job[object]] = [
-        Job(print, (), None, copy_context(), NOBODY)  # type: ignore[arg-type]  # is asked its name
+        Job(print, (), None, copy_context(), NOBODY, None, 0.0)  # type: ignore[arg-type]  # is asked its name
         for _ in range(count)
     ]
     queue.jobs.extend(jobs)

@@ -176,9 +176,25 @@ def await_breakdown(pool: Pool) -> bool:
     return True
 
 
+def test_where_no_crash_is_allowed_the_first_one_replaces_all_workers() -> None:
+    """It does not break the pool: a fresh set has not been tried yet."""
+    starts = threading.Semaphore(0)
+    with Pool(2, initializer=starts.release, max_restarts=0) as pool:
+        together = threading.Barrier(3)
+        pair = [pool.submit(together.wait, WAIT) for _ in range(2)]
+        together.wait(WAIT)
+        for job in pair:
+            job.result(WAIT)
+        assert isinstance(pool.submit(crash, Crash()).exception(WAIT), Crash)
+        for _ in range(4):
+            assert starts.acquire(timeout=WAIT)
+        assert (pool.state, pool.stats().restarts) == ("running", 1)
+
+
 def test_a_broken_pool_can_be_revived() -> None:
-    pool = Pool("phoenix", 2, max_restarts=0)
-    assert isinstance(pool.submit(crash, Crash()).exception(WAIT), Crash)
+    pool = Pool("phoenix", 2, max_restarts=0, max_seconds=100)
+    for _ in range(2):
+        assert isinstance(pool.submit(crash, Crash()).exception(WAIT), Crash)
     assert await_breakdown(pool)
     with pytest.raises(PoolBroken):
         pool.submit(pow, 2, 3)
@@ -296,7 +312,9 @@ def test_a_further_worker_that_cannot_start_costs_only_speed(
         assert (standing.result(WAIT), waiting.result(WAIT)) == (True, 8)
 
 
-def test_something_thrown_at_the_supervisor_does_not_cost_the_pool_its_supervision() -> None:
+@pytest.mark.parametrize("_", range(50))
+def test_something_thrown_at_the_supervisor_does_not_cost_the_pool_its_supervision(_: int) -> None:
+    """Not even if it strikes while the thread is only beginning: hence the many rounds."""
     import ctypes
 
     with Pool(1) as pool:

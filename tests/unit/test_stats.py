@@ -1,0 +1,203 @@
+"""`Pool.stats`: every number is right at the moment at which somebody can know better."""
+
+import random
+import threading
+import time
+from collections import Counter
+
+import pytest
+
+from oddjob import Pool
+from oddjob.stats import Durations
+from oddjob.workforce.durations import Histogram
+
+WAIT = 10.0
+
+
+class Crash(BaseException):
+    """Not an Exception: it ends the worker."""
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+def test_a_pool_that_has_done_nothing_says_so() -> None:
+    with Pool(3) as pool:
+        stats = pool.stats()
+    nothing = Durations(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    assert stats == ("running", *[0] * 13, nothing, nothing)
+
+
+def test_a_job_counts_as_ended_as_soon_as_its_result_is_there() -> None:
+    """Whoever has seen a result and then looks at the numbers must find it among them."""
+    with Pool(2) as pool:
+        for number in range(1, 200):
+            pool.submit(pow, 2, 3).result(WAIT)
+            stats = pool.stats()
+            assert (stats.started, stats.succeeded, stats.running) == (number, number, 0)
+            assert stats.run_time.count == stats.queue_wait.count == number
+        for number in range(1, 50):
+            assert pool.submit(fail, ValueError()).exception(WAIT)
+            assert pool.stats().failed == number
+
+
+def test_what_waits_and_what_runs_is_counted_apart() -> None:
+    gate = threading.Event()
+    with Pool(2) as pool:
+        jobs = [pool.submit(gate.wait, WAIT) for _ in range(5)]
+        while pool.stats().running < 2:
+            time.sleep(0)
+        assert jobs[4].cancel()
+        stats = pool.stats()
+        assert (stats.queued, stats.running, stats.idle, stats.cancelled) == (2, 2, 0, 1)
+        gate.set()
+        assert all(job.result(WAIT) for job in jobs[:4])
+    stats = pool.stats()
+    assert stats.state == "closed"
+    assert (stats.started, stats.succeeded, stats.queued, stats.running) == (4, 4, 0, 0)
+    assert stats.run_time.count == 4
+
+
+def test_an_idle_worker_is_counted_as_one() -> None:
+    with Pool(3) as pool:
+        pool.submit(pow, 2, 3).result(WAIT)
+        assert pool.stats().idle == 1
+
+
+def test_jobs_that_run_in_place_are_counted() -> None:
+    with Pool(1) as pool:
+        outer = pool.submit(lambda: pool.submit(lambda: pool.stats().running).result(WAIT))
+        assert outer.result(WAIT) == 2
+        stats = pool.stats()
+        assert (stats.started, stats.succeeded, stats.running) == (2, 2, 0)
+
+
+def test_crashes_and_what_a_broken_pool_refuses_are_counted() -> None:
+    with Pool(1, max_restarts=0) as pool:
+        gate = threading.Event()
+        first = pool.submit(gate.wait, WAIT)
+        crashing = pool.submit_many(fail, [Crash(), Crash()])
+        refused = pool.submit_many(fail, [ValueError()] * 3)
+        gate.set()
+        assert [type(job.exception(WAIT)).__name__ for job in refused] == ["PoolBroken"] * 3
+        assert first.result(WAIT)
+        assert all(isinstance(job.exception(WAIT), Crash) for job in crashing)
+        stats = pool.stats()
+        assert (stats.state, stats.started, stats.succeeded) == ("broken", 3, 1)
+        assert (stats.failed, stats.refused, stats.crashes, stats.restarts) == (5, 3, 2, 1)
+
+
+def test_a_refused_job_is_not_counted() -> None:
+    pool = Pool(1)
+    pool.shutdown()
+    for submit in (lambda: pool.submit(pow, 2, 3), lambda: pool.submit_many(abs, [1, 2])):
+        with pytest.raises(RuntimeError):
+            submit()
+    stats = pool.stats()
+    assert (stats.queued, stats.started, stats.cancelled, stats.failed) == (0, 0, 0, 0)
+
+
+def test_durations_are_those_of_the_jobs() -> None:
+    with Pool(1) as pool:
+        jobs = [pool.submit(time.sleep, nap) for nap in (0.0, 0.02, 0.1)]
+        for job in jobs:
+            job.result(WAIT)
+        stats = pool.stats()
+    assert stats.run_time.count == 3
+    assert 0.1 <= stats.run_time.max <= stats.run_time.mean * 3 <= WAIT
+    assert 0.018 <= stats.run_time.p50 <= stats.run_time.p95 <= stats.run_time.max
+    assert stats.queue_wait.max >= 0.02, "the last one has waited for the second"
+
+
+def test_many_short_jobs_are_measured_in_groups_and_add_up() -> None:
+    with Pool(2) as pool:
+        began = time.monotonic()
+        jobs = pool.submit_many(abs, range(20_000))
+        for job in jobs:
+            job.result(WAIT)
+        took = time.monotonic() - began
+        stats = pool.stats()
+    assert stats.succeeded == stats.run_time.count == stats.queue_wait.count == 20_000
+    assert stats.run_time.mean * 20_000 <= 2 * took + 0.01
+    assert stats.queue_wait.max <= took
+    assert 0 < stats.queue_wait.p50 <= stats.queue_wait.p99 <= stats.queue_wait.max
+
+
+def test_a_histogram_is_right_to_one_part_in_twenty() -> None:
+    rng = random.Random(7)
+    for scale in (1e-5, 1e-2, 3.0, 1e5):
+        durations = sorted(rng.expovariate(1 / scale) for _ in range(2000))
+        left, right = Histogram(), Histogram()
+        for number, each in enumerate(durations):
+            (left if number % 2 else right).add(each)
+        left.merge(right)
+        said = left.summary()
+        assert said.count == 2000
+        assert said.max == durations[-1]
+        assert said.mean == pytest.approx(sum(durations) / 2000, rel=1e-3)
+        for share, value in ((0.50, said.p50), (0.95, said.p95), (0.99, said.p99)):
+            assert value == pytest.approx(durations[int(share * 2000) - 1], rel=0.06)
+
+
+class Looker(threading.Thread):
+    """Looks at a pool's numbers all the time, and keeps what it finds wrong with them."""
+
+    GROWING = ("started", "succeeded", "failed", "cancelled", "crashes")
+
+    def __init__(self, pool: Pool, most: int) -> None:
+        super().__init__()
+        self.wrong: list[str] = []
+        self._pool = pool
+        self._most = most
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        before = self._pool.stats()
+        while not self._over.is_set():
+            now = self._pool.stats()
+            shrunk = [each for each in self.GROWING if getattr(now, each) < getattr(before, each)]
+            if shrunk or now.running > self._most:
+                self.wrong.append(f"{shrunk}: {before}, then {now}")
+            before = now
+
+    def stop(self) -> None:
+        self._over.set()
+        self.join()
+
+
+@pytest.mark.usefixtures("tiny_switch_interval")
+def test_no_update_is_lost_and_every_snapshot_adds_up() -> None:
+    """Many submitters, every way for a job to end, and somebody who looks all the time."""
+    ends: Counter[str] = Counter()
+    lock = threading.Lock()
+
+    def nested() -> int:
+        return pool.submit(abs, -1).result(WAIT)
+
+    def submit(seed: int) -> None:
+        rng = random.Random(seed)
+        for _ in range(150):
+            error = rng.choice([None, ValueError(), Crash()])
+            job = pool.submit(nested) if error is None else pool.submit(fail, error)
+            if rng.randrange(3) == 0 and job.cancel():
+                end = "cancelled"
+            else:
+                end = "succeeded" if job.exception(WAIT) is None else "failed"
+            with lock:
+                ends[end] += 1
+
+    with Pool(4, max_restarts=10**6) as pool:
+        looker = Looker(pool, most=4 + 4)  # each worker may run one more in place
+        threads = [threading.Thread(target=submit, args=(seed,)) for seed in range(4)]
+        for thread in [looker, *threads]:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        looker.stop()
+        stats = pool.stats()
+    assert looker.wrong == []
+    assert stats.succeeded == 2 * ends["succeeded"]  # each has run another
+    assert (stats.failed, stats.cancelled) == (ends["failed"], ends["cancelled"])
+    assert (stats.queued, stats.running) == (0, 0)
+    assert stats.run_time.count == stats.started == stats.succeeded + stats.failed

@@ -134,7 +134,7 @@ class Roster:
         except BaseException:
             # Interrupted after the thread was made, it may still come: to a closed door.
             worker.disowned = True
-            self.ledger.close(worker.tally)
+            self.ledger.discard(worker.tally)
             self.workers[index] = None
             # A place that somebody's job counts on stays, for the supervisor to fill.
             if is_new_place and not self.queue.jobs:

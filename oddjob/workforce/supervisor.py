@@ -5,7 +5,7 @@ worker's last act is to send one. A crash costs the pool one worker for as long 
 start a thread. More than ``max_restarts`` crashes within ``max_seconds`` retire all workers (each
 finishes the job in its hands, and its place is filled when it has gone, so that never more than
 ``pool_size`` jobs run at once); more than ``max_restarts`` such restarts within ``max_seconds``
-(one is always allowed) break the pool. The limits, and their names, are those of an Erlang supervisor.
+(one is always allowed) break the pool. The limits, and their names, are an Erlang supervisor's.
 """
 
 import logging

@@ -7,10 +7,11 @@ the turns that are left when all that ended otherwise, and were noted, are taken
 snapshot adds up at any moment, and a job counts as ended as soon as anybody can see that it has.
 """
 
-from _thread import RLock
+from _thread import RLock, get_ident
 from collections import Counter
+from contextlib import suppress
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from oddjob.job import Job
 from oddjob.stats import Durations
@@ -119,46 +120,67 @@ class Tally:
                 runs.add((last - base) / (number - 1), number - 1)
 
 
+class _Former(NamedTuple):
+    """The sums of those workers that have gone, `latest` being the last of them."""
+
+    counts: Counter[str]
+    waits: Histogram
+    runs: Histogram
+    latest: Tally | None
+
+
 class Ledger:
     """What a pool's workers have done, those that are there and those that have gone.
 
-    Locking: ``lock`` guards the fields; the tallies' own are taken while it is held. Reentrant, as
-    theirs.
+    Locking: none, so that it can be written to under any lock, and from a destructor. Lists and
+    dicts keep themselves whole; each thread counts in cells of its own; `close` is called by the
+    supervisor's thread alone. A worker is taken off the list after its sums are among those of the
+    former ones, and until then a reader finds it in both places: as the `latest`, which it skips.
     """
 
     def __init__(self) -> None:
-        self.lock = RLock()
         self._tallies: list[Tally] = []
-        self._counts: Counter[str] = Counter()
-        self._waits = Histogram()
-        self._runs = Histogram()
+        self._former = _Former(Counter(), Histogram(), Histogram(), None)
+        self._cells: dict[tuple[int, str], int] = {}
 
     def open(self) -> Tally:
         """A tally for a new worker."""
         tally = Tally()
-        with self.lock:
-            self._tallies.append(tally)
+        self._tallies.append(tally)
         return tally
+
+    def discard(self, tally: Tally) -> None:
+        """Forget a worker that has done nothing."""
+        with suppress(ValueError):
+            self._tallies.remove(tally)
 
     def close(self, tally: Tally) -> None:
         """Keep the sums of a worker that has gone, and whose last job has ended."""
-        with self.lock:
-            if tally in self._tallies:
-                self._tallies.remove(tally)
-                tally.read(self._counts, self._waits, self._runs)
+        if tally in self._tallies:
+            counts, waits, runs = self._former.counts.copy(), Histogram(), Histogram()
+            waits.merge(self._former.waits)
+            runs.merge(self._former.runs)
+            tally.read(counts, waits, runs)
+            self._former = _Former(counts, waits, runs, tally)
+            self.discard(tally)
 
     def count(self, what: str) -> None:
         """Count what befell a job outside of any worker's hands."""
-        with self.lock:
-            self._counts[what] += 1
+        cell = (get_ident(), what)
+        self._cells.setdefault(cell, 0)
+        self._cells[cell] += 1  # no call, and so no interruption, between reading and writing
 
     def read(self) -> tuple[Counter[str], Durations, Durations]:
         """What there is of everything, the waits in the queue, and the runs."""
-        waits, runs = Histogram(), Histogram()
-        with self.lock:
-            counts = self._counts.copy()
-            waits.merge(self._waits)
-            runs.merge(self._runs)
-            for tally in self._tallies:
+        former, tallies = self._former, self._tallies.copy()
+        while former is not self._former:
+            former, tallies = self._former, self._tallies.copy()
+        counts, waits, runs = former.counts.copy(), Histogram(), Histogram()
+        waits.merge(former.waits)
+        runs.merge(former.runs)
+        for tally in tallies:
+            if tally is not former.latest:
                 tally.read(counts, waits, runs)
+        for (_, what), number in list(self._cells.items()):
+            counts[what] += number
         return counts, waits.summary(), runs.summary()

@@ -130,7 +130,6 @@ def test_a_child_is_told_that_a_pending_job_of_its_parent_will_not_end_in_it() -
         "pool._workforce.roster.lock",
         "oddjob.pool.registry._lock",
         "sys.modules['oddjob.startup']._startup.lock",
-        "pool._workforce.roster.ledger.lock",
         "sys.modules['oddjob.work']._every_job.lock",
         "sys.modules['oddjob.job']._naming.lock",
         "sys.modules['oddjob.workforce.lifecycle']._living.lock",

@@ -3,6 +3,7 @@
 # The workforce: pools, and what goes through them.
 from oddjob.errors import (
     JobLost,
+    JobTimeout,
     OddJobError,
     PoolBroken,
     PoolClosed,
@@ -10,6 +11,7 @@ from oddjob.errors import (
     PoolNotFound,
     SettingsError,
 )
+from oddjob.events import PoolEvent
 from oddjob.function import JobFunction
 from oddjob.job import Job
 from oddjob.pool import Pool
@@ -35,10 +37,12 @@ __all__ = [
     "Job",
     "JobFunction",
     "JobLost",
+    "JobTimeout",
     "OddJobError",
     "Pool",
     "PoolBroken",
     "PoolClosed",
+    "PoolEvent",
     "PoolNameTaken",
     "PoolNotFound",
     "PoolStats",

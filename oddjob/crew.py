@@ -24,6 +24,15 @@ class Crew(Protocol):
     def count(self, what: str) -> None:
         """Count, for the pool's statistics, what befell a job that no worker had."""
 
+    def watch(self, job: Any) -> Any:
+        """Look after a job with a timeout, which the calling thread is about to run."""
+
+    def unwatch(self, watch: Any) -> None:
+        """Be told that the run is over."""
+
+    def note_failure(self, job: Any, error: BaseException) -> None:
+        """Be told that a call has raised something."""
+
     def works_here(self) -> bool:
         """Whether the calling thread is one of the crew."""
 

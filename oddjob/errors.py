@@ -6,6 +6,7 @@
     ├── PoolClosed      (RuntimeError)       you shut the pool down
     ├── JobLost         (RuntimeError)       the job stayed behind in the process that forked
     ├── PoolBroken      (BrokenThreadPool)   its workers kept crashing; the cause is chained
+    ├── JobTimeout      (TimeoutError)       the job ran for longer than it was allowed
     ├── PoolNotFound    (LookupError)        no pool of that name: misspelt, or never started
     ├── PoolNameTaken   (ValueError)         a live pool has that name already
     └── SettingsError   (ValueError)         configure() was given something it cannot use
@@ -16,10 +17,13 @@ Each has the standard library class as its second parent that code written for
 raised comes out of ``result()`` as it is.
 """
 
+import traceback
+from collections.abc import Iterable
 from concurrent.futures.thread import BrokenThreadPool
 
 __all__ = [
     "JobLost",
+    "JobTimeout",
     "OddJobError",
     "PoolBroken",
     "PoolClosed",
@@ -35,6 +39,23 @@ class OddJobError(Exception):
 
 class JobLost(OddJobError, RuntimeError):
     """The job was pending when this process was forked: it is its parent's, and ends only there."""
+
+
+class JobTimeout(OddJobError, TimeoutError):
+    """The job ran for longer than its timeout; `stack` tells where its thread was then."""
+
+    def __init__(self, message: str, places: Iterable[tuple[str, int, str]] = ()) -> None:
+        super().__init__(message)
+        self._places = list(places)
+
+    @property
+    def stack(self) -> str:
+        """The stack of the job's thread at that moment, as in a traceback, innermost call last."""
+        return "".join(traceback.format_list([(*place, None) for place in self._places]))
+
+    def __str__(self) -> str:
+        message = str(self.args[0])
+        return f"{message}; its thread was here:\n{self.stack}" if self._places else message
 
 
 class PoolClosed(OddJobError, RuntimeError):

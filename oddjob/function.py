@@ -2,9 +2,10 @@
 
 import functools
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from oddjob.job import Job
+from oddjob.terms import JobOptions
 
 __all__ = ["JobFunction", "Target"]
 
@@ -43,7 +44,7 @@ class Target(Protocol):
     ) -> Iterator[Any]:
         """Queue a call for every item and iterate over the results."""
 
-    def options(self, *, name: str | None = None) -> "Target":
+    def options(self, **options: Unpack[JobOptions]) -> "Target":
         """The same with options on every job."""
 
 
@@ -132,6 +133,6 @@ class JobFunction(Generic[P, R, T]):
             buffersize=buffersize,
         )
 
-    def options(self, *, name: str | None = None) -> "JobFunction[P, R, T]":
+    def options(self, **options: Unpack[JobOptions]) -> "JobFunction[P, R, T]":
         """The same function with options on every job; see `Pool.options`."""
-        return JobFunction(self.__wrapped__, self._target.options(name=name))
+        return JobFunction(self.__wrapped__, self._target.options(**options))

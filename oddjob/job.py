@@ -53,6 +53,11 @@ class Job(Work[T]):
         """The pool it was submitted to; None once an anonymous pool has been collected."""
         return self._crew.pool
 
+    @property
+    def timeout(self) -> float | None:
+        """For how long it may run, in seconds; None for as long as it takes."""
+        return None
+
     def __repr__(self) -> str:
         state = self.state
         said = f"<Job {self.name} {state}"

@@ -6,12 +6,14 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
+from oddjob.events import OnEvent
 from oddjob.fork import in_child
 from oddjob.job import Job
 from oddjob.registry import Registry
 from oddjob.settings import CrashOn, OnError, PoolOptions, check_name, check_size
 from oddjob.stats import PoolState, PoolStats
 from oddjob.submitter import Submitter
+from oddjob.terms import Terms
 from oddjob.workforce.supervisor import SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 from oddjob.workforce.workforce import Workforce
@@ -60,6 +62,16 @@ class Pool(Submitter, ThreadPoolExecutor):
         crash_on: exceptions, a class or a tuple of classes, that count as a crash of the worker
             when a job raises them, as everything does that is no ``Exception``.
             ``crash_on=Exception`` gives every failure a fresh thread.
+        timeout: for how long a job may run, in seconds, if its own options do not say;
+            ``math.inf`` for as long as it takes. One that runs longer ends with `JobTimeout`, and
+            its thread, which cannot be stopped, is replaced.
+        max_abandoned: how many such threads there may be, 0 or more, `pool_size` if not given.
+            Beyond that they are not replaced, and the pool is ``degraded`` until one comes back.
+        exit_timeout: for how long the end of the process waits for the pool's jobs, in seconds, 0
+            or more; ``math.inf`` for as long as they take. Then what is queued is cancelled, and
+            what is running is left behind.
+        on_event: called with a `PoolEvent` when something happens that an operator may want to
+            know, in the thread in which it happens. What it raises is logged.
 
     What is not given is taken from `oddjob.configure`, else it is 5 workers and 3 restarts in 5
     seconds.
@@ -85,6 +97,10 @@ class Pool(Submitter, ThreadPoolExecutor):
         thread_name_prefix: str = "",
         on_error: OnError | None = None,
         crash_on: CrashOn | None = None,
+        timeout: float | None = None,
+        max_abandoned: int | None = None,
+        exit_timeout: float | None = None,
+        on_event: OnEvent | None = None,
     ) -> None:
         if isinstance(pool_size, str) and not pool_size.isdecimal():
             # The standard library has its second argument, the prefix, in this place.
@@ -112,6 +128,10 @@ class Pool(Submitter, ThreadPoolExecutor):
             thread_name_prefix=thread_name_prefix or None,
             on_error=on_error,
             crash_on=crash_on,
+            timeout=timeout,
+            max_abandoned=max_abandoned,
+            exit_timeout=exit_timeout,
+            on_event=on_event,
         )
         self._open(name, options)
 
@@ -126,7 +146,8 @@ class Pool(Submitter, ThreadPoolExecutor):
         self._name = name
         self._options = options
         label = name or f"oddjob-{next(_numbers)}"
-        self._workforce = Workforce(options, name, label, self)
+        workforce = Workforce(options, name, label, self)
+        self._offer(workforce, Terms(timeout=options.timeout))
         if name is not None:
             registry.add(name, self)
 
@@ -146,8 +167,31 @@ class Pool(Submitter, ThreadPoolExecutor):
         return self._options
 
     @property
+    def on_event(self) -> OnEvent | None:
+        """The observer, called as ``on_event(event)``; another one may be set at any time."""
+        return self._workforce.roster.herald.observer
+
+    @on_event.setter
+    def on_event(self, observer: OnEvent | None) -> None:
+        self._workforce.roster.herald.observer = observer
+
+    @property
     def state(self) -> PoolState:
-        """``running``, ``restarting`` (workers are being replaced), ``broken`` or ``closed``."""
+        """What the pool as a whole is doing.
+
+        ::
+
+                        too many crashes, or restart()
+            running ──────────────────────────────────▶ restarting   all workers are replaced,
+             ▲ │ ▲ ◀─────────────────────────────────── │            each after its job
+             │ │ │               done                   │
+             │ │ └──────── one comes back ──┐           │ too many restarts
+             │ └── too many stuck threads ─▶ degraded   ▼
+             │                                        broken         takes no jobs
+             └─────────────── restart() ────────────────┘
+
+            any of them ── shutdown(), drain(), the end of the process ──▶ closed
+        """
         return self._workforce.roster.state
 
     def __repr__(self) -> str:

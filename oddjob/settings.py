@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, NoReturn
 
 from oddjob.errors import SettingsError
+from oddjob.events import OnEvent
 
 __all__ = [
     "DEFAULT_POOL",
@@ -18,6 +19,7 @@ __all__ = [
     "Plan",
     "PoolOptions",
     "check_name",
+    "check_timeout",
     "read_settings",
 ]
 
@@ -38,6 +40,10 @@ class PoolOptions(NamedTuple):
     thread_name_prefix: str = ""
     on_error: OnError | None = None
     crash_on: CrashOn = ()
+    timeout: float | None = None
+    max_abandoned: int | None = None  # as many as there are workers
+    exit_timeout: float | None = None
+    on_event: OnEvent | None = None
 
     def but(self, **changes: Any) -> "PoolOptions":
         """A copy with other values; each is checked, and None leaves a value as it is.
@@ -85,11 +91,26 @@ def _check_count(key: str, value: object) -> None:
         raise ValueError(f"{key} must be 0 or more, not {value!r}")
 
 
+def check_timeout(key: str, value: object) -> None:
+    """Refuse what is no number of seconds above 0; infinity is one, and means no limit."""
+    if not _seconds(key, value) > 0:
+        raise ValueError(f"{key} must be greater than 0, math.inf being no limit, not {value!r}")
+
+
+def _check_patience(key: str, value: object) -> None:
+    if not _seconds(key, value) >= 0:
+        raise ValueError(f"{key} must be 0 or more, math.inf being no limit, not {value!r}")
+
+
 def _check_seconds(key: str, value: object) -> None:
+    if not 0 < _seconds(key, value) <= sys.float_info.max:
+        raise ValueError(f"{key} must be greater than 0 and finite, not {value!r}")
+
+
+def _seconds(key: str, value: object) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     _require(is_number, key, "a number of seconds", value)
-    if not 0 < value <= sys.float_info.max:  # type: ignore[operator]  # a number by now
-        raise ValueError(f"{key} must be greater than 0 and finite, not {value!r}")
+    return value  # type: ignore[return-value]  # a number by now
 
 
 def _check_callable(key: str, value: object) -> None:
@@ -124,7 +145,15 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "thread_name_prefix": _check_text,
     "on_error": _check_callable,
     "crash_on": _check_exceptions,
+    "timeout": check_timeout,
+    "max_abandoned": _check_count,
+    "exit_timeout": _check_patience,
+    "on_event": _check_callable,
 }
+
+
+# What a pool can be told not to have, though the settings say that all pools do.
+_MAY_BE_NONE: Final = frozenset({"timeout", "max_abandoned", "exit_timeout"})
 
 
 def read_settings(settings: Mapping[str, Any]) -> Plan:
@@ -192,6 +221,8 @@ def _add(
 
 def _apply(path: str, options: PoolOptions, overrides: Mapping[str, Any]) -> PoolOptions:
     for key, value in overrides.items():
+        if value is None and key in _MAY_BE_NONE:
+            continue
         try:
             _CHECKS[key](key, value)
         except (TypeError, ValueError) as error:

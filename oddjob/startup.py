@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict, Unpack
 
 from oddjob.errors import PoolNameTaken, PoolNotFound, SettingsError
+from oddjob.events import OnEvent
 from oddjob.fork import ProcessLock
 from oddjob.pool import Pool, registry, use_defaults
 from oddjob.settings import CrashOn, OnError, Plan, PoolOptions, read_settings
@@ -92,6 +93,10 @@ class PoolArguments(TypedDict, total=False):
     thread_name_prefix: str
     on_error: OnError
     crash_on: CrashOn
+    timeout: float
+    max_abandoned: int
+    exit_timeout: float
+    on_event: OnEvent
 
 
 def start_pool(name: str, **options: Unpack[PoolArguments]) -> Pool:

@@ -6,12 +6,11 @@ from concurrent.futures import Executor
 from contextvars import copy_context
 from itertools import islice
 from time import monotonic
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
-from oddjob.fire_and_forget import FireAndForget
 from oddjob.function import JobFunction
 from oddjob.job import Job
-from oddjob.settings import check_name
+from oddjob.terms import JobOptions, Terms
 from oddjob.work import OF_BATCH
 from oddjob.workforce.workforce import Workforce
 
@@ -30,7 +29,17 @@ class Submitter(Executor):
     """
 
     _workforce: Workforce
-    _job_name: str | None = None
+    _terms: Terms
+    _job_name: str | None
+    _new_job: Callable[..., Job[Any]]
+    _new_errand: Callable[..., Job[Any]]
+
+    def _offer(self, workforce: Workforce, terms: Terms) -> None:
+        """Settle, once, what every job that is submitted here is like."""
+        self._workforce = workforce
+        self._terms = terms
+        self._job_name = terms.name
+        self._new_job, self._new_errand = terms.kinds()
 
     @overload
     def submit(
@@ -50,7 +59,9 @@ class Submitter(Executor):
             RuntimeError: no thread could be started and there is none; nothing has been queued.
         """
         workforce = self._workforce
-        job = Job(fn, args, kwargs or None, copy_context(), workforce, self._job_name, monotonic())
+        job = self._new_job(
+            fn, args, kwargs or None, copy_context(), workforce, self._job_name, monotonic()
+        )
         workforce.accept(job)
         return job
 
@@ -61,7 +72,7 @@ class Submitter(Executor):
         logger with its traceback, and to the pool's ``on_error``. Raises like `submit`.
         """
         workforce = self._workforce
-        job = FireAndForget(
+        job = self._new_errand(
             fn, args, kwargs or None, copy_context(), workforce, self._job_name, monotonic()
         )
         workforce.accept(job)
@@ -78,23 +89,23 @@ class Submitter(Executor):
         No job of anybody else's comes between them. If `iterable` raises, nothing is queued.
         Raises like `submit`.
         """
-        jobs = self._make(Job, fn, iterable)
+        jobs = self._make(self._new_job, fn, iterable)
         self._workforce.accept_many(jobs)
         return jobs
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
         """Queue ``fn(item)`` for every item in one insertion, fire and forget."""
-        self._workforce.accept_many(self._make(FireAndForget, fn, iterable))
+        self._workforce.accept_many(self._make(self._new_errand, fn, iterable))
 
     def _make(
-        self, kind: type[Job[Any]], fn: Callable[..., Any], iterable: Iterable[Any]
+        self, new: Callable[..., Job[Any]], fn: Callable[..., Any], iterable: Iterable[Any]
     ) -> list[Job[Any]]:
         context = copy_context()
         workforce = self._workforce
         name = self._job_name
         items = list(iterable)
         now = monotonic()
-        return [kind(fn, item, OF_BATCH, context, workforce, name, now) for item in items]
+        return [new(fn, item, OF_BATCH, context, workforce, name, now) for item in items]
 
     @overload
     def map(
@@ -170,15 +181,16 @@ class Submitter(Executor):
             return
         workforce = self._workforce
         name = self._job_name
+        new = self._new_job
         if chunksize == 1:
             for args in calls:
-                job = Job(fn, args, None, copy_context(), workforce, name, monotonic())
+                job = new(fn, args, None, copy_context(), workforce, name, monotonic())
                 workforce.accept(job)
                 jobs.append(job)
             return
         while chunk := list(islice(calls, chunksize)):
             now = monotonic()
-            batch = [Job(fn, args, None, copy_context(), workforce, name, now) for args in chunk]
+            batch = [new(fn, args, None, copy_context(), workforce, name, now) for args in chunk]
             workforce.accept_many(batch)
             jobs.extend(batch)
 
@@ -189,25 +201,32 @@ class Submitter(Executor):
     @overload
     def job(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
     @overload
-    def job(self, /, *, name: str | None = None) -> "JobDecorator": ...
-    def job(self, fn: Any = None, /, *, name: str | None = None) -> Any:
+    def job(self, /, **options: Unpack[JobOptions]) -> "JobDecorator": ...
+    def job(self, fn: Any = None, /, **options: Unpack[JobOptions]) -> Any:
         """Decorate a function whose jobs are to run in this pool; bare or with options.
+
+        Takes what `options` takes.
 
         Returns a `JobFunction`: calling it runs the function here and now, its ``submit``,
         ``perform`` and so on run it in the pool.
         """
-        target = self if name is None else self.options(name=name)
+        target = self.options(**options) if options else self
         return JobDecorator(target) if fn is None else JobFunction(fn, target)
 
-    def options(self, *, name: str | None = None) -> "Submitter":
+    def options(self, **options: Unpack[JobOptions]) -> "Submitter":
         """A view of the pool with these options on every job.
+
+        What is not given, or None, stays as it is.
 
         Args:
             name: what the jobs are called in logs and `repr`, in place of the function's name.
+            timeout: for how long each may run, in seconds; ``math.inf`` for as long as it takes.
+
+        Raises:
+            TypeError: there is no such option, or its value is of the wrong type.
+            ValueError: a value is out of range.
         """
-        if name is not None:
-            check_name("name", name)
-        return PoolView(self, name or self._job_name)
+        return PoolView(self, self._terms.but(**options))
 
 
 class PoolView(Submitter):
@@ -216,13 +235,12 @@ class PoolView(Submitter):
     Thread safety: immutable.
     """
 
-    def __init__(self, source: Submitter, job_name: str | None) -> None:
+    def __init__(self, source: Submitter, terms: Terms) -> None:
         self._source = source
-        self._workforce = source._workforce
-        self._job_name = job_name
+        self._offer(source._workforce, terms)
 
     def __repr__(self) -> str:
-        return f"<{self._source!r} with name={self._job_name!r}>"
+        return f"<{self._source!r} with {self._terms.told_apart_from(self._source._terms)}>"
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Shut the pool itself down."""

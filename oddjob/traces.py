@@ -1,8 +1,15 @@
 """Tracebacks: the frames that people need to see, and not ours."""
 
+import threading
+from pathlib import PurePath
+from types import FrameType
 from typing import Any, Final
 
-__all__ = ["leave_out_outermost_frame"]
+__all__ = ["Place", "leave_out_outermost_frame", "where_it_stands"]
+
+Place = tuple[str, int, str]  # file, line, function
+
+_OURS: Final = str(PurePath(__file__).parent)
 
 # As the base class has it: an exception's own class may have other ideas.
 _traceback: Final[Any] = BaseException.__dict__["__traceback__"]
@@ -13,3 +20,14 @@ def leave_out_outermost_frame(error: BaseException) -> None:
     trace = _traceback.__get__(error)
     if trace is not None and trace.tb_next is not None:
         _traceback.__set__(error, trace.tb_next)
+
+
+def where_it_stands(frame: FrameType | None) -> list[Place]:
+    """The places in a running thread's stack, the innermost last, from the job's own call on."""
+    places: list[Place] = []
+    while frame is not None:
+        places.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+        frame = frame.f_back
+    while places and (places[-1][0] == threading.__file__ or places[-1][0].startswith(_OURS)):
+        places.pop()
+    return places[::-1]

@@ -121,7 +121,8 @@ class Work(Future[T]):
         except BaseException as error:
             try:
                 leave_out_outermost_frame(error)
-                self.fail(error)
+                if self.fail(error):
+                    self._crew.note_failure(self, error)
                 return error if self._crew.is_crash(error) else None
             finally:
                 del self
@@ -163,8 +164,8 @@ class Work(Future[T]):
             return
         if self._raw in ENDED:
             self._end(self._raw, self._outcome)
-        else:
-            self.fail(crash)
+        elif self.fail(crash):
+            self._crew.note_failure(self, crash)
         monitor = self._watch()
         monitor.tell_rest(self)
         monitor.call_back(self)

@@ -2,6 +2,7 @@
 
 from collections.abc import Coroutine
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,7 @@ class JobLoop:
     It also remembers which jobs the thread runs while others wait for them (``in_place``, the
     innermost last), for whoever has to clear up after it.
 
-    Locking: none; it belongs to its thread.
+    Locking: none; it belongs to its thread, but for `cancel` and `running`.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -28,6 +29,7 @@ class JobLoop:
         self.in_place: list[Job[Any]] = []
         self._runner: asyncio.Runner | None = None
         self._busy = False
+        self._number = 0
 
     def begin_in_place(self, job: Job[Any]) -> None:
         """Remember that the thread runs a job while another of its jobs waits for it."""
@@ -43,6 +45,24 @@ class JobLoop:
         """Whether a coroutine is running on it: it then cannot run another."""
         return self._busy
 
+    @property
+    def running(self) -> int:
+        """The number of the coroutine that is running; 0 if there is none."""
+        return self._number if self._busy else 0
+
+    def cancel(self, number: int) -> None:
+        """Cancel the coroutine of that number, if it still runs; from any thread."""
+        if self._runner is not None:
+            with suppress(RuntimeError):  # the loop has been closed meanwhile
+                self._runner.get_loop().call_soon_threadsafe(self._cancel, number)
+
+    def _cancel(self, number: int) -> None:
+        import asyncio
+
+        if self.running == number:
+            for task in asyncio.all_tasks():
+                task.cancel()
+
     def run(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         """Run a coroutine to its end and return what it returned.
 
@@ -55,6 +75,7 @@ class JobLoop:
 
         if self._runner is None:
             self._runner = asyncio.Runner()
+        self._number += 1
         self._busy = True
         try:
             return self._runner.run(coroutine, context=context)

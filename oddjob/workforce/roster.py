@@ -1,12 +1,15 @@
 """Roster: who works here, how many may, and whether the place is open."""
 
 import threading
+from collections import deque
 from queue import SimpleQueue
 from typing import Final
 
 from oddjob.errors import PoolBroken, PoolClosed
+from oddjob.events import Herald
 from oddjob.settings import PoolOptions
 from oddjob.stats import PoolState
+from oddjob.workforce.deadlines import Deadlines, Watch
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
 from oddjob.workforce.tally import Ledger
@@ -26,10 +29,11 @@ def is_interpreters_end(error: BaseException) -> bool:
 class Roster:
     """The workers of one pool, by place; an empty place is one whose worker has gone.
 
-    Locking: ``lock`` guards ``workers``, ``gone``, ``closed``, ``broken`` and what follows from
-    them. It is reentrant, since a signal handler or a destructor may submit while its thread holds
-    it; `hire` sees to it that this starts no two threads for one place. A new thread takes it once,
-    to check in. Nothing of the user's is called and nothing logged under it.
+    Locking: ``lock`` guards ``workers``, ``gone``, ``abandoned``, ``deadlines``, ``closed``,
+    ``broken`` and what follows from them. It is reentrant, since a signal handler or a destructor
+    may submit while its thread holds it; `hire` sees to it that this starts no two threads for one
+    place. A new thread takes it once, to check in. Nothing of the user's is called and nothing
+    logged under it.
 
     ``_here`` is each thread's own: what it runs jobs with, if it may.
     ``is_open`` and ``steady`` (open and fully staffed) let submitters queue without the lock;
@@ -40,6 +44,8 @@ class Roster:
         self.label = label
         self.queue = JobQueue()
         self.ledger = Ledger()
+        self.herald = Herald(label, options.on_event)
+        self.deadlines = Deadlines()
         self.letters: SimpleQueue[Worker | None] = SimpleQueue()
         self.size = options.pool_size
         self.initializer = options.initializer
@@ -51,6 +57,11 @@ class Roster:
         self._hiring = False
         self._wanted = 0
         self.gone: list[threading.Thread] = []
+        self.abandoned: set[Worker] = set()
+        self._max_abandoned = (
+            options.pool_size if options.max_abandoned is None else options.max_abandoned
+        )
+        self.replaced: deque[str] = deque()
         self.closed: str | None = None
         self.broken: BaseException | None = None
         self.is_open = True
@@ -96,7 +107,8 @@ class Roster:
         """Whether it is closed, with nobody left in it and nothing left to do."""
         with self.lock:
             done = self.broken is not None or not self.queue.jobs
-            return bool(self.closed) and done and not self.staff()
+            busy = self.staff() or any(not worker.is_through() for worker in self.abandoned)
+            return bool(self.closed) and done and not busy
 
     def hire(self) -> None:
         """Start a worker in the first empty place, or in a new one if there is room.
@@ -142,6 +154,9 @@ class Roster:
             else:
                 self.letters.put(None)
             raise
+        if not is_new_place:
+            self.replaced.append(worker.thread.name)
+            self.letters.put(None)
         self._look_around()
 
     def stand_in(self) -> None:
@@ -156,21 +171,27 @@ class Roster:
         """Put the calling thread on the list; false if nobody waits for it any more."""
         with self.lock:
             if not worker.disowned:
-                self._here.loop = worker.loop
+                self.lend(worker.loop, worker)
             return not worker.disowned
 
     def loop_here(self) -> JobLoop | None:
         """What the calling thread runs jobs with, if it is one that does."""
         return getattr(self._here, "loop", None)
 
-    def lend(self, loop: JobLoop) -> None:
-        """Let the calling thread run jobs: it stands in for a worker that waits for it."""
+    def worker_here(self) -> Worker | None:
+        """The worker that the calling thread is, or stands in for."""
+        return getattr(self._here, "worker", None)
+
+    def lend(self, loop: JobLoop, worker: Worker | None) -> None:
+        """Let the calling thread run jobs, as that worker or in place of it while it waits."""
         self._here.loop = loop
+        self._here.worker = worker
 
     def discharge(self, worker: Worker) -> bool:
         """Take a worker that has gone off the list; false if it was not (or no longer) on it."""
         with self.lock:
-            if worker.index >= len(self.workers) or self.workers[worker.index] is not worker:
+            self.abandoned.discard(worker)
+            if not self._has(worker):
                 return False
             self.workers[worker.index] = None
             self.gone = [thread for thread in self.gone if thread.is_alive()]
@@ -179,20 +200,51 @@ class Roster:
         self.queue.forget_bell(worker.ring)
         return True
 
+    def abandon(self, watch: Watch) -> None:
+        """Give up a worker that is stuck, so that it is replaced; or not, if there are too many."""
+        worker = watch.worker
+        coroutine = 0
+        with self.lock:
+            if not watch.has_returned and watch.loop is not None:
+                coroutine = watch.loop.running
+            if watch.has_returned or worker is None or not self._has(worker):
+                watch.holds_place = False
+            elif self.closed is None and len(self.abandoned) >= self._max_abandoned:
+                watch.holds_place = True
+            else:
+                watch.holds_place = False
+                worker.leaving = True
+                worker.thread.name += "-abandoned"
+                self.abandoned.add(worker)
+                self.workers[worker.index] = None
+                self._look_around()
+        if coroutine and watch.loop is not None:
+            watch.loop.cancel(coroutine)
+
+    def see_off(self, thread: threading.Thread) -> None:
+        """Count a thread among those that are waited for at the end."""
+        with self.lock:
+            self.gone.append(thread)
+
+    def _has(self, worker: Worker) -> bool:
+        return worker.index < len(self.workers) and self.workers[worker.index] is worker
+
     def retire_all(self) -> None:
         """Tell every worker to leave, after the job in its hands."""
         for worker in self.staff():
             worker.leaving = True
         self.queue.wake_all()
 
-    def close(self, why: str) -> None:
-        """Take no more jobs; what is queued will be run."""
+    def close(self, why: str) -> bool:
+        """Take no more jobs; what is queued will be run. False if it was closed before."""
         with self.lock:
-            if self.closed is None:
+            is_news = self.closed is None
+            if is_news:
                 self.closed = why
             self._look_around()
         self.queue.wake_all()
         self.letters.put(None)
+        return is_news
 
     @property
     def state(self) -> PoolState:
@@ -201,6 +253,8 @@ class Roster:
             return "closed"
         if self.broken is not None:
             return "broken"
+        if self.deadlines.is_short_of_places():
+            return "degraded"
         leaving = any(worker.leaving for worker in self.staff())
         return "restarting" if leaving else "running"
 

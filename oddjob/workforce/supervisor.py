@@ -22,6 +22,7 @@ from typing import Final, NamedTuple
 from oddjob.job import Job
 from oddjob.log import say
 from oddjob.workforce.roster import Roster, is_interpreters_end
+from oddjob.workforce.warden import Warden
 from oddjob.workforce.worker import Worker, start_safely
 
 __all__ = ["RestartLimit", "Supervisor", "SupervisorInfo"]
@@ -85,6 +86,8 @@ class Supervisor:
         self._crashes = RestartLimit(max_restarts, max_seconds)
         # Even where every crash is one too many, the first is met by a restart and not by the end.
         self._pool_restarts = RestartLimit(max(1, max_restarts), max_seconds)
+        self._warden = Warden(roster)
+        self._tell = roster.herald.tell
         self._close_if_abandoned = close_if_abandoned
         self._bury = bury
         self._stuck_since: float | None = None
@@ -163,46 +166,68 @@ class Supervisor:
                 self._attend(self._letter)
                 self._letter = None
             self._close_if_abandoned()
+            self._warden.look_round()
             self._fill_vacancies()
+            self._warden.report()
+            self._tell_of_replacements()
             if roster.is_deserted():
                 self._bury()
                 del self._bury, self._close_if_abandoned  # they hold the one that holds this
                 return
             try:
                 # Taken by a loop: nothing can interrupt between taking a letter and keeping it.
-                for letter in iter(partial(roster.letters.get, timeout=self._retry_delay), ()):
+                for letter in iter(partial(roster.letters.get, timeout=self._patience()), ()):
                     self._letter = letter
                     break
             except Empty:
                 continue
 
+    def _patience(self) -> float | None:
+        """For how long to wait for a letter, in seconds; None for ever."""
+        times = self._retry_delay, self._warden.patience()
+        return min((each for each in times if each is not None), default=None)
+
+    def _tell_of_replacements(self) -> None:
+        replaced = self._roster.replaced
+        while replaced:
+            self._tell("replace", worker=replaced.popleft())
+
     def _attend(self, worker: Worker) -> None:
         """See to what a gone worker left behind."""
         crash = worker.crash
-        is_new = self._roster.discharge(worker) or worker is self._tried
-        if crash is not None and is_new:
+        is_staff = self._roster.discharge(worker) or worker is self._tried
+        if crash is not None:
             worker.rescue_jobs(crash)
         self._roster.ledger.close(worker.tally)
-        if crash is None or not is_new:
-            return
+        job = worker.job
         worker.forget()
+        if crash is not None and is_staff:
+            self._meet(crash, worker, job)
+
+    def _meet(self, crash: BaseException, worker: Worker, job: Job[object] | None) -> None:
+        """Do what the restart limits say."""
+        name = worker.thread.name
         self._crash_count += 1
         now = self._time_of(worker)
         if not self._crashes.exceeded_at(now):
             self._fill_vacancies()
             what = "pool %s: worker %s crashed and was replaced"
-            self._say(logging.WARNING, what, crash, worker.thread.name)
+            self._say(logging.WARNING, what, crash, name)
+            self._tell("crash", worker=name, job=job, error=crash)
         elif not self._pool_restarts.exceeded_at(now):
             self._pool_restart_count += 1
             self._roster.retire_all()
             self._fill_vacancies()
-            self._say(
-                logging.ERROR, "pool %s has too many crashes: all workers are replaced", crash
-            )
+            what = "pool %s has too many crashes: all workers are replaced"
+            self._say(logging.ERROR, what, crash)
+            self._tell("crash", worker=name, job=job, error=crash)
+            self._tell("pool_restart", error=crash)
         else:
             self._roster.give_up(crash)
             self._roster.queue.settle_all(self._refuse)
             self._say(logging.CRITICAL, "pool %s is broken: its workers kept crashing", crash)
+            self._tell("crash", worker=name, job=job, error=crash)
+            self._tell("broken", error=crash)
 
     def _time_of(self, crashed: Worker) -> float:
         """When a worker crashed, for the limits.

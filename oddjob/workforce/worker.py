@@ -219,6 +219,10 @@ class Worker:
         if self.job is not None:
             self.job.rescue(crash, thread)
 
+    def is_through(self) -> bool:
+        """Whether the job in hand, if any, has ended, though its call may not have returned."""
+        return self.job is None or self.job.done()
+
     def forget(self) -> None:
         """Hold nothing of the user's any more."""
         self.tally.turn = (self.tally.turn[0], None)

@@ -10,19 +10,23 @@ import weakref
 from collections.abc import Collection, Coroutine, Sequence
 from concurrent.futures import Future
 from contextvars import Context
+from time import monotonic
 from typing import Any
 
 from oddjob.errors import PoolClosed
 from oddjob.job import Job
 from oddjob.log import say
 from oddjob.settings import PoolOptions
+from oddjob.states import ENDED
 from oddjob.stats import PoolStats
+from oddjob.timed import TimedJob
 from oddjob.workforce import lifecycle
+from oddjob.workforce.deadlines import Watch
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.roster import AFTER_EXIT, AFTER_SHUTDOWN, Roster, is_interpreters_end
 from oddjob.workforce.supervisor import Supervisor, SupervisorInfo
 from oddjob.workforce.tally import Tally
-from oddjob.workforce.worker import WorkerInfo
+from oddjob.workforce.worker import Worker, WorkerInfo
 
 __all__ = ["Workforce"]
 
@@ -71,7 +75,8 @@ class Workforce:
         """In a forked child: no threads, no jobs, no locks that somebody else holds."""
         pool = self._pool()
         former = self.roster
-        running = [worker.job for worker in former.workers if worker and worker.job is not None]
+        workers = [worker for worker in [*former.workers, *former.abandoned] if worker]
+        running = [worker.job for worker in workers if worker.job is not None]
         self._left_behind += [former.queue.jobs, running]
         if pool is not None:
             self._begin(former.label, pool)
@@ -96,6 +101,29 @@ class Workforce:
     def count(self, what: str) -> None:
         """Count, for the statistics, what befell a job that no worker had."""
         self.roster.ledger.count(what)
+
+    def watch(self, job: TimedJob[Any]) -> Watch:
+        """Look after a job with a timeout, which the calling thread is about to run."""
+        roster = self.roster
+        worker, loop = roster.worker_here(), roster.loop_here()
+        watch = Watch(job, monotonic() + job.timeout, threading.get_ident(), worker, loop)
+        with roster.lock:
+            is_next = roster.deadlines.add(watch)
+        if is_next:
+            roster.letters.put(None)
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Be told that the run is over."""
+        roster = self.roster
+        with roster.lock:
+            frees_place = roster.deadlines.remove(watch)
+        if frees_place:
+            roster.letters.put(None)
+
+    def note_failure(self, job: Job[Any], error: BaseException) -> None:
+        """Be told that a call has raised something."""
+        self.roster.herald.tell("job_failed", job=job, error=error)
 
     def works_here(self) -> bool:
         """Whether the calling thread is one of this workforce's workers."""
@@ -135,7 +163,8 @@ class Workforce:
         outcome: Future[Any] = Future()
         thread = threading.Thread(
             target=self._run_aside,
-            args=(outcome, coroutine, context, loop.tally if loop else Tally()),
+            args=(outcome, coroutine, context),
+            kwargs={"worker": self.roster.worker_here()},
             name=f"{self.roster.label}-nested-loop",
         )
         thread.start()
@@ -147,10 +176,10 @@ class Workforce:
         outcome: Future[Any],
         coroutine: Coroutine[Any, Any, Any],
         context: Context,
-        tally: Tally,
+        worker: Worker | None,
     ) -> None:
-        loop = JobLoop(tally)
-        self.roster.lend(loop)
+        loop = JobLoop(Tally() if worker is None else worker.tally)
+        self.roster.lend(loop, worker)
         try:
             result = loop.run(coroutine, context)
         except BaseException as error:  # raised to the waiting worker
@@ -268,13 +297,15 @@ class Workforce:
         """Replace all workers, and revive the pool if it is broken."""
         roster = self.roster
         with roster.lock:
-            if roster.closed is None:
+            was_broken = roster.closed is None and roster.broken is not None
+            if was_broken:
                 roster.revive()
             refusal = roster.refusal()
         if refusal is not None:
             raise refusal
         roster.retire_all()
         roster.letters.put(None)
+        roster.herald.tell("recovered" if was_broken else "pool_restart")
 
     # The end.
 
@@ -282,7 +313,7 @@ class Workforce:
         """Take no more jobs; run or cancel those that are queued."""
         if cancel_queued and not wait:
             self._discarded = True
-        self.roster.close(AFTER_SHUTDOWN)
+        self._close(AFTER_SHUTDOWN)
         if cancel_queued:
             self.roster.queue.settle_all(lambda job: job.cancel())
 
@@ -300,7 +331,11 @@ class Workforce:
 
     def close_at_exit(self) -> None:
         """Take no more jobs, because the interpreter ends."""
-        self.roster.close(AFTER_EXIT)
+        self._close(AFTER_EXIT)
+
+    def _close(self, why: str) -> None:
+        if self.roster.close(why):
+            self.roster.herald.tell("closed")
 
     def finish_at_exit(self) -> None:
         """Return when the queue has been run, or at once if the pool was to let go of it all."""
@@ -309,7 +344,7 @@ class Workforce:
 
     def _close_if_abandoned(self) -> None:
         if self._pool() is None and self.roster.closed is None:
-            self.roster.close(AFTER_SHUTDOWN)
+            self._close(AFTER_SHUTDOWN)
 
     def _bury(self) -> None:
         for thread in self.roster.threads():
@@ -340,7 +375,9 @@ class Workforce:
             state=roster.state,
             queued=in_hand + len(self.queued()),
             running=counts["running"],
-            idle=sum(job is None or job.done() for job in hands),
+            idle=sum(
+                job is None or job.verdict in ENDED for job in hands
+            ),  # timed_out: it is stuck
             started=counts["running"] + ended,
             succeeded=counts["succeeded"],
             failed=counts["failed"] + refused,
@@ -350,7 +387,7 @@ class Workforce:
             refused=refused,
             crashes=supervisor.crashes,
             restarts=supervisor.pool_restarts,
-            abandoned=0,
+            abandoned=len(roster.abandoned),
             queue_wait=waits,
             run_time=runs,
         )

@@ -12,13 +12,16 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 import pytest
 
+from oddjob.errors import JobTimeout
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
 from oddjob.monitor import Monitor
+from oddjob.timed import TimedJob
 
 FIELDS = ["_monitor", "_raw", "_outcome", "_fn", "_args", "_kwargs", "_context"]
 MONITOR_FIELDS = ["state", "owner", "sleepers", "waiters", "untold", "callbacks", "condition"]
@@ -33,10 +36,20 @@ class Crew:
 
     def __init__(self) -> None:
         self.reports: list[BaseException] = []
+        self.failures: list[BaseException] = []
         self.counts: Counter[str] = Counter()
 
     def count(self, what: str) -> None:
         self.counts[what] += 1
+
+    def watch(self, job: object) -> None:
+        pass
+
+    def unwatch(self, watch: None) -> None:
+        pass
+
+    def note_failure(self, job: object, error: BaseException) -> None:
+        self.failures.append(error)
 
     def works_here(self) -> bool:
         return True
@@ -301,3 +314,45 @@ def test_a_waiter_that_came_in_between_is_told_wherever_the_worker_is_struck_dow
             assert scene.results in ([42], [crash])
             if probe.accesses <= arrive_at + later:
                 break
+
+
+ProbedTimed = type("ProbedTimed", (TimedJob,), {name: _probed(name, Job) for name in FIELDS})
+
+
+@pytest.mark.parametrize("error", [None, ValueError("of the job")], ids=["returns", "raises"])
+@pytest.mark.usefixtures("probed_monitors")
+def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> None:
+    """Nor neither: a job that ended twice would call its callbacks twice, or change its result."""
+    outcomes: set[type] = set()
+    for strike_at in range(1000):
+        scene = Scene(partial(ProbedTimed, 1.0), error)  # type: ignore[arg-type]  # makes jobs
+        scene.ask()
+        expired: list[bool] = []
+        strikers: list[threading.Thread] = []
+
+        def expire(scene: Scene = scene, expired: list[bool] = expired) -> None:
+            # Only what is being run can run for too long: the supervisor knows of nothing else.
+            if scene.job.running():
+                expired.append(scene.job.expire(JobTimeout("too long")))  # type: ignore[attr-defined]  # it is timed
+
+        def strike(strikers: list[threading.Thread] = strikers, expire: Any = expire) -> None:
+            strikers.append(threading.Thread(target=expire, daemon=True))
+            strikers[0].start()
+            strikers[0].join(BLOCKED)
+
+        with probing(strike_at, strike) as probe:
+            scene.execute()
+        for striker in strikers:
+            striker.join(10)
+        if expired == [True]:
+            scene.job.follow_up()  # type: ignore[attr-defined]  # it is timed
+        outcome = scene.job.exception(0)
+        assert isinstance(outcome, JobTimeout) == (expired == [True])
+        assert scene.told == [scene.job]
+        assert len(scene.calls) <= 1
+        assert (scene.job.verdict == "timed_out") == (expired == [True])
+        outcomes.add(type(outcome))
+        if not strikers:
+            assert strike_at == probe.accesses
+            break
+    assert outcomes == {JobTimeout, type(error)}

@@ -41,9 +41,14 @@ OTHER_VALUES = {
     "thread_name_prefix": "mail",
     "on_error": complain,
     "crash_on": LookupError,
+    "timeout": 1.5,
+    "max_abandoned": 0,
+    "exit_timeout": 10,
+    "on_event": print,
 }
 EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
 
+PATIENCE = ("timeout", "exit_timeout")
 WRONG_TYPES = [
     *[("pool_size", value, "a whole number") for value in (True, False, 2.0, math.nan, "5", [5])],
     ("pool_size", None, "a whole number"),
@@ -53,6 +58,9 @@ WRONG_TYPES = [
     *[("initargs", value, "a tuple") for value in ([1], "ab", None)],
     *[("thread_name_prefix", value, "a string") for value in (b"mail", 1, None)],
     *[("on_error", value, "a callable") for value in ("complain", 0, None)],
+    *[(key, value, "a number of seconds") for key in PATIENCE for value in (True, False, "5", 1j)],
+    *[("max_abandoned", value, "a whole number") for value in (True, False, 1.5, "3")],
+    *[("on_event", value, "a callable") for value in ("complain", 0, None)],
     *[
         ("crash_on", value, "an exception class or a tuple of them")
         for value in ("OSError", int, (OSError, 3), [OSError], OSError(), None)
@@ -64,6 +72,13 @@ OUT_OF_RANGE = [
     *[("max_seconds", value, "greater than 0 and finite") for value in (0, 0.0, -0.0, -1, -0.5)],
     *[("max_seconds", value, "greater than 0 and finite") for value in (math.inf, -math.inf)],
     ("max_seconds", math.nan, "greater than 0 and finite"),
+    *[
+        (key, value, f"{bound}, math.inf being no limit")
+        for key, bound in zip(PATIENCE, ("greater than 0", "0 or more"), strict=True)
+        for value in (-1, -0.5, -math.inf, math.nan)
+    ],
+    ("timeout", 0, "greater than 0, math.inf being no limit"),
+    ("max_abandoned", -1, "0 or more"),
 ]
 BAD_VALUES = pytest.mark.parametrize(("key", "value", "wanted"), WRONG_TYPES + OUT_OF_RANGE)
 
@@ -81,7 +96,7 @@ def test_without_settings_there_is_one_pool_job_of_5_workers_and_3_restarts_in_5
     """Whoever never configures anything would notice other numbers than the documented ones."""
     plan = read_settings({})
     assert plan.default_pool == "job"
-    assert plan.pools == {"job": (5, 3, 5.0, None, (), "", None, ())}
+    assert plan.pools == {"job": (5, 3, 5.0, None, (), "", None, (), *[None] * 4)}
     assert plan.defaults == plan.pools["job"]
 
 
@@ -122,6 +137,10 @@ def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: o
         "thread_name_prefix": "general",
         "on_error": print,
         "crash_on": (OSError,),
+        "timeout": 2,
+        "max_abandoned": 3,
+        "exit_timeout": 0,
+        "on_event": id,
     }
     plan = read_settings({**general, "extra_pools": [{"email": {key: value}}]})
     assert plan.pools["email"]._asdict() == {**general, key: value}
@@ -584,7 +603,7 @@ def test_but_changes_one_option_in_a_copy(key: str, value: object) -> None:
     before = PoolOptions()
     after = before.but(**{key: value})
     assert after._asdict() == {**PoolOptions()._asdict(), key: value}
-    assert before == (5, 3, 5.0, None, (), "", None, ())
+    assert before == (5, 3, 5.0, None, (), "", None, (), *[None] * 4)
 
 
 def test_but_leaves_an_option_as_it_is_if_it_is_given_none() -> None:
@@ -625,3 +644,11 @@ def test_but_raises_a_type_error_for_an_option_that_does_not_exist(key: str) -> 
     """Its docstring says so, and so does any Python call with an unknown keyword."""
     with pytest.raises(TypeError, match=key):
         PoolOptions().but(**{key: 1})
+
+
+@pytest.mark.parametrize("key", ["timeout", "max_abandoned", "exit_timeout"])
+def test_a_pool_can_be_told_to_have_none_of_what_the_others_have(key: str) -> None:
+    """A limit for all pools but one is said in two lines."""
+    plan = read_settings({key: 3, "extra_pools": [{"patient": {key: None}}]})
+    assert getattr(plan.pools["job"], key) == 3
+    assert getattr(plan.pools["patient"], key) is None

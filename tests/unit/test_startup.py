@@ -431,6 +431,10 @@ CONFIGURED = {
     "thread_name_prefix": "mine",
     "on_error": print,
     "crash_on": OSError,
+    "timeout": 30.0,
+    "max_abandoned": 4,
+    "exit_timeout": 20.0,
+    "on_event": id,
 }
 
 
@@ -454,6 +458,10 @@ OWN = {
     "thread_name_prefix": "own",
     "on_error": repr,
     "crash_on": (LookupError, ValueError),
+    "timeout": 3,
+    "max_abandoned": 0,
+    "exit_timeout": 2.5,
+    "on_event": repr,
 }
 
 

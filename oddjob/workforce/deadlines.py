@@ -1,0 +1,80 @@
+"""Deadlines: which jobs may run only for so long, and which of their threads are stuck."""
+
+from math import inf
+from typing import Any
+
+from oddjob.timed import TimedJob
+from oddjob.workforce.loop import JobLoop
+from oddjob.workforce.worker import Worker
+
+__all__ = ["Deadlines", "Watch"]
+
+
+class Watch:
+    """One run of a job with a timeout.
+
+    Locking: the roster's lock guards ``has_returned`` and ``holds_place``.
+    """
+
+    __slots__ = ("deadline", "has_returned", "holds_place", "job", "loop", "thread", "worker")
+
+    def __init__(
+        self,
+        job: TimedJob[Any],
+        deadline: float,
+        thread: int,
+        worker: Worker | None,
+        loop: JobLoop | None,
+    ) -> None:
+        self.job = job
+        self.deadline = deadline  # monotonic seconds
+        self.thread = thread
+        self.worker = worker  # None for a thread that is none of the pool's
+        self.loop = loop
+        self.has_returned = False
+        self.holds_place = False  # it is stuck, and its worker could not be replaced
+
+
+class Deadlines:
+    """The runs that are being watched.
+
+    There are never many more than workers, so they are looked through rather than sorted.
+
+    Locking: none of its own; the caller holds the roster's lock.
+    """
+
+    def __init__(self) -> None:
+        self._running: set[Watch] = set()
+        self.stuck: list[Watch] = []
+        self.next = inf  # when the supervisor means to look, in monotonic seconds
+
+    def add(self, watch: Watch) -> bool:
+        """Watch a run; true if the supervisor must be told that it has less time now."""
+        self._running.add(watch)
+        if watch.deadline < self.next:
+            self.next = watch.deadline
+            return True
+        return False
+
+    def remove(self, watch: Watch) -> bool:
+        """Be told that a run is over; true if it was stuck, and held up a worker's place."""
+        watch.has_returned = True
+        self._running.discard(watch)
+        if watch in self.stuck:
+            self.stuck.remove(watch)
+        return watch.holds_place
+
+    def take_due(self, now: float) -> list[Watch]:
+        """Those whose time is up, the earliest first; they count as stuck from now on."""
+        due = sorted(
+            (watch for watch in self._running if watch.deadline <= now),
+            key=lambda watch: watch.deadline,
+        )
+        self._running.difference_update(due)
+        self.stuck += due
+        self.next = min((watch.deadline for watch in self._running), default=inf)
+        return due
+
+    def is_short_of_places(self) -> bool:
+        """Whether stuck threads hold places of workers."""
+        return any(watch.holds_place for watch in self.stuck)

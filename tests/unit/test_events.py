@@ -1,0 +1,178 @@
+"""`Pool.on_event`: an observer hears of everything that an operator wants to know."""
+
+import threading
+
+import pytest
+
+import oddjob
+from oddjob import Pool, PoolBroken, PoolEvent
+
+WAIT = 10.0
+
+
+class Crash(BaseException):
+    """Not an Exception: it ends the worker."""
+
+
+def fail(error: BaseException) -> None:
+    raise error
+
+
+class Observer:
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.events: list[PoolEvent] = []
+        self._news = threading.Condition()
+
+    def __call__(self, event: PoolEvent) -> None:
+        with self._news:
+            self.events.append(event)
+            self._news.notify_all()
+
+    def kinds(self) -> list[str]:
+        return [event.kind for event in self.events]
+
+    def wait_for(self, kind: str, count: int = 1) -> None:
+        with self._news:
+            assert self._news.wait_for(lambda: self.kinds().count(kind) >= count, WAIT)
+
+
+def test_a_job_that_fails_is_told_of() -> None:
+    observer = Observer()
+    error = ValueError("no")
+    with Pool("told", 1, on_event=observer) as pool:
+        job = pool.submit(fail, error)
+        job.exception(WAIT)
+        observer.wait_for("job_failed")
+        pool.perform(fail, error)
+        observer.wait_for("job_failed", 2)
+        pool.submit(pow, 2, 3).result(WAIT)
+    assert observer.events[0] == PoolEvent("job_failed", "told", job=job, error=error)
+    assert observer.kinds() == ["job_failed", "job_failed", "closed"]
+
+
+def test_a_crash_is_told_of_when_the_replacement_runs() -> None:
+    observer = Observer()
+    alive: list[int] = []
+
+    def watch(event: PoolEvent) -> None:
+        if event.kind == "crash":
+            alive.append(sum(thread.name == "frail_0" for thread in threading.enumerate()))
+        observer(event)
+
+    error = Crash()
+    with Pool("frail", 1, on_event=watch) as pool:
+        job = pool.submit(fail, error)
+        job.exception(WAIT)
+        observer.wait_for("replace")
+    assert observer.kinds() == ["job_failed", "crash", "replace", "closed"]
+    assert observer.events[1] == ("crash", "frail", "frail_0", job, error)
+    assert alive == [1]
+
+
+def test_a_pool_that_breaks_tells_each_step_and_when_it_is_revived() -> None:
+    observer = Observer()
+    with Pool("frail", 1, max_restarts=0, max_seconds=100, on_event=observer) as pool:
+        pool.submit(fail, Crash()).exception(WAIT)
+        observer.wait_for("replace")
+        pool.submit(fail, Crash()).exception(WAIT)
+        observer.wait_for("broken")
+        with pytest.raises(PoolBroken):
+            pool.submit(pow, 2, 3)
+        pool.restart()
+        assert pool.submit(pow, 2, 3).result(WAIT) == 8
+        observer.wait_for("replace", 2)
+    kinds = [kind for kind in observer.kinds() if kind != "job_failed"]
+    assert kinds[:5] == ["crash", "pool_restart", "replace", "crash", "broken"]
+    assert sorted(kinds[5:]) == ["closed", "recovered", "replace"]
+
+
+def test_a_restart_by_hand_is_told_of() -> None:
+    observer = Observer()
+    with Pool(2, on_event=observer) as pool:
+        pool.submit(pow, 2, 3).result(WAIT)
+        pool.restart()
+        observer.wait_for("replace")
+    assert observer.kinds() == ["pool_restart", "replace", "closed"]
+
+
+def test_a_pool_that_is_closed_again_says_it_once() -> None:
+    observer = Observer()
+    pool = Pool(1, on_event=observer)
+    pool.shutdown()
+    pool.shutdown()
+    assert observer.events == [PoolEvent("closed", pool._workforce.roster.label)]
+
+
+@pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(1), KeyboardInterrupt()])
+def test_an_observer_that_raises_is_logged_and_harms_nobody(
+    error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    def observe(event: PoolEvent) -> None:
+        raise error
+
+    with Pool("told", 1, on_event=observe) as pool:
+        assert isinstance(pool.submit(fail, OSError()).exception(WAIT), OSError)
+        assert isinstance(pool.submit(fail, Crash()).exception(WAIT), Crash)
+        assert pool.submit(pow, 2, 3).result(WAIT) == 8
+        assert pool.supervisor().is_alive
+    for kind in ("job_failed", "crash", "replace", "closed"):
+        assert f"on_event of pool told raised, for {kind}" in caplog.text
+    assert pool.stats().crashes == 1
+
+
+def test_an_observer_may_use_the_pool_it_hears_of() -> None:
+    """No lock is held while it is called."""
+    answers: list[object] = []
+    done = threading.Event()
+
+    def observe(event: PoolEvent) -> None:
+        if event.kind in ("crash", "job_failed", "replace"):
+            answers.append((pool.submit(pow, 2, 3).id, pool.stats(), pool.state, pool.workers()))
+        if event.kind == "replace":
+            done.set()
+
+    with Pool(1, on_event=observe) as pool:
+        pool.submit(fail, Crash()).exception(WAIT)
+        assert done.wait(WAIT)
+    assert len(answers) == 3
+
+
+def test_an_observer_can_be_set_and_taken_away_later() -> None:
+    observer = Observer()
+    with Pool(1) as pool:
+        assert pool.on_event is None
+        pool.on_event = observer
+        assert pool.on_event is observer
+        pool.submit(fail, ValueError()).exception(WAIT)
+        observer.wait_for("job_failed")
+        pool.on_event = None
+        pool.submit(fail, ValueError()).exception(WAIT)
+    assert observer.kinds() == ["job_failed"]
+
+
+def test_a_settings_dict_names_one_observer_for_all_pools() -> None:
+    observer = Observer()
+    oddjob.configure({"on_event": observer, "extra_pools": ["email"]})
+    oddjob.pool("email").submit(fail, ValueError()).exception(WAIT)
+    observer.wait_for("job_failed")
+    assert oddjob.shutdown_all(WAIT)
+    assert sorted(event.pool for event in observer.events) == ["email", "email", "job"]
+
+
+def test_pools_that_end_by_themselves_are_told_of() -> None:
+    observer = Observer()
+
+    def use_one() -> None:
+        Pool(1, on_event=observer).submit(pow, 2, 3).result(WAIT)
+
+    use_one()
+    observer.wait_for("closed")
+
+
+def test_nobody_is_called_for_a_job_that_succeeds() -> None:
+    observer = Observer()
+    with Pool(2, on_event=observer) as pool:
+        assert len(list(pool.map(abs, range(1000)))) == 1000
+    assert observer.kinds() == ["closed"]

@@ -2,6 +2,7 @@
 
 # The workforce: pools, and what goes through them.
 from oddjob.errors import (
+    GroupClosed,
     JobLost,
     JobTimeout,
     OddJobError,
@@ -13,6 +14,7 @@ from oddjob.errors import (
 )
 from oddjob.events import PoolEvent
 from oddjob.function import JobFunction
+from oddjob.group import JobGroup
 from oddjob.job import Job
 from oddjob.pool import Pool
 from oddjob.startup import configure, pool, pools, shutdown_all, start_pool
@@ -29,13 +31,17 @@ from oddjob.verbs import (
     supervisor,
     workers,
 )
+from oddjob.workforce.report import DrainReport
 from oddjob.workforce.supervisor import SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 
 __all__ = [
+    "DrainReport",
     "Durations",
+    "GroupClosed",
     "Job",
     "JobFunction",
+    "JobGroup",
     "JobLost",
     "JobTimeout",
     "OddJobError",

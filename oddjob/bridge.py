@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 
 from oddjob.fork import in_child
 
-__all__ = ["wait_in_loop"]
+__all__ = ["until_ended", "wait_in_loop"]
 
 
 class Awaited(Protocol):
@@ -97,16 +97,30 @@ def wait_in_loop(job: Awaited) -> Generator[Any, None, None]:
         asyncio.CancelledError: the job, or the waiting task, was cancelled.
     """
     if not job.done() and not job.run_here():
-        loop = asyncio.get_running_loop()
-        mailbox = _mailboxes.get(loop)
-        if mailbox is None:
-            mailbox = _mailboxes.setdefault(loop, _Mailbox())
-        waiter: asyncio.Future[None] = loop.create_future()
-        job.add_done_callback(partial(mailbox.post, waiter))
         try:
-            yield from waiter
+            yield from _end_of(job)
         except asyncio.CancelledError:
             job.cancel()
             raise
     if job.cancelled():
         raise asyncio.CancelledError
+
+
+async def until_ended(job: Awaited) -> None:
+    """Wait in the running event loop until the job has ended, however it does.
+
+    Raises:
+        asyncio.CancelledError: the waiting task was cancelled.
+    """
+    if not job.done() and not job.run_here():
+        await _end_of(job)
+
+
+def _end_of(job: Awaited) -> "asyncio.Future[None]":
+    loop = asyncio.get_running_loop()
+    mailbox = _mailboxes.get(loop)
+    if mailbox is None:
+        mailbox = _mailboxes.setdefault(loop, _Mailbox())
+    waiter: asyncio.Future[None] = loop.create_future()
+    job.add_done_callback(partial(mailbox.post, waiter))
+    return waiter

@@ -4,6 +4,7 @@
 
     OddJobError
     ├── PoolClosed      (RuntimeError)       you shut the pool down
+    ├── GroupClosed     (RuntimeError)       a job of the group failed, or its block was left
     ├── JobLost         (RuntimeError)       the job stayed behind in the process that forked
     ├── PoolBroken      (BrokenThreadPool)   its workers kept crashing; the cause is chained
     ├── JobTimeout      (TimeoutError)       the job ran for longer than it was allowed
@@ -22,6 +23,7 @@ from collections.abc import Iterable
 from concurrent.futures.thread import BrokenThreadPool
 
 __all__ = [
+    "GroupClosed",
     "JobLost",
     "JobTimeout",
     "OddJobError",
@@ -35,6 +37,10 @@ __all__ = [
 
 class OddJobError(Exception):
     """The parent of all errors of this library."""
+
+
+class GroupClosed(OddJobError, RuntimeError):
+    """The group of jobs takes no more: one of them has failed, or its block has been left."""
 
 
 class JobLost(OddJobError, RuntimeError):

@@ -14,6 +14,7 @@ from oddjob.settings import CrashOn, OnError, PoolOptions, check_name, check_siz
 from oddjob.stats import PoolState, PoolStats
 from oddjob.submitter import Submitter
 from oddjob.terms import Terms
+from oddjob.workforce.report import DrainReport
 from oddjob.workforce.supervisor import SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 from oddjob.workforce.workforce import Workforce
@@ -229,7 +230,31 @@ class Pool(Submitter, ThreadPoolExecutor):
         """
         self._workforce.restart()
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def drain(self, timeout: float | None = None) -> DrainReport:
+        """Take no more jobs, run those that are queued until the time is up, cancel the rest.
+
+        The name is free at once.
+
+        Args:
+            timeout: for how long to go on, in seconds; None until the last job has ended. When
+                it is up, jobs that have not started are cancelled, and those that are running are
+                left behind: not even the end of the process waits for them.
+
+        Returns what was finished, cancelled and left running of the jobs that were queued or
+        running.
+
+        Raises:
+            RuntimeError: it was called by a job of the pool, which cannot wait for its own end.
+
+        Blocks until all jobs have ended or the time is up.
+        """
+        if self._name is not None:
+            registry.remove(self._name, self)
+        return self._workforce.drain(timeout)
+
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
+    ) -> None:
         """Take no more jobs, finish those that are queued, and let the workers go.
 
         The name is free at once. Called again, it does what the first call left out. On a worker
@@ -239,14 +264,18 @@ class Pool(Submitter, ThreadPoolExecutor):
             wait: return when the last job has run and all threads have ended.
             cancel_futures: cancel what is queued. Together with ``wait=False`` not even the end
                 of the process waits for the jobs that are still running.
+            timeout: for how long to wait, in seconds; None without limit. What is not done then
+                goes on as with ``wait=False``, and `join` tells whether it is. `drain` is for
+                those who want an end of it.
 
-        Blocks, with `wait`, until every running job has returned.
+        Blocks, with `wait`, until every running job has returned, but for those that have timed
+        out.
         """
         if self._name is not None:
             registry.remove(self._name, self)
         self._workforce.close(cancel_queued=cancel_futures, wait=wait)
         if wait:
-            self._workforce.join()
+            self._workforce.join(timeout)
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for a closed pool's threads to end; false after `timeout` seconds.

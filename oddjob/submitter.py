@@ -9,6 +9,7 @@ from time import monotonic
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from oddjob.function import JobFunction
+from oddjob.group import JobGroup
 from oddjob.job import Job
 from oddjob.terms import JobOptions, Terms
 from oddjob.work import OF_BATCH
@@ -194,6 +195,13 @@ class Submitter(Executor):
             workforce.accept_many(batch)
             jobs.extend(batch)
 
+    def group(self) -> JobGroup:
+        """A block of jobs that ends when all of them have: ``with pool.group() as group:``.
+
+        ``async with`` does the same without holding up the event loop; see `JobGroup`.
+        """
+        return JobGroup(self)
+
     @overload
     def job(
         self, fn: Callable[P, Coroutine[Any, Any, T]], /
@@ -242,9 +250,12 @@ class PoolView(Submitter):
     def __repr__(self) -> str:
         return f"<{self._source!r} with {self._terms.told_apart_from(self._source._terms)}>"
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Shut the pool itself down."""
-        self._source.shutdown(wait, cancel_futures=cancel_futures)
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
+    ) -> None:
+        """Shut the pool itself down; see `Pool.shutdown`."""
+        shut_down: Callable[..., None] = self._source.shutdown
+        shut_down(wait, cancel_futures=cancel_futures, timeout=timeout)
 
 
 class JobDecorator:

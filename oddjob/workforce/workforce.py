@@ -7,9 +7,8 @@ reach is collected, and its workforce finishes the queue and goes home.
 import logging
 import threading
 import weakref
-from collections.abc import Collection, Coroutine, Sequence
-from concurrent.futures import Future
-from contextvars import Context
+from collections.abc import Sequence
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -19,19 +18,17 @@ from oddjob.log import say
 from oddjob.settings import PoolOptions
 from oddjob.states import ENDED
 from oddjob.stats import PoolStats
-from oddjob.timed import TimedJob
 from oddjob.workforce import lifecycle
-from oddjob.workforce.deadlines import Watch
-from oddjob.workforce.loop import JobLoop
+from oddjob.workforce.report import DrainReport
 from oddjob.workforce.roster import AFTER_EXIT, AFTER_SHUTDOWN, Roster, is_interpreters_end
+from oddjob.workforce.service import Service
 from oddjob.workforce.supervisor import Supervisor, SupervisorInfo
-from oddjob.workforce.tally import Tally
-from oddjob.workforce.worker import Worker, WorkerInfo
+from oddjob.workforce.worker import WorkerInfo
 
 __all__ = ["Workforce"]
 
 
-class Workforce:
+class Workforce(Service):
     """One pool's queue, workers and supervisor.
 
     Locking: none of its own; the roster's lock guards the cold paths. ``accept`` takes no lock
@@ -41,18 +38,14 @@ class Workforce:
     __slots__ = (
         "__weakref__",
         "_discarded",
-        "_left_behind",
-        "_options",
-        "_pool",
+        "_exit_by",
         "_supervisor",
-        "name",
-        "roster",
     )
 
     def __init__(self, options: PoolOptions, name: str | None, label: str, pool: Any) -> None:
         self.name = name
         self._options = options
-        self._left_behind: list[Collection[Job[Any]]] = []
+        self._left_behind = []
         self._begin(label, pool)
         lifecycle.watch(self)
 
@@ -67,6 +60,7 @@ class Workforce:
             self._bury,
         )
         self._discarded = False
+        self._exit_by: float | None = None
         letters = self.roster.letters
         # The callback may strike anywhere, so it only writes a letter; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: letters.put(None))
@@ -82,126 +76,6 @@ class Workforce:
             self._begin(former.label, pool)
             if former.closed is not None:
                 self.roster.close(former.closed)
-
-    # What jobs ask of their crew.
-
-    @property
-    def pool(self) -> Any:
-        """The pool object, or None once an anonymous one has been collected."""
-        return self._pool()
-
-    def is_crash(self, error: BaseException) -> bool:
-        """Whether the worker that ran into it should be replaced."""
-        return not isinstance(error, Exception) or isinstance(error, self._options.crash_on)
-
-    def has_lost(self, job: Job[Any]) -> bool:
-        """Whether the job stayed behind in the process that forked this one."""
-        return any(job in jobs for jobs in self._left_behind)
-
-    def count(self, what: str) -> None:
-        """Count, for the statistics, what befell a job that no worker had."""
-        self.roster.ledger.count(what)
-
-    def watch(self, job: TimedJob[Any]) -> Watch:
-        """Look after a job with a timeout, which the calling thread is about to run."""
-        roster = self.roster
-        worker, loop = roster.worker_here(), roster.loop_here()
-        watch = Watch(job, monotonic() + job.timeout, threading.get_ident(), worker, loop)
-        with roster.lock:
-            is_next = roster.deadlines.add(watch)
-        if is_next:
-            roster.letters.put(None)
-        return watch
-
-    def unwatch(self, watch: Watch) -> None:
-        """Be told that the run is over."""
-        roster = self.roster
-        with roster.lock:
-            frees_place = roster.deadlines.remove(watch)
-        if frees_place:
-            roster.letters.put(None)
-
-    def note_failure(self, job: Job[Any], error: BaseException) -> None:
-        """Be told that a call has raised something."""
-        self.roster.herald.tell("job_failed", job=job, error=error)
-
-    def works_here(self) -> bool:
-        """Whether the calling thread is one of this workforce's workers."""
-        return self.roster.loop_here() is not None
-
-    def run_in_place(self, job: Job[Any]) -> None:
-        """Execute a job that the calling worker has claimed while it runs another.
-
-        Whatever interrupts that (the stack may be as good as full), the job comes to its end: if
-        not here, then in a place further up, or when the worker has nothing else to do.
-        """
-        here = self.roster.loop_here() or JobLoop(Tally())
-        depth = len(here.in_place)
-        here.begin_in_place(job)
-        crash: BaseException = RuntimeError(f"{job.name} was interrupted while it ran in place")
-        try:
-            job.execute(claimed=True)
-        except BaseException as error:
-            crash = error
-            raise
-        finally:
-            while len(here.in_place) > depth:
-                if not here.in_place[-1].done():
-                    here.in_place[-1].rescue(crash, threading.get_ident())
-                here.end_in_place()
-            self.roster.queue.take_back(job)
-
-    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
-        """Run a coroutine on the event loop of the calling worker.
-
-        While that is busy (a coroutine waits for a job, which then runs in its place), this one
-        gets a thread and a loop of its own.
-        """
-        loop = self.roster.loop_here()
-        if loop is not None and not loop.is_busy:
-            return loop.run(coroutine, context)
-        outcome: Future[Any] = Future()
-        thread = threading.Thread(
-            target=self._run_aside,
-            args=(outcome, coroutine, context),
-            kwargs={"worker": self.roster.worker_here()},
-            name=f"{self.roster.label}-nested-loop",
-        )
-        thread.start()
-        thread.join()
-        return outcome.result()
-
-    def _run_aside(
-        self,
-        outcome: Future[Any],
-        coroutine: Coroutine[Any, Any, Any],
-        context: Context,
-        worker: Worker | None,
-    ) -> None:
-        loop = JobLoop(Tally() if worker is None else worker.tally)
-        self.roster.lend(loop, worker)
-        try:
-            result = loop.run(coroutine, context)
-        except BaseException as error:  # raised to the waiting worker
-            outcome.set_exception(error)
-        else:
-            outcome.set_result(result)
-        finally:
-            loop.close()
-
-    def report_failure(self, job: Job[Any], error: BaseException, context: Context) -> None:
-        """Log the failure of a job that nobody waits for, and tell ``on_error``."""
-        context.run(self._report_failure, job, error)
-
-    def _report_failure(self, job: Job[Any], error: BaseException) -> None:
-        label = self.roster.label
-        say(logging.ERROR, "job %s of pool %s failed", job.name, label, error=error)
-        if self._options.on_error is not None:
-            try:
-                self._options.on_error(job, error)
-            except Exception as second:
-                what = "on_error of pool %s raised, for job %s"
-                say(logging.ERROR, what, label, job.name, error=second)
 
     # Taking jobs in.
 
@@ -315,7 +189,37 @@ class Workforce:
             self._discarded = True
         self._close(AFTER_SHUTDOWN)
         if cancel_queued:
-            self.roster.queue.settle_all(lambda job: job.cancel())
+            self._cancel_queue()
+
+    def drain(self, timeout: float | None) -> DrainReport:
+        """Take no more jobs, run what is queued for `timeout` seconds, and cancel the rest."""
+        if self.works_here():
+            raise RuntimeError(
+                "a job cannot wait for the end of its own pool; use shutdown(wait=False)"
+            )
+        self._close(AFTER_SHUTDOWN)
+        queued = (
+            self.queued()
+        )  # first: a job that is taken between the two is seen twice, not never
+        jobs = [*self.in_hand(), *queued]
+        if not self.join(timeout):
+            self._discarded = True
+            self._cancel_queue()
+            jobs += self.in_hand()
+        return DrainReport.of(list(dict.fromkeys(jobs)))
+
+    def in_hand(self) -> list[Job[Any]]:
+        """The jobs that workers have begun with, and that have not ended."""
+        roster = self.roster
+        hands: list[Job[Any] | None] = []
+        with roster.lock:
+            workers = [*roster.staff(), *roster.abandoned]
+        for worker in workers:
+            hands += [worker.job, *worker.loop.in_place]
+        return [job for job in hands if job is not None and not job.done()]
+
+    def _cancel_queue(self) -> None:
+        self.roster.queue.settle_all(lambda job: job.cancel())
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the last worker to be gone; false after `timeout` seconds.
@@ -332,15 +236,27 @@ class Workforce:
     def close_at_exit(self) -> None:
         """Take no more jobs, because the interpreter ends."""
         self._close(AFTER_EXIT)
+        patience = self._options.exit_timeout
+        if patience is not None and patience != inf:
+            self._exit_by = monotonic() + patience
 
     def _close(self, why: str) -> None:
         if self.roster.close(why):
             self.roster.herald.tell("closed")
 
     def finish_at_exit(self) -> None:
-        """Return when the queue has been run, or at once if the pool was to let go of it all."""
-        if not self._discarded:
-            self.join()
+        """Return when the queue has been run, or the time for that is up.
+
+        At once if the pool was to let go of it all.
+        """
+        if self._discarded:
+            return
+        left = None if self._exit_by is None else max(0.0, self._exit_by - monotonic())
+        if not self.join(left):
+            queued, running = len(self.queued()), len(self.in_hand())
+            self._cancel_queue()
+            what = "pool %s: the time for its end is up: %d jobs cancelled, %d left running"
+            say(logging.WARNING, what, self.roster.label, queued, running)
 
     def _close_if_abandoned(self) -> None:
         if self._pool() is None and self.roster.closed is None:

@@ -246,3 +246,91 @@ def test_a_signal_handler_may_submit() -> None:
         print(len(sent) > 5, len(sent) == len(ran))
     """)
     assert_quiet(outcome, "True True\n")
+
+
+def test_a_stuck_job_does_not_keep_the_process_past_the_exit_timeout() -> None:
+    """A service that has to be killed in the end loses what its exit would have saved."""
+    outcome = run("""
+        stuck = oddjob.Pool('stuck', 1, exit_timeout=0.2)
+        stuck.submit(time.sleep, 1000)
+        queued = stuck.submit_many(abs, range(3))
+        for job in queued:
+            job.add_done_callback(lambda job: print('cancelled', job.cancelled()))
+    """)
+    assert outcome.stdout == "cancelled True\n" * 3
+    assert outcome.stderr == (
+        "pool stuck: the time for its end is up: 3 jobs cancelled, 1 left running\n"
+    )
+    assert outcome.returncode == 0
+
+
+def test_an_exit_timeout_that_is_not_needed_changes_nothing() -> None:
+    outcome = run("""
+        oddjob.configure({'exit_timeout': 40, 'pool_size': 1, 'extra_pools': ['email']})
+        oddjob.perform('email', time.sleep, 0.1)
+        oddjob.perform_many('email', print, ['first', 'second'])
+    """)
+    assert_quiet(outcome, "first\nsecond\n")
+
+
+def test_an_exit_timeout_of_nothing_waits_for_nothing() -> None:
+    outcome = run("""
+        import logging
+        logging.disable()
+        pool = oddjob.Pool(1, exit_timeout=0)
+        pool.submit(time.sleep, 1000)
+        pool.submit(print, 'never')
+    """)
+    assert_quiet(outcome, "")
+
+
+def test_a_thread_that_is_stuck_in_a_job_that_timed_out_is_not_waited_for() -> None:
+    outcome = run("""
+        import logging
+        logging.disable()
+        pool = oddjob.Pool(1, timeout=0.05, max_abandoned=0)
+        pool.submit(time.sleep, 1000)
+        pool.submit(print, 'after it')
+    """)
+    assert_quiet(outcome, "after it\n")
+
+
+def test_what_a_drain_left_running_is_not_waited_for() -> None:
+    outcome = run("""
+        pool = oddjob.Pool(1)
+        pool.submit(time.sleep, 1000)
+        pool.submit(print, 'never')
+        report = pool.drain(timeout=0.05)
+        print(len(report.cancelled), len(report.running))
+    """)
+    assert_quiet(outcome, "1 1\n")
+
+
+def test_a_process_that_is_told_to_stop_drains_its_pools() -> None:
+    """The pattern of the README, with a signal from outside."""
+    script = """
+        import signal
+        pool = oddjob.Pool(2)
+
+        def terminate(signum, frame):
+            raise SystemExit(3)
+
+        signal.signal(signal.SIGTERM, terminate)
+        jobs = pool.submit_many(time.sleep, [0.2, 0.2, 1000, 1000, 0, 0])
+        try:
+            print('ready', flush=True)
+            time.sleep(1000)
+        finally:
+            print([len(part) for part in pool.drain(timeout=1)])
+    """
+    process = subprocess.Popen(
+        [sys.executable, "-X", "dev", "-c", PRELUDE + textwrap.dedent(script)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "ready\n"
+    process.terminate()
+    said, complained = process.communicate(timeout=50)
+    assert (said, complained, process.returncode) == ("[2, 2, 2]\n", "", 3)

@@ -323,6 +323,26 @@ def what_there_is_to_see_is_typed() -> None:
     assert_type(oddjob.pools(), dict[str, Pool])
 
 
+def what_a_pool_tells_is_typed() -> None:
+    def observe(event: oddjob.PoolEvent) -> None:
+        assert_type(event.pool, str)
+        assert_type(event.error, BaseException | None)
+
+    with Pool("observed", timeout=3, on_event=observe) as observed:
+        assert_type(observed.stats().run_time.p99, float)
+        assert_type(observed.stats().queued, int)
+        assert_type(observed.drain(2.5), oddjob.DrainReport)
+        assert_type(observed.drain().running, list[Job[Any]])
+
+
+async def a_group_is_typed_like_its_pool() -> None:
+    with pool.group() as group:
+        assert_type(group.submit(fetch, "a"), Job[bytes])
+        assert_type(group.submit_many(fetch, ["a"]), list[Job[bytes]])
+    async with pool.options(timeout=5).group() as group:
+        assert_type(group.submit(fetch, "a"), Job[bytes])
+
+
 def settings_are_a_plain_dict() -> None:
     settings: Mapping[str, object] = {"pool_size": 10, "extra_pools": ["email"]}
     oddjob.configure(settings)

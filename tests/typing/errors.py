@@ -105,7 +105,12 @@ Pool("report", max_seconds="5")  # error: arg-type
 Pool("report", on_error=send)  # error: arg-type
 pool.job(nme="x")  # error: call-overload
 pool.job("report")  # error: call-overload
-pool.shutdown(timeout=3)  # error: call-arg
+pool.shutdown(timeout="3")  # error: arg-type
+pool.drain("3")  # error: arg-type
+pool.options(timeout="3")  # error: arg-type
+pool.options(prio=3)  # error: call-arg
+Pool("report", on_event=send)  # error: arg-type
+pool.group().submit(send, 3)  # error: call-overload
 oddjob.configure(["email"])  # error: arg-type
 oddjob.pool(3)  # error: arg-type
 oddjob.shutdown_all("5")  # error: arg-type

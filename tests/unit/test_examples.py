@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PROMISED = {"quickstart", "settings_dict", "decorator", "asyncio_jobs", "batch"}
+PROMISED = {"quickstart", "settings_dict", "decorator", "asyncio_jobs", "batch", "graceful_stop"}
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 

@@ -35,6 +35,7 @@ LAYERS = [
     "oddjob.terms",
     "oddjob.registry",
     "oddjob.function",
+    "oddjob.group",
     "oddjob.workforce",
     "oddjob.workforce.lifecycle",
     "oddjob.workforce.durations",
@@ -43,9 +44,11 @@ LAYERS = [
     "oddjob.workforce.queue",
     "oddjob.workforce.worker",
     "oddjob.workforce.deadlines",
+    "oddjob.workforce.report",
     "oddjob.workforce.roster",
     "oddjob.workforce.warden",
     "oddjob.workforce.supervisor",
+    "oddjob.workforce.service",
     "oddjob.workforce.workforce",
     "oddjob.submitter",
     "oddjob.pool",
@@ -58,9 +61,12 @@ LAYERS = [
 LAZY = "oddjob.bridge"
 
 PUBLIC = [
+    "DrainReport",
     "Durations",
+    "GroupClosed",
     "Job",
     "JobFunction",
+    "JobGroup",
     "JobLost",
     "JobTimeout",
     "OddJobError",

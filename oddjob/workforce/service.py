@@ -1,0 +1,155 @@
+"""Service: what a workforce does for the jobs that it has taken, while they run."""
+
+import logging
+import threading
+import weakref
+from collections.abc import Collection, Coroutine
+from concurrent.futures import Future
+from contextvars import Context
+from time import monotonic
+from typing import Any
+
+from oddjob.job import Job
+from oddjob.log import say
+from oddjob.settings import PoolOptions
+from oddjob.timed import TimedJob
+from oddjob.workforce.deadlines import Watch
+from oddjob.workforce.loop import JobLoop
+from oddjob.workforce.roster import Roster
+from oddjob.workforce.tally import Tally
+from oddjob.workforce.worker import Worker
+
+__all__ = ["Service"]
+
+
+class Service:
+    """The crew that jobs know; see `oddjob.crew.Crew`.
+
+    Locking: none of its own; the roster's lock guards its deadlines.
+    """
+
+    __slots__ = ("_left_behind", "_options", "_pool", "name", "roster")
+
+    name: str | None
+    roster: Roster
+    _options: PoolOptions
+    _pool: weakref.ref[Any]
+    _left_behind: list[Collection[Job[Any]]]  # jobs of the process that forked this one
+
+    @property
+    def pool(self) -> Any:
+        """The pool object, or None once an anonymous one has been collected."""
+        return self._pool()
+
+    def is_crash(self, error: BaseException) -> bool:
+        """Whether the worker that ran into it should be replaced."""
+        return not isinstance(error, Exception) or isinstance(error, self._options.crash_on)
+
+    def has_lost(self, job: Job[Any]) -> bool:
+        """Whether the job stayed behind in the process that forked this one."""
+        return any(job in jobs for jobs in self._left_behind)
+
+    def count(self, what: str) -> None:
+        """Count, for the statistics, what befell a job that no worker had."""
+        self.roster.ledger.count(what)
+
+    def watch(self, job: TimedJob[Any]) -> Watch:
+        """Look after a job with a timeout, which the calling thread is about to run."""
+        roster = self.roster
+        worker, loop = roster.worker_here(), roster.loop_here()
+        watch = Watch(job, monotonic() + job.timeout, threading.get_ident(), worker, loop)
+        with roster.lock:
+            is_next = roster.deadlines.add(watch)
+        if is_next:
+            roster.letters.put(None)
+        return watch
+
+    def unwatch(self, watch: Watch) -> None:
+        """Be told that the run is over."""
+        roster = self.roster
+        with roster.lock:
+            frees_place = roster.deadlines.remove(watch)
+        if frees_place:
+            roster.letters.put(None)
+
+    def note_failure(self, job: Job[Any], error: BaseException) -> None:
+        """Be told that a call has raised something."""
+        self.roster.herald.tell("job_failed", job=job, error=error)
+
+    def works_here(self) -> bool:
+        """Whether the calling thread is one of this workforce's workers."""
+        return self.roster.loop_here() is not None
+
+    def run_in_place(self, job: Job[Any]) -> None:
+        """Execute a job that the calling worker has claimed while it runs another.
+
+        Whatever interrupts that (the stack may be as good as full), the job comes to its end: if
+        not here, then in a place further up, or when the worker has nothing else to do.
+        """
+        here = self.roster.loop_here() or JobLoop(Tally())
+        depth = len(here.in_place)
+        here.begin_in_place(job)
+        crash: BaseException = RuntimeError(f"{job.name} was interrupted while it ran in place")
+        try:
+            job.execute(claimed=True)
+        except BaseException as error:
+            crash = error
+            raise
+        finally:
+            while len(here.in_place) > depth:
+                if not here.in_place[-1].done():
+                    here.in_place[-1].rescue(crash, threading.get_ident())
+                here.end_in_place()
+            self.roster.queue.take_back(job)
+
+    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+        """Run a coroutine on the event loop of the calling worker.
+
+        While that is busy (a coroutine waits for a job, which then runs in its place), this one
+        gets a thread and a loop of its own.
+        """
+        loop = self.roster.loop_here()
+        if loop is not None and not loop.is_busy:
+            return loop.run(coroutine, context)
+        outcome: Future[Any] = Future()
+        thread = threading.Thread(
+            target=self._run_aside,
+            args=(outcome, coroutine, context),
+            kwargs={"worker": self.roster.worker_here()},
+            name=f"{self.roster.label}-nested-loop",
+        )
+        thread.start()
+        thread.join()
+        return outcome.result()
+
+    def _run_aside(
+        self,
+        outcome: Future[Any],
+        coroutine: Coroutine[Any, Any, Any],
+        context: Context,
+        worker: Worker | None,
+    ) -> None:
+        loop = JobLoop(Tally() if worker is None else worker.tally)
+        self.roster.lend(loop, worker)
+        try:
+            result = loop.run(coroutine, context)
+        except BaseException as error:  # raised to the waiting worker
+            outcome.set_exception(error)
+        else:
+            outcome.set_result(result)
+        finally:
+            loop.close()
+
+    def report_failure(self, job: Job[Any], error: BaseException, context: Context) -> None:
+        """Log the failure of a job that nobody waits for, and tell ``on_error``."""
+        context.run(self._report_failure, job, error)
+
+    def _report_failure(self, job: Job[Any], error: BaseException) -> None:
+        label = self.roster.label
+        say(logging.ERROR, "job %s of pool %s failed", job.name, label, error=error)
+        if self._options.on_error is not None:
+            try:
+                self._options.on_error(job, error)
+            except Exception as second:
+                what = "on_error of pool %s raised, for job %s"
+                say(logging.ERROR, what, label, job.name, error=second)

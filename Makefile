@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit stress bench clean
+.PHONY: help demo test lint unit stress chaos bench clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
@@ -31,6 +31,9 @@ unit: $(READY)  ## the tests alone
 
 stress: $(READY)  ## the stress tests, many rounds (ROUNDS=20)
 	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest tests/stress
+
+chaos: $(READY)  ## everything that can go wrong at once (SECONDS=600 SEEDS="1 2 3")
+	$(BIN)/python -W ignore tests/stress/chaos.py --seconds $(or $(SECONDS),600) --seeds $(or $(SEEDS),1 2 3)
 
 bench: $(READY)  ## figures against ThreadPoolExecutor, in the same run
 	@$(BIN)/python tests/bench/against_stdlib.py

@@ -33,14 +33,11 @@ class Crew(Protocol):
     def note_failure(self, job: Any, error: BaseException) -> None:
         """Be told that a call has raised something."""
 
-    def works_here(self) -> bool:
-        """Whether the calling thread is one of the crew."""
-
     def has_lost(self, job: Any) -> bool:
         """Whether the job stayed behind in the process that forked this one."""
 
-    def run_in_place(self, job: Any) -> None:
-        """Execute a job that the calling worker has claimed while it runs another."""
+    def run_in_place(self, job: Any) -> bool:
+        """Execute a queued job in the calling thread, if that is one of the crew."""
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         """Run a coroutine to its end on an event loop of the crew's."""

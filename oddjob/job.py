@@ -154,10 +154,7 @@ class Job(Work[T]):
         """
         if self._crew.has_lost(self):
             raise JobLost(f"pending when this process was forked, and its parent's: {self!r}")
-        if self._crew.works_here() and self._watch().claim_queued():
-            self._crew.run_in_place(self)
-            return True
-        return False
+        return self._crew.run_in_place(self)
 
     def set_running_or_notify_cancel(self) -> bool:
         """Take the job for running elsewhere; false if it was cancelled."""

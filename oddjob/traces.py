@@ -1,14 +1,19 @@
 """Tracebacks: the frames that people need to see, and not ours."""
 
+import gc
+import sys
 import threading
 from pathlib import PurePath
 from types import FrameType
 from typing import Any, Final
 
-__all__ = ["Place", "leave_out_outermost_frame", "where_it_stands"]
+from oddjob.fork import ProcessLock
+
+__all__ = ["Place", "frames_of_threads", "leave_out_outermost_frame", "where_it_stands"]
 
 Place = tuple[str, int, str]  # file, line, function
 
+_looking: Final = ProcessLock()
 _OURS: Final = str(PurePath(__file__).parent)
 
 # As the base class has it: an exception's own class may have other ideas.
@@ -20,6 +25,20 @@ def leave_out_outermost_frame(error: BaseException) -> None:
     trace = _traceback.__get__(error)
     if trace is not None and trace.tb_next is not None:
         _traceback.__set__(error, trace.tb_next)
+
+
+def frames_of_threads() -> dict[int, FrameType]:
+    """What each thread of the process is at, by its identifier."""
+    with _looking.lock:
+        # Before 3.12 a collection may begin in there, and run somebody's callback, while the
+        # interpreter holds a lock that every thread needs that is started: it would stand still.
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if was_enabled:
+                gc.enable()
 
 
 def where_it_stands(frame: FrameType | None) -> list[Place]:

@@ -93,6 +93,15 @@ class Work(Future[T]):
         monitor = self._monitor
         return monitor is not None and monitor.is_foreign(thread)
 
+    def is_run_by(self, thread: int) -> bool:
+        """Whether the thread of that identifier has taken it."""
+        monitor = self._monitor
+        return monitor is not None and monitor.owner == thread
+
+    def claim_queued(self) -> bool:
+        """Take it for the calling thread, if no worker can be about to run it."""
+        return self._watch().claim_queued()
+
     def execute(self, *, claimed: bool = False) -> BaseException | Literal[True] | None:
         """Run the call, unless it was cancelled or taken before, and settle.
 

@@ -26,19 +26,29 @@ class JobLoop:
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
+        self.thread = 0  # its identifier
         self.in_place: list[Job[Any]] = []
         self._runner: asyncio.Runner | None = None
         self._busy = False
         self._number = 0
 
     def begin_in_place(self, job: Job[Any]) -> None:
-        """Remember that the thread runs a job while another of its jobs waits for it."""
+        """Remember that the thread is to run a job while another of its jobs waits for it."""
         self.in_place.append(job)
         self.tally.begin_in_place(job)
 
-    def end_in_place(self) -> None:
-        """Forget the innermost of those jobs, which has ended."""
-        self.tally.end_in_place(self.in_place.pop())
+    def clear_places(self, depth: int, crash: BaseException) -> None:
+        """End what is left of those jobs beyond the first `depth`, the innermost first.
+
+        One that this thread has not, or not yet, claimed is left alone. Twice does no harm.
+        """
+        while len(self.in_place) > depth:
+            job = self.in_place[-1]
+            is_ours = job.is_run_by(self.thread)
+            if is_ours and not job.done():
+                job.rescue(crash, self.thread)
+            self.tally.end_in_place(job, counts=is_ours)
+            self.in_place.pop()
 
     @property
     def is_busy(self) -> bool:

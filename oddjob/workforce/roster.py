@@ -184,6 +184,7 @@ class Roster:
 
     def lend(self, loop: JobLoop, worker: Worker | None) -> None:
         """Let the calling thread run jobs, as that worker or in place of it while it waits."""
+        loop.thread = threading.get_ident()
         self._here.loop = loop
         self._here.worker = worker
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 import weakref
-from collections.abc import Collection, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextvars import Context
 from time import monotonic
@@ -28,13 +28,13 @@ class Service:
     Locking: none of its own; the roster's lock guards its deadlines.
     """
 
-    __slots__ = ("_left_behind", "_options", "_pool", "name", "roster")
+    __slots__ = ("_born", "_options", "_pool", "name", "roster")
 
     name: str | None
     roster: Roster
     _options: PoolOptions
     _pool: weakref.ref[Any]
-    _left_behind: list[Collection[Job[Any]]]  # jobs of the process that forked this one
+    _born: float  # when this process was forked, in monotonic seconds; -inf if it was not
 
     @property
     def pool(self) -> Any:
@@ -47,7 +47,7 @@ class Service:
 
     def has_lost(self, job: Job[Any]) -> bool:
         """Whether the job stayed behind in the process that forked this one."""
-        return any(job in jobs for jobs in self._left_behind)
+        return job.queued_at <= self._born
 
     def count(self, what: str) -> None:
         """Count, for the statistics, what befell a job that no worker had."""
@@ -80,27 +80,32 @@ class Service:
         """Whether the calling thread is one of this workforce's workers."""
         return self.roster.loop_here() is not None
 
-    def run_in_place(self, job: Job[Any]) -> None:
-        """Execute a job that the calling worker has claimed while it runs another.
+    def run_in_place(self, job: Job[Any]) -> bool:
+        """Execute a job in the calling thread while that runs another, which waits for it.
 
-        Whatever interrupts that (the stack may be as good as full), the job comes to its end: if
-        not here, then in a place further up, or when the worker has nothing else to do.
+        Only a worker does so, and only if the job is still queued; else this returns false.
+        Whatever interrupts it (the stack may be as good as full), the job comes to its end: if not
+        here, then in a place further up, or when the worker has nothing else to do.
         """
-        here = self.roster.loop_here() or JobLoop(Tally())
+        here = self.roster.loop_here()
+        if here is None:
+            return False
         depth = len(here.in_place)
-        here.begin_in_place(job)
         crash: BaseException = RuntimeError(f"{job.name} was interrupted while it ran in place")
+        has_it = False
         try:
-            job.execute(claimed=True)
+            here.begin_in_place(job)  # first: once it is claimed, only this thread can end it
+            has_it = job.claim_queued()
+            if has_it:
+                job.execute(claimed=True)
         except BaseException as error:
             crash = error
             raise
         finally:
-            while len(here.in_place) > depth:
-                if not here.in_place[-1].done():
-                    here.in_place[-1].rescue(crash, threading.get_ident())
-                here.end_in_place()
-            self.roster.queue.take_back(job)
+            here.clear_places(depth, crash)
+            if has_it:
+                self.roster.queue.take_back(job)
+        return has_it
 
     def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         """Run a coroutine on the event loop of the calling worker.

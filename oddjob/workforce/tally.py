@@ -71,15 +71,17 @@ class Tally:
             self.base = now
 
     def begin_in_place(self, job: Job[Any]) -> None:
-        """Count a job that is run while another waits for it."""
+        """Count a job that is to be run while another waits for it."""
         with self.lock:
             self._in_place[job] = monotonic()
 
-    def end_in_place(self, job: Job[Any]) -> None:
-        """Count how it ended."""
+    def end_in_place(self, job: Job[Any], *, counts: bool) -> None:
+        """Count how it ended, if it was run."""
         now = monotonic()
         with self.lock:
-            began = self._in_place.pop(job, now)
+            began = self._in_place.pop(job, None)
+            if began is None or not counts:
+                return
             self._were_in_place[job.verdict] += 1
             self._runs.add(now - began)
             self._waits.add(began - job.queued_at)
@@ -89,7 +91,8 @@ class Tally:
         with self.lock:
             taken, job = self.turn
             counts.update(self._were_in_place)
-            counts.update(each.verdict for each in self._in_place)
+            in_place = [job.verdict for job in self._in_place]
+            counts.update(verdict for verdict in in_place if verdict != "queued")
             others = self._others.copy()
             if job is not None and self._noted < taken:
                 others[self._become_of(job)] += 1

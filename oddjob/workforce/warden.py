@@ -8,7 +8,6 @@ such care: its queue has to be run.)
 """
 
 import logging
-import sys
 import threading
 from math import inf
 from time import monotonic
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 from oddjob.errors import JobTimeout
 from oddjob.log import say
 from oddjob.timed import TimedJob
-from oddjob.traces import where_it_stands
+from oddjob.traces import frames_of_threads, where_it_stands
 from oddjob.workforce.deadlines import Watch
 from oddjob.workforce.roster import Roster
 
@@ -53,7 +52,7 @@ class Warden:
         if roster.deadlines.next <= monotonic():
             with roster.lock:
                 due = roster.deadlines.take_due(monotonic())
-            frames = sys._current_frames()
+            frames = frames_of_threads()
             for watch in due:
                 self._expire(watch, frames.get(watch.thread))
         for watch in roster.deadlines.stuck.copy():

@@ -213,9 +213,7 @@ class Worker:
         thread = self.thread.ident
         if thread is None:
             return
-        while self.loop.in_place:
-            self.loop.in_place[-1].rescue(crash, thread)
-            self.loop.end_in_place()
+        self.loop.clear_places(0, crash)
         if self.job is not None:
             self.job.rescue(crash, thread)
 

@@ -45,7 +45,7 @@ class Workforce(Service):
     def __init__(self, options: PoolOptions, name: str | None, label: str, pool: Any) -> None:
         self.name = name
         self._options = options
-        self._left_behind = []
+        self._born = -inf
         self._begin(label, pool)
         lifecycle.watch(self)
 
@@ -69,9 +69,7 @@ class Workforce(Service):
         """In a forked child: no threads, no jobs, no locks that somebody else holds."""
         pool = self._pool()
         former = self.roster
-        workers = [worker for worker in [*former.workers, *former.abandoned] if worker]
-        running = [worker.job for worker in workers if worker.job is not None]
-        self._left_behind += [former.queue.jobs, running]
+        self._born = monotonic()
         if pool is not None:
             self._begin(former.label, pool)
             if former.closed is not None:

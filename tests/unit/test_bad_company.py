@@ -349,3 +349,38 @@ def test_an_initializer_that_fails_slowly_breaks_the_pool_too(
     assert isinstance(job.exception(WAIT), oddjob.PoolBroken)
     assert pool.supervisor().crashes == 16
     pool.shutdown()
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_a_job_whose_thread_is_struck_while_it_takes_it_in_place_ends(
+    moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Claimed by a thread that knows nothing of it, nobody would ever end it."""
+
+    class Struck(BaseException):
+        """Thrown into a thread from outside."""
+
+    claim = Job.claim_queued
+    strikes = [Struck()]
+
+    def struck(job: Job[Any]) -> bool:
+        if moment == "before" and strikes:
+            raise strikes.pop()
+        has_it = claim(job)
+        if strikes:
+            raise strikes.pop()
+        return has_it
+
+    monkeypatch.setattr(Job, "claim_queued", struck)
+    inner: list[Job[Any]] = []
+
+    def outer() -> None:
+        inner.append(pool.submit(pow, 2, 3))
+        inner[0].result()
+
+    with Pool(1) as pool:
+        assert isinstance(pool.submit(outer).exception(10), Struck)
+        outcome = inner[0].exception(10)
+        assert isinstance(outcome, Struck) if moment == "after" else inner[0].result() == 8
+        assert pool.submit(pow, 2, 3).result(10) == 8
+        assert pool.stats().running == 0

@@ -51,14 +51,14 @@ class Crew:
     def note_failure(self, job: object, error: BaseException) -> None:
         self.failures.append(error)
 
-    def works_here(self) -> bool:
-        return True
-
     def is_crash(self, error: BaseException) -> bool:
         return not isinstance(error, Exception)
 
-    def run_in_place(self, job: Job[Any]) -> None:
+    def run_in_place(self, job: Job[Any]) -> bool:
+        if not job.claim_queued():
+            return False
         job.execute(claimed=True)
+        return True
 
     def has_lost(self, job: object) -> bool:
         return False

@@ -111,3 +111,11 @@ def test_the_settings_table_has_every_option_and_its_default(option):
 def test_the_figures_have_their_place():
     """Who would notice: the script that writes the measured figures between these lines."""
     assert re.search(r"^<!-- figures -->\n(.*\n)*?<!-- /figures -->$", README, re.MULTILINE)
+
+
+def test_every_test_that_is_named_exists() -> None:
+    """A claim that no test shows is a defect; so is one whose test was renamed."""
+    named = re.findall(r"`(tests/\S+\.py)::(\w+)`", README)
+    assert len(named) > 10
+    for file, name in named:
+        assert f"\ndef {name}(" in (ROOT / file).read_text("utf-8"), f"{file} has no {name}"

@@ -342,3 +342,33 @@ def test_a_shutdown_on_a_worker_does_not_wait_for_itself() -> None:
     assert pool.submit(end).result(WAIT) is False
     assert queued[0].result(WAIT) == 8  # type: ignore[attr-defined]  # a job
     assert pool.join(WAIT) is True
+
+
+@pytest.mark.parametrize("stop", ["shutdown", "cancel", "drain"])
+def test_a_stop_that_comes_before_the_threads_have_begun_is_not_lost(
+    stop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Forced: neither supervisor nor worker gets to its loop before the pool is closed."""
+    gate = threading.Event()
+    start = threading.Thread.start
+
+    def start_late(thread: threading.Thread) -> None:
+        run = thread.run
+
+        def wait_and_run() -> None:
+            gate.wait(WAIT)
+            run()
+
+        thread.run = wait_and_run  # type: ignore[method-assign]
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_late)
+    pool = Pool(1)
+    job = pool.submit(pow, 2, 3)
+    if stop == "drain":
+        assert pool.drain(timeout=0).cancelled == [job]
+    else:
+        pool.shutdown(wait=False, cancel_futures=stop == "cancel")
+    gate.set()
+    assert pool.join(WAIT)
+    assert job.cancelled() if stop != "shutdown" else job.result(0) == 8

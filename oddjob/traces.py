@@ -9,7 +9,13 @@ from typing import Any, Final
 
 from oddjob.fork import ProcessLock
 
-__all__ = ["Place", "frames_of_threads", "leave_out_outermost_frame", "where_it_stands"]
+__all__ = [
+    "Place",
+    "frames_of_threads",
+    "leave_out_outermost_frame",
+    "where_a_coroutine_stands",
+    "where_it_stands",
+]
 
 Place = tuple[str, int, str]  # file, line, function
 
@@ -50,3 +56,14 @@ def where_it_stands(frame: FrameType | None) -> list[Place]:
     while places and (places[-1][0] == threading.__file__ or places[-1][0].startswith(_OURS)):
         places.pop()
     return places[::-1]
+
+
+def where_a_coroutine_stands(coroutine: Any) -> list[Place]:
+    """The places at which a coroutine waits, the innermost last; none if it is not waiting."""
+    places: list[Place] = []
+    if getattr(coroutine, "cr_running", True):
+        return places
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        coroutine = coroutine.cr_await
+    return places

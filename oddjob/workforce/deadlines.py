@@ -45,7 +45,7 @@ class Deadlines:
 
     def __init__(self) -> None:
         self._running: set[Watch] = set()
-        self.stuck: list[Watch] = []
+        self.stuck: dict[Watch, None] = {}  # in order; their workers have not been replaced yet
         self.next = inf  # when the supervisor means to look, in monotonic seconds
 
     def add(self, watch: Watch) -> bool:
@@ -60,8 +60,7 @@ class Deadlines:
         """Be told that a run is over; true if it was stuck, and held up a worker's place."""
         watch.has_returned = True
         self._running.discard(watch)
-        if watch in self.stuck:
-            self.stuck.remove(watch)
+        self.stuck.pop(watch, None)
         return watch.holds_place
 
     def take_due(self, now: float) -> list[Watch]:
@@ -71,10 +70,10 @@ class Deadlines:
             key=lambda watch: watch.deadline,
         )
         self._running.difference_update(due)
-        self.stuck += due
+        self.stuck.update(dict.fromkeys(due))
         self.next = min((watch.deadline for watch in self._running), default=inf)
         return due
 
     def is_short_of_places(self) -> bool:
         """Whether stuck threads hold places of workers."""
-        return any(watch.holds_place for watch in self.stuck)
+        return any(watch.holds_place for watch in list(self.stuck))

@@ -31,6 +31,7 @@ class JobLoop:
         self._runner: asyncio.Runner | None = None
         self._busy = False
         self._number = 0
+        self.coroutine: Coroutine[Any, Any, Any] | None = None  # the one that is running
 
     def begin_in_place(self, job: Job[Any]) -> None:
         """Remember that the thread is to run a job while another of its jobs waits for it."""
@@ -86,12 +87,14 @@ class JobLoop:
         if self._runner is None:
             self._runner = asyncio.Runner()
         self._number += 1
+        self.coroutine = coroutine
         self._busy = True
         try:
             return self._runner.run(coroutine, context=context)
         except asyncio.CancelledError as error:
             raise CancelledError(*error.args) from error
         finally:
+            self.coroutine = None
             self._cancel_leftovers(self._runner.get_loop())
             self._busy = False
 

@@ -208,12 +208,12 @@ class Roster:
         with self.lock:
             if not watch.has_returned and watch.loop is not None:
                 coroutine = watch.loop.running
-            if watch.has_returned or worker is None or not self._has(worker):
-                watch.holds_place = False
-            elif self.closed is None and len(self.abandoned) >= self._max_abandoned:
-                watch.holds_place = True
-            else:
-                watch.holds_place = False
+            is_missed = not watch.has_returned and worker is not None and self._has(worker)
+            is_one_too_many = self.closed is None and len(self.abandoned) >= self._max_abandoned
+            watch.holds_place = is_missed and is_one_too_many
+            if not watch.holds_place:
+                self.deadlines.stuck.pop(watch, None)
+            if worker is not None and is_missed and not is_one_too_many:
                 worker.leaving = True
                 worker.thread.name += "-abandoned"
                 self.abandoned.add(worker)

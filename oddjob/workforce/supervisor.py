@@ -166,7 +166,8 @@ class Supervisor:
                 self._attend(self._letter)
                 self._letter = None
             self._close_if_abandoned()
-            self._warden.look_round()
+            self._warden.end_what_is_due()
+            self._warden.make_room()
             self._fill_vacancies()
             self._warden.report()
             self._tell_of_replacements()
@@ -253,6 +254,7 @@ class Supervisor:
         try:
             for _ in range(self._roster.vacancies()):
                 self._roster.hire()
+                self._warden.end_what_is_due()
         except Exception as error:
             if is_interpreters_end(error):
                 # What is queued now would never run: do it here, unless somebody else is at it.

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 from oddjob.errors import JobTimeout
 from oddjob.log import say
 from oddjob.timed import TimedJob
-from oddjob.traces import frames_of_threads, where_it_stands
+from oddjob.traces import frames_of_threads, where_a_coroutine_stands, where_it_stands
 from oddjob.workforce.deadlines import Watch
 from oddjob.workforce.roster import Roster
 
@@ -40,42 +40,55 @@ class Warden:
         self._roster = roster
         self._expired: list[_Expired] = []
         self._was_degraded = False
+        self._has_more = False  # is due, and not yet made room for
 
     def patience(self) -> float | None:
         """For how many seconds there is nothing to do; None for ever."""
+        if self._has_more:
+            return 0.0
         next_one = self._roster.deadlines.next
         return None if next_one == inf else max(0.0, next_one - monotonic())
 
-    def look_round(self) -> None:
-        """End what is due, and make room for replacements; quick, and nobody is told yet."""
+    def end_what_is_due(self) -> None:
+        """End jobs whose time is up; quick, and nobody is told yet.
+
+        To be called again between any two things that take longer.
+        """
         roster = self._roster
         if roster.deadlines.next <= monotonic():
             with roster.lock:
                 due = roster.deadlines.take_due(monotonic())
+            self._has_more = True
             frames = frames_of_threads()
             for watch in due:
                 self._expire(watch, frames.get(watch.thread))
-        for watch in roster.deadlines.stuck.copy():
-            roster.abandon(watch)
+
+    def make_room(self) -> None:
+        """Give up the threads that are stuck, so that they are replaced."""
+        self._has_more = False
+        for watch in list(self._roster.deadlines.stuck):
+            self._roster.abandon(watch)
 
     def _expire(self, watch: Watch, frame: FrameType | None) -> None:
         # What is seen of the thread is seen before the job is ended, and so while it ran.
         job = watch.job
+        coroutine = None if watch.loop is None else watch.loop.coroutine
         error = JobTimeout(
             f"job {job.name} of pool {self._roster.label} ran for more than {job.timeout:g} s",
-            where_it_stands(frame),
+            where_a_coroutine_stands(coroutine) or where_it_stands(frame),
         )
         if job.expire(error):
             worker = None if watch.worker is None else watch.worker.thread.name
             self._expired.append(_Expired(job, worker, error))
 
     def report(self) -> None:
-        """Tell everybody of what `look_round` has done."""
+        """Tell everybody whose time was up."""
         expired, self._expired = self._expired, []
         roster = self._roster
         for job, worker, error in expired:
             say(logging.WARNING, "%s", error)
             roster.herald.tell("timeout", worker=worker, job=job, error=error)
+            self.end_what_is_due()
         followed = [job for job, _, _ in expired if job.has_followers()]
         if followed:
             self._in_a_thread_of_their_own(followed)

@@ -5,6 +5,20 @@ import sys
 from pathlib import Path
 
 
+def test_the_measure_of_late_timeouts_prints_both_figures() -> None:
+    """The other half of ``make bench``."""
+    script = Path(__file__).with_name("lateness.py")
+    outcome = subprocess.run(
+        [sys.executable, str(script), "--jobs", "10"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert outcome.stdout.count("10 timeouts") == 2
+    assert outcome.stderr == ""
+
+
 def test_the_benchmark_prints_every_figure() -> None:
     """Whoever wants to check the README's figures types ``make bench``."""
     script = Path(__file__).with_name("against_stdlib.py")

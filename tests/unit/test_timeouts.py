@@ -306,8 +306,17 @@ def test_a_coroutine_is_cancelled_so_that_its_thread_comes_back() -> None:
             cancelled.set()
             raise
 
+    async def outer() -> None:
+        await sleep()
+
     with Pool(1, timeout=SHORT) as pool:
-        assert isinstance(pool.submit(sleep).exception(WAIT), JobTimeout)
+        error = pool.submit(outer).exception(WAIT)
+        assert isinstance(error, JobTimeout)
+        assert [line.split(" in ")[1] for line in error.stack.splitlines()[::2]] == [
+            "outer",
+            "sleep",
+            "sleep",
+        ], "where it waits, and not where its event loop does"
         assert cancelled.wait(WAIT)
         until(lambda: pool.stats().abandoned == 0)
 

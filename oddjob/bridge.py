@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from oddjob.fork import in_child
+from oddjob.monitor import Prompt
 
 __all__ = ["until_ended", "wait_in_loop"]
 
@@ -54,7 +55,7 @@ class _Mailbox:
         self._lock = threading.RLock()
         self._announced = False
 
-    def post(self, waiter: "asyncio.Future[None]", _: object) -> None:
+    def post(self, waiter: "asyncio.Future[None]", _: object) -> tuple[()]:
         """Tell the loop, from any thread, that what `waiter` waits for has come."""
         self._letters.append(waiter)
         if not self._announced:
@@ -63,6 +64,7 @@ class _Mailbox:
             # Nobody waits any more, and what is kept here would hold the loop: the key that this
             # mailbox is under.
             self._letters.clear()
+        return ()
 
     def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -122,5 +124,5 @@ def _end_of(job: Awaited) -> "asyncio.Future[None]":
     if mailbox is None:
         mailbox = _mailboxes.setdefault(loop, _Mailbox())
     waiter: asyncio.Future[None] = loop.create_future()
-    job.add_done_callback(partial(mailbox.post, waiter))
+    job.add_done_callback(Prompt(partial(mailbox.post, waiter)))
     return waiter

@@ -39,8 +39,8 @@ class Crew(Protocol):
     def run_in_place(self, job: Any) -> bool:
         """Execute a queued job in the calling thread, if that is one of the crew."""
 
-    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
-        """Run a coroutine to its end on an event loop of the crew's."""
+    def run_coroutine(self, job: Any, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+        """Run the coroutine of a job to its end on an event loop of the crew's."""
 
     def report_failure(self, job: Any, error: BaseException, context: Context) -> None:
         """Make known the failure of a job that nobody waits for."""

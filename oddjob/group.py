@@ -2,10 +2,12 @@
 
 Structured concurrency, in place of the links between processes that Erlang has: leaving the block
 waits for every job; the first that fails has the others cancelled that have not started; what
-failed is raised where the block ends. The rules are those of ``asyncio.TaskGroup``.
+failed is raised where the block ends. The model is ``asyncio.TaskGroup``; but a thread cannot be
+stopped, so what runs is waited for, and a single failure is raised as it is.
 """
 
 import threading
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import CancelledError, Future
 from contextlib import suppress
@@ -15,6 +17,8 @@ from typing import Any, ParamSpec, Self, TypeVar, overload
 from oddjob.errors import GroupClosed
 from oddjob.function import Target
 from oddjob.job import Job
+from oddjob.monitor import Prompt
+from oddjob.settling import settle_all
 
 __all__ = ["JobGroup"]
 
@@ -39,6 +43,7 @@ class JobGroup:
         self._target = target
         self._lock = threading.RLock()
         self._jobs: list[Job[Any]] = []
+        self._arrivals: list[Future[None]] = []  # jobs that are being submitted
         self._why_closed: str | None = None
 
     @property
@@ -59,8 +64,7 @@ class JobGroup:
         Raises:
             GroupClosed: a job of the group has failed, or the block has been left.
         """
-        self._refuse_if_closed()
-        return self._adopt([self._target.submit(fn, *args, **kwargs)])[0]
+        return self._adopt(lambda: [self._target.submit(fn, *args, **kwargs)])[0]
 
     @overload
     def submit_many(
@@ -73,8 +77,7 @@ class JobGroup:
 
         Raises like `submit`.
         """
-        self._refuse_if_closed()
-        return self._adopt(self._target.submit_many(fn, iterable))
+        return self._adopt(lambda: self._target.submit_many(fn, iterable))
 
     def __enter__(self) -> Self:
         return self
@@ -85,16 +88,19 @@ class JobGroup:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if error is not None:
-            self._stop("its block has raised an exception")
         try:
-            self._wait()
-        except BaseException:
-            # Ctrl-C: what runs is still waited for, unless it is pressed again.
-            self._stop("waiting for it was interrupted")
-            self._wait()
-            raise
-        self._raise_failures(error, is_echo=isinstance(error, CancelledError))
+            try:
+                if error is not None:
+                    self._stop("its block has raised an exception")
+                self._wait()
+            except BaseException:
+                # Ctrl-C: what runs is still waited for, unless it is pressed again.
+                self._stop("waiting for it was interrupted")
+                self._wait()
+                raise
+            self._raise_failures(error, is_echo=isinstance(error, CancelledError))
+        finally:
+            del self, error  # what is raised holds this frame
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,62 +115,78 @@ class JobGroup:
 
         from oddjob.bridge import until_ended
 
-        if error is not None:
-            self._stop("its block has raised an exception")
         cancellation: asyncio.CancelledError | None = None
-        while jobs := self._unfinished():
-            for job in jobs:
-                try:
-                    await until_ended(job)
-                except asyncio.CancelledError as again:
-                    cancellation = again
-                    self._stop("its task was cancelled")
-        if cancellation is not None:
-            raise cancellation
-        task = asyncio.current_task()
-        is_order = task is not None and task.cancelling() > 0
-        is_echo = isinstance(error, CancelledError | asyncio.CancelledError) and not is_order
-        self._raise_failures(error, is_echo=is_echo)
+        try:
+            if error is not None:
+                self._stop("its block has raised an exception")
+            while awaited := self._unfinished():
+                for each in awaited:
+                    try:
+                        if isinstance(each, Job):
+                            await until_ended(each)
+                        else:
+                            await asyncio.wrap_future(each)
+                    except asyncio.CancelledError as again:
+                        cancellation = again
+                        self._stop("its task was cancelled")
+            task = asyncio.current_task()
+            is_order = task is not None and task.cancelling() > 0
+            is_echo = isinstance(error, CancelledError | asyncio.CancelledError) and not is_order
+            self._raise_failures(error, is_echo=is_echo)
+            if cancellation is not None:
+                raise cancellation
+        finally:
+            del self, error, cancellation  # what is raised holds this frame
 
     # Inside.
 
-    def _refuse_if_closed(self) -> None:
-        if self._why_closed is not None:
-            raise GroupClosed(f"the group takes no more jobs: {self._why_closed}")
-
-    def _adopt(self, jobs: list[Job[Any]]) -> list[Job[Any]]:
+    def _adopt(self, submit: Callable[[], list[Job[Any]]]) -> list[Job[Any]]:
+        """Submit jobs that the end of the block waits for, whoever submits them."""
+        arrival: Future[None] = Future()
         with self._lock:
-            self._jobs += jobs
-            came_too_late = self._why_closed is not None
+            if self._why_closed is not None:
+                raise GroupClosed(f"the group takes no more jobs: {self._why_closed}")
+            self._arrivals.append(arrival)
+        try:
+            jobs = submit()
+            with self._lock:
+                self._jobs += jobs
+        finally:
+            with self._lock:
+                self._arrivals.remove(arrival)
+            arrival.set_result(None)
         for job in jobs:
-            if came_too_late:
-                job.cancel()
-            job.add_done_callback(self._look_at)
+            job.add_done_callback(Prompt(self._look_at))
+        if self._why_closed is not None:
+            self._stop(self._why_closed)
         return jobs
 
-    def _look_at(self, job: Future[Any]) -> None:
-        if not job.cancelled() and job.exception() is not None:
-            self._stop("a job of it has failed")
+    def _look_at(self, job: Job[Any]) -> list[Job[Any]]:
+        return [] if _failure_of(job) is None else self._close("a job of it has failed")
 
-    def _stop(self, why: str) -> None:
+    def _close(self, why: str) -> list[Job[Any]]:
+        """Take no more jobs, and cancel those that have not started; returns these."""
         with self._lock:
             self._why_closed = self._why_closed or why
-        for job in self.jobs:
-            job.cancel()
+        return [job for job in self.jobs if job.call_off()]
 
-    def _unfinished(self) -> list[Job[Any]]:
-        """The jobs that are yet to end; if there are none, none can be added any more."""
+    def _stop(self, why: str) -> None:
+        """Close, and run the callbacks of what is cancelled, whatever one of them raises."""
+        settle_all(deque(self._close(why)), lambda job: job.follow_up())
+
+    def _unfinished(self) -> "list[Job[Any] | Future[None]]":
+        """What is yet to end, or to come; if there is nothing, nothing can come any more."""
         with self._lock:
-            jobs = [job for job in self._jobs if not job.done()]
-            if not jobs:
+            awaited = [*(job for job in self._jobs if not job.done()), *self._arrivals]
+            if not awaited:
                 self._why_closed = self._why_closed or "its block has been left"
-            return jobs
+            return awaited
 
     def _wait(self) -> None:
-        while jobs := self._unfinished():
-            for job in jobs:
+        while awaited := self._unfinished():
+            for each in awaited:
                 with suppress(CancelledError):
-                    job.exception()
+                    each.exception()
 
     def _raise_failures(self, error: BaseException | None, *, is_echo: bool) -> None:
         """Raise what failed; or return, and `error`, what the block has raised, goes on.
@@ -180,11 +202,15 @@ class JobGroup:
             if not (failures and is_echo):
                 failures = {id(error): error, **failures}
         causes = list(failures.values())
-        if len(causes) > 1:
-            raise BaseExceptionGroup(f"{len(causes)} failures in a group of jobs", causes)
-        if causes and causes[0] is not error:
-            raise causes[0]
+        try:
+            if len(causes) > 1:
+                raise BaseExceptionGroup(f"{len(causes)} failures in a group of jobs", causes)
+            if causes and causes[0] is not error:
+                raise causes[0]
+        finally:
+            del self, error, causes, failures  # what is raised holds this frame
 
 
 def _failure_of(job: Job[Any]) -> BaseException | None:
-    return None if job.cancelled() else job.exception()
+    error = None if job.cancelled() else job.exception()
+    return None if isinstance(error, CancelledError) else error

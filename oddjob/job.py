@@ -88,11 +88,15 @@ class Job(Work[T]):
         Returns true if it is now (or was before) cancelled, false if it runs or has ended.
         Done-callbacks run in the calling thread.
         """
-        return self._call_off(counts=True)
+        is_cancelled = self._call_off(counts=True)
+        if is_cancelled:
+            self._watch().call_back(self)
+        return is_cancelled is not False
 
     def withdraw(self) -> None:
         """Cancel a job that its pool has refused, and that may have been queued all the same."""
-        self._call_off(counts=False)
+        if self._call_off(counts=False):
+            self._watch().call_back(self)
 
     def result(self, timeout: float | None = None) -> T:
         """Wait for the job to end and return what it returned.
@@ -141,8 +145,11 @@ class Job(Work[T]):
     def __await__(self) -> Generator[Any, None, T]:
         from oddjob.bridge import wait_in_loop  # asyncio is loaded only by those who use it
 
-        yield from wait_in_loop(self)
-        return self._read()
+        try:
+            yield from wait_in_loop(self)
+            return self._read()
+        finally:
+            del self
 
     # For the standard library, and for those who settle jobs themselves.
 
@@ -211,17 +218,32 @@ class Job(Work[T]):
 
     # Inside.
 
-    def _call_off(self, *, counts: bool) -> bool:
+    def call_off(self) -> bool:
+        """Cancel the job if it has not started; its callbacks are left to `follow_up`.
+
+        Returns whether this call has done it.
+        """
+        return self._call_off(counts=True) is True
+
+    def has_followers(self) -> bool:
+        """Whether callbacks are to be run."""
+        return bool(self._watch().callbacks)
+
+    def follow_up(self) -> None:
+        """Run the callbacks of a job that has ended and for which that was left to others."""
+        self._watch().call_back(self)
+
+    def _call_off(self, *, counts: bool) -> bool | None:
+        """Cancel; false if it has started, None if it was cancelled before."""
         monitor = self._watch()
         with monitor.lock:
             if monitor.state is not PENDING:
-                return monitor.state is CANCELLED
+                return None if monitor.state is CANCELLED else False
             if counts:
                 self._crew.count("cancelled")
             self._raw = CANCELLED
             monitor.announce(self, CANCELLED)
         self._release()
-        monitor.call_back(self)
         return True
 
     def _join(self, timeout: float | None) -> None:

@@ -3,8 +3,9 @@
 import logging
 import sys
 import traceback
+from contextlib import suppress
 
-__all__ = ["say"]
+__all__ = ["say", "say_whatever_comes"]
 
 _logger = logging.getLogger("oddjob")
 
@@ -20,3 +21,11 @@ def say(level: int, message: str, *details: object, error: BaseException | None 
     except Exception:
         if logging.raiseExceptions and sys.stderr is not None:
             traceback.print_exc()
+
+
+def say_whatever_comes(
+    level: int, message: str, *details: object, error: BaseException | None = None
+) -> None:
+    """Log something where not even a ``SystemExit`` of a handler's must have an effect."""
+    with suppress(BaseException):
+        say(level, message, *details, error=error)

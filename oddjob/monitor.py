@@ -8,14 +8,15 @@ then on the monitor's ``state`` is the truth about the job.
 import logging
 import threading
 from _thread import LockType, RLock, allocate_lock
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
 from oddjob.log import say
 from oddjob.states import CANCELLED, ENDED, FAILED, PENDING, RUNNING, State
 
-__all__ = ["Monitor"]
+__all__ = ["Monitor", "Prompt"]
 
 
 class Monitor:
@@ -110,6 +111,17 @@ class Monitor:
             if sleeper.locked():
                 sleeper.release()
 
+    def call_prompt(self, job: Any) -> list[Any]:
+        """Run those callbacks that are our own; returns the jobs that they have ended."""
+        with self.lock:
+            prompt = [each for each in self.callbacks or () if type(each[0]) is Prompt]
+        ended: list[Any] = []
+        for each in prompt:
+            with suppress(ValueError):  # somebody else has called it
+                self.callbacks.remove(each)  # type: ignore[union-attr]  # it is from there
+                ended += each[0].at_once(job)  # type: ignore[attr-defined]  # a Prompt
+        return ended
+
     def call_back(self, job: Any) -> None:
         """Run the done-callbacks that have not run yet, in the order they were added.
 
@@ -132,6 +144,8 @@ class Monitor:
         except IndexError:
             if crash is not None:
                 raise crash from None
+        finally:
+            del crash  # what is raised holds this frame
 
     def wait(self, timeout: float | None) -> bool:
         """Sleep until the job has ended; false after `timeout` seconds."""
@@ -158,3 +172,23 @@ class Monitor:
                 with self.lock:
                     self.sleepers.remove(sleeper)
         return woken or self.state in ENDED
+
+
+class Prompt:
+    """A callback of our own: quick, and harmless in any thread, the supervisor's included.
+
+    It may hand back jobs that it has ended; whoever calls it sees to their callbacks.
+    """
+
+    __slots__ = ("_act",)
+
+    def __init__(self, act: Callable[[Any], Iterable[Any]]) -> None:
+        self._act = act
+
+    def at_once(self, job: Any) -> list[Any]:
+        """Act; returns the jobs that are to be followed up."""
+        return list(self._act(job))
+
+    def __call__(self, job: Any) -> None:  # noqa: D102  (as a callback)
+        for each in self.at_once(job):
+            each.follow_up()

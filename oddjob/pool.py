@@ -10,7 +10,7 @@ from oddjob.events import OnEvent
 from oddjob.fork import in_child
 from oddjob.job import Job
 from oddjob.registry import Registry
-from oddjob.settings import CrashOn, OnError, PoolOptions, check_name, check_size
+from oddjob.settings import CrashOn, OnError, PoolOptions, check_name, check_observer, check_size
 from oddjob.stats import PoolState, PoolStats
 from oddjob.submitter import Submitter
 from oddjob.terms import Terms
@@ -174,6 +174,7 @@ class Pool(Submitter, ThreadPoolExecutor):
 
     @on_event.setter
     def on_event(self, observer: OnEvent | None) -> None:
+        check_observer("on_event", observer)
         self._workforce.roster.herald.observer = observer
 
     @property

@@ -19,6 +19,7 @@ __all__ = [
     "Plan",
     "PoolOptions",
     "check_name",
+    "check_observer",
     "check_timeout",
     "read_settings",
 ]
@@ -91,6 +92,12 @@ def _check_count(key: str, value: object) -> None:
         raise ValueError(f"{key} must be 0 or more, not {value!r}")
 
 
+def check_observer(key: str, value: object) -> None:
+    """Refuse what cannot be called; None is nobody."""
+    if value is not None:
+        _check_callable(key, value)
+
+
 def check_timeout(key: str, value: object) -> None:
     """Refuse what is no number of seconds above 0; infinity is one, and means no limit."""
     if not _seconds(key, value) > 0:
@@ -110,6 +117,8 @@ def _check_seconds(key: str, value: object) -> None:
 def _seconds(key: str, value: object) -> float:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     _require(is_number, key, "a number of seconds", value)
+    if isinstance(value, int) and value > sys.float_info.max:
+        raise ValueError(f"{key} is too large: {value!r}")
     return value  # type: ignore[return-value]  # a number by now
 
 
@@ -153,7 +162,9 @@ _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
 
 
 # What a pool can be told not to have, though the settings say that all pools do.
-_MAY_BE_NONE: Final = frozenset({"timeout", "max_abandoned", "exit_timeout"})
+_MAY_BE_NONE: Final = frozenset(
+    {"timeout", "max_abandoned", "exit_timeout", "initializer", "on_error", "on_event"}
+)
 
 
 def read_settings(settings: Mapping[str, Any]) -> Plan:

@@ -25,7 +25,8 @@ class Durations(NamedTuple):
 class PoolStats(NamedTuple):
     """The state of a pool, and what it has done since it was made (in a fork: since then).
 
-    ``started == running + succeeded + failed - refused + timed_out`` holds in every snapshot.
+    ``started == running + succeeded + failed - refused + timed_out`` holds in every snapshot. A job
+    that starts at this very moment may be among the queued as well.
     Times are in seconds.
     """
 
@@ -44,4 +45,4 @@ class PoolStats(NamedTuple):
     restarts: int  # of the whole pool
     abandoned: int  # threads that are stuck in a job that has timed out, and were replaced
     queue_wait: Durations
-    run_time: Durations
+    run_time: Durations  # of those that have not timed out

@@ -289,12 +289,16 @@ def _results(
             yield _take(jobs, deadline, feed)  # and hold nothing of it meanwhile
     finally:
         _cancel_all(jobs)
+        del jobs, feed  # what is raised holds this frame
 
 
 def _take(jobs: deque[Job[Any]], deadline: float | None, feed: Callable[[], None] | None) -> object:
     # A job leaves the deque only with its result: until then it can be cancelled.
-    result = jobs[0].result(None if deadline is None else deadline - monotonic())
-    jobs.popleft()
-    if feed is not None:
-        feed()
-    return result
+    try:
+        result = jobs[0].result(None if deadline is None else deadline - monotonic())
+        jobs.popleft()
+        if feed is not None:
+            feed()
+        return result
+    finally:
+        del jobs, feed  # what is raised holds this frame

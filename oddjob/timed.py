@@ -42,11 +42,15 @@ class TimedJob(Job[T]):
         """Run the call under the eyes of the supervisor; else as any job."""
         if not claimed and not self._watch().claim():
             return super().execute()  # which will give way
-        watch = self._crew.watch(self)
+        watch = None
         try:
-            return super().execute(claimed=True)
+            watch = self._crew.watch(self)
+            ending = super().execute(claimed=True)
         finally:
-            self._crew.unwatch(watch)
+            if watch is not None:
+                self._crew.unwatch(watch)
+        # What comes of it after its time is dropped, and no reason for the thread to go.
+        return None if self._has_timed_out else ending
 
     def expire(self, error: JobTimeout) -> bool:
         """Settle as timed out, by the supervisor; false if the job has ended.
@@ -63,13 +67,9 @@ class TimedJob(Job[T]):
             monitor.announce(self, FAILED)
         return True
 
-    def has_followers(self) -> bool:
-        """Whether somebody is to be called after it has expired."""
-        return bool(self._watch().callbacks)
-
-    def follow_up(self) -> None:
-        """Call those who asked for it."""
-        self._watch().call_back(self)
+    def call_prompt(self) -> list[Job[Any]]:
+        """Run those callbacks that are our own; returns the jobs that they have ended."""
+        return self._watch().call_prompt(self)
 
 
 class TimedErrand(FireAndForget, TimedJob[Any]):
@@ -78,7 +78,7 @@ class TimedErrand(FireAndForget, TimedJob[Any]):
     __slots__ = ()
 
     def has_followers(self) -> bool:
-        """Its end is always reported."""
+        """Whether its end is to be told to anybody: it always is."""
         return True
 
     def follow_up(self) -> None:

@@ -19,6 +19,7 @@ __all__ = [
 
 Place = tuple[str, int, str]  # file, line, function
 
+_HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 _looking: Final = ProcessLock()
 _OURS: Final = str(PurePath(__file__).parent)
 
@@ -61,8 +62,8 @@ def where_it_stands(frame: FrameType | None) -> list[Place]:
 def where_a_coroutine_stands(coroutine: Any) -> list[Place]:
     """The places at which a coroutine waits, the innermost last; none if it is not waiting."""
     places: list[Place] = []
-    if getattr(coroutine, "cr_running", True):
-        return places
+    if not _HAS_GIL or getattr(coroutine, "cr_running", True):
+        return places  # without the GIL it might be going on at this very moment
     while (frame := getattr(coroutine, "cr_frame", None)) is not None:
         places.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
         coroutine = coroutine.cr_await

@@ -95,7 +95,10 @@ def await_(job: Future[T], timeout: float | None = 5.0) -> T:
         TimeoutError: the job had not ended in time.
         CancelledError: the job was cancelled.
     """
-    return job.result(timeout)
+    try:
+        return job.result(timeout)
+    finally:
+        del job  # what is raised holds this frame
 
 
 def await_many(jobs: Iterable[Future[T]], timeout: float | None = 5.0) -> list[T]:
@@ -113,24 +116,32 @@ def await_many(jobs: Iterable[Future[T]], timeout: float | None = 5.0) -> list[T
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     awaited = list(jobs)
-    _raise_failure(awaited)
-    for job in awaited:
-        # On a worker of the jobs' own pool what is queued runs here, until one fails.
-        in_time = time.monotonic() < deadline
-        if in_time and isinstance(job, Job) and job.run_here():
-            job.result()
-    left = None if timeout is None else max(0.0, deadline - time.monotonic())
-    pending = wait(awaited, left, return_when=FIRST_EXCEPTION).not_done
-    if pending:
+    job: Future[T] | None = None
+    try:
         _raise_failure(awaited)
-        raise TimeoutError(f"{len(pending)} of {len(awaited)} jobs had not ended in time")
-    return [job.result() for job in awaited]
+        for job in awaited:
+            # On a worker of the jobs' own pool what is queued runs here, until one fails.
+            in_time = time.monotonic() < deadline
+            if in_time and isinstance(job, Job) and job.run_here():
+                job.result()
+        left = None if timeout is None else max(0.0, deadline - time.monotonic())
+        pending = len(wait(awaited, left, return_when=FIRST_EXCEPTION).not_done)
+        if pending:
+            _raise_failure(awaited)
+            raise TimeoutError(f"{pending} of {len(awaited)} jobs had not ended in time")
+        return [each.result() for each in awaited]
+    finally:
+        del jobs, awaited, job  # what is raised holds this frame
 
 
 def _raise_failure(jobs: Iterable[Future[Any]]) -> None:
-    for job in jobs:
-        if job.done():
-            job.result()
+    job: Future[Any] | None = None
+    try:
+        for job in jobs:
+            if job.done():
+                job.result()
+    finally:
+        del jobs, job  # what is raised holds this frame
 
 
 class _RunForJob(Protocol):

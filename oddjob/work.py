@@ -126,7 +126,7 @@ class Work(Future[T]):
             else:
                 result = context.run(fn, *self._args, **kwargs)
             if type(result) is CoroutineType and is_async(fn):
-                result = self._crew.run_coroutine(result, context)
+                result = self._crew.run_coroutine(self, result, context)
         except BaseException as error:
             try:
                 leave_out_outermost_frame(error)
@@ -158,7 +158,9 @@ class Work(Future[T]):
         return self._end(FAILED, error)
 
     def refuse(self, error: BaseException) -> None:
-        """Settle as failed without running: for a job just taken out of the queue."""
+        """Settle as failed without running: for a job of the queue; twice does no harm."""
+        if self._raw in ENDED:
+            return
         self._raw = RUNNING
         monitor = self._monitor
         if monitor is not None and not monitor.claim():

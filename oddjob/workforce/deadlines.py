@@ -1,10 +1,10 @@
 """Deadlines: which jobs may run only for so long, and which of their threads are stuck."""
 
+from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
 from oddjob.timed import TimedJob
-from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.worker import Worker
 
 __all__ = ["Deadlines", "Watch"]
@@ -16,7 +16,15 @@ class Watch:
     Locking: the roster's lock guards ``has_returned`` and ``holds_place``.
     """
 
-    __slots__ = ("deadline", "has_returned", "holds_place", "job", "loop", "thread", "worker")
+    __slots__ = (
+        "deadline",
+        "has_returned",
+        "holds_place",
+        "is_cancelled",
+        "job",
+        "thread",
+        "worker",
+    )
 
     def __init__(
         self,
@@ -24,14 +32,13 @@ class Watch:
         deadline: float,
         thread: int,
         worker: Worker | None,
-        loop: JobLoop | None,
     ) -> None:
         self.job = job
         self.deadline = deadline  # monotonic seconds
         self.thread = thread
         self.worker = worker  # None for a thread that is none of the pool's
-        self.loop = loop
         self.has_returned = False
+        self.is_cancelled = False  # its coroutine has been asked to stop
         self.holds_place = False  # it is stuck, and its worker could not be replaced
 
 
@@ -48,13 +55,15 @@ class Deadlines:
         self.stuck: dict[Watch, None] = {}  # in order; their workers have not been replaced yet
         self.next = inf  # when the supervisor means to look, in monotonic seconds
 
-    def add(self, watch: Watch) -> bool:
-        """Watch a run; true if the supervisor must be told that it has less time now."""
+    def add(self, watch: Watch, wake: Callable[[], object]) -> None:
+        """Watch a run; the supervisor is woken if it has less time now than it thinks.
+
+        In this order: an exception that strikes in between can only make it wake in vain.
+        """
         self._running.add(watch)
         if watch.deadline < self.next:
+            wake()
             self.next = watch.deadline
-            return True
-        return False
 
     def remove(self, watch: Watch) -> bool:
         """Be told that a run is over; true if it was stuck, and held up a worker's place."""
@@ -63,16 +72,23 @@ class Deadlines:
         self.stuck.pop(watch, None)
         return watch.holds_place
 
-    def take_due(self, now: float) -> list[Watch]:
-        """Those whose time is up, the earliest first; they count as stuck from now on."""
-        due = sorted(
-            (watch for watch in self._running if watch.deadline <= now),
-            key=lambda watch: watch.deadline,
-        )
-        self._running.difference_update(due)
-        self.stuck.update(dict.fromkeys(due))
+    def due(self, now: float) -> list[Watch]:
+        """Those whose time is up, the earliest first, until they are `settled`."""
+        due = [watch for watch in self._running if watch.deadline <= now]
+        return sorted(due, key=lambda watch: watch.deadline)
+
+    def settled(self, due: Iterable[Watch]) -> None:
+        """Take those for stuck from now on that have not returned."""
+        for watch in due:
+            if watch in self._running:
+                self.stuck[watch] = None
+                self._running.discard(watch)
+        self.look_ahead()
+
+    def look_ahead(self) -> float:
+        """When the next one is due, in monotonic seconds."""
         self.next = min((watch.deadline for watch in self._running), default=inf)
-        return due
+        return self.next
 
     def is_short_of_places(self) -> bool:
         """Whether stuck threads hold places of workers."""

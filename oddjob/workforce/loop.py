@@ -21,7 +21,8 @@ class JobLoop:
     It also remembers which jobs the thread runs while others wait for them (``in_place``, the
     innermost last), for whoever has to clear up after it.
 
-    Locking: none; it belongs to its thread, but for `cancel` and `running`.
+    Locking: none; it belongs to its thread, but for `cancel`, and for
+    reading what it runs.
     """
 
     def __init__(self, tally: Tally) -> None:
@@ -30,7 +31,8 @@ class JobLoop:
         self.in_place: list[Job[Any]] = []
         self._runner: asyncio.Runner | None = None
         self._busy = False
-        self._number = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.job: object = None  # whose coroutine is running
         self.coroutine: Coroutine[Any, Any, Any] | None = None  # the one that is running
 
     def begin_in_place(self, job: Job[Any]) -> None:
@@ -56,26 +58,22 @@ class JobLoop:
         """Whether a coroutine is running on it: it then cannot run another."""
         return self._busy
 
-    @property
-    def running(self) -> int:
-        """The number of the coroutine that is running; 0 if there is none."""
-        return self._number if self._busy else 0
+    def cancel(self, job: object) -> None:
+        """Cancel the coroutine of that job, if it still runs; from any thread."""
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # it has been closed meanwhile
+                loop.call_soon_threadsafe(self._cancel, job)
 
-    def cancel(self, number: int) -> None:
-        """Cancel the coroutine of that number, if it still runs; from any thread."""
-        if self._runner is not None:
-            with suppress(RuntimeError):  # the loop has been closed meanwhile
-                self._runner.get_loop().call_soon_threadsafe(self._cancel, number)
-
-    def _cancel(self, number: int) -> None:
+    def _cancel(self, job: object) -> None:
         import asyncio
 
-        if self.running == number:
+        if self.job is job:
             for task in asyncio.all_tasks():
                 task.cancel()
 
-    def run(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
-        """Run a coroutine to its end and return what it returned.
+    def run(self, job: object, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+        """Run the coroutine of a job to its end and return what it returned.
 
         Raises:
             CancelledError: the coroutine was cancelled, or let a cancellation through. To a
@@ -86,7 +84,8 @@ class JobLoop:
 
         if self._runner is None:
             self._runner = asyncio.Runner()
-        self._number += 1
+        self._loop = self._runner.get_loop()
+        self.job = job
         self.coroutine = coroutine
         self._busy = True
         try:
@@ -94,7 +93,7 @@ class JobLoop:
         except asyncio.CancelledError as error:
             raise CancelledError(*error.args) from error
         finally:
-            self.coroutine = None
+            self.job = self.coroutine = None
             self._cancel_leftovers(self._runner.get_loop())
             self._busy = False
 
@@ -111,5 +110,5 @@ class JobLoop:
     def close(self) -> None:
         """Close the event loop, if there is one."""
         if self._runner is not None:
-            runner, self._runner = self._runner, None
+            runner, self._runner, self._loop = self._runner, None, None
             runner.close()

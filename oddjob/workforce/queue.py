@@ -20,13 +20,13 @@ Why no wake-up is lost:
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, TypeVar
+from contextlib import suppress
+from typing import Any
 
 from oddjob.job import Job
+from oddjob.settling import remove
 
 __all__ = ["JobQueue"]
-
-T = TypeVar("T")
 
 
 class JobQueue:
@@ -71,37 +71,14 @@ class JobQueue:
 
     def take_back(self, job: Job[Any]) -> bool:
         """Remove a job again; false if it was no longer queued."""
-        return _remove(self.jobs, job)
+        return remove(self.jobs, job)
 
     def forget_bell(self, ring: Callable[[], None]) -> None:
         """Remove the bell of a worker that will not answer it."""
-        _remove(self.idle, ring)
+        remove(self.idle, ring)
 
-    def settle_all(self, settle: Callable[[Job[Any]], object]) -> None:
-        """Take out every queued job and hand it to `settle`, one by one, whatever that raises.
-
-        What it raised first is raised at the end: by then no job is left without its end.
-        """
-        crash: BaseException | None = None
-        try:
-            for job in iter(self.jobs.popleft, None):
-                try:
-                    settle(job)
-                except BaseException as error:  # raised below, the others go first
-                    crash = crash or error
-                    if not job.done():
-                        settle(job)
-        except IndexError:
-            if crash is not None:
-                raise crash from None
-
-
-def _remove(items: deque[T], item: T) -> bool:
-    while True:
-        try:
-            items.remove(item)
-        except ValueError:
-            return False
-        except IndexError:  # it changed while it was searched: search again
-            continue
-        return True
+    def move_all(self, there: deque[Job[Any]]) -> None:
+        """Move what is queued now to the end of another queue, one by one, in order."""
+        for _ in range(len(self.jobs)):
+            with suppress(IndexError):
+                there.append(self.jobs.popleft())

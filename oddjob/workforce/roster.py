@@ -3,10 +3,11 @@
 import threading
 from collections import deque
 from queue import SimpleQueue
-from typing import Final
+from typing import Any, Final
 
 from oddjob.errors import PoolBroken, PoolClosed
 from oddjob.events import Herald
+from oddjob.job import Job
 from oddjob.settings import PoolOptions
 from oddjob.stats import PoolState
 from oddjob.workforce.deadlines import Deadlines, Watch
@@ -62,6 +63,7 @@ class Roster:
             options.pool_size if options.max_abandoned is None else options.max_abandoned
         )
         self.replaced: deque[str] = deque()
+        self.refused: deque[Job[Any]] = deque()
         self.closed: str | None = None
         self.broken: BaseException | None = None
         self.is_open = True
@@ -113,6 +115,8 @@ class Roster:
     def hire(self) -> None:
         """Start a worker in the first empty place, or in a new one if there is room.
 
+        The supervisor is told of what it has to see to, unless it is the one that asks.
+
         Asked for by a signal handler or destructor in the middle of this very method, it is done
         when this is.
 
@@ -152,12 +156,28 @@ class Roster:
             if is_new_place and not self.queue.jobs:
                 self.workers.pop()
             else:
-                self.letters.put(None)
+                self._tell_supervisor()
             raise
         if not is_new_place:
             self.replaced.append(worker.thread.name)
-            self.letters.put(None)
+            self._tell_supervisor()
         self._look_around()
+
+    def _tell_supervisor(self) -> None:
+        if not getattr(self._here, "supervises", False):
+            self.letters.put(None)
+
+    def supervise(self) -> None:
+        """Let the calling thread be known as the supervisor."""
+        self._here.is_house = self._here.supervises = True
+
+    def belong(self) -> None:
+        """Let the calling thread be known as one that cannot wait for the end of the pool."""
+        self._here.is_house = True
+
+    def is_house_here(self) -> bool:
+        """Whether the pool's end has to wait for the calling thread."""
+        return getattr(self._here, "is_house", False)
 
     def stand_in(self) -> None:
         """Be a worker, in the calling thread, until a closed pool's queue is empty."""
@@ -185,6 +205,7 @@ class Roster:
     def lend(self, loop: JobLoop, worker: Worker | None) -> None:
         """Let the calling thread run jobs, as that worker or in place of it while it waits."""
         loop.thread = threading.get_ident()
+        self._here.is_house = True
         self._here.loop = loop
         self._here.worker = worker
 
@@ -204,11 +225,9 @@ class Roster:
     def abandon(self, watch: Watch) -> None:
         """Give up a worker that is stuck, so that it is replaced; or not, if there are too many."""
         worker = watch.worker
-        coroutine = 0
         with self.lock:
-            if not watch.has_returned and watch.loop is not None:
-                coroutine = watch.loop.running
-            is_missed = not watch.has_returned and worker is not None and self._has(worker)
+            is_held = not watch.has_returned and worker is not None and watch.job in worker.jobs()
+            is_missed = is_held and worker is not None and self._has(worker)
             is_one_too_many = self.closed is None and len(self.abandoned) >= self._max_abandoned
             watch.holds_place = is_missed and is_one_too_many
             if not watch.holds_place:
@@ -219,12 +238,16 @@ class Roster:
                 self.abandoned.add(worker)
                 self.workers[worker.index] = None
                 self._look_around()
-        if coroutine and watch.loop is not None:
-            watch.loop.cancel(coroutine)
+        if is_held and worker is not None and not watch.is_cancelled:
+            watch.is_cancelled = True
+            loop = worker.loop_of(watch.job)
+            if loop is not None:
+                loop.cancel(watch.job)
 
     def see_off(self, thread: threading.Thread) -> None:
         """Count a thread among those that are waited for at the end."""
         with self.lock:
+            self.gone = [each for each in self.gone if each.is_alive()]
             self.gone.append(thread)
 
     def _has(self, worker: Worker) -> bool:
@@ -265,10 +288,14 @@ class Roster:
         self._look_around()
 
     def give_up(self, cause: BaseException) -> None:
-        """Become broken: take no more jobs, and send everybody home."""
+        """Become broken: take no more jobs, and send everybody home.
+
+        What is queued comes to ``refused``: jobs that are accepted after a revival are others.
+        """
         with self.lock:
             self.broken = cause
             self._look_around()
+            self.queue.move_all(self.refused)
         self.retire_all()
 
     def _look_around(self) -> None:

@@ -6,6 +6,7 @@ import weakref
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextvars import Context
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -17,7 +18,7 @@ from oddjob.workforce.deadlines import Watch
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.roster import Roster
 from oddjob.workforce.tally import Tally
-from oddjob.workforce.worker import Worker
+from oddjob.workforce.worker import JobThread, Worker
 
 __all__ = ["Service"]
 
@@ -56,12 +57,10 @@ class Service:
     def watch(self, job: TimedJob[Any]) -> Watch:
         """Look after a job with a timeout, which the calling thread is about to run."""
         roster = self.roster
-        worker, loop = roster.worker_here(), roster.loop_here()
-        watch = Watch(job, monotonic() + job.timeout, threading.get_ident(), worker, loop)
+        deadline = monotonic() + job.timeout
+        watch = Watch(job, deadline, threading.get_ident(), roster.worker_here())
         with roster.lock:
-            is_next = roster.deadlines.add(watch)
-        if is_next:
-            roster.letters.put(None)
+            roster.deadlines.add(watch, partial(roster.letters.put, None))
         return watch
 
     def unwatch(self, watch: Watch) -> None:
@@ -97,52 +96,63 @@ class Service:
             here.begin_in_place(job)  # first: once it is claimed, only this thread can end it
             has_it = job.claim_queued()
             if has_it:
+                self.roster.queue.take_back(job)
                 job.execute(claimed=True)
         except BaseException as error:
             crash = error
             raise
         finally:
             here.clear_places(depth, crash)
-            if has_it:
-                self.roster.queue.take_back(job)
         return has_it
 
-    def run_coroutine(self, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
-        """Run a coroutine on the event loop of the calling worker.
+    def run_coroutine(
+        self, job: Job[Any], coroutine: Coroutine[Any, Any, Any], context: Context
+    ) -> Any:
+        """Run the coroutine of a job on the event loop of the calling worker.
 
         While that is busy (a coroutine waits for a job, which then runs in its place), this one
         gets a thread and a loop of its own.
         """
         loop = self.roster.loop_here()
         if loop is not None and not loop.is_busy:
-            return loop.run(coroutine, context)
+            return loop.run(job, coroutine, context)
         outcome: Future[Any] = Future()
-        thread = threading.Thread(
+        call = job, coroutine, context
+        thread = JobThread(
             target=self._run_aside,
-            args=(outcome, coroutine, context),
-            kwargs={"worker": self.roster.worker_here()},
+            args=(outcome, call, self.roster.worker_here()),
             name=f"{self.roster.label}-nested-loop",
         )
         thread.start()
         thread.join()
-        return outcome.result()
+        try:
+            if not outcome.done():
+                raise RuntimeError(f"{thread.name} was killed before it could run {job.name}")
+            return outcome.result()
+        finally:
+            coroutine.close()  # in case that it was never begun
+            del outcome  # what is raised holds this frame
 
     def _run_aside(
         self,
         outcome: Future[Any],
-        coroutine: Coroutine[Any, Any, Any],
-        context: Context,
+        call: tuple[Job[Any], Coroutine[Any, Any, Any], Context],
         worker: Worker | None,
     ) -> None:
+        asides = [] if worker is None else worker.asides
         loop = JobLoop(Tally() if worker is None else worker.tally)
-        self.roster.lend(loop, worker)
         try:
-            result = loop.run(coroutine, context)
+            self.roster.lend(loop, worker)
+            asides.append(loop)
+            result = loop.run(*call)
         except BaseException as error:  # raised to the waiting worker
             outcome.set_exception(error)
         else:
             outcome.set_result(result)
         finally:
+            del call
+            if loop in asides:
+                asides.remove(loop)
             loop.close()
 
     def report_failure(self, job: Job[Any], error: BaseException, context: Context) -> None:

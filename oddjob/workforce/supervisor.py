@@ -20,7 +20,8 @@ from queue import Empty
 from typing import Final, NamedTuple
 
 from oddjob.job import Job
-from oddjob.log import say
+from oddjob.log import say_whatever_comes
+from oddjob.settling import settle_all
 from oddjob.workforce.roster import Roster, is_interpreters_end
 from oddjob.workforce.warden import Warden
 from oddjob.workforce.worker import Worker, start_safely
@@ -152,11 +153,11 @@ class Supervisor:
             if self._tried is self._letter:
                 self._letter = None
             self._tried = self._letter
-            with suppress(BaseException):
-                self._say(logging.ERROR, "the supervisor of pool %s was interrupted", error)
+            self._say(logging.ERROR, "the supervisor of pool %s was interrupted", error)
 
     def _serve(self) -> None:
         roster = self._roster
+        roster.supervise()
         with roster.lock:
             # Its start may have been interrupted after the thread was made: then it is not it.
             if self.thread is not threading.current_thread():
@@ -165,6 +166,7 @@ class Supervisor:
             if self._letter is not None:
                 self._attend(self._letter)
                 self._letter = None
+            settle_all(roster.refused, self._refuse)
             self._close_if_abandoned()
             self._warden.end_what_is_due()
             self._warden.make_room()
@@ -186,7 +188,8 @@ class Supervisor:
     def _patience(self) -> float | None:
         """For how long to wait for a letter, in seconds; None for ever."""
         times = self._retry_delay, self._warden.patience()
-        return min((each for each in times if each is not None), default=None)
+        known = [min(each, threading.TIMEOUT_MAX) for each in times if each is not None]
+        return min(known, default=None)
 
     def _tell_of_replacements(self) -> None:
         replaced = self._roster.replaced
@@ -225,7 +228,6 @@ class Supervisor:
             self._tell("pool_restart", error=crash)
         else:
             self._roster.give_up(crash)
-            self._roster.queue.settle_all(self._refuse)
             self._say(logging.CRITICAL, "pool %s is broken: its workers kept crashing", crash)
             self._tell("crash", worker=name, job=job, error=crash)
             self._tell("broken", error=crash)
@@ -244,10 +246,12 @@ class Supervisor:
         return self._stuck_since
 
     def _say(self, level: int, message: str, error: BaseException, *details: object) -> None:
-        say(level, message, self._roster.label, *details, error=error)
+        say_whatever_comes(level, message, self._roster.label, *details, error=error)
 
     def _refuse(self, job: Job[object]) -> None:
-        job.refuse(self._roster.breakdown())
+        # Whatever its callbacks raise is no matter of the supervisor's.
+        with suppress(BaseException):
+            job.refuse(self._roster.breakdown())
 
     def _fill_vacancies(self) -> None:
         """Start what workers are missing; if that fails, try again with growing delays."""

@@ -45,7 +45,8 @@ class Tally:
         self._laps: list[tuple[int, float, float, float, float]] = []
         self._waits = Histogram()
         self._runs = Histogram()
-        self._in_place: dict[Job[Any], float] = {}  # run while others wait for them, since then
+        # Run while others wait for them: since when, and by which thread.
+        self._in_place: dict[Job[Any], tuple[float, int]] = {}
         self._were_in_place: Counter[str] = Counter()  # by how they ended
 
     def note(self, job: Job[Any]) -> None:
@@ -61,8 +62,10 @@ class Tally:
         """
         taken, job = self.turn
         with self.lock:
-            number = taken - self._others["skipped"] - self._measured
+            number = taken - self._unmeasured(self._others) - self._measured
             if number > 0 and job is not None:
+                if job.verdict == "timed_out":  # it has ended before it returned
+                    now, last = last, self.base + (last - self.base) * (number - 1) / number
                 self._laps.append((number, self.base, last, now, job.queued_at))
                 self._measured += number
                 if len(self._laps) == _LAPS:
@@ -73,13 +76,13 @@ class Tally:
     def begin_in_place(self, job: Job[Any]) -> None:
         """Count a job that is to be run while another waits for it."""
         with self.lock:
-            self._in_place[job] = monotonic()
+            self._in_place[job] = monotonic(), get_ident()
 
     def end_in_place(self, job: Job[Any], *, counts: bool) -> None:
         """Count how it ended, if it was run."""
         now = monotonic()
         with self.lock:
-            began = self._in_place.pop(job, None)
+            began, _ = self._in_place.pop(job, (None, None))
             if began is None or not counts:
                 return
             self._were_in_place[job.verdict] += 1
@@ -91,8 +94,8 @@ class Tally:
         with self.lock:
             taken, job = self.turn
             counts.update(self._were_in_place)
-            in_place = [job.verdict for job in self._in_place]
-            counts.update(verdict for verdict in in_place if verdict != "queued")
+            begun = [job for job, (_, thread) in self._in_place.items() if job.is_run_by(thread)]
+            counts.update(job.verdict for job in begun)
             others = self._others.copy()
             if job is not None and self._noted < taken:
                 others[self._become_of(job)] += 1
@@ -101,12 +104,17 @@ class Tally:
             waits.merge(self._waits)
             runs.merge(self._runs)
             self._sort_in(waits, runs)
-            ended = taken - others["skipped"] - others["running"] - others["queued"]
-            number = ended - self._measured
+            unmeasured = self._unmeasured(others) + others["running"] + others["queued"]
+            number = taken - unmeasured - self._measured
             if number > 0 and job is not None:
                 began = self.base
                 waits.add(began - job.queued_at, number)
                 runs.add(monotonic() - began if number == 1 else GROUP / number, number)
+
+    @staticmethod
+    def _unmeasured(others: Counter[str]) -> int:
+        """How many turns say nothing of how long a call takes."""
+        return others["skipped"] + others["timed_out"]
 
     def _become_of(self, job: Job[Any]) -> str:
         """What became of a job in hand; ``skipped`` if this worker never runs it."""
@@ -159,13 +167,13 @@ class Ledger:
 
     def close(self, tally: Tally) -> None:
         """Keep the sums of a worker that has gone, and whose last job has ended."""
-        if tally in self._tallies:
+        if tally in self._tallies and tally is not self._former.latest:
             counts, waits, runs = self._former.counts.copy(), Histogram(), Histogram()
             waits.merge(self._former.waits)
             runs.merge(self._former.runs)
             tally.read(counts, waits, runs)
             self._former = _Former(counts, waits, runs, tally)
-            self.discard(tally)
+        self.discard(tally)
 
     def count(self, what: str) -> None:
         """Count what befell a job outside of any worker's hands."""

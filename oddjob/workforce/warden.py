@@ -9,13 +9,15 @@ such care: its queue has to be run.)
 
 import logging
 import threading
+from collections import deque
 from math import inf
 from time import monotonic
 from types import FrameType
 from typing import Any, NamedTuple
 
 from oddjob.errors import JobTimeout
-from oddjob.log import say
+from oddjob.job import Job
+from oddjob.log import say, say_whatever_comes
 from oddjob.timed import TimedJob
 from oddjob.traces import frames_of_threads, where_a_coroutine_stands, where_it_stands
 from oddjob.workforce.deadlines import Watch
@@ -38,7 +40,8 @@ class Warden:
 
     def __init__(self, roster: Roster) -> None:
         self._roster = roster
-        self._expired: list[_Expired] = []
+        self._expired: deque[_Expired] = deque()
+        self._to_follow: deque[Job[Any]] = deque()  # have callbacks that are still to be run
         self._was_degraded = False
         self._has_more = False  # is due, and not yet made room for
 
@@ -46,7 +49,8 @@ class Warden:
         """For how many seconds there is nothing to do; None for ever."""
         if self._has_more:
             return 0.0
-        next_one = self._roster.deadlines.next
+        with self._roster.lock:
+            next_one = self._roster.deadlines.look_ahead()
         return None if next_one == inf else max(0.0, next_one - monotonic())
 
     def end_what_is_due(self) -> None:
@@ -57,11 +61,13 @@ class Warden:
         roster = self._roster
         if roster.deadlines.next <= monotonic():
             with roster.lock:
-                due = roster.deadlines.take_due(monotonic())
-            self._has_more = True
-            frames = frames_of_threads()
+                due = roster.deadlines.due(monotonic())
+            self._has_more = self._has_more or bool(due)
+            frames = frames_of_threads() if due else {}
             for watch in due:
                 self._expire(watch, frames.get(watch.thread))
+            with roster.lock:
+                roster.deadlines.settled(due)
 
     def make_room(self) -> None:
         """Give up the threads that are stuck, so that they are replaced."""
@@ -71,59 +77,64 @@ class Warden:
 
     def _expire(self, watch: Watch, frame: FrameType | None) -> None:
         # What is seen of the thread is seen before the job is ended, and so while it ran.
-        job = watch.job
-        coroutine = None if watch.loop is None else watch.loop.coroutine
+        job, worker = watch.job, watch.worker
+        loop = None if worker is None else worker.loop_of(job)
+        places = [] if loop is None else where_a_coroutine_stands(loop.coroutine)
         error = JobTimeout(
             f"job {job.name} of pool {self._roster.label} ran for more than {job.timeout:g} s",
-            where_a_coroutine_stands(coroutine) or where_it_stands(frame),
+            places or where_it_stands(frame),
         )
         if job.expire(error):
-            worker = None if watch.worker is None else watch.worker.thread.name
-            self._expired.append(_Expired(job, worker, error))
+            name = None if worker is None else worker.thread.name
+            self._expired.append(_Expired(job, name, error))
+            self._to_follow += job.call_prompt()
+            self._to_follow.append(job)
 
     def report(self) -> None:
         """Tell everybody whose time was up."""
-        expired, self._expired = self._expired, []
         roster = self._roster
-        for job, worker, error in expired:
-            say(logging.WARNING, "%s", error)
-            roster.herald.tell("timeout", worker=worker, job=job, error=error)
+        while self._to_follow:
+            job = self._to_follow[0]
+            if job.has_followers():
+                self._in_a_thread_of_its_own(job)
+            self._to_follow.popleft()
             self.end_what_is_due()
-        followed = [job for job, _, _ in expired if job.has_followers()]
-        if followed:
-            self._in_a_thread_of_their_own(followed)
+        while self._expired:
+            expired = self._expired.popleft()
+            say_whatever_comes(logging.WARNING, "%s", expired.error)
+            roster.herald.tell(
+                "timeout", worker=expired.worker, job=expired.job, error=expired.error
+            )
+            self.end_what_is_due()
         self._report_state()
 
     def _report_state(self) -> None:
         roster = self._roster
         degraded = roster.deadlines.is_short_of_places()
-        if degraded and not self._was_degraded:
+        was_degraded, self._was_degraded = self._was_degraded, degraded
+        if degraded and not was_degraded:
             what = "pool %s is degraded: stuck threads take up places of its workers"
-            say(logging.ERROR, what, roster.label)
+            say_whatever_comes(logging.ERROR, what, roster.label)
             roster.herald.tell("degraded")
-        elif self._was_degraded and not degraded:
-            say(logging.INFO, "pool %s has all its workers again", roster.label)
+        elif was_degraded and not degraded and roster.closed is None:
+            say_whatever_comes(logging.INFO, "pool %s has all its workers again", roster.label)
             roster.herald.tell("recovered")
-        self._was_degraded = degraded
 
-    def _in_a_thread_of_their_own(self, jobs: list[TimedJob[Any]]) -> None:
-        """Run callbacks, which may take any time, where they do not hold up the supervisor."""
+    def _in_a_thread_of_its_own(self, job: Job[Any]) -> None:
+        """Run callbacks, which may take any time, where they hold up nobody else."""
         thread = threading.Thread(
-            target=self._follow_up,
-            args=(jobs,),
-            name=f"{self._roster.label}-callbacks",
-            daemon=True,
+            target=self._follow_up, args=(job,), name=f"{self._roster.label}-callbacks", daemon=True
         )
         try:
             thread.start()
-        except RuntimeError:  # no thread to be had
-            self._follow_up(jobs)
+        except Exception:  # no thread to be had
+            self._follow_up(job)
         else:
             self._roster.see_off(thread)
 
-    def _follow_up(self, jobs: list[TimedJob[Any]]) -> None:
-        for job in jobs:
-            try:
-                job.follow_up()
-            except BaseException as error:
-                say(logging.ERROR, "exception calling callback for %r", job, error=error)
+    def _follow_up(self, job: Job[Any]) -> None:
+        self._roster.belong()
+        try:
+            job.follow_up()
+        except BaseException as error:
+            say(logging.ERROR, "exception calling callback for %r", job, error=error)

@@ -12,7 +12,7 @@ from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
 from oddjob.workforce.tally import GROUP, Ledger
 
-__all__ = ["Employer", "Worker", "WorkerInfo", "start_safely"]
+__all__ = ["Employer", "JobThread", "Worker", "WorkerInfo", "start_safely"]
 
 
 _PATIENCE: Final = 0.1  # seconds
@@ -57,8 +57,8 @@ class Employer(Protocol):
         """Put the calling thread on the list; false if nobody waits for it any more."""
 
 
-class _WorkerThread(threading.Thread):
-    """A thread whose end the interpreter does not wait for, though its children's it does.
+class JobThread(threading.Thread):
+    """A thread that runs jobs: the interpreter waits for its children's ends, and not for its own.
 
     The exit of the process waits for jobs by its own rules, so to the interpreter a worker is a
     daemon. A thread that a job starts must not inherit that: it would die with the main thread.
@@ -68,6 +68,7 @@ class _WorkerThread(threading.Thread):
 
     @property
     def daemon(self) -> bool:
+        """Whether the interpreter does not wait for it; false where a child takes it over."""
         return not self.serving
 
     @daemon.setter
@@ -75,6 +76,7 @@ class _WorkerThread(threading.Thread):
         raise RuntimeError(f"a worker thread is a daemon, and cannot be made {value!r}")
 
     def run(self) -> None:
+        """Run the target, and let no child inherit what this thread is."""
         self.serving = True
         super().run()
 
@@ -89,6 +91,7 @@ class Worker:
 
     __slots__ = (
         "arrival",
+        "asides",
         "began",
         "bell",
         "crash",
@@ -116,7 +119,8 @@ class Worker:
         self.disowned = False
         self.crash: BaseException | None = None
         self.loop = JobLoop(self.tally)
-        self.thread: threading.Thread = _WorkerThread(target=self.work, name=name)
+        self.asides: list[JobLoop] = []  # of threads that run coroutines while this one waits
+        self.thread: threading.Thread = JobThread(target=self.work, name=name)
 
     @property
     def job(self) -> Job[Any] | None:
@@ -169,13 +173,16 @@ class Worker:
     def _run_queue(self, queue: JobQueue) -> BaseException | Literal[True] | None:
         """Run jobs until the queue is empty, and return true; or else a crash, or None to leave."""
         tally = self.tally
+        number = tally.turn[0]
         before = last = tally.base = monotonic()
         due = last + GROUP
+        job: Job[Any] | None = None
+        ending = None
         try:
-            # Number and job in one step, taken by a loop: nothing can interrupt between taking a
-            # job and keeping it.
-            for tally.turn in enumerate(iter(queue.jobs.popleft, None), tally.turn[0] + 1):  # noqa: B020  (a field of it)
-                job: Job[Any] = tally.turn[1]
+            # Taken by a loop, and kept before the next call: nothing can interrupt in between.
+            for job in iter(queue.jobs.popleft, None):
+                number += 1
+                tally.turn = (number, job)
                 ending = job.execute()
                 if ending is not True:
                     tally.note(job)
@@ -192,6 +199,8 @@ class Worker:
             # The queue is empty; or else, deeper down, one was thrown into this thread.
             if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                 raise
+        finally:
+            del job, ending  # a failed job's traceback leads to this frame
         tally.lap(before, last)
         return True
 
@@ -213,13 +222,27 @@ class Worker:
         thread = self.thread.ident
         if thread is None:
             return
-        self.loop.clear_places(0, crash)
+        for loop in [*self.asides, self.loop]:
+            loop.clear_places(0, crash)
         if self.job is not None:
             self.job.rescue(crash, thread)
 
+    def jobs(self) -> list[Job[Any]]:
+        """The job in hand, and those that run in its place, also in threads that stand in."""
+        in_hand = self.job
+        found = [] if in_hand is None else [in_hand]
+        for loop in [self.loop, *self.asides]:
+            found += loop.in_place.copy()
+        return found
+
     def is_through(self) -> bool:
-        """Whether the job in hand, if any, has ended, though its call may not have returned."""
-        return self.job is None or self.job.done()
+        """Whether all its jobs have ended, though their calls may not have returned."""
+        return all(job.done() for job in self.jobs())
+
+    def loop_of(self, job: Job[Any]) -> JobLoop | None:
+        """The event loop on which the coroutine of that job runs."""
+        loops = (loop for loop in [self.loop, *self.asides] if loop.job is job)
+        return next(loops, None)
 
     def forget(self) -> None:
         """Hold nothing of the user's any more."""

@@ -16,6 +16,7 @@ from oddjob.errors import PoolClosed
 from oddjob.job import Job
 from oddjob.log import say
 from oddjob.settings import PoolOptions
+from oddjob.settling import settle_all
 from oddjob.states import ENDED
 from oddjob.stats import PoolStats
 from oddjob.workforce import lifecycle
@@ -70,8 +71,12 @@ class Workforce(Service):
         pool = self._pool()
         former = self.roster
         self._born = monotonic()
+        for worker in former.workers:
+            if worker is not None:
+                worker.leaving = True  # the one that has forked must not take its parent's jobs
         if pool is not None:
             self._begin(former.label, pool)
+            self.roster.herald.observer = former.herald.observer
             if former.closed is not None:
                 self.roster.close(former.closed)
 
@@ -123,7 +128,11 @@ class Workforce(Service):
             if refusal is not None:
                 raise refusal
             if begins:
-                self._supervisor.start()
+                try:
+                    self._supervisor.start()
+                except BaseException:
+                    lifecycle.strike_off(self)
+                    raise
             failure = self._hire_for(len(jobs))
             if failure is not None and not roster.staff():
                 if is_interpreters_end(failure):
@@ -191,44 +200,53 @@ class Workforce(Service):
 
     def drain(self, timeout: float | None) -> DrainReport:
         """Take no more jobs, run what is queued for `timeout` seconds, and cancel the rest."""
-        if self.works_here():
+        if self.roster.is_house_here():
             raise RuntimeError(
-                "a job cannot wait for the end of its own pool; use shutdown(wait=False)"
+                "a thread of a pool (a job, a callback, its on_event) cannot wait for the pool's "
+                "own end; use shutdown(wait=False)"
             )
         self._close(AFTER_SHUTDOWN)
-        queued = (
-            self.queued()
-        )  # first: a job that is taken between the two is seen twice, not never
+        # First: a job that is taken between the two is seen twice, not never.
+        queued = self.queued()
         jobs = [*self.in_hand(), *queued]
-        if not self.join(timeout):
-            self._discarded = True
-            self._cancel_queue()
-            jobs += self.in_hand()
+        has_ended = False
+        try:
+            has_ended = self.join(timeout)
+        finally:  # the time is up, or the wait was interrupted
+            if not has_ended:
+                self._discarded = True
+                jobs += self._cancel_queue()
+                jobs += self.in_hand()
         return DrainReport.of(list(dict.fromkeys(jobs)))
 
     def in_hand(self) -> list[Job[Any]]:
         """The jobs that workers have begun with, and that have not ended."""
         roster = self.roster
-        hands: list[Job[Any] | None] = []
         with roster.lock:
             workers = [*roster.staff(), *roster.abandoned]
-        for worker in workers:
-            hands += [worker.job, *worker.loop.in_place]
-        return [job for job in hands if job is not None and not job.done()]
+        return [job for worker in workers for job in worker.jobs() if not job.done()]
 
-    def _cancel_queue(self) -> None:
-        self.roster.queue.settle_all(lambda job: job.cancel())
+    def _cancel_queue(self) -> list[Job[Any]]:
+        """Cancel what is queued; returns what there was, late-comers included."""
+        jobs: list[Job[Any]] = []
+
+        def cancel(job: Job[Any]) -> None:
+            jobs.append(job)
+            job.cancel()
+
+        settle_all(self.roster.queue.jobs, cancel)
+        return jobs
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the last worker to be gone; false after `timeout` seconds.
 
-        On a thread of this workforce there is no waiting, and the answer is false.
+        On a thread of the pool's own there is no waiting, and the answer is false.
         """
         thread = self._supervisor.thread
         if thread is None:
             return True
-        if not self.works_here() and thread is not threading.current_thread():
-            thread.join(timeout)
+        if not self.roster.is_house_here():
+            thread.join(None if timeout is None else min(timeout, threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
     def close_at_exit(self) -> None:
@@ -280,6 +298,8 @@ class Workforce(Service):
         """A snapshot of what is being done and has been done."""
         roster = self.roster
         supervisor = self._supervisor.info
+        # First: a job that is taken between the two is counted twice, not never.
+        queued = len(self.queued())
         counts, waits, runs = roster.ledger.read()
         hands = [worker.job for worker in roster.staff()]
         in_hand = counts["queued"]
@@ -287,7 +307,7 @@ class Workforce(Service):
         ended = counts["succeeded"] + counts["failed"] + counts["timed_out"]
         return PoolStats(
             state=roster.state,
-            queued=in_hand + len(self.queued()),
+            queued=in_hand + queued,
             running=counts["running"],
             idle=sum(
                 job is None or job.verdict in ENDED for job in hands

@@ -334,3 +334,22 @@ def test_a_process_that_is_told_to_stop_drains_its_pools() -> None:
     process.terminate()
     said, complained = process.communicate(timeout=50)
     assert (said, complained, process.returncode) == ("[2, 2, 2]\n", "", 3)
+
+
+def test_a_nested_coroutine_that_hangs_does_not_keep_the_process() -> None:
+    """It runs in a thread of its own while its worker waits: that is no reason to wait for it."""
+    outcome = run("""
+        import asyncio, logging
+        logging.disable()
+        pool = oddjob.Pool(1, exit_timeout=0.3)
+
+        async def inner():
+            time.sleep(1000)
+
+        async def outer():
+            return pool.options(timeout=0.1).submit(inner).result()
+
+        pool.submit(outer)
+        time.sleep(0.3)
+    """)
+    assert_quiet(outcome, "")

@@ -240,3 +240,38 @@ def test_many_forks_while_threads_submit_find_every_child_working() -> None:
         finally:
             stop.set()
     """)
+
+
+def test_a_job_that_forks_and_returns_in_both_processes_runs_no_job_twice() -> None:
+    """The child's copy of the worker comes back into a loop whose queue is its parent's."""
+    run("""
+        pool = oddjob.Pool(1)
+        gate = threading.Event()
+
+        def fork():
+            gate.wait(10)
+            return os.fork()
+
+        def tell(number):
+            os.write(1, f'{number}\\n'.encode())
+
+        forked = pool.submit(fork)
+        rest = pool.submit_many(tell, range(3))
+        gate.set()
+        child = forked.result(10)
+        for job in rest:
+            job.result(10)
+        assert os.waitpid(child, 0)[1] == 0
+    """)
+
+
+def test_an_observer_set_later_observes_in_the_child_too() -> None:
+    run("""
+        pool = oddjob.Pool(1)
+        pool.on_event = print
+
+        def child():
+            assert pool.on_event is print
+
+        assert in_child(child) == 0
+    """)

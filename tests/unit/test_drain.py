@@ -105,7 +105,7 @@ def test_a_job_cannot_drain_its_own_pool() -> None:
     with Pool(1) as pool:
         error = pool.submit(pool.drain).exception(WAIT)
         assert isinstance(error, RuntimeError)
-        assert "cannot wait for the end of its own pool" in str(error)
+        assert "cannot wait for the pool's own end" in str(error)
         assert pool.state == "running", "what is refused changes nothing"
 
 

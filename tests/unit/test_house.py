@@ -21,6 +21,7 @@ LAYERS = [
     "oddjob.log",
     "oddjob.events",
     "oddjob.states",
+    "oddjob.settling",
     "oddjob.monitor",
     "oddjob.callables",
     "oddjob.traces",

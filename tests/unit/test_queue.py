@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from oddjob import Job
+from oddjob.settling import settle_all
 from oddjob.workforce.queue import JobQueue
 
 NOBODY = SimpleNamespace(name=None, count=lambda what: None)
@@ -58,7 +59,7 @@ def test_settling_all_goes_on_after_an_exception_and_raises_it_at_the_end() -> N
     error = SystemExit(3)
     jobs[1].add_done_callback(lambda _: (_ for _ in ()).throw(error))
     with pytest.raises(SystemExit) as caught:
-        queue.settle_all(lambda job: job.cancel())
+        settle_all(queue.jobs, lambda job: job.cancel())
     assert caught.value is error
     assert all(job.cancelled() for job in jobs)
     assert not queue.jobs
@@ -75,7 +76,7 @@ def test_a_job_whose_settling_was_interrupted_is_settled_all_the_same() -> None:
         job.cancel()
 
     with pytest.raises(KeyboardInterrupt):
-        queue.settle_all(settle)
+        settle_all(queue.jobs, settle)
     assert job.cancelled()
 
 

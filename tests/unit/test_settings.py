@@ -54,13 +54,13 @@ WRONG_TYPES = [
     ("pool_size", None, "a whole number"),
     *[("max_restarts", value, "a whole number") for value in (True, False, 1.5, "3", None)],
     *[("max_seconds", value, "a number of seconds") for value in (True, False, "5", 1j, None)],
-    *[("initializer", value, "a callable") for value in ("greet", 0, None)],
+    *[("initializer", value, "a callable") for value in ("greet", 0)],
     *[("initargs", value, "a tuple") for value in ([1], "ab", None)],
     *[("thread_name_prefix", value, "a string") for value in (b"mail", 1, None)],
-    *[("on_error", value, "a callable") for value in ("complain", 0, None)],
+    *[("on_error", value, "a callable") for value in ("complain", 0)],
     *[(key, value, "a number of seconds") for key in PATIENCE for value in (True, False, "5", 1j)],
     *[("max_abandoned", value, "a whole number") for value in (True, False, 1.5, "3")],
-    *[("on_event", value, "a callable") for value in ("complain", 0, None)],
+    *[("on_event", value, "a callable") for value in ("complain", 0)],
     *[
         ("crash_on", value, "an exception class or a tuple of them")
         for value in ("OSError", int, (OSError, 3), [OSError], OSError(), None)
@@ -646,9 +646,12 @@ def test_but_raises_a_type_error_for_an_option_that_does_not_exist(key: str) -> 
         PoolOptions().but(**{key: 1})
 
 
-@pytest.mark.parametrize("key", ["timeout", "max_abandoned", "exit_timeout"])
+@pytest.mark.parametrize(
+    "key", ["timeout", "max_abandoned", "exit_timeout", "initializer", "on_error", "on_event"]
+)
 def test_a_pool_can_be_told_to_have_none_of_what_the_others_have(key: str) -> None:
     """A limit for all pools but one is said in two lines."""
-    plan = read_settings({key: 3, "extra_pools": [{"patient": {key: None}}]})
-    assert getattr(plan.pools["job"], key) == 3
+    value = OTHER_VALUES[key]
+    plan = read_settings({key: value, "extra_pools": [{"patient": {key: None}}]})
+    assert getattr(plan.pools["job"], key) == value
     assert getattr(plan.pools["patient"], key) is None

@@ -1,0 +1,57 @@
+"""Settling: bring every job of a queue to its end, whatever one of them raises."""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol, TypeVar
+
+__all__ = ["remove", "settle_all"]
+
+
+class Endable(Protocol):
+    """What is asked of a job here."""
+
+    def done(self) -> bool:
+        """Whether it has ended."""
+
+
+T = TypeVar("T")
+J = TypeVar("J", bound=Endable)
+
+
+def settle_all(jobs: deque[J], settle: Callable[[J], object]) -> None:
+    """Take out every job and hand it to `settle`, one by one, whatever that raises.
+
+    What it raised first is raised at the end: by then no job is left without its end.
+    """
+    crash: BaseException | None = None
+    try:
+        while jobs:
+            try:
+                job = jobs[0]
+            except IndexError:  # somebody else has taken the last one
+                break
+            try:
+                settle(job)
+            except BaseException as error:  # raised below, the others go first
+                crash = crash or error
+                if not job.done():
+                    with suppress(BaseException):
+                        settle(job)
+            remove(jobs, job)  # only now: who is interrupted before finds it here again
+        if crash is not None:
+            raise crash
+    finally:
+        del crash  # what is raised holds this frame
+
+
+def remove(items: deque[T], item: T) -> bool:
+    """Remove an item; false if it was not there."""
+    while True:
+        try:
+            items.remove(item)
+        except ValueError:
+            return False
+        except IndexError:  # it changed while it was searched: search again
+            continue
+        return True

@@ -83,12 +83,15 @@ class Deadlines:
             if watch in self._running:
                 self.stuck[watch] = None
                 self._running.discard(watch)
-        self.look_ahead()
+        self.next = self._earliest()
 
     def look_ahead(self) -> float:
-        """When the next one is due, in monotonic seconds."""
-        self.next = min((watch.deadline for watch in self._running), default=inf)
+        """When to look, in monotonic seconds; a run that is over meanwhile does not put it off."""
+        self.next = min(self.next, self._earliest())
         return self.next
+
+    def _earliest(self) -> float:
+        return min((watch.deadline for watch in self._running), default=inf)
 
     def is_short_of_places(self) -> bool:
         """Whether stuck threads hold places of workers."""

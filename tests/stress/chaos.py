@@ -287,10 +287,11 @@ class Chaos:
         deadline = time.monotonic() + WAIT
         while True:
             together = threading.Barrier(pool.pool_size)
-            jobs = [pool.submit(together.wait, WAIT) for _ in range(pool.pool_size)]
-            # One that was still to be struck is struck now; then the others must meet all the same.
-            if all(job.exception(WAIT) is None for job in jobs):
-                break
+            # What was still to strike, or to crash, does so now; then they must meet all the same.
+            with suppress(oddjob.PoolBroken):
+                jobs = [pool.submit(together.wait, 1) for _ in range(pool.pool_size)]
+                if all(job.exception(WAIT) is None for job in jobs):
+                    break
             assert time.monotonic() < deadline, f"{pool!r} has lost capacity: {pool.stats()}"
             if pool.state == "broken":
                 pool.restart()

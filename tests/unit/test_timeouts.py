@@ -4,6 +4,7 @@ import asyncio
 import logging
 import math
 import pickle
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,6 +17,7 @@ from oddjob import Job, JobTimeout, Pool, PoolEvent
 
 WAIT = 10.0
 SHORT = 0.02
+HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class Hang:
@@ -312,11 +314,9 @@ def test_a_coroutine_is_cancelled_so_that_its_thread_comes_back() -> None:
     with Pool(1, timeout=SHORT) as pool:
         error = pool.submit(outer).exception(WAIT)
         assert isinstance(error, JobTimeout)
-        assert [line.split(" in ")[1] for line in error.stack.splitlines()[::2]] == [
-            "outer",
-            "sleep",
-            "sleep",
-        ], "where it waits, and not where its event loop does"
+        if HAS_GIL:  # without it nobody can look at a coroutine that may go on at any moment
+            places = [line.split(" in ")[1] for line in error.stack.splitlines()[::2]]
+            assert places == ["outer", "sleep", "sleep"], "where it waits, and not its event loop"
         assert cancelled.wait(WAIT)
         until(lambda: pool.stats().abandoned == 0)
 

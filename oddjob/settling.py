@@ -26,11 +26,8 @@ def settle_all(jobs: deque[J], settle: Callable[[J], object]) -> None:
     """
     crash: BaseException | None = None
     try:
-        while jobs:
-            try:
-                job = jobs[0]
-            except IndexError:  # somebody else has taken the last one
-                break
+        # Taken by a loop, and so never taken without being settled, whatever strikes.
+        for job in iter(jobs.popleft, None):
             try:
                 settle(job)
             except BaseException as error:  # raised below, the others go first
@@ -38,9 +35,9 @@ def settle_all(jobs: deque[J], settle: Callable[[J], object]) -> None:
                 if not job.done():
                     with suppress(BaseException):
                         settle(job)
-            remove(jobs, job)  # only now: who is interrupted before finds it here again
+    except IndexError:
         if crash is not None:
-            raise crash
+            raise crash from None
     finally:
         del crash  # what is raised holds this frame
 

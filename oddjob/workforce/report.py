@@ -11,18 +11,14 @@ class DrainReport(NamedTuple):
     """What became of the jobs that were queued or running when the drain began."""
 
     finished: list[Job[Any]]  # have succeeded or failed
-    cancelled: list[Job[Any]]  # had not started when the time was up
+    cancelled: list[Job[Any]]  # had not started when the time was up, late-comers included
     running: list[Job[Any]]  # had not ended; nobody will wait for them
 
     @classmethod
-    def of(cls, jobs: list[Job[Any]]) -> "DrainReport":
-        """Sort jobs by what became of them."""
-        report = cls([], [], [])
-        for job in jobs:
-            if not job.done():
-                report.running.append(job)
-            elif job.cancelled():
-                report.cancelled.append(job)
-            else:
-                report.finished.append(job)
-        return report
+    def of(cls, jobs: list[Job[Any]], cancelled: list[Job[Any]]) -> "DrainReport":
+        """Sort jobs by what became of them; `cancelled` are those that the drain has cancelled.
+
+        What others have cancelled meanwhile, they know.
+        """
+        running = [job for job in jobs if not job.done()]
+        return cls([job for job in jobs if job.done() and not job.cancelled()], cancelled, running)

@@ -209,15 +209,16 @@ class Workforce(Service):
         # First: a job that is taken between the two is seen twice, not never.
         queued = self.queued()
         jobs = [*self.in_hand(), *queued]
+        cancelled: list[Job[Any]] = []
         has_ended = False
         try:
             has_ended = self.join(timeout)
         finally:  # the time is up, or the wait was interrupted
             if not has_ended:
                 self._discarded = True
-                jobs += self._cancel_queue()
+                cancelled = self._cancel_queue()
                 jobs += self.in_hand()
-        return DrainReport.of(list(dict.fromkeys(jobs)))
+        return DrainReport.of(list(dict.fromkeys(jobs)), cancelled)
 
     def in_hand(self) -> list[Job[Any]]:
         """The jobs that workers have begun with, and that have not ended."""
@@ -227,15 +228,16 @@ class Workforce(Service):
         return [job for worker in workers for job in worker.jobs() if not job.done()]
 
     def _cancel_queue(self) -> list[Job[Any]]:
-        """Cancel what is queued; returns what there was, late-comers included."""
-        jobs: list[Job[Any]] = []
+        """Cancel what is queued; returns what was not cancelled before."""
+        cancelled: list[Job[Any]] = []
 
         def cancel(job: Job[Any]) -> None:
-            jobs.append(job)
-            job.cancel()
+            if job.call_off():
+                cancelled.append(job)
+                job.follow_up()
 
         settle_all(self.roster.queue.jobs, cancel)
-        return jobs
+        return cancelled
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for the last worker to be gone; false after `timeout` seconds.

@@ -8,34 +8,21 @@ import sys
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from oddjob import GroupClosed, Job, JobTimeout, Pool, PoolBroken, PoolEvent
 from oddjob.workforce import lifecycle, warden
+from tests.hang import WAIT, Hang, until
 
-WAIT = 10.0
 SHORT = 0.02
 HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
 class Crash(BaseException):
     """Not an Exception: it ends the worker."""
-
-
-class Hang:
-    """Work that hangs until it is let go."""
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.entered = threading.Semaphore(0)
-
-    def __call__(self, _: object = None) -> str:
-        self.entered.release()
-        self.gate.wait(WAIT)
-        return "late"
 
 
 @pytest.fixture
@@ -47,13 +34,6 @@ def hang() -> Iterator[Hang]:
 
 def fail(error: BaseException) -> None:
     raise error
-
-
-def until(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 class HandlerThatExits(logging.Handler):
@@ -296,19 +276,19 @@ def test_a_thread_that_never_starts_is_tried_with_growing_delays(
     pool = Pool("tried", 1)
     pool.submit(pow, 2, 3).result(WAIT)
     start = threading.Thread.start
-    attempts: list[str] = []
+    attempts: list[float] = []
 
     def refuse(thread: threading.Thread) -> None:
         if thread.name == "tried_0" and refusing:
-            attempts.append(thread.name)
+            attempts.append(time.monotonic())
             raise RuntimeError("can't start new thread")
         start(thread)
 
     monkeypatch.setattr(threading.Thread, "start", refuse)
     refusing = True
     assert isinstance(pool.submit(fail, Crash()).exception(WAIT), Crash)
-    time.sleep(0.5)
-    assert 2 <= len(attempts) <= 10
+    until(lambda: len(attempts) > 4)
+    assert attempts[4] - attempts[0] >= 0.01 + 0.02 + 0.04 + 0.08, "it took its time"
     refusing = False
     assert pool.submit(pow, 2, 3).result(WAIT) == 8
     pool.shutdown()

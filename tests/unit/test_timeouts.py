@@ -6,7 +6,6 @@ import math
 import pickle
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,29 +13,10 @@ import pytest
 
 import oddjob
 from oddjob import Job, JobTimeout, Pool, PoolEvent
+from tests.hang import WAIT, Hang, until
 
-WAIT = 10.0
 SHORT = 0.02
 HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
-class Hang:
-    """Work that hangs until it is let go."""
-
-    def __init__(self) -> None:
-        self.gate = threading.Event()
-        self.entered = threading.Semaphore(0)
-        self.left = threading.Semaphore(0)
-
-    def __call__(self, result: object = "late") -> object:
-        self.entered.release()
-        self.gate.wait(WAIT)
-        self.left.release()
-        return result
-
-    def wait_until_it_hangs(self, count: int = 1) -> None:
-        for _ in range(count):
-            assert self.entered.acquire(timeout=WAIT)
 
 
 @pytest.fixture
@@ -44,14 +24,6 @@ def hang() -> Iterator[Hang]:
     hang = Hang()
     yield hang
     hang.gate.set()
-
-
-def until(condition: Callable[[], object]) -> None:
-    """Wait for what another thread is about to do, and nothing announces."""
-    deadline = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.001)
 
 
 def by_pool(hang: Hang) -> Job[Any]:

@@ -1,0 +1,34 @@
+"""Work that hangs, and waiting for what nothing announces."""
+
+import threading
+import time
+from collections.abc import Callable
+
+WAIT = 10.0
+
+
+class Hang:
+    """Work that hangs until it is let go."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.entered = threading.Semaphore(0)
+        self.left = threading.Semaphore(0)
+
+    def __call__(self, _: object = None) -> str:
+        self.entered.release()
+        self.gate.wait(WAIT)
+        self.left.release()
+        return "late"
+
+    def wait_until_it_hangs(self, count: int = 1) -> None:
+        for _ in range(count):
+            assert self.entered.acquire(timeout=WAIT)
+
+
+def until(condition: Callable[[], object]) -> None:
+    """Wait for what another thread is about to do, and nothing announces."""
+    deadline = time.monotonic() + WAIT
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)

@@ -6,7 +6,7 @@ from typing import Any, Literal, TypeVar
 from oddjob.errors import JobTimeout
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
-from oddjob.states import ENDED, FAILED
+from oddjob.states import FAILED
 
 __all__ = ["TimedErrand", "TimedJob"]
 
@@ -21,12 +21,12 @@ class TimedJob(Job[T]):
     to nothing.
     """
 
-    __slots__ = ("_has_timed_out", "_timeout")
+    __slots__ = ("_expiry", "_timeout")
 
     def __init__(self, timeout: float, *call: Any) -> None:
         super().__init__(*call)
         self._timeout = timeout
-        self._has_timed_out = False
+        self._expiry: JobTimeout | None = None  # what it ends with if its time is up before
 
     @property
     def timeout(self) -> float:
@@ -57,15 +57,12 @@ class TimedJob(Job[T]):
 
         Callbacks are left to `follow_up`: they are the user's, and the supervisor has no time.
         """
-        monitor = self._watch()
-        with monitor.lock:
-            if monitor.state in ENDED:
-                return False
-            self._has_timed_out = True
-            self._outcome = error
-            self._raw = FAILED
-            monitor.announce(self, FAILED)
-        return True
+        self._expiry = error
+        return self._settle(FAILED, error)
+
+    @property
+    def _has_timed_out(self) -> bool:
+        return self._expiry is not None and getattr(self, "_outcome", None) is self._expiry
 
     def call_prompt(self) -> list[Job[Any]]:
         """Run those callbacks that are our own; returns the jobs that they have ended."""

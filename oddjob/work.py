@@ -198,7 +198,7 @@ class Work(Future[T]):
             monitor = self._monitor
         return monitor
 
-    def _end(self, state: State, outcome: Any) -> bool:
+    def _settle(self, state: State, outcome: Any) -> bool:
         """Settle under the monitor's lock (interleaving 3); false if the job had ended."""
         monitor = self._watch()
         with monitor.lock:
@@ -207,8 +207,14 @@ class Work(Future[T]):
             self._outcome = outcome
             self._raw = state
             monitor.announce(self, state)
+        return True
+
+    def _end(self, state: State, outcome: Any) -> bool:
+        """Settle, let go of the call and run the callbacks; false if the job had ended."""
+        if not self._settle(state, outcome):
+            return False
         self._release()
-        monitor.call_back(self)
+        self._watch().call_back(self)
         return True
 
     def _release(self) -> None:

@@ -21,8 +21,7 @@ class JobLoop:
     It also remembers which jobs the thread runs while others wait for them (``in_place``, the
     innermost last), for whoever has to clear up after it.
 
-    Locking: none; it belongs to its thread, but for `cancel`, and for
-    reading what it runs.
+    Locking: none; it belongs to its thread, but for `cancel`, and for reading what it runs.
     """
 
     def __init__(self, tally: Tally) -> None:

@@ -36,7 +36,7 @@ class Roster:
     place. A new thread takes it once, to check in. Nothing of the user's is called and nothing
     logged under it.
 
-    ``_here`` is each thread's own: what it runs jobs with, if it may.
+    ``_here`` is each thread's own: what it runs jobs with, if it may, and what it is to the pool.
     ``is_open`` and ``steady`` (open and fully staffed) let submitters queue without the lock;
     they read them before, and once more after, they have queued. Workers so read ``closed``.
     """

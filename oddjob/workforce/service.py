@@ -75,10 +75,6 @@ class Service:
         """Be told that a call has raised something."""
         self.roster.herald.tell("job_failed", job=job, error=error)
 
-    def works_here(self) -> bool:
-        """Whether the calling thread is one of this workforce's workers."""
-        return self.roster.loop_here() is not None
-
     def run_in_place(self, job: Job[Any]) -> bool:
         """Execute a job in the calling thread while that runs another, which waits for it.
 

@@ -1,8 +1,11 @@
 """OddJob: named pools of supervised worker threads that are drop-in executors."""
 
 # The workforce: pools, and what goes through them.
+from oddjob.bar import progress
+from oddjob.current import current_job
 from oddjob.errors import (
     GroupClosed,
+    JobDropped,
     JobLost,
     JobTimeout,
     OddJobError,
@@ -10,13 +13,18 @@ from oddjob.errors import (
     PoolClosed,
     PoolNameTaken,
     PoolNotFound,
+    PredecessorFailed,
+    QueueFull,
     SettingsError,
 )
 from oddjob.events import PoolEvent
 from oddjob.function import JobFunction
 from oddjob.group import JobGroup
+from oddjob.headway import Progress
 from oddjob.job import Job
 from oddjob.pool import Pool
+from oddjob.rate import Rate
+from oddjob.retry import Backoff
 from oddjob.startup import configure, pool, pools, shutdown_all, start_pool
 from oddjob.stats import Durations, PoolStats
 from oddjob.verbs import (
@@ -36,10 +44,12 @@ from oddjob.workforce.supervisor import SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 
 __all__ = [
+    "Backoff",
     "DrainReport",
     "Durations",
     "GroupClosed",
     "Job",
+    "JobDropped",
     "JobFunction",
     "JobGroup",
     "JobLost",
@@ -52,6 +62,10 @@ __all__ = [
     "PoolNameTaken",
     "PoolNotFound",
     "PoolStats",
+    "PredecessorFailed",
+    "Progress",
+    "QueueFull",
+    "Rate",
     "SettingsError",
     "SupervisorInfo",
     "WorkerInfo",
@@ -60,11 +74,13 @@ __all__ = [
     "await_",
     "await_many",
     "configure",
+    "current_job",
     "perform",
     "perform_many",
     "perform_this",
     "pool",
     "pools",
+    "progress",
     "queue",
     "shutdown_all",
     "start_pool",

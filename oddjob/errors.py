@@ -7,6 +7,9 @@
     ├── GroupClosed     (RuntimeError)       a job of the group failed, or its block was left
     ├── JobLost         (RuntimeError)       the job stayed behind in the process that forked
     ├── PoolBroken      (BrokenThreadPool)   its workers kept crashing; the cause is chained
+    ├── QueueFull       (queue.Full)         the pool has as much to do as it may: back off
+    ├── JobDropped      (RuntimeError)       a newer job took the job's place in a full queue
+    ├── PredecessorFailed (RuntimeError)     the job was to run after one of its key that failed
     ├── JobTimeout      (TimeoutError)       the job ran for longer than it was allowed
     ├── PoolNotFound    (LookupError)        no pool of that name: misspelt, or never started
     ├── PoolNameTaken   (ValueError)         a live pool has that name already
@@ -18,12 +21,14 @@ Each has the standard library class as its second parent that code written for
 raised comes out of ``result()`` as it is.
 """
 
+import queue
 import traceback
 from collections.abc import Iterable
 from concurrent.futures.thread import BrokenThreadPool
 
 __all__ = [
     "GroupClosed",
+    "JobDropped",
     "JobLost",
     "JobTimeout",
     "OddJobError",
@@ -31,6 +36,8 @@ __all__ = [
     "PoolClosed",
     "PoolNameTaken",
     "PoolNotFound",
+    "PredecessorFailed",
+    "QueueFull",
     "SettingsError",
 ]
 
@@ -41,6 +48,18 @@ class OddJobError(Exception):
 
 class GroupClosed(OddJobError, RuntimeError):
     """The group of jobs takes no more: one of them has failed, or its block has been left."""
+
+
+class QueueFull(OddJobError, queue.Full):
+    """The pool's queue holds as many jobs as it may; nothing has been queued."""
+
+
+class JobDropped(OddJobError, RuntimeError):
+    """The job waited longest in a queue that was full when a newer one came."""
+
+
+class PredecessorFailed(OddJobError, RuntimeError):
+    """The job was to run only after one of its key had succeeded, and that has failed."""
 
 
 class JobLost(OddJobError, RuntimeError):

@@ -17,6 +17,7 @@ EventKind = Literal[
     "recovered",  # they do not any more, or a broken pool was revived
     "timeout",  # a job ran for longer than its timeout
     "job_failed",  # a job raised something
+    "retry",  # a job raised something, and will be tried again
     "closed",  # the pool takes no more jobs
 ]
 

@@ -25,6 +25,9 @@ class Target(Protocol):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Queue a call."""
 
+    async def asubmit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Queue a call, waiting for room in the event loop."""
+
     def submit_many(self, fn: Callable[[Any], Any], iterable: Iterable[Any]) -> list[Job[Any]]:
         """Queue a call for every item."""
 
@@ -41,6 +44,7 @@ class Target(Protocol):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: bool = False,
     ) -> Iterator[Any]:
         """Queue a call for every item and iterate over the results."""
 
@@ -105,6 +109,10 @@ class JobFunction(Generic[P, R, T]):
         """Queue a call and return its job; see `Pool.submit`."""
         return self._target.submit(self.__wrapped__, *args, **kwargs)
 
+    async def asubmit(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[T]:
+        """Queue a call, waiting for room without holding up the event loop; see `Pool.asubmit`."""
+        return await self._target.asubmit(self.__wrapped__, *args, **kwargs)
+
     def perform(self, /, *args: P.args, **kwargs: P.kwargs) -> None:
         """Queue a call, fire and forget; see `Pool.perform`."""
         self._target.perform(self.__wrapped__, *args, **kwargs)
@@ -123,6 +131,7 @@ class JobFunction(Generic[P, R, T]):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: bool = False,
     ) -> Iterator[T]:
         """Iterate over the results of a call for every item; see `Pool.map`."""
         return self._target.map(
@@ -131,6 +140,7 @@ class JobFunction(Generic[P, R, T]):
             timeout=timeout,
             chunksize=chunksize,
             buffersize=buffersize,
+            progress=progress,
         )
 
     def options(self, **options: Unpack[JobOptions]) -> "JobFunction[P, R, T]":

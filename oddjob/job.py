@@ -8,11 +8,13 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
+from time import monotonic
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oddjob.callables import describe
 from oddjob.errors import JobLost
 from oddjob.fork import ProcessLock
+from oddjob.headway import Progress
 from oddjob.states import CANCELLED, ENDED, FAILED, PENDING, RUNNING, STANDARD, SUCCEEDED, State
 from oddjob.work import Work
 
@@ -54,9 +56,50 @@ class Job(Work[T]):
         return self._crew.pool
 
     @property
+    def priority(self) -> int:
+        """How urgent it is: the higher the sooner."""
+        return 0
+
+    @property
     def timeout(self) -> float | None:
         """For how long it may run, in seconds; None for as long as it takes."""
         return None
+
+    @property
+    def attempt(self) -> int:
+        """The number of the latest attempt, 1 being the first; 0 while it has not started."""
+        return 0 if self.state in (PENDING, CANCELLED) else 1
+
+    @property
+    def deadline(self) -> float | None:
+        """When the time of this attempt is up, in monotonic seconds; None if it has no timeout."""
+        return None
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether somebody has tried to cancel it while it was running.
+
+        Nothing else happens to a job that is no coroutine: it should look at this where it can
+        stop, and return or raise.
+        """
+        monitor = self._monitor
+        return monitor is not None and monitor.cancel_requested
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the job has reported last, or None."""
+        monitor = self._monitor
+        return None if monitor is None else monitor.progress
+
+    def report(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Tell, from inside the job, how far it has got; `progress` reads it.
+
+        Args:
+            done: how much is done, in whatever unit.
+            total: how much there is to do, in the same unit; None if that is not known.
+            note: what it is at, for people.
+        """
+        self._watch().progress = Progress(done, total, note)
 
     def __repr__(self) -> str:
         state = self.state
@@ -83,7 +126,10 @@ class Job(Work[T]):
         return self.state is CANCELLED
 
     def cancel(self) -> bool:
-        """Cancel the job if it has not started.
+        """Cancel the job if it has not started; else ask it to stop.
+
+        A thread cannot be stopped: a job that runs finds `cancel_requested` true, and is not tried
+        again if it fails. If it is a coroutine, that is cancelled.
 
         Returns true if it is now (or was before) cancelled, false if it runs or has ended.
         Done-callbacks run in the calling thread.
@@ -91,6 +137,8 @@ class Job(Work[T]):
         is_cancelled = self._call_off(counts=True)
         if is_cancelled:
             self._watch().call_back(self)
+        elif is_cancelled is False and self.state is RUNNING:
+            self._crew.interrupt(self)
         return is_cancelled is not False
 
     def withdraw(self) -> None:
@@ -129,6 +177,8 @@ class Job(Work[T]):
         state = self.state
         if state is CANCELLED:
             raise CancelledError
+        if state is FAILED:
+            self._crew.note_seen(self)
         return self._outcome if state is FAILED else None
 
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
@@ -153,15 +203,18 @@ class Job(Work[T]):
 
     # For the standard library, and for those who settle jobs themselves.
 
-    def run_here(self) -> bool:
+    def run_here(self, timeout: float | None = None, *, stays: bool = False) -> bool:
         """Run the job in the calling thread, if that is a worker of its pool and it is queued.
+
+        If a limit stops it, that is waited for, `timeout` seconds at most. With `stays`, so it is
+        while another thread runs it, if it may be queued again after that.
 
         Raises:
             JobLost: nobody will run it in this process.
         """
         if self._crew.has_lost(self):
             raise JobLost(f"pending when this process was forked, and its parent's: {self!r}")
-        return self._crew.run_in_place(self)
+        return self._crew.run_in_place(self, timeout, stays=stays and self.may_come_back)
 
     def set_running_or_notify_cancel(self) -> bool:
         """Take the job for running elsewhere; false if it was cancelled."""
@@ -238,26 +291,32 @@ class Job(Work[T]):
         monitor = self._watch()
         with monitor.lock:
             if monitor.state is not PENDING:
+                monitor.cancel_requested = monitor.cancel_requested or monitor.state is RUNNING
                 return None if monitor.state is CANCELLED else False
             if counts:
                 self._crew.count("cancelled")
             self._raw = CANCELLED
             monitor.announce(self, CANCELLED)
         self._release()
+        self._crew.note_loss(self)
         return True
 
     def _join(self, timeout: float | None) -> None:
         if self.done():
             return
+        deadline = None if timeout is None else monotonic() + timeout
         patient = timeout is None or timeout > 0
-        if not (patient and self.run_here()) and not self._watch().wait(timeout):
-            raise TimeoutError
+        if not (patient and self.run_here(timeout, stays=True)):
+            left = None if deadline is None else deadline - monotonic()
+            if not self._watch().wait(left):
+                raise TimeoutError
 
     def _read(self) -> T:
         state = self.state
         if state is CANCELLED:
             raise CancelledError
         if state is FAILED:
+            self._crew.note_seen(self)
             try:
                 raise self._outcome
             finally:

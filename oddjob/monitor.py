@@ -30,9 +30,11 @@ class Monitor:
 
     __slots__ = (
         "callbacks",
+        "cancel_requested",
         "condition",
         "lock",
         "owner",
+        "progress",
         "sleepers",
         "state",
         "untold",
@@ -43,6 +45,8 @@ class Monitor:
         self.lock = RLock()
         self.state: State = PENDING
         self.owner: int | None = None
+        self.cancel_requested = False
+        self.progress: Any = None  # what the job has reported last
         self.condition: threading.Condition | None = None
         # Lists for those who come, made when the first one does: most stay empty.
         self.sleepers: list[LockType] | None = None

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.events import OnEvent
 from oddjob.fork import in_child
 from oddjob.job import Job
+from oddjob.rate import Rate
 from oddjob.registry import Registry
-from oddjob.settings import CrashOn, OnError, PoolOptions, check_name, check_observer, check_size
+from oddjob.settings import (
+    CrashOn,
+    Delays,
+    Exceptions,
+    OnError,
+    PoolOptions,
+    WhenFull,
+    check_name,
+    check_observer,
+    check_size,
+)
 from oddjob.stats import PoolState, PoolStats
 from oddjob.submitter import Submitter
 from oddjob.terms import Terms
@@ -73,6 +84,19 @@ class Pool(Submitter, ThreadPoolExecutor):
             what is running is left behind.
         on_event: called with a `PoolEvent` when something happens that an operator may want to
             know, in the thread in which it happens. What it raises is logged.
+        max_queue: how many jobs may wait for a worker, or to be tried again, 1 or more; without
+            bound if not given.
+        when_full: what becomes of a job for which there is no room. ``"block"``: whoever submits
+            it waits for room, in order of arrival (a job of the pool itself gets `QueueFull`);
+            ``"raise"``: he gets `QueueFull`; ``"caller_runs"``: he runs it himself, unless a limit
+            stops it; ``"drop_oldest"``: the job that has waited longest, of the least urgent, ends
+            with `JobDropped`.
+        submit_timeout: for how long ``"block"`` waits, in seconds, 0 or more; then `QueueFull`.
+        rate: how many jobs may start in how much time: a `Rate`, or a text like ``"100/minute"``.
+        key_limit, retries, backoff, retry_on, give_up_on: what `options` says of them, for every
+            job that does not say otherwise.
+        ageing: in how many seconds a job that waits becomes as urgent as one whose priority is
+            higher by one, so that none waits for ever; never if not given.
 
     What is not given is taken from `oddjob.configure`, else it is 5 workers and 3 restarts in 5
     seconds.
@@ -102,6 +126,16 @@ class Pool(Submitter, ThreadPoolExecutor):
         max_abandoned: int | None = None,
         exit_timeout: float | None = None,
         on_event: OnEvent | None = None,
+        max_queue: int | None = None,
+        when_full: WhenFull | None = None,
+        submit_timeout: float | None = None,
+        rate: Rate | str | None = None,
+        key_limit: int | None = None,
+        ageing: float | None = None,
+        retries: int | None = None,
+        backoff: Delays | None = None,
+        retry_on: Exceptions | None = None,
+        give_up_on: Exceptions | None = None,
     ) -> None:
         if isinstance(pool_size, str) and not pool_size.isdecimal():
             # The standard library has its second argument, the prefix, in this place.
@@ -133,6 +167,16 @@ class Pool(Submitter, ThreadPoolExecutor):
             max_abandoned=max_abandoned,
             exit_timeout=exit_timeout,
             on_event=on_event,
+            max_queue=max_queue,
+            when_full=when_full,
+            submit_timeout=submit_timeout,
+            rate=rate,
+            key_limit=key_limit,
+            ageing=ageing,
+            retries=retries,
+            backoff=backoff,
+            retry_on=retry_on,
+            give_up_on=give_up_on,
         )
         self._open(name, options)
 
@@ -148,7 +192,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         self._options = options
         label = name or f"oddjob-{next(_numbers)}"
         workforce = Workforce(options, name, label, self)
-        self._offer(workforce, Terms(timeout=options.timeout))
+        self._offer(workforce, Terms.of_pool(options))
         if name is not None:
             registry.add(name, self)
 
@@ -198,7 +242,7 @@ class Pool(Submitter, ThreadPoolExecutor):
 
     def __repr__(self) -> str:
         name = "anonymous" if self._name is None else repr(self._name)
-        queued = len(self._workforce.roster.queue.jobs)
+        queued = len(self._workforce.roster.queue)
         return f"<Pool {name}, {self.state}, pool_size={self.pool_size}, {queued} queued>"
 
     def workers(self) -> list[WorkerInfo]:
@@ -318,7 +362,7 @@ class _QueueView:
 
     def qsize(self) -> int:
         """How many jobs are queued."""
-        return len(self._workforce.roster.queue.jobs)
+        return len(self._workforce.roster.queue)
 
     def empty(self) -> bool:
         """Whether no job is queued."""

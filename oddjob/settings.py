@@ -7,19 +7,31 @@ whole; nothing is started here.
 import operator
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final, NamedTuple, NoReturn
+from typing import Any, Final, Literal, NamedTuple, NoReturn, get_args
 
 from oddjob.errors import SettingsError
 from oddjob.events import OnEvent
+from oddjob.rate import Rate, as_rate
+from oddjob.retry import DELAYS, Backoff, as_delays
 
 __all__ = [
     "DEFAULT_POOL",
     "CrashOn",
+    "Delays",
+    "Exceptions",
     "OnError",
     "Plan",
     "PoolOptions",
+    "WhenFull",
+    "check_count",
+    "check_delays",
+    "check_exceptions",
+    "check_flag",
     "check_name",
     "check_observer",
+    "check_priority",
+    "check_rate",
+    "check_size",
     "check_timeout",
     "read_settings",
 ]
@@ -27,7 +39,10 @@ __all__ = [
 DEFAULT_POOL: Final = "job"
 
 OnError = Callable[[Any, BaseException], object]
-CrashOn = type[BaseException] | tuple[type[BaseException], ...]
+Exceptions = type[BaseException] | tuple[type[BaseException], ...]
+CrashOn = Exceptions
+Delays = Backoff | float | Iterable[float]
+WhenFull = Literal["block", "raise", "caller_runs", "drop_oldest"]
 
 
 class PoolOptions(NamedTuple):
@@ -45,6 +60,16 @@ class PoolOptions(NamedTuple):
     max_abandoned: int | None = None  # as many as there are workers
     exit_timeout: float | None = None
     on_event: OnEvent | None = None
+    max_queue: int | None = None
+    when_full: WhenFull = "block"
+    submit_timeout: float | None = None
+    rate: Rate | str | None = None
+    key_limit: int = 1
+    ageing: float | None = None
+    retries: int = 0
+    backoff: Delays = DELAYS
+    retry_on: Exceptions = Exception
+    give_up_on: Exceptions = ()
 
     def but(self, **changes: Any) -> "PoolOptions":
         """A copy with other values; each is checked, and None leaves a value as it is.
@@ -86,7 +111,8 @@ def check_name(key: str, value: object) -> None:
         raise ValueError(f"{key} must not be empty")
 
 
-def _check_count(key: str, value: object) -> None:
+def check_count(key: str, value: object) -> None:
+    """Refuse what is no whole number from 0 on."""
     _require(isinstance(value, int) and not isinstance(value, bool), key, "a whole number", value)
     if value < 0:  # type: ignore[operator]  # an int by now
         raise ValueError(f"{key} must be 0 or more, not {value!r}")
@@ -126,10 +152,49 @@ def _check_callable(key: str, value: object) -> None:
     _require(callable(value), key, "a callable", value)
 
 
-def _check_exceptions(key: str, value: object) -> None:
+def check_exceptions(key: str, value: object) -> None:
+    """Refuse what is no class of exceptions, nor several."""
     classes = value if isinstance(value, tuple) else (value,)
     fits = all(isinstance(each, type) and issubclass(each, BaseException) for each in classes)
     _require(fits, key, "an exception class or a tuple of them", value)
+
+
+def check_priority(key: str, value: object) -> None:
+    """Refuse what is no whole number."""
+    _require(isinstance(value, int) and not isinstance(value, bool), key, "a whole number", value)
+
+
+def check_flag(key: str, value: object) -> None:
+    """Refuse what is neither true nor false."""
+    _require(isinstance(value, bool), key, "True or False", value)
+
+
+def check_rate(key: str, value: object) -> None:
+    """Refuse what is no rate."""
+    wanted = "a Rate or a text like '100/minute'"
+    _require(isinstance(value, Rate | str), key, wanted, value)
+    try:
+        as_rate(value)
+    except ValueError as error:
+        raise ValueError(f"{key} must be {wanted}, not {value!r}") from error
+
+
+def check_delays(key: str, value: object) -> None:
+    """Refuse what tells no delays."""
+    try:
+        as_delays(value)
+    except TypeError as error:
+        wanted = "a Backoff, a number of seconds, or several of these"
+        raise TypeError(f"{key} must be {wanted}, not {value!r}") from error
+    except ValueError as error:
+        raise ValueError(f"{key} must be 0 or more and finite, not {value!r}") from error
+
+
+def _check_when_full(key: str, value: object) -> None:
+    known = get_args(WhenFull)
+    _require(isinstance(value, str), key, "a string", value)
+    if value not in known:
+        raise ValueError(f"{key} must be one of {', '.join(map(repr, known))}, not {value!r}")
 
 
 def _check_tuple(key: str, value: object) -> None:
@@ -147,23 +212,33 @@ def _require(fits: bool, key: str, wanted: str, value: object) -> None:
 
 _CHECKS: Final[Mapping[str, Callable[[str, object], object]]] = {
     "pool_size": check_size,
-    "max_restarts": _check_count,
+    "max_restarts": check_count,
     "max_seconds": _check_seconds,
     "initializer": _check_callable,
     "initargs": _check_tuple,
     "thread_name_prefix": _check_text,
     "on_error": _check_callable,
-    "crash_on": _check_exceptions,
+    "crash_on": check_exceptions,
     "timeout": check_timeout,
-    "max_abandoned": _check_count,
+    "max_abandoned": check_count,
     "exit_timeout": _check_patience,
     "on_event": _check_callable,
+    "max_queue": check_size,
+    "when_full": _check_when_full,
+    "submit_timeout": _check_patience,
+    "rate": check_rate,
+    "key_limit": check_size,
+    "ageing": _check_seconds,
+    "retries": check_count,
+    "backoff": check_delays,
+    "retry_on": check_exceptions,
+    "give_up_on": check_exceptions,
 }
 
 
 # What a pool can be told not to have, though the settings say that all pools do.
 _MAY_BE_NONE: Final = frozenset(
-    {"timeout", "max_abandoned", "exit_timeout", "initializer", "on_error", "on_event"}
+    key for key, default in PoolOptions._field_defaults.items() if default is None
 )
 
 

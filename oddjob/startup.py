@@ -8,7 +8,17 @@ from oddjob.errors import PoolNameTaken, PoolNotFound, SettingsError
 from oddjob.events import OnEvent
 from oddjob.fork import ProcessLock
 from oddjob.pool import Pool, registry, use_defaults
-from oddjob.settings import CrashOn, OnError, Plan, PoolOptions, read_settings
+from oddjob.rate import Rate
+from oddjob.settings import (
+    CrashOn,
+    Delays,
+    Exceptions,
+    OnError,
+    Plan,
+    PoolOptions,
+    WhenFull,
+    read_settings,
+)
 
 __all__ = ["configure", "pool", "pools", "shutdown_all", "start_pool"]
 
@@ -97,6 +107,16 @@ class PoolArguments(TypedDict, total=False):
     max_abandoned: int
     exit_timeout: float
     on_event: OnEvent
+    max_queue: int
+    when_full: WhenFull
+    submit_timeout: float
+    rate: Rate | str
+    key_limit: int
+    ageing: float
+    retries: int
+    backoff: Delays
+    retry_on: Exceptions
+    give_up_on: Exceptions
 
 
 def start_pool(name: str, **options: Unpack[PoolArguments]) -> Pool:

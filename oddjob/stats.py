@@ -25,13 +25,13 @@ class Durations(NamedTuple):
 class PoolStats(NamedTuple):
     """The state of a pool, and what it has done since it was made (in a fork: since then).
 
-    ``started == running + succeeded + failed - refused + timed_out`` holds in every snapshot. A job
-    that starts at this very moment may be among the queued as well.
+    ``started == running + succeeded + failed - refused + timed_out + retried`` holds in every
+    snapshot. A job that starts at this very moment may be among the queued as well.
     Times are in seconds.
     """
 
     state: PoolState
-    queued: int  # wait for a worker
+    queued: int  # wait for a worker, or to be tried again
     running: int  # have started and not ended
     idle: int  # workers that wait for a job
     started: int
@@ -40,7 +40,8 @@ class PoolStats(NamedTuple):
     cancelled: int
     timed_out: int
     dropped: int  # pushed out of a full queue
-    refused: int  # were queued when the pool broke
+    retried: int  # runs that failed, whose jobs were queued again
+    refused: int  # were queued when the pool broke, or when one that had to go first failed
     crashes: int  # of workers
     restarts: int  # of the whole pool
     abandoned: int  # threads that are stuck in a job that has timed out, and were replaced

@@ -4,14 +4,19 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
 from contextvars import copy_context
+from functools import cached_property, partial
 from itertools import islice
+from operator import length_hint
 from time import monotonic
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
+from oddjob.bar import shown
 from oddjob.function import JobFunction
 from oddjob.group import JobGroup
 from oddjob.job import Job
-from oddjob.terms import JobOptions, Terms
+from oddjob.keys import Key, check_key
+from oddjob.results import cancel_all, results_of
+from oddjob.terms import JobOptions, NewJob, Terms, tells_key
 from oddjob.work import OF_BATCH
 from oddjob.workforce.workforce import Workforce
 
@@ -34,6 +39,7 @@ class Submitter(Executor):
     _job_name: str | None
     _new_job: Callable[..., Job[Any]]
     _new_errand: Callable[..., Job[Any]]
+    _keyed: tuple[NewJob, NewJob] | None = None
 
     def _offer(self, workforce: Workforce, terms: Terms) -> None:
         """Settle, once, what every job that is submitted here is like."""
@@ -41,6 +47,8 @@ class Submitter(Executor):
         self._terms = terms
         self._job_name = terms.name
         self._new_job, self._new_errand = terms.kinds()
+        if terms.needs_order():
+            workforce.roster.organise()
 
     @overload
     def submit(
@@ -57,6 +65,8 @@ class Submitter(Executor):
         Raises:
             PoolClosed: the pool, or the interpreter, has been shut down.
             PoolBroken: its workers kept crashing.
+            QueueFull: the queue of the pool is full, and it was told to raise, or not to wait for
+                so long; or a job of the pool itself submits.
             RuntimeError: no thread could be started and there is none; nothing has been queued.
         """
         workforce = self._workforce
@@ -79,6 +89,25 @@ class Submitter(Executor):
         workforce.accept(job)
 
     @overload
+    async def asubmit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[T]: ...
+    @overload
+    async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    async def asubmit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Queue a call as `submit` does, but wait for room without holding up the event loop.
+
+        What the policy for a full queue has the caller run, it waits for, too. Cancelling the task
+        that waits leaves nothing queued. Raises like `submit`.
+        """
+        workforce = self._workforce
+        job = self._new_job(
+            fn, args, kwargs or None, copy_context(), workforce, self._job_name, monotonic()
+        )
+        await workforce.accept_in_loop(job)
+        return job
+
+    @overload
     def submit_many(
         self, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
     ) -> list[Job[T]]: ...
@@ -87,7 +116,9 @@ class Submitter(Executor):
     def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
         """Queue ``fn(item)`` for every item in one insertion and return the jobs in that order.
 
-        No job of anybody else's comes between them. If `iterable` raises, nothing is queued.
+        No job of anybody else's comes between them. If `iterable` raises, nothing is queued. If
+        the queue is full, they go in as there is room, in their order; those that did not get in
+        before an error are not run, nor are those that had not started by then.
         Raises like `submit`.
         """
         jobs = self._make(self._new_job, fn, iterable)
@@ -116,6 +147,7 @@ class Submitter(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: bool = False,
     ) -> Iterator[T]: ...
     @overload
     def map(
@@ -125,6 +157,7 @@ class Submitter(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: bool = False,
     ) -> Iterator[T]: ...
     def map(
         self,
@@ -133,6 +166,7 @@ class Submitter(Executor):
         timeout: float | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
+        progress: bool = False,
     ) -> Iterator[Any]:
         """Iterate over the results of ``fn`` for the items of `iterables`, in their order.
 
@@ -147,6 +181,7 @@ class Submitter(Executor):
             chunksize: how many jobs are queued in one insertion. Every item is a job of its own
                 whatever it says.
             buffersize: how many jobs may be queued or running ahead of the reader, 1 or more.
+            progress: show how many results have been read; see `oddjob.progress`.
 
         Raises:
             TimeoutError: while iterating, if a result was not there in time.
@@ -157,16 +192,26 @@ class Submitter(Executor):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
             raise ValueError("buffersize must be None or > 0")
+        total = min((length_hint(each, -1) for each in iterables), default=0)
         calls = zip(*iterables, strict=False)
         jobs: deque[Job[Any]] = deque()
         try:
             self._queue_ahead(jobs, fn, islice(calls, buffersize), max(1, chunksize))
         except BaseException:
-            _cancel_all(jobs)
+            cancel_all(jobs)
             raise
-        if buffersize is None:
-            return _results(jobs, deadline)
-        return _results(jobs, deadline, lambda: self._queue_ahead(jobs, fn, islice(calls, 1), 1))
+        feed = None
+        if buffersize is not None:
+            feed = partial(self._feed, jobs, fn, calls)
+        else:
+            total = len(jobs)
+        results = results_of(jobs, deadline, feed)
+        return shown(results, None if total < 0 else total) if progress else results
+
+    def _feed(
+        self, jobs: deque[Job[Any]], fn: Callable[..., Any], calls: Iterator[tuple[Any, ...]]
+    ) -> None:
+        self._queue_ahead(jobs, fn, islice(calls, 1), 1)
 
     def _queue_ahead(
         self,
@@ -228,13 +273,46 @@ class Submitter(Executor):
 
         Args:
             name: what the jobs are called in logs and `repr`, in place of the function's name.
-            timeout: for how long each may run, in seconds; ``math.inf`` for as long as it takes.
+            timeout: for how long each attempt may run, in seconds; ``math.inf`` for as long as it
+                takes.
+            priority: how urgent they are, any whole number, 0 if not given: the higher the sooner.
+            key: what they have in common with others that must not run at the same time: a
+                string, a number or the like, as an identifier is; or a function that tells it
+                from a job's arguments. Those of one key start in the order in which they were
+                queued.
+            key_limit: how many of one key may run at once, 1 or more; 1 if not given.
+            serial: each waits until the one before it of its key has succeeded, its retries
+                included. If that fails, those behind it end with `PredecessorFailed`.
+            max_concurrency: how many of the jobs that are submitted here may run at once.
+            rate: how many of them may start in how much time: a `Rate`, or ``"100/minute"``.
+            retries: how often a job that fails is tried again, 0 or more; 0 if not given.
+            backoff: after how long: a `Backoff`, or seconds, or the seconds before the first, the
+                second and so on, the last of which stands for all others. If not given, 0.25, 1,
+                20, 60 and 150 s.
+            retry_on: exceptions, a class or several, that are worth another try; ``Exception`` if
+                not given.
+            give_up_on: those of them that are not.
+
+        The limits `max_concurrency` and `rate` belong to what this returns, and to all that is
+        derived from it: jobs submitted elsewhere do not count.
 
         Raises:
             TypeError: there is no such option, or its value is of the wrong type.
             ValueError: a value is out of range.
         """
+        if len(options) == 1 and "key" in options:
+            key = options["key"]
+            if key is not None and not tells_key(key):
+                return KeyView(self, key)
         return PoolView(self, self._terms.but(**options))
+
+    def _kinds_by_key(self) -> tuple[NewJob, NewJob]:
+        """What makes jobs of whatever key; made once, since there are programs with many keys."""
+        kinds = self._keyed
+        if kinds is None:
+            self._workforce.roster.organise()
+            kinds = self._keyed = self._terms._replace(key=None).kinds_by_key()
+        return kinds
 
 
 class PoolView(Submitter):
@@ -258,6 +336,27 @@ class PoolView(Submitter):
         shut_down(wait, cancel_futures=cancel_futures, timeout=timeout)
 
 
+class KeyView(PoolView):
+    """A pool with a key on every job: quick to make, as many are made for one job each.
+
+    Thread safety: immutable.
+    """
+
+    def __init__(self, source: Submitter, key: Key) -> None:
+        check_key(key)
+        job, errand = source._kinds_by_key()
+        self._source = source
+        self._key = key
+        self._workforce = source._workforce
+        self._job_name = source._job_name
+        self._new_job = partial(job, key)
+        self._new_errand = partial(errand, key)
+
+    @cached_property
+    def _terms(self) -> Terms:  # type: ignore[override]  # an attribute, that few ask for
+        return self._source._terms._replace(key=self._key)
+
+
 class JobDecorator:
     """``@pool.job(...)`` with its options, waiting for the function."""
 
@@ -273,32 +372,3 @@ class JobDecorator:
     def __call__(self, fn: Any, /) -> Any:
         """Make the function a `JobFunction`."""
         return JobFunction(fn, self._target)
-
-
-def _cancel_all(jobs: Iterable[Job[Any]]) -> None:
-    for job in jobs:
-        job.cancel()
-
-
-def _results(
-    jobs: deque[Job[Any]], deadline: float | None, feed: Callable[[], None] | None = None
-) -> Iterator[Any]:
-    # No method: a pool that nobody else holds may go while its results are read.
-    try:
-        while jobs:
-            yield _take(jobs, deadline, feed)  # and hold nothing of it meanwhile
-    finally:
-        _cancel_all(jobs)
-        del jobs, feed  # what is raised holds this frame
-
-
-def _take(jobs: deque[Job[Any]], deadline: float | None, feed: Callable[[], None] | None) -> object:
-    # A job leaves the deque only with its result: until then it can be cancelled.
-    try:
-        result = jobs[0].result(None if deadline is None else deadline - monotonic())
-        jobs.popleft()
-        if feed is not None:
-            feed()
-        return result
-    finally:
-        del jobs, feed  # what is raised holds this frame

@@ -3,16 +3,46 @@
 import math
 from collections.abc import Callable
 from functools import partial
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, Final, NamedTuple, TypedDict
 
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
-from oddjob.settings import check_name, check_timeout
-from oddjob.timed import TimedErrand, TimedJob
+from oddjob.keys import Key, check_key
+from oddjob.limited import (
+    KeyedErrand,
+    KeyedJob,
+    LimitedErrand,
+    LimitedJob,
+    SerialErrand,
+    SerialJob,
+    kind_with,
+)
+from oddjob.limits import Ceiling, Gate, Line, Meter
+from oddjob.managed import ManagedErrand, ManagedJob
+from oddjob.rate import Rate, as_rate
+from oddjob.retry import Retries, as_delays
+from oddjob.rules import Rules
+from oddjob.settings import (
+    Delays,
+    Exceptions,
+    PoolOptions,
+    check_count,
+    check_delays,
+    check_exceptions,
+    check_flag,
+    check_name,
+    check_priority,
+    check_rate,
+    check_size,
+    check_timeout,
+)
 
-__all__ = ["JobOptions", "Terms"]
+__all__ = ["JobOptions", "NewJob", "Terms", "tells_key"]
 
 NewJob = Callable[..., Job[Any]]
+
+_FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, MethodType, partial)
 
 
 class JobOptions(TypedDict, total=False):
@@ -20,16 +50,52 @@ class JobOptions(TypedDict, total=False):
 
     name: str | None
     timeout: float | None
+    priority: int | None
+    key: Key | Callable[..., Key] | None
+    key_limit: int | None
+    serial: bool | None
+    max_concurrency: int | None
+    rate: Rate | str | None
+    retries: int | None
+    backoff: Delays | None
+    retry_on: Exceptions | None
+    give_up_on: Exceptions | None
 
 
 class Terms(NamedTuple):
-    """What every job submitted in one place has in common."""
+    """What every job submitted in one place has in common; None where nothing was agreed on."""
 
     name: str | None = None
     timeout: float | None = None
+    priority: int | None = None
+    key: Key | Callable[..., Key] | None = None
+    key_limit: int | None = None
+    serial: bool | None = None
+    max_concurrency: Ceiling | None = None
+    rate: Meter | None = None
+    retries: int | None = None
+    backoff: Delays | None = None
+    retry_on: Exceptions | None = None
+    give_up_on: Exceptions | None = None
+    pool_rate: Meter | None = None
+
+    @classmethod
+    def of_pool(cls, options: PoolOptions) -> "Terms":
+        """What is agreed on for all jobs of a pool."""
+        return cls(
+            timeout=options.timeout,
+            key_limit=options.key_limit,
+            retries=options.retries,
+            backoff=options.backoff,
+            retry_on=options.retry_on,
+            give_up_on=options.give_up_on,
+            pool_rate=None if options.rate is None else Meter(as_rate(options.rate)),
+        )
 
     def but(self, **changes: Any) -> "Terms":
         """The same with changes; None leaves a value as it is.
+
+        A limit that is given is a new one, shared by all that is derived from this.
 
         Raises:
             TypeError: there is no such option, or its value is of the wrong type.
@@ -44,13 +110,60 @@ class Terms(NamedTuple):
                 )
         for key, value in given.items():
             _CHECKS[key](key, value)
+        if "max_concurrency" in given:
+            given["max_concurrency"] = Ceiling(given["max_concurrency"])
+        if "rate" in given:
+            given["rate"] = Meter(as_rate(given["rate"]))
         return self._replace(**given)
+
+    def needs_order(self) -> bool:
+        """Whether the queue has to be put in order by more than arrival."""
+        return bool(self.priority or self.key is not None or self.retries or self._gates())
 
     def kinds(self) -> tuple[NewJob, NewJob]:
         """What makes the jobs: those with a result, and those that nobody waits for."""
-        if self.timeout is None or self.timeout == math.inf:
+        if self.serial and self.key is None:
+            return _refuse_serial, _refuse_serial
+        if self.key is not None or self._is_managed():
+            job, errand = self.kinds_by_key()
+            key = None if tells_key(self.key) else self.key
+            return partial(job, key), partial(errand, key)
+        if not self.needs_order():
             return Job, FireAndForget
-        return partial(TimedJob, self.timeout), partial(TimedErrand, self.timeout)
+        rules = self._rules()
+        return kind_with(rules, LimitedJob), kind_with(rules, LimitedErrand)
+
+    def kinds_by_key(self) -> tuple[NewJob, NewJob]:
+        """The same for jobs with a key, which comes first of their arguments."""
+        rules = self._rules()
+        if self._is_managed():
+            return kind_with(rules, ManagedJob), kind_with(rules, ManagedErrand)
+        if self.serial:
+            return kind_with(rules, SerialJob), kind_with(rules, SerialErrand)
+        return kind_with(rules, KeyedJob), kind_with(rules, KeyedErrand)
+
+    def _is_managed(self) -> bool:
+        return bool(self.retries) or self.timeout not in (None, math.inf)
+
+    def _rules(self) -> Rules:
+        return Rules(
+            key_of=self.key if tells_key(self.key) else None,
+            key_limit=1 if self.serial else self.key_limit or 1,
+            serial=bool(self.serial),
+            line=Line(self.priority or 0, self._gates()),
+            timeout=None if self.timeout == math.inf else self.timeout,
+            retries=Retries(
+                limit=self.retries or 0,
+                delays=as_delays(self.backoff),
+                retry_on=_as_tuple(self.retry_on),
+                give_up_on=_as_tuple(self.give_up_on),
+            ),
+        )
+
+    def _gates(self) -> tuple[Gate, ...]:
+        # Ceilings first: what they stop must not have been counted as a start.
+        gates = (self.max_concurrency, self.rate, self.pool_rate)
+        return tuple(gate for gate in gates if gate is not None)
 
     def told_apart_from(self, other: "Terms") -> str:
         """What differs, for people."""
@@ -58,7 +171,36 @@ class Terms(NamedTuple):
         return ", ".join(f"{key}={mine!r}" for key, mine, its in pairs if mine != its)
 
 
+def tells_key(key: object) -> bool:
+    """Whether it is no key, but a function that tells it from a job's arguments."""
+    return isinstance(key, _FUNCTIONS)
+
+
+def _as_tuple(classes: Any) -> tuple[type[BaseException], ...]:
+    return classes if isinstance(classes, tuple) else (classes,)
+
+
+def _refuse_serial(*_: object) -> Job[Any]:
+    raise TypeError("serial=True needs a key: it tells which jobs are to wait for each other")
+
+
+def _check_key(name: str, value: object) -> None:
+    del name  # the error says it
+    if not tells_key(value):
+        check_key(value)
+
+
 _CHECKS: Final[dict[str, Callable[[str, object], object]]] = {
     "name": check_name,
     "timeout": check_timeout,
+    "priority": check_priority,
+    "key": _check_key,
+    "key_limit": check_size,
+    "serial": check_flag,
+    "max_concurrency": check_size,
+    "rate": check_rate,
+    "retries": check_count,
+    "backoff": check_delays,
+    "retry_on": check_exceptions,
+    "give_up_on": check_exceptions,
 }

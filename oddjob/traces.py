@@ -13,6 +13,7 @@ __all__ = [
     "Place",
     "frames_of_threads",
     "leave_out_outermost_frame",
+    "leave_out_outermost_frames",
     "where_a_coroutine_stands",
     "where_it_stands",
 ]
@@ -32,6 +33,12 @@ def leave_out_outermost_frame(error: BaseException) -> None:
     trace = _traceback.__get__(error)
     if trace is not None and trace.tb_next is not None:
         _traceback.__set__(error, trace.tb_next)
+
+
+def leave_out_outermost_frames(error: BaseException, number: int) -> None:
+    """Let the traceback begin so many calls further in, if there are as many."""
+    for _ in range(number):
+        leave_out_outermost_frame(error)
 
 
 def frames_of_threads() -> dict[int, FrameType]:

@@ -27,6 +27,8 @@ from typing import Any, Final, Literal, TypeVar
 from oddjob.callables import describe, is_async
 from oddjob.crew import Crew
 from oddjob.fork import ProcessLock
+from oddjob.keys import Key
+from oddjob.limits import ANY_TIME, Line
 from oddjob.monitor import Monitor
 from oddjob.states import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, State
 from oddjob.traces import leave_out_outermost_frame
@@ -52,6 +54,8 @@ class Work(Future[T]):
     __slots__ = ("_args", "_context", "_crew", "_fn", "_id", "_kwargs", "_monitor", "_name",
                  "_outcome", "_raw", "queued_at")  # fmt: skip
 
+    key: Key | None = None
+    line: Line = ANY_TIME  # its priority, and the limits it has to pass
     _outcome: Any  # what was returned or raised; unset until the job has ended
     _id: str  # unset until asked for
 
@@ -72,7 +76,7 @@ class Work(Future[T]):
         self._context: Any = context
         self._crew = crew
         self._name = name
-        self.queued_at: Final = queued_at  # monotonic seconds
+        self.queued_at = queued_at  # monotonic seconds; for a retry, when that was queued
         self._raw: State = PENDING
         self._monitor: Monitor | None = None
 
@@ -157,8 +161,11 @@ class Work(Future[T]):
             return True
         return self._end(FAILED, error)
 
-    def refuse(self, error: BaseException) -> None:
-        """Settle as failed without running: for a job of the queue; twice does no harm."""
+    def refuse(self, error: BaseException, what: str = "refused") -> None:
+        """Settle as failed without running: for a job of the queue; twice does no harm.
+
+        `what` is what statistics count it as.
+        """
         if self._raw in ENDED:
             return
         self._raw = RUNNING
@@ -166,8 +173,10 @@ class Work(Future[T]):
         if monitor is not None and not monitor.claim():
             self._raw = monitor.state
         else:
-            self._crew.count("refused")
+            self._crew.count(what)
             self.fail(error)
+            if self.key is not None:  # it may have kept its turn
+                self._crew.release(self)
 
     def rescue(self, crash: BaseException, worker: int) -> None:
         """Bring to its end what `execute` left undone in the thread of that identifier."""
@@ -180,6 +189,27 @@ class Work(Future[T]):
         monitor = self._watch()
         monitor.tell_rest(self)
         monitor.call_back(self)
+
+    # What an agenda asks of a job: this is one that has no wishes.
+
+    @property
+    def key_limit(self) -> int:
+        """How many jobs of its key may run at once."""
+        return 1
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether it waits until the one before it of its key has succeeded."""
+        return False
+
+    @property
+    def may_come_back(self) -> bool:
+        """Whether it may be queued again after it was run."""
+        return False
+
+    def reopen(self) -> bool:
+        """Be queued again after an attempt that failed; false if it is not to be."""
+        return False
 
     # Inside.
 

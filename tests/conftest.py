@@ -9,6 +9,8 @@ import pytest
 
 import oddjob
 
+pytest_plugins = ["pytester"]
+
 
 @pytest.fixture(autouse=True)
 def no_thread_is_left_behind() -> Iterator[None]:

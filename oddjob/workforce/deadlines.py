@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any
 
-from oddjob.timed import TimedJob
+from oddjob.managed import ManagedJob
 from oddjob.workforce.worker import Worker
 
 __all__ = ["Deadlines", "Watch"]
@@ -17,6 +17,7 @@ class Watch:
     """
 
     __slots__ = (
+        "attempt",
         "deadline",
         "has_returned",
         "holds_place",
@@ -28,12 +29,13 @@ class Watch:
 
     def __init__(
         self,
-        job: TimedJob[Any],
+        job: ManagedJob[Any],
         deadline: float,
         thread: int,
         worker: Worker | None,
     ) -> None:
         self.job = job
+        self.attempt = job.attempt
         self.deadline = deadline  # monotonic seconds
         self.thread = thread
         self.worker = worker  # None for a thread that is none of the pool's

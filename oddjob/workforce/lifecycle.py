@@ -12,7 +12,7 @@ from weakref import WeakSet
 
 from oddjob.fork import ProcessLock, in_child
 
-__all__ = ["enrol", "strike_off", "watch"]
+__all__ = ["enrol", "for_all", "strike_off", "watch"]
 
 
 class Mortal(Protocol):
@@ -20,6 +20,9 @@ class Mortal(Protocol):
 
     def begin_anew(self) -> None:
         """Be as if just made: the threads are another process's."""
+
+    def look_around(self) -> None:
+        """Take note of what has changed in the process."""
 
     def close_at_exit(self) -> None:
         """Take no more work."""
@@ -55,6 +58,14 @@ def watch(mortal: Mortal) -> None:
     """Have it begin anew in forked children."""
     with _living.lock:
         _living.known.add(mortal)
+
+
+def for_all(act: Callable[[Mortal], object]) -> None:
+    """Do something with all there are, whether they have threads or not."""
+    with _living.lock:
+        known = list(_living.known)
+    for mortal in known:
+        act(mortal)
 
 
 def enrol(mortal: Mortal) -> bool:

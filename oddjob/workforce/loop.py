@@ -31,8 +31,12 @@ class JobLoop:
         self._runner: asyncio.Runner | None = None
         self._busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.job: object = None  # whose coroutine is running
+        self.job: Job[Any] | None = None  # whose coroutine is running
         self.coroutine: Coroutine[Any, Any, Any] | None = None  # the one that is running
+
+    def base(self) -> Job[Any] | None:
+        """What the thread was hired to run: a coroutine's job, or what its worker has in hand."""
+        return self.job or self.tally.turn[1]
 
     def begin_in_place(self, job: Job[Any]) -> None:
         """Remember that the thread is to run a job while another of its jobs waits for it."""
@@ -71,7 +75,7 @@ class JobLoop:
             for task in asyncio.all_tasks():
                 task.cancel()
 
-    def run(self, job: object, coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
+    def run(self, job: Job[Any], coroutine: Coroutine[Any, Any, Any], context: Context) -> Any:
         """Run the coroutine of a job to its end and return what it returned.
 
         Raises:

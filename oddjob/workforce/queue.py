@@ -19,12 +19,16 @@ Why no wake-up is lost:
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
+from functools import partial
+from math import inf
 from typing import Any
 
 from oddjob.job import Job
 from oddjob.settling import remove
+from oddjob.workforce.agenda import Agenda
+from oddjob.workforce.race import Race, Taker
 
 __all__ = ["JobQueue"]
 
@@ -35,11 +39,67 @@ class JobQueue:
     Locking: none; see the module's text.
     """
 
-    __slots__ = ("idle", "jobs")
+    __slots__ = ("agenda", "idle", "jobs")
 
     def __init__(self) -> None:
         self.jobs: deque[Job[Any]] = deque()
         self.idle: deque[Callable[[], None]] = deque()
+        self.agenda: Agenda | None = None  # what puts the jobs in order, where arrival does not
+
+    def organise(
+        self,
+        ageing: float | None,
+        takers: Callable[[], Iterable[Taker]],
+        call: Callable[[], object],
+    ) -> Agenda:
+        """Have an agenda decide from now on which job is next; `call` has the supervisor look.
+
+        Workers that have not heard of it go on taking what has arrived before. What still comes
+        there, from those who have not heard either, the agenda finds: nothing is lost, and
+        whoever organises it has his jobs in order. (The agenda is there before the new inbox is;
+        `taker` reads them the other way round.)
+        """
+        if self.agenda is None:
+            before, inbox = self.jobs, deque[Job[Any]]()
+            wake = self.wake_one
+            race = Race(ageing)
+            self.agenda = Agenda((before, inbox), race, takers, self.idle, wake, call)
+            self.jobs = inbox
+        return self.agenda
+
+    def taker(self, taker: Taker) -> Callable[[], Job[Any] | None]:
+        """What hands a worker the next job; there is none when it returns None or raises."""
+        jobs = self.jobs
+        agenda = self.agenda
+        return jobs.popleft if agenda is None else partial(agenda.take, taker)
+
+    def __len__(self) -> int:
+        """How many jobs wait, those included that were cancelled and have not been cleared away."""
+        jobs = self.jobs  # first, as everywhere: see `organise`
+        return len(jobs) if self.agenda is None else len(self.agenda)
+
+    def count(self) -> int:
+        """How many jobs wait that have not ended."""
+        return len(self.pending()) if self.agenda is None else len(self.agenda)
+
+    def has_jobs(self) -> bool:
+        """Whether there is anything left for workers to do, now or later."""
+        return len(self) > 0
+
+    def is_promising(self) -> bool:
+        """Whether a worker that looks now may find a job."""
+        jobs = self.jobs
+        return bool(jobs) if self.agenda is None else self.agenda.is_promising()
+
+    @property
+    def alarm(self) -> float:
+        """When a worker is to look for jobs that had to wait until then, in monotonic seconds."""
+        return inf if self.agenda is None else self.agenda.alarm
+
+    def ring_alarm(self) -> None:
+        """See that somebody looks for them."""
+        if self.agenda is not None:
+            self.agenda.ring_alarm()
 
     def wake_one(self) -> bool:
         """Ring the bell of the worker that went idle last; false if none is idle."""
@@ -63,6 +123,8 @@ class JobQueue:
 
     def pending(self) -> list[Job[Any]]:
         """A snapshot of the jobs that have not ended, in the order in which they will start."""
+        if self.agenda is not None:
+            return self.agenda.pending()
         while True:
             try:
                 return [job for job in self.jobs.copy() if not job.done()]
@@ -71,7 +133,7 @@ class JobQueue:
 
     def take_back(self, job: Job[Any]) -> bool:
         """Remove a job again; false if it was no longer queued."""
-        return remove(self.jobs, job)
+        return remove(self.jobs, job) or (self.agenda is not None and self.agenda.remove(job))
 
     def forget_bell(self, ring: Callable[[], None]) -> None:
         """Remove the bell of a worker that will not answer it."""
@@ -79,6 +141,9 @@ class JobQueue:
 
     def move_all(self, there: deque[Job[Any]]) -> None:
         """Move what is queued now to the end of another queue, one by one, in order."""
+        if self.agenda is not None:
+            self.agenda.move_all(there)
+            return
         for _ in range(len(self.jobs)):
             with suppress(IndexError):
                 there.append(self.jobs.popleft())

@@ -2,15 +2,20 @@
 
 import threading
 from collections import deque
-from queue import SimpleQueue
+from functools import partial
 from typing import Any, Final
 
+from oddjob.current import set_base
 from oddjob.errors import PoolBroken, PoolClosed
 from oddjob.events import Herald
 from oddjob.job import Job
 from oddjob.settings import PoolOptions
 from oddjob.stats import PoolState
+from oddjob.workforce import inline
+from oddjob.workforce.agenda import Agenda
 from oddjob.workforce.deadlines import Deadlines, Watch
+from oddjob.workforce.door import Door
+from oddjob.workforce.letters import Letters
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
 from oddjob.workforce.tally import Ledger
@@ -37,8 +42,9 @@ class Roster:
     logged under it.
 
     ``_here`` is each thread's own: what it runs jobs with, if it may, and what it is to the pool.
-    ``is_open`` and ``steady`` (open and fully staffed) let submitters queue without the lock;
-    they read them before, and once more after, they have queued. Workers so read ``closed``.
+    ``is_open``, ``is_staffed`` (fully), ``is_free`` (open, and its queue takes whatever comes) and
+    ``steady`` (free and fully staffed) let submitters queue without the lock; they read them
+    before, and once more after, they have queued. Workers so read ``closed``.
     """
 
     def __init__(self, options: PoolOptions, label: str) -> None:
@@ -47,7 +53,7 @@ class Roster:
         self.ledger = Ledger()
         self.herald = Herald(label, options.on_event)
         self.deadlines = Deadlines()
-        self.letters: SimpleQueue[Worker | None] = SimpleQueue()
+        self.letters: Letters[Worker | None] = Letters()
         self.size = options.pool_size
         self.initializer = options.initializer
         self.initargs = options.initargs
@@ -67,7 +73,28 @@ class Roster:
         self.closed: str | None = None
         self.broken: BaseException | None = None
         self.is_open = True
-        self.steady = False
+        self.door = None if options.max_queue is None else Door(self.queue, options.max_queue)
+        self._ageing = options.ageing
+        if self.door is not None:
+            agenda = self.organise()
+            agenda.bound(self.door.line, self.door.let_in)
+        self._look_around()
+
+    def organise(self) -> Agenda:
+        """Have the queue put in order by more than arrival, from now on."""
+        with self.lock:
+            is_news = self.queue.agenda is None
+            agenda = self.queue.organise(
+                self._ageing, self.ledger.tallies, partial(self.letters.put, None)
+            )
+        if is_news:
+            agenda.tend()
+        return agenda
+
+    def free_hands(self) -> int:
+        """How many more jobs could be run at this moment."""
+        with self.lock:
+            return self.size - sum(worker.tally.offered is not None for worker in self.staff())
 
     def staff(self) -> list[Worker]:
         """The workers there are, in the order of their places."""
@@ -96,7 +123,7 @@ class Roster:
     def vacancies(self) -> int:
         """How many workers have gone that should be replaced."""
         with self.lock:
-            if self.broken is not None or (self.closed and not self.queue.jobs):
+            if self.broken is not None or (self.closed and not self.queue.has_jobs()):
                 return 0
             return self.workers.count(None)
 
@@ -108,7 +135,7 @@ class Roster:
     def is_deserted(self) -> bool:
         """Whether it is closed, with nobody left in it and nothing left to do."""
         with self.lock:
-            done = self.broken is not None or not self.queue.jobs
+            done = self.broken is not None or not self.queue.has_jobs()
             busy = self.staff() or any(not worker.is_through() for worker in self.abandoned)
             return bool(self.closed) and done and not busy
 
@@ -153,7 +180,7 @@ class Roster:
             self.ledger.discard(worker.tally)
             self.workers[index] = None
             # A place that somebody's job counts on stays, for the supervisor to fill.
-            if is_new_place and not self.queue.jobs:
+            if is_new_place and not self.queue.has_jobs():
                 self.workers.pop()
             else:
                 self._tell_supervisor()
@@ -202,12 +229,22 @@ class Roster:
         """The worker that the calling thread is, or stands in for."""
         return getattr(self._here, "worker", None)
 
+    def worker_of(self, job: Job[Any]) -> Worker | None:
+        """The worker that runs a job."""
+        with self.lock:
+            workers = [*self.staff(), *self.abandoned]
+        for worker in workers:
+            if worker.thread.ident is not None and job.is_run_by(worker.thread.ident):
+                return worker
+        return next((worker for worker in workers if job in worker.jobs()), None)
+
     def lend(self, loop: JobLoop, worker: Worker | None) -> None:
         """Let the calling thread run jobs, as that worker or in place of it while it waits."""
         loop.thread = threading.get_ident()
         self._here.is_house = True
         self._here.loop = loop
         self._here.worker = worker
+        set_base(loop.base)
 
     def discharge(self, worker: Worker) -> bool:
         """Take a worker that has gone off the list; false if it was not (or no longer) on it."""
@@ -266,9 +303,19 @@ class Roster:
             if is_news:
                 self.closed = why
             self._look_around()
+        self._turn_away()
         self.queue.wake_all()
         self.letters.put(None)
         return is_news
+
+    def _turn_away(self) -> None:
+        if self.door is not None:
+            self.door.turn_away()
+
+    def look_around(self) -> None:
+        """Take note of what has changed outside."""
+        with self.lock:
+            self._look_around()
 
     @property
     def state(self) -> PoolState:
@@ -295,9 +342,20 @@ class Roster:
         with self.lock:
             self.broken = cause
             self._look_around()
-            self.queue.move_all(self.refused)
+            if self.queue.agenda is None:
+                self.queue.move_all(self.refused)
+        self.refuse_all()
+        self._turn_away()
         self.retire_all()
+
+    def refuse_all(self) -> None:
+        """Have a broken pool's jobs end; those of an agenda, whose lock comes before this one."""
+        if self.queue.agenda is not None:
+            self.queue.agenda.move_all(self.refused)
+            self.letters.put(None)
 
     def _look_around(self) -> None:
         self.is_open = self.closed is None and self.broken is None
-        self.steady = self.is_open and len(self.workers) == self.size and None not in self.workers
+        self.is_staffed = len(self.workers) == self.size and None not in self.workers
+        self.is_free = self.is_open and self.door is None and not inline.is_on()
+        self.steady = self.is_free and self.is_staffed

@@ -7,17 +7,23 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextvars import Context
 from functools import partial
+from math import inf
 from time import monotonic
 from typing import Any
 
+from oddjob.current import jobs_here, running
+from oddjob.errors import PredecessorFailed
 from oddjob.job import Job
 from oddjob.log import say
+from oddjob.managed import ManagedJob
 from oddjob.settings import PoolOptions
-from oddjob.timed import TimedJob
+from oddjob.workforce import inline
+from oddjob.workforce.bell import Bell
 from oddjob.workforce.deadlines import Watch
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.roster import Roster
 from oddjob.workforce.tally import Tally
+from oddjob.workforce.turns import Turn
 from oddjob.workforce.worker import JobThread, Worker
 
 __all__ = ["Service"]
@@ -50,14 +56,20 @@ class Service:
         """Whether the job stayed behind in the process that forked this one."""
         return job.queued_at <= self._born
 
+    @property
+    def label(self) -> str:
+        """What the pool is called in the log."""
+        return self.roster.label
+
     def count(self, what: str) -> None:
         """Count, for the statistics, what befell a job that no worker had."""
         self.roster.ledger.count(what)
 
-    def watch(self, job: TimedJob[Any]) -> Watch:
+    def watch(self, job: ManagedJob[Any], deadline: float) -> Watch | None:
         """Look after a job with a timeout, which the calling thread is about to run."""
         roster = self.roster
-        deadline = monotonic() + job.timeout
+        if inline.is_on() and roster.worker_here() is None:
+            return None
         watch = Watch(job, deadline, threading.get_ident(), roster.worker_here())
         with roster.lock:
             roster.deadlines.add(watch, partial(roster.letters.put, None))
@@ -75,16 +87,113 @@ class Service:
         """Be told that a call has raised something."""
         self.roster.herald.tell("job_failed", job=job, error=error)
 
-    def run_in_place(self, job: Job[Any]) -> bool:
-        """Execute a job in the calling thread while that runs another, which waits for it.
+    def note_retry(self, job: Job[Any], error: BaseException) -> None:
+        """Be told that a call has raised something, and that the job is tried again."""
+        self.roster.herald.tell("retry", job=job, error=error)
 
-        Only a worker does so, and only if the job is still queued; else this returns false.
-        Whatever interrupts it (the stack may be as good as full), the job comes to its end: if not
-        here, then in a place further up, or when the worker has nothing else to do.
+    def note_loss(self, job: Job[Any]) -> None:
+        """Be told that a queued job has been cancelled."""
+        roster = self.roster
+        if roster.queue.agenda is not None:
+            self.release(job)  # it may have kept its turn
+            roster.queue.agenda.remove(job)
+            if roster.closed is not None and not roster.queue.has_jobs():
+                roster.queue.wake_all()
+                roster.letters.put(None)
+
+    def note_seen(self, job: Job[Any]) -> None:
+        """Be told that somebody has looked at a failure."""
+        inline.note_seen(job)
+
+    def put_off(self, job: ManagedJob[Any], delay: float) -> bool:
+        """Queue a job again that has failed; false if it has ended meanwhile."""
+        if inline.is_on():
+            return job.reopen()  # whoever runs it will see
+        if self.roster.broken is not None:
+            return False
+        agenda = self.roster.organise()
+        worker = self.roster.worker_of(job)
+        if worker is not None:
+            worker.tally.returned = job
+        has_it = agenda.put_off(job, monotonic() + delay)
+        if worker is not None and not has_it:
+            worker.tally.returned = None
+        if self.roster.broken is not None:  # since then
+            self.roster.refuse_all()
+        return has_it
+
+    def release(self, job: Job[Any]) -> None:
+        """Count a job no longer against limits."""
+        agenda = self.roster.queue.agenda
+        if agenda is not None:
+            agenda.release(job)
+
+    def forsake_line(self, job: Job[Any], since: float) -> None:
+        """End those that waited for a job, which has failed at that time, to succeed."""
+        agenda = self.roster.queue.agenda
+        if agenda is not None:
+            for each in agenda.line_behind(job):
+                if each.queued_at >= since:
+                    continue  # whoever queued it may have known
+                error = PredecessorFailed(f"job {job.name}, before it in line {job.key!r}, failed")
+                error.__cause__ = job.exception()
+                each.refuse(error)
+
+    def interrupt(self, job: Job[Any]) -> None:
+        """Cancel the coroutine of a running job, if it is one."""
+        worker = self.roster.worker_of(job)
+        loop = None if worker is None else worker.loop_of(job)
+        if loop is not None:
+            loop.cancel(job)
+
+    def run_in_place(self, job: Job[Any], timeout: float | None, *, stays: bool) -> bool:
+        """Run a queued job in the calling thread while that runs another, which waits for it.
+
+        Only a worker does so, and only while the job is queued; else this returns false. Where a
+        limit stops the job it waits, at most `timeout` seconds, and runs others of the job's key
+        that have to go first. With `stays` it waits, too, while another thread runs the job.
         """
         here = self.roster.loop_here()
         if here is None:
             return False
+        agenda = self.roster.queue.agenda
+        if agenda is None:
+            return self._run_in_place(job, here)
+        deadline = inf if timeout is None else monotonic() + timeout
+        bell = Bell()
+        job.add_done_callback(bell.as_callback)
+        agenda.stand_by(bell.ring)
+        try:
+            while not job.done():
+                depth = len(here.in_place)
+                turn = Turn()
+                try:
+                    turn = agenda.turn_of(job, jobs_here(), begin=here.in_place.append)
+                    if turn.job is not None:
+                        here.tally.begin_in_place(turn.job)
+                        with running(turn.job):
+                            turn.job.execute(claimed=True)
+                finally:
+                    crash = RuntimeError(f"{job.name} was interrupted while it ran in place")
+                    here.clear_places(depth, crash)
+                    if turn.job is not None and turn.job.done():
+                        agenda.release(turn.job)
+                if turn.job is None:
+                    if turn.look_again_at is None and not stays:
+                        return False
+                    bell.wait(min(deadline, turn.look_again_at or inf))
+                    if deadline <= monotonic():
+                        return False
+        finally:
+            agenda.stand_by_no_more(bell.ring)
+        return True
+
+    def _run_in_place(self, job: Job[Any], here: JobLoop) -> bool:
+        """Do so where nothing can stop the job but that somebody else has it.
+
+        Whatever interrupts it (the stack may be as good as full), the job comes to its end: if not
+        here, then in a place further up, or when the worker has nothing else to do.
+        """
         depth = len(here.in_place)
         crash: BaseException = RuntimeError(f"{job.name} was interrupted while it ran in place")
         has_it = False
@@ -93,7 +202,8 @@ class Service:
             has_it = job.claim_queued()
             if has_it:
                 self.roster.queue.take_back(job)
-                job.execute(claimed=True)
+                with running(job):
+                    job.execute(claimed=True)
         except BaseException as error:
             crash = error
             raise

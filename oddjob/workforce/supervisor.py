@@ -15,8 +15,7 @@ from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
-from queue import Empty
+from math import inf
 from typing import Final, NamedTuple
 
 from oddjob.job import Job
@@ -169,6 +168,7 @@ class Supervisor:
             settle_all(roster.refused, self._refuse)
             self._close_if_abandoned()
             self._warden.end_what_is_due()
+            roster.queue.ring_alarm()
             self._warden.make_room()
             self._fill_vacancies()
             self._warden.report()
@@ -177,17 +177,19 @@ class Supervisor:
                 self._bury()
                 del self._bury, self._close_if_abandoned  # they hold the one that holds this
                 return
-            try:
+            roster.letters.wait(self._patience())
+            with suppress(IndexError):
                 # Taken by a loop: nothing can interrupt between taking a letter and keeping it.
-                for letter in iter(partial(roster.letters.get, timeout=self._patience()), ()):
+                for letter in iter(roster.letters.inbox.popleft, ()):
                     self._letter = letter
                     break
-            except Empty:
-                continue
 
     def _patience(self) -> float | None:
         """For how long to wait for a letter, in seconds; None for ever."""
-        times = self._retry_delay, self._warden.patience()
+        times = [self._retry_delay, self._warden.patience()]
+        alarm = self._roster.queue.alarm
+        if alarm != inf:
+            times.append(max(0.0, alarm - time.monotonic()))
         known = [min(each, threading.TIMEOUT_MAX) for each in times if each is not None]
         return min(known, default=None)
 
@@ -202,6 +204,8 @@ class Supervisor:
         is_staff = self._roster.discharge(worker) or worker is self._tried
         if crash is not None:
             worker.rescue_jobs(crash)
+        if self._roster.queue.agenda is not None:
+            self._roster.queue.agenda.dismiss(worker.tally)
         self._roster.ledger.close(worker.tally)
         job = worker.job
         worker.forget()

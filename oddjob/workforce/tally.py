@@ -16,6 +16,7 @@ from typing import Any, Final, NamedTuple
 from oddjob.job import Job
 from oddjob.stats import Durations
 from oddjob.workforce.durations import Histogram
+from oddjob.workforce.lanes import Hold
 
 __all__ = ["GROUP", "Ledger", "Tally"]
 
@@ -27,16 +28,35 @@ class Tally:
     """What one worker has done.
 
     Locking: ``lock`` guards every field but ``turn`` and ``base``, which the worker's thread
-    writes by itself (and reads the others, which nobody else writes). It is reentrant: a destructor
-    may ask for the numbers at any time.
+    writes by itself (and reads the others, which nobody else writes), ``offered`` and ``hold``,
+    which an agenda writes, and ``returned``, which whoever queues the job again does. It is
+    reentrant: a destructor may ask for the numbers at any time.
     """
 
-    __slots__ = ("_in_place", "_laps", "_measured", "_noted", "_others", "_runs", "_waits",
-                 "_were_in_place", "base", "lock", "thread", "turn")  # fmt: skip
+    __slots__ = (
+        "_in_place",
+        "_laps",
+        "_measured",
+        "_noted",
+        "_others",
+        "_runs",
+        "_waits",
+        "_were_in_place",
+        "base",
+        "hold",
+        "lock",
+        "offered",
+        "returned",
+        "thread",
+        "turn",
+    )
 
     def __init__(self) -> None:
         self.lock = RLock()
         self.turn: tuple[int, Job[Any] | None] = (0, None)
+        self.offered: Job[Any] | None = None  # by an agenda: the job in hand, or about to be
+        self.hold: Hold | None = None  # what limits that job counts against
+        self.returned: Job[Any] | None = None  # the job in hand, if it was queued again
         self.base = 0.0  # when the group of jobs began that is being run
         self.thread: int | None = None
         self._noted = 0  # the last turn that is counted in _others
@@ -118,6 +138,8 @@ class Tally:
 
     def _become_of(self, job: Job[Any]) -> str:
         """What became of a job in hand; ``skipped`` if this worker never runs it."""
+        if job is self.returned:
+            return "retried"
         if self.thread is not None and job.is_run_elsewhere(self.thread):
             return "skipped"
         verdict = job.verdict
@@ -159,6 +181,10 @@ class Ledger:
         tally = Tally()
         self._tallies.append(tally)
         return tally
+
+    def tallies(self) -> list[Tally]:
+        """Those of the workers that are there."""
+        return self._tallies.copy()
 
     def discard(self, tally: Tally) -> None:
         """Forget a worker that has done nothing."""

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from oddjob.errors import JobTimeout
 from oddjob.job import Job
 from oddjob.log import say, say_whatever_comes
-from oddjob.timed import TimedJob
+from oddjob.managed import ManagedJob
 from oddjob.traces import frames_of_threads, where_a_coroutine_stands, where_it_stands
 from oddjob.workforce.deadlines import Watch
 from oddjob.workforce.roster import Roster
@@ -27,7 +27,7 @@ __all__ = ["Warden"]
 
 
 class _Expired(NamedTuple):
-    job: TimedJob[Any]
+    job: ManagedJob[Any]
     worker: str | None
     error: JobTimeout
 
@@ -84,11 +84,12 @@ class Warden:
             f"job {job.name} of pool {self._roster.label} ran for more than {job.timeout:g} s",
             places or where_it_stands(frame),
         )
-        if job.expire(error):
+        if job.expire(error, watch.attempt):
             name = None if worker is None else worker.thread.name
             self._expired.append(_Expired(job, name, error))
-            self._to_follow += job.call_prompt()
-            self._to_follow.append(job)
+            if job.done():  # else it is to be tried again
+                self._to_follow += job.call_prompt()
+                self._to_follow.append(job)
 
     def report(self) -> None:
         """Tell everybody whose time was up."""

@@ -3,11 +3,11 @@
 import threading
 from _thread import LockType, allocate_lock
 from collections.abc import Callable
-from queue import SimpleQueue
 from time import monotonic
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from oddjob.job import Job
+from oddjob.workforce.letters import Letters
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
 from oddjob.workforce.tally import GROUP, Ledger
@@ -48,7 +48,7 @@ class Employer(Protocol):
 
     queue: JobQueue
     closed: str | None
-    letters: SimpleQueue["Worker | None"]
+    letters: Letters["Worker | None"]
     ledger: Ledger
     initializer: Callable[..., object] | None
     initargs: tuple[Any, ...]
@@ -167,6 +167,7 @@ class Worker:
             if self.loop.in_place:
                 self.rescue_jobs(RuntimeError("the job was interrupted"))
             tally.turn = (tally.turn[0], None)  # an idle worker keeps no job alive
+            tally.returned = tally.offered = None
             if not self._rest(employer):
                 return None
 
@@ -180,7 +181,7 @@ class Worker:
         ending = None
         try:
             # Taken by a loop, and kept before the next call: nothing can interrupt in between.
-            for job in iter(queue.jobs.popleft, None):
+            for job in iter(queue.taker(tally), None):
                 number += 1
                 tally.turn = (number, job)
                 ending = job.execute()
@@ -196,7 +197,7 @@ class Worker:
                 if self.leaving:
                     return None
         except IndexError as error:
-            # The queue is empty; or else, deeper down, one was thrown into this thread.
+            # The queue is empty (so says a deque); or else one was thrown in, deeper down.
             if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
                 raise
         finally:
@@ -207,12 +208,14 @@ class Worker:
     def _rest(self, employer: Employer) -> bool:
         """Wait until the bell rings; false if it is time to go."""
         queue = employer.queue
-        if self.leaving or (employer.closed and not queue.jobs):
+        if self.leaving or (employer.closed and not queue.has_jobs()):
+            if queue.agenda is not None:
+                queue.wake_all()  # others may wait for jobs that come back, and none will
             return False
         queue.idle.append(self.ring)
-        if employer.closed or self.leaving:
+        if self.leaving or (employer.closed and not queue.has_jobs()):
             queue.wake_all()
-        elif queue.jobs:
+        elif queue.is_promising():
             queue.wake_one()
         self.bell.acquire()
         return True
@@ -224,8 +227,16 @@ class Worker:
             return
         for loop in [*self.asides, self.loop]:
             loop.clear_places(0, crash)
-        if self.job is not None:
-            self.job.rescue(crash, thread)
+        job = self.job
+        if job is not None and (job is not self.tally.returned or job.is_run_by(thread)):
+            job.rescue(crash, thread)
+        offered = self.tally.offered
+        if offered is not None and offered is not job and not self._is_waiting(offered):
+            offered.rescue(crash, thread)
+
+    def _is_waiting(self, job: Job[Any]) -> bool:
+        agenda = self.employer.queue.agenda
+        return agenda is not None and agenda.is_waiting(job)
 
     def jobs(self) -> list[Job[Any]]:
         """The job in hand, and those that run in its place, also in threads that stand in."""
@@ -247,4 +258,5 @@ class Worker:
     def forget(self) -> None:
         """Hold nothing of the user's any more."""
         self.tally.turn = (self.tally.turn[0], None)
+        self.tally.returned = self.tally.offered = None
         self.crash = None

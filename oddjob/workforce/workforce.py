@@ -7,6 +7,7 @@ reach is collected, and its workforce finishes the queue and goes home.
 import logging
 import threading
 import weakref
+from collections import deque
 from collections.abc import Sequence
 from math import inf
 from time import monotonic
@@ -19,14 +20,15 @@ from oddjob.settings import PoolOptions
 from oddjob.settling import settle_all
 from oddjob.states import ENDED
 from oddjob.stats import PoolStats
-from oddjob.workforce import lifecycle
+from oddjob.workforce import inline, lifecycle
+from oddjob.workforce.admission import Admission
 from oddjob.workforce.report import DrainReport
 from oddjob.workforce.roster import AFTER_EXIT, AFTER_SHUTDOWN, Roster, is_interpreters_end
 from oddjob.workforce.service import Service
 from oddjob.workforce.supervisor import Supervisor, SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 
-__all__ = ["Workforce"]
+__all__ = ["Workforce", "look_around_everywhere"]
 
 
 class Workforce(Service):
@@ -38,6 +40,7 @@ class Workforce(Service):
 
     __slots__ = (
         "__weakref__",
+        "_admission",
         "_discarded",
         "_exit_by",
         "_supervisor",
@@ -60,6 +63,7 @@ class Workforce(Service):
             self._close_if_abandoned,
             self._bury,
         )
+        self._admission = Admission(self.roster, options.when_full, options.submit_timeout)
         self._discarded = False
         self._exit_by: float | None = None
         letters = self.roster.letters
@@ -77,6 +81,8 @@ class Workforce(Service):
         if pool is not None:
             self._begin(former.label, pool)
             self.roster.herald.observer = former.herald.observer
+            if former.queue.agenda is not None:
+                self.roster.organise()
             if former.closed is not None:
                 self.roster.close(former.closed)
 
@@ -87,6 +93,7 @@ class Workforce(Service):
 
         Raises:
             PoolClosed, PoolBroken: the job has not been queued, or not any more.
+            QueueFull: there was no room, or not in time.
             Exception: no thread could be started, and there is none; it has not been queued.
         """
         roster = self.roster
@@ -98,9 +105,9 @@ class Workforce(Service):
                     queue.wake_one()
                 if not roster.steady:
                     self._reconsider(job)
-            elif roster.is_open and queue.idle:
+            elif roster.is_free and queue.idle:
                 queue.jobs.append(job)
-                if not (queue.wake_one() and roster.is_open):
+                if not (queue.wake_one() and roster.is_free):
                     self._reconsider(job)
             else:
                 self._admit([job])
@@ -117,8 +124,35 @@ class Workforce(Service):
                 job.withdraw()
             raise
 
+    async def accept_in_loop(self, job: Job[Any]) -> None:
+        """Queue a job; waits for room without holding up the event loop. Raises like `accept`."""
+        try:
+            if self.roster.door is None or inline.is_on():
+                self._admit([job])
+            else:
+                self._man_for([job])
+                await self._admission.wait_in_loop([job])
+        except BaseException:
+            job.withdraw()
+            raise
+
     def _admit(self, jobs: Sequence[Job[Any]]) -> None:
-        """The careful way in: first make sure that somebody comes, then queue."""
+        """The careful way in."""
+        if inline.is_on():
+            refusal = self.roster.refusal()
+            if refusal is not None:
+                raise refusal
+            for job in jobs:
+                self._admission.run_here(job)
+            return
+        door = self.roster.door
+        if door is None or not (self.roster.is_open and self.roster.is_staffed):
+            self._man_for(jobs)
+        if door is not None:
+            self._admission.pass_door(jobs)
+
+    def _man_for(self, jobs: Sequence[Job[Any]]) -> None:
+        """Make sure that somebody comes for them, and queue them where the queue has no bound."""
         roster = self.roster
         with roster.lock:
             begins = self._supervisor.thread is None
@@ -138,8 +172,10 @@ class Workforce(Service):
                 if is_interpreters_end(failure):
                     raise PoolClosed(AFTER_EXIT) from failure
                 raise failure
-            roster.queue.jobs.extend(jobs)
-        roster.queue.wake(len(jobs))
+            if roster.door is None:
+                roster.queue.jobs.extend(jobs)
+        if roster.door is None:
+            roster.queue.wake(len(jobs))
         self._report_understaffed(failure)
 
     def _reconsider(self, job: Job[Any]) -> None:
@@ -153,7 +189,7 @@ class Workforce(Service):
         failure = None
         with roster.lock:
             refusal = roster.refusal()
-            if refusal is None and roster.queue.jobs:
+            if refusal is None and roster.queue.has_jobs():
                 failure = self._hire_for(1)
         if refusal is not None and roster.queue.take_back(job):
             raise refusal
@@ -236,7 +272,11 @@ class Workforce(Service):
                 cancelled.append(job)
                 job.follow_up()
 
-        settle_all(self.roster.queue.jobs, cancel)
+        queue = self.roster.queue
+        if queue.agenda is None:
+            settle_all(queue.jobs, cancel)
+        if queue.agenda is not None:  # by now
+            settle_all(deque(queue.pending()), cancel)
         return cancelled
 
     def join(self, timeout: float | None = None) -> bool:
@@ -301,7 +341,7 @@ class Workforce(Service):
         roster = self.roster
         supervisor = self._supervisor.info
         # First: a job that is taken between the two is counted twice, not never.
-        queued = len(self.queued())
+        queued = roster.queue.count()
         counts, waits, runs = roster.ledger.read()
         hands = [worker.job for worker in roster.staff()]
         in_hand = counts["queued"]
@@ -314,12 +354,13 @@ class Workforce(Service):
             idle=sum(
                 job is None or job.verdict in ENDED for job in hands
             ),  # timed_out: it is stuck
-            started=counts["running"] + ended,
+            started=counts["running"] + ended + counts["retried"],
             succeeded=counts["succeeded"],
             failed=counts["failed"] + refused,
             cancelled=counts["cancelled"],
             timed_out=counts["timed_out"],
             dropped=counts["dropped"],
+            retried=counts["retried"],
             refused=refused,
             crashes=supervisor.crashes,
             restarts=supervisor.pool_restarts,
@@ -331,3 +372,12 @@ class Workforce(Service):
     def queued(self) -> list[Job[Any]]:
         """A snapshot of the queue, in the order in which the jobs will start."""
         return self.roster.queue.pending()
+
+    def look_around(self) -> None:
+        """Take note of what has changed outside."""
+        self.roster.look_around()
+
+
+def look_around_everywhere() -> None:
+    """Have every workforce take note of what has changed outside."""
+    lifecycle.for_all(lambda mortal: mortal.look_around())

@@ -20,8 +20,10 @@ import pytest
 from oddjob.errors import JobTimeout
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
+from oddjob.limited import kind_with
+from oddjob.managed import ManagedJob
 from oddjob.monitor import Monitor
-from oddjob.timed import TimedJob
+from oddjob.rules import Rules
 
 FIELDS = ["_monitor", "_raw", "_outcome", "_fn", "_args", "_kwargs", "_context"]
 MONITOR_FIELDS = ["state", "owner", "sleepers", "waiters", "untold", "callbacks", "condition"]
@@ -42,11 +44,19 @@ class Crew:
     def count(self, what: str) -> None:
         self.counts[what] += 1
 
-    def watch(self, job: object) -> None:
+    def watch(self, job: object, deadline: float) -> None:
         pass
 
     def unwatch(self, watch: None) -> None:
         pass
+
+    def note_loss(self, job: object) -> None:
+        """Be told that a queued job has been cancelled."""
+
+    note_seen = release = interrupt = note_loss
+
+    def put_off(self, job: object, delay: float) -> bool:
+        raise AssertionError("no job here is to be tried again")
 
     def note_failure(self, job: object, error: BaseException) -> None:
         self.failures.append(error)
@@ -54,7 +64,7 @@ class Crew:
     def is_crash(self, error: BaseException) -> bool:
         return not isinstance(error, Exception)
 
-    def run_in_place(self, job: Job[Any]) -> bool:
+    def run_in_place(self, job: Job[Any], timeout: float | None, *, stays: bool) -> bool:
         if not job.claim_queued():
             return False
         job.execute(claimed=True)
@@ -316,7 +326,11 @@ def test_a_waiter_that_came_in_between_is_told_wherever_the_worker_is_struck_dow
                 break
 
 
-ProbedTimed = type("ProbedTimed", (TimedJob,), {name: _probed(name, Job) for name in FIELDS})
+ProbedTimed = type(
+    "ProbedTimed",
+    (kind_with(Rules(timeout=1.0), ManagedJob),),
+    {name: _probed(name, Job) for name in FIELDS},
+)
 
 
 @pytest.mark.parametrize("error", [None, ValueError("of the job")], ids=["returns", "raises"])
@@ -325,7 +339,7 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
     """Nor neither: a job that ended twice would call its callbacks twice, or change its result."""
     outcomes: set[type] = set()
     for strike_at in range(1000):
-        scene = Scene(partial(ProbedTimed, 1.0), error)  # type: ignore[arg-type]  # makes jobs
+        scene = Scene(partial(ProbedTimed, None), error)  # type: ignore[arg-type]  # makes jobs
         scene.ask()
         expired: list[bool] = []
         strikers: list[threading.Thread] = []
@@ -333,7 +347,7 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
         def expire(scene: Scene = scene, expired: list[bool] = expired) -> None:
             # Only what is being run can run for too long: the supervisor knows of nothing else.
             if scene.job.running():
-                expired.append(scene.job.expire(JobTimeout("too long")))  # type: ignore[attr-defined]  # it is timed
+                expired.append(scene.job.expire(JobTimeout("too long"), 1))  # type: ignore[attr-defined]  # it is timed
 
         def strike(strikers: list[threading.Thread] = strikers, expire: Any = expire) -> None:
             strikers.append(threading.Thread(target=expire, daemon=True))

@@ -10,7 +10,7 @@ from oddjob import Job
 from oddjob.settling import settle_all
 from oddjob.workforce.queue import JobQueue
 
-NOBODY = SimpleNamespace(name=None, count=lambda what: None)
+NOBODY = SimpleNamespace(name=None, count=lambda what: None, note_loss=lambda job: None)
 
 
 def jobs_for(queue: JobQueue, count: int) -> list[Job[object]]:

@@ -105,7 +105,8 @@ def test_the_settings_table_has_every_option_and_its_default(option):
     row = re.search(rf"^\| `{option}` \| (.*?) \| (.*?) \|", README, re.MULTILINE)
     assert row is not None
     if default is not None and default != "":  # what these stand for is said in words
-        assert row[2] == f"`{default!r}`"
+        shown = default.__name__ if isinstance(default, type) else repr(default)
+        assert row[2] == f"`{shown}`"
 
 
 def test_the_figures_have_their_place():

@@ -12,6 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from oddjob.errors import OddJobError, SettingsError
+from oddjob.rate import Rate
+from oddjob.retry import Backoff
 from oddjob.settings import Plan, PoolOptions, read_settings
 
 
@@ -45,10 +47,27 @@ OTHER_VALUES = {
     "max_abandoned": 0,
     "exit_timeout": 10,
     "on_event": print,
+    "max_queue": 7,
+    "when_full": "raise",
+    "submit_timeout": 0.5,
+    "rate": Rate(10, per=2.0),
+    "key_limit": 3,
+    "ageing": 60.0,
+    "retries": 4,
+    "backoff": Backoff(0.5),
+    "retry_on": OSError,
+    "give_up_on": (ValueError, KeyError),
 }
+NOTHING = [None] * 5
+DELAYS = (0.25, 1.0, 20.0, 60.0, 150.0)
+DEFAULTS = (
+    *(5, 3, 5.0, None, (), "", None, (), *NOTHING),
+    *("block", None, None, 1, None, 0, DELAYS, Exception, ()),
+)
 EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
 
 PATIENCE = ("timeout", "exit_timeout")
+CLASSES = ("crash_on", "retry_on", "give_up_on")
 WRONG_TYPES = [
     *[("pool_size", value, "a whole number") for value in (True, False, 2.0, math.nan, "5", [5])],
     ("pool_size", None, "a whole number"),
@@ -62,11 +81,40 @@ WRONG_TYPES = [
     *[("max_abandoned", value, "a whole number") for value in (True, False, 1.5, "3")],
     *[("on_event", value, "a callable") for value in ("complain", 0)],
     *[
-        ("crash_on", value, "an exception class or a tuple of them")
+        (key, value, "an exception class or a tuple of them")
+        for key in CLASSES
         for value in ("OSError", int, (OSError, 3), [OSError], OSError(), None)
+    ],
+    *[("max_queue", value, "a whole number") for value in (True, False, 2.0, math.inf, "5", [5])],
+    *[("key_limit", value, "a whole number") for value in (True, 2.0, math.inf, "5", None)],
+    *[("retries", value, "a whole number") for value in (True, 2.0, math.inf, "5", None)],
+    *[("when_full", value, "a string") for value in (1, None, [])],
+    *[("submit_timeout", value, "a number of seconds") for value in (True, "5", 1j)],
+    *[("ageing", value, "a number of seconds") for value in (True, "5", 1j)],
+    *[("rate", value, "a Rate or a text like '100/minute'") for value in (100, 1.5, (1, 2), [])],
+    *[
+        ("backoff", value, "a Backoff, a number of seconds, or several of these")
+        for value in ("1", None, [True], object)
     ],
 ]
 OUT_OF_RANGE = [
+    *[("max_queue", value, "greater than 0") for value in (0, -1)],
+    *[("key_limit", value, "greater than 0") for value in (0, -1)],
+    *[("retries", value, "0 or more") for value in (-1, -(10**30))],
+    *[
+        ("when_full", value, "one of 'block', 'raise', 'caller_runs', 'drop_oldest'")
+        for value in ("drop", "")
+    ],
+    *[("submit_timeout", value, "0 or more, math.inf being no limit") for value in (-1, math.nan)],
+    *[("ageing", value, "greater than 0 and finite") for value in (0, -1, math.inf, math.nan)],
+    *[
+        ("rate", value, "a Rate or a text like '100/minute'")
+        for value in ("", "fast", "1/parsec", "-1/s", "0/s", "1/0s")
+    ],
+    *[
+        ("backoff", value, "0 or more and finite")
+        for value in (-1, [1, -1], math.inf, math.nan, [])
+    ],
     *[("pool_size", value, "greater than 0") for value in (0, -1, -(10**30))],
     *[("max_restarts", value, "0 or more") for value in (-1, -(10**30))],
     *[("max_seconds", value, "greater than 0 and finite") for value in (0, 0.0, -0.0, -1, -0.5)],
@@ -96,7 +144,7 @@ def test_without_settings_there_is_one_pool_job_of_5_workers_and_3_restarts_in_5
     """Whoever never configures anything would notice other numbers than the documented ones."""
     plan = read_settings({})
     assert plan.default_pool == "job"
-    assert plan.pools == {"job": (5, 3, 5.0, None, (), "", None, (), *[None] * 4)}
+    assert plan.pools == {"job": DEFAULTS}
     assert plan.defaults == plan.pools["job"]
 
 
@@ -141,6 +189,16 @@ def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: o
         "max_abandoned": 3,
         "exit_timeout": 0,
         "on_event": id,
+        "max_queue": 2,
+        "when_full": "caller_runs",
+        "submit_timeout": 1,
+        "rate": "2/s",
+        "key_limit": 2,
+        "ageing": 2,
+        "retries": 2,
+        "backoff": 2,
+        "retry_on": KeyError,
+        "give_up_on": IndexError,
     }
     plan = read_settings({**general, "extra_pools": [{"email": {key: value}}]})
     assert plan.pools["email"]._asdict() == {**general, key: value}
@@ -603,7 +661,7 @@ def test_but_changes_one_option_in_a_copy(key: str, value: object) -> None:
     before = PoolOptions()
     after = before.but(**{key: value})
     assert after._asdict() == {**PoolOptions()._asdict(), key: value}
-    assert before == (5, 3, 5.0, None, (), "", None, (), *[None] * 4)
+    assert before == DEFAULTS
 
 
 def test_but_leaves_an_option_as_it_is_if_it_is_given_none() -> None:

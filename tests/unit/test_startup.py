@@ -435,6 +435,16 @@ CONFIGURED = {
     "max_abandoned": 4,
     "exit_timeout": 20.0,
     "on_event": id,
+    "max_queue": 4,
+    "when_full": "raise",
+    "submit_timeout": 4.0,
+    "rate": "4/hour",
+    "key_limit": 4,
+    "ageing": 4.0,
+    "retries": 4,
+    "backoff": 4.0,
+    "retry_on": OSError,
+    "give_up_on": EOFError,
 }
 
 
@@ -462,6 +472,16 @@ OWN = {
     "max_abandoned": 0,
     "exit_timeout": 2.5,
     "on_event": repr,
+    "max_queue": 3,
+    "when_full": "drop_oldest",
+    "submit_timeout": 0.5,
+    "rate": oddjob.Rate(3, per=60),
+    "key_limit": 3,
+    "ageing": 3.0,
+    "retries": 3,
+    "backoff": oddjob.Backoff(3.0),
+    "retry_on": KeyError,
+    "give_up_on": IndexError,
 }
 
 

@@ -26,7 +26,7 @@ def test_a_pool_that_has_done_nothing_says_so() -> None:
     with Pool(3) as pool:
         stats = pool.stats()
     nothing = Durations(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    assert stats == ("running", *[0] * 13, nothing, nothing)
+    assert stats == ("running", *[0] * 14, nothing, nothing)
 
 
 def test_a_job_counts_as_ended_as_soon_as_its_result_is_there() -> None:

@@ -326,12 +326,12 @@ def test_the_supervisor_sleeps_while_no_deadline_is_near(hang: Hang) -> None:
         patient = pool.options(timeout=3600)
         patient.submit(abs, 1).result(WAIT)
         deadlines = pool._workforce.roster.deadlines
-        until(lambda: pool._workforce.roster.letters.qsize() == 0)
+        until(lambda: not pool._workforce.roster.letters.inbox)
         before = deadlines.next
         for _ in range(100):
             patient.submit(abs, 1).result(WAIT)
         assert deadlines.next == before
-        assert pool._workforce.roster.letters.qsize() == 0
+        assert not pool._workforce.roster.letters.inbox
 
 
 @pytest.mark.parametrize("value", [0, -1, math.nan])

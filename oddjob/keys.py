@@ -1,0 +1,41 @@
+"""Keys: what jobs have in common that must not all run at once."""
+
+from typing import Any, Final
+
+__all__ = ["Key", "check_key"]
+
+Key = Any
+
+_SIMPLE: Final = frozenset({str, int, bytes})
+_TRUSTED: Final = frozenset(
+    {"builtins", "datetime", "decimal", "enum", "fractions", "ipaddress", "pathlib", "uuid"}
+)
+
+
+def check_key(value: object) -> None:
+    """Refuse what cannot be a key.
+
+    Keys are compared while a pool's lock is held, and somebody else's ``__eq__`` must have no part
+    in that: what is taken compares as the standard library's classes do.
+
+    Raises:
+        TypeError: it is not made of strings, numbers, bytes, dates, UUIDs, enum members and the
+            like.
+    """
+    kind = type(value)
+    if kind in _SIMPLE:
+        return
+    if kind.__hash__ is None or not (_trusts(kind, "__eq__") and _trusts(kind, "__hash__")):
+        raise TypeError(
+            "a key must be an identifier: a string, a number, bytes, a date, a UUID, an enum "
+            f"member or a tuple of these, not {value!r}"
+        )
+    if isinstance(value, tuple | frozenset):
+        for each in value:
+            check_key(each)
+
+
+def _trusts(kind: type, method: str) -> bool:
+    """Whether a class has that method from a class of the standard library."""
+    owner = next(each for each in kind.__mro__ if method in vars(each))
+    return owner.__module__ in _TRUSTED

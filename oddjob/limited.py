@@ -1,0 +1,135 @@
+"""Limited jobs: those with wishes about when they start and beside whom.
+
+What the jobs that are submitted in one place have in common is kept in a class of their own, made
+from one of these by `kind_with`: so such a job is as quickly made, and as small, as any other.
+"""
+
+from time import monotonic
+from typing import Any, Literal, TypeVar
+
+from oddjob.fire_and_forget import FireAndForget
+from oddjob.job import Job
+from oddjob.keys import Key, check_key
+from oddjob.rules import Rules
+from oddjob.states import FAILED
+from oddjob.work import OF_BATCH
+
+__all__ = [
+    "KeyedErrand",
+    "KeyedJob",
+    "LimitedErrand",
+    "LimitedJob",
+    "SerialErrand",
+    "SerialJob",
+    "kind_with",
+]
+
+T = TypeVar("T")
+
+
+class LimitedJob(Job[T]):
+    """A job with a priority, or with limits of its own.
+
+    What an agenda has handed out counts against its limits until the worker asks for the next one:
+    when the call is over, and its callbacks have run. If it ends otherwise, it has to `let_go`.
+    """
+
+    __slots__ = ()
+
+    _rules = Rules()
+
+    @property
+    def priority(self) -> int:
+        """How urgent it is: the higher the sooner."""
+        return self.line.priority
+
+    def let_go(self) -> None:
+        """Count no longer against limits, and let go on what it has held up; twice does no harm."""
+        self._tell_line()
+        self._crew.release(self)
+
+    def _tell_line(self) -> None:
+        """If it has failed, those that have waited for its success need not wait any longer."""
+
+    def rescue(self, crash: BaseException, worker: int) -> None:
+        """Bring to its end what `execute` left undone in the thread of that identifier."""
+        super().rescue(crash, worker)
+        if self.done():
+            self.let_go()
+
+
+class KeyedJob(LimitedJob[T]):
+    """A job with a key."""
+
+    __slots__ = ("key",)
+
+    def __init__(self, key: Key | None, *call: Any) -> None:
+        Job.__init__(self, *call)
+        rules = self._rules
+        if rules.key_of is not None:
+            if self._kwargs is OF_BATCH:
+                key = rules.key_of(self._args)
+            else:
+                key = rules.key_of(*self._args, **(self._kwargs or {}))
+            check_key(key)
+            if key is None and rules.serial:
+                raise TypeError(f"serial=True needs a key: which jobs is {self.name} to wait for?")
+        self.key = key
+
+    @property
+    def key_limit(self) -> int:
+        """How many jobs of its key may run at once."""
+        return self._rules.key_limit
+
+    @property
+    def is_serial(self) -> bool:
+        """Whether it waits until the one before it of its key has succeeded."""
+        return self._rules.serial
+
+
+class SerialJob(KeyedJob[T]):
+    """A job that those behind it of its key rely on."""
+
+    __slots__ = ("_failed_at",)
+
+    _failed_at: float  # before anybody could see it, in monotonic seconds; unset until then
+
+    def fail(self, error: BaseException) -> bool:
+        """Settle as failed, by the thread that has the job; false if it had ended before."""
+        self._failed_at = monotonic()
+        return super().fail(error)
+
+    def _tell_line(self) -> None:
+        if self.is_serial and self.state is FAILED and hasattr(self, "_failed_at"):
+            self._crew.forsake_line(self, self._failed_at)
+
+    def execute(self, *, claimed: bool = False) -> BaseException | Literal[True] | None:
+        """Run the call; if it fails, those behind it are not run."""
+        try:
+            return super().execute(claimed=claimed)
+        finally:
+            self._tell_line()
+
+
+class LimitedErrand(FireAndForget, LimitedJob[Any]):
+    """A limited job that nobody waits for."""
+
+    __slots__ = ()
+
+
+class KeyedErrand(FireAndForget, KeyedJob[Any]):
+    """A job with a key that nobody waits for."""
+
+    __slots__ = ()
+
+
+class SerialErrand(FireAndForget, SerialJob[Any]):
+    """A job that those behind it of its key rely on, and nobody waits for."""
+
+    __slots__ = ()
+
+
+def kind_with(rules: Rules, base: type[LimitedJob[Any]]) -> type[LimitedJob[Any]]:
+    """A class of jobs with these rules."""
+    fields = {"__slots__": (), "__doc__": base.__doc__, "_rules": rules, "line": rules.line}
+    return type(base.__name__, (base,), fields)

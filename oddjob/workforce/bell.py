@@ -1,0 +1,40 @@
+"""Bell: something to sleep on until anybody rings it, or the time is up."""
+
+import threading
+from _thread import allocate_lock
+from contextlib import suppress
+from math import inf
+from time import monotonic
+from typing import Final
+
+from oddjob.monitor import Prompt
+
+__all__ = ["Bell"]
+
+
+class Bell:
+    """Something for one thread to sleep on; a ring that comes before is not lost.
+
+    Locking: none; it is a lock itself, held except for the moment after a ring.
+    """
+
+    def __init__(self) -> None:
+        self._lock: Final = allocate_lock()
+        self._lock.acquire()
+        self.as_callback: Final = Prompt(self._ring_for)
+
+    def ring(self) -> None:
+        """Wake the thread, from any other; twice does no harm."""
+        with suppress(RuntimeError):  # somebody else has, at this moment
+            self._lock.release()
+
+    def _ring_for(self, _: object) -> tuple[()]:
+        self.ring()
+        return ()
+
+    def wait(self, until: float) -> bool:
+        """Sleep until somebody rings; false if it is later than `until`, in monotonic seconds."""
+        if until == inf:
+            return self._lock.acquire()
+        left = min(max(0.0, until - monotonic()), threading.TIMEOUT_MAX)
+        return self._lock.acquire(timeout=left)

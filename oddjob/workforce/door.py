@@ -1,0 +1,104 @@
+"""Door: the way into a queue that has a bound.
+
+Who finds the queue full and is to wait lines up. Whoever makes room, a worker that takes a job or
+somebody who cancels one, puts in the jobs of the first in line himself, and wakes him when all of
+his are in: so those who wait are served in the order in which they came, and one who has many jobs
+is not woken for each. No wake-up is lost: who lines up looks for room once more when he stands in
+line, and who has made room looks at the line after that.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from operator import length_hint
+from typing import Any, Final
+
+from oddjob.job import Job
+from oddjob.workforce.queue import JobQueue
+
+__all__ = ["Door", "Entrant"]
+
+
+class Entrant:
+    """Somebody in line, with jobs that are still outside.
+
+    Locking: the door's lock.
+    """
+
+    __slots__ = ("is_in", "jobs", "wake")
+
+    def __init__(self, jobs: Sequence[Job[Any]], wake: Callable[[], object]) -> None:
+        self.jobs: Final = iter(jobs)
+        self.wake: Final = wake  # may be called again, and takes no time
+        self.is_in = False
+
+
+class Door:
+    """The way into a queue that holds no more than `limit` jobs.
+
+    Locking: ``_lock`` guards the line, and is held while jobs go in. It is reentrant: a destructor
+    may submit, or cancel, at any time. Workers are rung after it was released.
+    """
+
+    def __init__(self, queue: JobQueue, limit: int) -> None:
+        self._queue: Final = queue
+        self.limit: Final = limit
+        self._lock = threading.RLock()
+        self.line: deque[Entrant] = deque()
+
+    def enter(self, jobs: Sequence[Job[Any]], more: int = 0, *, whole: bool = False) -> int:
+        """Put in as many jobs as there is room for; returns how many.
+
+        `more`: how many beyond the limit there may be. `whole`: all of them or none.
+        """
+        with self._lock:
+            room = 0 if self.line else max(0, self.limit + more - len(self._queue))
+            if whole and room < len(jobs):
+                return 0
+            self._queue.jobs.extend(islice(jobs, room))
+        entered = min(room, len(jobs))
+        self._queue.wake(entered)
+        return entered
+
+    def line_up(self, jobs: Sequence[Job[Any]], wake: Callable[[], object]) -> Entrant:
+        """Wait in line; `wake` is called when all the jobs are in, and `is_in` tells."""
+        entrant = Entrant(jobs, wake)
+        with self._lock:
+            self.line.append(entrant)
+        self.let_in()
+        return entrant
+
+    def step_out(self, entrant: Entrant) -> bool:
+        """Wait no longer; false if one's jobs are all in."""
+        with self._lock:
+            if not entrant.is_in and entrant in self.line:
+                self.line.remove(entrant)
+        self.let_in()
+        return not entrant.is_in
+
+    def let_in(self) -> None:
+        """Put in what there is room for."""
+        entered = 0
+        with self._lock:
+            while self.line:
+                room = self.limit - len(self._queue)
+                if room <= 0:
+                    break
+                first = self.line[0]
+                left = length_hint(first.jobs)
+                # In one step: no job is outside that is in, nor the other way round.
+                self._queue.jobs.extend(islice(first.jobs, room))
+                entered += min(room, left)
+                if left <= room:
+                    first.is_in = True
+                    first.wake()
+                    self.line.popleft()
+        self._queue.wake(entered)
+
+    def turn_away(self) -> None:
+        """Wake all who wait in line: they will find that the pool takes no more jobs."""
+        with self._lock:
+            while self.line:
+                self.line[0].wake()
+                self.line.popleft()

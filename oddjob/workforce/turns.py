@@ -1,0 +1,65 @@
+"""Turns: which job a thread that waits for one may run where it waits."""
+
+from collections.abc import Callable, Collection, Iterable
+from math import inf
+from typing import Any, NamedTuple
+
+from oddjob.job import Job
+from oddjob.states import PENDING
+from oddjob.workforce.lanes import Hold, Lane
+from oddjob.workforce.race import Race, Taker
+
+__all__ = ["Turn", "turn_of"]
+
+
+class Turn(NamedTuple):
+    """What a thread that waits for a job may do: run that one or another, wait, or nothing."""
+
+    job: Job[Any] | None = None  # has been claimed for the calling thread
+    look_again_at: float | None = None  # monotonic seconds; infinite: when somebody else is done
+
+
+def turn_of(
+    race: Race,
+    takers: Iterable[Taker],
+    now: float,
+    job: Job[Any],
+    stack: Collection[Job[Any]],
+    begin: Callable[[Job[Any]], object],
+    is_queued: bool,
+) -> Turn:
+    """What the calling thread may do for a job; see `Agenda.turn_of`. The caller holds its lock."""
+    if job in race.delayed:
+        return Turn(look_again_at=race.delayed[job])
+    if job.state is not PENDING or (is_queued and not race.waits(job)):
+        return Turn()
+    lane = race.lane_of(job)
+    first = job
+    if lane.is_keyed:
+        waiting = next((each for each in lane.jobs if each.state is PENDING), None)
+        if waiting is not None and not is_queued:
+            return Turn(look_again_at=inf)
+        first = waiting or job
+    ours = _held(race, takers, stack)
+    obstacle = race.obstacle(lane, first, now, ours)
+    if obstacle is not None:
+        race.forget_if_unused(lane)
+        return Turn(look_again_at=inf if isinstance(obstacle, Lane) else obstacle.opens)
+    begin(first)
+    if not first.claim_queued():
+        return Turn()
+    gates = tuple([gate for gate in first.line.gates if gate not in ours])
+    counts = lane.is_keyed and lane not in ours
+    if gates or counts:
+        race.holders[first] = race.hold(lane if counts else None, first, gates, now)
+    if is_queued:
+        race.remove(first, now)
+    return Turn(first)
+
+
+def _held(race: Race, takers: Iterable[Taker], stack: Collection[Job[Any]]) -> set[object]:
+    """What those jobs count against: it is no obstacle for what is run in their place."""
+    holds: list[Hold] = [race.holders[each] for each in stack if each in race.holders]
+    holds += [each.hold for each in takers if each.hold is not None and each.offered in stack]
+    ours: set[object] = {lane for lane, _, _ in holds if lane is not None}
+    return ours | {gate for _, gates, _ in holds for gate in gates if gate.counts_runs}

@@ -1,0 +1,355 @@
+"""A queue with a bound, and what becomes of those who find it full."""
+
+import asyncio
+import ctypes
+import queue
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import oddjob
+from oddjob import Pool
+from tests.hang import Hang, until
+
+WAIT = 10.0
+
+
+class Full:
+    """A pool of one worker, which is busy, and a full queue."""
+
+    def __init__(self, size: int = 2, **options: Any) -> None:
+        self.hang = Hang()
+        self.pool = Pool("full", 1, max_queue=size, **options)
+        self.first = self.pool.submit(self.hang)
+        self.hang.wait_until_it_hangs()
+        self.queued = [self.pool.submit(abs, -each) for each in range(size)]
+
+    def open(self) -> None:
+        self.hang.gate.set()
+
+    @property
+    def line(self) -> int:
+        door = self.pool._workforce.roster.door
+        assert door is not None
+        return len(door.line)
+
+
+@pytest.fixture
+def full() -> Iterator[Callable[..., Full]]:
+    made: list[Full] = []
+
+    def make(*args: Any, **options: Any) -> Full:
+        made.append(Full(*args, **options))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.open()
+        each.pool.shutdown()
+
+
+def in_thread(call: Callable[[], Any]) -> tuple[threading.Thread, list[Any]]:
+    outcome: list[Any] = []
+
+    def run() -> None:
+        try:
+            outcome.append(call())
+        except BaseException as error:
+            outcome.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    return thread, outcome
+
+
+def test_a_submitter_waits_for_room_and_its_job_runs(full: Callable[..., Full]) -> None:
+    pool = full()
+    thread, outcome = in_thread(lambda: pool.pool.submit(abs, -9))
+    until(lambda: pool.line == 1)
+    assert len(pool.pool.queued()) == 2
+    pool.open()
+    thread.join(WAIT)
+    assert outcome[0].result(WAIT) == 9
+
+
+def test_blocked_submitters_are_served_in_order_of_arrival(full: Callable[..., Full]) -> None:
+    """Else one of them may wait for ever while others are lucky."""
+    pool = full()
+    order: list[int] = []
+    threads = []
+    for number in range(8):
+        threads.append(in_thread(lambda number=number: pool.pool.submit(order.append, number))[0])
+        until(lambda number=number: pool.line == number + 1)
+    pool.open()
+    for thread in threads:
+        thread.join(WAIT)
+    pool.pool.shutdown()
+    assert order == list(range(8))
+
+
+def test_a_batch_goes_in_as_room_comes_and_nothing_comes_between(
+    full: Callable[..., Full],
+) -> None:
+    pool = full()
+    order: list[int] = []
+    most: list[int] = []
+
+    def note(number: int) -> None:
+        order.append(number)
+        most.append(len(pool.pool.queued()))
+
+    batch, _ = in_thread(lambda: pool.pool.submit_many(note, range(50)))
+    until(lambda: pool.line == 1)
+    single, _ = in_thread(lambda: pool.pool.submit(note, 99))
+    until(lambda: pool.line == 2)
+    pool.open()
+    batch.join(WAIT)
+    single.join(WAIT)
+    pool.pool.shutdown()
+    assert order == [*range(50), 99]
+    assert max(most) <= 2
+
+
+def test_there_is_a_limit_to_waiting(full: Callable[..., Full]) -> None:
+    pool = full(submit_timeout=0.05)
+    began = time.monotonic()
+    with pytest.raises(oddjob.QueueFull, match=r"full.*2 jobs wait.*within 0.05 s") as caught:
+        pool.pool.submit(abs, 1)
+    assert time.monotonic() - began >= 0.05
+    assert isinstance(caught.value, queue.Full)
+    with pytest.raises(oddjob.QueueFull):
+        pool.pool.submit_many(abs, range(10))
+    assert pool.pool.queued() == pool.queued
+    pool.open()
+    assert pool.pool.submit(abs, -3).result(WAIT) == 3
+
+
+def test_raise_refuses_at_once_and_batches_whole(full: Callable[..., Full]) -> None:
+    pool = full(3, when_full="raise")
+    assert pool.queued[0].cancel()
+    with pytest.raises(oddjob.QueueFull):
+        pool.pool.submit_many(abs, [1, 2])
+    with pytest.raises(oddjob.QueueFull):
+        pool.pool.perform_many(abs, [1, 2])
+    job = pool.pool.submit(abs, -5)
+    assert pool.pool.queued() == [*pool.queued[1:], job]
+    with pytest.raises(oddjob.QueueFull):
+        pool.pool.perform(abs, 1)
+
+
+def test_raise_counts_idle_workers_as_room() -> None:
+    """A job must not be refused while somebody has nothing to do."""
+    for _ in range(50):
+        with Pool("fresh", 3, max_queue=2, when_full="raise") as pool:
+            hang = Hang()
+            jobs = [pool.submit(hang) for _ in range(5)]
+            hang.wait_until_it_hangs(3)
+            with pytest.raises(oddjob.QueueFull):
+                pool.submit(hang)
+            hang.gate.set()
+            assert [job.result(WAIT) for job in jobs] == ["late"] * 5
+
+
+def test_caller_runs_what_does_not_fit(full: Callable[..., Full]) -> None:
+    pool = full(when_full="caller_runs")
+    job = pool.pool.submit(threading.get_ident)
+    assert (job.done(), job.result()) == (True, threading.get_ident())
+    failed = pool.pool.submit(int, "no number")
+    assert isinstance(failed.exception(0), ValueError)
+    jobs = pool.pool.submit_many(lambda _: threading.get_ident(), range(3))
+    assert {job.result(0) for job in jobs} == {threading.get_ident()}
+    assert pool.pool.submit(oddjob.current_job).result(0).done()
+    stats = pool.pool.stats()
+    assert (stats.succeeded, stats.failed, stats.queued) == (5, 1, 2)
+
+
+def test_caller_runs_keeps_to_limits(full: Callable[..., Full]) -> None:
+    """The key is taken: the caller has to wait as anybody."""
+    hang = Hang()
+    with Pool("two", 2, max_queue=1, when_full="caller_runs") as pool:
+        keyed = pool.options(key="k")
+        keyed.submit(hang)
+        hang.wait_until_it_hangs()
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        pool.submit(abs, 1)
+        thread, outcome = in_thread(lambda: keyed.submit(threading.get_ident))
+        door = pool._workforce.roster.door
+        assert door is not None
+        until(lambda: len(door.line) == 1)
+        assert not outcome
+        hang.gate.set()
+        thread.join(WAIT)
+        assert outcome[0].result(WAIT) != thread.ident
+
+
+def test_drop_oldest_makes_room(full: Callable[..., Full]) -> None:
+    pool = full(when_full="drop_oldest")
+    told: list[Any] = []
+    pool.queued[0].add_done_callback(told.append)
+    job = pool.pool.submit(abs, -7)
+    assert isinstance(pool.queued[0].exception(0), oddjob.JobDropped)
+    assert told == [pool.queued[0]]
+    batch = pool.pool.submit_many(abs, range(4))
+    assert [each.done() for each in (job, *batch)] == [True, True, True, False, False]
+    assert pool.pool.stats().dropped == 5
+    urgent = pool.pool.options(priority=1).submit(abs, -1)
+    assert isinstance(batch[2].exception(0), oddjob.JobDropped)
+    assert pool.pool.queued() == [urgent, batch[3]]
+
+
+def test_a_job_gets_queue_full_from_its_own_pool() -> None:
+    """A worker that waited for room would be the one who has to make it."""
+    with Pool("own", 1, max_queue=1) as pool:
+
+        def submit_two() -> str:
+            pool.submit(abs, 1)
+            try:
+                pool.submit(abs, 2)
+            except oddjob.QueueFull as error:
+                return str(error)
+            return "accepted"
+
+        assert "cannot wait for room" in pool.submit(submit_two).result(WAIT)
+
+
+def test_a_shutdown_wakes_who_waits_for_room(full: Callable[..., Full]) -> None:
+    pool = full()
+    waiting = [in_thread(lambda: pool.pool.submit(abs, 1)) for _ in range(3)]
+    waiting.append(in_thread(lambda: pool.pool.submit_many(abs, range(5))))
+    until(lambda: pool.line == 4)
+    pool.pool.shutdown(wait=False)
+    for thread, outcome in waiting:
+        thread.join(WAIT)
+        assert isinstance(outcome[0], oddjob.PoolClosed)
+    assert pool.pool.queued() == pool.queued
+
+
+def test_cancelling_a_queued_job_makes_room(full: Callable[..., Full]) -> None:
+    pool = full()
+    thread, outcome = in_thread(lambda: pool.pool.submit(abs, -1))
+    until(lambda: pool.line == 1)
+    assert pool.queued[1].cancel()
+    thread.join(WAIT)
+    assert pool.pool.queued() == [pool.queued[0], outcome[0]]
+
+
+def test_a_submitter_that_is_interrupted_leaves_nothing_behind(full: Callable[..., Full]) -> None:
+    """Ctrl-C, while others stand behind it: they must not wait for its turn."""
+    pool = full()
+    first, outcome = in_thread(lambda: pool.pool.submit(abs, -1))
+    until(lambda: pool.line == 1)
+    second, served = in_thread(lambda: pool.pool.submit(abs, -2))
+    until(lambda: pool.line == 2)
+    assert first.ident is not None
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(first.ident), ctypes.py_object(KeyboardInterrupt)
+    )
+    pool.queued[0].cancel()  # wakes whoever is first; the interruption strikes at that moment
+    pool.queued[1].cancel()
+    first.join(WAIT)
+    second.join(WAIT)
+    assert isinstance(outcome[0], KeyboardInterrupt)
+    pool.open()
+    assert served[0].result(WAIT) == 2
+    until(lambda: pool.pool.stats().queued == 0)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads")
+def test_ctrl_c_reaches_a_submitter_that_waits(full: Callable[..., Full]) -> None:
+    pool = full()
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def press() -> None:
+        until(lambda: pool.line == 1)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=press, daemon=True)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        pool.pool.submit(abs, 1)
+    thread.join(WAIT)
+    assert (pool.line, pool.pool.queued()) == (0, pool.queued)
+
+
+def test_a_coroutine_waits_for_room_without_holding_up_the_loop(full: Callable[..., Full]) -> None:
+    pool = full()
+
+    async def standing(number: int) -> None:
+        while pool.line < number:  # noqa: ASYNC110  (nothing announces it)
+            await asyncio.sleep(0)
+
+    async def main() -> int:
+        waiting = asyncio.create_task(pool.pool.asubmit(abs, -4))
+        await standing(1)
+        cancelled = asyncio.create_task(pool.pool.asubmit(abs, -5))
+        await standing(2)
+        cancelled.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await cancelled
+        assert pool.line == 1
+        pool.open()
+        job = await waiting
+        return await job
+
+    assert asyncio.run(main()) == 4
+
+
+def test_asubmit_follows_the_policies(full: Callable[..., Full]) -> None:
+    async def refused(pool: Full) -> None:
+        with pytest.raises(oddjob.QueueFull):
+            await pool.pool.asubmit(abs, 1)
+
+    asyncio.run(refused(full(when_full="raise")))
+
+
+def test_asubmit_gives_up_in_time(full: Callable[..., Full]) -> None:
+    pool = full(submit_timeout=0.02)
+
+    async def refused() -> None:
+        with pytest.raises(oddjob.QueueFull):
+            await pool.pool.asubmit(abs, 1)
+
+    asyncio.run(refused())
+    assert pool.line == 0
+
+
+def test_a_map_holds_no_more_than_it_may(full: Callable[..., Full]) -> None:
+    most: list[int] = []
+    with Pool("mapped", 2, max_queue=3) as pool:
+
+        def look(number: int) -> int:
+            most.append(len(pool.queued()))
+            return number
+
+        assert list(pool.map(look, range(200))) == list(range(200))
+        assert list(pool.map(look, range(50), buffersize=5)) == list(range(50))
+    assert max(most) <= 3
+
+
+def test_the_bound_is_never_exceeded() -> None:
+    """By any mixture of submitters."""
+    with Pool("bounded", 3, max_queue=5) as pool:
+        most: list[int] = []
+
+        def look(_: object) -> None:
+            most.append(len(pool.queued()))
+
+        def submit() -> None:
+            for number in range(60):
+                if number % 3:
+                    pool.submit(look, number)
+                else:
+                    pool.submit_many(look, range(7))
+
+        threads = [in_thread(submit) for _ in range(4)]
+        for thread, outcome in threads:
+            thread.join(30)
+            assert outcome == [None]
+    assert max(most) <= 5
+    assert len(most) == 4 * (40 + 20 * 7)

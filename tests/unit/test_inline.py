@@ -1,0 +1,142 @@
+"""Inline mode: jobs run where they are submitted, for people's tests."""
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+import oddjob
+from oddjob import Pool
+from oddjob.testing import inline
+
+WAIT = 10.0
+
+
+def test_jobs_run_at_once_in_the_thread_that_submits_them() -> None:
+    with Pool("work", 2, rate="1/hour", max_queue=1) as pool, inline():
+        before = threading.active_count()
+        job = pool.submit(threading.get_ident)
+        assert (job.done(), job.result()) == (True, threading.get_ident())
+        assert list(pool.map(abs, [-1, -2])) == [1, 2]
+        assert [each.result() for each in pool.submit_many(abs, [-3, -4])] == [3, 4]
+        assert oddjob.async_perform("work", abs, -5).result() == 5
+        assert pool.options(key="k", priority=3).submit(abs, -6).result() == 6
+        done: list[int] = []
+        pool.perform(done.append, 1)
+        pool.perform_many(done.append, [2, 3])
+        assert done == [1, 2, 3]
+        assert threading.active_count() == before
+
+
+def test_pools_made_inside_are_inline_too_and_those_outside_again_not() -> None:
+    with inline():
+        pool = Pool(2)
+        assert pool.submit(threading.get_ident).result() == threading.get_ident()
+    assert pool.submit(threading.get_ident).result(WAIT) != threading.get_ident()
+    pool.shutdown()
+
+
+def test_a_failure_of_perform_is_raised_where_it_was_submitted() -> None:
+    with Pool(2) as pool, inline():
+        with pytest.raises(ValueError, match="no number"):
+            pool.perform(int, "no number")
+        with pytest.raises(ValueError, match="no number"):
+            pool.perform_many(int, ["1", "no number"])
+
+
+def test_a_failure_that_somebody_looks_at_is_raised_there() -> None:
+    with Pool(2) as pool, inline():
+        job = pool.submit(int, "no number")
+        with pytest.raises(ValueError, match="no number"):
+            job.result()
+        assert isinstance(pool.submit(int, "x").exception(), ValueError)
+
+        async def look() -> None:
+            with pytest.raises(ValueError, match="awaited"):
+                await pool.submit(int, "awaited")
+
+        asyncio.run(look())
+
+
+def test_failures_that_nobody_has_looked_at_are_raised_at_the_end() -> None:
+    """A test must not pass because its code forgot to look."""
+    with Pool(2) as pool:
+        with pytest.raises(ValueError, match="no number"), inline():
+            pool.submit(int, "no number")
+        with pytest.raises(ExceptionGroup) as caught, inline():
+            pool.submit(int, "one")
+            pool.submit(int, "two")
+        assert len(caught.value.exceptions) == 2
+        with pytest.raises(KeyError, match="the test's own"), inline():
+            pool.submit(int, "one")
+            raise KeyError("the test's own")
+
+
+def test_retries_come_without_a_delay() -> None:
+    attempts: list[Any] = []
+
+    def work() -> str:
+        attempts.append(oddjob.current_job())
+        if len(attempts) < 3:
+            raise OSError
+        return "done"
+
+    with Pool(2) as pool, inline():
+        job = pool.options(retries=2, backoff=3600.0).submit(work)
+        assert (job.result(), job.attempt) == ("done", 3)
+    assert attempts == [job] * 3
+
+
+def test_jobs_that_submit_jobs_run_them_inside() -> None:
+    with Pool(1) as pool, inline():
+
+        def factorial(number: int) -> int:
+            return 1 if number < 2 else number * pool.submit(factorial, number - 1).result()
+
+        assert pool.submit(factorial, 10).result() == 3628800
+
+
+def test_coroutines_run_too_and_asubmit() -> None:
+    async def double(number: int) -> int:
+        await asyncio.sleep(0)
+        return 2 * number
+
+    async def main(pool: Pool) -> int:
+        job = await pool.asubmit(abs, -3)
+        return job.result()
+
+    with Pool(2) as pool, inline():
+        assert pool.submit(double, 4).result() == 8
+        assert asyncio.run(main(pool)) == 3
+
+
+def test_a_closed_pool_is_closed_inline_too() -> None:
+    pool = Pool(2)
+    pool.shutdown()
+    with inline(), pytest.raises(oddjob.PoolClosed):
+        pool.submit(abs, 1)
+
+
+def test_blocks_can_be_nested() -> None:
+    with Pool(1) as pool:
+        with inline():
+            with inline():
+                assert pool.submit(threading.get_ident).result() == threading.get_ident()
+            assert pool.submit(threading.get_ident).result() == threading.get_ident()
+        assert pool.submit(threading.get_ident).result(WAIT) != threading.get_ident()
+
+
+def test_the_fixture_is_there_for_everybody(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("from oddjob.pytest_plugin import oddjob_inline")
+    pytester.makepyfile(
+        """
+        import threading
+        import oddjob
+
+        def test_inline(oddjob_inline):
+            pool = oddjob.Pool(1)
+            assert pool.submit(threading.get_ident).result() == threading.get_ident()
+        """
+    )
+    pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)

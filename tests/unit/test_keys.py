@@ -1,0 +1,287 @@
+"""Jobs of one key, and functions with a ceiling: at most so many at once."""
+
+import datetime as dt
+import enum
+import sys
+import threading
+import uuid
+from collections import defaultdict
+
+import pytest
+
+import oddjob
+from oddjob import Pool
+from tests.hang import Hang, until
+from tests.peak import Peak
+
+WAIT = 10.0
+
+
+class Color(enum.Enum):
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    "key", ["a", 1, b"x", 1.5, True, (1, "a"), uuid.uuid4(), dt.date(2024, 1, 1), Color.RED]
+)
+def test_an_identifier_of_any_usual_kind_is_a_key(key: object) -> None:
+    with Pool(2) as pool:
+        job = pool.options(key=key).submit(abs, -1)
+        assert job.result(WAIT) == 1
+        assert job.key == key
+
+
+class Customer:
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Customer) and other.number == self.number
+
+    def __hash__(self) -> int:
+        return self.number
+
+
+@pytest.mark.parametrize("key", [[], {}, Customer(1), (1, Customer(2)), ([],)])
+def test_what_is_no_identifier_is_refused(key: object) -> None:
+    """It is compared while a lock is held: somebody's own code must have no part in that."""
+    with Pool(2) as pool:
+        with pytest.raises(TypeError, match="a key must be an identifier"):
+            pool.options(key=key)
+        with pytest.raises(TypeError, match="a key must be an identifier"):
+            pool.options(key=lambda _: key).submit(abs, 1)
+        assert pool.queued() == []
+
+
+def test_one_job_of_a_key_runs_at_once_in_order_and_others_overtake() -> None:
+    """Two deliveries to one customer at once is what keys are there to prevent."""
+    seen: defaultdict[int, list[int]] = defaultdict(list)
+    peaks: defaultdict[int, Peak] = defaultdict(Peak)
+    for key in range(7):
+        peaks[key] = Peak()
+
+    def work(key: int, number: int) -> None:
+        with peaks[key].counted():
+            seen[key].append(number)
+
+    with Pool(4) as pool:
+        hang = Hang()
+        blocked = pool.options(key=0).submit(hang)
+        jobs = [
+            pool.options(key=number % 7).submit(work, number % 7, number) for number in range(700)
+        ]
+        for job in jobs:
+            if job.key != 0:
+                job.result(WAIT)
+        assert not seen[0]
+        hang.gate.set()
+        blocked.result(WAIT)
+        for job in jobs:
+            job.result(WAIT)
+    assert all(numbers == sorted(numbers) and len(numbers) == 100 for numbers in seen.values())
+    assert {peak.most for peak in peaks.values()} == {1}
+
+
+def test_a_key_limit_lets_so_many_in() -> None:
+    with Pool(6) as pool:
+        hang = Hang()
+        jobs = pool.options(key="host", key_limit=3).submit_many(hang, range(6))
+        hang.wait_until_it_hangs(3)
+        assert pool.submit(abs, -1).result(WAIT) == 1
+        assert [job.state for job in jobs] == ["running"] * 3 + ["queued"] * 3
+        hang.gate.set()
+        assert [job.result(WAIT) for job in jobs] == ["late"] * 6
+
+
+def test_a_key_can_be_told_from_the_arguments() -> None:
+    with Pool(4) as pool:
+
+        @pool.job(key=lambda customer, _: customer)
+        def deliver(customer: str, parcel: int) -> tuple[str, int]:
+            return customer, parcel
+
+        jobs = [deliver.submit("ann", 1), deliver.submit("bob", 2)]
+        assert [(job.key, job.result(WAIT)) for job in jobs] == [
+            ("ann", ("ann", 1)),
+            ("bob", ("bob", 2)),
+        ]
+        by_item = pool.options(key=lambda item: item % 3)
+        assert [job.key for job in by_item.submit_many(abs, range(5))] == [0, 1, 2, 0, 1]
+
+
+def test_keys_leave_nothing_behind() -> None:
+    """A hundred thousand customers must not stay in memory when their jobs have gone."""
+    with Pool(2) as pool:
+        for key in range(2_000):
+            pool.options(key=key).perform(abs, key)
+        pool.submit(abs, 1).result(WAIT)
+        until(lambda: pool.stats().succeeded == 2_001)
+        agenda = pool._workforce.roster.queue.agenda
+        assert agenda is not None
+        until(lambda: len(agenda._race._keys) <= 2)
+
+
+def test_a_key_costs_less_than_its_job() -> None:
+    with Pool(1) as pool:
+        hang = Hang()
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        jobs = [pool.options(key=f"customer {number}").submit(abs, 1) for number in range(200)]
+        assert len(pool.queued()) == 200
+        agenda = pool._workforce.roster.queue.agenda
+        assert agenda is not None
+        lane = next(iter(agenda._race._keys.values()))
+        takes = sys.getsizeof(lane) + sys.getsizeof(lane.jobs) + sys.getsizeof(lane.entry)
+        job = jobs[0]
+        assert takes <= sys.getsizeof(job) + sys.getsizeof(job._args) + sys.getsizeof(job._context)
+        hang.gate.set()
+
+
+def test_serial_jobs_wait_until_the_one_before_has_succeeded_its_retries_included() -> None:
+    """An invoice has to be registered before it can be paid."""
+    events: list[str] = []
+    attempts = [0]
+
+    def register() -> None:
+        attempts[0] += 1
+        events.append(f"register {attempts[0]}")
+        if attempts[0] < 3:
+            raise OSError("not now")
+
+    with Pool(3) as pool:
+        invoice = pool.options(key="invoice 7", serial=True, retries=3, backoff=0.02)
+        jobs = [invoice.submit(register), invoice.submit(events.append, "pay")]
+        other = pool.options(key="invoice 8", serial=True).submit(events.append, "other")
+        for job in [*jobs, other]:
+            job.result(WAIT)
+    assert [each for each in events if each != "other"] == [
+        *("register 1", "register 2", "register 3"),
+        "pay",
+    ]
+    assert jobs[0].attempt == 3
+
+
+def test_serial_jobs_behind_one_that_failed_end_and_say_why() -> None:
+    """They were to run only after its success; and every accepted job ends."""
+    with Pool(2) as pool:
+        hang = Hang()
+        line = pool.options(key="invoice 7", serial=True)
+        first = line.submit(lambda: (hang(), int("no number")))
+        hang.wait_until_it_hangs()
+        behind = line.submit_many(abs, [1, 2])
+        hang.gate.set()
+        for job in behind:
+            error = job.exception(WAIT)
+            assert isinstance(error, oddjob.PredecessorFailed)
+            assert error.__cause__ is first.exception()
+        assert line.submit(abs, -3).result(WAIT) == 3  # a new beginning
+        assert pool.stats().refused == 2
+
+
+def test_a_cancelled_serial_job_lets_the_next_go_on() -> None:
+    with Pool(2) as pool:
+        hang = Hang()
+        line = pool.options(key=1, serial=True)
+        line.submit(hang)
+        hang.wait_until_it_hangs()
+        second, third = line.submit_many(abs, [-2, -3])
+        assert second.cancel()
+        hang.gate.set()
+        assert third.result(WAIT) == 3
+
+
+def test_a_serial_job_cancelled_between_its_attempts_lets_the_next_go_on() -> None:
+    with Pool(2) as pool:
+        line = pool.options(key=1, serial=True, retries=1, backoff=3600.0)
+        failing = line.submit(int, "no number")
+        second = line.submit(abs, -2)
+        until(lambda: failing.attempt == 1 and failing.state == "queued")
+        assert second.state == "queued"
+        assert failing.cancel()
+        assert second.result(WAIT) == 2
+
+
+def test_serial_without_a_key_is_refused() -> None:
+    with Pool(2) as pool:
+        with pytest.raises(TypeError, match="serial=True needs a key"):
+            pool.options(serial=True).submit(abs, 1)
+        with pytest.raises(TypeError, match="serial=True needs a key"):
+            pool.options(serial=True, key=lambda _: None).submit(abs, 1)
+
+
+def test_each_function_has_its_own_ceiling() -> None:
+    """As Toniq's workers have: one pool, and no kind of work takes all of it."""
+    peaks = {"mail": Peak(), "scan": Peak(), "all": Peak()}
+    together = threading.Semaphore(0)
+
+    def work(kind: str) -> None:
+        with peaks[kind].counted(), peaks["all"].counted():
+            together.acquire(timeout=0.002)
+
+    with Pool(6) as pool:
+        mail, scan = pool.job(max_concurrency=2)(work), pool.job(max_concurrency=3)(work)
+        jobs = [*mail.submit_many(["mail"] * 60), *scan.submit_many(["scan"] * 60)]
+        for job in jobs:
+            job.result(WAIT)
+    assert (peaks["mail"].most, peaks["scan"].most) == (2, 3)
+    assert peaks["all"].most == 5
+
+
+def test_a_ceiling_comes_back_however_its_jobs_end() -> None:
+    class Crash(BaseException):
+        """Ends the worker."""
+
+    def crash() -> None:
+        raise Crash
+
+    with Pool(3, max_restarts=100) as pool:
+        one = pool.options(max_concurrency=1, key="k", timeout=0.05)
+        hang = Hang()
+        assert isinstance(one.submit(crash).exception(WAIT), Crash)
+        assert isinstance(one.submit(hang).exception(WAIT), oddjob.JobTimeout)
+        assert isinstance(one.submit(int, "x").exception(WAIT), ValueError)
+        cancelled = one.options(timeout=WAIT).submit_many(hang, range(3))
+        hang.wait_until_it_hangs(2)
+        assert cancelled[1].cancel()
+        hang.gate.set()
+        assert cancelled[2].result(WAIT) == "late"
+        assert one.submit(abs, -4).result(WAIT) == 4
+
+
+def test_a_job_that_waits_for_one_of_its_own_key_does_not_lock_up() -> None:
+    """While it waits, it does nothing else that the key could be there to prevent."""
+    with Pool(1) as pool:
+        keyed = pool.options(key="k", max_concurrency=1)
+
+        def nested(depth: int) -> int:
+            return depth if depth == 0 else keyed.submit(nested, depth - 1).result(WAIT) + 1
+
+        assert keyed.submit(nested, 5).result(WAIT) == 5
+
+
+def test_a_worker_that_waits_runs_those_of_the_key_that_come_before() -> None:
+    order: list[int] = []
+
+    def wait_for_the_last() -> None:
+        jobs = [keyed.submit(order.append, number) for number in range(3)]
+        jobs[-1].result(WAIT)
+
+    with Pool(1) as pool:
+        keyed = pool.options(key="k")
+        pool.submit(wait_for_the_last).result(WAIT)
+        pool.submit(abs, 1).result(WAIT)
+    assert order == [0, 1, 2]
+
+
+def test_a_worker_that_waits_for_a_limit_is_woken_when_it_opens() -> None:
+    """Both workers wait for a key that a third thread's end sets free."""
+    with Pool(2) as pool:
+        hang = Hang()
+        keyed = pool.options(key="k")
+        release = keyed.submit(hang)
+        hang.wait_until_it_hangs()
+        waiting = pool.submit(lambda: keyed.submit(abs, -7).result(WAIT))
+        until(lambda: len(pool.queued()) == 1)
+        hang.gate.set()
+        assert waiting.result(WAIT) == 7
+        assert release.result(WAIT) == "late"

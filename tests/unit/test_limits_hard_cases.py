@@ -1,0 +1,334 @@
+"""Limits, keys and retries where things meet that rarely do."""
+
+import ctypes
+import signal
+import sys
+import threading
+import time
+from collections import deque
+from typing import Any
+
+import pytest
+
+import oddjob
+import oddjob.testing
+from oddjob import Pool, Rate
+from oddjob.job import Job
+from tests.hang import Hang, until
+
+WAIT = 10.0
+
+
+def test_workers_that_wait_for_a_job_under_way_see_to_its_retry() -> None:
+    """It was running when they began to wait; both workers of the pool do so."""
+    attempts: list[int] = []
+    go_on = threading.Event()
+
+    def flaky() -> str:
+        attempts.append(1)
+        if len(attempts) == 1:
+            go_on.wait(WAIT)
+            raise OSError
+        return "done"
+
+    with Pool(2) as pool:
+        retried = pool.options(retries=3, backoff=0.05).submit(flaky)
+        first = pool.submit(lambda: retried.result(WAIT))
+        until(lambda: len(pool.queued()) == 0)
+        second = pool.submit(lambda: first.result(WAIT))
+        go_on.set()
+        assert second.result(WAIT) == "done"
+
+
+@pytest.mark.parametrize("options", [{"rate": "1/hour"}, {"key": "k"}, {"max_concurrency": 1}])
+def test_a_worker_that_waits_for_a_limit_sleeps_and_keeps_to_its_time(options: Any) -> None:
+    hang = Hang()
+    with Pool(2) as pool:
+        limited = pool.options(**options)
+        limited.submit(hang)
+        hang.wait_until_it_hangs()
+        spent: list[float] = []
+
+        def wait() -> None:
+            job = limited.submit(abs, 1)
+            pool.submit(abs, 2)  # something that is ready, and has to wait
+            before = time.thread_time()
+            with pytest.raises(TimeoutError):
+                job.result(0.2)
+            spent.append(time.thread_time() - before)
+            job.cancel()
+
+        pool.submit(wait).result(WAIT)
+        hang.gate.set()
+    assert spent[0] < 0.1
+
+
+def test_a_rate_counts_starts_in_place_too() -> None:
+    """A job of a rate that waits for another of it is no reason to exceed it."""
+    starts: list[float] = []
+
+    def nested(depth: int) -> None:
+        starts.append(time.monotonic())
+        if depth:
+            rated.submit(nested, depth - 1).result(WAIT)
+
+    with Pool(3) as pool:
+        rated = pool.options(rate=Rate(2, per=0.1))
+        rated.submit(nested, 6).result(WAIT)
+    assert all(late - early >= 0.1 for early, late in zip(starts, starts[2:], strict=False))
+
+
+def test_a_serial_job_that_was_asked_to_stop_and_fails_gives_its_key_back() -> None:
+    hang = Hang()
+    with Pool(2) as pool:
+        line = pool.options(key="k", serial=True, retries=3, backoff=0.1)
+        job = line.submit(lambda: (hang(), int("no number")))
+        hang.wait_until_it_hangs()
+        job.cancel()
+        hang.gate.set()
+        assert isinstance(job.exception(WAIT), ValueError)
+        assert line.submit(abs, -1).result(WAIT) == 1
+        assert (pool.stats().failed, pool.stats().retried) == (1, 0)
+
+
+@pytest.mark.parametrize("place", ["in place", "by its caller"])
+def test_a_serial_job_keeps_its_turn_wherever_its_first_attempt_was_made(place: str) -> None:
+    order: list[Any] = []
+
+    def first() -> None:
+        order.append(1)
+        if len(order) < 3:
+            raise OSError
+
+    if place == "in place":
+        with Pool(1) as pool:
+            line = pool.options(key="k", serial=True, retries=5, backoff=0.02)
+
+            def outer() -> None:
+                jobs = [line.submit(first), line.submit(order.append, "second")]
+                for job in jobs:
+                    job.result(WAIT)
+
+            pool.submit(outer).result(WAIT)
+    else:
+        with Pool(pool_size=2, max_queue=1, when_full="caller_runs") as pool:
+            hang = Hang()
+            for _ in range(2):
+                pool.submit(hang)
+            hang.wait_until_it_hangs(2)
+            pool.submit(abs, 1)
+            line = pool.options(key="k", serial=True, retries=5, backoff=0.1)
+            line.submit(first)
+            hang.gate.set()
+            until(lambda: pool.stats().queued == 1)
+            line.submit(order.append, "second").result(WAIT)
+    assert order == [1, 1, 1, "second"]
+
+
+def test_priorities_of_one_key_count_when_their_turn_comes() -> None:
+    order: list[int] = []
+    with Pool(1) as pool:
+        hang = Hang()
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        for key, priority in (("a", 10), ("a", 0), ("a", 7), (None, 5), (None, 1), ("b", 6)):
+            pool.options(key=key, priority=priority).submit(order.append, priority)
+        assert [job.priority for job in pool.queued()] == [10, 6, 5, 1, 0, 7]
+        hang.gate.set()
+    assert order == [10, 6, 5, 1, 0, 7]
+
+
+def test_what_is_queued_behind_a_crash_that_somebody_has_seen_is_run() -> None:
+    """It was not queued in the hope of that one's success."""
+    with Pool(pool_size=2, max_restarts=10**6) as pool:
+        line = pool.options(key="k", serial=True)
+        for _ in range(100):
+            with pytest.raises(SystemExit):
+                line.submit(sys.exit).result(WAIT)
+            assert line.submit(abs, -1).result(WAIT) == 1
+
+
+def test_inline_jobs_have_all_the_time_they_want() -> None:
+    with Pool(1) as pool:
+        assert pool.submit(abs, -1).result(WAIT) == 1  # there is a supervisor
+        with oddjob.testing.inline():
+            pool.options(timeout=0.01).submit(time.sleep, 0.1).result()
+
+
+def test_a_callback_that_raises_in_place_costs_no_place() -> None:
+    def exit_(_: object) -> None:
+        raise SystemExit
+
+    def outer() -> None:
+        job = limited.submit(abs, 1)
+        job.add_done_callback(exit_)
+        job.result(WAIT)
+
+    with Pool(2, max_restarts=100) as pool:
+        limited = pool.options(max_concurrency=1)
+        pool.submit(outer).exception(WAIT)
+        assert limited.submit(abs, -2).result(WAIT) == 2
+
+
+def test_a_timeout_is_for_one_attempt() -> None:
+    """That of the first must not end the second, which has begun meanwhile."""
+    slow = threading.Event()
+    attempts: list[float] = []
+
+    def work() -> str:
+        attempts.append(time.monotonic())
+        if len(attempts) == 1:
+            time.sleep(0.15)
+            raise OSError
+        time.sleep(0.15)
+        return "done"
+
+    def look(event: oddjob.PoolEvent) -> None:
+        if event.kind == "retry":
+            slow.wait(0.3)  # the first attempt's thread is held up, and its timeout passes
+
+    with Pool(2, on_event=look) as pool:
+        job = pool.options(timeout=0.2, retries=1, backoff=0.0).submit(work)
+        assert job.result(WAIT) == "done"
+
+
+def test_a_signal_handler_may_submit_and_cancel_at_any_moment() -> None:
+    """Wherever in the agenda it strikes."""
+    with Pool(1) as pool:
+        urgent = pool.options(priority=1)
+        strokes = 0
+
+        def strike(*_: object) -> None:
+            nonlocal strokes
+            strokes += 1
+            urgent.submit(int).cancel()
+
+        before = signal.signal(signal.SIGALRM, strike)
+        signal.setitimer(signal.ITIMER_REAL, 0.0005, 0.0005)
+        try:
+            until_ = time.monotonic() + 1.5
+            while time.monotonic() < until_:
+                urgent.submit(int).cancel()
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        assert strokes > 10
+        assert urgent.submit(abs, -1).result(WAIT) == 1
+
+
+def test_a_worker_struck_between_the_offer_and_the_taking_leaves_the_job_to_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The supervisor looks after the dead worker when another has the job in hand."""
+    from oddjob.workforce.lanes import Lane
+
+    struck: list[Job[Any]] = []
+
+    def remove(self: Lane, job: Job[Any]) -> None:
+        if not struck and job.name == "victim":
+            struck.append(job)
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                ctypes.c_ulong(threading.get_ident()), ctypes.py_object(SystemExit)
+            )
+            for _ in range(100):
+                pass
+        self.jobs.remove(job)  # type: ignore[union-attr]  # a list
+
+    monkeypatch.setattr(Lane, "remove", remove)
+    with Pool(2, max_restarts=100) as pool:
+        assert pool.options(key="k", name="victim").submit(abs, -1).result(WAIT) == 1
+        assert pool.options(key="k").submit(abs, -2).result(WAIT) == 2
+    assert struck
+
+
+def test_a_gone_worker_gives_back_what_it_held_once() -> None:
+    """Also where the agenda has to be mended at that very moment."""
+    with Pool(2) as pool:
+        limited = pool.options(max_concurrency=1)
+        agenda = pool._workforce.roster.queue.agenda
+        assert agenda is not None
+        for _ in range(20):
+            hang = Hang()
+            job = limited.submit(hang)
+            hang.wait_until_it_hangs()
+            pool.restart()
+            agenda._torn = True
+            hang.gate.set()
+            job.result(WAIT)
+        ceiling: Any = limited._terms.max_concurrency
+        until(lambda: ceiling._inside == 0)
+
+
+def test_a_pool_that_breaks_ends_what_waits_to_be_tried_again() -> None:
+    def crash() -> None:
+        raise SystemExit
+
+    pool = Pool(1, max_restarts=0)
+    job = pool.options(retries=1, backoff=3600.0).submit(int, "no number")
+    until(lambda: job.attempt == 1 and job.state == "queued")
+    while pool.state != "broken":
+        try:
+            pool.submit(crash)
+        except oddjob.PoolBroken:
+            break
+    assert isinstance(job.exception(WAIT), oddjob.PoolBroken)
+    pool.shutdown()
+
+
+def test_a_job_that_is_arriving_counts_against_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    from oddjob.workforce.race import Race
+
+    with Pool(pool_size=1, max_queue=2, when_full="raise") as pool:
+        hang = Hang()
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        pool.submit(abs, 1)
+        lengths: list[int] = []
+        place = Race.place
+
+        def look_and_place(self: Race, job: Job[Any]) -> None:
+            lengths.append(len(pool._workforce.roster.queue))
+            place(self, job)
+
+        pool.submit(abs, 2)
+        monkeypatch.setattr(Race, "place", look_and_place)
+        assert len(pool.queued()) == 2
+        assert set(lengths) == {2}
+        hang.gate.set()
+
+
+def test_a_supervisor_wakes_in_time_however_short_that_is() -> None:
+    """A wait of a few microseconds must not become one without end."""
+    from oddjob.workforce.letters import Letters
+
+    letters: Letters[int] = Letters()
+    done = threading.Event()
+
+    def wait() -> None:
+        for _ in range(20_000):
+            letters.put(1)
+            letters.inbox = deque()
+            letters.wait(2e-6)
+        done.set()
+
+    thread = threading.Thread(target=wait, daemon=True)
+    thread.start()
+    assert done.wait(30)
+    thread.join(WAIT)
+
+
+def test_a_caller_that_runs_a_job_waits_for_one_of_the_same_ceiling() -> None:
+    """The ceiling is its own: what it waits for runs in its place."""
+    with Pool(pool_size=1, max_queue=1, when_full="caller_runs") as pool:
+        limited = pool.options(max_concurrency=1)
+
+        def outer() -> int:
+            filler = pool.submit(int)
+
+            def body() -> int:
+                filler.result(WAIT)
+                return limited.submit(abs, -3).result(WAIT)
+
+            return limited.submit(body).result(WAIT)
+
+        assert pool.submit(outer).result(WAIT) == 3

@@ -88,4 +88,7 @@ __all__ = [
     "workers",
 ]
 
+# For the tests of programs that use pools.
+from oddjob import testing as testing
+
 __version__ = "0.1.0"

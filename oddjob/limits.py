@@ -14,7 +14,7 @@ from oddjob.rate import Rate
 __all__ = ["ANY_TIME", "Ceiling", "Gate", "Line", "Meter"]
 
 _LATENESS: Final = 0.05  # seconds by which a start may be late and the next ones make up for it
-_BLUR: Final = 0.005  # seconds by which the moment of a start is taken to be uncertain; at least,
+_BLUR: Final = 0.05  # seconds by which the moment of a start is taken to be uncertain; at least,
 _BLUR_OF_WINDOW: Final = 0.005, 0.1  # and at most, so much of the window
 
 
@@ -95,11 +95,11 @@ class Meter(Gate):
 
     Two rules, both of which a start must keep. *Spread*: one start in each `per/limit` seconds,
     and after a pause up to `burst` that were saved up (a leaky bucket, by the theoretical arrival
-    times of the generic cell rate algorithm). A start that comes late though it was queued in time
+    times of the generic cell rate algorithm). A start that comes late though its job was waiting
     does not put off those behind it, up to a lateness of 50 ms. *Window*: a start must be a whole
     window later than the one `limit` starts before it. When that one really reached what it calls
     is only known to lie between its being handed to a worker and its end, so the later is taken, if
-    that is soon: within 5 ms (of a long window, 0.5 percent; of a short one, 10 percent).
+    that is soon: within 50 ms (of a long window, 0.5 percent; of a short one, 10 percent).
     """
 
     counts_runs = False  # but starts
@@ -128,11 +128,10 @@ class Meter(Gate):
 
     def enter(self, now: float, queued_at: float) -> int:
         """Count a start."""
-        began = min(now, queued_at)
-        latest = now - _LATENESS
-        began = max(began, latest)
-        began = max(began, self._arrival)
-        self._arrival = began + self._interval
+        began = now
+        if queued_at <= self._arrival < now:  # it was there in time, and is late for our reasons
+            began = max(self._arrival, now - _LATENESS)
+        self._arrival = max(self._arrival, began) + self._interval
         ticket = self._started
         latest_start = now + self._blur
         if ticket < self._limit:

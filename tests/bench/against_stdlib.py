@@ -18,11 +18,12 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import NamedTuple
+from itertools import count, cycle, repeat
+from typing import Any, NamedTuple
 
-from oddjob import Pool
+from oddjob import Pool, Rate
 
-Make = Callable[[int], Executor]
+Make = Callable[..., Executor]
 NAP = 0.005  # seconds
 
 
@@ -140,6 +141,36 @@ def naps(make: Make, count: int) -> float:
         return (time.perf_counter() - start) / (count * NAP / 50)
 
 
+def limited(executor: Executor, kind: str) -> Iterator[Executor]:
+    """Where jobs are submitted, one after the other; nothing but itself if it knows no limits."""
+    if not isinstance(executor, Pool) or kind in ("bound", "rate"):
+        return repeat(executor)
+    if kind == "priority":
+        return cycle([executor.options(priority=priority) for priority in range(10)])
+    return (executor.options(key=key) for key in count())
+
+
+def submit_limited(make: Make, count: int, kind: str) -> float:
+    """Submit no-op jobs to a pool that has to look after more than arrival."""
+    options: dict[str, Any] = {}
+    if make is Pool:
+        bound, rate = {"max_queue": 1_000}, {"rate": Rate(10**7, burst=10**6)}
+        options = {"bound": bound, "rate": rate}.get(kind, {})
+    with make(5, **options) as executor:
+        targets = limited(executor, kind)
+        start = time.perf_counter()
+        settle([next(targets).submit(nothing) for _ in range(count)])
+        return time.perf_counter() - start
+
+
+def ten_thousand_at_a_rate() -> float:
+    """Seconds that ten thousand jobs take at a thousand a second: 10, says arithmetic."""
+    with Pool(pool_size=5, rate=Rate(1000)) as pool:
+        start = time.perf_counter()
+        settle(pool.submit_many(no_matter_what, range(10_000)))
+        return time.perf_counter() - start
+
+
 class Figure(NamedTuple):
     """A row of the table: what is done, how, how often, and what is asked for."""
 
@@ -164,6 +195,17 @@ FIGURES = [
     Figure("submit → result, one at a time", one_at_a_time, 500, 1.0, 1.3, repeats=15),
     Figure("20,000 `await job` against `run_in_executor`", await_all, 20_000, 1.5, 3),
     Figure("four threads submitting at once", four_submitters, 50_000, 4, 8),
+    *[
+        Figure(
+            title, lambda make, count, kind=kind: submit_limited(make, count, kind), 20_000, 3, 5
+        )  # type: ignore[misc]  # a default
+        for title, kind in [
+            ("a queue of at most 1,000", "bound"),
+            ("ten priorities", "priority"),
+            ("a key for each job", "key"),
+            ("a rate far above the load", "rate"),
+        ]
+    ],
     Figure("bytes per pending job", memory, 20_000, 4, 6),
     Figure("5,000 sleeps of 5 ms on 50 workers", naps, 5_000, 1.0, 1.0),
 ]  # fmt: skip
@@ -215,6 +257,9 @@ def main() -> None:
             f"({min(ratios):.2f} to {max(ratios):.2f}) | {figure.at_least}x | {figure.aim}x |",
             flush=True,
         )
+    if not options.only and options.scale >= 1:
+        took = ten_thousand_at_a_rate()
+        print(f"\n10,000 jobs at 1,000 a second took {took:.2f} s.")
 
 
 if __name__ == "__main__":

@@ -30,6 +30,6 @@ def test_the_benchmark_prints_every_figure() -> None:
         check=True,
     )
     rows = [line for line in outcome.stdout.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + 10
+    assert len(rows) == 2 + 14
     assert all(row.count("|") == 7 for row in rows)
     assert outcome.stderr == ""

@@ -343,6 +343,39 @@ async def a_group_is_typed_like_its_pool() -> None:
         assert_type(group.submit(fetch, "a"), Job[bytes])
 
 
+def limits_are_options() -> None:
+    urgent = pool.options(priority=5, key="a", key_limit=2, serial=False, max_concurrency=3)
+    assert_type(urgent.submit(fetch, "a"), Job[bytes])
+    tried = pool.options(
+        rate="100/minute", retries=3, backoff=oddjob.Backoff(0.5), retry_on=OSError
+    )
+    assert_type(
+        tried.options(rate=oddjob.Rate(5), give_up_on=(KeyError,)).submit(fetch, "a"), Job[bytes]
+    )
+    assert_type(
+        tried.options(key=lambda url: url, backoff=[1, 2.5]).submit_many(fetch, ["a"]),
+        list[Job[bytes]],
+    )
+    bounded = Pool("bounded", max_queue=10, when_full="drop_oldest", submit_timeout=1, ageing=5)
+    assert_type(bounded.map(fetch, ["a"], progress=True), Iterator[bytes])
+
+
+async def waiting_for_room_is_typed_like_submit() -> None:
+    assert_type(await pool.asubmit(fetch, "a"), Job[bytes])
+
+
+def a_job_finds_itself() -> None:
+    job = oddjob.current_job()
+    if job is not None:
+        job.report(1, 2, note="half")
+        assert_type(job.progress, oddjob.Progress | None)
+        assert_type(job.deadline, float | None)
+        assert_type(job.cancel_requested, bool)
+        assert_type(job.attempt, int)
+    for each in oddjob.progress([pool.submit(fetch, "a")], title="fetching"):
+        assert_type(each, Job[bytes])
+
+
 def settings_are_a_plain_dict() -> None:
     settings: Mapping[str, object] = {"pool_size": 10, "extra_pools": ["email"]}
     oddjob.configure(settings)

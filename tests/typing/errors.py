@@ -108,6 +108,8 @@ pool.job("report")  # error: call-overload
 pool.shutdown(timeout="3")  # error: arg-type
 pool.drain("3")  # error: arg-type
 pool.options(timeout="3")  # error: arg-type
+pool.options(priority="high")  # error: arg-type
+Pool("x", when_full="wait")  # error: arg-type
 pool.options(prio=3)  # error: call-arg
 Pool("report", on_event=send)  # error: arg-type
 pool.group().submit(send, 3)  # error: call-overload

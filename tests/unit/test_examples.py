@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PROMISED = {"quickstart", "settings_dict", "decorator", "asyncio_jobs", "batch", "graceful_stop"}
+PROMISED = {
+    *("quickstart", "settings_dict", "decorator", "asyncio_jobs", "batch", "graceful_stop"),
+    *("protect_an_api", "keys_overtake"),
+}
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
 

@@ -74,8 +74,8 @@ LAYERS = [
     "oddjob.pool",
     "oddjob.startup",
     "oddjob.verbs",
-    "oddjob",
     "oddjob.testing",
+    "oddjob",
     "oddjob.pytest_plugin",
 ]
 

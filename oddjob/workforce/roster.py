@@ -132,6 +132,11 @@ class Roster:
         with self.lock:
             return self.size - len(self.workers) + self.workers.count(None)
 
+    def send_home(self) -> None:
+        """Wake those who wait for jobs of a closed pool that nobody will bring any more."""
+        if self.closed is not None and not self.queue.has_jobs():
+            self.queue.wake_all()
+
     def is_deserted(self) -> bool:
         """Whether it is closed, with nobody left in it and nothing left to do."""
         with self.lock:

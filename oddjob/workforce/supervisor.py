@@ -171,6 +171,7 @@ class Supervisor:
             roster.queue.ring_alarm()
             self._warden.make_room()
             self._fill_vacancies()
+            roster.send_home()
             self._warden.report()
             self._tell_of_replacements()
             if roster.is_deserted():

@@ -332,3 +332,23 @@ def test_a_caller_that_runs_a_job_waits_for_one_of_the_same_ceiling() -> None:
             return limited.submit(body).result(WAIT)
 
         assert pool.submit(outer).result(WAIT) == 3
+
+
+def test_nobody_waits_in_a_closed_pool_for_a_job_that_crashed() -> None:
+    """An idle worker waits for what a key holds up; it is the last, and ends its worker."""
+
+    def crash() -> None:
+        raise SystemExit
+
+    with Pool(pool_size=2, max_restarts=100) as pool:
+        hang = Hang()
+        keyed = pool.options(key="k")
+        keyed.submit(hang)
+        hang.wait_until_it_hangs()
+        last = keyed.submit(crash)
+        pool.submit(abs, 1).result(WAIT)  # there is a second worker
+        pool.shutdown(wait=False)
+        until(lambda: len(pool._workforce.roster.queue.idle) == 1)
+        hang.gate.set()
+        assert isinstance(last.exception(WAIT), SystemExit)
+        assert pool.join(WAIT)

@@ -61,7 +61,7 @@ class Admission:
                 self._run_or_enter(rest)
             else:
                 self._wait(rest)
-        self._see_that_it_is_open()
+        self.see_that_it_is_open()
 
     async def wait_in_loop(self, jobs: Sequence[Job[Any]]) -> None:
         """Bring jobs in; waits in the running event loop if the policy is to wait, or to run them.
@@ -92,7 +92,7 @@ class Admission:
                 self._door.step_out(entrant)
                 raise
             self._leave_line(entrant)
-        self._see_that_it_is_open()
+        self.see_that_it_is_open()
 
     def run_here(self, job: Job[Any]) -> None:
         """Run a job, and its retries, in the calling thread.
@@ -120,7 +120,8 @@ class Admission:
         waiting = f"{self._door.limit} jobs wait"
         return QueueFull(f"the queue of pool {self._roster.label} is full: {waiting}{detail}")
 
-    def _see_that_it_is_open(self) -> None:
+    def see_that_it_is_open(self) -> None:
+        """Raise what the pool says to those for whom it is closed."""
         refusal = None if self._roster.is_open else self._roster.refusal()
         if refusal is not None:
             raise refusal
@@ -141,7 +142,7 @@ class Admission:
 
     def _leave_line(self, entrant: Entrant) -> None:
         if self._door.step_out(entrant):
-            self._see_that_it_is_open()
+            self.see_that_it_is_open()
             raise self._full(f", and none left within {self._patience:g} s")
 
     def _push_in(self, jobs: Sequence[Job[Any]]) -> None:

@@ -341,9 +341,8 @@ class Agenda:
 
     def _catch_up(self) -> float:
         """Take note of what has arrived and of what time it is; returns that."""
-        if self._former_inbox:
+        if self._former_inbox or self._inbox:
             self._sort_in(self._former_inbox)
-        if self._inbox:
             self._sort_in(self._inbox)
         now = monotonic()
         if self._returns:

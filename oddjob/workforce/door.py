@@ -47,6 +47,17 @@ class Door:
         self._lock = threading.RLock()
         self.line: deque[Entrant] = deque()
 
+    def enter_one(self, job: Job[Any]) -> bool:
+        """Put in a job; false if there is no room for it, or others are waiting for that."""
+        queue = self._queue
+        with self._lock:
+            if self.line or len(queue) >= self.limit:
+                return False
+            queue.jobs.append(job)
+        if queue.idle:
+            queue.wake_one()
+        return True
+
     def enter(self, jobs: Sequence[Job[Any]], more: int = 0, *, whole: bool = False) -> int:
         """Put in as many jobs as there is room for; returns how many.
 

@@ -62,6 +62,9 @@ class Race:
         self.ready: list[Entry] = []
         self.due: list[tuple[float, int, Gate | Job[Any]]] = []
         self.size = 0  # of all lanes together
+        self._priorities: set[float] = set()
+        # Whether two lanes may be equally urgent. Then it is a matter of arrival which is first.
+        self._is_crowded = ageing is not None
         self.has_moved = False  # a lane has entered the race since somebody looked
 
     # Into the race.
@@ -113,6 +116,9 @@ class Race:
         lane = lanes.get(ident)
         if lane is None:
             lane = lanes[ident] = Lane(ident, next(self._numbers), is_keyed=job.key is not None)
+            priority = job.line.priority
+            self._is_crowded = self._is_crowded or lane.is_keyed or priority in self._priorities
+            self._priorities.add(priority)
         return lane
 
     # Out of it.
@@ -133,15 +139,15 @@ class Race:
             job = next(iter(jobs))
             # Its place may still be that of one which went before: if that is in another's way, it
             # is found anew. The next best is one of the two behind the first.
-            if len(ready) > 1 and not lane.is_keyed and self._is_overtaken(entry, job):
+            if self._is_crowded and not lane.is_keyed and self._is_overtaken(entry, job):
                 lane.entry = entry = self._entry(lane)
                 heapreplace(ready, entry)
                 continue
-            if job.state is not PENDING:
-                self.remove(job, now)
-                continue
             gates = job.line.gates
             if lane.is_keyed or gates:
+                if job.state is not PENDING:  # else its worker will find out
+                    self.remove(job, now)
+                    continue
                 obstacle = self.obstacle(lane, job, now)
                 if obstacle is not None:
                     heappop(ready)
@@ -172,8 +178,7 @@ class Race:
     def _is_overtaken(self, entry: Entry, job: Job[Any]) -> bool:
         """Whether an entry's lane, whose first job now is that one, may no longer be the first."""
         urgency = entry[0]
-        rivals = self.ready[1:3]
-        is_close = rivals[0][0] == urgency or rivals[-1][0] == urgency
+        is_close = any(rival[0] == urgency for rival in self.ready[1:3])
         return is_close and entry[:2] < self._rank(job)
 
     def remove(self, job: Job[Any], now: float) -> bool:
@@ -219,6 +224,12 @@ class Race:
                 lane.inside += 1
         if not gates:
             return (lane, (), ())
+        if len(gates) == 1:  # as it mostly is
+            gate = gates[0]
+            ticket = gate.enter(now, job.queued_at)
+            if gate.waiting:
+                self._call_next(gate, now)
+            return (lane, gates, (ticket,))
         tickets = tuple([gate.enter(now, job.queued_at) for gate in gates])
         for gate in gates:
             if gate.waiting:

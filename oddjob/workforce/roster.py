@@ -362,5 +362,7 @@ class Roster:
     def _look_around(self) -> None:
         self.is_open = self.closed is None and self.broken is None
         self.is_staffed = len(self.workers) == self.size and None not in self.workers
-        self.is_free = self.is_open and self.door is None and not inline.is_on()
+        is_taking = self.is_open and not inline.is_on()
+        self.is_free = is_taking and self.door is None
+        self.bounded_door = self.door if is_taking and self.is_staffed else None
         self.steady = self.is_free and self.is_staffed

@@ -5,6 +5,7 @@ the agenda of a pool asks it, parks before it what cannot pass, and lets go on w
 opens. All of it happens under the agenda's lock.
 """
 
+from abc import ABC, abstractmethod
 from array import array
 from math import inf
 from typing import Any, Final
@@ -18,7 +19,7 @@ _BLUR: Final = 0.05  # seconds by which the moment of a start is taken to be unc
 _BLUR_OF_WINDOW: Final = 0.005, 0.1  # and at most, so much of the window
 
 
-class Gate:
+class Gate(ABC):
     """A limit that jobs pass on their way to a worker.
 
     ``opens`` tells when the next one may, in monotonic seconds: minus infinity while it is open,
@@ -42,14 +43,15 @@ class Gate:
         self.waiting: list[Any] = []  # what is parked before it, a heap
         self.scheduled = inf  # when the agenda will look at it, in monotonic seconds
 
+    @abstractmethod
     def enter(self, now: float, queued_at: float) -> int:
         """Let a job pass that was queued at `queued_at`; returns its ticket."""
-        raise NotImplementedError
 
+    @abstractmethod
     def leave(self, ticket: int, now: float) -> None:
         """Be told that the job with that ticket has ended."""
-        raise NotImplementedError
 
+    @abstractmethod
     def recount(self, inside: int) -> None:
         """Be told how many jobs are inside, in case that an interruption spoilt the count."""
 
@@ -150,6 +152,9 @@ class Meter(Gate):
                 self._stamps[place] = now
                 if place == self._started % self._limit:
                     self._see_when_it_opens()
+
+    def recount(self, inside: int) -> None:
+        """It does not matter how many there are: starts count, and they stand."""
 
     def _see_when_it_opens(self) -> None:
         opens = self._arrival - self._reserve

@@ -32,6 +32,7 @@ class Letters(Generic[L]):
         self._bell.ring()
 
     def wait(self, patience: float | None) -> None:
-        """Sleep until there is a letter, `patience` seconds at most; may wake before."""
-        if not self.inbox:
-            self._bell.wait(inf if patience is None else monotonic() + patience)
+        """Sleep until there is a letter, `patience` seconds at most."""
+        until = inf if patience is None else monotonic() + patience
+        while not self.inbox and self._bell.wait(until):
+            pass  # it was rung for one that has been taken

@@ -11,7 +11,7 @@ again, and calls the next if it is still open.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import count
 from math import inf
@@ -255,12 +255,6 @@ class Race:
     def lanes(self) -> list[Lane]:
         """All lanes."""
         return [*self._lanes.values(), *self._keys.values()]
-
-    def jobs(self) -> Iterator[Job[Any]]:
-        """All jobs, in no order."""
-        for lane in self.lanes():
-            yield from list(lane.jobs)
-        yield from list(self.delayed)
 
     def in_order(self) -> list[Job[Any]]:
         """All jobs in the order in which they will start if nothing stops them."""

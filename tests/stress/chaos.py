@@ -1,9 +1,10 @@
 """Chaos: everything that can go wrong in a pool, at once, at random, for as long as you like.
 
 Jobs return, raise, exit their thread, hang past their timeout, fork, submit more, wait for each
-other, cancel each other and are struck by asynchronous exceptions, while pools are restarted,
-broken, revived and drained. At the end every accepted job must have ended, each pool must have the
-capacity that it was configured with, and no thread may be left.
+other, cancel each other and are struck by asynchronous exceptions, with priorities, keys, limits
+and retries, while pools are restarted, broken, revived and drained. At the end every accepted job
+must have ended, each pool must have the capacity that it was configured with, each limit let jobs
+pass, and no thread may be left.
 
 ``make chaos`` runs it by hand: ``--seconds 600 --seeds 1 2 3``.
 """
@@ -92,6 +93,18 @@ class Chaos:
         self.frail = oddjob.Pool(f"frail {seed}", 3, max_restarts=1, max_seconds=0.5)
         self.patient = oddjob.Pool(f"patient {seed}", 3, max_restarts=many, timeout=WAIT)
         self.pools = [self.sturdy, self.frail, self.patient]
+        self.views = {pool: self.limit(pool) for pool in self.pools}
+
+    def limit(self, pool: oddjob.Pool) -> list[Any]:
+        """The same pool with all that jobs may have to wait for."""
+        return [
+            *[pool.options(priority=priority) for priority in (-1, 1, 2)],
+            *[pool.options(key=key, key_limit=2) for key in ("a", "b")],
+            pool.options(key="c", serial=True, retries=1, backoff=0.001),
+            pool.options(key="d", retries=2, backoff=(0.0, 0.002)),
+            pool.options(max_concurrency=1),
+            pool.options(rate=oddjob.Rate(2_000, burst=20)),
+        ]
 
     def count(self, what: str) -> None:
         with self._lock:
@@ -165,6 +178,8 @@ class Chaos:
         elif kind == "coroutine":
             # asyncio catches what strikes it in a callback, and may then wait for ever.
             pool = pool.options(timeout=1.0)
+        elif random.random() < 0.4:
+            pool = random.choice(self.views[pool])
         try:
             self.submit(pool, fn)
             self.count(kind)
@@ -213,8 +228,8 @@ class Chaos:
         """Whatever happens, the numbers add up."""
         stats = random.choice(self.pools).stats()
         ended = stats.succeeded + stats.failed - stats.refused + stats.timed_out
-        assert stats.started == stats.running + ended, stats
-        assert min(stats[1:14]) >= 0, stats
+        assert stats.started == stats.running + ended + stats.retried, stats
+        assert min(stats[1:15]) >= 0, stats
 
     def revive(self) -> None:
         if self.frail.state == "broken":
@@ -267,6 +282,7 @@ class Chaos:
         assert not unfinished, f"{len(unfinished)} jobs never ended: {unfinished[:5]}"
         for pool in self.pools:
             self.check_capacity(pool)
+            self.check_limits(pool)
         self.tally.update(job.state for job in self.accepted)
         before = [pool.stats() for pool in self.pools]
         for pool in self.pools:
@@ -275,7 +291,7 @@ class Chaos:
         while self.reap(-1):
             pass
         assert not self.tally["children that failed"], self.tally
-        for name in ("crashes", "restarts", "timed_out"):
+        for name in ("crashes", "restarts", "retried", "timed_out"):
             self.tally[name] = sum(getattr(stats, name) for stats in before)
         left = set(threading.enumerate()) - {threading.main_thread()}
         for thread in left:
@@ -298,6 +314,16 @@ class Chaos:
         while pool.state != "running" or pool.stats().abandoned:
             assert time.monotonic() < deadline, f"{pool!r} does not recover: {pool.stats()}"
             time.sleep(0.001)
+
+    def check_limits(self, pool: oddjob.Pool) -> None:
+        """None is taken up by a job that has gone."""
+        for view in self.views[pool]:
+            for _ in range(20):  # what was still to strike may do so
+                jobs = [view.submit(harmless) for _ in range(3)]
+                if all(job.exception(WAIT) is None for job in jobs):
+                    break
+            else:
+                raise AssertionError(f"a limit of {view!r} lets nobody pass: {jobs}")
 
 
 def main() -> int:

@@ -14,6 +14,7 @@ from oddjob.job import Job
 from oddjob.settings import WhenFull
 from oddjob.states import FAILED, PENDING
 from oddjob.workforce import inline
+from oddjob.workforce.agenda import Agenda
 from oddjob.workforce.bell import Bell
 from oddjob.workforce.door import Door, Entrant
 from oddjob.workforce.roster import Roster
@@ -49,8 +50,7 @@ class Admission:
         entered = door.enter(jobs, whole=policy == "raise")
         if entered < len(jobs) and policy != "block":
             # A worker that is idle, or not hired yet, is as good as room.
-            hands = max(0, self._roster.free_hands())
-            entered += door.enter(jobs[entered:], hands, whole=policy == "raise")
+            entered += door.enter(jobs[entered:], self._room, whole=policy == "raise")
         rest = jobs[entered:]
         if rest:
             if policy == "raise":
@@ -116,6 +116,16 @@ class Admission:
         assert self._roster.door is not None  # the queue has a bound  # noqa: S101
         return self._roster.door
 
+    def _room(self) -> int:
+        """How many jobs may come in if idle workers, and those not hired yet, count as room."""
+        hands = [worker.tally for worker in self._roster.staff()]
+        return self._door.limit + self._roster.size - self._agenda.load(hands)
+
+    @property
+    def _agenda(self) -> Agenda:
+        assert self._roster.queue.agenda is not None  # the queue has a bound  # noqa: S101
+        return self._roster.queue.agenda
+
     def _full(self, detail: str = "") -> QueueFull:
         waiting = f"{self._door.limit} jobs wait"
         return QueueFull(f"the queue of pool {self._roster.label} is full: {waiting}{detail}")
@@ -148,11 +158,9 @@ class Admission:
     def _push_in(self, jobs: Sequence[Job[Any]]) -> None:
         """Make room by dropping those that have waited longest."""
         door = self._door
-        agenda = self._roster.queue.agenda
-        assert agenda is not None  # the queue has a bound  # noqa: S101
         for job in jobs:
             while not door.enter([job]):
-                oldest = agenda.pop_oldest()
+                oldest = self._agenda.pop_oldest()
                 if oldest is None:
                     raise self._full()
                 self._drop(oldest)
@@ -165,12 +173,10 @@ class Admission:
 
     def _run_or_enter(self, jobs: Sequence[Job[Any]]) -> None:
         """Run them here, one by one, unless there is room by then."""
-        agenda = self._roster.queue.agenda
-        assert agenda is not None  # the queue has a bound  # noqa: S101
         for number, job in enumerate(jobs):
             if self._door.enter([job]):
                 continue
-            turn = agenda.turn_of(job, jobs_here(), lambda _: None, is_queued=False)
+            turn = self._agenda.turn_of(job, jobs_here(), lambda _: None, is_queued=False)
             if turn.job is None:  # a limit stops it: it has to wait as anybody
                 self._wait(jobs[number : number + 1])
                 continue
@@ -185,8 +191,7 @@ class Admission:
             job.rescue(error, thread)
             raise
         if job.done():
-            if self._roster.queue.agenda is not None:
-                self._roster.queue.agenda.release(job)
+            self._agenda.release(job)
             self._roster.ledger.count(job.verdict)
             if isinstance(job.exception(), KeyboardInterrupt):  # meant for this thread
                 job.result()

@@ -77,7 +77,7 @@ class Agenda:
         self._alarm_is_new = False
         self._bystanders: dict[Callable[[], object], None] = {}
         self._line: Collection[object] = ()  # those who wait for room, if there is a bound
-        self._let_in: Callable[[], object] = self._spread_news
+        self._let_in: Callable[[], object] = bool
         self.alarm = inf  # when the supervisor is to see that somebody looks, in monotonic seconds
 
     def bound(self, line: Collection[object], let_in: Callable[[], object]) -> None:
@@ -139,7 +139,7 @@ class Agenda:
                 self._race.leave(hold, now)
 
     def dismiss(self, taker: Taker) -> None:
-        """Take note that one has gone, and takes no more jobs."""
+        """Take note that one has gone."""
         self._do(self._dismiss, taker)
 
     def _dismiss(self, is_ours: bool, taker: Taker) -> None:
@@ -211,8 +211,6 @@ class Agenda:
         """Have it called no more."""
         self._bystanders.pop(ring, None)
 
-    # What there is.
-
     def is_promising(self) -> bool:
         """Whether a worker that asks now may be given a job."""
         return not self._lock.locked() and self._has_news()
@@ -235,6 +233,15 @@ class Agenda:
         """How many wait, those included that wait to be tried again."""
         arriving = len(self._inbox) + len(self._former_inbox) + (self._arriving is not None)
         return arriving + self._race.size + len(self._race.delayed)
+
+    def load(self, takers: Collection[Taker]) -> int:
+        """How many jobs wait, or are in the hands of those; it can only be less by then."""
+
+        def count(_: bool) -> int:
+            in_hand = [taker.offered for taker in takers]
+            return len(self) + sum(job is not None and not job.done() for job in in_hand)
+
+        return self._do(count)
 
     def pending(self) -> list[Job[Any]]:
         """A snapshot of those that wait, in the order in which they will start if nothing stops."""

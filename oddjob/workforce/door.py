@@ -58,13 +58,20 @@ class Door:
             queue.wake_one()
         return True
 
-    def enter(self, jobs: Sequence[Job[Any]], more: int = 0, *, whole: bool = False) -> int:
+    def enter(
+        self,
+        jobs: Sequence[Job[Any]],
+        measure: Callable[[], int] | None = None,
+        *,
+        whole: bool = False,
+    ) -> int:
         """Put in as many jobs as there is room for; returns how many.
 
-        `more`: how many beyond the limit there may be. `whole`: all of them or none.
+        `measure`: tells how much there is, with the lock held. `whole`: all of them or none.
         """
         with self._lock:
-            room = 0 if self.line else max(0, self.limit + more - len(self._queue))
+            room = self.limit - len(self._queue) if measure is None else measure()
+            room = 0 if self.line else max(0, room)
             if whole and room < len(jobs):
                 return 0
             self._queue.jobs.extend(islice(jobs, room))

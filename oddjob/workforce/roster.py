@@ -91,11 +91,6 @@ class Roster:
             agenda.tend()
         return agenda
 
-    def free_hands(self) -> int:
-        """How many more jobs could be run at this moment."""
-        with self.lock:
-            return self.size - sum(worker.tally.offered is not None for worker in self.staff())
-
     def staff(self) -> list[Worker]:
         """The workers there are, in the order of their places."""
         with self.lock:

@@ -15,6 +15,8 @@ from oddjob import Pool, Rate
 from oddjob.limits import Meter
 
 WAIT = 10.0
+# Seconds by which a job may look at the clock later than it was started, on a busy machine.
+JITTER = 0.05
 
 
 @pytest.mark.parametrize(
@@ -139,7 +141,7 @@ def test_a_rate_of_a_pool_and_one_of_a_function_both_hold() -> None:
     for limit, kinds in ((10, {"rare"}), (40, {"rare", "any"})):
         times = sorted(when for what, when in starts if what in kinds)
         for early, late in zip(times, times[limit:], strict=False):
-            assert late - early >= 0.4 * 0.99
+            assert late - early >= 0.4 - JITTER
 
 
 @pytest.fixture
@@ -158,9 +160,9 @@ def test_a_rate_holds_in_a_job_that_runs_in_place() -> None:
         return len([job.result(WAIT) for job in jobs])
 
     with Pool("one", 1) as pool:
-        limited = pool.options(rate=Rate(1, per=0.05))
+        limited = pool.options(rate=Rate(1, per=0.2))
         assert pool.submit(fan_out).result(WAIT) == 5
-    assert all(late - early >= 0.0495 for early, late in pairwise(starts))
+    assert all(late - early >= 0.2 - JITTER for early, late in pairwise(starts))
 
 
 def test_a_decorated_function_has_its_rate_wherever_it_is_called_from() -> None:
@@ -172,7 +174,7 @@ def test_a_decorated_function_has_its_rate_wherever_it_is_called_from() -> None:
 
         jobs = [call.submit(1), call.options(name="other").submit(2), *call.submit_many([3, 4])]
         times = sorted(job.result(WAIT) for job in jobs)
-    assert all(late - early >= 0.198 for early, late in zip(times, times[2:], strict=False))
+    assert all(late - early >= 0.2 - JITTER for early, late in zip(times, times[2:], strict=False))
 
 
 def test_what_waits_for_its_rate_is_cancelled_by_a_shutdown_that_cancels() -> None:

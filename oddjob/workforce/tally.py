@@ -14,6 +14,7 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from oddjob.job import Job
+from oddjob.states import PENDING
 from oddjob.stats import Durations
 from oddjob.workforce.durations import Histogram
 from oddjob.workforce.lanes import Hold
@@ -72,7 +73,9 @@ class Tally:
     def note(self, job: Job[Any]) -> None:
         """Count the job in hand, which has not, or not simply, succeeded."""
         with self.lock:
-            self._others[self._become_of(job)] += 1
+            what = self._become_of(job)
+            # It has been run: if it is queued, that is again.
+            self._others["retried" if what is PENDING else what] += 1
             self._noted = self.turn[0]
 
     def lap(self, last: float, now: float) -> None:

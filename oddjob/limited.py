@@ -5,7 +5,7 @@ from one of these by `kind_with`: so such a job is as quickly made, and as small
 """
 
 from time import monotonic
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
@@ -103,7 +103,7 @@ class SerialJob(KeyedJob[T]):
         if self.is_serial and self.state is FAILED and hasattr(self, "_failed_at"):
             self._crew.forsake_line(self, self._failed_at)
 
-    def execute(self, *, claimed: bool = False) -> BaseException | Literal[True] | None:
+    def execute(self, *, claimed: bool = False) -> BaseException | bool | None:
         """Run the call; if it fails, those behind it are not run."""
         try:
             return super().execute(claimed=claimed)

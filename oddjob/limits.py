@@ -12,8 +12,10 @@ from typing import Any, Final
 
 from oddjob.rate import Rate
 
-__all__ = ["ANY_TIME", "Ceiling", "Gate", "Line", "Meter"]
+__all__ = ["ANY_TIME", "GRACE", "Ceiling", "Gate", "Line", "Meter"]
 
+GRACE: Final = 0.002  # seconds within which starts come that were allowed together
+_WORTH: Final = 8  # starts that are worth allowing together
 _LATENESS: Final = 0.05  # seconds by which a start may be late and the next ones make up for it
 _BLUR: Final = 0.05  # seconds by which the moment of a start is taken to be uncertain; at least,
 _BLUR_OF_WINDOW: Final = 0.005, 0.1  # and at most, so much of the window
@@ -50,6 +52,19 @@ class Gate(ABC):
     @abstractmethod
     def leave(self, ticket: int, now: float) -> None:
         """Be told that the job with that ticket has ended."""
+
+    def allow(self, now: float, number: int) -> int:  # noqa: ARG002  (as every gate's)
+        """Let up to so many jobs start before `GRACE` is over; returns how many, 0 if not many.
+
+        Nobody else may pass until `take_back` has been called. Those jobs have no tickets.
+        """
+        return 0
+
+    def take_back(self, number: int, left: int, hands: int, now: float) -> None:  # noqa: B027
+        """Be told that `left` of a number that were allowed have not started.
+
+        The last `hands` of those that have may still be running.
+        """
 
     @abstractmethod
     def recount(self, inside: int) -> None:
@@ -130,31 +145,68 @@ class Meter(Gate):
 
     def enter(self, now: float, queued_at: float) -> int:
         """Count a start."""
+        due = self._arrival
         began = now
-        if queued_at <= self._arrival < now:  # it was there in time, and is late for our reasons
-            began = max(self._arrival, now - _LATENESS)
-        self._arrival = max(self._arrival, began) + self._interval
+        if queued_at <= due < now:  # it was there in time, and is late for our reasons
+            began = max(due, now - _LATENESS)
+        self._arrival = max(began, due) + self._interval
         ticket = self._started
-        latest_start = now + self._blur
         if ticket < self._limit:
-            self._stamps.append(latest_start)
+            self._stamps.append(now + self._blur)
         else:
-            self._stamps[ticket % self._limit] = latest_start
+            self._stamps[ticket % self._limit] = now + self._blur
         self._started = ticket + 1
         self._see_when_it_opens()
         return ticket
 
     def leave(self, ticket: int, now: float) -> None:
         """Take note of the latest moment at which that start can have had an effect."""
-        if ticket >= self._started - self._limit:
-            place = ticket % self._limit
-            if now < self._stamps[place]:
-                self._stamps[place] = now
-                if place == self._started % self._limit:
-                    self._see_when_it_opens()
+        place = ticket % self._limit
+        if now < self._stamps[place] and ticket >= self._started - self._limit:
+            self._stamps[place] = now
+            if place == self._started % self._limit:
+                self._see_when_it_opens()
 
-    def recount(self, inside: int) -> None:
+    def allow(self, now: float, number: int) -> int:
+        """Let jobs start from what was saved up."""
+        started = self._started
+        place = started % self._limit
+        due = max(self._arrival, now)
+        saved_up = int((now + self._reserve - due) / self._interval)
+        number = min(number, saved_up, self._limit - place)
+        if number < _WORTH:
+            return 0
+        window = slice(place, place + number)
+        if started >= self._limit and max(self._stamps[window]) + self.rate.per > now:
+            return 0
+        self._stamps[window] = array("d", [now + GRACE + self._blur]) * number
+        self._started = started + number
+        self._arrival = due + number * self._interval
+        self._see_when_it_opens()
+        return number
+
+    def take_back(self, number: int, left: int, hands: int, now: float) -> None:
+        """Forget those that have not started, and take note of those that surely are over."""
+        first = (self._started - number) % self._limit
+        over = max(0, number - left - hands)
+        self._stamps[first : first + over] = array("d", [now]) * over
+        if left:
+            self._started -= left
+            self._arrival -= left * self._interval
+            place = self._started % self._limit
+            # What stood there before is older than any window.
+            self._stamps[place : place + left] = array("d", [-inf]) * left
+            self._trim()
+        self._see_when_it_opens()
+
+    def recount(self, inside: int) -> None:  # noqa: ARG002  (as every gate's)
         """It does not matter how many there are: starts count, and they stand."""
+        self._trim()
+
+    def _trim(self) -> None:
+        """Keep no stamps of starts that do not count."""
+        if self._started < self._limit:
+            del self._stamps[self._started :]
 
     def _see_when_it_opens(self) -> None:
         opens = self._arrival - self._reserve

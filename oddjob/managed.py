@@ -5,7 +5,7 @@ from _thread import get_ident
 from contextvars import copy_context
 from time import monotonic
 from types import CoroutineType
-from typing import Any, Literal, TypeVar
+from typing import Any, TypeVar
 
 from oddjob.callables import is_async
 from oddjob.errors import JobTimeout
@@ -71,10 +71,10 @@ class ManagedJob(SerialJob[T]):
 
     def execute(  # noqa: C901  (all that can come of an attempt)
         self, *, claimed: bool = False
-    ) -> BaseException | Literal[True] | None:
+    ) -> BaseException | bool | None:
         """Make an attempt, under the eyes of the supervisor if there is a timeout."""
         if not claimed and not self._watch().claim():
-            return super().execute()  # which will give way
+            return self._give_way(self._watch())
         number = self._begin()
         is_over = False
         watch = None

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-__all__ = ["remove", "settle_all"]
+__all__ = ["remove", "settle_all", "snapshot"]
 
 
 class Endable(Protocol):
@@ -40,6 +40,15 @@ def settle_all(jobs: deque[J], settle: Callable[[J], object]) -> None:
             raise crash from None
     finally:
         del crash  # what is raised holds this frame
+
+
+def snapshot(items: list[T] | deque[T]) -> list[T]:
+    """What is there now, while others take some out and put some in."""
+    while True:
+        try:
+            return list(items.copy())
+        except RuntimeError:  # it changed while it was copied, without the GIL: copy again
+            continue
 
 
 def remove(items: deque[T], item: T) -> bool:

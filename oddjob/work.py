@@ -106,18 +106,17 @@ class Work(Future[T]):
         """Take it for the calling thread, if no worker can be about to run it."""
         return self._watch().claim_queued()
 
-    def execute(self, *, claimed: bool = False) -> BaseException | Literal[True] | None:
+    def execute(self, *, claimed: bool = False) -> BaseException | bool | None:
         """Run the call, unless it was cancelled or taken before, and settle.
 
-        Returns true if it succeeded; what the call raised, if the thread should end with it (it is
-        no ``Exception``, or one that the pool takes for a crash); None otherwise.
+        Returns true if it succeeded, false if it was not run here; what the call raised, if the
+        thread should end with it (it is no ``Exception``, or one that the pool takes for a crash);
+        None otherwise.
         """
         self._raw = RUNNING
         monitor = self._monitor
         if monitor is not None and not claimed and not monitor.claim():
-            self._raw = monitor.state
-            monitor.tell_rest(self)
-            return None
+            return self._give_way(monitor)
         fn = self._fn
         context = self._context
         kwargs = self._kwargs
@@ -148,6 +147,12 @@ class Work(Future[T]):
             if self._monitor is None:
                 return True
         return self._end(SUCCEEDED, result) or None
+
+    def _give_way(self, monitor: Monitor) -> Literal[False]:
+        """Leave it to whoever has taken, or cancelled, it."""
+        self._raw = monitor.state
+        monitor.tell_rest(self)
+        return False
 
     def fail(self, error: BaseException) -> bool:
         """Settle as failed, by the thread that has the job; false if it had ended before."""

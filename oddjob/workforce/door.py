@@ -39,6 +39,9 @@ class Door:
 
     Locking: ``_lock`` guards the line, and is held while jobs go in. It is reentrant: a destructor
     may submit, or cancel, at any time. Workers are rung after it was released.
+
+    ``_room`` is how many jobs may come in before the queue is measured again: while nobody else
+    puts anything in, it can only get shorter.
     """
 
     def __init__(self, queue: JobQueue, limit: int) -> None:
@@ -46,13 +49,19 @@ class Door:
         self.limit: Final = limit
         self._lock = threading.RLock()
         self.line: deque[Entrant] = deque()
+        self._room = 0
 
     def enter_one(self, job: Job[Any]) -> bool:
         """Put in a job; false if there is no room for it, or others are waiting for that."""
         queue = self._queue
         with self._lock:
-            if self.line or len(queue) >= self.limit:
+            if self.line:
                 return False
+            if self._room <= 0:
+                self._room = self.limit - len(queue)
+                if self._room <= 0:
+                    return False
+            self._room -= 1
             queue.jobs.append(job)
         if queue.idle:
             queue.wake_one()
@@ -74,6 +83,7 @@ class Door:
             room = 0 if self.line else max(0, room)
             if whole and room < len(jobs):
                 return 0
+            self._room = 0
             self._queue.jobs.extend(islice(jobs, room))
         entered = min(room, len(jobs))
         self._queue.wake(entered)
@@ -99,6 +109,7 @@ class Door:
         """Put in what there is room for."""
         entered = 0
         with self._lock:
+            self._room = 0
             while self.line:
                 room = self.limit - len(self._queue)
                 if room <= 0:
@@ -113,6 +124,11 @@ class Door:
                     first.wake()
                     self.line.popleft()
         self._queue.wake(entered)
+
+    def measure_again(self) -> None:
+        """Be told that jobs have come in by another way."""
+        with self._lock:
+            self._room = 0
 
     def turn_away(self) -> None:
         """Wake all who wait in line: they will find that the pool takes no more jobs."""

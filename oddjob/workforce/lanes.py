@@ -1,22 +1,36 @@
 """Lanes: jobs that wait one behind the other, whatever else is going on."""
 
-from collections import OrderedDict
-from typing import Any, Final
+from collections import deque
+from typing import Any, Final, Protocol
 
 from oddjob.job import Job
 from oddjob.limits import Gate
+from oddjob.settling import remove, snapshot
 
-__all__ = ["Entry", "Hold", "Lane"]
+__all__ = ["Entry", "Hold", "KeyLane", "Lane", "OpenLane", "Taker"]
 
 _SHORT: Final = 16  # as many jobs are kept in a list, which takes little room
 
 # What limits a job counts against: the lane of its key, gates, and the tickets for these.
-Hold = tuple["Lane | None", tuple[Gate, ...], tuple[int, ...]]
+Hold = tuple["KeyLane | None", tuple[Gate, ...], tuple[int, ...]]
 Entry = tuple[float, float, int, "Lane"]  # of a heap: less urgency, later arrival, the lane
 
 
+class Taker(Protocol):
+    """Who takes jobs.
+
+    `offered` is the one it was given, `returned` one that was queued again; `hold` is what limits
+    the one that it was given counts against, until it takes the next.
+    """
+
+    thread: int | None
+    offered: Job[Any] | None
+    returned: Job[Any] | None
+    hold: Hold | None
+
+
 class Lane:
-    """Jobs of one key, or else of one priority and the same limits, in the order they will start.
+    """Jobs that wait in the order in which they will start.
 
     Of a lane only the first job is looked at. What stops it stops the lane, so a limit that is
     reached costs a step for each lane and not for each job.
@@ -24,50 +38,74 @@ class Lane:
     Locking: none of its own; the agenda's lock.
     """
 
-    __slots__ = ("entry", "ident", "inside", "is_keyed", "jobs", "number")
+    __slots__ = ("entry", "ident", "jobs", "number")
 
-    def __init__(self, ident: Any, number: int, *, is_keyed: bool) -> None:
+    is_keyed = False
+    inside = 0  # how many of a key's jobs have been handed out
+
+    jobs: Any
+
+    def __init__(self, ident: Any, number: int) -> None:
         self.ident: Final = ident
         self.number: Final = number
-        self.is_keyed: Final = is_keyed
-        self.inside = 0  # how many of a key's jobs have been handed out
         self.entry: Entry | None = None  # by which it stands in a heap; any other is out of date
-        # In order, and a job can be taken out anywhere. A key has few jobs, or one, and there are
-        # many keys: for those a list does, which takes less room.
-        self.jobs: list[Job[Any]] | OrderedDict[Job[Any], None] = [] if is_keyed else OrderedDict()
 
-    @property
-    def first(self) -> Job[Any]:
-        """The job that is looked at."""
-        return next(iter(self.jobs))
+    def snapshot(self) -> list[Job[Any]]:
+        """The jobs that are there now."""
+        return snapshot(self.jobs)
+
+
+class OpenLane(Lane):
+    """Jobs without a key, that have their priority and their limits in common.
+
+    Locking: workers may take jobs from it without the agenda's lock, when they are told to (see
+    `oddjob.workforce.express`). So it may have lost some, or all, at any time.
+    """
+
+    __slots__ = ()
+
+    jobs: deque[Job[Any]]
+
+    def __init__(self, ident: Any, number: int) -> None:
+        super().__init__(ident, number)
+        self.jobs = deque()
 
     def add(self, job: Job[Any]) -> None:
         """Put a job at the end."""
-        jobs = self.jobs
-        if type(jobs) is OrderedDict:
-            jobs[job] = None
-        elif len(jobs) < _SHORT:
-            jobs.append(job)  # type: ignore[union-attr]  # a list
-        else:
-            self.jobs = OrderedDict.fromkeys([*jobs, job])
+        self.jobs.append(job)
 
-    def add_first(self, job: Job[Any]) -> None:
-        """Put a job at the head."""
-        jobs = self.jobs
-        if type(jobs) is OrderedDict:
-            jobs[job] = None
-            jobs.move_to_end(job, last=False)
-        else:
-            jobs.insert(0, job)  # type: ignore[union-attr]  # a list
+    def remove(self, job: Job[Any]) -> bool:
+        """Take a job out; false if it is not there."""
+        return remove(self.jobs, job)
 
-    def remove(self, job: Job[Any]) -> None:
-        """Take a job out that is in it."""
-        jobs = self.jobs
-        if type(jobs) is OrderedDict:
-            del jobs[job]
-        else:
-            jobs.remove(job)  # type: ignore[union-attr]  # a list
 
-    def clear(self) -> None:
-        """Have no jobs any more."""
-        self.jobs = [] if self.is_keyed else OrderedDict()
+class KeyLane(Lane):
+    """Jobs of one key.
+
+    Locking: the agenda's lock.
+    """
+
+    __slots__ = ("inside",)
+
+    is_keyed = True
+
+    # A key has few jobs, or one, and there are many keys: a list takes less room.
+    jobs: list[Job[Any]] | deque[Job[Any]]
+
+    def __init__(self, ident: Any, number: int) -> None:
+        super().__init__(ident, number)
+        self.inside = 0
+        self.jobs = []
+
+    def add(self, job: Job[Any]) -> None:
+        """Put a job at the end."""
+        if len(self.jobs) == _SHORT:
+            self.jobs = deque(self.jobs)
+        self.jobs.append(job)
+
+    def remove(self, job: Job[Any]) -> bool:
+        """Take a job out; false if it is not there."""
+        has_it = job in self.jobs
+        if has_it:
+            self.jobs.remove(job)
+        return has_it

@@ -26,9 +26,10 @@ from math import inf
 from typing import Any
 
 from oddjob.job import Job
-from oddjob.settling import remove
+from oddjob.settling import remove, snapshot
 from oddjob.workforce.agenda import Agenda
-from oddjob.workforce.race import Race, Taker
+from oddjob.workforce.lanes import Taker
+from oddjob.workforce.race import Race
 
 __all__ = ["JobQueue"]
 
@@ -125,11 +126,7 @@ class JobQueue:
         """A snapshot of the jobs that have not ended, in the order in which they will start."""
         if self.agenda is not None:
             return self.agenda.pending()
-        while True:
-            try:
-                return [job for job in self.jobs.copy() if not job.done()]
-            except RuntimeError:  # it changed while it was copied, without the GIL: copy again
-                continue
+        return [job for job in snapshot(self.jobs) if not job.done()]
 
     def take_back(self, job: Job[Any]) -> bool:
         """Remove a job again; false if it was no longer queued."""

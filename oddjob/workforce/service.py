@@ -116,6 +116,8 @@ class Service:
         if worker is not None:
             worker.tally.returned = job
         has_it = agenda.put_off(job, monotonic() + delay)
+        if self.roster.door is not None:
+            self.roster.door.measure_again()
         if worker is not None and not has_it:
             worker.tally.returned = None
         if self.roster.broken is not None:  # since then

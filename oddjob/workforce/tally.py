@@ -70,10 +70,10 @@ class Tally:
         self._in_place: dict[Job[Any], tuple[float, int]] = {}
         self._were_in_place: Counter[str] = Counter()  # by how they ended
 
-    def note(self, job: Job[Any]) -> None:
+    def note(self, job: Job[Any], *, was_run: bool) -> None:
         """Count the job in hand, which has not, or not simply, succeeded."""
         with self.lock:
-            what = self._become_of(job)
+            what = self._become_of(job) if was_run else "skipped"
             # It has been run: if it is queued, that is again.
             self._others["retried" if what is PENDING else what] += 1
             self._noted = self.turn[0]

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from oddjob.job import Job
 from oddjob.states import PENDING
-from oddjob.workforce.lanes import Hold, Lane
-from oddjob.workforce.race import Race, Taker
+from oddjob.workforce.lanes import Hold, KeyLane, Lane, Taker
+from oddjob.workforce.race import Race
 
 __all__ = ["Turn", "turn_of"]
 
@@ -35,8 +35,8 @@ def turn_of(
         return Turn()
     lane = race.lane_of(job)
     first = job
-    if lane.is_keyed:
-        waiting = next((each for each in lane.jobs if each.state is PENDING), None)
+    if isinstance(lane, KeyLane):
+        waiting = next((each for each in lane.snapshot() if each.state is PENDING), None)
         if waiting is not None and not is_queued:
             return Turn(look_again_at=inf)
         first = waiting or job
@@ -49,9 +49,9 @@ def turn_of(
     if not first.claim_queued():
         return Turn()
     gates = tuple([gate for gate in first.line.gates if gate not in ours])
-    counts = lane.is_keyed and lane not in ours
-    if gates or counts:
-        race.holders[first] = race.hold(lane if counts else None, first, gates, now)
+    counting = lane if isinstance(lane, KeyLane) and lane not in ours else None
+    if gates or counting is not None:
+        race.holders[first] = race.hold(counting, first, gates, now)
     if is_queued:
         race.remove(first, now)
     return Turn(first)

@@ -186,8 +186,8 @@ class Worker:
                 tally.turn = (number, job)
                 ending = job.execute()
                 if ending is not True:
-                    tally.note(job)
-                    if ending is not None:
+                    tally.note(job, was_run=ending is not False)
+                    if isinstance(ending, BaseException):
                         tally.lap(last, monotonic())
                         return ending
                 before, last = last, monotonic()

@@ -110,7 +110,8 @@ class Workforce(Service):
                 if not (queue.wake_one() and roster.is_free):
                     self._reconsider(job)
             elif roster.bounded_door is not None and roster.bounded_door.enter_one(job):
-                self._admission.see_that_it_is_open()
+                if not roster.is_open:
+                    self._admission.see_that_it_is_open()
             else:
                 self._admit([job])
         except BaseException:

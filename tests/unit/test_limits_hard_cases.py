@@ -220,21 +220,22 @@ def test_a_worker_struck_between_the_offer_and_the_taking_leaves_the_job_to_othe
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The supervisor looks after the dead worker when another has the job in hand."""
-    from oddjob.workforce.lanes import Lane
+    from oddjob.workforce.lanes import KeyLane
 
     struck: list[Job[Any]] = []
 
-    def remove(self: Lane, job: Job[Any]) -> None:
-        if not struck and job.name == "victim":
-            struck.append(job)
-            ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                ctypes.c_ulong(threading.get_ident()), ctypes.py_object(SystemExit)
-            )
-            for _ in range(100):
-                pass
-        self.jobs.remove(job)  # type: ignore[union-attr]  # a list
+    class Jobs(list[Job[Any]]):
+        def __delitem__(self, place: Any) -> None:
+            if not struck and self[place].name == "victim":
+                struck.append(self[place])
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(
+                    ctypes.c_ulong(threading.get_ident()), ctypes.py_object(SystemExit)
+                )
+                for _ in range(100):
+                    pass
+            super().__delitem__(place)
 
-    monkeypatch.setattr(Lane, "remove", remove)
+    monkeypatch.setattr(KeyLane, "add", lambda lane, job: setattr(lane, "jobs", Jobs([job])))
     with Pool(2, max_restarts=100) as pool:
         assert pool.options(key="k", name="victim").submit(abs, -1).result(WAIT) == 1
         assert pool.options(key="k").submit(abs, -2).result(WAIT) == 2

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oddjob import Pool, Rate
-from oddjob.limits import Meter
+from oddjob.limits import GRACE, Meter
 
 WAIT = 10.0
 # Seconds by which a job may look at the clock later than it was started, on a busy machine.
@@ -101,6 +101,49 @@ def test_no_window_holds_more_starts_than_the_rate_allows(
         assert len(inside) <= rate.limit
 
 
+generous = st.builds(
+    lambda limit, per, burst: Rate(limit, per, min(burst, limit)),
+    st.integers(8, 100),
+    st.floats(0.05, 100.0),
+    st.integers(8, 100),
+)
+# What is done one after the other: after what pause, as a part of the window; for how many starts
+# is asked together (0: for one as ever); and which part of those that are allowed is used.
+steps = st.lists(
+    st.tuples(st.floats(0, 1.5), st.integers(0, 70), st.floats(0, 1)), min_size=1, max_size=40
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(generous, steps)
+def test_no_window_holds_more_starts_however_many_were_allowed_together(
+    rate: Rate, steps: list[tuple[float, int, float]]
+) -> None:
+    """What was allowed and not used is no start, and costs none."""
+    meter = Meter(rate)
+    meter.begin_anew(None)
+    starts: list[float] = []
+    now = 100.0
+    for pause, number, part in steps:
+        now = max(now + pause * rate.per, meter.opens)
+        before = meter.opens
+        allowed = meter.allow(now, number)
+        assert allowed <= number
+        if allowed:
+            used = round(part * allowed)
+            last = now + part * GRACE
+            starts += [last] * used
+            meter.take_back(allowed, allowed - used, 2, last)
+            assert used or meter.opens <= max(before, now)
+            now = last
+        else:
+            meter.enter(now, now)
+            starts.append(now)
+    for first, start in enumerate(starts):
+        inside = [each for each in starts[first:] if each < start + rate.per * (1 - 1e-9)]
+        assert len(inside) <= rate.limit
+
+
 @settings(deadline=None)
 @given(rates, st.floats(0, 1000))
 def test_a_pause_saves_up_the_burst_and_no_more(rate: Rate, pause: float) -> None:
@@ -114,6 +157,18 @@ def test_a_pause_saves_up_the_burst_and_no_more(rate: Rate, pause: float) -> Non
         meter.enter(now, now)
         at_once += 1
     assert at_once == rate.burst
+
+
+def test_what_was_saved_up_is_spent_once() -> None:
+    """Short jobs, of many workers: those that were allowed together, and those that were not."""
+    starts: list[float] = []
+    with Pool("api", 4, rate=Rate(300, per=1.0, burst=200)) as pool:
+        for each in pool.submit_many(lambda _: starts.append(time.monotonic()), range(700)):
+            each.result(WAIT)
+    assert len(starts) == 700
+    starts.sort()
+    for first, later in zip(starts, starts[300:], strict=False):
+        assert later - first > 1.0 - JITTER
 
 
 def test_jobs_that_wait_for_their_rate_hold_up_nobody_else() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import oddjob
 from oddjob import Backoff, Pool
+from oddjob.monitor import Monitor
 from oddjob.retry import DELAYS, Retries, as_delays
 from tests.hang import Hang, until
 
@@ -289,3 +290,30 @@ def test_a_delay_is_kept() -> None:
         pool.options(retries=2, backoff=(0.03, 0.06)).submit(work).result(WAIT)
     assert times[1] - times[0] >= 0.03
     assert times[2] - times[1] >= 0.06
+
+
+def test_a_worker_that_comes_second_leaves_alone_what_is_queued_again_by_then(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The attempt that it would make is the next one's, and would count as none."""
+    calls: list[int] = []
+    hang = Hang()
+    with Pool(1) as pool:
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        job: Any = pool.options(retries=3).submit(calls.append, 1)
+        assert job.claim_queued()
+        claim = Monitor.claim
+
+        def claim_too_late(self: Monitor) -> bool:
+            has_it = claim(self)
+            if self is job._monitor and not has_it:
+                assert job.reopen()
+            return has_it
+
+        monkeypatch.setattr(Monitor, "claim", claim_too_late)
+        assert job.execute() is False
+        assert (calls, job.state, job.attempt) == ([], "queued", 0)
+        hang.gate.set()
+        job.result(WAIT)
+        assert calls == [1]

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
 from oddjob.keys import Key, check_key
+from oddjob.marks import Mark
 from oddjob.rules import Rules
 from oddjob.states import FAILED
 from oddjob.work import OF_BATCH
@@ -51,8 +52,8 @@ class LimitedJob(Job[T]):
     def _tell_line(self) -> None:
         """If it has failed, those that have waited for its success need not wait any longer."""
 
-    def rescue(self, crash: BaseException, worker: int) -> None:
-        """Bring to its end what `execute` left undone in the thread of that identifier."""
+    def rescue(self, crash: BaseException, worker: Mark) -> None:
+        """Bring to its end what `execute` left undone in that thread."""
         super().rescue(crash, worker)
         if self.done():
             self.let_go()

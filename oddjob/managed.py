@@ -1,7 +1,6 @@
 """Managed jobs: those that may run only for so long, or are tried again when they fail."""
 
 import logging
-from _thread import get_ident
 from contextvars import copy_context
 from time import monotonic
 from types import CoroutineType
@@ -13,6 +12,7 @@ from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
 from oddjob.limited import SerialJob
 from oddjob.log import say
+from oddjob.marks import mark_here
 from oddjob.states import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED
 from oddjob.traces import leave_out_outermost_frames
 from oddjob.work import OF_BATCH
@@ -166,7 +166,7 @@ class ManagedJob(SerialJob[T]):
         """Whether the attempt of that number, which this thread has made, still counts."""
         monitor = self._watch()
         with monitor.lock:
-            if self._is_concluded or self._number != number or monitor.owner != get_ident():
+            if self._is_concluded or self._number != number or monitor.owner is not mark_here():
                 return False
             if monitor.state is not RUNNING:
                 return False

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from oddjob.log import say
+from oddjob.marks import Mark, mark_here
 from oddjob.states import CANCELLED, ENDED, FAILED, PENDING, RUNNING, State
 
 __all__ = ["Monitor", "Prompt"]
@@ -44,7 +45,7 @@ class Monitor:
     def __init__(self) -> None:
         self.lock = RLock()
         self.state: State = PENDING
-        self.owner: int | None = None
+        self.owner: Mark | None = None
         self.cancel_requested = False
         self.progress: Any = None  # what the job has reported last
         self.condition: threading.Condition | None = None
@@ -59,7 +60,7 @@ class Monitor:
         with self.lock:
             if self.owner is not None or self.state in ENDED:
                 return False
-            self.owner = threading.get_ident()
+            self.owner = mark_here()
             self.state = RUNNING
             return True
 
@@ -68,9 +69,9 @@ class Monitor:
         with self.lock:
             return self.state is PENDING and self.claim()
 
-    def is_foreign(self, thread: int) -> bool:
+    def is_foreign(self, thread: Mark) -> bool:
         """Whether another thread than this one has taken the job."""
-        return self.owner is not None and self.owner != thread
+        return self.owner is not None and self.owner is not thread
 
     def add_callback(self, callback: Callable[[Any], object]) -> bool:
         """Have something called when the job has ended; false if it has, and the call is due."""

@@ -29,6 +29,7 @@ from oddjob.crew import Crew
 from oddjob.fork import ProcessLock
 from oddjob.keys import Key
 from oddjob.limits import ANY_TIME, Line
+from oddjob.marks import Mark
 from oddjob.monitor import Monitor
 from oddjob.states import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, State
 from oddjob.traces import leave_out_outermost_frame
@@ -92,15 +93,15 @@ class Work(Future[T]):
         """What statistics count it as: its state, or ``timed_out``."""
         return self.state
 
-    def is_run_elsewhere(self, thread: int) -> bool:
-        """Whether another thread than the one of that identifier has taken it."""
+    def is_run_elsewhere(self, thread: Mark) -> bool:
+        """Whether another thread than that has taken it."""
         monitor = self._monitor
         return monitor is not None and monitor.is_foreign(thread)
 
-    def is_run_by(self, thread: int) -> bool:
-        """Whether the thread of that identifier has taken it."""
+    def is_run_by(self, thread: Mark) -> bool:
+        """Whether that thread has taken it."""
         monitor = self._monitor
-        return monitor is not None and monitor.owner == thread
+        return monitor is not None and monitor.owner is thread
 
     def claim_queued(self) -> bool:
         """Take it for the calling thread, if no worker can be about to run it."""
@@ -183,8 +184,8 @@ class Work(Future[T]):
             if self.key is not None:  # it may have kept its turn
                 self._crew.release(self)
 
-    def rescue(self, crash: BaseException, worker: int) -> None:
-        """Bring to its end what `execute` left undone in the thread of that identifier."""
+    def rescue(self, crash: BaseException, worker: Mark) -> None:
+        """Bring to its end what `execute` left undone in that thread."""
         if self.is_run_elsewhere(worker):
             return
         if self._raw in ENDED:

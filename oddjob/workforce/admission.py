@@ -1,6 +1,5 @@
 """Admission: what becomes of jobs for which a bounded queue has no room."""
 
-import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
@@ -11,6 +10,7 @@ from oddjob.current import jobs_here, running
 from oddjob.errors import JobDropped, QueueFull
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
+from oddjob.marks import mark_here
 from oddjob.settings import WhenFull
 from oddjob.states import FAILED, PENDING
 from oddjob.workforce import inline
@@ -183,7 +183,7 @@ class Admission:
             self._run_claimed(job)
 
     def _run_claimed(self, job: Job[Any]) -> None:
-        thread = threading.get_ident()
+        thread = mark_here()
         try:
             with running(job):
                 job.execute(claimed=True)

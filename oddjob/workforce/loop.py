@@ -7,6 +7,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from oddjob.job import Job
+from oddjob.marks import Mark
 from oddjob.workforce.tally import Tally
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ class JobLoop:
 
     def __init__(self, tally: Tally) -> None:
         self.tally = tally
-        self.thread = 0  # its identifier
+        self.thread = Mark()  # that of nobody yet
         self.in_place: list[Job[Any]] = []
         self._runner: asyncio.Runner | None = None
         self._busy = False

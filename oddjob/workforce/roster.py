@@ -9,6 +9,7 @@ from oddjob.current import set_base
 from oddjob.errors import PoolBroken, PoolClosed
 from oddjob.events import Herald
 from oddjob.job import Job
+from oddjob.marks import mark_here
 from oddjob.settings import PoolOptions
 from oddjob.stats import PoolState
 from oddjob.workforce import inline
@@ -234,13 +235,13 @@ class Roster:
         with self.lock:
             workers = [*self.staff(), *self.abandoned]
         for worker in workers:
-            if worker.thread.ident is not None and job.is_run_by(worker.thread.ident):
+            if worker.tally.mark is not None and job.is_run_by(worker.tally.mark):
                 return worker
         return next((worker for worker in workers if job in worker.jobs()), None)
 
     def lend(self, loop: JobLoop, worker: Worker | None) -> None:
         """Let the calling thread run jobs, as that worker or in place of it while it waits."""
-        loop.thread = threading.get_ident()
+        loop.thread = mark_here()
         self._here.is_house = True
         self._here.loop = loop
         self._here.worker = worker

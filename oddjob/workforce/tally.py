@@ -14,7 +14,7 @@ from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from oddjob.job import Job
-from oddjob.states import PENDING
+from oddjob.marks import Mark, mark_here
 from oddjob.stats import Durations
 from oddjob.workforce.durations import Histogram
 from oddjob.workforce.lanes import Hold
@@ -46,6 +46,7 @@ class Tally:
         "base",
         "hold",
         "lock",
+        "mark",
         "offered",
         "returned",
         "thread",
@@ -60,6 +61,7 @@ class Tally:
         self.returned: Job[Any] | None = None  # the job in hand, if it was queued again
         self.base = 0.0  # when the group of jobs began that is being run
         self.thread: int | None = None
+        self.mark: Mark | None = None
         self._noted = 0  # the last turn that is counted in _others
         self._others: Counter[str] = Counter()  # turns that did not succeed, by what they did
         self._measured = 0  # how many runs the laps and histograms tell of
@@ -67,15 +69,13 @@ class Tally:
         self._waits = Histogram()
         self._runs = Histogram()
         # Run while others wait for them: since when, and by which thread.
-        self._in_place: dict[Job[Any], tuple[float, int]] = {}
+        self._in_place: dict[Job[Any], tuple[float, Mark]] = {}
         self._were_in_place: Counter[str] = Counter()  # by how they ended
 
     def note(self, job: Job[Any], *, was_run: bool) -> None:
         """Count the job in hand, which has not, or not simply, succeeded."""
         with self.lock:
-            what = self._become_of(job) if was_run else "skipped"
-            # It has been run: if it is queued, that is again.
-            self._others["retried" if what is PENDING else what] += 1
+            self._others[self._become_of(job) if was_run else "skipped"] += 1
             self._noted = self.turn[0]
 
     def lap(self, last: float, now: float) -> None:
@@ -99,7 +99,7 @@ class Tally:
     def begin_in_place(self, job: Job[Any]) -> None:
         """Count a job that is to be run while another waits for it."""
         with self.lock:
-            self._in_place[job] = monotonic(), get_ident()
+            self._in_place[job] = monotonic(), mark_here()
 
     def end_in_place(self, job: Job[Any], *, counts: bool) -> None:
         """Count how it ended, if it was run."""
@@ -143,7 +143,7 @@ class Tally:
         """What became of a job in hand; ``skipped`` if this worker never runs it."""
         if job is self.returned:
             return "retried"
-        if self.thread is not None and job.is_run_elsewhere(self.thread):
+        if self.mark is not None and job.is_run_elsewhere(self.mark):
             return "skipped"
         verdict = job.verdict
         return "skipped" if verdict == "cancelled" else verdict

@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from oddjob.job import Job
+from oddjob.marks import mark_here
 from oddjob.workforce.letters import Letters
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
@@ -140,7 +141,7 @@ class Worker:
         """The thread's life: serve until told to go or crashed, then say so."""
         employer = self.employer
         try:
-            self.tally.thread = threading.get_ident()
+            self.tally.thread, self.tally.mark = threading.get_ident(), mark_here()
             self.arrival.release()
             if employer.check_in(self):
                 try:
@@ -222,7 +223,7 @@ class Worker:
 
     def rescue_jobs(self, crash: BaseException) -> None:
         """End the jobs that a crash interrupted, the innermost first; twice does no harm."""
-        thread = self.thread.ident
+        thread = self.tally.mark
         if thread is None:
             return
         for loop in [*self.asides, self.loop]:

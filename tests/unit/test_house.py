@@ -18,6 +18,7 @@ PACKAGE = Path(oddjob.__file__).parent
 LAYERS = [
     "oddjob.errors",
     "oddjob.fork",
+    "oddjob.marks",
     "oddjob.log",
     "oddjob.events",
     "oddjob.states",

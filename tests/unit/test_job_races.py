@@ -22,6 +22,7 @@ from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
 from oddjob.limited import kind_with
 from oddjob.managed import ManagedJob
+from oddjob.marks import mark_here
 from oddjob.monitor import Monitor
 from oddjob.rules import Rules
 
@@ -275,7 +276,7 @@ def test_a_job_ends_wherever_its_worker_is_struck_down(
             except KeyboardInterrupt as caught:
                 assert caught is crash
                 seen = scene.job.exception(0) if scene.job.done() else crash
-                scene.job.rescue(crash, threading.get_ident())
+                scene.job.rescue(crash, mark_here())
                 assert scene.job.exception(0) is seen, "what has been seen may not change"
         assert scene.job.done()
         assert len(scene.calls) <= 1
@@ -315,7 +316,7 @@ def test_a_waiter_that_came_in_between_is_told_wherever_the_worker_is_struck_dow
                     scene.execute()
                 except KeyboardInterrupt:
                     killed_at.add(probe.accesses)
-                    scene.job.rescue(crash, threading.get_ident())
+                    scene.job.rescue(crash, mark_here())
             if waiter.ident is None:
                 assert len(killed_at) > 5
                 return

@@ -25,17 +25,25 @@ from oddjob.job import Job
 from oddjob.pool import Pool
 from oddjob.rate import Rate
 from oddjob.retry import Backoff
+from oddjob.schedule.cron import ClockChange, CronExplanation, explain_cron
 from oddjob.startup import configure, pool, pools, shutdown_all, start_pool
 from oddjob.stats import Durations, PoolStats
+from oddjob.timer import Timer
 from oddjob.verbs import (
     async_perform,
     async_perform_many,
     await_,
     await_many,
+    cancel_timer,
     perform,
+    perform_after,
+    perform_at,
     perform_many,
+    perform_many_after,
+    perform_many_at,
     perform_this,
     queue,
+    read_timer,
     supervisor,
     workers,
 )
@@ -45,6 +53,8 @@ from oddjob.workforce.worker import WorkerInfo
 
 __all__ = [
     "Backoff",
+    "ClockChange",
+    "CronExplanation",
     "DrainReport",
     "Durations",
     "GroupClosed",
@@ -68,20 +78,28 @@ __all__ = [
     "Rate",
     "SettingsError",
     "SupervisorInfo",
+    "Timer",
     "WorkerInfo",
     "async_perform",
     "async_perform_many",
     "await_",
     "await_many",
+    "cancel_timer",
     "configure",
     "current_job",
+    "explain_cron",
     "perform",
+    "perform_after",
+    "perform_at",
     "perform_many",
+    "perform_many_after",
+    "perform_many_at",
     "perform_this",
     "pool",
     "pools",
     "progress",
     "queue",
+    "read_timer",
     "shutdown_all",
     "start_pool",
     "supervisor",

@@ -19,12 +19,17 @@ from weakref import WeakKeyDictionary
 
 from oddjob.fork import in_child
 from oddjob.monitor import Prompt
+from oddjob.states import SCHEDULED, State
 
 __all__ = ["until_ended", "wait_in_loop"]
 
 
 class Awaited(Protocol):
     """What the bridge asks of a job."""
+
+    @property
+    def state(self) -> State:
+        """How far it is."""
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -37,6 +42,9 @@ class Awaited(Protocol):
 
     def run_here(self) -> bool:
         """Run it if this thread is one of its pool's workers and it is queued."""
+
+    def when_queued(self, act: Callable[[], object]) -> bool:
+        """Have something called when its time has come; false if that is so already."""
 
     def add_done_callback(self, fn: Callable[[Any], object], /) -> None:
         """Have something called when it has ended."""
@@ -98,9 +106,12 @@ def wait_in_loop(job: Awaited) -> Generator[Any, None, None]:
     Raises:
         asyncio.CancelledError: the job, or the waiting task, was cancelled.
     """
-    if not job.done() and not job.run_here():
+    if not job.done():
         try:
-            yield from _end_of(job)
+            if job.state is SCHEDULED:
+                yield from _time_of(job)
+            if not job.run_here():
+                yield from _end_of(job)
         except asyncio.CancelledError:
             job.cancel()
             raise
@@ -114,15 +125,31 @@ async def until_ended(job: Awaited) -> None:
     Raises:
         asyncio.CancelledError: the waiting task was cancelled.
     """
-    if not job.done() and not job.run_here():
-        await _end_of(job)
+    if not job.done():
+        if job.state is SCHEDULED:
+            await _time_of(job)
+        if not job.run_here():
+            await _end_of(job)
+
+
+def _time_of(job: Awaited) -> "asyncio.Future[None]":
+    """What comes when the job has been queued: it may be at once."""
+    tell, waiter = _waiter()
+    if not job.when_queued(partial(tell, job)):
+        waiter.set_result(None)
+    return waiter
 
 
 def _end_of(job: Awaited) -> "asyncio.Future[None]":
+    tell, waiter = _waiter()
+    job.add_done_callback(Prompt(tell))
+    return waiter
+
+
+def _waiter() -> tuple[Callable[[Any], tuple[()]], "asyncio.Future[None]"]:
     loop = asyncio.get_running_loop()
     mailbox = _mailboxes.get(loop)
     if mailbox is None:
         mailbox = _mailboxes.setdefault(loop, _Mailbox())
     waiter: asyncio.Future[None] = loop.create_future()
-    job.add_done_callback(Prompt(partial(mailbox.post, waiter)))
-    return waiter
+    return partial(mailbox.post, waiter), waiter

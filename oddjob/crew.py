@@ -1,6 +1,6 @@
 """Crew: what a job knows of the workforce that it was given to."""
 
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, Protocol
 
@@ -57,6 +57,9 @@ class Crew(Protocol):
 
     def interrupt(self, job: Any) -> None:
         """Cancel the coroutine of a running job, if it is one."""
+
+    def when_queued(self, job: Any, act: Callable[[], object]) -> bool:
+        """Have something called when a job's time has come; false if it need not wait for that."""
 
     def has_lost(self, job: Any) -> bool:
         """Whether the job stayed behind in the process that forked this one."""

@@ -1,13 +1,17 @@
 """JobFunction: a function that knows the pool it runs in."""
 
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from datetime import datetime, time, tzinfo
 from typing import Any, Concatenate, Generic, ParamSpec, Protocol, TypeVar, Unpack, overload
 
 from oddjob.job import Job
+from oddjob.later import FunctionLater, FunctionRegularly, Later, Regularly
+from oddjob.schedule.local import Dst
 from oddjob.terms import JobOptions
+from oddjob.timer import Timer
 
-__all__ = ["JobFunction", "Target"]
+__all__ = ["JobDecorator", "JobFunction", "Target"]
 
 P = ParamSpec("P")
 R = TypeVar("R")  # what a plain call returns
@@ -51,6 +55,27 @@ class Target(Protocol):
     def options(self, **options: Unpack[JobOptions]) -> "Target":
         """The same with options on every job."""
 
+    def after(self, seconds: float, *, daemon: bool = True) -> Later:
+        """Have calls come in so many seconds."""
+
+    def at(self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True) -> Later:
+        """Have calls come at a time on the wall clock."""
+
+    def every(self, seconds: float, *, overlap: bool = False, daemon: bool = True) -> Regularly:
+        """Have calls come again and again."""
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str | tzinfo | None = None,
+        dst: Dst = "run_once",
+        catch_up: bool = True,
+        overlap: bool = False,
+        daemon: bool = True,
+    ) -> Regularly:
+        """Have calls come as an entry of a crontab says."""
+
 
 class JobFunction(Generic[P, R, T]):
     """What ``@pool.job`` makes of a function.
@@ -65,6 +90,7 @@ class JobFunction(Generic[P, R, T]):
     __name__: str
     __qualname__: str
     __wrapped__: Callable[P, R]
+    timer: Timer | None = None  # what runs it by itself, if something does
 
     def __init__(self, fn: Callable[P, R], target: Target) -> None:
         if not (callable(fn) or isinstance(fn, staticmethod | classmethod)):
@@ -146,3 +172,59 @@ class JobFunction(Generic[P, R, T]):
     def options(self, **options: Unpack[JobOptions]) -> "JobFunction[P, R, T]":
         """The same function with options on every job; see `Pool.options`."""
         return JobFunction(self.__wrapped__, self._target.options(**options))
+
+    def after(self, seconds: float, *, daemon: bool = True) -> FunctionLater[P, T]:
+        """Have calls come in so many seconds; see `Pool.after`."""
+        return FunctionLater(self._target.after(seconds, daemon=daemon), self.__wrapped__)
+
+    def at(
+        self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True
+    ) -> FunctionLater[P, T]:
+        """Have calls come at a time on the wall clock; see `Pool.at`."""
+        return FunctionLater(self._target.at(when, dst=dst, daemon=daemon), self.__wrapped__)
+
+    def every(
+        self, seconds: float, *, overlap: bool = False, daemon: bool = True
+    ) -> FunctionRegularly[P]:
+        """Have calls come again and again; see `Pool.every`."""
+        regularly = self._target.every(seconds, overlap=overlap, daemon=daemon)
+        return FunctionRegularly(regularly, self.__wrapped__)
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str | tzinfo | None = None,
+        dst: Dst = "run_once",
+        catch_up: bool = True,
+        overlap: bool = False,
+        daemon: bool = True,
+    ) -> FunctionRegularly[P]:
+        """Have calls come as an entry of a crontab says; see `Pool.cron`."""
+        regularly = self._target.cron(
+            expression, tz=tz, dst=dst, catch_up=catch_up, overlap=overlap, daemon=daemon
+        )
+        return FunctionRegularly(regularly, self.__wrapped__)
+
+
+class JobDecorator:
+    """``@pool.job(...)`` with its options, waiting for the function."""
+
+    def __init__(
+        self, target: Target, begin: Callable[[Callable[..., Any]], Timer] | None = None
+    ) -> None:
+        self._target = target
+        self._begin = begin  # for a function that is to run by itself
+
+    @overload
+    def __call__(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /
+    ) -> JobFunction[P, Coroutine[Any, Any, T], T]: ...
+    @overload
+    def __call__(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
+    def __call__(self, fn: Any, /) -> Any:
+        """Make the function a `JobFunction`."""
+        function: JobFunction[Any, Any, Any] = JobFunction(fn, self._target)
+        if self._begin is not None:
+            function.timer = self._begin(fn)
+        return function

@@ -8,14 +8,25 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
-from time import monotonic
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from oddjob.callables import describe
 from oddjob.errors import JobLost
 from oddjob.fork import ProcessLock
 from oddjob.headway import Progress
-from oddjob.states import CANCELLED, ENDED, FAILED, PENDING, RUNNING, STANDARD, SUCCEEDED, State
+from oddjob.schedule.clock import clock
+from oddjob.states import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    PENDING,
+    RUNNING,
+    SCHEDULED,
+    STANDARD,
+    SUCCEEDED,
+    State,
+)
 from oddjob.work import Work
 
 __all__ = ["Job"]
@@ -68,7 +79,7 @@ class Job(Work[T]):
     @property
     def attempt(self) -> int:
         """The number of the latest attempt, 1 being the first; 0 while it has not started."""
-        return 0 if self.state in (PENDING, CANCELLED) else 1
+        return 0 if self.state in (SCHEDULED, PENDING, CANCELLED) else 1
 
     @property
     def deadline(self) -> float | None:
@@ -216,6 +227,10 @@ class Job(Work[T]):
             raise JobLost(f"pending when this process was forked, and its parent's: {self!r}")
         return self._crew.run_in_place(self, timeout, stays=stays and self.may_come_back)
 
+    def when_queued(self, act: Callable[[], object]) -> bool:
+        """Have something quick called when its time has come; false if that is so already."""
+        return self.queued_at == inf and self._crew.when_queued(self, act)
+
     def set_running_or_notify_cancel(self) -> bool:
         """Take the job for running elsewhere; false if it was cancelled."""
         monitor = self._watch()
@@ -304,10 +319,10 @@ class Job(Work[T]):
     def _join(self, timeout: float | None) -> None:
         if self.done():
             return
-        deadline = None if timeout is None else monotonic() + timeout
+        deadline = None if timeout is None else clock.steady() + timeout
         patient = timeout is None or timeout > 0
         if not (patient and self.run_here(timeout, stays=True)):
-            left = None if deadline is None else deadline - monotonic()
+            left = None if deadline is None else deadline - clock.steady()
             if not self._watch().wait(left):
                 raise TimeoutError
 

@@ -4,7 +4,6 @@ What the jobs that are submitted in one place have in common is kept in a class 
 from one of these by `kind_with`: so such a job is as quickly made, and as small, as any other.
 """
 
-from time import monotonic
 from typing import Any, TypeVar
 
 from oddjob.fire_and_forget import FireAndForget
@@ -12,6 +11,7 @@ from oddjob.job import Job
 from oddjob.keys import Key, check_key
 from oddjob.marks import Mark
 from oddjob.rules import Rules
+from oddjob.schedule.clock import clock
 from oddjob.states import FAILED
 from oddjob.work import OF_BATCH
 
@@ -97,7 +97,7 @@ class SerialJob(KeyedJob[T]):
 
     def fail(self, error: BaseException) -> bool:
         """Settle as failed, by the thread that has the job; false if it had ended before."""
-        self._failed_at = monotonic()
+        self._failed_at = clock.monotonic()
         return super().fail(error)
 
     def _tell_line(self) -> None:

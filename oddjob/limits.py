@@ -189,7 +189,8 @@ class Meter(Gate):
         """Forget those that have not started, and take note of those that surely are over."""
         first = (self._started - number) % self._limit
         over = max(0, number - left - hands)
-        self._stamps[first : first + over] = array("d", [now]) * over
+        if now < self._stamps[first]:
+            self._stamps[first : first + over] = array("d", [now]) * over
         if left:
             self._started -= left
             self._arrival -= left * self._interval
@@ -202,6 +203,7 @@ class Meter(Gate):
     def recount(self, inside: int) -> None:  # noqa: ARG002  (as every gate's)
         """It does not matter how many there are: starts count, and they stand."""
         self._trim()
+        self._see_when_it_opens()
 
     def _trim(self) -> None:
         """Keep no stamps of starts that do not count."""

@@ -2,7 +2,6 @@
 
 import logging
 from contextvars import copy_context
-from time import monotonic
 from types import CoroutineType
 from typing import Any, TypeVar
 
@@ -12,7 +11,8 @@ from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
 from oddjob.limited import SerialJob
 from oddjob.log import say
-from oddjob.marks import mark_here
+from oddjob.marks import Mark, mark_here
+from oddjob.schedule.clock import clock
 from oddjob.states import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED
 from oddjob.traces import leave_out_outermost_frames
 from oddjob.work import OF_BATCH
@@ -20,6 +20,8 @@ from oddjob.work import OF_BATCH
 __all__ = ["ManagedErrand", "ManagedJob"]
 
 T = TypeVar("T")
+
+_TIME = Mark()  # concludes what takes too long
 
 
 class ManagedJob(SerialJob[T]):
@@ -31,13 +33,14 @@ class ManagedJob(SerialJob[T]):
     one takes the job back to where it was: queued, with nobody owning it.
     """
 
-    __slots__ = ("_deadline", "_expiry", "_is_concluded", "_number")
+    __slots__ = ("_concluder", "_deadline", "_expiry", "_number")
 
     def __init__(self, *call: Any) -> None:
         super().__init__(*call)
         self._number = 0
         self._deadline: float | None = None
-        self._is_concluded = False  # the thread that runs it is through, and no timeout can strike
+        # The thread that runs it, when that is through: then no timeout can strike. Or `_TIME`.
+        self._concluder: Mark | None = None
         self._expiry: JobTimeout | None = None  # what it ends with if its time is up before
 
     @property
@@ -80,7 +83,7 @@ class ManagedJob(SerialJob[T]):
         watch = None
         try:
             if self._rules.timeout is not None:
-                self._deadline = monotonic() + self._rules.timeout
+                self._deadline = clock.steady() + self._rules.timeout
                 watch = self._crew.watch(self, self._deadline)
             result = self._call()
             is_over = self._conclude(number)
@@ -114,12 +117,12 @@ class ManagedJob(SerialJob[T]):
         """
         monitor = self._watch()
         with monitor.lock:
-            if monitor.state is not RUNNING or self._is_concluded or self._number != number:
+            if monitor.state is not RUNNING or self._concluder or self._number != number:
                 return False
-            self._is_concluded = True
+            self._concluder = _TIME
         if self._put_off(error) is None:
             self._expiry = error
-            self._failed_at = monotonic()
+            self._failed_at = clock.monotonic()
             self._settle(FAILED, error)
             self.let_go()
         return True
@@ -143,7 +146,7 @@ class ManagedJob(SerialJob[T]):
     def _begin(self) -> int:
         self._raw = RUNNING
         self._number += 1
-        self._is_concluded = False  # after that: until then no timeout strikes
+        self._concluder = None  # after that: until then no timeout strikes
         return self._number
 
     def _call(self) -> T:
@@ -164,14 +167,14 @@ class ManagedJob(SerialJob[T]):
 
     def _conclude(self, number: int) -> bool:
         """Whether the attempt of that number, which this thread has made, still counts."""
+        here = mark_here()
         monitor = self._watch()
         with monitor.lock:
-            if self._is_concluded or self._number != number or monitor.owner is not mark_here():
+            if self._number != number or monitor.owner is not here or monitor.state is not RUNNING:
                 return False
-            if monitor.state is not RUNNING:
-                return False
-            self._is_concluded = True
-            return True
+            if self._concluder is None:
+                self._concluder = here
+            return self._concluder is here  # again, if something was thrown in meanwhile
 
     def _put_off(self, error: BaseException) -> float | None:
         """Queue the job again after that failure, if it is worth it; returns the delay."""

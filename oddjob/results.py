@@ -2,10 +2,10 @@
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from time import monotonic
 from typing import Any
 
 from oddjob.job import Job
+from oddjob.schedule.clock import clock
 
 __all__ = ["cancel_all", "results_of"]
 
@@ -32,7 +32,7 @@ def results_of(
 def _take(jobs: deque[Job[Any]], deadline: float | None, feed: Callable[[], None] | None) -> object:
     # A job leaves the deque only with its result: until then it can be cancelled.
     try:
-        result = jobs[0].result(None if deadline is None else deadline - monotonic())
+        result = jobs[0].result(None if deadline is None else deadline - clock.steady())
         jobs.popleft()
         if feed is not None:
             feed()

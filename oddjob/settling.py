@@ -5,7 +5,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, TypeVar
 
-__all__ = ["remove", "settle_all", "snapshot"]
+__all__ = ["contains", "remove", "settle_all", "snapshot"]
 
 
 class Endable(Protocol):
@@ -48,6 +48,15 @@ def snapshot(items: list[T] | deque[T]) -> list[T]:
         try:
             return list(items.copy())
         except RuntimeError:  # it changed while it was copied, without the GIL: copy again
+            continue
+
+
+def contains(items: list[T] | deque[T], item: T) -> bool:
+    """Whether an item is there, while others take some out and put some in."""
+    while True:
+        try:
+            return item in items
+        except RuntimeError:  # it changed while it was searched, without the GIL: search again
             continue
 
 

@@ -1,6 +1,5 @@
 """Startup: pools by name, made from settings or on first use, and their common end."""
 
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final, TypedDict, Unpack
 
@@ -9,6 +8,7 @@ from oddjob.events import OnEvent
 from oddjob.fork import ProcessLock
 from oddjob.pool import Pool, registry, use_defaults
 from oddjob.rate import Rate
+from oddjob.schedule.clock import clock
 from oddjob.settings import (
     CrashOn,
     Delays,
@@ -173,7 +173,7 @@ def shutdown_all(timeout: float | None = None) -> bool:
 
     Blocks until the last job has run, or the time is up.
     """
-    deadline = None if timeout is None else time.monotonic() + timeout
+    deadline = None if timeout is None else clock.steady() + timeout
     with _startup.lock:
         ending = registry.clear()
         _startup.plan = None
@@ -182,6 +182,6 @@ def shutdown_all(timeout: float | None = None) -> bool:
         each.shutdown(wait=False)
     finished = True
     for each in ending:
-        left = None if deadline is None else max(0.0, deadline - time.monotonic())
+        left = None if deadline is None else max(0.0, deadline - clock.steady())
         finished = each.join(left) and finished
     return finished

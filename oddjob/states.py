@@ -8,13 +8,15 @@ __all__ = [
     "FAILED",
     "PENDING",
     "RUNNING",
+    "SCHEDULED",
     "STANDARD",
     "SUCCEEDED",
     "State",
 ]
 
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+State = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 
+SCHEDULED: Final = "scheduled"
 PENDING: Final = "queued"
 RUNNING: Final = "running"
 SUCCEEDED: Final = "succeeded"
@@ -24,6 +26,7 @@ ENDED: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
 
 # What the standard library calls them.
 STANDARD: Final = {
+    SCHEDULED: "PENDING",
     PENDING: "PENDING",
     RUNNING: "RUNNING",
     SUCCEEDED: "FINISHED",

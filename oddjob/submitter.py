@@ -4,30 +4,33 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import Executor
 from contextvars import copy_context
+from datetime import tzinfo
 from functools import cached_property, partial
 from itertools import islice
 from operator import length_hint
-from time import monotonic
 from typing import Any, ParamSpec, TypeVar, Unpack, overload
 
 from oddjob.bar import shown
-from oddjob.function import JobFunction
+from oddjob.function import JobDecorator, JobFunction
 from oddjob.group import JobGroup
 from oddjob.job import Job
 from oddjob.keys import Key, check_key
+from oddjob.later import Schedules, regularly
 from oddjob.results import cancel_all, results_of
+from oddjob.schedule.clock import clock
+from oddjob.schedule.local import Dst
 from oddjob.terms import JobOptions, NewJob, Terms, tells_key
 from oddjob.work import OF_BATCH
 from oddjob.workforce.workforce import Workforce
 
-__all__ = ["JobDecorator", "PoolView", "Submitter"]
+__all__ = ["PoolView", "Submitter"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-class Submitter(Executor):
+class Submitter(Schedules, Executor):
     """Everything by which jobs enter a pool.
 
     Thread safety: all methods may be called from any thread; `submit` and `perform` also from
@@ -71,7 +74,7 @@ class Submitter(Executor):
         """
         workforce = self._workforce
         job = self._new_job(
-            fn, args, kwargs or None, copy_context(), workforce, self._job_name, monotonic()
+            fn, args, kwargs or None, copy_context(), workforce, self._job_name, clock.monotonic()
         )
         workforce.accept(job)
         return job
@@ -84,7 +87,7 @@ class Submitter(Executor):
         """
         workforce = self._workforce
         job = self._new_errand(
-            fn, args, kwargs or None, copy_context(), workforce, self._job_name, monotonic()
+            fn, args, kwargs or None, copy_context(), workforce, self._job_name, clock.monotonic()
         )
         workforce.accept(job)
 
@@ -102,7 +105,7 @@ class Submitter(Executor):
         """
         workforce = self._workforce
         job = self._new_job(
-            fn, args, kwargs or None, copy_context(), workforce, self._job_name, monotonic()
+            fn, args, kwargs or None, copy_context(), workforce, self._job_name, clock.monotonic()
         )
         await workforce.accept_in_loop(job)
         return job
@@ -136,7 +139,7 @@ class Submitter(Executor):
         workforce = self._workforce
         name = self._job_name
         items = list(iterable)
-        now = monotonic()
+        now = clock.monotonic()
         return [new(fn, item, OF_BATCH, context, workforce, name, now) for item in items]
 
     @overload
@@ -187,7 +190,7 @@ class Submitter(Executor):
             TimeoutError: while iterating, if a result was not there in time.
             ValueError, TypeError: `buffersize` is no such number.
         """
-        deadline = None if timeout is None else timeout + monotonic()
+        deadline = None if timeout is None else timeout + clock.steady()
         if buffersize is not None and not isinstance(buffersize, int):
             raise TypeError("buffersize must be an integer or None")
         if buffersize is not None and buffersize < 1:
@@ -230,12 +233,12 @@ class Submitter(Executor):
         new = self._new_job
         if chunksize == 1:
             for args in calls:
-                job = new(fn, args, None, copy_context(), workforce, name, monotonic())
+                job = new(fn, args, None, copy_context(), workforce, name, clock.monotonic())
                 workforce.accept(job)
                 jobs.append(job)
             return
         while chunk := list(islice(calls, chunksize)):
-            now = monotonic()
+            now = clock.monotonic()
             batch = [new(fn, args, None, copy_context(), workforce, name, now) for args in chunk]
             workforce.accept_many(batch)
             jobs.extend(batch)
@@ -254,16 +257,45 @@ class Submitter(Executor):
     @overload
     def job(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
     @overload
-    def job(self, /, **options: Unpack[JobOptions]) -> "JobDecorator": ...
-    def job(self, fn: Any = None, /, **options: Unpack[JobOptions]) -> Any:
+    def job(
+        self,
+        /,
+        *,
+        every: float | None = None,
+        cron: str | None = None,
+        tz: str | tzinfo | None = None,
+        dst: Dst | None = None,
+        **options: Unpack[JobOptions],
+    ) -> JobDecorator: ...
+    def job(
+        self,
+        fn: Any = None,
+        /,
+        *,
+        every: float | None = None,
+        cron: str | None = None,
+        tz: str | tzinfo | None = None,
+        dst: Dst | None = None,
+        **options: Unpack[JobOptions],
+    ) -> Any:
         """Decorate a function whose jobs are to run in this pool; bare or with options.
 
-        Takes what `options` takes.
+        Takes what `options` takes, and for a function without arguments:
+
+        Args:
+            fn: the function, if there are no options.
+            every: it is also to run by itself, every so many seconds; see `every`.
+            cron: the same, as an entry of a crontab says; see `cron`.
+            tz: the zone of that.
+            dst: its policy for the nights when clocks change.
+            **options: see `options`.
 
         Returns a `JobFunction`: calling it runs the function here and now, its ``submit``,
-        ``perform`` and so on run it in the pool.
+        ``perform`` and so on run it in the pool. Its ``timer`` is what runs it by itself.
         """
         target = self.options(**options) if options else self
+        if every is not None or cron is not None or tz is not None or dst is not None:
+            return JobDecorator(target, partial(regularly, target, every, cron, tz, dst))
         return JobDecorator(target) if fn is None else JobFunction(fn, target)
 
     def options(self, **options: Unpack[JobOptions]) -> "Submitter":
@@ -355,20 +387,3 @@ class KeyView(PoolView):
     @cached_property
     def _terms(self) -> Terms:  # type: ignore[override]  # an attribute, that few ask for
         return self._source._terms._replace(key=self._key)
-
-
-class JobDecorator:
-    """``@pool.job(...)`` with its options, waiting for the function."""
-
-    def __init__(self, target: Submitter) -> None:
-        self._target = target
-
-    @overload
-    def __call__(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /
-    ) -> JobFunction[P, Coroutine[Any, Any, T], T]: ...
-    @overload
-    def __call__(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
-    def __call__(self, fn: Any, /) -> Any:
-        """Make the function a `JobFunction`."""
-        return JobFunction(fn, self._target)

@@ -3,10 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from oddjob.schedule.fake import FakeClock
 from oddjob.workforce import inline as inline_mode
-from oddjob.workforce.workforce import look_around_everywhere
+from oddjob.workforce.workforce import look_around_everywhere, workforces
 
-__all__ = ["inline"]
+__all__ = ["FakeClock", "inline"]
+
+FakeClock._works = workforces
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """Tracebacks: the frames that people need to see, and not ours."""
 
 import gc
+import os.path
 import sys
 import threading
-from pathlib import PurePath
 from types import FrameType
 from typing import Any, Final
 
@@ -22,7 +22,7 @@ Place = tuple[str, int, str]  # file, line, function
 
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 _looking: Final = ProcessLock()
-_OURS: Final = str(PurePath(__file__).parent)
+_OURS: Final = os.path.dirname(__file__)  # noqa: PTH120  (pathlib takes time to load)
 
 # As the base class has it: an exception's own class may have other ideas.
 _traceback: Final[Any] = BaseException.__dict__["__traceback__"]

@@ -1,14 +1,16 @@
 """The module-level verbs: pools by name, for one-liners and for those who come from Elixir."""
 
+import datetime as dt
 import math
-import time
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
 
 from oddjob.job import Job
 from oddjob.pool import Pool
+from oddjob.schedule.clock import clock
 from oddjob.startup import pool as find_pool
+from oddjob.timer import Timer
 from oddjob.workforce.supervisor import SupervisorInfo
 from oddjob.workforce.worker import WorkerInfo
 
@@ -17,10 +19,16 @@ __all__ = [
     "async_perform_many",
     "await_",
     "await_many",
+    "cancel_timer",
     "perform",
+    "perform_after",
+    "perform_at",
     "perform_many",
+    "perform_many_after",
+    "perform_many_at",
     "perform_this",
     "queue",
+    "read_timer",
     "supervisor",
     "workers",
 ]
@@ -114,17 +122,17 @@ def await_many(jobs: Iterable[Future[T]], timeout: float | None = 5.0) -> list[T
         BaseException: what one of them raised, as soon as it did; if several had, what the first
             of these in the order given raised.
     """
-    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    deadline = math.inf if timeout is None else clock.steady() + timeout
     awaited = list(jobs)
     job: Future[T] | None = None
     try:
         _raise_failure(awaited)
         for job in awaited:
             # On a worker of the jobs' own pool what is queued runs here, until one fails.
-            in_time = time.monotonic() < deadline
+            in_time = clock.steady() < deadline
             if in_time and isinstance(job, Job) and job.run_here():
                 job.result()
-        left = None if timeout is None else max(0.0, deadline - time.monotonic())
+        left = None if timeout is None else max(0.0, deadline - clock.steady())
         pending = len(wait(awaited, left, return_when=FIRST_EXCEPTION).not_done)
         if pending:
             _raise_failure(awaited)
@@ -144,6 +152,64 @@ def _raise_failure(jobs: Iterable[Future[Any]]) -> None:
         del jobs, job  # what is raised holds this frame
 
 
+def perform_after(
+    seconds: float, pool: str | Pool, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
+) -> Timer:
+    """Queue a call in so many seconds, fire and forget; see `Pool.after`.
+
+    Returns a timer, for `read_timer` and `cancel_timer`. Raises like `perform`.
+    """
+    return find_pool(pool).after(seconds).perform(fn, *args, **kwargs)
+
+
+def perform_at(
+    when: dt.datetime | dt.time,
+    pool: str | Pool,
+    fn: Callable[P, object],
+    /,
+    *args: P.args,
+    **kwargs: P.kwargs,
+) -> Timer:
+    """Queue a call at a time on the wall clock, fire and forget; see `Pool.at`.
+
+    Returns a timer, for `read_timer` and `cancel_timer`. Raises like `perform`, and `Pool.at`.
+    """
+    return find_pool(pool).at(when).perform(fn, *args, **kwargs)
+
+
+def perform_many_after(
+    seconds: float, pool: str | Pool, fn: Callable[[Item], object], iterable: Iterable[Item]
+) -> Timer:
+    """Queue ``fn(item)`` for every item, in one insertion, in so many seconds.
+
+    Returns one timer for all. Raises like `perform`.
+    """
+    return find_pool(pool).after(seconds).perform_many(fn, iterable)
+
+
+def perform_many_at(
+    when: dt.datetime | dt.time,
+    pool: str | Pool,
+    fn: Callable[[Item], object],
+    iterable: Iterable[Item],
+) -> Timer:
+    """Queue ``fn(item)`` for every item, in one insertion, at a time on the wall clock.
+
+    Returns one timer for all. Raises like `perform`, and `Pool.at`.
+    """
+    return find_pool(pool).at(when).perform_many(fn, iterable)
+
+
+def cancel_timer(timer: Timer) -> float | Literal[False]:
+    """Have a timer not fire; returns the seconds that were left, False if it had fired."""
+    return timer.cancel()
+
+
+def read_timer(timer: Timer) -> float | Literal[False]:
+    """In how many seconds a timer fires; False if it has."""
+    return timer.remaining()
+
+
 class _RunForJob(Protocol):
     """What runs a body once and hands back its job."""
 
@@ -158,18 +224,53 @@ def perform_this(
     pool: str | Pool, /, *, async_: Literal[False] = False
 ) -> Callable[[Callable[[], object]], None]: ...
 @overload
-def perform_this(pool: str | Pool, /, *, async_: Literal[True]) -> _RunForJob: ...
-def perform_this(pool: str | Pool, /, *, async_: bool = False) -> Any:
-    """Run the decorated body once, in a pool.
+def perform_this(
+    pool: str | Pool,
+    /,
+    *,
+    async_: Literal[False] = False,
+    at: dt.datetime | dt.time,
+    after: None = None,
+) -> Callable[[Callable[[], object]], Timer]: ...
+@overload
+def perform_this(
+    pool: str | Pool, /, *, async_: Literal[False] = False, at: None = None, after: float
+) -> Callable[[Callable[[], object]], Timer]: ...
+@overload
+def perform_this(
+    pool: str | Pool,
+    /,
+    *,
+    async_: Literal[True],
+    at: dt.datetime | dt.time | None = None,
+    after: float | None = None,
+) -> _RunForJob: ...
+def perform_this(
+    pool: str | Pool,
+    /,
+    *,
+    async_: bool = False,
+    at: dt.datetime | dt.time | None = None,
+    after: float | None = None,
+) -> Any:
+    """Run the decorated body once, in a pool: now, `at` a time, or `after` so many seconds.
 
-    The name of the body is bound to its `Job` if `async_` is true, else to None.
-    Raises like `perform`, when the body is decorated.
+    The name of the body is bound to its `Job` if `async_` is true; else to a `Timer` if it is to
+    run later, and to None if not. Raises like `perform`, when the body is decorated.
     """
+    if at is not None and after is not None:
+        raise TypeError(
+            "perform_this runs its body at a time, or after some: give only one of them"
+        )
 
-    def run(body: Callable[[], Any]) -> Job[Any] | None:
+    def run(body: Callable[[], Any]) -> Job[Any] | Timer | None:
+        there = find_pool(pool)
+        if at is not None or after is not None:
+            later = there.at(at) if at is not None else there.after(after or 0.0)
+            return later.submit(body) if async_ else later.perform(body)
         if async_:
-            return find_pool(pool).submit(body)
-        find_pool(pool).perform(body)
+            return there.submit(body)
+        there.perform(body)
         return None
 
     return run

@@ -21,6 +21,7 @@ on free-threaded builds), so that at least one side sees the other:
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context
+from math import inf
 from types import CoroutineType, FunctionType
 from typing import Any, Final, Literal, TypeVar
 
@@ -31,7 +32,7 @@ from oddjob.keys import Key
 from oddjob.limits import ANY_TIME, Line
 from oddjob.marks import Mark
 from oddjob.monitor import Monitor
-from oddjob.states import ENDED, FAILED, PENDING, RUNNING, SUCCEEDED, State
+from oddjob.states import ENDED, FAILED, PENDING, RUNNING, SCHEDULED, SUCCEEDED, State
 from oddjob.traces import leave_out_outermost_frame
 
 __all__ = ["OF_BATCH", "Work"]
@@ -77,16 +78,19 @@ class Work(Future[T]):
         self._context: Any = context
         self._crew = crew
         self._name = name
-        self.queued_at = queued_at  # monotonic seconds; for a retry, when that was queued
+        # Monotonic seconds; for a retry, when that was queued; infinity before its time has come.
+        self.queued_at = queued_at
         self._raw: State = PENDING
         self._monitor: Monitor | None = None
 
     @property
     def state(self) -> State:
-        """One of ``queued``, ``running``, ``succeeded``, ``failed``, ``cancelled``."""
-        raw = self._raw  # Read before the monitor: it tells the truth while there is none.
+        """``scheduled``, ``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
+        state = self._raw  # Read before the monitor: it tells the truth while there is none.
         monitor = self._monitor
-        return raw if monitor is None or raw is SUCCEEDED or raw is FAILED else monitor.state
+        if monitor is not None and state is not SUCCEEDED and state is not FAILED:
+            state = monitor.state
+        return SCHEDULED if state is PENDING and self.queued_at == inf else state
 
     @property
     def verdict(self) -> str:

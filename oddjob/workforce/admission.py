@@ -3,19 +3,19 @@
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
-from time import monotonic
 from typing import TYPE_CHECKING, Any, Final
 
+from oddjob.bell import Bell
 from oddjob.current import jobs_here, running
 from oddjob.errors import JobDropped, QueueFull
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
 from oddjob.marks import mark_here
+from oddjob.schedule.clock import clock
 from oddjob.settings import WhenFull
 from oddjob.states import FAILED, PENDING
 from oddjob.workforce import inline
 from oddjob.workforce.agenda import Agenda
-from oddjob.workforce.bell import Bell
 from oddjob.workforce.door import Door, Entrant
 from oddjob.workforce.roster import Roster
 
@@ -140,7 +140,7 @@ class Admission:
         if self._roster.is_house_here():
             raise self._full("; one of its own threads cannot wait for room")
         bell = Bell()
-        deadline = inf if self._patience is None else monotonic() + self._patience
+        deadline = inf if self._patience is None else clock.steady() + self._patience
         entrant = self._door.line_up(jobs, bell.ring)
         try:
             if self._roster.is_open:

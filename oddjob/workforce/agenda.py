@@ -12,10 +12,10 @@ dies in between has it, or it waits still.
 from collections import deque
 from collections.abc import Callable, Collection
 from math import inf
-from time import monotonic
 from typing import Any
 
 from oddjob.job import Job
+from oddjob.schedule.clock import clock
 from oddjob.states import PENDING
 from oddjob.workforce.desk import Desk
 from oddjob.workforce.lanes import Hold, Taker
@@ -39,22 +39,23 @@ class Agenda(Desk):
     def take(self, taker: Taker) -> Job[Any] | None:
         """The next job that may start, for that worker; None if there is none now."""
         express = self._race.express
-        if express is not None and taker.hold is None and not (self._inbox or self._returns):
-            allowed = express.allowed
-            if allowed is None or (allowed and monotonic() < express.until):
-                try:
-                    if allowed is not None:
-                        allowed.pop()
-                    # Taken by a loop, and so never taken without being known as offered.
-                    for taker.offered in iter(express.take, None):
-                        taker.returned = None
-                        if self._idle:
-                            self._spread_news()
-                        if self._line:
-                            self._let_in()
-                        return taker.offered
-                except IndexError:  # there are no more of them
-                    pass
+        has_news = self._inbox or self._former_inbox or self._returns or taker.hold is not None
+        if express is not None and not has_news and express.is_valid():
+            try:
+                if express.allowed is not None:
+                    express.allowed.pop()
+                # Taken by a loop, and so never taken without being known as offered.
+                for taker.offered in iter(express.take, None):
+                    break
+            except IndexError:  # there are no more of them
+                pass
+            else:
+                taker.returned = None
+                if self._idle:
+                    self._spread_news()
+                if self._line:
+                    self._let_in()
+                return taker.offered
         job = self._take_in_turn(taker)
         if self._alarm_is_new or self._idle or self._bystanders:
             self._spread_news()
@@ -131,14 +132,14 @@ class Agenda(Desk):
             if keeps_turn:
                 race.holders[job] = (hold[0], (), ())
             if is_ours:
-                race.leave(hold, monotonic(), keeps_turn=keeps_turn)
+                race.leave(hold, clock.monotonic(), keeps_turn=keeps_turn)
         race.put_off(job, until)
         has_it = job.reopen()
         if not has_it:
             del race.delayed[job]
             kept = race.holders.pop(job, None)
             if is_ours and kept is not None:
-                race.leave(kept, monotonic())
+                race.leave(kept, clock.monotonic())
         return has_it
 
     # For threads that wait for a job, and may run it where they wait.
@@ -194,8 +195,9 @@ class Agenda(Desk):
         """How many jobs wait, or are in the hands of those; it can only be less by then."""
 
         def count(_: bool) -> int:
+            waiting = len(self)  # first: one that is taken between the two is counted twice
             in_hand = [taker.offered for taker in takers]
-            return len(self) + sum(job is not None and not job.done() for job in in_hand)
+            return waiting + sum(job is not None and not job.done() for job in in_hand)
 
         return self._do(count)
 
@@ -207,6 +209,16 @@ class Agenda(Desk):
         if is_ours:
             self._catch_up()
         return self._race.in_order()
+
+    def ready(self) -> list[Job[Any]]:
+        """Jobs of which one, at least, can start now; none if none can."""
+        return self._do(self._ready)
+
+    def _ready(self, is_ours: bool) -> list[Job[Any]]:
+        if is_ours:
+            self._catch_up()
+        firsts = [entry[3].first for entry in self._race.ready if entry[3].entry is entry]
+        return [job for job in firsts if job is not None]
 
     def line_behind(self, job: Job[Any]) -> list[Job[Any]]:
         """Those that wait for a job of their key to succeed."""
@@ -225,6 +237,19 @@ class Agenda(Desk):
 
     def _remove(self, is_ours: bool, job: Job[Any]) -> bool:
         return is_ours and self._race.remove(job, self._catch_up())
+
+    def note_cancelled(self, job: Job[Any]) -> None:
+        """Be told that a job has been cancelled."""
+        if self._is_bounded:
+            self.remove(job)  # there is room now
+        else:
+            self._do(self._note_cancelled, job)
+
+    def _note_cancelled(self, is_ours: bool, job: Job[Any]) -> None:
+        if is_ours:
+            now = self._catch_up()
+            if not self._race.note_cancelled(job):
+                self._race.remove(job, now)
 
     def pop_oldest(self) -> Job[Any] | None:
         """Take out the job that has waited longest, of the least urgent; None if none waits."""
@@ -251,11 +276,11 @@ class Agenda(Desk):
             self._arriving = job
             if self._race.remove(job, now):  # else a worker was quicker
                 there.append(job)
-        self._arriving = None
+            self._arriving = None
 
     def ring_alarm(self) -> None:
         """Let back what has waited for this time; for the supervisor."""
-        if self.alarm <= monotonic():
+        if self.alarm <= clock.monotonic():
             self._do(self._ring_alarm)
 
     def _ring_alarm(self, is_ours: bool) -> None:

@@ -11,10 +11,11 @@ from collections.abc import Callable, Collection, Iterable
 from functools import partial
 from itertools import islice
 from math import inf
-from time import monotonic
 from typing import Any, Final, TypeVar
 
 from oddjob.job import Job
+from oddjob.schedule.clock import clock
+from oddjob.states import PENDING
 from oddjob.workforce.lanes import Hold, Taker
 from oddjob.workforce.race import Race
 
@@ -62,12 +63,14 @@ class Desk:
         self._race: Final = race
         self._alarm_is_new = False
         self._bystanders: dict[Callable[[], object], None] = {}
+        self._is_bounded = False
         self._line: Collection[object] = ()  # those who wait for room, if there is a bound
         self._let_in: Callable[[], object] = bool
         self.alarm = inf  # when the supervisor is to see that somebody looks, in monotonic seconds
 
     def bound(self, line: Collection[object], let_in: Callable[[], object]) -> None:
         """Have something called whenever there may be room for those who stand in line."""
+        self._is_bounded = True
         self._line = line
         self._let_in = let_in
 
@@ -104,11 +107,11 @@ class Desk:
 
     def _begin(self) -> None:
         """See that everything is in order, with the lock held."""
-        if self._torn:
-            self._mend()
-        self._torn = True
+        was_torn, self._torn = self._torn, True
         if self._race.express is not None:
             self._race.withdraw_express(len(list(self._takers())))
+        if was_torn:
+            self._mend()
 
     def _finish(self) -> None:
         """Leave everything in order."""
@@ -123,7 +126,7 @@ class Desk:
         if self._former_inbox or self._inbox:
             self._sort_in(self._former_inbox)
             self._sort_in(self._inbox)
-        now = monotonic()
+        now = clock.monotonic()
         if self._returns:
             self._count_returns(now)
         due = self._race.due
@@ -144,16 +147,23 @@ class Desk:
             # Taken by a loop, and kept: nothing can interrupt in between.
             for self._arriving in islice(iter(inbox.popleft, None), len(inbox)):
                 place(self._arriving)
-        except IndexError:  # a worker that still takes them as they come was quicker
-            pass
+        except IndexError as error:
+            # A worker that still takes them as they come was quicker; or it was thrown in.
+            if inbox or (error.__traceback__ is not None and error.__traceback__.tb_next):
+                raise
         self._arriving = None
 
     def _mend(self) -> None:
         late = self._arriving
-        if late is not None and not self._race.waits(late):
-            self._race.lane_of(late).add(late)
+        if late is not None and self._is_lost(late):
+            self._race.place(late)
         self._arriving = None
         self._race.mend(self._takers())
+
+    def _is_lost(self, job: Job[Any]) -> bool:
+        """Whether a job was about to be put into its lane, and is nowhere."""
+        is_taken = any(taker.offered is job for taker in self._takers())
+        return not is_taken and job.state is PENDING and not self._race.waits(job)
 
     def _set_alarm(self) -> None:
         if self._race.due[0][0] < self.alarm:

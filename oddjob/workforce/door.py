@@ -50,6 +50,7 @@ class Door:
         self._lock = threading.RLock()
         self.line: deque[Entrant] = deque()
         self._room = 0
+        self._entered = 0  # how often somebody has
 
     def enter_one(self, job: Job[Any]) -> bool:
         """Put in a job; false if there is no room for it, or others are waiting for that."""
@@ -57,11 +58,16 @@ class Door:
         with self._lock:
             if self.line:
                 return False
-            if self._room <= 0:
-                self._room = self.limit - len(queue)
-                if self._room <= 0:
+            while self._room <= 0:
+                entered = self._entered
+                room = self.limit - len(queue)
+                if room <= 0:
                     return False
+                # With no call, and so no interruption, in between.
+                if entered == self._entered:
+                    self._room = room
             self._room -= 1
+            self._entered += 1
             queue.jobs.append(job)
         if queue.idle:
             queue.wake_one()
@@ -84,6 +90,7 @@ class Door:
             if whole and room < len(jobs):
                 return 0
             self._room = 0
+            self._entered += 1
             self._queue.jobs.extend(islice(jobs, room))
         entered = min(room, len(jobs))
         self._queue.wake(entered)
@@ -110,6 +117,7 @@ class Door:
         entered = 0
         with self._lock:
             self._room = 0
+            self._entered += 1
             while self.line:
                 room = self.limit - len(self._queue)
                 if room <= 0:
@@ -122,7 +130,8 @@ class Door:
                 if left <= room:
                     first.is_in = True
                     first.wake()
-                    self.line.popleft()
+                    if self.line and self.line[0] is first:  # not so if somebody came in between
+                        self.line.popleft()
         self._queue.wake(entered)
 
     def measure_again(self) -> None:

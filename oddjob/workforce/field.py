@@ -56,6 +56,14 @@ class Field:
     def _known_lane(self, job: Job[Any]) -> OpenLane | KeyLane | None:
         return self._lanes.get(job.line) if job.key is None else self._keys.get(job.key)
 
+    def note_cancelled(self, job: Job[Any]) -> bool:
+        """Be told that a job was cancelled; false if it is to be taken out at once."""
+        lane = self._known_lane(job)
+        if not isinstance(lane, OpenLane) or job in self.delayed:
+            return False
+        lane.note_cancelled()
+        return True
+
     def forget_if_unused(self, lane: Lane) -> None:
         """Keep no lane in which there is nothing."""
         if lane.jobs or lane.inside or lane.entry is not None:
@@ -73,7 +81,7 @@ class Field:
     def waits(self, job: Job[Any]) -> bool:
         """Whether a job is still to be handed out."""
         lane = self._known_lane(job)
-        return job in self.delayed or (lane is not None and job in lane.snapshot())
+        return job in self.delayed or (lane is not None and lane.has(job))
 
     def jobs_behind(self, job: Job[Any]) -> list[Job[Any]]:
         """Those of its key that wait."""
@@ -94,7 +102,7 @@ class Field:
 
     def oldest(self) -> Job[Any] | None:
         """The one that has waited longest, of those with the lowest priority."""
-        firsts = [job for lane in self.lanes() for job in lane.snapshot()[:1]]
+        firsts = [job for lane in self.lanes() if (job := lane.first) is not None]
         found = firsts or list(self.delayed)
         return min(found, key=lambda job: (job.line.priority, job.queued_at), default=None)
 

@@ -1,11 +1,12 @@
 """Lanes: jobs that wait one behind the other, whatever else is going on."""
 
 from collections import deque
+from itertools import islice
 from typing import Any, Final, Protocol
 
 from oddjob.job import Job
 from oddjob.limits import Gate
-from oddjob.settling import remove, snapshot
+from oddjob.settling import contains, remove, snapshot
 
 __all__ = ["Entry", "Hold", "KeyLane", "Lane", "OpenLane", "Taker"]
 
@@ -50,6 +51,18 @@ class Lane:
         self.number: Final = number
         self.entry: Entry | None = None  # by which it stands in a heap; any other is out of date
 
+    @property
+    def first(self) -> Job[Any] | None:
+        """The job that is looked at; None if there is none."""
+        try:
+            return self.jobs[0]  # type: ignore[no-any-return]  # a list or deque of jobs
+        except IndexError:
+            return None
+
+    def has(self, job: Job[Any]) -> bool:
+        """Whether a job is there."""
+        return contains(self.jobs, job)
+
     def snapshot(self) -> list[Job[Any]]:
         """The jobs that are there now."""
         return snapshot(self.jobs)
@@ -62,13 +75,14 @@ class OpenLane(Lane):
     `oddjob.workforce.express`). So it may have lost some, or all, at any time.
     """
 
-    __slots__ = ()
+    __slots__ = ("_cancelled",)
 
     jobs: deque[Job[Any]]
 
     def __init__(self, ident: Any, number: int) -> None:
         super().__init__(ident, number)
         self.jobs = deque()
+        self._cancelled = 0  # how many were, since it was last cleared of them
 
     def add(self, job: Job[Any]) -> None:
         """Put a job at the end."""
@@ -77,6 +91,19 @@ class OpenLane(Lane):
     def remove(self, job: Job[Any]) -> bool:
         """Take a job out; false if it is not there."""
         return remove(self.jobs, job)
+
+    def note_cancelled(self) -> None:
+        """Be told that a job has been cancelled: it is taken out in time, with others."""
+        self._cancelled += 1
+        if self._cancelled * 2 > len(self.jobs):
+            self._cancelled = 0
+            try:
+                # Taken by a loop, and put back or not: nothing can interrupt in between.
+                for job in islice(iter(self.jobs.popleft, None), len(self.jobs)):
+                    if not job.done():
+                        self.jobs.append(job)
+            except IndexError:  # a worker was quicker
+                pass
 
 
 class KeyLane(Lane):

@@ -2,10 +2,10 @@
 
 from collections import deque
 from math import inf
-from time import monotonic
 from typing import Generic, TypeVar
 
-from oddjob.workforce.bell import Bell
+from oddjob.bell import Bell
+from oddjob.schedule.clock import clock
 
 __all__ = ["Letters"]
 
@@ -33,6 +33,6 @@ class Letters(Generic[L]):
 
     def wait(self, patience: float | None) -> None:
         """Sleep until there is a letter, `patience` seconds at most."""
-        until = inf if patience is None else monotonic() + patience
+        until = inf if patience is None else clock.steady() + patience
         while not self.inbox and self._bell.wait(until):
             pass  # it was rung for one that has been taken

@@ -11,8 +11,9 @@ from typing import Any, Final, Protocol
 from weakref import WeakSet
 
 from oddjob.fork import ProcessLock, in_child
+from oddjob.schedule.scheduler import scheduler
 
-__all__ = ["enrol", "for_all", "strike_off", "watch"]
+__all__ = ["enrol", "for_all", "members", "strike_off", "watch"]
 
 
 class Mortal(Protocol):
@@ -68,6 +69,12 @@ def for_all(act: Callable[[Mortal], object]) -> None:
         act(mortal)
 
 
+def members() -> list[Mortal]:
+    """Those that have threads."""
+    with _living.lock:
+        return list(_living.members)
+
+
 def enrol(mortal: Mortal) -> bool:
     """Remember something that will have threads; false if the interpreter is shutting down."""
     with _living.lock:
@@ -83,6 +90,7 @@ def strike_off(mortal: Mortal) -> None:
 
 
 def _finish_all() -> None:
+    scheduler.wait_for_keepers()
     with _living.lock:
         _living.over = True
         members = list(_living.members)

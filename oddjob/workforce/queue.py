@@ -128,6 +128,12 @@ class JobQueue:
             return self.agenda.pending()
         return [job for job in snapshot(self.jobs) if not job.done()]
 
+    def ready(self) -> list[Job[Any]]:
+        """Jobs of which one, at least, can start now; none if none can."""
+        if self.agenda is not None:
+            return self.agenda.ready()
+        return self.pending()
+
     def take_back(self, job: Job[Any]) -> bool:
         """Remove a job again; false if it was no longer queued."""
         return remove(self.jobs, job) or (self.agenda is not None and self.agenda.remove(job))

@@ -2,8 +2,7 @@
 
 The first jobs of all lanes race in a heap. What a limit stops leaves the race with its lane, and
 waits in another heap before that limit; when it opens, the first of those that wait there is back
-in the race. Whatever limits a job has to pass, it is so looked at when one of them has moved, and
-at no other time.
+in the race. So a job is looked at when a limit has moved that it has to pass, and not else.
 
 Why no lane waits before an open limit: a limit that opens calls one lane, `_call_next`. That lane
 passes it, or is stopped by another limit, or its job is gone; in each case the limit is asked
@@ -11,39 +10,23 @@ again, and calls the next if it is still open.
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Collection, Iterable
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import repeat
 from math import inf
-from time import monotonic
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from oddjob.job import Job
 from oddjob.limits import GRACE, Gate
+from oddjob.schedule.clock import clock
 from oddjob.states import PENDING
+from oddjob.workforce.express import Express
 from oddjob.workforce.field import Field
 from oddjob.workforce.lanes import Entry, Hold, KeyLane, Lane, OpenLane, Taker
 
-__all__ = ["Express", "Race"]
+__all__ = ["Race"]
 
 _AT_ONCE: Final = 64  # starts that a limit is asked to allow together
-
-
-class Express(NamedTuple):
-    """What workers take jobs by, without the lock, while only arrival matters.
-
-    That is so for as long as one lane is ahead of all others, and no limit has a say in it; or a
-    limit has allowed so many starts, for a short time. Whoever changes anything withdraws it
-    first. A worker that has read it just before takes a job all the same: it has been a little
-    quicker. (On its way it may lose a start that was allowed: that counts, as if there had been
-    one.)
-    """
-
-    take: Callable[[], Job[Any]]
-    allowed: deque[None] | None = None  # one for each start; none: as many as there are
-    until: float = inf  # monotonic seconds
-    gate: Gate | None = None
-    number: int = 0  # how many starts were allowed
 
 
 class Race(Field):
@@ -129,16 +112,21 @@ class Race(Field):
         """Take a job from the lane that is on top; if that cannot be, it is so no more."""
         jobs = lane.jobs
         gates: tuple[Gate, ...] = lane.ident.gates
+        first = lane.first
+        if first is None:
+            self._retire(lane)
+            self._call_all(gates, now)  # it may have been called because one had opened
+            return None
+        if (self._is_crowded or gates) and self._is_to_wait(lane, first, gates, now):
+            return None
         try:
-            if (self._is_crowded or gates) and self._is_to_wait(lane, jobs[0], gates, now):
-                return None
             # In one step, as others may do so without the lock.
             for taker.offered in iter(jobs.popleft, None):
                 job = taker.offered
                 break
-        except IndexError:
-            self._retire(lane)
-            self._call_all(gates, now)  # it may have been called because one had opened
+        except IndexError:  # they have
+            if jobs:  # no: it was thrown in
+                raise
             return None
         taker.returned = None
         is_alone = len(self.ready) == 1 or not self._is_crowded
@@ -146,7 +134,7 @@ class Race(Field):
             self._retire(lane)
             is_alone = False
         elif is_alone and not gates:
-            self.express = Express(jobs.popleft)
+            self.express = Express(jobs.popleft, until=self.due[0][0] if self.due else inf)
         if gates and not (is_alone and self._is_allowed_many(lane, gates, now)):
             taker.hold = self.hold(None, job, gates, now)
         return job
@@ -155,8 +143,8 @@ class Race(Field):
         self, lane: OpenLane, job: Job[Any], gates: tuple[Gate, ...], now: float
     ) -> bool:
         """Whether the first job of the lane on top cannot start now; another may be on top then."""
-        # Its place may still be that of one which went before: if that is in another's way, it
-        # is found anew. The next best is one of the two behind the first.
+        # Its place may still be that of one which went before: if that is in the way of another,
+        # which is one of the two behind it, it is found anew.
         entry = lane.entry
         if self._is_crowded and entry is not None:
             is_close = any(rival[0] == entry[0] for rival in self.ready[1:3])
@@ -165,10 +153,10 @@ class Race(Field):
                 heapreplace(self.ready, entry)
                 return True
         if gates:
+            obstacle = self.obstacle(lane, job, now)
             if job.state is not PENDING:  # else its worker will find out
                 lane.remove(job)
-                return True
-            obstacle = self.obstacle(lane, job, now)
+                obstacle = gates[0]  # where it lines up anew
             if obstacle is not None:
                 heappop(self.ready)
                 self._stop(lane, job, obstacle, now)
@@ -204,7 +192,7 @@ class Race(Field):
                 express.allowed.pop()
                 left += 1
         except IndexError:
-            express.gate.take_back(express.number, left, hands, monotonic())
+            express.gate.take_back(express.number, left, hands, clock.monotonic())
 
     def _take_keyed(self, lane: KeyLane, taker: Taker, now: float) -> Job[Any] | None:
         """Take a job from the lane that is on top; if that cannot be, it is so no more."""
@@ -241,9 +229,13 @@ class Race(Field):
         """Take out a job, wherever it stands; false if it does not wait."""
         if self.delayed.pop(job, None) is not None:
             return True
-        lane = self.lane_of(job)
+        lane = self._known_lane(job)
+        if lane is None:
+            return False
         if not isinstance(lane, KeyLane):
-            return lane.remove(job)
+            has_it = lane.remove(job)
+            self.forget_if_unused(lane)
+            return has_it
         is_first = bool(lane.jobs) and job is lane.jobs[0]
         has_it = lane.remove(job)
         self._keyed -= has_it
@@ -312,8 +304,11 @@ class Race(Field):
     def _stop(self, lane: Lane, job: Job[Any], obstacle: Gate | Lane, now: float) -> None:
         """Take a lane out of the race until that limit opens."""
         lane.entry = None
-        if isinstance(obstacle, Gate):
-            lane.entry = entry = self._entry(lane, job)
+        first = lane.first
+        if first is None:
+            self.forget_if_unused(lane)
+        elif isinstance(obstacle, Gate):
+            lane.entry = entry = self._entry(lane, first)
             heappush(obstacle.waiting, entry)
         self._call_all(job.line.gates, now)
 
@@ -333,12 +328,19 @@ class Race(Field):
         while gate.waiting:
             entry = heappop(gate.waiting)
             lane = entry[3]
-            if lane.entry is entry:
-                lane.entry = None
-                for first in lane.snapshot()[:1]:
-                    self._enter(lane, first)
-                    return
+            if lane.entry is not entry:
+                continue
+            lane.entry = None
+            first = lane.first
+            if first is None:
                 self.forget_if_unused(lane)
+                continue
+            entry = self._entry(lane, first)
+            if not (gate.waiting and gate.waiting[0] < entry):
+                self._enter(lane, first)
+                return
+            lane.entry = entry  # its place was that of a job that has gone
+            heappush(gate.waiting, entry)
 
     # Inside.
 
@@ -363,7 +365,8 @@ class Race(Field):
                 del self.delayed[job]
         holds = list(self.holders.values())
         for taker in takers:
-            if taker.offered in queued:
+            offered = taker.offered
+            if offered in queued and offered.key is not None:
                 taker.offered = None  # it was not taken out
             hold = taker.hold
             holds += [] if hold is None else [hold]
@@ -371,7 +374,8 @@ class Race(Field):
         self.ready = []
         for lane in self.lanes():
             lane.entry = None
-            for first in lane.snapshot()[:1]:
+            first = lane.first
+            if first is not None:
                 self._enter(lane, first)
             self.forget_if_unused(lane)
         self.due = [(until, next(self._numbers), job) for job, until in self.delayed.items()]

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from oddjob.job import Job
+from oddjob.timer import Timer
 
 __all__ = ["DrainReport"]
 
@@ -13,12 +14,16 @@ class DrainReport(NamedTuple):
     finished: list[Job[Any]]  # have succeeded or failed
     cancelled: list[Job[Any]]  # had not started when the time was up, late-comers included
     running: list[Job[Any]]  # had not ended; nobody will wait for them
+    timers: list[Timer]  # had not fired, and were cancelled when the pool was closed
 
     @classmethod
-    def of(cls, jobs: list[Job[Any]], cancelled: list[Job[Any]]) -> "DrainReport":
+    def of(
+        cls, jobs: list[Job[Any]], cancelled: list[Job[Any]], timers: list[Timer]
+    ) -> "DrainReport":
         """Sort jobs by what became of them; `cancelled` are those that the drain has cancelled.
 
         What others have cancelled meanwhile, they know.
         """
         running = [job for job in jobs if not job.done()]
-        return cls([job for job in jobs if job.done() and not job.cancelled()], cancelled, running)
+        finished = [job for job in jobs if job.done() and not job.cancelled()]
+        return cls(finished, cancelled, running, timers)

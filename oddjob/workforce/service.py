@@ -3,22 +3,24 @@
 import logging
 import threading
 import weakref
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextvars import Context
 from functools import partial
 from math import inf
-from time import monotonic
 from typing import Any
 
+from oddjob import timer
+from oddjob.bell import Bell
 from oddjob.current import jobs_here, running
 from oddjob.errors import PredecessorFailed
 from oddjob.job import Job
 from oddjob.log import say
 from oddjob.managed import ManagedJob
+from oddjob.monitor import Prompt
+from oddjob.schedule.clock import clock
 from oddjob.settings import PoolOptions
 from oddjob.workforce import inline
-from oddjob.workforce.bell import Bell
 from oddjob.workforce.deadlines import Watch
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.roster import Roster
@@ -54,7 +56,11 @@ class Service:
 
     def has_lost(self, job: Job[Any]) -> bool:
         """Whether the job stayed behind in the process that forked this one."""
-        return job.queued_at <= self._born
+        return job.queued_at <= self._born or timer.has_forgotten(job)
+
+    def when_queued(self, job: Job[Any], act: Callable[[], object]) -> bool:
+        """Have something called when a job's time has come; false if it need not wait for that."""
+        return timer.when_queued(job, act)
 
     @property
     def label(self) -> str:
@@ -93,10 +99,13 @@ class Service:
 
     def note_loss(self, job: Job[Any]) -> None:
         """Be told that a queued job has been cancelled."""
+        if job.queued_at == inf:
+            timer.forget(job)
+            return
         roster = self.roster
         if roster.queue.agenda is not None:
             self.release(job)  # it may have kept its turn
-            roster.queue.agenda.remove(job)
+            roster.queue.agenda.note_cancelled(job)
             if roster.closed is not None and not roster.queue.has_jobs():
                 roster.queue.wake_all()
                 roster.letters.put(None)
@@ -115,7 +124,7 @@ class Service:
         worker = self.roster.worker_of(job)
         if worker is not None:
             worker.tally.returned = job
-        has_it = agenda.put_off(job, monotonic() + delay)
+        has_it = agenda.put_off(job, clock.monotonic() + delay)
         if self.roster.door is not None:
             self.roster.door.measure_again()
         if worker is not None and not has_it:
@@ -158,12 +167,14 @@ class Service:
         here = self.roster.loop_here()
         if here is None:
             return False
+        deadline = inf if timeout is None else clock.steady() + timeout
+        if job.queued_at == inf and not self._wait_for_time_of(job, deadline):
+            return False
         agenda = self.roster.queue.agenda
         if agenda is None:
             return self._run_in_place(job, here)
-        deadline = inf if timeout is None else monotonic() + timeout
         bell = Bell()
-        job.add_done_callback(bell.as_callback)
+        job.add_done_callback(Prompt(bell.ring_for))
         agenda.stand_by(bell.ring)
         try:
             while not job.done():
@@ -183,12 +194,16 @@ class Service:
                 if turn.job is None:
                     if turn.look_again_at is None and not stays:
                         return False
-                    bell.wait(min(deadline, turn.look_again_at or inf))
-                    if deadline <= monotonic():
+                    bell.wait(min(deadline, clock.steady_time_of(turn.look_again_at or inf)))
+                    if deadline <= clock.steady():
                         return False
         finally:
             agenda.stand_by_no_more(bell.ring)
         return True
+
+    def _wait_for_time_of(self, job: Job[Any], deadline: float) -> bool:
+        bell = Bell()
+        return not timer.when_queued(job, bell.ring) or bell.wait(deadline)
 
     def _run_in_place(self, job: Job[Any], here: JobLoop) -> bool:
         """Do so where nothing can stop the job but that somebody else has it.

@@ -10,7 +10,6 @@ finishes the job in its hands, and its place is filled when it has gone, so that
 
 import logging
 import threading
-import time
 from _thread import allocate_lock
 from collections import deque
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from typing import Final, NamedTuple
 
 from oddjob.job import Job
 from oddjob.log import say_whatever_comes
+from oddjob.schedule.clock import clock
 from oddjob.settling import settle_all
 from oddjob.workforce.roster import Roster, is_interpreters_end
 from oddjob.workforce.warden import Warden
@@ -190,7 +190,7 @@ class Supervisor:
         times = [self._retry_delay, self._warden.patience()]
         alarm = self._roster.queue.alarm
         if alarm != inf:
-            times.append(max(0.0, alarm - time.monotonic()))
+            times.append(max(0.0, alarm - clock.monotonic()))
         known = [min(each, threading.TIMEOUT_MAX) for each in times if each is not None]
         return min(known, default=None)
 
@@ -245,9 +245,9 @@ class Supervisor:
         """
         if crashed.began or any(worker.began for worker in self._roster.staff()):
             self._stuck_since = None
-            return time.monotonic()
+            return clock.steady()
         if self._stuck_since is None:
-            self._stuck_since = time.monotonic()
+            self._stuck_since = clock.steady()
         return self._stuck_since
 
     def _say(self, level: int, message: str, error: BaseException, *details: object) -> None:

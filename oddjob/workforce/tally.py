@@ -10,11 +10,11 @@ snapshot adds up at any moment, and a job counts as ended as soon as anybody can
 from _thread import RLock, get_ident
 from collections import Counter
 from contextlib import suppress
-from time import monotonic
 from typing import Any, Final, NamedTuple
 
 from oddjob.job import Job
 from oddjob.marks import Mark, mark_here
+from oddjob.schedule.clock import clock
 from oddjob.stats import Durations
 from oddjob.workforce.durations import Histogram
 from oddjob.workforce.lanes import Hold
@@ -99,11 +99,11 @@ class Tally:
     def begin_in_place(self, job: Job[Any]) -> None:
         """Count a job that is to be run while another waits for it."""
         with self.lock:
-            self._in_place[job] = monotonic(), mark_here()
+            self._in_place[job] = clock.monotonic(), mark_here()
 
     def end_in_place(self, job: Job[Any], *, counts: bool) -> None:
         """Count how it ended, if it was run."""
-        now = monotonic()
+        now = clock.monotonic()
         with self.lock:
             began, _ = self._in_place.pop(job, (None, None))
             if began is None or not counts:
@@ -132,7 +132,7 @@ class Tally:
             if number > 0 and job is not None:
                 began = self.base
                 waits.add(began - job.queued_at, number)
-                runs.add(monotonic() - began if number == 1 else GROUP / number, number)
+                runs.add(clock.monotonic() - began if number == 1 else GROUP / number, number)
 
     @staticmethod
     def _unmeasured(others: Counter[str]) -> int:

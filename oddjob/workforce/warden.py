@@ -8,18 +8,19 @@ such care: its queue has to be run.)
 """
 
 import logging
-import threading
 from collections import deque
+from functools import partial
 from math import inf
-from time import monotonic
 from types import FrameType
 from typing import Any, NamedTuple
 
 from oddjob.errors import JobTimeout
 from oddjob.job import Job
-from oddjob.log import say, say_whatever_comes
+from oddjob.log import say_whatever_comes
 from oddjob.managed import ManagedJob
+from oddjob.schedule.clock import clock
 from oddjob.traces import frames_of_threads, where_a_coroutine_stands, where_it_stands
+from oddjob.workforce.aside import in_a_thread_of_its_own
 from oddjob.workforce.deadlines import Watch
 from oddjob.workforce.roster import Roster
 
@@ -51,7 +52,7 @@ class Warden:
             return 0.0
         with self._roster.lock:
             next_one = self._roster.deadlines.look_ahead()
-        return None if next_one == inf else max(0.0, next_one - monotonic())
+        return None if next_one == inf else max(0.0, next_one - clock.steady())
 
     def end_what_is_due(self) -> None:
         """End jobs whose time is up; quick, and nobody is told yet.
@@ -59,9 +60,9 @@ class Warden:
         To be called again between any two things that take longer.
         """
         roster = self._roster
-        if roster.deadlines.next <= monotonic():
+        if roster.deadlines.next <= clock.steady():
             with roster.lock:
-                due = roster.deadlines.due(monotonic())
+                due = roster.deadlines.due(clock.steady())
             self._has_more = self._has_more or bool(due)
             frames = frames_of_threads() if due else {}
             for watch in due:
@@ -97,7 +98,10 @@ class Warden:
         while self._to_follow:
             job = self._to_follow[0]
             if job.has_followers():
-                self._in_a_thread_of_its_own(job)
+                name = f"{roster.label}-callbacks"
+                thread = in_a_thread_of_its_own(partial(self._follow_up, job), name)
+                if thread is not None:
+                    roster.see_off(thread)
             self._to_follow.popleft()
             self.end_what_is_due()
         while self._expired:
@@ -121,21 +125,6 @@ class Warden:
             say_whatever_comes(logging.INFO, "pool %s has all its workers again", roster.label)
             roster.herald.tell("recovered")
 
-    def _in_a_thread_of_its_own(self, job: Job[Any]) -> None:
-        """Run callbacks, which may take any time, where they hold up nobody else."""
-        thread = threading.Thread(
-            target=self._follow_up, args=(job,), name=f"{self._roster.label}-callbacks", daemon=True
-        )
-        try:
-            thread.start()
-        except Exception:  # no thread to be had
-            self._follow_up(job)
-        else:
-            self._roster.see_off(thread)
-
     def _follow_up(self, job: Job[Any]) -> None:
         self._roster.belong()
-        try:
-            job.follow_up()
-        except BaseException as error:
-            say(logging.ERROR, "exception calling callback for %r", job, error=error)
+        job.follow_up()

@@ -3,11 +3,11 @@
 import threading
 from _thread import LockType, allocate_lock
 from collections.abc import Callable
-from time import monotonic
 from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from oddjob.job import Job
 from oddjob.marks import mark_here
+from oddjob.schedule.clock import clock
 from oddjob.workforce.letters import Letters
 from oddjob.workforce.loop import JobLoop
 from oddjob.workforce.queue import JobQueue
@@ -176,7 +176,7 @@ class Worker:
         """Run jobs until the queue is empty, and return true; or else a crash, or None to leave."""
         tally = self.tally
         number = tally.turn[0]
-        before = last = tally.base = monotonic()
+        before = last = tally.base = clock.monotonic()
         due = last + GROUP
         job: Job[Any] | None = None
         ending = None
@@ -189,9 +189,9 @@ class Worker:
                 if ending is not True:
                     tally.note(job, was_run=ending is not False)
                     if isinstance(ending, BaseException):
-                        tally.lap(last, monotonic())
+                        tally.lap(last, clock.monotonic())
                         return ending
-                before, last = last, monotonic()
+                before, last = last, clock.monotonic()
                 if last > due:
                     tally.lap(before, last)
                     due = last + GROUP

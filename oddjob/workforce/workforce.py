@@ -10,25 +10,29 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from math import inf
-from time import monotonic
-from typing import Any
+from typing import Any, Final
 
+from oddjob import timer
 from oddjob.errors import PoolClosed
 from oddjob.job import Job
 from oddjob.log import say
+from oddjob.schedule.clock import clock
 from oddjob.settings import PoolOptions
 from oddjob.settling import settle_all
-from oddjob.states import ENDED
 from oddjob.stats import PoolStats
+from oddjob.timer import Timer
 from oddjob.workforce import inline, lifecycle
-from oddjob.workforce.admission import Admission
+from oddjob.workforce.arrivals import Arrivals
 from oddjob.workforce.report import DrainReport
 from oddjob.workforce.roster import AFTER_EXIT, AFTER_SHUTDOWN, Roster, is_interpreters_end
 from oddjob.workforce.service import Service
 from oddjob.workforce.supervisor import Supervisor, SupervisorInfo
+from oddjob.workforce.survey import survey
 from oddjob.workforce.worker import WorkerInfo
 
-__all__ = ["Workforce", "look_around_everywhere"]
+__all__ = ["Workforce", "look_around_everywhere", "workforces"]
+
+_LISTED: Final = 10  # timers that a message names
 
 
 class Workforce(Service):
@@ -41,6 +45,7 @@ class Workforce(Service):
     __slots__ = (
         "__weakref__",
         "_admission",
+        "_cancelled_timers",
         "_discarded",
         "_exit_by",
         "_supervisor",
@@ -63,8 +68,9 @@ class Workforce(Service):
             self._close_if_abandoned,
             self._bury,
         )
-        self._admission = Admission(self.roster, options.when_full, options.submit_timeout)
+        self._admission = Arrivals(self.roster, options.when_full, options.submit_timeout)
         self._discarded = False
+        self._cancelled_timers: list[Timer] = []
         self._exit_by: float | None = None
         letters = self.roster.letters
         # The callback may strike anywhere, so it only writes a letter; that needs no lock.
@@ -74,7 +80,7 @@ class Workforce(Service):
         """In a forked child: no threads, no jobs, no locks that somebody else holds."""
         pool = self._pool()
         former = self.roster
-        self._born = monotonic()
+        self._born = clock.monotonic()
         for worker in former.workers:
             if worker is not None:
                 worker.leaving = True  # the one that has forked must not take its parent's jobs
@@ -138,6 +144,20 @@ class Workforce(Service):
         except BaseException:
             job.withdraw()
             raise
+
+    def take_up(self, jobs: Sequence[Job[Any]]) -> Exception | None:
+        """Queue jobs of a timer, without waiting; returns why they were not, and have ended so."""
+        try:
+            if inline.is_on():
+                self._admission.run_unattended(jobs)
+                return None
+            self._man_for(jobs)
+            if self.roster.door is not None:
+                self._admission.enter_unattended(jobs)
+        except Exception as error:
+            self._admission.end(jobs, error)
+            return error
+        return None
 
     def _admit(self, jobs: Sequence[Job[Any]]) -> None:
         """The careful way in."""
@@ -257,7 +277,7 @@ class Workforce(Service):
                 self._discarded = True
                 cancelled = self._cancel_queue()
                 jobs += self.in_hand()
-        return DrainReport.of(list(dict.fromkeys(jobs)), cancelled)
+        return DrainReport.of(list(dict.fromkeys(jobs)), cancelled, self._cancelled_timers)
 
     def in_hand(self) -> list[Job[Any]]:
         """The jobs that workers have begun with, and that have not ended."""
@@ -299,11 +319,17 @@ class Workforce(Service):
         self._close(AFTER_EXIT)
         patience = self._options.exit_timeout
         if patience is not None and patience != inf:
-            self._exit_by = monotonic() + patience
+            self._exit_by = clock.steady() + patience
 
     def _close(self, why: str) -> None:
         if self.roster.close(why):
             self.roster.herald.tell("closed")
+        # Afterwards: one that is set in between finds the pool closed, and is refused.
+        cancelled = timer.cancel_timers_of(self)
+        if cancelled:
+            self._cancelled_timers += cancelled
+            what = "pool %s is closed: %d timers cancelled: %s"
+            say(logging.INFO, what, self.label, len(cancelled), cancelled[:_LISTED])
 
     def finish_at_exit(self) -> None:
         """Return when the queue has been run, or the time for that is up.
@@ -312,7 +338,7 @@ class Workforce(Service):
         """
         if self._discarded:
             return
-        left = None if self._exit_by is None else max(0.0, self._exit_by - monotonic())
+        left = None if self._exit_by is None else max(0.0, self._exit_by - clock.steady())
         if not self.join(left):
             queued, running = len(self.queued()), len(self.in_hand())
             self._cancel_queue()
@@ -341,44 +367,32 @@ class Workforce(Service):
 
     def stats(self) -> PoolStats:
         """A snapshot of what is being done and has been done."""
-        roster = self.roster
-        supervisor = self._supervisor.info
-        # First: a job that is taken between the two is counted twice, not never.
-        queued = roster.queue.count()
-        counts, waits, runs = roster.ledger.read()
-        hands = [worker.job for worker in roster.staff()]
-        in_hand = counts["queued"]
-        refused = counts["refused"]
-        ended = counts["succeeded"] + counts["failed"] + counts["timed_out"]
-        return PoolStats(
-            state=roster.state,
-            queued=in_hand + queued,
-            running=counts["running"],
-            idle=sum(
-                job is None or job.verdict in ENDED for job in hands
-            ),  # timed_out: it is stuck
-            started=counts["running"] + ended + counts["retried"],
-            succeeded=counts["succeeded"],
-            failed=counts["failed"] + refused,
-            cancelled=counts["cancelled"],
-            timed_out=counts["timed_out"],
-            dropped=counts["dropped"],
-            retried=counts["retried"],
-            refused=refused,
-            crashes=supervisor.crashes,
-            restarts=supervisor.pool_restarts,
-            abandoned=len(roster.abandoned),
-            queue_wait=waits,
-            run_time=runs,
-        )
+        return survey(self.roster, self._supervisor.info)
 
     def queued(self) -> list[Job[Any]]:
         """A snapshot of the queue, in the order in which the jobs will start."""
         return self.roster.queue.pending()
 
+    def next_alarm(self) -> float:
+        """The next monotonic time for which something in the queue waits."""
+        return self.roster.queue.alarm
+
+    def ring_alarm(self) -> None:
+        """See to what waits for this time."""
+        self.roster.queue.ring_alarm()
+
+    def busy_with(self) -> list[Job[Any]]:
+        """Jobs that run, or that can start now."""
+        return [*self.in_hand(), *self.roster.queue.ready()]
+
     def look_around(self) -> None:
         """Take note of what has changed outside."""
         self.roster.look_around()
+
+
+def workforces() -> list[Workforce]:
+    """Those that have threads."""
+    return [each for each in lifecycle.members() if isinstance(each, Workforce)]
 
 
 def look_around_everywhere() -> None:

@@ -14,8 +14,9 @@ from oddjob.job import Job
 from oddjob.settings import PoolOptions
 from oddjob.terms import Terms
 from oddjob.workforce.agenda import Agenda
+from oddjob.workforce.express import Express
 from oddjob.workforce.queue import JobQueue
-from oddjob.workforce.race import Express, Race
+from oddjob.workforce.race import Race
 from oddjob.workforce.tally import Tally
 
 CREW: Any = SimpleNamespace(name=None, count=lambda _: None, note_loss=lambda _: None)
@@ -178,3 +179,42 @@ def test_starts_that_were_allowed_together_do_not_outlive_their_time() -> None:
     scene.take(0)
     assert not express.allowed
     assert len(scene.given) == 2
+
+
+def test_starts_that_were_allowed_together_are_had_again_whatever_was_interrupted() -> None:
+    """An hour's worth of them could be lost to a destructor that cancels a job."""
+    scene = Scene()
+    scene.arrive("free", 40)
+    scene.take(0)
+    scene.tear()
+    scene.arrive("rival", 1)
+    scene.take(0)
+    meter: Any = scene.terms["free"].rate
+    assert meter._started == 2
+
+
+def test_no_lane_is_kept_for_a_job_that_was_never_there() -> None:
+    """Each view of a pool has a lane of its own, and some are made for one job."""
+    scene = Scene()
+    for priority in range(1000):
+        kind = PLAIN.but(priority=priority).kinds()[0]
+        job = kind(abs, (1,), None, copy_context(), CREW, None, time.monotonic())
+        assert not scene.agenda.remove(job)
+    assert len(list(scene.race.lanes())) == 0
+
+
+def test_a_job_that_arrives_is_not_queued_again_when_somebody_has_taken_it_already() -> None:
+    """A worker that takes jobs quickly may be there before it is known that the job has arrived."""
+    scene = Scene()
+    scene.arrive("plain", 3)
+    scene.take(0)
+    late = scene.waiting[0]
+    express = scene.race.express
+    assert express is not None
+    scene.agenda._arriving = late
+    scene.tear()
+    scene.tallies[1].offered = express.take()
+    assert scene.tallies[1].offered is late
+    scene.give(late)
+    scene.agenda.tend()
+    scene.check()

@@ -6,9 +6,10 @@ import gc
 import logging
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Callable, Coroutine, Iterator
-from types import CoroutineType
+from types import CoroutineType, SimpleNamespace
 from typing import Any
 from unittest.mock import Mock
 
@@ -343,7 +344,8 @@ def test_an_initializer_that_fails_slowly_breaks_the_pool_too(
 ) -> None:
     """However slowly: a job that waits for a worker that never comes would wait for ever."""
     clock = iter(range(0, 10**6, 100))
-    monkeypatch.setattr("oddjob.workforce.supervisor.time.monotonic", lambda: float(next(clock)))
+    times = SimpleNamespace(steady=lambda: float(next(clock)), monotonic=time.monotonic)
+    monkeypatch.setattr("oddjob.workforce.supervisor.clock", times)
     pool = Pool(1, initializer=lambda: fail(ValueError("down")))
     job = pool.submit(pow, 2, 3)
     assert isinstance(job.exception(WAIT), oddjob.PoolBroken)

@@ -96,9 +96,9 @@ def test_a_job_that_runs_in_place_is_reported_as_running(gate: Gate) -> None:
 def test_draining_an_idle_or_a_closed_pool_reports_nothing() -> None:
     for pool in (Pool(1), Pool(1)):
         pool.submit(abs, 1).result(WAIT)
-        assert pool.drain(timeout=WAIT) == ([], [], [])
-        assert pool.drain(timeout=0) == ([], [], [])
-    assert Pool(1).drain() == ([], [], [])
+        assert pool.drain(timeout=WAIT) == ([], [], [], [])
+        assert pool.drain(timeout=0) == ([], [], [], [])
+    assert Pool(1).drain() == ([], [], [], [])
 
 
 def test_a_job_cannot_drain_its_own_pool() -> None:

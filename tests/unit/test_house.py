@@ -17,9 +17,17 @@ PACKAGE = Path(oddjob.__file__).parent
 # Lowest first. A module may import those above it in this list, and nothing else of the package.
 LAYERS = [
     "oddjob.errors",
+    "oddjob.schedule",
+    "oddjob.schedule.clock",
+    "oddjob.schedule.local",
+    "oddjob.schedule.cron",
+    "oddjob.schedule.plans",
+    "oddjob.bell",
     "oddjob.fork",
     "oddjob.marks",
     "oddjob.log",
+    "oddjob.schedule.scheduler",
+    "oddjob.schedule.fake",
     "oddjob.events",
     "oddjob.states",
     "oddjob.settling",
@@ -39,6 +47,8 @@ LAYERS = [
     "oddjob.current",
     "oddjob.bar",
     "oddjob.fire_and_forget",
+    "oddjob.timer",
+    "oddjob.later",
     "oddjob.limited",
     "oddjob.managed",
     "oddjob.settings",
@@ -51,12 +61,13 @@ LAYERS = [
     "oddjob.workforce",
     "oddjob.workforce.lifecycle",
     "oddjob.workforce.inline",
+    "oddjob.workforce.aside",
     "oddjob.workforce.durations",
     "oddjob.workforce.lanes",
     "oddjob.workforce.tally",
-    "oddjob.workforce.bell",
     "oddjob.workforce.letters",
     "oddjob.workforce.loop",
+    "oddjob.workforce.express",
     "oddjob.workforce.field",
     "oddjob.workforce.race",
     "oddjob.workforce.turns",
@@ -70,7 +81,9 @@ LAYERS = [
     "oddjob.workforce.roster",
     "oddjob.workforce.warden",
     "oddjob.workforce.supervisor",
+    "oddjob.workforce.survey",
     "oddjob.workforce.admission",
+    "oddjob.workforce.arrivals",
     "oddjob.workforce.service",
     "oddjob.workforce.workforce",
     "oddjob.submitter",
@@ -87,6 +100,8 @@ LAZY = "oddjob.bridge"
 
 PUBLIC = [
     "Backoff",
+    "ClockChange",
+    "CronExplanation",
     "DrainReport",
     "Durations",
     "GroupClosed",
@@ -110,20 +125,28 @@ PUBLIC = [
     "Rate",
     "SettingsError",
     "SupervisorInfo",
+    "Timer",
     "WorkerInfo",
     "async_perform",
     "async_perform_many",
     "await_",
     "await_many",
+    "cancel_timer",
     "configure",
     "current_job",
+    "explain_cron",
     "perform",
+    "perform_after",
+    "perform_at",
     "perform_many",
+    "perform_many_after",
+    "perform_many_at",
     "perform_this",
     "pool",
     "pools",
     "progress",
     "queue",
+    "read_timer",
     "shutdown_all",
     "start_pool",
     "supervisor",
@@ -213,7 +236,7 @@ def test_what_a_module_says_it_offers_exists(module: str) -> None:
         if isinstance(node, ast.Assign)
         and any(isinstance(target, ast.Name) and target.id == "__all__" for target in node.targets)
     ]
-    if module == "oddjob.workforce":
+    if module in ("oddjob.schedule", "oddjob.workforce"):
         assert exported == []
         return
     (names,) = exported
@@ -276,9 +299,11 @@ def test_importing_starts_no_thread_and_makes_no_pool(after_import: dict[str, ob
         "inspect",
         "multiprocessing",
         "oddjob.bridge",
+        "pathlib",
         "socket",
         "subprocess",
         "typing_extensions",
+        "zoneinfo",
     ],
 )
 def test_importing_does_not_load_what_most_programs_do_not_need(

@@ -353,3 +353,123 @@ def test_nobody_waits_in_a_closed_pool_for_a_job_that_crashed() -> None:
         hang.gate.set()
         assert isinstance(last.exception(WAIT), SystemExit)
         assert pool.join(WAIT)
+
+
+def test_a_job_that_is_cancelled_does_not_lend_its_place_to_one_that_came_later() -> None:
+    order: list[str] = []
+    with Pool(4) as pool:
+        limited = pool.options(max_concurrency=1)
+        one, other = limited.options(name="one"), limited.options(name="other")
+        hang = Hang()
+        limited.submit(hang)
+        hang.wait_until_it_hangs()
+        first = one.submit(order.append, "first")
+        assert pool.queued() == [first]
+        jobs = [other.submit(order.append, "second")]
+        assert pool.queued() == [first, *jobs]
+        jobs.append(one.submit(order.append, "third"))
+        assert first.cancel()
+        hang.gate.set()
+        for job in jobs:
+            job.result(WAIT)
+    assert order == ["second", "third"]
+
+
+def strike_once(struck: list[int]) -> None:
+    """Throw an IndexError, which is what an empty deque raises, into this thread."""
+    if not struck:
+        struck.append(1)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(threading.get_ident()), ctypes.py_object(IndexError)
+        )
+        for _ in range(100):
+            pass
+
+
+def test_an_index_error_thrown_into_a_worker_is_not_taken_for_an_empty_lane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from oddjob.workforce.race import Race
+
+    struck: list[int] = []
+    obstacle = Race.obstacle
+
+    def strike(self: Race, *question: Any) -> Any:
+        if threading.current_thread() is not threading.main_thread():
+            strike_once(struck)
+        return obstacle(self, *question)
+
+    with Pool(1, max_restarts=100) as pool:
+        hang = Hang()
+        pool.options(priority=3).submit(hang)
+        hang.wait_until_it_hangs()
+        jobs = pool.options(max_concurrency=2).submit_many(abs, range(5))
+        monkeypatch.setattr(Race, "obstacle", strike)
+        hang.gate.set()
+        assert [job.result(WAIT) for job in jobs] == list(range(5))
+    assert struck
+
+
+def test_an_index_error_thrown_into_a_worker_that_has_just_taken_a_job_costs_that_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It ends, at least: it must not be forgotten for the next one."""
+    from oddjob.workforce.desk import Desk
+
+    struck: list[int] = []
+    spread = Desk._spread_news
+
+    def strike(self: Desk) -> None:
+        if threading.current_thread() is not threading.main_thread() and self._race.express:
+            strike_once(struck)
+        spread(self)
+
+    with Pool(1, max_restarts=100) as pool:
+        hang = Hang()
+        pool.options(priority=3).submit(hang)
+        hang.wait_until_it_hangs()
+        agenda: Any = pool._workforce.roster.queue.agenda
+        jobs = pool.submit_many(abs, range(5))
+        agenda.stand_by(int)
+        monkeypatch.setattr(agenda, "_idle", [1])
+        monkeypatch.setattr(agenda, "_wake_worker", lambda: False)
+        monkeypatch.setattr(Desk, "_spread_news", strike)
+        hang.gate.set()
+        ends = [job.exception(WAIT) for job in jobs]
+        monkeypatch.undo()
+        agenda.stand_by_no_more(int)
+    assert struck
+    assert sum(isinstance(end, IndexError) for end in ends) == 1
+
+
+def test_a_bound_holds_though_a_signal_handler_submits_while_it_is_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from oddjob.workforce.queue import JobQueue
+
+    struck: list[int] = []
+    length = JobQueue.__len__
+    with Pool(1, max_queue=20, when_full="raise") as pool:
+        hang = Hang()
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+
+        def submit_more(*_: object) -> None:
+            pool.submit_many(abs, range(15))
+
+        def strike(self: JobQueue) -> int:
+            result = length(self)
+            if not struck:
+                struck.append(1)
+                signal.raise_signal(signal.SIGUSR1)
+            return result
+
+        before = signal.signal(signal.SIGUSR1, submit_more)
+        monkeypatch.setattr(JobQueue, "__len__", strike)
+        try:
+            with pytest.raises(oddjob.QueueFull):
+                [pool.submit(abs, number) for number in range(100)]
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+        assert len(pool.queued()) == 20
+        hang.gate.set()

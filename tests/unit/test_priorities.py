@@ -67,7 +67,8 @@ def test_a_batch_stays_together_inside_its_level(pool: Pool, hang: Hang) -> None
     assert order == [10, 11, 12, 0, 1, 2, 20, 21, 22]
 
 
-def test_a_cancelled_job_leaves_the_queue(pool: Pool, hang: Hang) -> None:
+def test_cancelled_jobs_leave_the_queue_in_time(pool: Pool, hang: Hang) -> None:
+    """One by one would take a look at all others for each of them."""
     urgent = pool.options(priority=1)
     jobs = [urgent.submit(abs, number) for number in range(5)]
     assert jobs[0].cancel()
@@ -75,7 +76,9 @@ def test_a_cancelled_job_leaves_the_queue(pool: Pool, hang: Hang) -> None:
     assert pool.queued() == [jobs[1], jobs[2], jobs[4]]
     agenda = pool._workforce.roster.queue.agenda
     assert agenda is not None
-    assert len(agenda) == 3
+    assert len(agenda) <= 5
+    assert jobs[1].cancel()
+    assert len(agenda) == 2
     hang.gate.set()
     assert jobs[4].result(WAIT) == 4
 

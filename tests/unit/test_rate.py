@@ -245,3 +245,14 @@ def test_a_shutdown_waits_for_what_waits_for_its_rate() -> None:
     with Pool("api", 2, rate=Rate(1, per=0.05)) as pool:
         jobs = pool.submit_many(abs, range(5))
     assert [job.result(0) for job in jobs] == list(range(5))
+
+
+def test_a_start_counts_from_when_it_was_however_late_that_is_heard() -> None:
+    """Else a long job would put off what comes after it by a second window."""
+    meter = Meter(Rate(12, per=2.0, burst=12))
+    meter.begin_anew(None)
+    assert meter.allow(100.0, 10) == 10
+    meter.take_back(10, 0, 1, 103.0)
+    for _ in range(11):
+        assert meter.opens <= 103.0
+        meter.enter(103.0, 100.0)

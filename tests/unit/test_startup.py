@@ -605,7 +605,7 @@ def test_the_timeout_of_shutdown_all_is_for_all_pools_together(
     now = iter([100.0, 101.0, 104.0, 200.0])
     asked: list[float | None] = []
     join = oddjob.Pool.join
-    monkeypatch.setattr(startup, "time", SimpleNamespace(monotonic=lambda: next(now)))
+    monkeypatch.setattr(startup, "clock", SimpleNamespace(steady=lambda: next(now)))
     monkeypatch.setattr(
         oddjob.Pool, "join", lambda pool, timeout: asked.append(timeout) or join(pool, WAIT)
     )

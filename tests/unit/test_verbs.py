@@ -408,7 +408,7 @@ def test_the_timeout_of_await_many_is_for_all_together(monkeypatch: pytest.Monke
         asked.append(timeout)
         return wait(jobs, WAIT, **how)
 
-    monkeypatch.setattr(verbs, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(verbs, "clock", SimpleNamespace(steady=lambda: clock.now))
     monkeypatch.setattr(verbs, "wait", asking)
 
     def take(seconds: float) -> float:

@@ -4,10 +4,9 @@ import threading
 from _thread import allocate_lock
 from contextlib import suppress
 from math import inf
-from time import monotonic
 from typing import Final
 
-from oddjob.monitor import Prompt
+from oddjob.schedule.clock import clock
 
 __all__ = ["Bell"]
 
@@ -21,14 +20,14 @@ class Bell:
     def __init__(self) -> None:
         self._lock: Final = allocate_lock()
         self._lock.acquire()
-        self.as_callback: Final = Prompt(self._ring_for)
 
     def ring(self) -> None:
         """Wake the thread, from any other; twice does no harm."""
         with suppress(RuntimeError):  # somebody else has, at this moment
             self._lock.release()
 
-    def _ring_for(self, _: object) -> tuple[()]:
+    def ring_for(self, _: object) -> tuple[()]:
+        """Wake the thread, as a callback."""
         self.ring()
         return ()
 
@@ -36,5 +35,5 @@ class Bell:
         """Sleep until somebody rings; false if it is later than `until`, in monotonic seconds."""
         if until == inf:
             return self._lock.acquire()
-        left = min(max(0.0, until - monotonic()), threading.TIMEOUT_MAX)
+        left = min(max(0.0, until - clock.steady()), threading.TIMEOUT_MAX)
         return self._lock.acquire(timeout=left)

@@ -1,0 +1,1 @@
+"""The rooms of which timers are built."""

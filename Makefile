@@ -38,6 +38,7 @@ chaos: $(READY)  ## everything that can go wrong at once (SECONDS=600 SEEDS="1 2
 bench: $(READY)  ## figures against ThreadPoolExecutor, in the same run
 	@$(BIN)/python tests/bench/against_stdlib.py
 	@$(BIN)/python tests/bench/lateness.py
+	@$(BIN)/python tests/bench/timers.py
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

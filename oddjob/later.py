@@ -43,7 +43,7 @@ class _Binder:
         self._plan = plan
         self._source = source
         self._how = how
-        plan()  # what is wrong with it is said here
+        plan().first()  # what is wrong with it is said here
 
     def __repr__(self) -> str:
         return f"<{self._plan()!r}, {self._source!r}>"

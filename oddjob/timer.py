@@ -9,8 +9,9 @@ import logging
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from math import inf
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Generic, Literal, Protocol, TypeVar
 
+from oddjob.errors import PoolClosed
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.fork import in_child
 from oddjob.job import Job
@@ -19,7 +20,13 @@ from oddjob.schedule.clock import clock
 from oddjob.schedule.plans import Plan
 from oddjob.schedule.scheduler import Alarm, scheduler
 
-__all__ = ["Timer", "cancel_timers_of", "forget", "has_forgotten", "timers_of", "when_queued"]
+__all__ = ["Timer", "cancel_all", "cancel_timers_of", "forget", "has_forgotten", "when_queued"]
+
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+_FEW: Final = 64  # entries for which no room is given back
 
 
 class Host(Protocol):
@@ -189,7 +196,11 @@ class Timer:
             if not self._overlap and not all(job.done() for job in self._jobs):
                 self.missed += 1
                 return
-            self._jobs = make()
+            try:
+                self._jobs = make()
+            except Exception as failure:  # of a function that tells a key
+                self._note(failure)
+                return
         self.fired += 1
         jobs = [job for job in self._jobs if not job.done()]
         now = clock.monotonic()
@@ -202,9 +213,48 @@ class Timer:
             if make is None:
                 self._jobs = self.jobs
         if error is not None:
-            self.error = error
-            what = "%r could not queue its jobs: %s"
-            say_whatever_comes(logging.WARNING, what, self, error)
+            self._note(error)
+
+    def _note(self, error: Exception) -> None:
+        self.error = error
+        if isinstance(error, PoolClosed):
+            self.cancel()  # as it would have been a moment later
+            return
+        what = "%r could not queue its jobs: %r"
+        say_whatever_comes(logging.WARNING, what, self, error)
+
+
+class _Roll(Generic[K, V]):
+    """A dict that gives back the room of what was taken out.
+
+    Locking: the scheduler's lock; ``entries`` may be read without. A signal handler or a destructor
+    that comes in between finds it whole, and what it does is kept: the dict is replaced only if
+    nothing has changed since it was copied, and no call stands between seeing that and doing so.
+    """
+
+    __slots__ = ("_changes", "_most", "entries")
+
+    def __init__(self) -> None:
+        self.entries: dict[K, V] = {}
+        self._changes = 0
+        self._most = _FEW  # entries since it was last made small
+
+    def add(self, key: K, value: V) -> None:
+        """Put in an entry."""
+        self._changes += 1
+        self.entries[key] = value
+        self._most = max(self._most, len(self.entries))
+
+    def strike(self, key: K) -> None:
+        """Take out an entry, if it is there."""
+        self._changes += 1
+        self.entries.pop(key, None)
+        while self._most > _FEW and len(self.entries) < self._most // 4:
+            changes = self._changes
+            left = dict(self.entries)
+            if changes == self._changes:
+                self.entries = left
+                self._most = max(_FEW, len(left))
 
 
 class _Book:
@@ -214,28 +264,32 @@ class _Book:
     """
 
     def __init__(self) -> None:
-        self.by_host: dict[Host, dict[Timer, None]] = {}
-        self.by_job: dict[Job[Any], Timer] = {}
+        self.by_host: dict[Host, _Roll[Timer, None]] = {}
+        self.by_job: _Roll[Job[Any], Timer] = _Roll()
         self.watched: dict[Job[Any], list[Callable[[], object]]] = {}
 
     def add(self, timer: Timer) -> None:
         """Enter a timer."""
-        self.by_host.setdefault(timer._workforce, {})[timer] = None
+        timers = self.by_host.get(timer._workforce)
+        if timers is None:
+            timers = self.by_host[timer._workforce] = _Roll()
+        timers.add(timer, None)
         for job in timer.jobs:
-            self.by_job[job] = timer
+            self.by_job.add(job, timer)
 
     def remove(self, timer: Timer) -> None:
         """Take one out."""
-        timers = self.by_host.get(timer._workforce, {})
-        timers.pop(timer, None)
-        if not timers:
-            self.by_host.pop(timer._workforce, None)
+        timers = self.by_host.get(timer._workforce)
+        if timers is not None:
+            timers.strike(timer)
+            if not timers.entries:
+                del self.by_host[timer._workforce]
 
     def tell(self, jobs: Collection[Job[Any]]) -> None:
         """Tell those who wait for it that jobs have been queued, or never will be."""
         for job in jobs:
             with scheduler.lock:
-                self.by_job.pop(job, None)
+                self.by_job.strike(job)
                 acts = self.watched.pop(job, [])
             for act in acts:
                 act()
@@ -243,7 +297,7 @@ class _Book:
     def begin_anew(self) -> None:
         """In a forked child, where the timers are another process's."""
         for timers in self.by_host.values():
-            for timer in timers:
+            for timer in timers.entries:
                 timer.lose()
         self.__init__()  # type: ignore[misc]  # it is as new
 
@@ -252,20 +306,25 @@ _book: Final = _Book()
 in_child(_book.begin_anew)
 
 
-def timers_of(host: Host) -> list[Timer]:
-    """The timers whose jobs are to come to a workforce, in no order."""
-    with scheduler.lock:
-        return list(_book.by_host.get(host, ()))
-
-
 def cancel_timers_of(host: Host) -> list[Timer]:
-    """Cancel them, since it is being closed; returns those that were not before."""
-    return [timer for timer in timers_of(host) if timer.cancel() is not False]
+    """Cancel the timers of a workforce that is being closed; returns those that were not before."""
+    with scheduler.lock:
+        roll = _book.by_host.get(host)
+        timers = [] if roll is None else list(roll.entries)
+    return [timer for timer in timers if timer.cancel() is not False]
+
+
+def cancel_all() -> None:
+    """Cancel every timer, since the interpreter ends."""
+    with scheduler.lock:
+        hosts = list(_book.by_host)
+    for host in hosts:
+        cancel_timers_of(host)
 
 
 def forget(job: Job[Any]) -> None:
     """Be told that a job was cancelled while it waited for its time."""
-    timer = _book.by_job.get(job)
+    timer = _book.by_job.entries.get(job)
     _book.tell([job])
     if timer is not None:
         timer.note_loss()
@@ -273,13 +332,13 @@ def forget(job: Job[Any]) -> None:
 
 def has_forgotten(job: Job[Any]) -> bool:
     """Whether a job waits for a time that will not come in this process."""
-    return job.queued_at == inf and job not in _book.by_job
+    return job.queued_at == inf and job not in _book.by_job.entries
 
 
 def when_queued(job: Job[Any], act: Callable[[], object]) -> bool:
     """Have something quick called when a job's time has come; false if it has, or was cancelled."""
     with scheduler.lock:
-        waits = job in _book.by_job
+        waits = job in _book.by_job.entries
         if waits:
             _book.watched.setdefault(job, []).append(act)
         return waits

@@ -103,7 +103,7 @@ class Cron:
             if not began <= moment < end:
                 if not self._is_near_change(moment):
                     ahead = self._seconds_to_next(moment)
-                    if ahead is None or ahead < _NEAR:
+                    if ahead is None or ahead <= _NEAR:
                         return None if ahead is None else int(moment) + ahead
                     moment = int(moment) + ahead - _NEAR
                     continue

@@ -12,6 +12,7 @@ from weakref import WeakSet
 
 from oddjob.fork import ProcessLock, in_child
 from oddjob.schedule.scheduler import scheduler
+from oddjob.timer import cancel_all
 
 __all__ = ["enrol", "for_all", "members", "strike_off", "watch"]
 
@@ -96,6 +97,7 @@ def _finish_all() -> None:
         members = list(_living.members)
     for mortal in members:
         mortal.close_at_exit()
+    cancel_all()
     for mortal in members:
         mortal.finish_at_exit()
 

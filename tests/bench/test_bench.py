@@ -33,3 +33,19 @@ def test_the_benchmark_prints_every_figure() -> None:
     assert len(rows) == 2 + 14
     assert all(row.count("|") == 7 for row in rows)
     assert outcome.stderr == ""
+
+
+def test_the_measure_of_timers_prints_every_figure() -> None:
+    script = Path(__file__).with_name("timers.py")
+    outcome = subprocess.run(
+        [sys.executable, str(script), "--rounds", "1", "--scale", "0.001"],
+        capture_output=True,
+        text=True,
+        timeout=50,
+        check=True,
+    )
+    assert outcome.stdout.count("**") == 4
+    assert "bytes are left in use" in outcome.stdout
+    assert "percentile" in outcome.stdout
+    assert "of a crontab of 50 entries" in outcome.stdout
+    assert outcome.stderr == ""

@@ -3,10 +3,11 @@
 Each function is a promise of its own; tests/unit/test_typing.py checks them one by one.
 """
 
+import datetime as dt
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
-from typing import Any, assert_type
+from typing import Any, Literal, assert_type
 
 import oddjob
 from oddjob import Job, JobFunction, Pool
@@ -408,3 +409,56 @@ def every_error_is_an_oddjob_error_and_a_standard_one() -> None:
 async def jobs_can_be_awaited_side_by_side() -> AsyncIterator[bytes]:
     for job in pool.submit_many(fetch, ["a", "b"]):
         yield await job
+
+
+def what_comes_once_hands_out_jobs_or_a_timer() -> None:
+    assert_type(pool.after(5).submit(send, "you"), Job[bool])
+    assert_type(pool.after(5).submit(fetch, "url"), Job[bytes])
+    assert_type(pool.after(5).perform(send, "you"), oddjob.Timer)
+    assert_type(pool.at(dt.time(7)).submit_many(send, ["you"]), list[Job[bool]])
+    assert_type(pool.at(dt.datetime.now(dt.UTC)).submit_many(fetch, ["u"]), list[Job[bytes]])
+    assert_type(greet.after(5, daemon=False).submit("you"), Job[bool])
+    assert_type(greet.at(dt.time(7), dst="skip").perform("you"), oddjob.Timer)
+    assert_type(greet.after(5).submit_many(["you"]), list[Job[bool]])
+
+
+def what_comes_again_is_a_timer() -> None:
+    timer = pool.every(60).submit(send, "you")
+    assert_type(timer, oddjob.Timer)
+    assert_type(pool.cron("30 1 * * *", tz="UTC").perform(send, "you"), oddjob.Timer)
+    assert_type(greet.every(60, overlap=True).perform("you"), oddjob.Timer)
+    assert_type(timer.remaining(), float | Literal[False])
+    assert_type(timer.cancel(), float | Literal[False])
+    assert_type(timer.next, dt.datetime | None)
+
+
+def verbs_of_timers() -> None:
+    timer = oddjob.perform_after(5, "email", send, "you")
+    assert_type(timer, oddjob.Timer)
+    assert_type(oddjob.perform_at(dt.time(7), pool, send, "you"), oddjob.Timer)
+    assert_type(oddjob.perform_many_after(5, pool, send, ["you"]), oddjob.Timer)
+    assert_type(oddjob.read_timer(timer), float | Literal[False])
+    assert_type(oddjob.cancel_timer(timer), float | Literal[False])
+
+    @oddjob.perform_this("email", after=5)
+    def later() -> None: ...
+
+    assert_type(later, oddjob.Timer)
+
+    @oddjob.perform_this("email", at=dt.time(7), async_=True)
+    def number() -> int:
+        return 3
+
+    assert_type(number, Job[int])
+
+
+def a_decorated_function_that_runs_by_itself() -> None:
+    @pool.job(every=60)
+    def beat() -> None: ...
+
+    @pool.job(cron="30 1 * * *", tz="Europe/Berlin", dst="run_once", name="nightly")
+    def nightly() -> int:
+        return 1
+
+    assert_type(beat.timer, oddjob.Timer | None)
+    assert_type(nightly.submit(), Job[int])

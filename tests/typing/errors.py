@@ -116,3 +116,11 @@ pool.group().submit(send, 3)  # error: call-overload
 oddjob.configure(["email"])  # error: arg-type
 oddjob.pool(3)  # error: arg-type
 oddjob.shutdown_all("5")  # error: arg-type
+
+# Timers.
+pool.after("5").submit(send, "you")  # error: arg-type
+pool.after(5).submit(send, 3)  # error: call-overload
+pool.at(5).perform(send, "you")  # error: arg-type
+pool.cron("* * * * *", dst="twice")  # error: arg-type
+greet.after(5).submit(3)  # error: arg-type
+seconds: int = pool.after(5).perform(send, "you").cancel()  # error: assignment

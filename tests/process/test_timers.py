@@ -1,0 +1,138 @@
+"""Timers and the end of the process, and its children, seen from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.process.test_exit import PRELUDE, assert_quiet, run
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        "after(3600).submit(print, 'no')",
+        "after(3600).perform(print, 'no')",
+        "every(3600).perform(print, 'no')",
+        "cron('0 0 1 1 *').perform(print, 'no')",
+        "at(datetime.datetime(2999, 1, 1)).perform(print, 'no')",
+    ],
+)
+def test_waiting_timers_do_not_hold_up_the_end_of_the_process(how: str) -> None:
+    """A script that leaves a timer behind would hang for an hour, or for ever."""
+    outcome = run(f"""
+        import datetime
+        pool = oddjob.Pool('mail', 2)
+        pool.submit(int).result()
+        timer = pool.{how}
+        atexit.register(lambda: print('over'))
+    """)
+    assert_quiet(outcome, "over\n")
+
+
+def test_the_end_of_the_process_cancels_the_jobs_of_timers() -> None:
+    outcome = run("""
+        pool = oddjob.Pool('mail', 2)
+        job = pool.after(3600).submit(int)
+        job.add_done_callback(lambda job: print(job.cancelled()))
+    """)
+    assert_quiet(outcome, "True\n")
+
+
+@pytest.mark.parametrize("ending", ["", "sys.exit(0)", "del pool"])
+def test_a_process_waits_for_timers_that_are_no_daemons(ending: str) -> None:
+    outcome = run(f"""
+        pool = oddjob.Pool(2)
+        pool.after(0.3, daemon=False).perform(print, 'one')
+        pool.after(0.2, daemon=False).submit_many(print, ['two'])
+        pool.after(3600, daemon=False).perform(print, 'no').cancel()
+        pool.after(3600).perform(print, 'no')
+        {ending}
+    """)
+    assert_quiet(outcome, "two\none\n")
+
+
+def test_a_process_waits_for_what_comes_again_until_it_is_cancelled() -> None:
+    outcome = run("""
+        pool = oddjob.Pool('beat', 2)
+        def beat():
+            print('beat')
+            if timer.fired == 3:
+                timer.cancel()
+        timer = pool.every(0.05, daemon=False).perform(beat)
+    """)
+    assert_quiet(outcome, "beat\n" * 3)
+
+
+def test_a_pool_that_is_shut_down_lets_the_process_go_whatever_its_timers_are() -> None:
+    outcome = run("""
+        with oddjob.Pool('beat', 2) as pool:
+            pool.every(3600, daemon=False).perform(print, 'no')
+    """)
+    assert_quiet(outcome, "")
+
+
+def test_a_process_that_waits_for_a_timer_can_be_interrupted() -> None:
+    script = (
+        PRELUDE + "oddjob.Pool(1).after(3600, daemon=False).perform(int); print('set', flush=True)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline() == "set\n"
+    deadline = time.monotonic() + 40
+    while process.poll() is None and time.monotonic() < deadline:
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.1)
+    process.communicate()
+    assert process.returncode is not None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_forked_child_has_no_timers_and_can_have_its_own() -> None:
+    """Else each worker of a pre-fork server would send the newsletter."""
+    outcome = run("""
+        import warnings; warnings.simplefilter('ignore')
+        pool = oddjob.Pool('mail', 2)
+        job = pool.after(0.5).submit(lambda: 'parent')
+        timer = pool.every(0.5).perform(print, 'beat', flush=True)
+        child = os.fork()
+        if child == 0:
+            assert timer.remaining() is False, timer
+            assert timer.cancel() is False
+            try:
+                job.result(5)
+            except oddjob.JobLost:
+                print('lost', flush=True)
+            print(pool.after(0.6).submit(lambda: 'child').result(10), flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(job.result(10))
+        timer.cancel()
+    """)
+    assert (outcome.stderr, outcome.returncode) == ("", 0)
+    lines = outcome.stdout.split()
+    assert [each for each in lines if each != "beat"] == ["lost", "child", "parent"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_child_that_is_forked_while_timers_fire_works() -> None:
+    """Whatever lock was held at that moment."""
+    outcome = run("""
+        import warnings; warnings.simplefilter('ignore')
+        sys.setswitchinterval(1e-5)
+        pool = oddjob.Pool('mail', 2)
+        timers = [pool.every(0.0005 * (1 + number)).perform(int) for number in range(20)]
+        for _ in range(20):
+            child = os.fork()
+            if child == 0:
+                ok = pool.after(0.001).submit(lambda: 7).result(20) == 7
+                os._exit(0 if ok else 1)
+            assert os.waitpid(child, 0)[1] == 0
+        print(len(pool.drain(10).timers))
+    """)
+    assert_quiet(outcome, "20\n")

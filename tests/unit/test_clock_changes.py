@@ -1,0 +1,279 @@
+"""The nights when clocks change, against a scan of every minute of the year."""
+
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from functools import cache
+from typing import NamedTuple
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+import oddjob
+from oddjob.schedule.cron import Cron
+from oddjob.schedule.local import Dst, as_zone
+from oddjob.testing import FakeClock
+
+YEARS = {
+    "Europe/Berlin": 2026,
+    "America/New_York": 2026,
+    "Australia/Lord_Howe": 2026,  # half an hour
+    "Africa/Casablanca": 2026,  # twice a year for Ramadan
+    "Pacific/Apia": 2011,  # left out the 30th of December
+    "Asia/Kathmandu": 2026,  # UTC+5:45, and no changes
+    "America/Havana": 2026,  # from midnight to one
+    "America/Nuuk": 2026,  # from eleven to midnight
+}
+ZONES = st.sampled_from(list(YEARS))
+POLICIES: list[Dst] = ["run_once", "skip", "run_both"]
+
+
+class Minute(NamedTuple):
+    """What a clock on the wall shows, and at which minute since the epoch."""
+
+    moment: int
+    of_day: int
+
+
+@cache
+def minutes_of(zone: str) -> dict[date, list[Minute]]:
+    """All minutes of a year, by the date that clocks show, as they come."""
+    year = YEARS[zone]
+    tz = ZoneInfo(zone)
+    first = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
+    last = int(datetime(year + 1, 1, 1, tzinfo=UTC).timestamp())
+    found: dict[date, list[Minute]] = {}
+    for moment in range(first, last, 60):
+        local = datetime.fromtimestamp(moment, tz)
+        day = found.setdefault(local.date(), [])
+        day.append(Minute(moment, local.hour * 60 + local.minute))
+    return found
+
+
+class Entry(NamedTuple):
+    """An entry of a crontab: what it says, and what it means."""
+
+    text: str
+    minutes: frozenset[int]
+    hours: frozenset[int]
+    days: frozenset[int]
+    months: frozenset[int]
+    weekdays: frozenset[int]  # Sunday is 0
+    both_days: bool
+
+    def fits(self, day: date) -> bool:
+        of_month, of_week = day.day in self.days, day.isoweekday() % 7 in self.weekdays
+        fits = (of_month and of_week) if self.both_days else (of_month or of_week)
+        return fits and day.month in self.months
+
+
+def fields(low: int, high: int) -> st.SearchStrategy[tuple[str, frozenset[int]]]:
+    every = frozenset(range(low, high + 1))
+    steps = st.integers(2, high).map(
+        lambda step: (f"*/{step}", frozenset(range(low, high + 1, step)))
+    )
+    numbers = st.lists(st.integers(low, high), min_size=1, max_size=3).map(
+        lambda values: (",".join(map(str, values)), frozenset(values))
+    )
+    ranges = st.tuples(st.integers(low, high), st.integers(low, high)).map(
+        lambda ends: (f"{min(ends)}-{max(ends)}", frozenset(range(min(ends), max(ends) + 1)))
+    )
+    return st.one_of(st.just(("*", every)), numbers, numbers, steps, ranges)
+
+
+@st.composite
+def entries(draw: st.DrawFn) -> Entry:
+    parts = [draw(fields(*ends)) for ends in [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)]]
+    texts = [text for text, _ in parts]
+    both_days = texts[2].startswith("*") or texts[4].startswith("*")
+    return Entry(" ".join(texts), *(values for _, values in parts), both_days)
+
+
+def scan(entry: Entry, zone: str, dst: Dst) -> list[int]:
+    """When an entry is to run, by looking at every minute of the year."""
+    found: set[int] = set()
+    labels = {hour * 60 + minute for hour in entry.hours for minute in entry.minutes}
+    goes_by_elapsed_time = len(entry.hours) == 24
+    for day, minutes in minutes_of(zone).items():
+        if not entry.fits(day):
+            continue
+        shown: dict[int, list[int]] = {}
+        for each in minutes:
+            shown.setdefault(each.of_day, []).append(each.moment)
+        for label in labels:
+            moments = shown.get(label, [])
+            if goes_by_elapsed_time:
+                found.update(moments)
+            elif moments:
+                found.update(moments if dst == "run_both" else moments[:1])
+            elif dst != "skip":
+                found.add(next((m.moment for m in minutes if m.of_day > label), minutes[-1].moment))
+    return sorted(found)
+
+
+def bounds(zone: str) -> tuple[int, int]:
+    """The first and last minute of the days that are there as a whole."""
+    days = list(minutes_of(zone).values())
+    return days[2][0].moment, days[-2][-1].moment
+
+
+@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.filter_too_much])
+@given(entries(), ZONES, st.sampled_from(POLICIES))
+def test_a_year_of_any_entry_is_that_of_a_scan_of_every_minute(
+    entry: Entry, zone: str, dst: Dst
+) -> None:
+    """Who would notice: somebody's invoices, once a year."""
+    first, last = bounds(zone)
+    expected = [each for each in scan(entry, zone, dst) if first <= each <= last]
+    assume(0 < len(expected) < 1000)
+    assert list(Cron(entry.text, zone, dst).between(first - 1, last)) == expected
+
+
+@pytest.mark.parametrize("zone", YEARS)
+@pytest.mark.parametrize(
+    ("text", "dst"),
+    [("* * * * *", "run_once"), ("*/5 * * * *", "skip"), ("7,52 0-23 * * *", "run_both")]
+    + [("59 22-23 * * *", dst) for dst in POLICIES],
+)
+def test_around_each_change_every_minute_counts(text: str, zone: str, dst: Dst) -> None:
+    """Entries that run often are compared there only."""
+    values = {
+        "* * * * *": (range(60), range(24)),
+        "*/5 * * * *": (range(0, 60, 5), range(24)),
+        "7,52 0-23 * * *": ((7, 52), range(24)),
+        "59 22-23 * * *": ((59,), (22, 23)),
+    }
+    minutes, hours = map(frozenset, values[text])
+    anything = [frozenset(range(low, high + 1)) for low, high in [(1, 31), (1, 12), (0, 6)]]
+    expected = scan(Entry(text, minutes, hours, *anything, both_days=True), zone, dst)
+    cron = Cron(text, zone, dst)
+    first, last = bounds(zone)
+    tz = ZoneInfo(zone)
+    for moment in range(first, last, 86_400):
+        offsets = {
+            datetime.fromtimestamp(moment + days * 86_400, tz).utcoffset() for days in (0, 1)
+        }
+        if len(offsets) == 2:
+            start, end = moment - 90_000, min(last, moment + 180_000)
+            wanted = [each for each in expected if start < each <= end]
+            assert list(cron.between(start, end)) == wanted
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 23), st.integers(0, 59), ZONES)
+def test_a_daily_job_runs_once_on_each_day_that_there_is(hour: int, minute: int, zone: str) -> None:
+    first, last = bounds(zone)
+    runs = Cron(f"{minute} {hour} * * *", zone).between(first - 1, last)
+    days = [datetime.fromtimestamp(each, ZoneInfo(zone)).date() for each in runs]
+    assert days == list(minutes_of(zone))[2:-1]
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, 23), st.integers(0, 59), ZONES, st.integers(0, 365 * 24 * 60), st.booleans())
+def test_a_time_of_day_is_the_next_one_that_the_clock_strikes(
+    hour: int, minute: int, zone: str, start: int, skips: bool
+) -> None:
+    """That is: the next run of a daily job."""
+    dst: Dst = "skip" if skips else "run_once"
+    first, last = bounds(zone)
+    now = min(first + start * 60, last - 5 * 86_400)
+    with FakeClock(datetime.fromtimestamp(now, UTC)), oddjob.Pool(1) as pool:
+        at = pool.at(time(hour, minute, tzinfo=ZoneInfo(zone)), dst=dst)
+        timer = at.perform(int)
+        strikes = Cron(f"{minute} {hour} * * *", zone, dst).next_after(now)
+        assert timer.fires_at.timestamp() == strikes
+        timer.cancel()
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+SPRING = datetime(2026, 3, 29, 2, 30, tzinfo=BERLIN)  # is left out
+AUTUMN = datetime(2026, 10, 25, 2, 30, tzinfo=BERLIN)  # comes twice
+
+
+def test_a_date_that_is_left_out_comes_when_clocks_have_been_set_or_is_refused() -> None:
+    with FakeClock(datetime(2026, 3, 1, tzinfo=UTC)), oddjob.Pool(1) as pool:
+        timer = pool.at(SPRING).perform(int)
+        assert timer.fires_at == datetime(2026, 3, 29, 3, 0, tzinfo=BERLIN)
+        assert timer.cancel()
+        with pytest.raises(ValueError, match=r"2026-03-29 02:30.* is left out"):
+            pool.at(SPRING, dst="skip")
+        with pytest.raises(ValueError, match="dst must be one of 'run_once', 'skip'"):
+            pool.at(SPRING, dst="run_both")
+
+
+def test_a_date_that_comes_twice_is_the_one_that_is_meant() -> None:
+    """Python has a word for it: fold."""
+    with FakeClock(datetime(2026, 10, 1, tzinfo=UTC)), oddjob.Pool(1) as pool:
+        first = pool.at(AUTUMN).perform(int)
+        second = pool.at(AUTUMN.replace(fold=1)).perform(int)
+        assert first.fires_at.utcoffset() == timedelta(hours=2)
+        assert second.fires_at.timestamp() - first.fires_at.timestamp() == 3600
+        assert first.cancel()
+        assert second.cancel()
+
+
+def test_what_is_past_is_refused_with_both_times() -> None:
+    with FakeClock(datetime(2026, 10, 1, 12, tzinfo=UTC)), oddjob.Pool(1) as pool:
+        with pytest.raises(ValueError, match=r"2026-10-01 11:59:00\+00:00 is past: it is .*12:00"):
+            pool.at(datetime(2026, 10, 1, 11, 59, tzinfo=UTC))
+        naive = datetime.now() - timedelta(days=9999)  # noqa: DTZ005  (it is about naive ones)
+        with pytest.raises(ValueError, match="is past"):
+            pool.at(naive)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        (("61 * * * *",), ValueError, r"cron: '61 \* \* \* \*' is no expression: Bad minute.*five"),
+        (("* * *",), ValueError, "Wrong number of fields.*half past one every night"),
+        (("0 0 31 2 *",), ValueError, "is no expression"),
+        ((5,), TypeError, "cron: an expression is a string, not 5"),
+        (("* * * * *", "Europe/Bärlin"), ValueError, "no time zone is called 'Europe/Bärlin'"),
+        (("* * * * *", 5), TypeError, "tz must be the name of a time zone, or a tzinfo, not 5"),
+        (("* * * * *", None, "twice"), ValueError, "dst must be one of 'run_once', 'skip', 'run_b"),
+    ],
+)
+def test_what_is_wrong_with_an_entry_is_said_at_once(
+    arguments: tuple[object, ...], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        Cron(*arguments)  # type: ignore[arg-type]  # that is the point
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("@hourly", "0 * * * *"), ("@DAILY", "0 0 * * *"), ("@weekly", "0 0 * * 0"),
+     ("@monthly", "0 0 1 * *"), ("@yearly", "0 0 1 1 *")],
+)  # fmt: skip
+def test_entries_have_names(name: str, text: str) -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+    assert Cron(name, "UTC").next_after(start) == Cron(text, "UTC").next_after(start)
+
+
+def test_an_explanation_shows_what_happens_when_clocks_change() -> None:
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+    explanation = oddjob.explain_cron("30 2 * * *", "Europe/Berlin", start=start)
+    assert [change.forward for change in explanation.changes] == [
+        timedelta(hours=1),
+        timedelta(hours=-1),
+    ]
+    shown = str(explanation)
+    assert "2026-03-29 03:00: clocks are set forward by 1:00:00" in shown
+    assert "Sun 2026-03-29 03:00 CEST (UTC+0200)" in shown
+    assert "2026-10-25 02:00: clocks are set back by 1:00:00" in shown
+    assert shown.count("2026-10-25 02:30") == 1
+    both = oddjob.explain_cron("30 2 * * *", "Europe/Berlin", "run_both", start=start)
+    assert str(both).count("2026-10-25 02:30") == 2
+    assert "not set there" in str(oddjob.explain_cron("30 2 * * *", "UTC", start=start))
+
+
+def test_a_zone_of_pytz_is_taken_by_its_name() -> None:
+    """Used as a tzinfo it would be the local mean time of the nineteenth century."""
+
+    class Pytz(tzinfo):
+        zone = "Europe/Berlin"
+
+        def localize(self, _: datetime) -> datetime:
+            raise AssertionError
+
+    assert as_zone(Pytz()) == BERLIN

@@ -1,0 +1,545 @@
+"""Calls that come later, once or again and again."""
+
+import asyncio
+import contextvars
+import gc
+import logging
+import sys
+import threading
+import time
+import tracemalloc
+from concurrent.futures import CancelledError, as_completed
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+import oddjob
+from oddjob import Job, Pool, PoolBroken, QueueFull, Timer
+from oddjob import timer as timer_module
+from oddjob.schedule.scheduler import scheduler
+from oddjob.testing import FakeClock
+from tests.hang import Hang, until
+
+WAIT = 10.0
+FAR = 3600.0
+
+
+def nothing_is_left() -> bool:
+    """Whether no timer has left a trace."""
+    book = timer_module._book
+    return not (
+        book.by_host or book.by_job.entries or book.watched
+    ) and scheduler.next_in() == float("inf")
+
+
+@pytest.fixture(autouse=True)
+def no_timer_is_left_behind() -> Any:
+    yield
+    until(nothing_is_left)
+
+
+def test_a_call_comes_when_its_time_has_come_and_its_job_is_there_at_once() -> None:
+    with FakeClock() as clock, Pool("mail", 2) as pool:
+        job = pool.after(5).submit(pow, 2, exp=3)
+        assert (job.state, job.done(), job.attempt) == ("scheduled", False, 0)
+        assert pool.queued() == []
+        clock.advance(4.9)
+        assert job.state == "scheduled"
+        clock.advance(0.1)
+        assert (job.state, job.result(0), job.attempt) == ("succeeded", 8, 1)
+
+
+def test_without_a_fake_clock_it_really_comes() -> None:
+    with Pool("mail", 2) as pool:
+        began = time.monotonic()
+        job = pool.after(0.05).submit(time.monotonic)
+        assert job.result(WAIT) - began >= 0.05
+        now = datetime.now(UTC)
+        later = pool.at(now + timedelta(seconds=0.05)).submit(time.time)
+        assert later.result(WAIT) >= now.timestamp() + 0.05
+
+
+def test_timers_of_one_moment_come_in_the_order_in_which_they_were_set() -> None:
+    order: list[int] = []
+    with FakeClock() as clock, Pool(None, 1) as pool:
+        for number in range(20):
+            pool.after(10 - number % 5).perform(order.append, number)
+        clock.advance(10)
+    assert order == sorted(range(20), key=lambda number: (-(number % 5), number))
+
+
+def test_a_batch_comes_as_one_insertion() -> None:
+    order: list[object] = []
+    with FakeClock() as clock, Pool(None, 1) as pool:
+        jobs = pool.after(5).submit_many(order.append, range(100))
+        timer = pool.after(5).perform_many(order.append, "abc")
+        assert jobs[3].cancel()
+        assert timer.jobs == []
+        clock.advance(5)
+        assert order == [*range(3), *range(4, 100), *"abc"]
+        assert timer.fired == 1
+    assert [job.cancelled() for job in jobs].count(True) == 1
+
+
+def test_a_timer_can_be_read_and_cancelled_until_it_fires() -> None:
+    ran: list[int] = []
+    with FakeClock(datetime(2026, 5, 1, tzinfo=UTC)) as clock, Pool("mail", 1) as pool:
+        kept = pool.after(60).perform(ran.append, 1)
+        dropped = pool.after(60).perform(ran.append, 2)
+        assert kept.pool is pool
+        assert kept.fires_at == kept.next == datetime(2026, 5, 1, 0, 1, tzinfo=UTC)
+        clock.advance(20)
+        assert kept.remaining() == 40
+        assert dropped.cancel() == 40
+        assert (dropped.cancel(), dropped.remaining(), dropped.next) == (False, False, None)
+        assert dropped.cancelled
+        clock.advance(40)
+        assert (kept.remaining(), kept.cancel(), kept.cancelled) == (False, False, False)
+        assert (kept.fired, kept.next) == (1, None)
+        assert kept.fires_at == datetime(2026, 5, 1, 0, 1, tzinfo=UTC)
+    assert ran == [1]
+
+
+def test_a_timer_says_what_it_is() -> None:
+    with FakeClock(), Pool("mail", 1) as pool:
+        assert repr(pool.after(60).perform(int)) == "<Timer after 60 s, pool mail, next in 60 s>"
+        assert "every 5 s" in repr(pool.every(5))
+        cron = pool.cron("30 1 * * *", tz="Europe/Berlin")
+        assert "cron '30 1 * * *' in" in repr(cron)
+
+
+def test_cancelling_the_jobs_of_a_timer_leaves_nothing_behind() -> None:
+    with Pool(None, 1) as pool:
+        job = pool.after(FAR).submit(int)
+        called: list[Any] = []
+        job.add_done_callback(called.append)
+        assert job.cancel()
+        assert called == [job]
+        with pytest.raises(CancelledError):
+            job.result(0)
+        jobs = pool.after(FAR).submit_many(abs, range(3))
+        assert all(each.cancel() for each in jobs)
+        assert nothing_is_left()
+        until(lambda: "oddjob-scheduler" not in [each.name for each in threading.enumerate()])
+        assert pool.stats().cancelled == 4
+
+
+def test_a_million_that_were_cancelled_leave_no_memory_in_use() -> None:
+    """Some of them, to save time: what is left does not depend on how many there were."""
+    with Pool(None, 1) as pool:
+        later = pool.after(FAR)
+        keep = [later.perform(int), later.submit(int)]
+        tracemalloc.start()
+        before, _ = tracemalloc.get_traced_memory()
+        for job in [later.submit(int) for _ in range(10_000)]:
+            job.cancel()
+        del job
+        gc.collect()
+        after, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert after - before < 50_000
+        assert len(scheduler._monotonic._entries) < 200
+        assert all(each.cancel() for each in keep)
+    del keep, later
+    gc.collect()
+    assert not [each for each in gc.get_objects() if isinstance(each, Timer)]
+
+
+def test_what_comes_again_keeps_its_phase_and_counts_what_it_left_out() -> None:
+    ticks: list[float] = []
+    with FakeClock() as clock, Pool(None, 2) as pool:
+        start = clock.now()
+        timer = pool.every(10).perform(lambda: ticks.append((clock.now() - start).total_seconds()))
+        clock.advance(35)
+        assert ticks == [10, 20, 30]
+        assert (timer.fired, timer.missed, timer.remaining()) == (3, 0, 5)
+        clock._monotonic += 34  # as if the scheduler had been held up
+        clock.advance(0)
+        assert (timer.fired, timer.missed) == (4, 2)  # that of 40 came at 69; 50 and 60 did not
+        clock.advance(1)
+        assert timer.fired == 5
+        assert timer.cancel() == 10
+        clock.advance(100)
+        assert timer.fired == 5
+
+
+def test_a_firing_is_left_out_while_the_job_of_the_one_before_has_not_ended() -> None:
+    hang = Hang()
+    with FakeClock(patience=0.01) as clock, Pool(None, 3) as pool:
+        timer = pool.every(1).submit(hang)
+        overlapping = pool.every(1, overlap=True).perform(int)
+        clock.advance(3)
+        assert (timer.fired, timer.missed, len(timer.jobs)) == (1, 2, 1)
+        assert overlapping.fired == 3
+        hang.gate.set()
+        timer.jobs[0].result(WAIT)
+        clock.advance(1)
+        assert timer.fired == 2
+        assert timer.jobs[0].result(WAIT) == "late"
+        timer.cancel()
+        overlapping.cancel()
+
+
+def test_a_job_that_fails_or_cannot_be_made_does_not_stop_the_others(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def tell_key(*_: object) -> str:
+        raise ZeroDivisionError
+
+    ran: list[int] = []
+    with FakeClock() as clock, Pool(None, 1) as pool:
+        bad = pool.options(key=tell_key).every(1).perform(int)
+        worse = pool.every(1).perform(int, "no number")
+        good = pool.every(1).perform(ran.append, 1)
+        clock.advance(3)
+        assert len(ran) == good.fired == worse.fired == 3
+        assert isinstance(bad.error, ZeroDivisionError)
+        assert bad.remaining() == 1
+    assert "ValueError" in caplog.text
+
+
+def test_wall_time_and_elapsed_time_are_two_things() -> None:
+    """Set the clock an hour on: what waits for a time comes, what waits for an hour does not."""
+    with FakeClock(datetime(2026, 5, 1, 12, tzinfo=UTC)) as clock, Pool(None, 2) as pool:
+        at = pool.at(datetime(2026, 5, 1, 12, 30, tzinfo=UTC)).submit(int)
+        after = pool.after(1800).submit(int)
+        every = pool.every(600).perform(int)
+        hourly = pool.cron("15 * * * *", tz="UTC").perform(int)
+        clock.set_wall(datetime(2026, 5, 1, 13, tzinfo=UTC))
+        assert (at.state, after.state) == ("succeeded", "scheduled")
+        assert (every.fired, hourly.fired) == (0, 1)
+        clock.set_wall(datetime(2026, 5, 1, 12, tzinfo=UTC))
+        clock.advance(minutes=29)  # 12:29 again: a quarter past has come already
+        assert (every.fired, hourly.fired) == (2, 1)
+        clock.advance(minutes=1)
+        assert after.result(0) == 0
+        clock.advance(minutes=45)
+        assert hourly.fired == 2  # at 13:15
+        every.cancel()
+        hourly.cancel()
+
+
+@pytest.mark.parametrize("catch_up", [True, False])
+def test_what_a_suspended_machine_has_slept_through_is_made_up_for_once_or_not(
+    catch_up: bool,
+) -> None:
+    with FakeClock(datetime(2026, 5, 1, 0, 30, tzinfo=UTC)) as clock, Pool(None, 1) as pool:
+        timer = pool.cron("0 * * * *", tz="UTC", catch_up=catch_up).perform(int)
+        clock.set_wall(datetime(2026, 5, 1, 8, 30, tzinfo=UTC))
+        assert (timer.fired, timer.missed) == ((1, 7) if catch_up else (0, 8))
+        assert timer.next == datetime(2026, 5, 1, 9, tzinfo=UTC)
+        clock.set_wall(datetime(2026, 5, 1, 9, 0, 50, tzinfo=UTC))
+        assert timer.fired == (2 if catch_up else 1)
+        timer.cancel()
+
+
+def test_shutting_a_pool_down_cancels_its_timers_and_drain_lists_them(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO, "oddjob")
+    pool, other = Pool("mail", 1), Pool(None, 1)
+    job = pool.after(FAR).submit(int)
+    timer = pool.options(priority=3).every(FAR).perform(int)
+    kept = other.after(FAR).submit(int)
+    report = pool.drain(WAIT)
+    assert len(report.timers) == 2
+    assert timer in report.timers
+    assert (job.cancelled(), timer.cancelled, kept.cancelled()) == (True, True, False)
+    assert report.cancelled == []
+    assert "pool mail is closed: 2 timers cancelled" in caplog.text
+    other.shutdown(wait=False)
+    assert kept.cancelled()
+    for later in (pool.after(1), pool.at(datetime.now(UTC) + timedelta(1)), pool.every(1)):
+        with pytest.raises(oddjob.PoolClosed):
+            later.perform(int)
+    other.shutdown()
+
+
+def broken_pool() -> Pool:
+    pool = Pool("mail", 1, max_restarts=0)
+    while pool.state != "broken":
+        try:
+            pool.submit(sys.exit)
+        except PoolBroken:
+            break
+    return pool
+
+
+def test_a_broken_pool_ends_the_jobs_of_timers_with_that_and_gets_those_after_its_revival(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard: list[Any] = []
+    with FakeClock() as clock:
+        pool = Pool("mail", 1, max_restarts=0, on_error=lambda job, error: heard.append(error))
+        job = pool.after(5).submit(int)
+        errand = pool.after(5).perform(int)
+        beat = pool.every(5).submit(int)
+        while pool.state != "broken":
+            try:
+                pool.submit(sys.exit)
+            except PoolBroken:
+                break
+        clock.advance(5)
+        assert isinstance(job.exception(WAIT), PoolBroken)
+        until(lambda: [type(error) for error in heard] == [PoolBroken])
+        assert isinstance(errand.error, PoolBroken)
+        assert isinstance(beat.error, PoolBroken)
+        assert isinstance(beat.jobs[0].exception(WAIT), PoolBroken)
+        assert "could not queue its jobs" in caplog.text
+        pool.restart()
+        clock.advance(5)
+        assert beat.jobs[0].result(WAIT) == 0
+        pool.shutdown()
+
+
+@pytest.mark.parametrize("when_full", ["block", "raise", "caller_runs", "drop_oldest"])
+def test_a_full_pool_does_with_jobs_of_timers_what_its_policy_says(when_full: Any) -> None:
+    """But nobody waits, and nobody but a worker runs them."""
+    hang = Hang()
+    threads: list[str] = []
+
+    def look() -> None:
+        threads.append(threading.current_thread().name)
+
+    with FakeClock(patience=0.01) as clock, Pool("mail", 1, max_queue=1, when_full=when_full) as p:
+        p.submit(hang)
+        hang.wait_until_it_hangs()
+        waiting = p.submit(int)
+        jobs = p.after(1).submit_many(lambda _: look(), range(2))
+        beat = p.every(1).perform(int)
+        began = time.monotonic()
+        clock.advance(1)
+        assert time.monotonic() - began < WAIT
+        if when_full == "raise":
+            assert [type(job.exception(WAIT)) for job in jobs] == [QueueFull, QueueFull]
+            assert isinstance(beat.error, QueueFull)
+        beat.cancel()
+        if when_full == "drop_oldest":
+            assert isinstance(waiting.exception(WAIT), oddjob.JobDropped)
+        hang.gate.set()
+        if when_full in ("block", "caller_runs"):
+            assert [job.result(WAIT) for job in [waiting, *jobs]] == [0, None, None]
+            assert threads == ["mail_0"] * 2
+
+
+def test_jobs_of_a_timer_that_line_up_give_up_after_the_submit_timeout() -> None:
+    hang = Hang()
+    with FakeClock(patience=0.01) as clock, Pool("mail", 1, max_queue=1, submit_timeout=5.0) as p:
+        p.submit(hang)
+        hang.wait_until_it_hangs()
+        waiting = p.submit(int)
+        job = p.after(1).submit(int)
+        clock.advance(1)
+        assert job.state == "queued"
+        clock.advance(5)
+        assert isinstance(job.exception(WAIT), QueueFull)
+        hang.gate.set()
+        assert waiting.result(WAIT) == 0
+
+
+def test_jobs_of_a_timer_that_line_up_are_cancelled_when_the_pool_is_closed() -> None:
+    hang = Hang()
+    with FakeClock(patience=0.01) as clock:
+        pool = Pool("mail", 1, max_queue=1)
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        waiting = pool.submit(int)
+        jobs = pool.after(1).submit_many(abs, range(3))
+        clock.advance(1)
+        pool.shutdown(wait=False)
+        for job in jobs:
+            until(job.cancelled)
+        hang.gate.set()
+        pool.shutdown()
+        assert waiting.result(0) == 0
+
+
+def test_a_worker_that_waits_for_a_job_of_a_timer_runs_it_when_its_time_has_come() -> None:
+    """Else a pool of one would wait for ever."""
+    with Pool(None, 1) as pool:
+        for view in (pool, pool.options(priority=1), pool.options(key="k")):
+            later = view.after(0.02)
+            assert pool.submit(lambda later=later: later.submit(abs, -3).result(WAIT)).result(WAIT)
+
+        async def wait() -> int:
+            return await pool.after(0.02).submit(abs, -4)
+
+        assert pool.submit(wait).result(WAIT) == 4
+        job = pool.submit(lambda: pool.after(FAR).submit(int).result(0.05))
+        assert isinstance(job.exception(WAIT), TimeoutError)
+
+
+def test_jobs_of_timers_can_be_awaited_and_waited_for_as_any_other() -> None:
+    async def main(pool: Pool) -> None:
+        job = pool.after(0.02).submit(abs, -1)
+        assert await job == 1
+        late = pool.after(FAR).submit(abs, -1)
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(late, 0.02)
+        assert late.cancelled()
+
+    with Pool(None, 2) as pool:
+        asyncio.run(main(pool))
+        jobs = [pool.after(seconds).submit(int) for seconds in (0.03, 0.01)]
+        assert set(as_completed(jobs, WAIT)) == set(jobs)
+
+
+NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="nobody")
+
+
+def test_calls_see_the_context_in_which_they_were_set() -> None:
+    seen: list[str] = []
+
+    def look() -> None:
+        seen.append(NAME.get())
+        NAME.set("a job")
+
+    with FakeClock() as clock, Pool(None, 1) as pool:
+        token = NAME.set("ann")
+        timer = pool.every(1).perform(look)
+        pool.after(1).perform(look)
+        NAME.reset(token)
+        clock.advance(2)
+        timer.cancel()
+    assert seen == ["ann", "ann", "ann"]
+
+
+def test_functions_have_timers_too() -> None:
+    with FakeClock() as clock, Pool("mail", 1) as pool:
+
+        @pool.job
+        def double(number: int) -> int:
+            return 2 * number
+
+        job: Job[int] = double.after(5).submit(4)
+        jobs = double.at(clock.now() + timedelta(seconds=5)).submit_many([1, 2])
+        timer = double.every(5).submit(1)
+        cron = double.cron("* * * * *").perform_many([1])
+        errands = [double.after(1).perform(1), double.after(1).perform_many([1, 2])]
+        clock.advance(5)
+        assert [each.result(0) for each in [job, *jobs, *timer.jobs]] == [8, 2, 4, 2]
+        assert [each.fired for each in errands] == [1, 1]
+        assert timer.cancel() == 5
+        assert cron.cancel()
+        assert "double" in repr(double.after(5))
+        assert "double" in repr(double.every(5))
+
+
+def test_a_decorated_function_can_run_by_itself() -> None:
+    ran: list[str] = []
+    with FakeClock(datetime(2026, 5, 1, tzinfo=UTC)) as clock, Pool("mail", 1) as pool:
+
+        @pool.job(every=60, name="beat")
+        def beat() -> None:
+            ran.append("beat")
+
+        @pool.job(cron="30 1 * * *", tz="UTC")
+        def nightly() -> None:
+            ran.append("nightly")
+
+        @pool.job
+        def plain() -> None: ...
+
+        assert plain.timer is None
+        assert nightly.timer is not None
+        assert nightly.timer.next == datetime(2026, 5, 1, 1, 30, tzinfo=UTC)
+        clock.advance(hours=1, minutes=31)
+        beat()
+        assert ran.count("nightly") == 1
+        assert ran.count("beat") == 92
+        assert beat.timer is not None
+        assert beat.timer.cancel() == 60
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 5, "cron": "* * * * *"}, "give only one of them"),
+        ({"tz": "UTC"}, "tz and dst are of use with cron only"),
+        ({"every": 5, "dst": "skip"}, "tz and dst are of use with cron only"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(options: Any, message: str) -> None:
+    with Pool(None, 1) as pool, pytest.raises(TypeError, match=message):
+        pool.job(**options)(int)
+
+
+def test_what_is_to_run_by_itself_takes_no_arguments() -> None:
+    """It would fail every minute otherwise, in the log of production."""
+    with Pool(None, 1) as pool, pytest.raises(TypeError, match="without arguments"):
+        pool.job(every=5)(lambda user: user)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "error", "message"),
+    [
+        ("after", -1, ValueError, "after: seconds must be 0 or more, and finite, not -1"),
+        ("after", float("nan"), ValueError, "after: seconds must be 0 or more"),
+        ("after", float("inf"), ValueError, "and finite, not inf"),
+        ("after", "5", TypeError, "after: a number of seconds, not '5'"),
+        ("after", timedelta(5), TypeError, "after: a number of seconds, not datetime.timedelta"),
+        ("after", True, TypeError, "after: a number of seconds, not True"),
+        ("every", 0, ValueError, "every: seconds must be greater than 0, and finite, not 0"),
+        ("every", None, TypeError, "every: a number of seconds, not None"),
+        ("at", 5, TypeError, "at: a datetime or a time of day, not 5"),
+        ("at", "12:00", TypeError, "at: a datetime or a time of day, not '12:00'"),
+    ],
+)
+def test_bad_times_are_refused_where_they_are_given(
+    name: str, value: Any, error: type[Exception], message: str
+) -> None:
+    with Pool(None, 1) as pool, pytest.raises(error, match=message):
+        getattr(pool, name)(value)
+
+
+def test_the_verbs() -> None:
+    ran: list[object] = []
+    with FakeClock() as clock:
+        pool = Pool("mail", 1)
+        timers = [
+            oddjob.perform_after(5, "mail", ran.append, 1),
+            oddjob.perform_at(clock.now() + timedelta(seconds=5), pool, ran.append, 2),
+            oddjob.perform_many_after(5, "mail", ran.append, "ab"),
+            oddjob.perform_many_at(clock.now() + timedelta(seconds=5), "mail", ran.append, "cd"),
+        ]
+        never = oddjob.perform_after(5, "mail", ran.append, "never")
+        assert oddjob.read_timer(never) == 5
+        assert oddjob.cancel_timer(never) == 5
+        assert oddjob.cancel_timer(never) is False
+        clock.advance(5)
+        assert [oddjob.read_timer(timer) for timer in timers] == [False] * 4
+        assert sorted(map(str, ran)) == sorted(map(str, [1, 2, "a", "b", "c", "d"]))
+        with pytest.raises(oddjob.PoolNotFound):
+            oddjob.perform_after(5, "male", int)
+
+        @oddjob.perform_this("mail", after=5)
+        def timer() -> None:
+            ran.append("this")
+
+        @oddjob.perform_this("mail", at=clock.now() + timedelta(seconds=5), async_=True)
+        def job() -> str:
+            return "that"
+
+        assert timer.remaining() == 5
+        clock.advance(5)
+        assert job.result(0) == "that"
+        assert ran[-1] == "this"
+        with pytest.raises(TypeError, match="give only one of them"):
+            oddjob.perform_this("mail", after=5, at=clock.now())  # type: ignore[call-overload]
+        pool.shutdown()
+
+
+def test_a_timer_keeps_an_anonymous_pool_alive_until_it_has_fired() -> None:
+    ran = threading.Event()
+    Pool(None, 1).after(0.02).perform(ran.set)
+    gc.collect()
+    assert ran.wait(WAIT)
+
+
+def test_the_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cronsim", None)
+    with Pool(None, 1) as pool, pytest.raises(ImportError, match=r"pip install 'oddjob\[cron\]'"):
+        pool.cron("* * * * *")
+    with pytest.raises(ImportError, match=r"oddjob\[cron\]"):
+        oddjob.explain_cron("* * * * *")

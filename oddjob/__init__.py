@@ -22,6 +22,7 @@ from oddjob.function import JobFunction
 from oddjob.group import JobGroup
 from oddjob.headway import Progress
 from oddjob.job import Job
+from oddjob.later import Later, Regularly
 from oddjob.pool import Pool
 from oddjob.rate import Rate
 from oddjob.retry import Backoff
@@ -64,6 +65,7 @@ __all__ = [
     "JobGroup",
     "JobLost",
     "JobTimeout",
+    "Later",
     "OddJobError",
     "Pool",
     "PoolBroken",
@@ -76,6 +78,7 @@ __all__ = [
     "Progress",
     "QueueFull",
     "Rate",
+    "Regularly",
     "SettingsError",
     "SupervisorInfo",
     "Timer",

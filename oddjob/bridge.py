@@ -110,7 +110,7 @@ def wait_in_loop(job: Awaited) -> Generator[Any, None, None]:
         try:
             if job.state is SCHEDULED:
                 yield from _time_of(job)
-            if not job.run_here():
+            if not (job.done() or job.run_here()):
                 yield from _end_of(job)
         except asyncio.CancelledError:
             job.cancel()
@@ -128,7 +128,7 @@ async def until_ended(job: Awaited) -> None:
     if not job.done():
         if job.state is SCHEDULED:
             await _time_of(job)
-        if not job.run_here():
+        if not (job.done() or job.run_here()):
             await _end_of(job)
 
 

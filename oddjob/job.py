@@ -244,14 +244,18 @@ class Job(Work[T]):
 
     def set_result(self, result: T) -> None:
         """Settle with a result; an ``InvalidStateError`` if it had ended."""
-        if not self._end(SUCCEEDED, result):
-            raise InvalidStateError(f"{self.state}: {self!r}")
+        self._settle_by_hand(SUCCEEDED, result)
 
     def set_exception(self, exception: BaseException | None) -> None:
         """Settle with an exception; an ``InvalidStateError`` if the job had ended."""
         state: State = SUCCEEDED if exception is None else FAILED
-        if not self._end(state, exception):
+        self._settle_by_hand(state, exception)
+
+    def _settle_by_hand(self, state: State, outcome: Any) -> None:
+        if not self._end(state, outcome):
             raise InvalidStateError(f"{self.state}: {self!r}")
+        if self.queued_at == inf:
+            self._crew.note_loss(self)
 
     # What the standard library's wait(), as_completed() and asyncio look at; type checkers are
     # shown the base class's plain attributes, which as_completed() asks for.

@@ -5,12 +5,13 @@ from contextvars import Context, copy_context
 from datetime import datetime, time, tzinfo
 from functools import partial
 from math import inf
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
+from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
 from oddjob.job import Job
 from oddjob.schedule.cron import Cron
 from oddjob.schedule.local import Dst
 from oddjob.schedule.plans import After, At, Every, OnCron, Plan
+from oddjob.settings import check_flag
 from oddjob.timer import Host, Timer
 from oddjob.work import OF_BATCH
 
@@ -39,10 +40,14 @@ class _Binder:
     own, which counts from then.
     """
 
-    def __init__(self, plan: Callable[[], Plan], source: Source, **how: bool) -> None:
+    def __init__(
+        self, plan: Callable[[], Plan], source: Source, *, daemon: bool, overlap: bool = False
+    ) -> None:
+        check_flag("daemon", daemon)
+        check_flag("overlap", overlap)
         self._plan = plan
         self._source = source
-        self._how = how
+        self._how = {"keeps_process": not daemon, "overlap": overlap}
         plan().first()  # what is wrong with it is said here
 
     def __repr__(self) -> str:
@@ -50,30 +55,43 @@ class _Binder:
 
     def _timer(self, make: Callable[[], Sequence[Job[Any]]]) -> Timer:
         workforce: Host = self._source._workforce
-        refusal = self._source._workforce.roster.refusal()
-        if refusal is not None:
-            raise refusal
         return Timer(self._plan(), self._source, workforce, make, **self._how)
 
     def _calls(
         self, new: NewJob, calls: Sequence[Any], kwargs: Any, fn: Callable[..., Any]
     ) -> Callable[[], list[Job[Any]]]:
-        """What makes the jobs of these calls, each time that they are due."""
-        return partial(_make, self._source, new, fn, calls, kwargs, copy_context())
+        """What makes the jobs of these calls."""
+        return _Calls(self._source, [new] * len(calls), fn, calls, kwargs, copy_context()).jobs
 
 
-def _make(
-    source: Source,
-    new: NewJob,
-    fn: Callable[..., Any],
-    calls: Sequence[Any],
-    kwargs: Any,
-    context: Context,
-) -> list[Job[Any]]:
-    workforce, name = source._workforce, source._job_name
-    if kwargs is OF_BATCH:  # which copies the context itself
-        return [new(fn, call, kwargs, context, workforce, name, inf) for call in calls]
-    return [new(fn, call, kwargs, context.copy(), workforce, name, inf) for call in calls]
+class _Calls(NamedTuple):
+    """Makes the jobs of some calls."""
+
+    source: Source
+    new: Sequence[NewJob]
+    fn: Callable[..., Any]
+    calls: Sequence[Any]
+    kwargs: Any
+    context: Context
+
+    def jobs(self) -> list[Job[Any]]:
+        """Make them."""
+        fn, kwargs, context = self.fn, self.kwargs, self.context
+        workforce, name = self.source._workforce, self.source._job_name
+        return [
+            # A batch copies the context itself.
+            new(fn, call, kwargs, context if kwargs is OF_BATCH else context.copy(), workforce,
+                name, inf)
+            for new, call in zip(self.new, self.calls, strict=True)
+        ]  # fmt: skip
+
+    def with_keys_told(self) -> "_Calls":
+        """The same, with functions that tell keys having done so: they may fail, or take long."""
+        new = [
+            partial(each.func, job.key) if isinstance(each, partial) else each
+            for each, job in zip(self.new, self.jobs(), strict=True)
+        ]
+        return self._replace(new=new)
 
 
 class Later(_Binder):
@@ -137,6 +155,12 @@ class Regularly(_Binder):
 
     All of them raise what `Later.submit` raises.
     """
+
+    def _calls(
+        self, new: NewJob, calls: Sequence[Any], kwargs: Any, fn: Callable[..., Any]
+    ) -> Callable[[], list[Job[Any]]]:
+        made = _Calls(self._source, [new] * len(calls), fn, calls, kwargs, copy_context())
+        return made.with_keys_told().jobs
 
     def submit(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Queue ``fn(*args, **kwargs)`` each time; ``timer.jobs`` is the job of the last time."""
@@ -214,6 +238,11 @@ class FunctionRegularly(Generic[P]):
 class Schedules:
     """The four ways to have calls come later; a part of `Pool`."""
 
+    _workforce: Any
+    _job_name: str | None
+    _new_job: NewJob
+    _new_errand: NewJob
+
     def after(self, seconds: float, *, daemon: bool = True) -> Later:
         """Have calls come in so many seconds: ``pool.after(5).submit(fn)``.
 
@@ -226,7 +255,7 @@ class Schedules:
         Raises:
             TypeError, ValueError: it is no such number.
         """
-        return Later(partial(After, seconds), self, keeps_process=not daemon)  # type: ignore[arg-type]  # a Source
+        return Later(partial(After, seconds), self, daemon=daemon)
 
     def at(self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True) -> Later:
         """Have calls come at a time on the wall clock: ``pool.at(time(7, 30)).submit(fn)``.
@@ -246,7 +275,7 @@ class Schedules:
             ValueError: it is past; the message has both times.
             TypeError: it is neither.
         """
-        return Later(partial(At, when, dst), self, keeps_process=not daemon)  # type: ignore[arg-type]  # a Source
+        return Later(partial(At, when, dst), self, daemon=daemon)
 
     def every(self, seconds: float, *, overlap: bool = False, daemon: bool = True) -> Regularly:
         """Have calls come again and again: ``pool.every(60).perform(fn)``.
@@ -262,7 +291,12 @@ class Schedules:
         Raises:
             TypeError, ValueError: it is no such number.
         """
-        return Regularly(partial(Every, seconds), self, keeps_process=not daemon, overlap=overlap)  # type: ignore[arg-type]  # a Source
+        return Regularly(
+            partial(Every, seconds),
+            self,
+            daemon=daemon,
+            overlap=overlap,
+        )
 
     def cron(
         self,
@@ -300,7 +334,7 @@ class Schedules:
             TypeError: an argument is of the wrong type.
         """
         plan = partial(_on_cron, expression, tz, dst, catch_up)
-        return Regularly(plan, self, keeps_process=not daemon, overlap=overlap)  # type: ignore[arg-type]  # a Source
+        return Regularly(plan, self, daemon=daemon, overlap=overlap)
 
 
 def _on_cron(expression: str, tz: str | tzinfo | None, dst: Dst, catch_up: bool) -> Plan:

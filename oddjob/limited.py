@@ -67,7 +67,7 @@ class KeyedJob(LimitedJob[T]):
     def __init__(self, key: Key | None, *call: Any) -> None:
         Job.__init__(self, *call)
         rules = self._rules
-        if rules.key_of is not None:
+        if key is None and rules.key_of is not None:
             if self._kwargs is OF_BATCH:
                 key = rules.key_of(self._args)
             else:

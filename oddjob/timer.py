@@ -6,27 +6,37 @@ theirs, and by job, so that one that is cancelled takes its timer with it.
 """
 
 import logging
+from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
+from functools import partial
 from math import inf
-from typing import Any, Final, Generic, Literal, Protocol, TypeVar
+from typing import Any, Final, Literal, Protocol
 
+from oddjob.aside import in_a_thread_of_its_own
 from oddjob.errors import PoolClosed
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.fork import in_child
 from oddjob.job import Job
 from oddjob.log import say_whatever_comes
+from oddjob.roll import Roll
 from oddjob.schedule.clock import clock
 from oddjob.schedule.plans import Plan
 from oddjob.schedule.scheduler import Alarm, scheduler
+from oddjob.settling import settle_all
 
-__all__ = ["Timer", "cancel_all", "cancel_timers_of", "forget", "has_forgotten", "when_queued"]
+__all__ = [
+    "Timer",
+    "cancel_all",
+    "cancel_timers_of",
+    "forget",
+    "has_forgotten",
+    "when_queued",
+    "when_queued_no_more",
+]
 
 
-K = TypeVar("K")
-V = TypeVar("V")
-
-_FEW: Final = 64  # entries for which no room is given back
+_AGAIN: Final = 1.0  # seconds after which a plan is asked again that has failed
 
 
 class Host(Protocol):
@@ -36,8 +46,20 @@ class Host(Protocol):
     def label(self) -> str:
         """What its pool is called in the log."""
 
-    def take_up(self, jobs: Sequence[Job[Any]]) -> Exception | None:
-        """Queue jobs, without waiting; returns why they were not, and have ended so."""
+    def refusal(self) -> Exception | None:
+        """Why the pool takes no jobs, as an exception to raise; None while it does."""
+
+    @property
+    def pool(self) -> Any:
+        """The pool object."""
+
+    def take_up(
+        self, jobs: Sequence[Job[Any]], note: Callable[[Exception], object]
+    ) -> Exception | None:
+        """Queue jobs, without waiting; returns why they were not, and have ended so.
+
+        If that turns out later, `note` is told.
+        """
 
 
 class Timer:
@@ -53,12 +75,12 @@ class Timer:
     """
 
     __slots__ = ("_alarm", "_due", "_is_off", "_jobs", "_keeps_process", "_make", "_overlap",
-                 "_plan", "_pool", "_workforce", "error", "fired", "missed")  # fmt: skip
+                 "_plan", "_source", "_workforce", "error", "fired", "missed")  # fmt: skip
 
     def __init__(
         self,
         plan: Plan,
-        pool: Any,
+        source: object,
         workforce: Host,
         make: Callable[[], Sequence[Job[Any]]],
         *,
@@ -66,11 +88,11 @@ class Timer:
         overlap: bool = False,
     ) -> None:
         self._plan: Final = plan
-        self._pool: Final = pool  # an anonymous one must not be collected before
+        self._source: Final = source  # an anonymous pool must not be collected before
         self._workforce: Final = workforce
         self._make: Callable[[], Sequence[Job[Any]]] | None = make if plan.repeats else None
         self._jobs: Sequence[Job[Any]] = () if plan.repeats else make()
-        self._keeps_process: Final = keeps_process
+        self._keeps_process: Final = keeps_process and (plan.repeats or bool(self._jobs))
         self._overlap: Final = overlap
         self._is_off = False
         self.fired = 0
@@ -84,7 +106,13 @@ class Timer:
                 self._set_alarm(self._due)
             except BaseException:
                 _book.remove(self)
+                _book.tell(self._jobs)
                 raise
+        # Now that it can be found by those who close the pool.
+        refusal = workforce.refusal()
+        if refusal is not None:
+            self.cancel()
+            raise refusal
 
     def __repr__(self) -> str:
         left = self.remaining()
@@ -95,7 +123,7 @@ class Timer:
     @property
     def pool(self) -> Any:
         """The pool that its jobs come to."""
-        return self._pool
+        return self._workforce.pool
 
     @property
     def job(self) -> Job[Any]:
@@ -141,9 +169,8 @@ class Timer:
         """
         with scheduler.lock:
             left = self._switch_off()
-            jobs = list(self._jobs) if left is not False and self._make is None else []
-        for job in jobs:
-            job.cancel()
+            jobs = deque(() if left is False or self._plan.repeats else self._jobs)
+        settle_all(jobs, Job.cancel)
         return left
 
     # Inside.
@@ -161,9 +188,10 @@ class Timer:
         if alarm is None or self._is_off:
             return False
         left = scheduler.switch_off(alarm)
-        if left is None and self._make is None:
+        if left is None and not self._plan.repeats:
             return False  # it has fired
         self._is_off = True
+        self._make = None
         _book.remove(self)
         return left or 0.0
 
@@ -175,15 +203,23 @@ class Timer:
     def note_loss(self) -> None:
         """Be told that one of its jobs was cancelled."""
         with scheduler.lock:
-            if self._make is None and all(job.done() for job in self._jobs):
+            if not self._plan.repeats and all(job.done() for job in self._jobs):
                 self._switch_off()
 
     def _ring(self) -> None:
         """Queue the jobs; the scheduler's thread, or that of a test."""
-        make = self._make
-        following = self._plan.after(self._due)
+        try:
+            following = self._plan.after(self._due)
+        except Exception as failure:  # a clock that a test is just replacing may well raise
+            self._note(failure)
+            following = None
         with scheduler.lock:
+            make = self._make
             if self._is_off:
+                return
+            if following is None:
+                self._alarm = Alarm(self._ring, clock.monotonic() + _AGAIN)
+                scheduler.set(self._alarm)
                 return
             self.missed += following.missed
             if following.at is None:
@@ -196,65 +232,41 @@ class Timer:
             if not self._overlap and not all(job.done() for job in self._jobs):
                 self.missed += 1
                 return
-            try:
-                self._jobs = make()
-            except Exception as failure:  # of a function that tells a key
-                self._note(failure)
-                return
+            self._fire(make())
+        elif not self._plan.repeats:
+            self._fire(self._jobs)
+
+    def _fire(self, jobs: Sequence[Job[Any]]) -> None:
         self.fired += 1
-        jobs = [job for job in self._jobs if not job.done()]
         now = clock.monotonic()
         for job in jobs:
             job.queued_at = now
+        self._jobs = jobs
+        waiting = [job for job in jobs if not job.done()]
+        error = None
         try:
-            error = self._workforce.take_up(jobs) if jobs else None
+            if waiting:
+                error = self._workforce.take_up(waiting, self._note)
+        except BaseException:  # thrown in: whether they are queued by now nobody knows
+            for job in waiting:
+                job.withdraw()
+            raise
         finally:
             _book.tell(jobs)
-            if make is None:
+            if not self._plan.repeats:
                 self._jobs = self.jobs
         if error is not None:
             self._note(error)
 
     def _note(self, error: Exception) -> None:
+        """Be told what kept the jobs out of the pool."""
         self.error = error
         if isinstance(error, PoolClosed):
             self.cancel()  # as it would have been a moment later
             return
         what = "%r could not queue its jobs: %r"
-        say_whatever_comes(logging.WARNING, what, self, error)
-
-
-class _Roll(Generic[K, V]):
-    """A dict that gives back the room of what was taken out.
-
-    Locking: the scheduler's lock; ``entries`` may be read without. A signal handler or a destructor
-    that comes in between finds it whole, and what it does is kept: the dict is replaced only if
-    nothing has changed since it was copied, and no call stands between seeing that and doing so.
-    """
-
-    __slots__ = ("_changes", "_most", "entries")
-
-    def __init__(self) -> None:
-        self.entries: dict[K, V] = {}
-        self._changes = 0
-        self._most = _FEW  # entries since it was last made small
-
-    def add(self, key: K, value: V) -> None:
-        """Put in an entry."""
-        self._changes += 1
-        self.entries[key] = value
-        self._most = max(self._most, len(self.entries))
-
-    def strike(self, key: K) -> None:
-        """Take out an entry, if it is there."""
-        self._changes += 1
-        self.entries.pop(key, None)
-        while self._most > _FEW and len(self.entries) < self._most // 4:
-            changes = self._changes
-            left = dict(self.entries)
-            if changes == self._changes:
-                self.entries = left
-                self._most = max(_FEW, len(left))
+        warn = partial(say_whatever_comes, logging.WARNING, what, self, error)
+        in_a_thread_of_its_own(warn, "oddjob-warning")  # log handlers may take any time
 
 
 class _Book:
@@ -264,15 +276,15 @@ class _Book:
     """
 
     def __init__(self) -> None:
-        self.by_host: dict[Host, _Roll[Timer, None]] = {}
-        self.by_job: _Roll[Job[Any], Timer] = _Roll()
+        self.by_host: dict[Host, Roll[Timer, None]] = {}
+        self.by_job: Roll[Job[Any], Timer] = Roll()
         self.watched: dict[Job[Any], list[Callable[[], object]]] = {}
 
     def add(self, timer: Timer) -> None:
         """Enter a timer."""
         timers = self.by_host.get(timer._workforce)
         if timers is None:
-            timers = self.by_host[timer._workforce] = _Roll()
+            timers = self.by_host[timer._workforce] = Roll()
         timers.add(timer, None)
         for job in timer.jobs:
             self.by_job.add(job, timer)
@@ -306,12 +318,33 @@ _book: Final = _Book()
 in_child(_book.begin_anew)
 
 
+def when_queued_no_more(job: Job[Any], act: Callable[[], object]) -> None:
+    """Have it called no more."""
+    with scheduler.lock:
+        acts = _book.watched.get(job, [])
+        if act in acts:
+            acts.remove(act)
+
+
 def cancel_timers_of(host: Host) -> list[Timer]:
     """Cancel the timers of a workforce that is being closed; returns those that were not before."""
     with scheduler.lock:
         roll = _book.by_host.get(host)
         timers = [] if roll is None else list(roll.entries)
-    return [timer for timer in timers if timer.cancel() is not False]
+    crash: BaseException | None = None
+    cancelled: list[Timer] = []
+    for timer in timers:
+        try:
+            if timer.cancel() is not False:
+                cancelled.append(timer)
+        except BaseException as error:  # of a callback; raised below, the others go first
+            crash = crash or error
+    try:
+        if crash is not None:
+            raise crash
+    finally:
+        del crash  # what is raised holds this frame
+    return cancelled
 
 
 def cancel_all() -> None:
@@ -332,7 +365,9 @@ def forget(job: Job[Any]) -> None:
 
 def has_forgotten(job: Job[Any]) -> bool:
     """Whether a job waits for a time that will not come in this process."""
-    return job.queued_at == inf and job not in _book.by_job.entries
+    if job in _book.by_job.entries:  # first: before it is not, the rest has changed
+        return False
+    return job.queued_at == inf and not job.done()
 
 
 def when_queued(job: Job[Any], act: Callable[[], object]) -> bool:

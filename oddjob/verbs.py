@@ -202,12 +202,18 @@ def perform_many_at(
 
 def cancel_timer(timer: Timer) -> float | Literal[False]:
     """Have a timer not fire; returns the seconds that were left, False if it had fired."""
-    return timer.cancel()
+    return _known(timer).cancel()
 
 
 def read_timer(timer: Timer) -> float | Literal[False]:
     """In how many seconds a timer fires; False if it has."""
-    return timer.remaining()
+    return _known(timer).remaining()
+
+
+def _known(timer: object) -> Timer:
+    if not isinstance(timer, Timer):
+        raise TypeError(f"a Timer, as perform_after() returns it, and not {timer!r}")
+    return timer
 
 
 class _RunForJob(Protocol):

@@ -12,6 +12,7 @@ time is, and nothing else: the functions are kept where such tools do not look f
 threads that sleep, and whoever limits a rate, would not survive a jump by fifty years.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from types import BuiltinFunctionType
@@ -31,8 +32,11 @@ class Clock:
     __slots__ = ("_ahead", "_wall", "monotonic", "steady")
 
     def __init__(self) -> None:
-        self.steady: Final[Callable[[], float]] = time.monotonic
-        self.monotonic: Callable[[], float] = time.monotonic
+        # Imported by a test that has replaced it already, it is to be the machine's all the same.
+        replacer = sys.modules.get("freezegun.api")
+        steady = getattr(replacer, "real_monotonic", time.monotonic)
+        self.steady: Final[Callable[[], float]] = steady
+        self.monotonic: Callable[[], float] = steady
         self._wall: Callable[[], float] | None = None
         self._ahead = 0.0  # what monotonic time is ahead of steady time
 

@@ -39,6 +39,7 @@ _NEAR: Final = 25 * 3600.0
 _SHIFT: Final = timedelta(hours=25)
 _YEARS_AHEAD: Final = 2  # in which changes of clocks are looked for
 _DAY: Final = 86_400.0
+_WITH_SECONDS: Final = 6  # fields, which crontab does not have
 _LINES: Final = 6  # that are shown on either side of a change
 
 
@@ -78,6 +79,8 @@ class Cron:
         fields = _NAMED.get(expression.strip().lower(), expression)
         cronsim = _cronsim()
         try:
+            if len(fields.split()) == _WITH_SECONDS:
+                raise cronsim.CronSimError("Wrong number of fields")  # noqa: TRY301  (as all else)
             parsed = cronsim.CronSim(fields, datetime(2024, 1, 1))  # noqa: DTZ001
             next(parsed)
         except (cronsim.CronSimError, StopIteration) as error:
@@ -133,7 +136,7 @@ class Cron:
     def _look_around(self, moment: float) -> None:
         """Find all moments of the next days, in which clocks are set, or have just been."""
         end = moment + 2 * _NEAR
-        local = local_at(moment, self.zone)
+        local = local_at(int(moment), self.zone)
         found = set()
         for label in self._labels(local - _SHIFT):
             if label > local + 3 * _SHIFT:
@@ -145,7 +148,7 @@ class Cron:
     def _labels(self, local: datetime) -> Iterator[datetime]:
         """The local times after one that fit."""
         parsed = copy(self._parsed)
-        parsed.dt = local
+        parsed.dt = local.replace(microsecond=0)
         labels: Iterator[datetime] = parsed
         return labels
 
@@ -202,6 +205,8 @@ def explain_cron(
         ImportError, ValueError, TypeError: as `Pool.cron` does.
     """
     cron = Cron(expression, tz, dst)
+    if not isinstance(start, datetime | None):
+        raise TypeError(f"explain_cron: start must be a datetime, not {start!r}")
     moment = clock.wall() if start is None else start.timestamp()
     changes: list[ClockChange] = []
     until = moment + _YEARS_AHEAD * 366 * _DAY

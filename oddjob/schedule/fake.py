@@ -3,7 +3,7 @@
 import time as real
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
-from math import inf
+from math import ceil, inf
 from types import TracebackType
 from typing import Any, Final, Protocol, Self
 
@@ -13,6 +13,7 @@ from oddjob.schedule.scheduler import scheduler
 
 __all__ = ["Clockwork", "FakeClock"]
 
+_ROUNDING: Final = 1e-6  # seconds: ten times 0.1 is a second
 _PAUSE: Final = 0.0005  # seconds, between looks at whether jobs have ended
 _START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 
@@ -53,9 +54,12 @@ class FakeClock:
 
     def __init__(self, start: datetime | None = None, *, patience: float = 5.0) -> None:
         start = _START if start is None else start
+        if not isinstance(start, datetime):
+            raise TypeError(f"FakeClock: start must be a datetime, not {start!r}")
         self._zone = as_zone(start.tzinfo)
-        self._wall = start.timestamp()
+        self._start = start.timestamp()
         self._monotonic = 0.0
+        self._ahead = 0.0  # what wall time is ahead of monotonic time
         self._patience = patience
         self._given_up: set[Any] = set()
         self._is_on = False
@@ -64,8 +68,10 @@ class FakeClock:
         with scheduler.lock:
             if clock.is_fake:
                 raise RuntimeError("there is a FakeClock already, and there can be only one")
-            self._monotonic = clock.monotonic()
-            clock.replace(lambda: self._monotonic, lambda: self._wall)
+            # A whole number: what is due at the same time by both clocks is so to the last bit.
+            self._monotonic = float(ceil(clock.monotonic()))
+            self._ahead = self._start - self._monotonic
+            clock.replace(lambda: self._monotonic, self._wall)
             self._is_on = True
         return self
 
@@ -75,6 +81,7 @@ class FakeClock:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._start = self._wall()
         self._is_on = False
         clock.restore()
         scheduler.look_again()
@@ -85,7 +92,7 @@ class FakeClock:
 
     def now(self) -> datetime:
         """What time it is, in the zone of `start`."""
-        return in_zone(self._wall, self._zone)
+        return in_zone(self._wall() if self._is_on else self._start, self._zone)
 
     def advance(
         self,
@@ -105,20 +112,18 @@ class FakeClock:
         `oddjob.testing.inline`, in this one.
         """
         left = seconds + timedelta(minutes=minutes, hours=hours, days=days).total_seconds()
+        if not left < inf:
+            raise ValueError(f"time can be advanced by a finite number of seconds, not {left!r}")
         if left < 0:
             raise ValueError("time does not go back: to set the wall clock back, use set_wall()")
         self._see_that_it_is_on()
         end = self._monotonic + left
         with scheduler.ringing:
             self._settle()
-            while True:
-                step = min(self._next_in(), end - self._monotonic)
-                is_end = self._monotonic + step >= end
-                self._wall += end - self._monotonic if is_end else step
-                self._monotonic = end if is_end else self._monotonic + step
+            while (step := self._next_in()) <= end - self._monotonic + _ROUNDING:
+                self._monotonic += step
                 self._ring()
-                if is_end and self._next_in() > 0:
-                    return
+            self._monotonic = max(self._monotonic, end)
 
     def set_wall(self, when: datetime) -> None:
         """Set the wall clock, forward or back, as a user or a time server would.
@@ -128,10 +133,13 @@ class FakeClock:
         """
         self._see_that_it_is_on()
         with scheduler.ringing:
-            self._wall = when.timestamp()
+            self._ahead = when.timestamp() - self._monotonic
             self._ring()
 
     # Inside.
+
+    def _wall(self) -> float:
+        return self._monotonic + self._ahead
 
     def _see_that_it_is_on(self) -> None:
         if not self._is_on:
@@ -143,7 +151,8 @@ class FakeClock:
         return max(0.0, min([scheduler.next_in(), *alarms], default=inf))
 
     def _ring(self) -> None:
-        scheduler.ring_due()
+        while scheduler.ring_one():
+            self._settle()
         for work in FakeClock._works():
             work.ring_alarm()
         self._settle()

@@ -13,7 +13,9 @@ from oddjob.schedule.local import Dst, as_zone, check_dst, date_and_time, in_zon
 __all__ = ["After", "At", "Every", "Next", "OnCron", "Plan", "check_delay", "check_period"]
 
 _LATE: Final = 60.0  # seconds; a firing that comes later than that has been slept through
-_COUNTED: Final = 10_000  # missed firings that are counted one by one
+_SHORTEST: Final = 0.001  # seconds between two firings
+_LONGEST: Final = 10**15  # seconds
+_COUNTED: Final = 1_000  # missed firings that are counted one by one
 
 
 class Next(NamedTuple):
@@ -45,7 +47,10 @@ class Plan(ABC):
     def date_of(self, at: float) -> datetime:
         """A time of this plan's as a date, as far as can be told now."""
         moment = at if self.is_wall else clock.wall() + at - clock.monotonic()
-        return in_zone(moment, self.zone)
+        try:
+            return in_zone(moment, self.zone)
+        except (ValueError, OverflowError, OSError):  # later than dates go
+            return datetime.max.replace(tzinfo=UTC)
 
 
 class After(Plan):
@@ -149,12 +154,16 @@ def check_delay(name: str, seconds: object) -> None:
 
 
 def check_period(name: str, seconds: object) -> None:
-    """Refuse what is no number of seconds above 0."""
+    """Refuse what is no number of seconds, a millisecond at least."""
     _check_number(name, seconds)
-    if not 0 < seconds < inf:  # type: ignore[operator]  # a number by now
-        raise ValueError(f"{name}: seconds must be greater than 0, and finite, not {seconds!r}")
+    if not _SHORTEST <= seconds < inf:  # type: ignore[operator]  # a number by now
+        raise ValueError(
+            f"{name}: seconds must be {_SHORTEST} or more, and finite, not {seconds!r}"
+        )
 
 
 def _check_number(name: str, seconds: object) -> None:
     if not isinstance(seconds, int | float) or isinstance(seconds, bool):
         raise TypeError(f"{name}: a number of seconds, not {seconds!r}")
+    if isinstance(seconds, int) and seconds > _LONGEST:
+        raise ValueError(f"{name}: so many seconds are too many")

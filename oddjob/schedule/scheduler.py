@@ -12,10 +12,12 @@ much more often where a test has put another clock in the place of the standard 
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Final
 
+from oddjob.aside import in_a_thread_of_its_own
 from oddjob.bell import Bell
 from oddjob.fork import ProcessLock, in_child
 from oddjob.log import say_whatever_comes
@@ -34,7 +36,7 @@ class Alarm:
     Locking: the scheduler's lock.
     """
 
-    __slots__ = ("act", "at", "is_wall", "keeps_process")
+    __slots__ = ("act", "at", "is_wall", "keeps_process", "number")
 
     def __init__(
         self,
@@ -48,6 +50,11 @@ class Alarm:
         self.at: Final = at  # seconds, of monotonic or of wall time
         self.is_wall: Final = is_wall
         self.keeps_process: Final = keeps_process
+        self.number = 0  # in the order in which alarms were set
+
+    def rank(self) -> tuple[float, int]:
+        """What tells which of two is first."""
+        return self.remaining(), self.number
 
     def remaining(self) -> float:
         """In how many seconds it is due; negative if it is late."""
@@ -123,6 +130,7 @@ class Scheduler(ProcessLock):
         self._unkept: list[Bell] = []  # of those who wait until nothing keeps the process
         self._thread: threading.Thread | None = None
         self._wakes_at = -inf  # steady seconds; minus infinity while it is awake
+        self._sets = 0  # how often an alarm was set
         self._bell = Bell()
 
     def set(self, alarm: Alarm) -> None:
@@ -132,6 +140,8 @@ class Scheduler(ProcessLock):
             Exception: no thread could be started for it; it is not set.
         """
         with self.lock:
+            self._sets += 1
+            alarm.number = self._sets
             self._row_of(alarm).add(alarm)
             if alarm.keeps_process:
                 self._keepers.add(alarm)
@@ -141,7 +151,9 @@ class Scheduler(ProcessLock):
                 except BaseException:
                     self._switch_off(alarm)
                     raise
-            is_news = self._wakes_at > clock.steady() + alarm.remaining()
+            due_in = alarm.remaining()
+            due_in = min(due_in, _LOOK) if alarm.is_wall else due_in
+            is_news = self._wakes_at > clock.steady() + due_in
         if is_news or (alarm.is_wall and clock.is_replaced):
             self._bell.ring()
 
@@ -171,16 +183,29 @@ class Scheduler(ProcessLock):
 
     def ring_due(self) -> None:
         """Ring all that is due now, in order."""
+        while self.ring_one():
+            pass
+
+    def ring_one(self) -> bool:
+        """Ring the first that is due now; false if none is."""
         with self.ringing:
-            while (due := self._take_due()) is not None:
+            due = self._take_due()
+            if due is not None:
                 alarm, act = due
                 try:
                     act()
                 except BaseException as error:
-                    say_whatever_comes(logging.ERROR, "a timer failed", error=error)
+                    tell = partial(say_whatever_comes, logging.ERROR, "a timer failed", error=error)
+                    in_a_thread_of_its_own(tell, "oddjob-error")  # log handlers may take any time
+                    del error, tell
                 finally:
                     with self.lock:
                         self._release(alarm)
+            return due is not None
+
+    def is_here(self) -> bool:
+        """Whether the calling thread is the scheduler's."""
+        return self._thread is threading.current_thread()
 
     def look_again(self) -> None:
         """Be told that the clock has been replaced, or set."""
@@ -206,7 +231,7 @@ class Scheduler(ProcessLock):
         with self.lock:
             while True:
                 firsts = [each for each in (self._monotonic.first(), self._wall.first()) if each]
-                alarm = min(firsts, key=Alarm.remaining, default=None)
+                alarm = min(firsts, key=Alarm.rank, default=None)
                 if alarm is None or alarm.remaining() > 0:
                     return None
                 act = self._row_of(alarm).take(alarm)
@@ -237,8 +262,11 @@ class Scheduler(ProcessLock):
         with self.lock:
             if self._thread is not threading.current_thread():
                 return False  # its start was interrupted
+            # A destructor that sets an alarm meanwhile rings, or is seen by what it has counted.
+            self._wakes_at = inf
+            sets = self._sets
             is_over = not (self._monotonic.first() or self._wall.first())
-            if is_over:
+            if is_over and sets == self._sets:
                 self._thread = None
                 return False
             until = self._wakes_at = clock.steady() + self._patience()

@@ -161,9 +161,8 @@ class Admission:
         for job in jobs:
             while not door.enter([job]):
                 oldest = self._agenda.pop_oldest()
-                if oldest is None:
-                    raise self._full()
-                self._drop(oldest)
+                if oldest is not None:  # else a worker was quicker, and there is room
+                    self._drop(oldest)
 
     def _drop(self, job: Job[Any]) -> None:
         job.refuse(

@@ -4,19 +4,17 @@ What does not get in ends with the error that says why. That is done in a thread
 runs callbacks, which may take any time: the thread that brings the jobs is everybody's.
 """
 
-import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from oddjob.aside import in_a_thread_of_its_own
 from oddjob.errors import PoolClosed
 from oddjob.job import Job
-from oddjob.log import say
 from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, scheduler
 from oddjob.workforce import inline
 from oddjob.workforce.admission import Admission
-from oddjob.workforce.aside import in_a_thread_of_its_own
 from oddjob.workforce.door import Entrant
 
 __all__ = ["Arrivals"]
@@ -30,13 +28,16 @@ class Arrivals(Admission):
 
     __slots__ = ()
 
-    def enter_unattended(self, jobs: Sequence[Job[Any]]) -> None:
+    def enter_unattended(
+        self, jobs: Sequence[Job[Any]], note: Callable[[Exception], object]
+    ) -> Exception | None:
         """Bring jobs into the bounded queue, as far as possible as the policy has it.
 
-        Where others would wait for room, or run the job themselves, they line up.
+        Where others would wait for room, or run the job themselves, they line up. Returns why some
+        of them have ended instead, as the pool does not take them any more; or tells `note` later.
 
         Raises:
-            QueueFull: the policy is to raise, and there is no room.
+            QueueFull: the policy is to raise, and there is no room; none of them is in.
         """
         door = self._door
         policy = self._when_full
@@ -47,12 +48,32 @@ class Arrivals(Admission):
         if rest and policy == "raise":
             raise self._full()
         if rest and policy == "drop_oldest":
-            in_a_thread_of_its_own(partial(self._push_in, rest), self._thread_name)
+            in_a_thread_of_its_own(partial(self._push_in_unattended, rest), self._thread_name)
         elif rest:
-            self._line_up(rest)
+            self._line_up(rest, note)
+        return self._look_back(jobs[:entered])
+
+    def _push_in_unattended(self, jobs: Sequence[Job[Any]]) -> None:
+        try:
+            self._push_in(jobs)
+        finally:
+            self._look_back(jobs)
+
+    def _look_back(self, jobs: Sequence[Job[Any]]) -> Exception | None:
+        """See whether the pool was closed, or broke, while jobs were put in: who would run them?"""
+        refusal = None if self._roster.is_open else self._roster.refusal()
+        if refusal is not None:
+            self.end([job for job in jobs if self._roster.queue.take_back(job)], refusal)
+        return refusal
 
     def run_unattended(self, jobs: Sequence[Job[Any]]) -> None:
         """Run jobs here and now; what they raise is kept for the end of the inline block."""
+        if scheduler.is_here():  # which is everybody's
+            in_a_thread_of_its_own(partial(self._run_all, jobs), self._thread_name)
+        else:
+            self._run_all(jobs)
+
+    def _run_all(self, jobs: Sequence[Job[Any]]) -> None:
         for job in jobs:
             try:
                 self.run_here(job)
@@ -67,33 +88,40 @@ class Arrivals(Admission):
     def _thread_name(self) -> str:
         return f"{self._roster.label}-callbacks"
 
-    def _line_up(self, jobs: Sequence[Job[Any]]) -> None:
+    def _line_up(self, jobs: Sequence[Job[Any]], note: Callable[[Exception], object]) -> None:
         alarm: Alarm | None = None
         entrants: list[Entrant] = []
 
         def look() -> None:
-            """See whether they are in, or the pool has been closed."""
-            if entrants and (entrants[0].is_in or not self._roster.is_open):
+            """See whether they are in, or were turned away."""
+            if entrants and (entrants[0].is_in or entrants[0].is_turned_away):
                 if alarm is not None:
                     scheduler.switch_off(alarm)
-                self._leave(entrants[0])
+                self._leave(entrants[0], note)
 
         def wake() -> None:  # the door's lock is held
-            scheduler.set(Alarm(look, clock.monotonic()))
+            try:
+                scheduler.set(Alarm(look, clock.monotonic()))
+            except Exception:  # no thread to be had
+                look()
 
         entrants.append(self._door.line_up(jobs, wake))
         if self._patience is not None:
-            alarm = Alarm(partial(self._leave, entrants[0]), clock.monotonic() + self._patience)
+            alarm = Alarm(
+                partial(self._leave, entrants[0], note), clock.monotonic() + self._patience
+            )
             scheduler.set(alarm)
+        if not self._roster.is_open:
+            self._leave(entrants[0], note)
         look()
 
-    def _leave(self, entrant: Entrant) -> None:
+    def _leave(self, entrant: Entrant, note: Callable[[Exception], object]) -> None:
         if self._door.step_out(entrant):
             error = self._roster.refusal() or self._full()
             left = list(entrant.jobs)
-            what = "pool %s: %d jobs of a timer did not get in: %s"
-            say(logging.WARNING, what, self._roster.label, len(left), error)
-            self.end(left, error)
+            if left:
+                note(error)
+                self.end(left, error)
 
 
 def _end(jobs: Sequence[Job[Any]], error: Exception) -> None:

@@ -26,12 +26,18 @@ class Entrant:
     Locking: the door's lock.
     """
 
-    __slots__ = ("is_in", "jobs", "wake")
+    __slots__ = ("_all", "is_in", "is_turned_away", "jobs", "wake")
 
     def __init__(self, jobs: Sequence[Job[Any]], wake: Callable[[], object]) -> None:
+        self._all: Final = jobs
         self.jobs: Final = iter(jobs)
         self.wake: Final = wake  # may be called again, and takes no time
         self.is_in = False
+        self.is_turned_away = False
+
+    def brings(self, job: Job[Any]) -> bool:
+        """Whether a job is, or was, one of its."""
+        return job in self._all
 
 
 class Door:
@@ -134,6 +140,11 @@ class Door:
                         self.line.popleft()
         self._queue.wake(entered)
 
+    def is_in_line(self, job: Job[Any]) -> bool:
+        """Whether a job may still be outside."""
+        with self._lock:
+            return any(entrant.brings(job) for entrant in self.line)
+
     def measure_again(self) -> None:
         """Be told that jobs have come in by another way."""
         with self._lock:
@@ -143,5 +154,8 @@ class Door:
         """Wake all who wait in line: they will find that the pool takes no more jobs."""
         with self._lock:
             while self.line:
-                self.line[0].wake()
-                self.line.popleft()
+                first = self.line[0]
+                first.is_turned_away = True
+                first.wake()
+                if self.line and self.line[0] is first:
+                    self.line.popleft()

@@ -91,15 +91,17 @@ def strike_off(mortal: Mortal) -> None:
 
 
 def _finish_all() -> None:
-    scheduler.wait_for_keepers()
-    with _living.lock:
-        _living.over = True
-        members = list(_living.members)
-    for mortal in members:
-        mortal.close_at_exit()
-    cancel_all()
-    for mortal in members:
-        mortal.finish_at_exit()
+    try:
+        scheduler.wait_for_keepers()
+    finally:  # Ctrl-C: it need not wait for these
+        with _living.lock:
+            _living.over = True
+            members = list(_living.members)
+        for mortal in members:
+            mortal.close_at_exit()
+        cancel_all()
+        for mortal in members:
+            mortal.finish_at_exit()
 
 
 def _register(finish: Callable[[], None]) -> None:

@@ -114,6 +114,32 @@ class Service:
         """Be told that somebody has looked at a failure."""
         inline.note_seen(job)
 
+    def in_hand(self) -> list[Job[Any]]:
+        """The jobs that workers have begun with, and that have not ended."""
+        roster = self.roster
+        with roster.lock:
+            workers = [*roster.staff(), *roster.abandoned]
+        return [job for worker in workers for job in worker.jobs() if not job.done()]
+
+    def next_alarm(self) -> float:
+        """The next monotonic time for which something in the queue waits."""
+        return self.roster.queue.alarm
+
+    def ring_alarm(self) -> None:
+        """See to what waits for this time."""
+        self.roster.queue.ring_alarm()
+
+    def busy_with(self) -> list[object]:
+        """Jobs that run, or that can start now, and workers that are about to look for one."""
+        roster = self.roster
+        ready = roster.queue.ready()
+        parked = list(roster.queue.idle)
+        return [
+            *[worker.job or worker for worker in roster.staff() if worker.ring not in parked],
+            *self.in_hand(),
+            *ready,
+        ]
+
     def put_off(self, job: ManagedJob[Any], delay: float) -> bool:
         """Queue a job again that has failed; false if it has ended meanwhile."""
         if inline.is_on():
@@ -180,8 +206,12 @@ class Service:
             while not job.done():
                 depth = len(here.in_place)
                 turn = Turn()
+                door = self.roster.door
+                is_queued = door is None or not door.is_in_line(job)
                 try:
-                    turn = agenda.turn_of(job, jobs_here(), begin=here.in_place.append)
+                    turn = agenda.turn_of(
+                        job, jobs_here(), begin=here.in_place.append, is_queued=is_queued
+                    )
                     if turn.job is not None:
                         here.tally.begin_in_place(turn.job)
                         with running(turn.job):
@@ -203,7 +233,10 @@ class Service:
 
     def _wait_for_time_of(self, job: Job[Any], deadline: float) -> bool:
         bell = Bell()
-        return not timer.when_queued(job, bell.ring) or bell.wait(deadline)
+        if not timer.when_queued(job, bell.ring) or bell.wait(deadline):
+            return True
+        timer.when_queued_no_more(job, bell.ring)
+        return False
 
     def _run_in_place(self, job: Job[Any], here: JobLoop) -> bool:
         """Do so where nothing can stop the job but that somebody else has it.

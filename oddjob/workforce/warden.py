@@ -14,13 +14,13 @@ from math import inf
 from types import FrameType
 from typing import Any, NamedTuple
 
+from oddjob.aside import in_a_thread_of_its_own
 from oddjob.errors import JobTimeout
 from oddjob.job import Job
 from oddjob.log import say_whatever_comes
 from oddjob.managed import ManagedJob
 from oddjob.schedule.clock import clock
 from oddjob.traces import frames_of_threads, where_a_coroutine_stands, where_it_stands
-from oddjob.workforce.aside import in_a_thread_of_its_own
 from oddjob.workforce.deadlines import Watch
 from oddjob.workforce.roster import Roster
 

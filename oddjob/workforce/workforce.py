@@ -8,7 +8,7 @@ import logging
 import threading
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import Any, Final
 
@@ -45,7 +45,6 @@ class Workforce(Service):
     __slots__ = (
         "__weakref__",
         "_admission",
-        "_cancelled_timers",
         "_discarded",
         "_exit_by",
         "_supervisor",
@@ -70,7 +69,6 @@ class Workforce(Service):
         )
         self._admission = Arrivals(self.roster, options.when_full, options.submit_timeout)
         self._discarded = False
-        self._cancelled_timers: list[Timer] = []
         self._exit_by: float | None = None
         letters = self.roster.letters
         # The callback may strike anywhere, so it only writes a letter; that needs no lock.
@@ -145,15 +143,20 @@ class Workforce(Service):
             job.withdraw()
             raise
 
-    def take_up(self, jobs: Sequence[Job[Any]]) -> Exception | None:
-        """Queue jobs of a timer, without waiting; returns why they were not, and have ended so."""
+    def take_up(
+        self, jobs: Sequence[Job[Any]], note: Callable[[Exception], object]
+    ) -> Exception | None:
+        """Queue jobs of a timer, without waiting; returns why they were not, and have ended so.
+
+        If that turns out later, `note` is told.
+        """
         try:
             if inline.is_on():
                 self._admission.run_unattended(jobs)
                 return None
             self._man_for(jobs)
             if self.roster.door is not None:
-                self._admission.enter_unattended(jobs)
+                return self._admission.enter_unattended(jobs, note)
         except Exception as error:
             self._admission.end(jobs, error)
             return error
@@ -264,7 +267,7 @@ class Workforce(Service):
                 "a thread of a pool (a job, a callback, its on_event) cannot wait for the pool's "
                 "own end; use shutdown(wait=False)"
             )
-        self._close(AFTER_SHUTDOWN)
+        timers = self._close(AFTER_SHUTDOWN)
         # First: a job that is taken between the two is seen twice, not never.
         queued = self.queued()
         jobs = [*self.in_hand(), *queued]
@@ -277,14 +280,7 @@ class Workforce(Service):
                 self._discarded = True
                 cancelled = self._cancel_queue()
                 jobs += self.in_hand()
-        return DrainReport.of(list(dict.fromkeys(jobs)), cancelled, self._cancelled_timers)
-
-    def in_hand(self) -> list[Job[Any]]:
-        """The jobs that workers have begun with, and that have not ended."""
-        roster = self.roster
-        with roster.lock:
-            workers = [*roster.staff(), *roster.abandoned]
-        return [job for worker in workers for job in worker.jobs() if not job.done()]
+        return DrainReport.of(list(dict.fromkeys(jobs)), cancelled, timers)
 
     def _cancel_queue(self) -> list[Job[Any]]:
         """Cancel what is queued; returns what was not cancelled before."""
@@ -321,21 +317,23 @@ class Workforce(Service):
         if patience is not None and patience != inf:
             self._exit_by = clock.steady() + patience
 
-    def _close(self, why: str) -> None:
+    def refusal(self) -> Exception | None:
+        """Why the pool takes no jobs, as an exception to raise; None while it does."""
+        return self.roster.refusal()
+
+    def _close(self, why: str) -> list[Timer]:
+        """Take no more jobs; returns the timers that were cancelled for that."""
         if self.roster.close(why):
             self.roster.herald.tell("closed")
         # Afterwards: one that is set in between finds the pool closed, and is refused.
         cancelled = timer.cancel_timers_of(self)
         if cancelled:
-            self._cancelled_timers += cancelled
             what = "pool %s is closed: %d timers cancelled: %s"
             say(logging.INFO, what, self.label, len(cancelled), cancelled[:_LISTED])
+        return cancelled
 
     def finish_at_exit(self) -> None:
-        """Return when the queue has been run, or the time for that is up.
-
-        At once if the pool was to let go of it all.
-        """
+        """Return when the queue has been run, or let go of, or the time for that is up."""
         if self._discarded:
             return
         left = None if self._exit_by is None else max(0.0, self._exit_by - clock.steady())
@@ -372,18 +370,6 @@ class Workforce(Service):
     def queued(self) -> list[Job[Any]]:
         """A snapshot of the queue, in the order in which the jobs will start."""
         return self.roster.queue.pending()
-
-    def next_alarm(self) -> float:
-        """The next monotonic time for which something in the queue waits."""
-        return self.roster.queue.alarm
-
-    def ring_alarm(self) -> None:
-        """See to what waits for this time."""
-        self.roster.queue.ring_alarm()
-
-    def busy_with(self) -> list[Job[Any]]:
-        """Jobs that run, or that can start now."""
-        return [*self.in_hand(), *self.roster.queue.ready()]
 
     def look_around(self) -> None:
         """Take note of what has changed outside."""

@@ -126,7 +126,7 @@ def test_a_child_that_is_forked_while_timers_fire_works() -> None:
         import warnings; warnings.simplefilter('ignore')
         sys.setswitchinterval(1e-5)
         pool = oddjob.Pool('mail', 2)
-        timers = [pool.every(0.0005 * (1 + number)).perform(int) for number in range(20)]
+        timers = [pool.every(0.001 * (1 + number)).perform(int) for number in range(20)]
         for _ in range(20):
             child = os.fork()
             if child == 0:

@@ -173,14 +173,23 @@ def test_a_daily_job_runs_once_on_each_day_that_there_is(hour: int, minute: int,
 def test_a_time_of_day_is_the_next_one_that_the_clock_strikes(
     hour: int, minute: int, zone: str, start: int, skips: bool
 ) -> None:
-    """That is: the next run of a daily job."""
+    """Be it for the second time in a night."""
     dst: Dst = "skip" if skips else "run_once"
     first, last = bounds(zone)
     now = min(first + start * 60, last - 5 * 86_400)
     with FakeClock(datetime.fromtimestamp(now, UTC)), oddjob.Pool(1) as pool:
         at = pool.at(time(hour, minute, tzinfo=ZoneInfo(zone)), dst=dst)
         timer = at.perform(int)
-        strikes = Cron(f"{minute} {hour} * * *", zone, dst).next_after(now)
+        shown = (
+            each.moment
+            for minutes in minutes_of(zone).values()
+            for each in minutes
+            if each.moment > now and each.of_day == hour * 60 + minute
+        )
+        strikes = min(shown)
+        if not skips:  # a time that is left out comes all the same
+            daily = Cron(f"{minute} {hour} * * *", zone).next_after(now)
+            strikes = min(strikes, int(daily or 0))
         assert timer.fires_at.timestamp() == strikes
         timer.cancel()
 
@@ -212,6 +221,37 @@ def test_a_date_that_comes_twice_is_the_one_that_is_meant() -> None:
         assert second.cancel()
 
 
+def test_a_fold_means_the_second_time_and_makes_no_time_of_one_that_is_left_out() -> None:
+    with (
+        FakeClock(datetime(2026, 10, 25, 0, 15, tzinfo=UTC)),
+        oddjob.Pool(1) as pool,
+    ):  # 2:15, first
+        first = pool.at(time(2, 30, tzinfo=BERLIN)).perform(int)
+        second = pool.at(time(2, 30, tzinfo=BERLIN, fold=1)).perform(int)
+        assert (first.remaining(), second.remaining()) == (900, 4500)
+        assert first.cancel()
+        assert second.cancel()
+    winter = FakeClock(datetime(2026, 3, 1, tzinfo=UTC))
+    with winter, oddjob.Pool(1) as pool, pytest.raises(ValueError, match="is left out"):
+        pool.at(SPRING.replace(fold=1), dst="skip")
+
+
+@pytest.mark.parametrize("text", ["0 9 1 * *", "@monthly", "30 3 * * 1", "0 0 29 2 *"])
+def test_an_entry_that_is_far_ahead_is_found(text: str) -> None:
+    """An hour more or less than a day ahead, it once was looked for, for ever."""
+    for hours in range(0, 24 * 40, 7):
+        start = datetime(2026, 3, 1, tzinfo=UTC) + timedelta(hours=hours, minutes=13)
+        at = Cron(text, "Europe/Berlin").next_after(start.timestamp())
+        assert at is not None
+        assert at > start.timestamp()
+
+
+def test_firings_are_at_the_full_minute_whenever_they_are_asked_for() -> None:
+    cron = Cron("*/5 * * * *", "Europe/Berlin")
+    start = datetime(2026, 3, 28, 12, 3, 0, 370_000, tzinfo=UTC).timestamp()
+    assert all(each % 300 == 0 for each in cron.between(start, start + 86_400))
+
+
 def test_what_is_past_is_refused_with_both_times() -> None:
     with FakeClock(datetime(2026, 10, 1, 12, tzinfo=UTC)), oddjob.Pool(1) as pool:
         with pytest.raises(ValueError, match=r"2026-10-01 11:59:00\+00:00 is past: it is .*12:00"):
@@ -225,6 +265,7 @@ def test_what_is_past_is_refused_with_both_times() -> None:
     ("arguments", "error", "message"),
     [
         (("61 * * * *",), ValueError, r"cron: '61 \* \* \* \*' is no expression: Bad minute.*five"),
+        (("* * * * * *",), ValueError, "Wrong number of fields"),
         (("* * *",), ValueError, "Wrong number of fields.*half past one every night"),
         (("0 0 31 2 *",), ValueError, "is no expression"),
         ((5,), TypeError, "cron: an expression is a string, not 5"),

@@ -25,6 +25,9 @@ def test_time_stands_still_until_it_is_advanced() -> None:
         assert "2026-05-02T13:02:30" in repr(clock)
         with pytest.raises(ValueError, match=r"use set_wall\(\)"):
             clock.advance(-1)
+        for bad in (float("nan"), float("inf")):
+            with pytest.raises(ValueError, match="a finite number"):
+                clock.advance(bad)
         with pytest.raises(RuntimeError, match="there can be only one"), FakeClock():
             pass
     with pytest.raises(RuntimeError, match="in its block"):
@@ -159,14 +162,14 @@ def test_freezegun_fires_what_was_set_by_the_wall_clock() -> None:
         before = pool.at(datetime(2031, 1, 1, tzinfo=UTC)).submit(int)
         with freeze_time("2030-06-01 12:00") as frozen:
             at = pool.at(datetime(2030, 6, 1, 13, tzinfo=UTC)).submit(int)
-            hourly = pool.cron("0 * * * *", tz="UTC").perform(int)
+            hourly = pool.cron("0 * * * *", tz="UTC").submit(int)
             after = pool.after(3600).submit(int)
             assert hourly.fires_at == datetime(2030, 6, 1, 13, tzinfo=UTC)
             frozen.tick(timedelta(minutes=59))
             assert at.state == "scheduled"
             frozen.tick(timedelta(minutes=1))
             assert at.result(WAIT) == 0
-            until(lambda: hourly.fired == 1)
+            until(lambda: hourly.fired == 1 and hourly.jobs[0].done())
             frozen.move_to("2030-06-01 14:00")
             until(lambda: hourly.fired == 2)
             frozen.move_to("2031-01-01 00:00")

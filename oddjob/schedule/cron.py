@@ -97,7 +97,7 @@ class Cron:
         self._around: tuple[float, float] = (0.0, 0.0)
 
     def __repr__(self) -> str:
-        return f"cron {self.expression!r} in {self.zone!r}"
+        return f"cron {self.expression!r} in {self.zone}"
 
     def next_after(self, moment: float) -> float | None:
         """The first moment after one; None if there is none in the next 50 years."""

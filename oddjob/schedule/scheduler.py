@@ -82,10 +82,13 @@ class _Row:
 
     def first(self) -> Alarm | None:
         """The first that is not off."""
-        while self._entries and self._entries[0][2].act is None:
+        while True:  # an interruption comes before a test and its consequence, not in between
+            if not self._entries:
+                return None
+            if self._entries[0][2].act is not None:
+                return self._entries[0][2]
             heappop(self._entries)
             self._off -= 1
-        return self._entries[0][2] if self._entries else None
 
     def take(self, alarm: Alarm) -> Callable[[], object] | None:
         """Take out the first, if it is that one, and return what it does."""

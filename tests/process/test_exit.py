@@ -333,7 +333,7 @@ def test_a_process_that_is_told_to_stop_drains_its_pools() -> None:
     assert process.stdout.readline() == "ready\n"
     process.terminate()
     said, complained = process.communicate(timeout=50)
-    assert (said, complained, process.returncode) == ("[2, 2, 2]\n", "", 3)
+    assert (said, complained, process.returncode) == ("[2, 2, 2, 0]\n", "", 3)
 
 
 def test_a_nested_coroutine_that_hangs_does_not_keep_the_process() -> None:

@@ -2,7 +2,6 @@
 
 import threading
 from _thread import allocate_lock
-from contextlib import suppress
 from math import inf
 from typing import Final
 
@@ -23,8 +22,10 @@ class Bell:
 
     def ring(self) -> None:
         """Wake the thread, from any other; twice does no harm."""
-        with suppress(RuntimeError):  # somebody else has, at this moment
+        try:  # noqa: SIM105  (finalisers come here, also when modules have been torn down)
             self._lock.release()
+        except RuntimeError:  # somebody else has, at this moment
+            pass
 
     def ring_for(self, _: object) -> tuple[()]:
         """Wake the thread, as a callback."""

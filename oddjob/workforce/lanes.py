@@ -67,6 +67,9 @@ class Lane:
         """The jobs that are there now."""
         return snapshot(self.jobs)
 
+    def mend(self) -> None:
+        """Put back what an interruption has left out."""
+
 
 class OpenLane(Lane):
     """Jobs without a key, that have their priority and their limits in common.
@@ -75,7 +78,7 @@ class OpenLane(Lane):
     `oddjob.workforce.express`). So it may have lost some, or all, at any time.
     """
 
-    __slots__ = ("_cancelled",)
+    __slots__ = ("_cancelled", "_held")
 
     jobs: deque[Job[Any]]
 
@@ -83,6 +86,7 @@ class OpenLane(Lane):
         super().__init__(ident, number)
         self.jobs = deque()
         self._cancelled = 0  # how many were, since it was last cleared of them
+        self._held: Job[Any] | None = None  # the job that is looked at while it is cleared
 
     def add(self, job: Job[Any]) -> None:
         """Put a job at the end."""
@@ -97,13 +101,22 @@ class OpenLane(Lane):
         self._cancelled += 1
         if self._cancelled * 2 > len(self.jobs):
             self._cancelled = 0
+            jobs = self.jobs
             try:
-                # Taken by a loop, and put back or not: nothing can interrupt in between.
-                for job in islice(iter(self.jobs.popleft, None), len(self.jobs)):
-                    if not job.done():
-                        self.jobs.append(job)
+                # Taken by a loop, and kept: nothing can interrupt in between.
+                for self._held in islice(iter(jobs.popleft, None), len(jobs)):
+                    if not self._held.done():
+                        jobs.append(self._held)
             except IndexError:  # a worker was quicker
-                pass
+                if jobs:  # no: it was thrown in
+                    raise
+            self._held = None
+
+    def mend(self) -> None:
+        """Put back what an interruption has left out."""
+        job, self._held = self._held, None
+        if job is not None and not job.done() and not self.has(job):
+            self.jobs.appendleft(job)
 
 
 class KeyLane(Lane):

@@ -356,6 +356,8 @@ class Race(Field):
     def mend(self, takers: Iterable[Taker]) -> None:
         """Make anew what follows from the facts."""
         self.express = None
+        for lane in self.lanes():
+            lane.mend()
         for job in list(self.holders):
             if job.done():
                 del self.holders[job]

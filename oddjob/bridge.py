@@ -14,12 +14,12 @@ import threading
 from collections import deque
 from collections.abc import Callable, Generator
 from functools import partial
+from math import inf
 from typing import Any, Final, Protocol
 from weakref import WeakKeyDictionary
 
 from oddjob.fork import in_child
 from oddjob.monitor import Prompt
-from oddjob.states import SCHEDULED, State
 
 __all__ = ["until_ended", "wait_in_loop"]
 
@@ -27,9 +27,7 @@ __all__ = ["until_ended", "wait_in_loop"]
 class Awaited(Protocol):
     """What the bridge asks of a job."""
 
-    @property
-    def state(self) -> State:
-        """How far it is."""
+    queued_at: float  # infinity until its time has come
 
     def done(self) -> bool:
         """Whether it has ended."""
@@ -108,7 +106,7 @@ def wait_in_loop(job: Awaited) -> Generator[Any, None, None]:
     """
     if not job.done():
         try:
-            if job.state is SCHEDULED:
+            if job.queued_at == inf:
                 yield from _time_of(job)
             if not (job.done() or job.run_here()):
                 yield from _end_of(job)
@@ -126,7 +124,7 @@ async def until_ended(job: Awaited) -> None:
         asyncio.CancelledError: the waiting task was cancelled.
     """
     if not job.done():
-        if job.state is SCHEDULED:
+        if job.queued_at == inf:
             await _time_of(job)
         if not (job.done() or job.run_here()):
             await _end_of(job)
@@ -134,22 +132,22 @@ async def until_ended(job: Awaited) -> None:
 
 def _time_of(job: Awaited) -> "asyncio.Future[None]":
     """What comes when the job has been queued: it may be at once."""
-    tell, waiter = _waiter()
-    if not job.when_queued(partial(tell, job)):
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+    if not job.when_queued(partial(_mailbox_of(loop).post, waiter, job)):
         waiter.set_result(None)
     return waiter
 
 
 def _end_of(job: Awaited) -> "asyncio.Future[None]":
-    tell, waiter = _waiter()
-    job.add_done_callback(Prompt(tell))
+    loop = asyncio.get_running_loop()
+    waiter: asyncio.Future[None] = loop.create_future()
+    job.add_done_callback(Prompt(partial(_mailbox_of(loop).post, waiter)))
     return waiter
 
 
-def _waiter() -> tuple[Callable[[Any], tuple[()]], "asyncio.Future[None]"]:
-    loop = asyncio.get_running_loop()
+def _mailbox_of(loop: asyncio.AbstractEventLoop) -> _Mailbox:
     mailbox = _mailboxes.get(loop)
     if mailbox is None:
         mailbox = _mailboxes.setdefault(loop, _Mailbox())
-    waiter: asyncio.Future[None] = loop.create_future()
-    return partial(mailbox.post, waiter), waiter
+    return mailbox

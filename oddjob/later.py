@@ -114,7 +114,7 @@ class Later(_Binder):
             PoolBroken: its workers kept crashing.
             ValueError: the time, of an `at`, is past by now.
         """
-        return self._timer(self._calls(self._source._new_job, [args], kwargs or None, fn)).job
+        return self._timer(self._calls(self._source._new_job, [args], kwargs or None, fn)).jobs[0]
 
     def perform(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Queue ``fn(*args, **kwargs)`` when the time has come, fire and forget.

@@ -74,8 +74,9 @@ class Timer:
     Locking: the scheduler's lock guards the fields.
     """
 
-    __slots__ = ("_alarm", "_due", "_is_off", "_jobs", "_keeps_process", "_make", "_overlap",
-                 "_plan", "_source", "_workforce", "error", "fired", "missed")  # fmt: skip
+    __slots__ = ("_alarm", "_due", "_is_off", "_is_over", "_jobs", "_keeps_process", "_make",
+                 "_overlap", "_plan", "_source", "_workforce", "error", "fired",
+                 "missed")  # fmt: skip
 
     def __init__(
         self,
@@ -95,6 +96,7 @@ class Timer:
         self._keeps_process: Final = keeps_process and (plan.repeats or bool(self._jobs))
         self._overlap: Final = overlap
         self._is_off = False
+        self._is_over = False  # it has fired for the last time
         self.fired = 0
         self.missed = 0
         self.error: Exception | None = None
@@ -126,11 +128,6 @@ class Timer:
         return self._workforce.pool
 
     @property
-    def job(self) -> Job[Any]:
-        """The one job of a timer that was just set for one."""
-        return self._jobs[0]
-
-    @property
     def jobs(self) -> list[Job[Any]]:
         """The jobs that wait for the timer, or else those of the last time that it fired.
 
@@ -157,8 +154,10 @@ class Timer:
         """In how many seconds it fires next; False if it has fired, or was cancelled."""
         with scheduler.lock:
             alarm = self._alarm
-            if alarm is None or alarm.act is None:
+            if alarm is None or self._is_off or self._is_over:
                 return False
+            if alarm.act is None:  # it is firing
+                return 0.0 if self._plan.repeats else False
             return max(0.0, alarm.remaining())
 
     def cancel(self) -> float | Literal[False]:
@@ -185,7 +184,7 @@ class Timer:
     def _switch_off(self) -> float | Literal[False]:
         """With the scheduler's lock held: be over, as if it had never been."""
         alarm = self._alarm
-        if alarm is None or self._is_off:
+        if alarm is None or self._is_off or self._is_over:
             return False
         left = scheduler.switch_off(alarm)
         if left is None and not self._plan.repeats:
@@ -223,6 +222,7 @@ class Timer:
                 return
             self.missed += following.missed
             if following.at is None:
+                self._is_over = True
                 _book.remove(self)
             else:
                 self._set_alarm(following.at)

@@ -51,15 +51,15 @@ class Arrivals(Admission):
             in_a_thread_of_its_own(partial(self._push_in_unattended, rest), self._thread_name)
         elif rest:
             self._line_up(rest, note)
-        return self._look_back(jobs[:entered])
+        return self.look_back(jobs[:entered])
 
     def _push_in_unattended(self, jobs: Sequence[Job[Any]]) -> None:
         try:
             self._push_in(jobs)
         finally:
-            self._look_back(jobs)
+            self.look_back(jobs)
 
-    def _look_back(self, jobs: Sequence[Job[Any]]) -> Exception | None:
+    def look_back(self, jobs: Sequence[Job[Any]]) -> Exception | None:
         """See whether the pool was closed, or broke, while jobs were put in: who would run them?"""
         refusal = None if self._roster.is_open else self._roster.refusal()
         if refusal is not None:

@@ -154,6 +154,10 @@ class Workforce(Service):
             if inline.is_on():
                 self._admission.run_unattended(jobs)
                 return None
+            if self.roster.steady:
+                self.roster.queue.jobs.extend(jobs)
+                self.roster.queue.wake(len(jobs))
+                return None if self.roster.is_open else self._admission.look_back(jobs)
             self._man_for(jobs)
             if self.roster.door is not None:
                 return self._admission.enter_unattended(jobs, note)

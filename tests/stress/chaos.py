@@ -1,10 +1,10 @@
 """Chaos: everything that can go wrong in a pool, at once, at random, for as long as you like.
 
 Jobs return, raise, exit their thread, hang past their timeout, fork, submit more, wait for each
-other, cancel each other and are struck by asynchronous exceptions, with priorities, keys, limits
-and retries, while pools are restarted, broken, revived and drained. At the end every accepted job
-must have ended, each pool must have the capacity that it was configured with, each limit let jobs
-pass, and no thread may be left.
+other, cancel each other, come later by timers, once or again and again, and are struck by
+asynchronous exceptions, with priorities, keys, limits and retries, while pools are restarted,
+broken, revived and drained. At the end every accepted job must have ended, each pool must have the
+capacity that it was configured with, each limit let jobs pass, and no thread may be left.
 
 ``make chaos`` runs it by hand: ``--seconds 600 --seeds 1 2 3``.
 """
@@ -94,6 +94,7 @@ class Chaos:
         self.patient = oddjob.Pool(f"patient {seed}", 3, max_restarts=many, timeout=WAIT)
         self.pools = [self.sturdy, self.frail, self.patient]
         self.views = {pool: self.limit(pool) for pool in self.pools}
+        self.beats = [pool.every(0.02).submit(harmless) for pool in self.pools]
 
     def limit(self, pool: oddjob.Pool) -> list[Any]:
         """The same pool with all that jobs may have to wait for."""
@@ -181,6 +182,9 @@ class Chaos:
         elif random.random() < 0.4:
             pool = random.choice(self.views[pool])
         try:
+            if random.random() < 0.1:
+                pool = pool.after(random.uniform(0.0, 0.01))
+                self.count("later")
             self.submit(pool, fn)
             self.count(kind)
         except oddjob.PoolBroken:
@@ -240,6 +244,7 @@ class Chaos:
         """A pool of its own, filled and drained."""
         pool = oddjob.Pool(2)
         jobs = [self.submit(pool, random.choice([harmless, fail, self.hang])) for _ in range(20)]
+        jobs += [self.submit(pool.after(random.uniform(0.0, 0.05)), harmless) for _ in range(20)]
         with suppress(*TANTRUMS):  # of callbacks of those that it cancels
             pool.drain(random.uniform(0.0, 0.05))
         assert pool.join(WAIT), "a drained pool did not end"
@@ -275,6 +280,10 @@ class Chaos:
     def check(self) -> None:
         deadline = time.monotonic() + WAIT
         self.revive()
+        for beat in self.beats:
+            assert beat.fired, f"{beat!r} never fired"
+            assert beat.cancel() is not False, f"{beat!r} did not go on"
+            self.tally["beats"] += beat.fired
         for job in self.accepted:
             with suppress(BaseException):
                 job.exception(max(0.0, deadline - time.monotonic()))

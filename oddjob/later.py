@@ -267,8 +267,9 @@ class Schedules:
                 next time that the clock strikes it, in the machine's zone or its own.
             dst: what becomes of a time that is left out when clocks are set forward.
                 ``"run_once"``: they come when the clocks have been set; ``"skip"``: a time of day
-                is that of the next day that has it, and a ``datetime`` an error. Of a time that
-                comes twice the first is meant, or what ``fold`` says.
+                is that of the next day that has it, and a ``datetime`` an error. Of a ``datetime``
+                that comes twice ``fold`` tells which is meant; a ``time`` is the next of them,
+                unless its ``fold`` is 1.
             daemon: whether the process may end before; the timer is cancelled then.
 
         Raises:

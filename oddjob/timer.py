@@ -53,6 +53,9 @@ class Host(Protocol):
     def pool(self) -> Any:
         """The pool object."""
 
+    def stand_by(self) -> None:
+        """Have a worker, though there are no jobs yet."""
+
     def take_up(
         self, jobs: Sequence[Job[Any]], note: Callable[[Exception], object]
     ) -> Exception | None:
@@ -101,6 +104,8 @@ class Timer:
         self.missed = 0
         self.error: Exception | None = None
         self._due = plan.first()
+        if self._keeps_process:
+            workforce.stand_by()  # when the interpreter ends there may be no new threads (3.12)
         self._alarm: Alarm | None = None
         with scheduler.lock:
             _book.add(self)
@@ -262,8 +267,7 @@ class Timer:
         """Be told what kept the jobs out of the pool."""
         self.error = error
         if isinstance(error, PoolClosed):
-            self.cancel()  # as it would have been a moment later
-            return
+            return  # whoever has closed it is about to cancel this
         what = "%r could not queue its jobs: %r"
         warn = partial(say_whatever_comes, logging.WARNING, what, self, error)
         in_a_thread_of_its_own(warn, "oddjob-warning")  # log handlers may take any time

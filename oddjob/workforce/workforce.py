@@ -143,6 +143,13 @@ class Workforce(Service):
             job.withdraw()
             raise
 
+    def stand_by(self) -> None:
+        """Have a worker, though there are no jobs yet; raises like `accept`."""
+        self._man_for(())
+        with self.roster.lock:
+            if not self.roster.staff():
+                self.roster.hire()
+
     def take_up(
         self, jobs: Sequence[Job[Any]], note: Callable[[Exception], object]
     ) -> Exception | None:

@@ -53,15 +53,15 @@ class _Binder:
     def __repr__(self) -> str:
         return f"<{self._plan()!r}, {self._source!r}>"
 
-    def _timer(self, make: Callable[[], Sequence[Job[Any]]]) -> Timer:
+    def _timer(self, calls: "_Calls") -> Timer:
         workforce: Host = self._source._workforce
-        return Timer(self._plan(), self._source, workforce, make, **self._how)
+        return Timer(self._plan(), self._source, workforce, calls.jobs, **self._how)
 
     def _calls(
         self, new: NewJob, calls: Sequence[Any], kwargs: Any, fn: Callable[..., Any]
-    ) -> Callable[[], list[Job[Any]]]:
+    ) -> "_Calls":
         """What makes the jobs of these calls."""
-        return _Calls(self._source, [new] * len(calls), fn, calls, kwargs, copy_context()).jobs
+        return _Calls(self._source, [new] * len(calls), fn, calls, kwargs, copy_context())
 
 
 class _Calls(NamedTuple):
@@ -158,9 +158,8 @@ class Regularly(_Binder):
 
     def _calls(
         self, new: NewJob, calls: Sequence[Any], kwargs: Any, fn: Callable[..., Any]
-    ) -> Callable[[], list[Job[Any]]]:
-        made = _Calls(self._source, [new] * len(calls), fn, calls, kwargs, copy_context())
-        return made.with_keys_told().jobs
+    ) -> _Calls:
+        return super()._calls(new, calls, kwargs, fn).with_keys_told()
 
     def submit(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Queue ``fn(*args, **kwargs)`` each time; ``timer.jobs`` is the job of the last time."""

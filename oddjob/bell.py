@@ -2,6 +2,7 @@
 
 import threading
 from _thread import allocate_lock
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -19,11 +20,13 @@ class Bell:
     def __init__(self) -> None:
         self._lock: Final = allocate_lock()
         self._lock.acquire()
+        # As `ring`, in one step that nothing can interrupt; a RuntimeError the second time.
+        self.knock: Final[Callable[[], None]] = self._lock.release
 
     def ring(self) -> None:
         """Wake the thread, from any other; twice does no harm."""
         try:  # noqa: SIM105  (finalisers come here, also when modules have been torn down)
-            self._lock.release()
+            self.knock()
         except RuntimeError:  # somebody else has, at this moment
             pass
 

@@ -145,10 +145,15 @@ class Job(Work[T]):
         Returns true if it is now (or was before) cancelled, false if it runs or has ended.
         Done-callbacks run in the calling thread.
         """
-        is_cancelled = self._call_off(counts=True)
-        if is_cancelled:
-            self._watch().call_back(self)
-        elif is_cancelled is False and self.state is RUNNING:
+        try:
+            is_cancelled = self._call_off(counts=True)
+            if is_cancelled:
+                self._watch().call_back(self)
+        except BaseException:  # it was interrupted: if that came too late, go on
+            if self.cancelled():
+                self._watch().call_back(self)
+            raise
+        if is_cancelled is False and self.state is RUNNING:
             self._crew.interrupt(self)
         return is_cancelled is not False
 
@@ -308,16 +313,23 @@ class Job(Work[T]):
     def _call_off(self, *, counts: bool) -> bool | None:
         """Cancel; false if it has started, None if it was cancelled before."""
         monitor = self._watch()
-        with monitor.lock:
-            if monitor.state is not PENDING:
-                monitor.cancel_requested = monitor.cancel_requested or monitor.state is RUNNING
-                return None if monitor.state is CANCELLED else False
-            if counts:
-                self._crew.count("cancelled")
-            self._raw = CANCELLED
-            monitor.announce(self, CANCELLED)
-        self._release()
-        self._crew.note_loss(self)
+        try:
+            with monitor.lock:
+                if monitor.state is not PENDING:
+                    monitor.cancel_requested = monitor.cancel_requested or monitor.state is RUNNING
+                    return None if monitor.state is CANCELLED else False
+                if counts:
+                    self._crew.count("cancelled")
+                self._raw = CANCELLED
+                monitor.announce(self, CANCELLED)
+            self._release()
+            self._crew.note_loss(self)
+        except BaseException:  # it was interrupted: if that came too late, go on
+            if self.cancelled():
+                monitor.tell_rest(self)
+                self._release()
+                self._crew.note_loss(self)
+            raise
         return True
 
     def _join(self, timeout: float | None) -> None:

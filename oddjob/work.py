@@ -202,6 +202,9 @@ class Work(Future[T]):
 
     # What an agenda asks of a job: this is one that has no wishes.
 
+    def let_go(self) -> None:
+        """Count no longer against limits."""
+
     @property
     def key_limit(self) -> int:
         """How many jobs of its key may run at once."""

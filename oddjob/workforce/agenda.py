@@ -53,13 +53,13 @@ class Agenda(Desk):
                 taker.returned = None
                 if self._idle:
                     self._spread_news()
-                if self._line:
+                elif self._line:
                     self._let_in()
                 return taker.offered
         job = self._take_in_turn(taker)
         if self._alarm_is_new or self._idle or self._bystanders:
             self._spread_news()
-        if self._line:
+        elif self._line:
             self._let_in()
         return job
 
@@ -106,6 +106,7 @@ class Agenda(Desk):
 
     def _dismiss(self, is_ours: bool, taker: Taker) -> None:
         hold, taker.hold = taker.hold, None
+        self._race.has_moved = True  # perhaps it has, and he was to tell
         if is_ours and hold is not None:
             self._race.leave(hold, self._catch_up())
 
@@ -260,7 +261,7 @@ class Agenda(Desk):
             return None
         now = self._catch_up()
         oldest = self._race.oldest()
-        while oldest is not None and not self._race.remove(oldest, now):  # a worker was quicker
+        while oldest is not None and not self._race.drop(oldest, now):  # a worker was quicker
             oldest = self._race.oldest()
         return oldest
 
@@ -274,14 +275,19 @@ class Agenda(Desk):
         now = self._catch_up()
         for job in self._race.in_order():
             self._arriving = job
-            if self._race.remove(job, now):  # else a worker was quicker
+            if self._race.drop(job, now):  # else a worker was quicker
                 there.append(job)
             self._arriving = None
 
     def ring_alarm(self) -> None:
-        """Let back what has waited for this time; for the supervisor."""
+        """Let back what has waited for this time; for the supervisor.
+
+        And tell what somebody was to tell who was interrupted: see `Desk`.
+        """
         if self.alarm <= clock.monotonic():
             self._do(self._ring_alarm)
+        else:
+            self._spread_news()
 
     def _ring_alarm(self, is_ours: bool) -> None:
         if is_ours:

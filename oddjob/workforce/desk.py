@@ -2,7 +2,8 @@
 
 Nothing here can be spoilt by an exception that is thrown into its thread, whatever it interrupts:
 whoever comes next finds that somebody did not get to the end of his work (``_torn``), and makes
-anew what follows from the facts (`_mend`).
+anew what follows from the facts (`_mend`). Who was to tell others, and was interrupted, has the
+supervisor do it; or has died of it, and the supervisor sees to what he has left.
 """
 
 from _thread import allocate_lock, get_ident
@@ -45,7 +46,7 @@ class Desk:
         takers: Callable[[], Iterable[Taker]],
         idle: Collection[object],
         wake: Callable[[], bool],
-        call_supervisor: Callable[[], object],
+        knock: Callable[[], object],
     ) -> None:
         self._former_inbox, self._inbox = inboxes
         self._takers: Final = takers
@@ -53,7 +54,7 @@ class Desk:
         self._returns: Final[deque[tuple[Taker, Hold]]] = deque()
         self._idle: Final = idle
         self._wake_worker: Final = wake
-        self._call_supervisor: Final = call_supervisor
+        self._knock: Final = knock  # wakes the supervisor; see `Letters`
         self._lock = allocate_lock()
         self._try_lock = partial(self._lock.acquire, blocking=False)
         self._owner: int | None = None
@@ -84,11 +85,17 @@ class Desk:
             self._is_spoilt = True
             return act(_IN_BETWEEN, *args)
         try:
-            return self._act_alone(me, act, args)
-        finally:
-            self._spread_news()
-            if self._line:
-                self._let_in()
+            try:
+                return self._act_alone(me, act, args)
+            finally:
+                self._spread_news()
+        except BaseException:
+            self._race.has_moved = True  # perhaps it has
+            try:  # noqa: SIM105  (nothing may come in between)
+                self._knock()
+            except RuntimeError:  # it is awake
+                pass
+            raise
 
     def _act_alone(self, me: int, act: Callable[..., T], args: tuple[Any, ...]) -> T:
         # Taken by a loop: no call, and so nothing that interrupts, comes before it is known whose
@@ -136,10 +143,11 @@ class Desk:
 
     def _count_returns(self, now: float) -> None:
         while self._returns:
-            taker, hold = self._returns.popleft()
+            taker, hold = self._returns[0]
             if taker.hold is hold:
                 taker.hold = None
                 self._race.leave(hold, now)
+            self._returns.popleft()  # afterwards: whoever is interrupted leaves it to the next
 
     def _sort_in(self, inbox: deque[Job[Any]]) -> None:
         place = self._race.place
@@ -171,7 +179,7 @@ class Desk:
             self._alarm_is_new = True
 
     def _spread_news(self) -> None:
-        """With no lock held: wake whoever has something to do now."""
+        """With no lock held: wake whoever has something to do now. Twice does no harm."""
         has_woken = self._has_news() and self._idle and self._wake_worker()
         if not has_woken and (self._race.has_moved or self._returns or self._torn):
             self._race.has_moved = False
@@ -179,7 +187,12 @@ class Desk:
                 ring()
         if self._alarm_is_new:
             self._alarm_is_new = False
-            self._call_supervisor()
+            try:  # noqa: SIM105  (nothing may come in between)
+                self._knock()
+            except RuntimeError:  # it is awake
+                pass
+        if self._line:
+            self._let_in()
 
     def _has_news(self) -> bool:
         return bool(

@@ -47,12 +47,15 @@ class JobLoop:
     def clear_places(self, depth: int, crash: BaseException) -> None:
         """End what is left of those jobs beyond the first `depth`, the innermost first.
 
-        One that this thread has not, or not yet, claimed is left alone. Twice does no harm.
+        Those that have ended let go of their limits. One that this thread has not, or not yet,
+        claimed is left alone. Twice does no harm.
         """
         while len(self.in_place) > depth:
             job = self.in_place[-1]
             is_ours = job.is_run_by(self.thread)
-            if is_ours and not job.done():
+            if is_ours and job.done():
+                job.let_go()
+            elif is_ours:
                 job.rescue(crash, self.thread)
             self.tally.end_in_place(job, counts=is_ours)
             self.in_place.pop()

@@ -51,9 +51,9 @@ class JobQueue:
         self,
         ageing: float | None,
         takers: Callable[[], Iterable[Taker]],
-        call: Callable[[], object],
+        knock: Callable[[], object],
     ) -> Agenda:
-        """Have an agenda decide from now on which job is next; `call` has the supervisor look.
+        """Have an agenda decide from now on which job is next; `knock` wakes the supervisor.
 
         Workers that have not heard of it go on taking what has arrived before. What still comes
         there, from those who have not heard either, the agenda finds: nothing is lost, and
@@ -64,7 +64,7 @@ class JobQueue:
             before, inbox = self.jobs, deque[Job[Any]]()
             wake = self.wake_one
             race = Race(ageing)
-            self.agenda = Agenda((before, inbox), race, takers, self.idle, wake, call)
+            self.agenda = Agenda((before, inbox), race, takers, self.idle, wake, knock)
             self.jobs = inbox
         return self.agenda
 
@@ -98,7 +98,7 @@ class JobQueue:
         return inf if self.agenda is None else self.agenda.alarm
 
     def ring_alarm(self) -> None:
-        """See that somebody looks for them."""
+        """See that somebody looks for them, and for what somebody interrupted has left undone."""
         if self.agenda is not None:
             self.agenda.ring_alarm()
 

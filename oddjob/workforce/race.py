@@ -1,16 +1,7 @@
-"""Race: which of the jobs that wait is next, and what stops the others.
-
-The first jobs of all lanes race in a heap. What a limit stops leaves the race with its lane, and
-waits in another heap before that limit; when it opens, the first of those that wait there is back
-in the race. So a job is looked at when a limit has moved that it has to pass, and not else.
-
-Why no lane waits before an open limit: a limit that opens calls one lane, `_call_next`. That lane
-passes it, or is stopped by another limit, or its job is gone; in each case the limit is asked
-again, and calls the next if it is still open.
-"""
+"""Race: which of the jobs that wait is next."""
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import repeat
 from math import inf
@@ -21,15 +12,15 @@ from oddjob.limits import GRACE, Gate
 from oddjob.schedule.clock import clock
 from oddjob.states import PENDING
 from oddjob.workforce.express import Express
-from oddjob.workforce.field import Field
-from oddjob.workforce.lanes import Entry, Hold, KeyLane, Lane, OpenLane, Taker
+from oddjob.workforce.lanes import Hold, KeyLane, OpenLane, Taker
+from oddjob.workforce.track import Track
 
 __all__ = ["Race"]
 
 _AT_ONCE: Final = 64  # starts that a limit is asked to allow together
 
 
-class Race(Field):
+class Race(Track):
     """The lanes, in the order in which their first jobs may start.
 
     The facts, each written in one step: the jobs in the lanes, those ``delayed``, what the takers
@@ -38,13 +29,6 @@ class Race(Field):
 
     Locking: none of its own; the agenda's lock. ``express`` may be read without.
     """
-
-    def __init__(self, ageing: float | None) -> None:
-        super().__init__(ageing)
-        self.ready: list[Entry] = []
-        self.due: list[tuple[float, int, Gate | Job[Any]]] = []
-        self.express: Express | None = None
-        self.has_moved = False  # a lane has entered the race since somebody looked
 
     # Into the race.
 
@@ -79,6 +63,9 @@ class Race(Field):
                 self._come_back(thing, now)
 
     def _come_back(self, job: Job[Any], now: float) -> None:
+        if job.done():
+            self.drop(job, now)
+            return
         job.queued_at = now
         if job in self.holders:  # it has kept its turn
             lane = self.lane_of(job)
@@ -199,7 +186,7 @@ class Race(Field):
         jobs = lane.jobs
         job = jobs[0]
         if job.state is not PENDING:  # else its worker will find out
-            self.remove(job, now)
+            self.drop(job, now)
             return None
         gates = job.line.gates
         if gates or lane.inside:
@@ -248,110 +235,15 @@ class Race(Field):
         self.forget_if_unused(lane)
         return has_it
 
-    # Limits.
+    def drop(self, job: Job[Any], now: float) -> bool:
+        """Take out a job that is not to be run; false if it does not wait.
 
-    def obstacle(
-        self, lane: Lane, job: Job[Any], now: float, ours: Collection[object] = ()
-    ) -> Gate | Lane | None:
-        """What stops a job; nothing of `ours` does."""
-        is_full = lane.is_keyed and lane.inside >= job.key_limit
-        if is_full and job not in self.holders and lane not in ours:
-            return lane
-        for gate in job.line.gates:
-            if gate.owner is not self:
-                gate.begin_anew(self)
-                self._gates.add(gate)
-            if gate.opens > now and gate not in ours:
-                return gate
-        return None
-
-    def hold(
-        self, lane: KeyLane | None, job: Job[Any], gates: tuple[Gate, ...], now: float
-    ) -> Hold:
-        """Count a job against a key, if one is given, and limits, from now on."""
-        if lane is not None:
-            if self.holders and job in self.holders:
-                del self.holders[job]  # it has kept its turn, and so is counted
-            else:
-                lane.inside += 1
-        if not gates:
-            return (lane, (), ())
-        if len(gates) == 1:  # as it mostly is
-            gate = gates[0]
-            ticket = gate.enter(now, job.queued_at)
-            if gate.waiting:
-                self._call_next(gate, now)
-            return (lane, gates, (ticket,))
-        tickets = tuple([gate.enter(now, job.queued_at) for gate in gates])
-        self._call_all(gates, now)
-        return (lane, gates, tickets)
-
-    def leave(self, hold: Hold, now: float, *, keeps_turn: bool = False) -> None:
-        """Count a job no longer that has held this; the caller sees to it that this is once."""
-        lane, gates, tickets = hold
-        if gates:
-            for gate, ticket in zip(gates, tickets):  # noqa: B905  (one each)
-                gate.leave(ticket, now)
-                if gate.waiting:
-                    self._call_next(gate, now)
-        if lane is not None and not keeps_turn:
-            lane.inside -= 1
-            if not lane.jobs:
-                self.forget_if_unused(lane)
-            elif lane.entry is None:
-                self._enter(lane, lane.jobs[0])
-
-    def _stop(self, lane: Lane, job: Job[Any], obstacle: Gate | Lane, now: float) -> None:
-        """Take a lane out of the race until that limit opens."""
-        lane.entry = None
-        first = lane.first
-        if first is None:
-            self.forget_if_unused(lane)
-        elif isinstance(obstacle, Gate):
-            lane.entry = entry = self._entry(lane, first)
-            heappush(obstacle.waiting, entry)
-        self._call_all(job.line.gates, now)
-
-    def _call_all(self, gates: tuple[Gate, ...], now: float) -> None:
-        for gate in gates:
-            if gate.waiting and gate.owner is self:
-                self._call_next(gate, now)
-
-    def _call_next(self, gate: Gate, now: float) -> None:
-        """If a limit is open, let the first that waits before it back into the race."""
-        opens = gate.opens
-        if opens > now:
-            if opens < gate.scheduled:
-                gate.scheduled = opens
-                heappush(self.due, (opens, next(self._numbers), gate))
-            return
-        while gate.waiting:
-            entry = heappop(gate.waiting)
-            lane = entry[3]
-            if lane.entry is not entry:
-                continue
-            lane.entry = None
-            first = lane.first
-            if first is None:
-                self.forget_if_unused(lane)
-                continue
-            entry = self._entry(lane, first)
-            if not (gate.waiting and gate.waiting[0] < entry):
-                self._enter(lane, first)
-                return
-            lane.entry = entry  # its place was that of a job that has gone
-            heappush(gate.waiting, entry)
-
-    # Inside.
-
-    def _entry(self, lane: Lane, first: Job[Any]) -> Entry:
-        return (*self._rank(first), lane.number, lane)
-
-    def _enter(self, lane: Lane, first: Job[Any]) -> None:
-        self.has_moved = True
-        self.express = None
-        lane.entry = entry = self._entry(lane, first)
-        heappush(self.ready, entry)
+        One that has ended counts against nothing any more, if whoever ended it has not said so.
+        """
+        has_it = self.remove(job, now)
+        if job in self.holders and (has_it or job.done()):
+            self.leave(self.holders.pop(job), now)
+        return has_it
 
     def mend(self, takers: Iterable[Taker]) -> None:
         """Make anew what follows from the facts."""

@@ -2,7 +2,6 @@
 
 import threading
 from collections import deque
-from functools import partial
 from typing import Any, Final
 
 from oddjob.current import set_base
@@ -85,9 +84,7 @@ class Roster:
         """Have the queue put in order by more than arrival, from now on."""
         with self.lock:
             is_news = self.queue.agenda is None
-            agenda = self.queue.organise(
-                self._ageing, self.ledger.tallies, partial(self.letters.put, None)
-            )
+            agenda = self.queue.organise(self._ageing, self.ledger.tallies, self.letters.knock)
         if is_news:
             agenda.tend()
         return agenda

@@ -219,8 +219,6 @@ class Service:
                 finally:
                     crash = RuntimeError(f"{job.name} was interrupted while it ran in place")
                     here.clear_places(depth, crash)
-                    if turn.job is not None and turn.job.done():
-                        agenda.release(turn.job)
                 if turn.job is None:
                     if turn.look_again_at is None and not stays:
                         return False

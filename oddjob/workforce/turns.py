@@ -36,7 +36,7 @@ def turn_of(
     lane = race.lane_of(job)
     first = job
     if isinstance(lane, KeyLane):
-        waiting = next((each for each in lane.snapshot() if each.state is PENDING), None)
+        waiting = _first_of(lane)
         if waiting is not None and not is_queued:
             return Turn(look_again_at=inf)
         first = waiting or job
@@ -55,6 +55,13 @@ def turn_of(
     if is_queued:
         race.remove(first, now)
     return Turn(first)
+
+
+def _first_of(lane: Lane) -> Job[Any] | None:
+    for job in lane.snapshot():
+        if job.state is PENDING:
+            return job
+    return None
 
 
 def _held(race: Race, takers: Iterable[Taker], stack: Collection[Job[Any]]) -> set[object]:

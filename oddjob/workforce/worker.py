@@ -102,6 +102,7 @@ class Worker:
         "leaving",
         "loop",
         "ring",
+        "say_farewell",
         "tally",
         "thread",
     )
@@ -114,6 +115,7 @@ class Worker:
         self.bell = allocate_lock()
         self.bell.acquire()
         self.ring = self.bell.release
+        self.say_farewell = employer.letters.ready(self)
         self.tally = employer.ledger.open()
         self.leaving = False
         self.began = False
@@ -155,8 +157,11 @@ class Worker:
             self.crash = crash
             self.rescue_jobs(crash)
         finally:
-            # One call with no interruption before it: a death is always heard of.
-            employer.letters.put(self)
+            # One call, with no interruption before or in it: a death is always heard of.
+            try:  # noqa: SIM105
+                self.say_farewell()
+            except RuntimeError:  # the supervisor is awake
+                pass
 
     def _serve(self, employer: Employer) -> BaseException | None:
         """Run jobs until it is time to go; returns what the last one crashed with, if it did."""

@@ -26,6 +26,7 @@ from contextlib import suppress
 from typing import Any
 
 import oddjob
+from oddjob.workforce.loop import JobLoop
 
 WAIT = 30.0
 BACKLOG = 300
@@ -44,6 +45,17 @@ def start_unstruck(thread: threading.Thread) -> None:
     """
     with unstruck:
         _start(thread)
+
+
+def unstruck_in_asyncio(run: Callable[..., Any]) -> Callable[..., Any]:
+    """Asyncio catches what strikes it in a callback, and may then wait for ever."""
+
+    def run_unstruck(*args: Any, **kwargs: Any) -> Any:
+        with unstruck:
+            harmless()  # what was thrown before is raised here
+            return run(*args, **kwargs)
+
+    return run_unstruck
 
 
 class Struck(BaseException):
@@ -177,8 +189,7 @@ class Chaos:
         if kind == "hangs":
             pool = self.sturdy.options(timeout=random.uniform(0.001, 0.05))
         elif kind == "coroutine":
-            # asyncio catches what strikes it in a callback, and may then wait for ever.
-            pool = pool.options(timeout=1.0)
+            pool = pool.options(timeout=WAIT)
         elif random.random() < 0.4:
             pool = random.choice(self.views[pool])
         try:
@@ -346,6 +357,8 @@ def main() -> int:
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
     threading.Thread.start = start_unstruck  # type: ignore[method-assign]
+    for method in ("run", "close"):
+        setattr(JobLoop, method, unstruck_in_asyncio(getattr(JobLoop, method)))
     faulthandler.register(signal.SIGALRM, chain=True)
     faulthandler.dump_traceback_later(asked.seconds + 3 * WAIT, exit=True)
     sys.setswitchinterval(asked.switch_interval)

@@ -70,6 +70,7 @@ LAYERS = [
     "oddjob.workforce.loop",
     "oddjob.workforce.express",
     "oddjob.workforce.field",
+    "oddjob.workforce.track",
     "oddjob.workforce.race",
     "oddjob.workforce.turns",
     "oddjob.workforce.desk",

@@ -2,11 +2,11 @@
 
 from typing import Any, Final
 
-__all__ = ["Key", "check_key"]
+__all__ = ["SIMPLE_KEYS", "Key", "check_key"]
 
 Key = Any
 
-_SIMPLE: Final = frozenset({str, int, bytes})
+SIMPLE_KEYS: Final = frozenset({str, int, bytes})  # classes whose members are all good
 _TRUSTED: Final = frozenset(
     {"builtins", "datetime", "decimal", "enum", "fractions", "ipaddress", "pathlib", "uuid"}
 )
@@ -23,7 +23,7 @@ def check_key(value: object) -> None:
             like.
     """
     kind = type(value)
-    if kind in _SIMPLE:
+    if kind in SIMPLE_KEYS:
         return
     if kind.__hash__ is None or not (_trusts(kind, "__eq__") and _trusts(kind, "__hash__")):
         raise TypeError(

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
-from oddjob.keys import Key, check_key
+from oddjob.keys import check_key
 from oddjob.marks import Mark
 from oddjob.rules import Rules
 from oddjob.schedule.clock import clock
@@ -60,22 +60,11 @@ class LimitedJob(Job[T]):
 
 
 class KeyedJob(LimitedJob[T]):
-    """A job with a key."""
+    """A job with a key: its kind has one, or finds it, or whoever makes the job sets it."""
 
     __slots__ = ("key",)
 
-    def __init__(self, key: Key | None, *call: Any) -> None:
-        Job.__init__(self, *call)
-        rules = self._rules
-        if key is None and rules.key_of is not None:
-            if self._kwargs is OF_BATCH:
-                key = rules.key_of(self._args)
-            else:
-                key = rules.key_of(*self._args, **(self._kwargs or {}))
-            check_key(key)
-            if key is None and rules.serial:
-                raise TypeError(f"serial=True needs a key: which jobs is {self.name} to wait for?")
-        self.key = key
+    can_claim = True
 
     @property
     def key_limit(self) -> int:
@@ -92,6 +81,8 @@ class SerialJob(KeyedJob[T]):
     """A job that those behind it of its key rely on."""
 
     __slots__ = ("_failed_at",)
+
+    can_claim = False
 
     _failed_at: float  # before anybody could see it, in monotonic seconds; unset until then
 
@@ -130,7 +121,37 @@ class SerialErrand(FireAndForget, SerialJob[Any]):
     __slots__ = ()
 
 
-def kind_with(rules: Rules, base: type[LimitedJob[Any]]) -> type[LimitedJob[Any]]:
-    """A class of jobs with these rules."""
-    fields = {"__slots__": (), "__doc__": base.__doc__, "_rules": rules, "line": rules.line}
-    return type(base.__name__, (base,), fields)
+class _FindsKey(KeyedJob[T]):
+    """A job that asks a function for its key."""
+
+    __slots__ = ()
+
+    def __init__(self, *call: Any) -> None:
+        super().__init__(*call)
+        rules = self._rules
+        assert rules.key_of is not None  # it is of such a kind  # noqa: S101
+        if self._kwargs is OF_BATCH:
+            key = rules.key_of(self._args)
+        else:
+            key = rules.key_of(*self._args, **(self._kwargs or {}))
+        check_key(key)
+        if key is None and rules.serial:
+            raise TypeError(f"serial=True needs a key: which jobs is {self.name} to wait for?")
+        self.key = key
+
+
+def kind_with(rules: Rules, base: type[LimitedJob[Any]], **common: Any) -> type[LimitedJob[Any]]:
+    """A class of jobs with these rules, and what else they have in common."""
+    if rules == Rules() and not common:
+        return base  # the interpreter is quicker with few classes
+    bases = (base,) if rules.key_of is None else (_FindsKey, base)
+    is_simple = rules.key_limit == 1 and not rules.line.gates
+    fields = {
+        "__slots__": (),
+        "__doc__": base.__doc__,
+        "_rules": rules,
+        "line": rules.line,
+        "can_claim": base.can_claim and is_simple,
+        **common,
+    }
+    return type(base.__name__, bases, fields)

@@ -2,25 +2,24 @@
 
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
-from concurrent.futures import Executor
 from contextvars import copy_context
 from datetime import tzinfo
-from functools import cached_property, partial
+from functools import partial
 from itertools import islice
 from operator import length_hint
-from typing import Any, ParamSpec, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
 
 from oddjob.bar import shown
 from oddjob.function import JobDecorator, JobFunction
 from oddjob.group import JobGroup
+from oddjob.intake import Intake
 from oddjob.job import Job
-from oddjob.keys import Key, check_key
-from oddjob.later import Schedules, regularly
+from oddjob.keys import SIMPLE_KEYS, Key, check_key
+from oddjob.later import regularly
 from oddjob.results import cancel_all, results_of
 from oddjob.schedule.clock import clock
 from oddjob.schedule.local import Dst
-from oddjob.terms import JobOptions, NewJob, Terms, tells_key
-from oddjob.work import OF_BATCH
+from oddjob.terms import JobOptions, NewJob, OtherOptions, Terms, tells_key
 from oddjob.workforce.workforce import Workforce
 
 __all__ = ["PoolView", "Submitter"]
@@ -30,117 +29,12 @@ T = TypeVar("T")
 Item = TypeVar("Item")
 
 
-class Submitter(Schedules, Executor):
+class Submitter(Intake):
     """Everything by which jobs enter a pool.
 
     Thread safety: all methods may be called from any thread; `submit` and `perform` also from
     signal handlers and destructors.
     """
-
-    _workforce: Workforce
-    _terms: Terms
-    _job_name: str | None
-    _new_job: Callable[..., Job[Any]]
-    _new_errand: Callable[..., Job[Any]]
-    _keyed: tuple[NewJob, NewJob] | None = None
-
-    def _offer(self, workforce: Workforce, terms: Terms) -> None:
-        """Settle, once, what every job that is submitted here is like."""
-        self._workforce = workforce
-        self._terms = terms
-        self._job_name = terms.name
-        self._new_job, self._new_errand = terms.kinds()
-        if terms.needs_order():
-            workforce.roster.organise()
-
-    @overload
-    def submit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job[T]: ...
-    @overload
-    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
-    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Queue ``fn(*args, **kwargs)`` and return its job.
-
-        An ``async def`` function is run on an event loop of the worker's own. The call sees a
-        copy of the caller's context variables.
-
-        Raises:
-            PoolClosed: the pool, or the interpreter, has been shut down.
-            PoolBroken: its workers kept crashing.
-            QueueFull: the queue of the pool is full, and it was told to raise, or not to wait for
-                so long; or a job of the pool itself submits.
-            RuntimeError: no thread could be started and there is none; nothing has been queued.
-        """
-        workforce = self._workforce
-        job = self._new_job(
-            fn, args, kwargs or None, copy_context(), workforce, self._job_name, clock.monotonic()
-        )
-        workforce.accept(job)
-        return job
-
-    def perform(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Queue ``fn(*args, **kwargs)``, fire and forget.
-
-        Nothing is kept of the job once it has run. If it raises, that goes to the ``oddjob``
-        logger with its traceback, and to the pool's ``on_error``. Raises like `submit`.
-        """
-        workforce = self._workforce
-        job = self._new_errand(
-            fn, args, kwargs or None, copy_context(), workforce, self._job_name, clock.monotonic()
-        )
-        workforce.accept(job)
-
-    @overload
-    async def asubmit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job[T]: ...
-    @overload
-    async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
-    async def asubmit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
-        """Queue a call as `submit` does, but wait for room without holding up the event loop.
-
-        What the policy for a full queue has the caller run, it waits for, too. Cancelling the task
-        that waits leaves nothing queued. Raises like `submit`.
-        """
-        workforce = self._workforce
-        job = self._new_job(
-            fn, args, kwargs or None, copy_context(), workforce, self._job_name, clock.monotonic()
-        )
-        await workforce.accept_in_loop(job)
-        return job
-
-    @overload
-    def submit_many(
-        self, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
-    ) -> list[Job[T]]: ...
-    @overload
-    def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
-    def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
-        """Queue ``fn(item)`` for every item in one insertion and return the jobs in that order.
-
-        No job of anybody else's comes between them. If `iterable` raises, nothing is queued. If
-        the queue is full, they go in as there is room, in their order; those that did not get in
-        before an error are not run, nor are those that had not started by then.
-        Raises like `submit`.
-        """
-        jobs = self._make(self._new_job, fn, iterable)
-        self._workforce.accept_many(jobs)
-        return jobs
-
-    def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
-        """Queue ``fn(item)`` for every item in one insertion, fire and forget."""
-        self._workforce.accept_many(self._make(self._new_errand, fn, iterable))
-
-    def _make(
-        self, new: Callable[..., Job[Any]], fn: Callable[..., Any], iterable: Iterable[Any]
-    ) -> list[Job[Any]]:
-        context = copy_context()
-        workforce = self._workforce
-        name = self._job_name
-        items = list(iterable)
-        now = clock.monotonic()
-        return [new(fn, item, OF_BATCH, context, workforce, name, now) for item in items]
 
     @overload
     def map(
@@ -223,7 +117,7 @@ class Submitter(Schedules, Executor):
         calls: Iterator[tuple[Any, ...]],
         chunksize: int,
     ) -> None:
-        if type(self).submit is not Submitter.submit or "submit" in vars(self):
+        if type(self).submit not in (Intake.submit, KeyView.submit) or "submit" in vars(self):
             # Somebody's own submit has a say in each call, as in the standard library.
             for args in calls:
                 jobs.append(self.submit(fn, *args))
@@ -298,20 +192,25 @@ class Submitter(Schedules, Executor):
             return JobDecorator(target, partial(regularly, target, every, cron, tz, dst))
         return JobDecorator(target) if fn is None else JobFunction(fn, target)
 
-    def options(self, **options: Unpack[JobOptions]) -> "Submitter":
+    def options(
+        self,
+        *,
+        key: Key | Callable[..., Key] | None = None,
+        **options: Unpack[OtherOptions],
+    ) -> "Submitter":
         """A view of the pool with these options on every job.
 
         What is not given, or None, stays as it is.
 
         Args:
-            name: what the jobs are called in logs and `repr`, in place of the function's name.
-            timeout: for how long each attempt may run, in seconds; ``math.inf`` for as long as it
-                takes.
-            priority: how urgent they are, any whole number, 0 if not given: the higher the sooner.
             key: what they have in common with others that must not run at the same time: a
                 string, a number or the like, as an identifier is; or a function that tells it
                 from a job's arguments. Those of one key start in the order in which they were
                 queued.
+            name: what the jobs are called in logs and `repr`, in place of the function's name.
+            timeout: for how long each attempt may run, in seconds; ``math.inf`` for as long as it
+                takes.
+            priority: how urgent they are, any whole number, 0 if not given: the higher the sooner.
             key_limit: how many of one key may run at once, 1 or more; 1 if not given.
             serial: each waits until the one before it of its key has succeeded, its retries
                 included. If that fails, those behind it end with `PredecessorFailed`.
@@ -332,19 +231,16 @@ class Submitter(Schedules, Executor):
             TypeError: there is no such option, or its value is of the wrong type.
             ValueError: a value is out of range.
         """
-        if len(options) == 1 and "key" in options:
-            key = options["key"]
-            if key is not None and not tells_key(key):
+        if not options and key is not None:
+            is_simple = type(key) in SIMPLE_KEYS
+            if is_simple or not tells_key(key):
+                if not is_simple:
+                    check_key(key)
+                if self._kinds_by_key is None:
+                    self._workforce.roster.organise()
+                    self._kinds_by_key = self._terms.kinds_by_key()
                 return KeyView(self, key)
-        return PoolView(self, self._terms.but(**options))
-
-    def _kinds_by_key(self) -> tuple[NewJob, NewJob]:
-        """What makes jobs of whatever key; made once, since there are programs with many keys."""
-        kinds = self._keyed
-        if kinds is None:
-            self._workforce.roster.organise()
-            kinds = self._keyed = self._terms._replace(key=None).kinds_by_key()
-        return kinds
+        return PoolView(self, self._terms.but(key=key, **options))
 
 
 class PoolView(Submitter):
@@ -375,15 +271,54 @@ class KeyView(PoolView):
     """
 
     def __init__(self, source: Submitter, key: Key) -> None:
-        check_key(key)
-        job, errand = source._kinds_by_key()
         self._source = source
         self._key = key
-        self._workforce = source._workforce
-        self._job_name = source._job_name
-        self._new_job = partial(job, key)
-        self._new_errand = partial(errand, key)
 
-    @cached_property
-    def _terms(self) -> Terms:  # type: ignore[override]  # an attribute, that few ask for
+    if not TYPE_CHECKING:  # it is shown the inherited one
+
+        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
+            source = self._source
+            workforce = source._workforce
+            job = source._kinds_by_key[0](
+                fn,
+                args,
+                kwargs or None,
+                copy_context(),
+                workforce,
+                source._job_name,
+                clock.monotonic(),
+            )
+            job.key = self._key
+            workforce.accept(job)
+            return job
+
+        submit.__doc__ = Intake.submit.__doc__
+
+    # What few ask for.
+
+    @property
+    def _workforce(self) -> Workforce:  # type: ignore[override]
+        return self._source._workforce
+
+    @property
+    def _job_name(self) -> str | None:  # type: ignore[override]
+        return self._source._job_name
+
+    @property
+    def _terms(self) -> Terms:  # type: ignore[override]
         return self._source._terms._replace(key=self._key)
+
+    @property
+    def _new_job(self) -> NewJob:  # type: ignore[override]
+        return partial(self._new, 0)
+
+    @property
+    def _new_errand(self) -> NewJob:  # type: ignore[override]
+        return partial(self._new, 1)
+
+    def _new(self, kind: int, *call: Any) -> Job[Any]:
+        kinds = self._source._kinds_by_key
+        assert kinds is not None  # they were made before it was  # noqa: S101
+        job = kinds[kind](*call)
+        job.key = self._key
+        return job

@@ -18,7 +18,7 @@ from oddjob.limited import (
     SerialJob,
     kind_with,
 )
-from oddjob.limits import Ceiling, Gate, Line, Meter
+from oddjob.limits import ANY_TIME, Ceiling, Gate, Line, Meter
 from oddjob.managed import ManagedErrand, ManagedJob
 from oddjob.rate import Rate, as_rate
 from oddjob.retry import Retries, as_delays
@@ -38,20 +38,19 @@ from oddjob.settings import (
     check_timeout,
 )
 
-__all__ = ["JobOptions", "NewJob", "Terms", "tells_key"]
+__all__ = ["JobOptions", "NewJob", "OtherOptions", "Terms", "tells_key"]
 
 NewJob = Callable[..., Job[Any]]
 
 _FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, MethodType, partial)
 
 
-class JobOptions(TypedDict, total=False):
-    """The keyword arguments of ``options()`` and ``job()``."""
+class OtherOptions(TypedDict, total=False):
+    """The keyword arguments of ``options()`` besides the key."""
 
     name: str | None
     timeout: float | None
     priority: int | None
-    key: Key | Callable[..., Key] | None
     key_limit: int | None
     serial: bool | None
     max_concurrency: int | None
@@ -60,6 +59,12 @@ class JobOptions(TypedDict, total=False):
     backoff: Delays | None
     retry_on: Exceptions | None
     give_up_on: Exceptions | None
+
+
+class JobOptions(OtherOptions, total=False):
+    """The keyword arguments of ``job()``."""
+
+    key: Key | Callable[..., Key] | None
 
 
 class Terms(NamedTuple):
@@ -125,22 +130,26 @@ class Terms(NamedTuple):
         if self.serial and self.key is None:
             return _refuse_serial, _refuse_serial
         if self.key is not None or self._is_managed():
-            job, errand = self.kinds_by_key()
-            key = None if tells_key(self.key) else self.key
-            return partial(job, key), partial(errand, key)
+            common = {} if tells_key(self.key) else {"key": self.key}
+            return self._keyed_kinds(**common)
         if not self.needs_order():
             return Job, FireAndForget
         rules = self._rules()
         return kind_with(rules, LimitedJob), kind_with(rules, LimitedErrand)
 
     def kinds_by_key(self) -> tuple[NewJob, NewJob]:
-        """The same for jobs with a key, which comes first of their arguments."""
+        """The same for jobs whose ``key`` is set by whoever makes them."""
+        return self._replace(key=None)._keyed_kinds()
+
+    def _keyed_kinds(self, **common: Any) -> tuple[NewJob, NewJob]:
         rules = self._rules()
+        bases: tuple[type[KeyedJob[Any]], type[KeyedJob[Any]]] = KeyedJob, KeyedErrand
         if self._is_managed():
-            return kind_with(rules, ManagedJob), kind_with(rules, ManagedErrand)
-        if self.serial:
-            return kind_with(rules, SerialJob), kind_with(rules, SerialErrand)
-        return kind_with(rules, KeyedJob), kind_with(rules, KeyedErrand)
+            bases = ManagedJob, ManagedErrand
+        elif self.serial:
+            bases = SerialJob, SerialErrand
+        job, errand = bases
+        return kind_with(rules, job, **common), kind_with(rules, errand, **common)
 
     def _is_managed(self) -> bool:
         return bool(self.retries) or self.timeout not in (None, math.inf)
@@ -150,7 +159,7 @@ class Terms(NamedTuple):
             key_of=self.key if tells_key(self.key) else None,
             key_limit=1 if self.serial else self.key_limit or 1,
             serial=bool(self.serial),
-            line=Line(self.priority or 0, self._gates()),
+            line=self._line(),
             timeout=None if self.timeout == math.inf else self.timeout,
             retries=Retries(
                 limit=self.retries or 0,
@@ -159,6 +168,10 @@ class Terms(NamedTuple):
                 give_up_on=_as_tuple(self.give_up_on),
             ),
         )
+
+    def _line(self) -> Line:
+        gates = self._gates()
+        return Line(self.priority or 0, gates) if self.priority or gates else ANY_TIME
 
     def _gates(self) -> tuple[Gate, ...]:
         # Ceilings first: what they stop must not have been counted as a start.

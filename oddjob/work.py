@@ -57,6 +57,7 @@ class Work(Future[T]):
                  "_outcome", "_raw", "queued_at")  # fmt: skip
 
     key: Key | None = None
+    can_claim = False  # whether it may have its key for itself: see `oddjob.workforce.field`
     line: Line = ANY_TIME  # its priority, and the limits it has to pass
     _outcome: Any  # what was returned or raised; unset until the job has ended
     _id: str  # unset until asked for

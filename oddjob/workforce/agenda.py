@@ -38,8 +38,13 @@ class Agenda(Desk):
 
     def take(self, taker: Taker) -> Job[Any] | None:
         """The next job that may start, for that worker; None if there is none now."""
-        express = self._race.express
-        has_news = self._inbox or self._former_inbox or self._returns or taker.hold is not None
+        race = self._race
+        express = race.express
+        former = taker.offered
+        owes = taker.hold is not None or (
+            former is not None and former.can_claim and not race.give_back(former)
+        )
+        has_news = owes or self._inbox or self._former_inbox or self._returns
         if express is not None and not has_news and express.is_valid():
             try:
                 if express.allowed is not None:
@@ -56,33 +61,30 @@ class Agenda(Desk):
                 elif self._line:
                     self._let_in()
                 return taker.offered
-        job = self._take_in_turn(taker)
+        job = self._take_in_turn(taker, owes)
         if self._alarm_is_new or self._idle or self._bystanders:
             self._spread_news()
         elif self._line:
             self._let_in()
         return job
 
-    def _take_in_turn(self, taker: Taker) -> Job[Any] | None:
+    def _take_in_turn(self, taker: Taker, owes: bool) -> Job[Any] | None:
         # Taken by a loop: nothing can interrupt between taking the lock and seeing it released.
         for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
             try:
                 self._owner = taker.thread
                 self._begin()
                 now = self._catch_up()
-                hold = taker.hold
-                if hold is not None:
-                    taker.hold = None
-                    self._race.leave(hold, now)
+                if owes:
+                    self._settle(taker, taker.hold, taker.offered, now)
                 job = self._race.next(taker, now)
                 self._finish()
                 return job
             finally:
                 self._owner = None
                 self._lock.release()
-        hold = taker.hold
-        if hold is not None:
-            self._returns.append((taker, hold))
+        if owes:
+            self._returns.append((taker, taker.hold, taker.offered))
         return None
 
     def release(self, job: Job[Any]) -> None:
@@ -99,16 +101,18 @@ class Agenda(Desk):
             now = self._catch_up()
             if hold is not None:
                 self._race.leave(hold, now)
+            self._race.forfeit(job, now)
 
     def dismiss(self, taker: Taker) -> None:
         """Take note that one has gone."""
         self._do(self._dismiss, taker)
 
     def _dismiss(self, is_ours: bool, taker: Taker) -> None:
-        hold, taker.hold = taker.hold, None
         self._race.has_moved = True  # perhaps it has, and he was to tell
-        if is_ours and hold is not None:
-            self._race.leave(hold, self._catch_up())
+        if is_ours:
+            self._settle(taker, taker.hold, taker.offered, self._catch_up())
+        else:
+            taker.hold = None
 
     def _drop_hold(self, job: Job[Any]) -> Hold | None:
         """Let a job hold nothing any more; returns what it did."""

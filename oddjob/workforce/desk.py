@@ -51,7 +51,7 @@ class Desk:
         self._former_inbox, self._inbox = inboxes
         self._takers: Final = takers
         # Those who found the lock taken, with what they had held until then.
-        self._returns: Final[deque[tuple[Taker, Hold]]] = deque()
+        self._returns: Final[deque[tuple[Taker, Hold | None, Job[Any] | None]]] = deque()
         self._idle: Final = idle
         self._wake_worker: Final = wake
         self._knock: Final = knock  # wakes the supervisor; see `Letters`
@@ -143,11 +143,17 @@ class Desk:
 
     def _count_returns(self, now: float) -> None:
         while self._returns:
-            taker, hold = self._returns[0]
+            self._settle(*self._returns[0], now)
+            self._returns.popleft()  # afterwards: whoever is interrupted leaves it to the next
+
+    def _settle(self, taker: Taker, hold: Hold | None, job: Job[Any] | None, now: float) -> None:
+        """Take back what a job has held that is in that hand no more; twice does no harm."""
+        if hold is not None:
             if taker.hold is hold:
                 taker.hold = None
                 self._race.leave(hold, now)
-            self._returns.popleft()  # afterwards: whoever is interrupted leaves it to the next
+        elif job is not None:
+            self._race.forfeit(job, now)
 
     def _sort_in(self, inbox: deque[Job[Any]]) -> None:
         place = self._race.place

@@ -1,4 +1,14 @@
-"""Field: all jobs that wait, in lanes, and what others count against limits."""
+"""Field: all jobs that wait, in lanes, and what others count against limits.
+
+Jobs of one key have a lane of their own, which is where they wait for each other. Most keys of a
+program with many have one job at a time, though, and that waits for nobody: it *claims* its key,
+and stands in the lane of those that have none. Whoever has run it gives the key back, without the
+agenda's lock. A second job of the key opens the lane: the first is ``ahead`` of it then, wherever
+it is, and goes on being counted. So each key is in one of three states: nobody's, claimed by one
+job (``claims``), or with a lane (``_keys``), in which new ones of that key line up until it is
+empty. Which of two was quicker, the second job or the first one's end, is decided by who takes the
+claim out of the dict.
+"""
 
 from collections.abc import Iterator
 from itertools import count
@@ -7,7 +17,7 @@ from typing import Any, Final
 from weakref import WeakSet
 
 from oddjob.job import Job
-from oddjob.limits import Gate
+from oddjob.limits import Gate, Line
 from oddjob.workforce.lanes import Hold, KeyLane, Lane, OpenLane
 
 __all__ = ["Field"]
@@ -26,6 +36,7 @@ class Field:
         self._numbers = count()
         self._lanes: dict[Any, OpenLane] = {}
         self._keys: dict[Any, KeyLane] = {}
+        self.claims: dict[Any, Job[Any]] = {}
         self.delayed: dict[Job[Any], float] = {}  # until when
         self.holders: dict[Job[Any], Hold] = {}
         self._gates: WeakSet[Gate] = WeakSet()
@@ -40,21 +51,57 @@ class Field:
         return in_open_lanes + self._keyed + len(self.delayed)
 
     def lane_of(self, job: Job[Any]) -> OpenLane | KeyLane:
-        """The lane that a job belongs to."""
-        lane = self._known_lane(job)
+        """The lane that a job stands in, or would."""
+        if job.key is None or self._has_key(job):
+            return self.open_lane(job.line)
+        return self.key_lane(job)
+
+    def open_lane(self, line: Line) -> OpenLane:
+        """The lane of those that stand in that line and have no key, or have theirs."""
+        lane = self._lanes.get(line)
         if lane is None:
-            priority = job.line.priority
-            if job.key is None:
-                lane = self._lanes[job.line] = OpenLane(job.line, next(self._numbers))
-                self._is_crowded = self._is_crowded or priority in self._priorities
-            else:
-                lane = self._keys[job.key] = KeyLane(job.key, next(self._numbers))
-                self._is_crowded = True
-            self._priorities.add(priority)
+            lane = self._lanes[line] = OpenLane(line, next(self._numbers))
+            self._is_crowded = self._is_crowded or line.priority in self._priorities
+            self._priorities.add(line.priority)
+        return lane
+
+    def key_lane(self, job: Job[Any]) -> KeyLane:
+        """The lane of those of a job's key; whoever has claimed it is ahead of them from now on."""
+        key = job.key
+        lane = self._keys.get(key)
+        if lane is None:
+            lane = self._keys[key] = KeyLane(key, next(self._numbers))
+            self._is_crowded = True
+            self._priorities.add(job.line.priority)
+        if key in self.claims:
+            # Set by a loop: nothing can interrupt between taking the claim and keeping it.
+            for lane.ahead in map(self.claims.pop, (key,), (None,)):
+                lane.inside = int(lane.ahead is not None)
         return lane
 
     def _known_lane(self, job: Job[Any]) -> OpenLane | KeyLane | None:
-        return self._lanes.get(job.line) if job.key is None else self._keys.get(job.key)
+        if job.key is None:
+            return self._lanes.get(job.line)
+        lane = self._keys.get(job.key)
+        if job.can_claim and (lane is None or not lane.has(job)):
+            return self._lanes.get(job.line)
+        return lane
+
+    def _has_key(self, job: Job[Any]) -> bool:
+        """Whether a job that has a key does not stand in its lane."""
+        return job.can_claim and (
+            self.claims.get(job.key) is job or self.lane_behind(job) is not None
+        )
+
+    def lane_behind(self, job: Job[Any]) -> KeyLane | None:
+        """The lane of those that wait for a job which had claimed their key; None if none do."""
+        lane = self._keys.get(job.key) if job.can_claim else None
+        return lane if lane is not None and lane.ahead is job else None
+
+    def give_back(self, job: Job[Any]) -> bool:
+        """Have a job's key claimed no more; false if it is not that job's. Needs no lock."""
+        key, claims = job.key, self.claims
+        return claims.get(key) is job and claims.pop(key, None) is not None
 
     def note_cancelled(self, job: Job[Any]) -> bool:
         """Be told that a job was cancelled; false if it is to be taken out at once."""

@@ -125,7 +125,7 @@ class KeyLane(Lane):
     Locking: the agenda's lock.
     """
 
-    __slots__ = ("inside",)
+    __slots__ = ("ahead", "inside")
 
     is_keyed = True
 
@@ -135,6 +135,7 @@ class KeyLane(Lane):
     def __init__(self, ident: Any, number: int) -> None:
         super().__init__(ident, number)
         self.inside = 0
+        self.ahead: Job[Any] | None = None  # had claimed the key, and counts until it gives it back
         self.jobs = []
 
     def add(self, job: Job[Any]) -> None:

@@ -1,7 +1,7 @@
 """Race: which of the jobs that wait is next."""
 
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import repeat
 from math import inf
@@ -24,8 +24,8 @@ class Race(Track):
     """The lanes, in the order in which their first jobs may start.
 
     The facts, each written in one step: the jobs in the lanes, those ``delayed``, what the takers
-    hold, and what other jobs do (``holders``: they run in place, or have kept their turn). All else
-    follows from them, and `mend` makes it anew.
+    hold, what other jobs do (``holders``: they run in place, or have kept their turn), and who has
+    claimed a key (``claims``, ``ahead``). All else follows from them, and `mend` makes it anew.
 
     Locking: none of its own; the agenda's lock. ``express`` may be read without.
     """
@@ -35,14 +35,20 @@ class Race(Track):
     def place(self, job: Job[Any]) -> None:
         """Put a job at the end of its lane."""
         key = job.key
-        lane: Any = self._lanes.get(job.line) if key is None else self._keys.get(key)
-        if lane is None:
-            lane = self.lane_of(job)
-        if key is None:
+        lane: Any
+        if key is None or (
+            job.can_claim and key not in self._keys and self.claims.setdefault(key, job) is job
+        ):
+            lane = self._lanes.get(job.line)
+            if lane is None:
+                lane = self.open_lane(job.line)
             lane.jobs.append(job)
         else:
+            lane = self.key_lane(job)
             lane.add(job)
             self._keyed += 1
+            if lane.ahead is not None:
+                return
         if lane.entry is None:
             self._enter(lane, job)
 
@@ -221,6 +227,8 @@ class Race(Track):
             return False
         if not isinstance(lane, KeyLane):
             has_it = lane.remove(job)
+            if has_it:
+                self.forfeit(job, now)
             self.forget_if_unused(lane)
             return has_it
         is_first = bool(lane.jobs) and job is lane.jobs[0]
@@ -258,12 +266,15 @@ class Race(Track):
             if job in queued or job.state is not PENDING:
                 del self.delayed[job]
         holds = list(self.holders.values())
+        in_hand = set()
         for taker in takers:
             offered = taker.offered
             if offered in queued and offered.key is not None:
                 taker.offered = None  # it was not taken out
+            in_hand.add(taker.offered)
             hold = taker.hold
             holds += [] if hold is None else [hold]
+        self._review_claims(in_hand)
         self._recount(holds)
         self.ready = []
         for lane in self.lanes():
@@ -275,6 +286,18 @@ class Race(Track):
         self.due = [(until, next(self._numbers), job) for job, until in self.delayed.items()]
         heapify(self.due)
 
+    def _review_claims(self, in_hand: Collection[Job[Any] | None]) -> None:
+        """Let jobs that are over, and in nobody's hand, have no key."""
+        for job in list(self.claims.values()):
+            if job.done() and job not in in_hand:
+                self.give_back(job)
+        for lane in list(self._keys.values()):
+            ahead = lane.ahead
+            if ahead is not None and (
+                ahead in self.holders or (ahead.done() and ahead not in in_hand)
+            ):
+                lane.ahead = None
+
     def _recount(self, holds: Iterable[Hold]) -> None:
         for lane, _, _ in holds:
             if lane is not None:
@@ -285,5 +308,5 @@ class Race(Track):
             gate.scheduled = inf
             gate.recount(insiders[gate])
         for keyed in list(self._keys.values()):
-            keyed.inside = insiders[keyed]
+            keyed.inside = insiders[keyed] + (keyed.ahead is not None)
         self._keyed = sum([len(keyed.jobs) for keyed in list(self._keys.values())])

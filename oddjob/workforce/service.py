@@ -104,8 +104,8 @@ class Service:
             return
         roster = self.roster
         if roster.queue.agenda is not None:
-            self.release(job)  # it may have kept its turn
             roster.queue.agenda.note_cancelled(job)
+            self.release(job)  # it may have kept its turn, or have its key for itself
             if roster.closed is not None and not roster.queue.has_jobs():
                 roster.queue.wake_all()
                 roster.letters.put(None)

@@ -39,7 +39,9 @@ class Track(Field):
         self, lane: Lane, job: Job[Any], now: float, ours: Collection[object] = ()
     ) -> Gate | Lane | None:
         """What stops a job; nothing of `ours` does."""
-        is_full = lane.is_keyed and lane.inside >= job.key_limit
+        is_full = isinstance(lane, KeyLane) and (
+            lane.inside >= job.key_limit or lane.ahead is not None
+        )
         if is_full and job not in self.holders and lane not in ours:
             return lane
         for gate in job.line.gates:
@@ -85,6 +87,14 @@ class Track(Field):
                 self.forget_if_unused(lane)
             elif lane.entry is None:
                 self._enter(lane, lane.jobs[0])
+
+    def forfeit(self, job: Job[Any], now: float) -> None:
+        """Take back the key that a job has claimed, if it has."""
+        if job.can_claim and not self.give_back(job):
+            lane = self.lane_behind(job)
+            if lane is not None:
+                lane.ahead = None
+                self.leave((lane, (), ()), now)
 
     def _stop(self, lane: Lane, job: Job[Any], obstacle: Gate | Lane, now: float) -> None:
         """Take a lane out of the race until that limit opens."""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from oddjob.job import Job
 from oddjob.states import PENDING
-from oddjob.workforce.lanes import Hold, KeyLane, Lane, Taker
+from oddjob.workforce.lanes import Hold, KeyLane, Lane, OpenLane, Taker
 from oddjob.workforce.race import Race
 
 __all__ = ["Turn", "turn_of"]
@@ -29,10 +29,9 @@ def turn_of(
     is_queued: bool,
 ) -> Turn:
     """What the calling thread may do for a job; see `Agenda.turn_of`. The caller holds its lock."""
-    if job in race.delayed:
-        return Turn(look_again_at=race.delayed[job])
-    if job.state is not PENDING or (is_queued and not race.waits(job)):
-        return Turn()
+    is_delayed = job in race.delayed
+    if is_delayed or job.state is not PENDING or (is_queued and not race.waits(job)):
+        return Turn(look_again_at=race.delayed[job] if is_delayed else None)
     lane = race.lane_of(job)
     first = job
     if isinstance(lane, KeyLane):
@@ -40,14 +39,20 @@ def turn_of(
         if waiting is not None and not is_queued:
             return Turn(look_again_at=inf)
         first = waiting or job
+        lane = race.lane_of(first)  # another, if it is the one ahead
     ours = _held(race, takers, stack)
     obstacle = race.obstacle(lane, first, now, ours)
     if obstacle is not None:
         race.forget_if_unused(lane)
         return Turn(look_again_at=inf if isinstance(obstacle, Lane) else obstacle.opens)
     begin(first)
+    own = race.key_lane(first) if isinstance(lane, OpenLane) and first.key is not None else None
     if not first.claim_queued():
+        race.forget_if_unused(lane)
         return Turn()
+    if own is not None:
+        _take_ahead(race, own, first, lane)
+        return Turn(first)
     gates = tuple([gate for gate in first.line.gates if gate not in ours])
     counting = lane if isinstance(lane, KeyLane) and lane not in ours else None
     if gates or counting is not None:
@@ -57,9 +62,17 @@ def turn_of(
     return Turn(first)
 
 
-def _first_of(lane: Lane) -> Job[Any] | None:
-    for job in lane.snapshot():
-        if job.state is PENDING:
+def _take_ahead(race: Race, own: KeyLane, job: Job[Any], lane: OpenLane | KeyLane) -> None:
+    """Take a job out of the lane in which it stood ahead of those of its key; it counts on."""
+    race.holders[job] = own, (), ()
+    own.ahead = None
+    lane.remove(job)
+    race.forget_if_unused(lane)
+
+
+def _first_of(lane: KeyLane) -> Job[Any] | None:
+    for job in (lane.ahead, *lane.snapshot()):
+        if job is not None and job.state is PENDING:
             return job
     return None
 
@@ -69,4 +82,5 @@ def _held(race: Race, takers: Iterable[Taker], stack: Collection[Job[Any]]) -> s
     holds: list[Hold] = [race.holders[each] for each in stack if each in race.holders]
     holds += [each.hold for each in takers if each.hold is not None and each.offered in stack]
     ours: set[object] = {lane for lane, _, _ in holds if lane is not None}
+    ours.update(lane for each in stack if (lane := race.lane_behind(each)) is not None)
     return ours | {gate for _, gates, _ in holds for gate in gates if gate.counts_runs}

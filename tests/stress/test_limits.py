@@ -4,6 +4,8 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict
+from concurrent.futures import CancelledError
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -218,6 +220,55 @@ def test_many_submitters_and_cancellers_at_once(seed: int) -> None:
     ledger.check(4)
     stats = pool.stats()
     assert stats.succeeded + stats.failed + stats.cancelled == 600
+
+
+@pytest.mark.usefixtures("tiny_switch_interval")
+@pytest.mark.parametrize("seed", range(4))
+def test_keys_that_one_job_has_for_itself_and_keys_that_several_want(seed: int) -> None:
+    """Which of the two a key is changes all the time, while workers take jobs without the lock."""
+    ledger = Ledger()
+    pool = Pool(pool_size=4, max_restarts=10_000)
+    submitted: list[oddjob.Job[Any]] = []
+
+    def submit(first: int) -> None:
+        dice = random.Random(seed * 1000 + first)
+        for number in range(first, first + 800, 4):
+            key = (first, dice.randrange(dice.choice([2, 2000])))
+            view = pool.options(key=key)
+            if dice.random() < 0.2:
+                view = view.options(priority=dice.randrange(3))
+            fails = dice.random() < 0.1
+            crashes = fails and dice.random() < 0.3
+            work = ledger.work
+            if dice.random() < 0.1:  # where one waits for another of its own key
+                job = view.submit(lambda view=view: view.submit(abs, -1).result(WAIT))
+            else:
+                job = view.submit(work, number, (("key", key),), fails, crashes=crashes)
+            submitted.append(job)
+            if dice.random() < 0.1:
+                dice.choice(submitted).cancel()
+            if dice.random() < 0.3:
+                with suppress(CancelledError):
+                    job.exception(WAIT)
+
+    threads = [threading.Thread(target=submit, args=(n * 1000,), daemon=True) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        pool.queued()
+        pool.stats()
+    for thread in threads:
+        thread.join(WAIT)
+        assert not thread.is_alive(), "somebody waits for ever"
+    pool.shutdown()
+    assert len(submitted) == 800
+    assert all(job.done() for job in submitted)
+    ledger.check(4)
+    ledger.check_order()
+    agenda = pool._workforce.roster.queue.agenda
+    assert agenda is not None
+    assert not agenda._race.claims
+    assert not agenda._race._keys
 
 
 def test_a_thousand_jobs_a_second_take_the_time_that_arithmetic_says() -> None:

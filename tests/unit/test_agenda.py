@@ -6,12 +6,13 @@ from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oddjob import Rate
 from oddjob.job import Job
 from oddjob.settings import PoolOptions
+from oddjob.states import RUNNING, SUCCEEDED
 from oddjob.terms import Terms
 from oddjob.workforce.agenda import Agenda
 from oddjob.workforce.express import Express
@@ -38,11 +39,19 @@ class Scene:
             "free": PLAIN.but(rate=Rate(10**6, burst=10**5)),
             "rival": PLAIN.but(max_concurrency=100),
             "keyed": PLAIN.but(key=lambda number: number % 3),
+            "urgent keyed": PLAIN.but(key=lambda number: number % 3, priority=1),
+            "keyed rival": PLAIN.but(key=lambda number: number % 3, max_concurrency=100),
+            "keyed pair": PLAIN.but(key=lambda number: number % 3, key_limit=2),
+            "urgent pair": PLAIN.but(key=lambda number: number % 3, key_limit=2, priority=1),
+            "own key": PLAIN.but(key=lambda number: f"of {number}"),
         }
         self.kinds = {name: terms.kinds()[0] for name, terms in self.terms.items()}
         self.numbers = count()
+        self.order: dict[Job[Any], int] = {}
         self.waiting: list[Job[Any]] = []
         self.given: list[Job[Any]] = []
+        self.in_hand: dict[int, Job[Any]] = {}
+        self.in_place: list[Job[Any]] = []
         self.seen: list[Express] = []
 
     @property
@@ -54,32 +63,56 @@ class Scene:
         for _ in range(number):
             call = (next(self.numbers),)
             job = self.kinds[kind](abs, call, None, copy_context(), CREW, None, time.monotonic())
+            self.order[job] = call[0]
             self.queue.jobs.append(job)
             self.waiting.append(job)
 
     def take(self, worker: int) -> None:
-        """A worker asks for a job."""
+        """A worker asks for a job, and so has done with the one before."""
+        former = self.in_hand.pop(worker, None)
+        if former is not None:
+            former._outcome, former._raw = None, SUCCEEDED
         job = self.agenda.take(self.tallies[worker])
-        if job is not None:
-            self.give(job)
+        if job is None:
+            self.tallies[worker].offered = None  # as a worker does that goes idle
+        else:
+            self.give(job, worker)
             assert self.tallies[worker].offered is job
         if self.race.express is not None:
             self.seen.append(self.race.express)
 
-    def give(self, job: Job[Any]) -> None:
+    def give(self, job: Job[Any], worker: int | None = None) -> None:
+        if job.cancelled():
+            return  # its worker finds out, and asks for the next one
         self.waiting.remove(job)
         self.given.append(job)
+        if worker is not None:
+            self.in_hand[worker] = job
+            job._raw = RUNNING
+        running = [*self.in_hand.values(), *self.in_place]
+        if job.key is not None:
+            assert [each.key for each in running].count(job.key) <= job.key_limit
 
     def be_late(self) -> None:
-        """A worker that has read some time ago how to take jobs quickly does so only now."""
+        """A third worker, that read some time ago how to take jobs quickly, does so only now."""
         if self.seen:
             express = self.seen.pop()
+            late = Tally()
+            late.thread = len(self.tallies)
             try:
                 if express.allowed is not None:
                     express.allowed.pop()
-                self.give(express.take())
+                late.offered = express.take()
             except IndexError:
                 pass
+            else:
+                self.tallies.append(late)
+                self.give(late.offered, late.thread)
+
+    def take_all(self) -> None:
+        """Every worker asks for a job, and has settled what it had."""
+        for worker in range(len(self.tallies)):
+            self.take(worker)
 
     def remove(self, place: int) -> None:
         """A job is taken out."""
@@ -90,50 +123,114 @@ class Scene:
     def drop(self) -> None:
         """Somebody makes room."""
         job = self.agenda.pop_oldest()
-        if job is not None:
+        if job is not None and not job.cancelled():
             self.waiting.remove(job)
+
+    def cancel(self, place: int) -> None:
+        """A job that waits is cancelled."""
+        if self.waiting:
+            job = self.waiting.pop(place % len(self.waiting))
+            assert job.cancel()
+            self.agenda.note_cancelled(job)
+            self.agenda.release(job)
+
+    def wait(self, place: int) -> None:
+        """A thread waits for a job, and runs it, or one that comes before it, where it waits."""
+        if self.waiting:
+            job = self.waiting[place % len(self.waiting)]
+            turn = self.agenda.turn_of(job, [], lambda _: None)
+            if turn.job is not None:
+                self.in_place.append(turn.job)
+                self.give(turn.job)
+
+    def leave_place(self) -> None:
+        """It is through with that."""
+        if self.in_place:
+            job = self.in_place.pop()
+            job.set_result(None)
+            self.agenda.release(job)
 
     def tear(self) -> None:
         """Somebody was interrupted."""
         self.agenda._torn = True
 
     def check(self) -> None:
-        assert len(self.agenda) == len(self.waiting)
+        assert len(self.agenda) >= len(self.waiting)  # cancelled ones may not be cleared away yet
         assert set(self.agenda.pending()) == set(self.waiting)
 
 
-kinds = st.sampled_from(["plain", "urgent", "free", "rival", "keyed"])
-acts = st.one_of(
-    st.tuples(st.just("arrive"), kinds, st.integers(1, 30)),
-    st.tuples(st.just("take"), st.integers(0, 1)),
-    st.tuples(st.just("take"), st.integers(0, 1)),
-    st.tuples(st.just("be_late")),
-    st.tuples(st.just("remove"), st.integers(0, 50)),
-    st.tuples(st.just("drop")),
-    st.tuples(st.just("tear")),
-    st.tuples(st.just("check")),
-)
+COMMON = ["plain", "urgent", "free", "rival", "keyed", "urgent keyed", "keyed rival", "own key"]
+OF_FEW_KEYS = ["keyed", "keyed", "keyed pair", "urgent keyed", "urgent pair"]
 
 
-@settings(deadline=None, max_examples=300)
-@given(st.lists(acts, max_size=60))
+def acts(kinds: list[str], most: int) -> st.SearchStrategy[list[tuple[Any, ...]]]:
+    """What may happen, one thing after the other, up to so many jobs arriving at once."""
+    return st.lists(
+        st.one_of(
+            st.tuples(st.just("arrive"), st.sampled_from(kinds), st.integers(1, most)),
+            st.tuples(st.just("take"), st.integers(0, 1)),
+            st.tuples(st.just("take"), st.integers(0, 1)),
+            st.tuples(st.just("be_late")),
+            st.tuples(st.just("remove"), st.integers(0, 50)),
+            st.tuples(st.just("drop")),
+            st.tuples(st.just("cancel"), st.integers(0, 50)),
+            st.tuples(st.just("wait"), st.integers(0, 50)),
+            st.tuples(st.just("leave_place")),
+            st.tuples(st.just("tear")),
+            st.tuples(st.just("check")),
+        ),
+        max_size=80,
+    )
+
+
+TORN_BEHIND_THE_FIRST: list[tuple[Any, ...]] = [
+    ("arrive", "keyed", 3),
+    ("arrive", "urgent pair", 1),
+    ("check",),
+    ("tear",),
+    ("take", 0),
+]
+CANCELLED_AND_THE_KEY_TAKEN_SINCE: list[tuple[Any, ...]] = [
+    ("arrive", "own key", 5),
+    ("arrive", "keyed", 1),
+    ("check",),
+    ("cancel", 5),
+    ("arrive", "own key", 2),
+    ("arrive", "keyed", 1),
+    *[("take", 0)] * 6,  # the last of them is the one that was cancelled
+    *[("take", 1)] * 3,  # and this the one that has its key now
+    ("take", 0),
+    ("arrive", "own key", 2),
+    ("arrive", "keyed", 1),
+    *[("take", 0)] * 3,
+]
+
+
+@settings(deadline=None, max_examples=500)
+@example(TORN_BEHIND_THE_FIRST)
+@example(CANCELLED_AND_THE_KEY_TAKEN_SINCE)
+@given(st.one_of(acts(COMMON, 30), acts(OF_FEW_KEYS, 3)))
 def test_each_job_is_given_once_whoever_is_late(acts: list[tuple[Any, ...]]) -> None:
     """In the end nothing is left, neither of jobs nor of what they held."""
     scene = Scene()
     for name, *arguments in acts:
         getattr(scene, name)(*arguments)
     scene.check()
-    while scene.waiting:
-        before = len(scene.waiting)
-        scene.take(0)
-        scene.take(1)
-        assert len(scene.waiting) < before
-    assert len(scene.agenda) == 0
+    while scene.in_place:
+        scene.leave_place()
+    while len(scene.agenda):
+        before = len(scene.agenda)
+        scene.take_all()
+        assert len(scene.agenda) < before
+    assert not scene.waiting
     assert len(set(scene.given)) == len(scene.given)
-    for worker in (0, 1):
-        scene.take(worker)
-        assert scene.tallies[worker].hold is None
+    scene.take_all()
+    assert all(tally.hold is None for tally in scene.tallies)
     assert not scene.race._keys
+    assert not scene.race.claims
+    for key in range(3):  # one after the other, in the order in which they came
+        numbers = [scene.order[job] for job in scene.given if job.key == key]
+        assert numbers == sorted(numbers)
     ceiling: Any = scene.terms["rival"].max_concurrency
     assert ceiling._inside == 0
 
@@ -218,3 +315,24 @@ def test_a_job_that_arrives_is_not_queued_again_when_somebody_has_taken_it_alrea
     scene.give(late)
     scene.agenda.tend()
     scene.check()
+
+
+def test_a_key_is_not_kept_by_a_job_that_somebody_ended_who_was_interrupted() -> None:
+    """He was to give it back."""
+    scene = Scene()
+    scene.arrive("own key", 2)
+    lone, first = scene.waiting
+    scene.agenda.tend()
+    second = first.__class__(abs, (1,), None, copy_context(), CREW, None, time.monotonic())
+    scene.queue.jobs.append(second)
+    scene.agenda.tend()
+    assert (scene.race.claims, scene.race.lane_behind(first)) == (
+        {lone.key: lone},
+        scene.race._keys[first.key],
+    )
+    for job in (lone, first):
+        scene.race._lanes[job.line].remove(job)
+        job._outcome, job._raw = None, SUCCEEDED
+    scene.tear()
+    assert scene.agenda.take(scene.tallies[0]) is second
+    assert not scene.race.claims

@@ -88,6 +88,7 @@ LAYERS = [
     "oddjob.workforce.arrivals",
     "oddjob.workforce.service",
     "oddjob.workforce.workforce",
+    "oddjob.intake",
     "oddjob.submitter",
     "oddjob.pool",
     "oddjob.startup",
@@ -350,4 +351,4 @@ def test_the_definitions_that_are_checked_are_those_that_there_are() -> None:
     """The test above would be happy with a reader of definitions that sees none."""
     found = {name for name, _ in public_definitions(TREES["oddjob.pool"].body)}
     assert {"Pool", "Pool.shutdown", "Pool.name", "use_defaults"} <= found
-    assert "Submitter.submit" in dict(public_definitions(TREES["oddjob.submitter"].body))
+    assert "Submitter.map" in dict(public_definitions(TREES["oddjob.submitter"].body))

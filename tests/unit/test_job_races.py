@@ -12,7 +12,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
-from functools import partial
 from typing import Any
 
 import pytest
@@ -329,7 +328,7 @@ def test_a_waiter_that_came_in_between_is_told_wherever_the_worker_is_struck_dow
 
 ProbedTimed = type(
     "ProbedTimed",
-    (kind_with(Rules(timeout=1.0), ManagedJob),),
+    (kind_with(Rules(timeout=1.0), ManagedJob, key=None),),
     {name: _probed(name, Job) for name in FIELDS},
 )
 
@@ -340,7 +339,7 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
     """Nor neither: a job that ended twice would call its callbacks twice, or change its result."""
     outcomes: set[type] = set()
     for strike_at in range(1000):
-        scene = Scene(partial(ProbedTimed, None), error)  # type: ignore[arg-type]  # makes jobs
+        scene = Scene(ProbedTimed, error)
         scene.ask()
         expired: list[bool] = []
         strikers: list[threading.Thread] = []

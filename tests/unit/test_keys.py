@@ -130,6 +130,10 @@ def test_a_key_costs_less_than_its_job() -> None:
         assert len(pool.queued()) == 200
         agenda = pool._workforce.roster.queue.agenda
         assert agenda is not None
+        assert not agenda._race._keys  # it needs no lane to be the only one
+        jobs += [pool.options(key=f"customer {number}").submit(abs, 1) for number in range(200)]
+        assert len(pool.queued()) == 400
+        assert len(agenda._race._keys) == 200
         lane = next(iter(agenda._race._keys.values()))
         takes = sys.getsizeof(lane) + sys.getsizeof(lane.jobs) + sys.getsizeof(lane.entry)
         job = jobs[0]

@@ -237,7 +237,13 @@ def test_a_worker_struck_between_the_offer_and_the_taking_leaves_the_job_to_othe
 
     monkeypatch.setattr(KeyLane, "add", lambda lane, job: setattr(lane, "jobs", Jobs([job])))
     with Pool(2, max_restarts=100) as pool:
-        assert pool.options(key="k", name="victim").submit(abs, -1).result(WAIT) == 1
+        hang = Hang()
+        pool.options(key="k").submit(hang)
+        hang.wait_until_it_hangs()
+        victim = pool.options(key="k", name="victim").submit(abs, -1)  # waits in the key's lane
+        until(lambda: len(pool.queued()) == 1)
+        hang.gate.set()
+        assert victim.result(WAIT) == 1
         assert pool.options(key="k").submit(abs, -2).result(WAIT) == 2
     assert struck
 

@@ -1,7 +1,6 @@
 """Lanes: jobs that wait one behind the other, whatever else is going on."""
 
 from collections import deque
-from itertools import islice
 from typing import Any, Final, Protocol
 
 from oddjob.job import Job
@@ -78,7 +77,7 @@ class OpenLane(Lane):
     `oddjob.workforce.express`). So it may have lost some, or all, at any time.
     """
 
-    __slots__ = ("_cancelled", "_held")
+    __slots__ = ("_cancelled", "_former")
 
     jobs: deque[Job[Any]]
 
@@ -86,7 +85,8 @@ class OpenLane(Lane):
         super().__init__(ident, number)
         self.jobs = deque()
         self._cancelled = 0  # how many were, since it was last cleared of them
-        self._held: Job[Any] | None = None  # the job that is looked at while it is cleared
+        # While it is cleared: what they were in before, and those that were still there at the end.
+        self._former: tuple[deque[Job[Any]], list[Job[Any]]] | None = None
 
     def add(self, job: Job[Any]) -> None:
         """Put a job at the end."""
@@ -101,22 +101,31 @@ class OpenLane(Lane):
         self._cancelled += 1
         if self._cancelled * 2 > len(self.jobs):
             self._cancelled = 0
-            jobs = self.jobs
+            kept = deque(job for job in snapshot(self.jobs) if not job.done())
+            self._former = self.jobs, []
+            self.jobs = kept
+            self._leave_out_what_was_taken()
+
+    def _leave_out_what_was_taken(self) -> None:
+        """Keep no job that a worker has taken from the former deque, which he had known before."""
+        assert self._former is not None  # the caller has seen to that  # noqa: S101
+        former, left = self._former
+        if former is not self.jobs:
             try:
                 # Taken by a loop, and kept: nothing can interrupt in between.
-                for self._held in islice(iter(jobs.popleft, None), len(jobs)):
-                    if not self._held.done():
-                        jobs.append(self._held)
-            except IndexError:  # a worker was quicker
-                if jobs:  # no: it was thrown in
+                for job in iter(former.popleft, None):
+                    left.append(job)
+            except IndexError:
+                if former:  # it was thrown in
                     raise
-            self._held = None
+            for job in set(self.jobs).difference(left):
+                self.remove(job)
+        self._former = None
 
     def mend(self) -> None:
-        """Put back what an interruption has left out."""
-        job, self._held = self._held, None
-        if job is not None and not job.done() and not self.has(job):
-            self.jobs.appendleft(job)
+        """Put right what an interruption has left."""
+        if self._former is not None:
+            self._leave_out_what_was_taken()
 
 
 class KeyLane(Lane):

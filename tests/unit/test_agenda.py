@@ -1,21 +1,26 @@
 """What workers are given by an agenda, step by step: no threads, and so no chance."""
 
 import time
+from contextlib import suppress
 from contextvars import copy_context
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from oddjob import Rate
 from oddjob.job import Job
 from oddjob.settings import PoolOptions
+from oddjob.settling import snapshot
 from oddjob.states import RUNNING, SUCCEEDED
 from oddjob.terms import Terms
+from oddjob.workforce import lanes
 from oddjob.workforce.agenda import Agenda
 from oddjob.workforce.express import Express
+from oddjob.workforce.lanes import OpenLane
 from oddjob.workforce.queue import JobQueue
 from oddjob.workforce.race import Race
 from oddjob.workforce.tally import Tally
@@ -336,3 +341,35 @@ def test_a_key_is_not_kept_by_a_job_that_somebody_ended_who_was_interrupted() ->
     scene.tear()
     assert scene.agenda.take(scene.tallies[0]) is second
     assert not scene.race.claims
+
+
+@pytest.mark.parametrize("is_interrupted", [False, True])
+def test_who_is_late_while_cancelled_jobs_are_cleared_away_takes_the_next_one(
+    is_interrupted: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And nobody else is given that, nor does the clearing change the order of the others."""
+    scene = Scene()
+    scene.arrive("plain", 8)
+    scene.take(0)
+    scene.take(1)
+
+    def have_somebody_late(jobs: Any) -> list[Job[Any]]:
+        found = snapshot(jobs)
+        scene.be_late()
+        return found
+
+    def strike(lane: OpenLane) -> None:
+        monkeypatch.undo()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lanes, "snapshot", have_somebody_late)
+    if is_interrupted:
+        monkeypatch.setattr(OpenLane, "_leave_out_what_was_taken", strike)
+    with suppress(KeyboardInterrupt):
+        for place in (2, 2, 2, 2):
+            scene.cancel(place)
+    monkeypatch.undo()
+    assert len(scene.given) == 3
+    scene.take_all()
+    assert not scene.waiting
+    assert [scene.order[job] for job in scene.given] == [0, 1, 2, 3]

@@ -120,6 +120,13 @@ class Field:
         elif len(self._lanes) > _KEPT:
             self._lanes.pop(lane.ident, None)
 
+    def _give_back_room(self) -> None:
+        """Have dicts that have been large, and are empty, take no more room than others."""
+        if not self.claims:  # nobody adds to it without the lock
+            self.claims.clear()
+        if not self._keys:
+            self._keys.clear()
+
     def lanes(self) -> Iterator[Lane]:
         """All lanes."""
         yield from list(self._lanes.values())

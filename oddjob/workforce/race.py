@@ -99,6 +99,7 @@ class Race(Track):
             job = (self._take_keyed if lane.is_keyed else self._take)(lane, taker, now)
             if job is not None:
                 return job
+        self._give_back_room()
         return None
 
     def _take(self, lane: OpenLane, taker: Taker, now: float) -> Job[Any] | None:

@@ -25,14 +25,22 @@ def check_key(value: object) -> None:
     kind = type(value)
     if kind in SIMPLE_KEYS:
         return
-    if kind.__hash__ is None or not (_trusts(kind, "__eq__") and _trusts(kind, "__hash__")):
-        raise TypeError(
-            "a key must be an identifier: a string, a number, bytes, a date, a UUID, an enum "
-            f"member or a tuple of these, not {value!r}"
-        )
+    if not (kind.__hash__ is not None and _trusts(kind, "__eq__") and _trusts(kind, "__hash__")):
+        raise TypeError(_refusal(value))
     if isinstance(value, tuple | frozenset):
         for each in value:
             check_key(each)
+    try:
+        hash(value)
+    except Exception as error:  # there are members of good classes that have none
+        raise TypeError(_refusal(value)) from error
+
+
+def _refusal(value: object) -> str:
+    return (
+        "a key must be an identifier: a string, a number, bytes, a date, a UUID, an enum member "
+        f"or a tuple of these, not {value!r}"
+    )
 
 
 def _trusts(kind: type, method: str) -> bool:

@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from oddjob.fire_and_forget import FireAndForget
 from oddjob.job import Job
-from oddjob.keys import check_key
+from oddjob.keys import Key, check_key
 from oddjob.marks import Mark
 from oddjob.rules import Rules
 from oddjob.schedule.clock import clock
-from oddjob.states import FAILED
+from oddjob.states import FAILED, SUCCEEDED
 from oddjob.work import OF_BATCH
 
 __all__ = [
@@ -65,6 +65,19 @@ class KeyedJob(LimitedJob[T]):
     __slots__ = ("key",)
 
     can_claim = True
+
+    def give_back(self, claims: dict[Key, Any]) -> bool:
+        """Have its key claimed no more, where that needs no lock; false if it does.
+
+        It needs none of the worker that has run the job: it is his alone to give the key back then,
+        or else that of whoever has taken the claim out of the dict, with the lock, to open a lane.
+        (Of a job that has failed it is not sure that he has run it.)
+        """
+        key = self.key
+        if key is None:
+            return True
+        is_his = self._raw is SUCCEEDED and claims.get(key) is self
+        return is_his and claims.pop(key, None) is not None
 
     @property
     def key_limit(self) -> int:

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable
-from functools import partial
-from types import BuiltinFunctionType, FunctionType, MethodType
+from enum import Enum
 from typing import Any, Final, NamedTuple, TypedDict
 
 from oddjob.fire_and_forget import FireAndForget
@@ -41,8 +40,6 @@ from oddjob.settings import (
 __all__ = ["JobOptions", "NewJob", "OtherOptions", "Terms", "tells_key"]
 
 NewJob = Callable[..., Job[Any]]
-
-_FUNCTIONS: Final = (FunctionType, BuiltinFunctionType, MethodType, partial)
 
 
 class OtherOptions(TypedDict, total=False):
@@ -186,7 +183,7 @@ class Terms(NamedTuple):
 
 def tells_key(key: object) -> bool:
     """Whether it is no key, but a function that tells it from a job's arguments."""
-    return isinstance(key, _FUNCTIONS)
+    return callable(key) and not isinstance(key, Enum)
 
 
 def _as_tuple(classes: Any) -> tuple[type[BaseException], ...]:

@@ -206,6 +206,10 @@ class Work(Future[T]):
     def let_go(self) -> None:
         """Count no longer against limits."""
 
+    def give_back(self, claims: dict[Key, Any]) -> bool:
+        """Have its key claimed no more, where that needs no lock; false if it does."""
+        return self.key is None or claims.get(self.key) is not self
+
     @property
     def key_limit(self) -> int:
         """How many jobs of its key may run at once."""

@@ -42,7 +42,7 @@ class Agenda(Desk):
         express = race.express
         former = taker.offered
         owes = taker.hold is not None or (
-            former is not None and former.can_claim and not race.give_back(former)
+            former is not None and former.can_claim and not former.give_back(race.claims)
         )
         has_news = owes or self._inbox or self._former_inbox or self._returns
         if express is not None and not has_news and express.is_valid():
@@ -78,6 +78,8 @@ class Agenda(Desk):
                 if owes:
                     self._settle(taker, taker.hold, taker.offered, now)
                 job = self._race.next(taker, now)
+                if job is None:
+                    taker.offered = None
                 self._finish()
                 return job
             finally:
@@ -85,6 +87,7 @@ class Agenda(Desk):
                 self._lock.release()
         if owes:
             self._returns.append((taker, taker.hold, taker.offered))
+        taker.offered = None
         return None
 
     def release(self, job: Job[Any]) -> None:
@@ -252,9 +255,7 @@ class Agenda(Desk):
 
     def _note_cancelled(self, is_ours: bool, job: Job[Any]) -> None:
         if is_ours:
-            now = self._catch_up()
-            if not self._race.note_cancelled(job):
-                self._race.remove(job, now)
+            self._race.note_cancelled(job, self._catch_up())
 
     def pop_oldest(self) -> Job[Any] | None:
         """Take out the job that has waited longest, of the least urgent; None if none waits."""

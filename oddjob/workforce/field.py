@@ -98,18 +98,10 @@ class Field:
         lane = self._keys.get(job.key) if job.can_claim else None
         return lane if lane is not None and lane.ahead is job else None
 
-    def give_back(self, job: Job[Any]) -> bool:
-        """Have a job's key claimed no more; false if it is not that job's. Needs no lock."""
+    def take_back(self, job: Job[Any]) -> bool:
+        """Have a job's key claimed no more; false if it was not."""
         key, claims = job.key, self.claims
         return claims.get(key) is job and claims.pop(key, None) is not None
-
-    def note_cancelled(self, job: Job[Any]) -> bool:
-        """Be told that a job was cancelled; false if it is to be taken out at once."""
-        lane = self._known_lane(job)
-        if not isinstance(lane, OpenLane) or job in self.delayed:
-            return False
-        lane.note_cancelled()
-        return True
 
     def forget_if_unused(self, lane: Lane) -> None:
         """Keep no lane in which there is nothing."""
@@ -147,6 +139,8 @@ class Field:
         found: list[tuple[float, float, Job[Any]]] = []
         for lane in self.lanes():
             rank = (-inf, -inf)
+            if isinstance(lane, KeyLane) and lane.ahead is not None:
+                rank = self._rank(lane.ahead)
             for job in lane.snapshot():
                 rank = max(rank, self._rank(job))
                 found.append((*rank, job))

@@ -96,15 +96,21 @@ class OpenLane(Lane):
         """Take a job out; false if it is not there."""
         return remove(self.jobs, job)
 
-    def note_cancelled(self) -> None:
-        """Be told that a job has been cancelled: it is taken out in time, with others."""
+    def note_cancelled(self) -> list[Job[Any]]:
+        """Be told that a job has been cancelled: it is taken out in time, with others.
+
+        Returns those that have been taken out now.
+        """
         self._cancelled += 1
-        if self._cancelled * 2 > len(self.jobs):
-            self._cancelled = 0
-            kept = deque(job for job in snapshot(self.jobs) if not job.done())
-            self._former = self.jobs, []
-            self.jobs = kept
-            self._leave_out_what_was_taken()
+        if self._cancelled * 2 <= len(self.jobs):
+            return []
+        self._cancelled = 0
+        kept = deque([job for job in snapshot(self.jobs) if not job.done()])
+        left: list[Job[Any]] = []
+        self._former = self.jobs, left
+        self.jobs = kept
+        self._leave_out_what_was_taken()
+        return [job for job in left if job.done()]
 
     def _leave_out_what_was_taken(self) -> None:
         """Keep no job that a worker has taken from the former deque, which he had known before."""

@@ -244,6 +244,15 @@ class Race(Track):
         self.forget_if_unused(lane)
         return has_it
 
+    def note_cancelled(self, job: Job[Any], now: float) -> None:
+        """Be told that a job was cancelled: it is taken out at once, or in time with others."""
+        lane = self._known_lane(job)
+        if not isinstance(lane, OpenLane) or job in self.delayed:
+            self.remove(job, now)
+            return
+        for each in lane.note_cancelled():
+            self.forfeit(each, now)  # it may have ended otherwise, and have its key still
+
     def drop(self, job: Job[Any], now: float) -> bool:
         """Take out a job that is not to be run; false if it does not wait.
 
@@ -291,7 +300,7 @@ class Race(Track):
         """Let jobs that are over, and in nobody's hand, have no key."""
         for job in list(self.claims.values()):
             if job.done() and job not in in_hand:
-                self.give_back(job)
+                self.take_back(job)
         for lane in list(self._keys.values()):
             ahead = lane.ahead
             if ahead is not None and (

@@ -90,7 +90,7 @@ class Track(Field):
 
     def forfeit(self, job: Job[Any], now: float) -> None:
         """Take back the key that a job has claimed, if it has."""
-        if job.can_claim and not self.give_back(job):
+        if job.can_claim and not self.take_back(job):
             lane = self.lane_behind(job)
             if lane is not None:
                 lane.ahead = None

@@ -173,7 +173,7 @@ class Worker:
             if self.loop.in_place:
                 self.rescue_jobs(RuntimeError("the job was interrupted"))
             tally.turn = (tally.turn[0], None)  # an idle worker keeps no job alive
-            tally.returned = tally.offered = None
+            tally.returned = None
             if not self._rest(employer):
                 return None
 

@@ -1,16 +1,21 @@
 """Jobs of one key, and functions with a ceiling: at most so many at once."""
 
 import datetime as dt
+import decimal
 import enum
+import functools
+import operator
 import sys
 import threading
 import uuid
 from collections import defaultdict
+from typing import Any
 
 import pytest
 
 import oddjob
 from oddjob import Pool
+from oddjob.states import CANCELLED, FAILED, SUCCEEDED
 from tests.hang import Hang, until
 from tests.peak import Peak
 
@@ -42,7 +47,19 @@ class Customer:
         return self.number
 
 
-@pytest.mark.parametrize("key", [[], {}, Customer(1), (1, Customer(2)), ([],)])
+class NoZone(dt.tzinfo):
+    """Somebody else's, and unfinished."""
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *([], {}, Customer(1), (1, Customer(2)), ([],)),
+        decimal.Decimal("sNaN"),
+        memoryview(bytearray(b"x")),
+        dt.datetime(2024, 1, 1, tzinfo=NoZone()),
+    ],
+)
 def test_what_is_no_identifier_is_refused(key: object) -> None:
     """It is compared while a lock is held: somebody's own code must have no part in that."""
     with Pool(2) as pool:
@@ -107,6 +124,67 @@ def test_a_key_can_be_told_from_the_arguments() -> None:
         ]
         by_item = pool.options(key=lambda item: item % 3)
         assert [job.key for job in by_item.submit_many(abs, range(5))] == [0, 1, 2, 0, 1]
+
+
+class Tenant:
+    def __call__(self, row: tuple[int, ...]) -> int:
+        return row[0]
+
+
+@pytest.mark.parametrize(
+    "key",
+    [lambda row: row[0], operator.itemgetter(0), Tenant(), functools.lru_cache(Tenant()), min],
+)
+def test_whatever_can_be_called_tells_the_key(key: Any) -> None:
+    """Taken for the key itself, it would be the same for all, and they would wait in one line."""
+    with Pool(1) as pool:
+        assert [pool.options(key=key).submit(len, (n,)).key for n in range(3)] == [0, 1, 2]
+        assert [pool.options(key=key, priority=1).submit(len, (n,)).key for n in (4, 5)] == [4, 5]
+
+
+def test_a_queue_is_shown_in_the_order_in_which_its_jobs_will_start() -> None:
+    """The second of a key is behind the first, however urgent it is."""
+    with Pool(1) as pool:
+        hang = Hang()
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        keyed = pool.options(key="k")
+        jobs = [
+            keyed.submit(abs, 1),
+            keyed.options(priority=9).submit(abs, 2),
+            pool.options(priority=5).submit(abs, 3),
+        ]
+        assert pool.queued() == [jobs[2], jobs[0], jobs[1]]
+        hang.gate.set()
+
+
+def test_a_job_that_was_settled_by_hand_and_cleared_away_gives_its_key_back() -> None:
+    with Pool(1) as pool:
+        hang = Hang()
+        pool.options(key="another").submit(hang)
+        hang.wait_until_it_hangs()
+        pool.options(key="k").submit(abs, 1).set_result(7)
+        for job in [pool.options(key=number).submit(abs, 1) for number in range(3)]:
+            job.cancel()
+        behind = pool.options(key="k").submit(abs, -2)
+        hang.gate.set()
+        assert behind.result(WAIT) == 2
+
+
+def test_a_key_is_given_back_by_nobody_but_who_has_it() -> None:
+    """A worker that finds its job cancelled is not to give back a key that is another's by now."""
+    with Pool(1) as pool:
+        job = pool.options(key="k").submit(abs, 1)
+        job.result(WAIT)
+        for state in (CANCELLED, FAILED):
+            claims = {"k": job}
+            job._raw = state
+            assert not job.give_back(claims)
+            assert claims == {"k": job}
+        job._raw = SUCCEEDED
+        assert not job.give_back({"k": "another"})
+        assert job.give_back(claims)
+        assert claims == {}
 
 
 def test_keys_leave_nothing_behind() -> None:

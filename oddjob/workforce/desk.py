@@ -176,8 +176,10 @@ class Desk:
 
     def _is_lost(self, job: Job[Any]) -> bool:
         """Whether a job was about to be put into its lane, and is nowhere."""
-        is_taken = any(taker.offered is job for taker in self._takers())
-        return not is_taken and job.state is PENDING and not self._race.waits(job)
+        # In the order of its way: one that moves on meanwhile is found in the next place.
+        if self._race.waits(job) or any(taker.offered is job for taker in self._takers()):
+            return False
+        return job.state is PENDING
 
     def _set_alarm(self) -> None:
         if self._race.due[0][0] < self.alarm:

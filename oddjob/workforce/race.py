@@ -1,7 +1,7 @@
 """Race: which of the jobs that wait is next."""
 
 from collections import Counter, deque
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from heapq import heapify, heappop, heappush, heapreplace
 from itertools import repeat
 from math import inf
@@ -275,17 +275,7 @@ class Race(Track):
         for job in list(self.delayed):
             if job in queued or job.state is not PENDING:
                 del self.delayed[job]
-        holds = list(self.holders.values())
-        in_hand = set()
-        for taker in takers:
-            offered = taker.offered
-            if offered in queued and offered.key is not None:
-                taker.offered = None  # it was not taken out
-            in_hand.add(taker.offered)
-            hold = taker.hold
-            holds += [] if hold is None else [hold]
-        self._review_claims(in_hand)
-        self._recount(holds)
+        self._recount([*self.holders.values(), *self._review(takers)])
         self.ready = []
         for lane in self.lanes():
             lane.entry = None
@@ -296,17 +286,26 @@ class Race(Track):
         self.due = [(until, next(self._numbers), job) for job, until in self.delayed.items()]
         heapify(self.due)
 
-    def _review_claims(self, in_hand: Collection[Job[Any] | None]) -> None:
-        """Let jobs that are over, and in nobody's hand, have no key."""
-        for job in list(self.claims.values()):
-            if job.done() and job not in in_hand:
-                self.take_back(job)
-        for lane in list(self._keys.values()):
-            ahead = lane.ahead
-            if ahead is not None and (
-                ahead in self.holders or (ahead.done() and ahead not in in_hand)
-            ):
+    def _review(self, takers: Iterable[Taker]) -> list[Hold]:
+        """See who has what in hand; returns what these hold."""
+        in_key_lanes = {job for lane in list(self._keys.values()) for job in lane.jobs}
+        has_a_key = set(self.claims.values())
+        has_a_key.update(lane.ahead for lane in list(self._keys.values()) if lane.ahead is not None)
+        # First: one that is over, and in nobody's hand afterwards, has been let out of it.
+        over = {job for job in has_a_key if job.done() or job in self.holders}
+        holds = []
+        for taker in takers:
+            if taker.offered in in_key_lanes:
+                taker.offered = None  # it was not taken out
+            over.discard(taker.offered)
+            hold = taker.hold
+            holds += [] if hold is None else [hold]
+        for job in over:
+            lane = self.lane_behind(job)
+            if lane is not None:
                 lane.ahead = None
+            self.take_back(job)
+        return holds
 
     def _recount(self, holds: Iterable[Hold]) -> None:
         for lane, _, _ in holds:

@@ -48,7 +48,7 @@ def turn_of(
     begin(first)
     own = race.key_lane(first) if isinstance(lane, OpenLane) and first.key is not None else None
     if not first.claim_queued():
-        race.forget_if_unused(lane)
+        race.forget_if_unused(own or lane)  # a worker was quicker
         return Turn()
     if own is not None:
         _take_ahead(race, own, first, lane)

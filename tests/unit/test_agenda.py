@@ -1,6 +1,7 @@
 """What workers are given by an agenda, step by step: no threads, and so no chance."""
 
 import time
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from itertools import count
@@ -373,3 +374,67 @@ def test_who_is_late_while_cancelled_jobs_are_cleared_away_takes_the_next_one(
     scene.take_all()
     assert not scene.waiting
     assert [scene.order[job] for job in scene.given] == [0, 1, 2, 3]
+
+
+def late_scene() -> tuple[Scene, Job[Any]]:
+    """Three jobs with keys of their own, one of them taken; the next is for who is late."""
+    scene = Scene()
+    scene.arrive("own key", 3)
+    scene.take(0)
+    return scene, scene.waiting[0]
+
+
+def test_who_is_late_while_somebody_mends_keeps_the_key_of_his_job(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, job = late_scene()
+
+    def mend(takers: Iterable[Tally], mend: Any = scene.race.mend) -> None:
+        def look() -> Iterator[Tally]:
+            scene.be_late()  # the lanes have been looked at
+            yield from takers
+
+        mend(look())
+
+    monkeypatch.setattr(scene.race, "mend", mend)
+    scene.tear()
+    scene.agenda.tend()
+    assert scene.tallies[2].offered is job
+    assert scene.race.claims[job.key] is job
+    scene.take_all()
+    assert len(scene.given) == 3
+    assert job.key not in scene.race.claims
+
+
+def test_who_is_late_while_somebody_looks_for_a_lost_job_takes_it_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, job = late_scene()
+
+    def waits(job: Job[Any], waits: Any = scene.race.waits) -> bool:
+        scene.be_late()
+        return bool(waits(job))
+
+    monkeypatch.setattr(scene.race, "waits", waits)
+    scene.agenda._arriving = job
+    scene.tear()
+    scene.agenda.tend()
+    scene.take_all()
+    assert not scene.waiting
+    assert len(set(scene.given)) == len(scene.given) == 3
+
+
+def test_who_is_late_while_somebody_takes_his_job_in_place_leaves_no_lane(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    scene, job = late_scene()
+
+    def obstacle(*question: Any, obstacle: Any = scene.race.obstacle) -> Any:
+        scene.be_late()
+        scene.take(2)  # and through with it
+        return obstacle(*question)
+
+    monkeypatch.setattr(scene.race, "obstacle", obstacle)
+    turn = scene.agenda.turn_of(job, [], lambda _: None)
+    assert turn.job is None
+    assert not scene.race._keys

@@ -1,7 +1,7 @@
 """The job that the calling thread is running: `current_job`."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ class _Here(threading.local):
     """What a thread runs: `base` tells what it was hired for, `stack` what it runs meanwhile."""
 
     base: Callable[[], Job[Any] | None] | None = None
+    waiting: Sequence[Job[Any]] = ()  # in another thread, for this one; the innermost last
 
     def __init__(self) -> None:
         self.stack: list[Job[Any]] = []
@@ -35,14 +36,15 @@ def current_job() -> Job[Any] | None:
 
 
 def jobs_here() -> list[Job[Any]]:
-    """All jobs that the calling thread is running, the innermost last."""
+    """All jobs that the calling thread is running, or that wait for it; the innermost last."""
     base = None if _here.base is None else _here.base()
-    return [*([] if base is None else [base]), *_here.stack]
+    return [*_here.waiting, *([] if base is None else [base]), *_here.stack]
 
 
-def set_base(base: Callable[[], Job[Any] | None]) -> None:
-    """Have the calling thread known as one that runs jobs."""
+def set_base(base: Callable[[], Job[Any] | None], waiting: Sequence[Job[Any]] = ()) -> None:
+    """Have the calling thread known as one that runs jobs, while others wait for that."""
     _here.base = base
+    _here.waiting = waiting
 
 
 @contextmanager

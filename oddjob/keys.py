@@ -8,7 +8,17 @@ Key = Any
 
 SIMPLE_KEYS: Final = frozenset({str, int, bytes})  # classes whose members are all good
 _TRUSTED: Final = frozenset(
-    {"builtins", "datetime", "decimal", "enum", "fractions", "ipaddress", "pathlib", "uuid"}
+    {
+        "builtins",
+        "datetime",
+        "decimal",
+        "enum",
+        "fractions",
+        "ipaddress",
+        "pathlib",
+        "pathlib._local",
+        "uuid",
+    }
 )
 
 

@@ -8,6 +8,7 @@ from math import inf
 from typing import Any, Generic, NamedTuple, ParamSpec, Protocol, TypeVar, overload
 
 from oddjob.job import Job
+from oddjob.limited import with_key, with_key_found
 from oddjob.schedule.cron import Cron
 from oddjob.schedule.local import Dst
 from oddjob.schedule.plans import After, At, Every, OnCron, Plan
@@ -88,7 +89,9 @@ class _Calls(NamedTuple):
     def with_keys_told(self) -> "_Calls":
         """The same, with functions that tell keys having done so: they may fail, or take long."""
         new = [
-            partial(each.func, job.key) if isinstance(each, partial) else each
+            partial(with_key, each.args[0], job.key)
+            if isinstance(each, partial) and each.func is with_key_found
+            else each
             for each, job in zip(self.new, self.jobs(), strict=True)
         ]
         return self._replace(new=new)

@@ -4,6 +4,7 @@ What the jobs that are submitted in one place have in common is kept in a class 
 from one of these by `kind_with`: so such a job is as quickly made, and as small, as any other.
 """
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 from oddjob.fire_and_forget import FireAndForget
@@ -23,6 +24,8 @@ __all__ = [
     "SerialErrand",
     "SerialJob",
     "kind_with",
+    "with_key",
+    "with_key_found",
 ]
 
 T = TypeVar("T")
@@ -60,7 +63,7 @@ class LimitedJob(Job[T]):
 
 
 class KeyedJob(LimitedJob[T]):
-    """A job with a key: its kind has one, or finds it, or whoever makes the job sets it."""
+    """A job with a key, which is set by whoever makes it."""
 
     __slots__ = ("key",)
 
@@ -78,6 +81,13 @@ class KeyedJob(LimitedJob[T]):
             return True
         is_his = self._raw is SUCCEEDED and claims.get(key) is self
         return is_his and claims.pop(key, None) is not None
+
+    @property
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """What its function is to be called with."""
+        if self._kwargs is OF_BATCH:
+            return (self._args,), {}
+        return self._args, self._kwargs or {}
 
     @property
     def key_limit(self) -> int:
@@ -134,30 +144,10 @@ class SerialErrand(FireAndForget, SerialJob[Any]):
     __slots__ = ()
 
 
-class _FindsKey(KeyedJob[T]):
-    """A job that asks a function for its key."""
-
-    __slots__ = ()
-
-    def __init__(self, *call: Any) -> None:
-        super().__init__(*call)
-        rules = self._rules
-        assert rules.key_of is not None  # it is of such a kind  # noqa: S101
-        if self._kwargs is OF_BATCH:
-            key = rules.key_of(self._args)
-        else:
-            key = rules.key_of(*self._args, **(self._kwargs or {}))
-        check_key(key)
-        if key is None and rules.serial:
-            raise TypeError(f"serial=True needs a key: which jobs is {self.name} to wait for?")
-        self.key = key
-
-
 def kind_with(rules: Rules, base: type[LimitedJob[Any]], **common: Any) -> type[LimitedJob[Any]]:
     """A class of jobs with these rules, and what else they have in common."""
     if rules == Rules() and not common:
         return base  # the interpreter is quicker with few classes
-    bases = (base,) if rules.key_of is None else (_FindsKey, base)
     is_simple = rules.key_limit == 1 and not rules.line.gates
     fields = {
         "__slots__": (),
@@ -167,4 +157,28 @@ def kind_with(rules: Rules, base: type[LimitedJob[Any]], **common: Any) -> type[
         "can_claim": base.can_claim and is_simple,
         **common,
     }
-    return type(base.__name__, bases, fields)
+    return type(base.__name__, (base,), fields)
+
+
+def with_key(kind: Callable[..., Job[Any]], key: Key | None, *call: Any) -> Job[Any]:
+    """A job of that kind, with that key."""
+    job = kind(*call)
+    job.key = key
+    return job
+
+
+def with_key_found(kind: Callable[..., Any], tell: Callable[..., Key], *call: Any) -> Job[Any]:
+    """A job of that kind, with the key that a function tells from its arguments.
+
+    Raises:
+        TypeError: what it tells cannot be a key, or serial jobs need one.
+        Exception: whatever the function raises.
+    """
+    job: KeyedJob[Any] = kind(*call)
+    args, kwargs = job.arguments
+    key = tell(*args, **kwargs)
+    check_key(key)
+    if key is None and job.is_serial:
+        raise TypeError(f"serial=True needs a key: which jobs is {job.name} to wait for?")
+    job.key = key
+    return job

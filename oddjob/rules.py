@@ -1,9 +1,7 @@
 """Rules: what the jobs that are submitted in one place have agreed on, ready for use."""
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-from oddjob.keys import Key
 from oddjob.limits import ANY_TIME, Line
 from oddjob.retry import Retries
 
@@ -16,7 +14,6 @@ class Rules(NamedTuple):
     Thread safety: immutable; the limits' counts belong to the agenda that uses them.
     """
 
-    key_of: Callable[..., Key] | None = None  # what tells a job's key from its arguments
     key_limit: int = 1
     serial: bool = False
     line: Line = ANY_TIME  # the priority, and limits besides the key's

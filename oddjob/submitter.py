@@ -16,6 +16,7 @@ from oddjob.intake import Intake
 from oddjob.job import Job
 from oddjob.keys import SIMPLE_KEYS, Key, check_key
 from oddjob.later import regularly
+from oddjob.limited import with_key
 from oddjob.results import cancel_all, results_of
 from oddjob.schedule.clock import clock
 from oddjob.schedule.local import Dst
@@ -310,15 +311,13 @@ class KeyView(PoolView):
 
     @property
     def _new_job(self) -> NewJob:  # type: ignore[override]
-        return partial(self._new, 0)
+        return self._with_key(0)
 
     @property
     def _new_errand(self) -> NewJob:  # type: ignore[override]
-        return partial(self._new, 1)
+        return self._with_key(1)
 
-    def _new(self, kind: int, *call: Any) -> Job[Any]:
+    def _with_key(self, kind: int) -> NewJob:
         kinds = self._source._kinds_by_key
-        assert kinds is not None  # they were made before it was  # noqa: S101
-        job = kinds[kind](*call)
-        job.key = self._key
-        return job
+        assert kinds is not None  # they were made before this was  # noqa: S101
+        return partial(with_key, kinds[kind], self._key)

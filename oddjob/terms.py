@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from enum import Enum
+from functools import lru_cache, partial
 from typing import Any, Final, NamedTuple, TypedDict
 
 from oddjob.fire_and_forget import FireAndForget
@@ -16,6 +17,8 @@ from oddjob.limited import (
     SerialErrand,
     SerialJob,
     kind_with,
+    with_key,
+    with_key_found,
 )
 from oddjob.limits import ANY_TIME, Ceiling, Gate, Line, Meter
 from oddjob.managed import ManagedErrand, ManagedJob
@@ -126,34 +129,32 @@ class Terms(NamedTuple):
         """What makes the jobs: those with a result, and those that nobody waits for."""
         if self.serial and self.key is None:
             return _refuse_serial, _refuse_serial
-        if self.key is not None or self._is_managed():
-            common = {} if tells_key(self.key) else {"key": self.key}
-            return self._keyed_kinds(**common)
-        if not self.needs_order():
-            return Job, FireAndForget
-        rules = self._rules()
-        return kind_with(rules, LimitedJob), kind_with(rules, LimitedErrand)
+        if self.key is None:
+            is_plain = not (self.needs_order() or self.is_managed())
+            return (Job, FireAndForget) if is_plain else self._kinds(has_key=False)
+        make = with_key_found if tells_key(self.key) else with_key
+        job, errand = self.kinds_by_key()
+        return partial(make, job, self.key), partial(make, errand, self.key)
 
     def kinds_by_key(self) -> tuple[NewJob, NewJob]:
         """The same for jobs whose ``key`` is set by whoever makes them."""
-        return self._replace(key=None)._keyed_kinds()
+        return self._kinds(has_key=True)
 
-    def _keyed_kinds(self, **common: Any) -> tuple[NewJob, NewJob]:
-        rules = self._rules()
-        bases: tuple[type[KeyedJob[Any]], type[KeyedJob[Any]]] = KeyedJob, KeyedErrand
-        if self._is_managed():
-            bases = ManagedJob, ManagedErrand
-        elif self.serial:
-            bases = SerialJob, SerialErrand
-        job, errand = bases
-        return kind_with(rules, job, **common), kind_with(rules, errand, **common)
+    def _kinds(self, *, has_key: bool) -> tuple[NewJob, NewJob]:
+        common = self._replace(name=None, key=None)
+        try:
+            # A limit is its users' own, and not to be kept here.
+            return (_make_kinds if common._gates() else _kinds_of)(common, has_key)
+        except TypeError:  # something in it has no hash
+            return _make_kinds(common, has_key)
 
-    def _is_managed(self) -> bool:
+    def is_managed(self) -> bool:
+        """Whether runs are watched over."""
         return bool(self.retries) or self.timeout not in (None, math.inf)
 
-    def _rules(self) -> Rules:
+    def rules(self) -> Rules:
+        """The same, ready for use."""
         return Rules(
-            key_of=self.key if tells_key(self.key) else None,
             key_limit=1 if self.serial else self.key_limit or 1,
             serial=bool(self.serial),
             line=self._line(),
@@ -184,6 +185,22 @@ class Terms(NamedTuple):
 def tells_key(key: object) -> bool:
     """Whether it is no key, but a function that tells it from a job's arguments."""
     return callable(key) and not isinstance(key, Enum)
+
+
+def _make_kinds(terms: Terms, has_key: bool) -> tuple[NewJob, NewJob]:
+    rules = terms.rules()
+    if terms.is_managed():
+        common = {} if has_key else {"key": None}
+        return kind_with(rules, ManagedJob, **common), kind_with(rules, ManagedErrand, **common)
+    if not has_key:
+        return kind_with(rules, LimitedJob), kind_with(rules, LimitedErrand)
+    if terms.serial:
+        return kind_with(rules, SerialJob), kind_with(rules, SerialErrand)
+    return kind_with(rules, KeyedJob), kind_with(rules, KeyedErrand)
+
+
+# Views are often made for one job each, and from the same terms.
+_kinds_of: Final = lru_cache(maxsize=128)(_make_kinds)
 
 
 def _as_tuple(classes: Any) -> tuple[type[BaseException], ...]:

@@ -199,6 +199,15 @@ class Agenda(Desk):
         arriving = len(self._inbox) + len(self._former_inbox) + (self._arriving is not None)
         return arriving + len(self._race)
 
+    def count(self) -> int:
+        """How many wait that have not ended."""
+        return self._do(self._count)
+
+    def _count(self, is_ours: bool) -> int:
+        if is_ours:
+            self._catch_up()
+        return sum(not job.done() for job in self._race.jobs())
+
     def load(self, takers: Collection[Taker]) -> int:
         """How many jobs wait, or are in the hands of those; it can only be less by then."""
 

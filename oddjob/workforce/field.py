@@ -23,6 +23,7 @@ from oddjob.workforce.lanes import Hold, KeyLane, Lane, OpenLane
 __all__ = ["Field"]
 
 _KEPT: Final = 64  # lanes that may be empty
+_MOST_URGENT: Final = 10**300  # where jobs become more urgent: what is beyond that is no float
 
 
 class Field:
@@ -77,7 +78,17 @@ class Field:
             # Set by a loop: nothing can interrupt between taking the claim and keeping it.
             for lane.ahead in map(self.claims.pop, (key,), (None,)):
                 lane.inside = int(lane.ahead is not None)
+            self._pass_by_if_cancelled(lane)
         return lane
+
+    def _pass_by_if_cancelled(self, lane: KeyLane) -> None:
+        """Have nobody wait for a job to which nobody has come yet, and that need not be run."""
+        ahead = lane.ahead
+        if ahead is not None and ahead.cancelled():
+            where = self._lanes.get(ahead.line)
+            if where is not None and where.remove(ahead):
+                lane.ahead = None
+                lane.inside = 0
 
     def _known_lane(self, job: Job[Any]) -> OpenLane | KeyLane | None:
         if job.key is None:
@@ -134,6 +145,12 @@ class Field:
         lane = self._keys.get(job.key)
         return [] if lane is None else lane.snapshot()
 
+    def jobs(self) -> Iterator[Job[Any]]:
+        """All jobs, in no order."""
+        for lane in self.lanes():
+            yield from lane.snapshot()
+        yield from list(self.delayed)
+
     def in_order(self) -> list[Job[Any]]:
         """All jobs in the order in which they will start if nothing stops them."""
         found: list[tuple[float, float, Job[Any]]] = []
@@ -150,7 +167,8 @@ class Field:
 
     def oldest(self) -> Job[Any] | None:
         """The one that has waited longest, of those with the lowest priority."""
-        firsts = [job for lane in self.lanes() if (job := lane.first) is not None]
+        firsts = [job for lane in self._lanes.values() if (job := lane.first) is not None]
+        firsts += [job for lane in self._keys.values() for job in lane.jobs]
         found = firsts or list(self.delayed)
         return min(found, key=lambda job: (job.line.priority, job.queued_at), default=None)
 
@@ -158,4 +176,5 @@ class Field:
         priority = job.line.priority
         if self._ageing is None:
             return (-priority, job.queued_at)
+        priority = max(-_MOST_URGENT, min(priority, _MOST_URGENT))
         return (0, job.queued_at - priority * self._ageing)

@@ -161,7 +161,8 @@ class KeyLane(Lane):
 
     def remove(self, job: Job[Any]) -> bool:
         """Take a job out; false if it is not there."""
-        has_it = job in self.jobs
-        if has_it:
+        try:
             self.jobs.remove(job)
-        return has_it
+        except ValueError:
+            return False
+        return True

@@ -60,11 +60,10 @@ class JobQueue:
         whoever organises it has his jobs in order. (The agenda is there before the new inbox is;
         `taker` reads them the other way round.)
         """
-        if self.agenda is None:
-            before, inbox = self.jobs, deque[Job[Any]]()
-            wake = self.wake_one
-            race = Race(ageing)
-            self.agenda = Agenda((before, inbox), race, takers, self.idle, wake, knock)
+        inbox: deque[Job[Any]] = deque()
+        agenda = Agenda((self.jobs, inbox), Race(ageing), takers, self.idle, self.wake_one, knock)
+        if self.agenda is None:  # no call stands here: no signal handler has been quicker
+            self.agenda = agenda
             self.jobs = inbox
         return self.agenda
 
@@ -81,7 +80,7 @@ class JobQueue:
 
     def count(self) -> int:
         """How many jobs wait that have not ended."""
-        return len(self.pending()) if self.agenda is None else len(self.agenda)
+        return len(self.pending()) if self.agenda is None else self.agenda.count()
 
     def has_jobs(self) -> bool:
         """Whether there is anything left for workers to do, now or later."""

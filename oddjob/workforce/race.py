@@ -223,15 +223,16 @@ class Race(Track):
         """Take out a job, wherever it stands; false if it does not wait."""
         if self.delayed.pop(job, None) is not None:
             return True
-        lane = self._known_lane(job)
-        if lane is None:
-            return False
-        if not isinstance(lane, KeyLane):
-            has_it = lane.remove(job)
-            if has_it:
-                self.forfeit(job, now)
+        key_lane = None if job.key is None else self._keys.get(job.key)
+        if key_lane is None or not self._remove_keyed(key_lane, job, now):
+            lane = self._lanes.get(job.line)
+            if lane is None or not lane.remove(job):
+                return False
+            self.forfeit(job, now)
             self.forget_if_unused(lane)
-            return has_it
+        return True
+
+    def _remove_keyed(self, lane: KeyLane, job: Job[Any], now: float) -> bool:
         is_first = bool(lane.jobs) and job is lane.jobs[0]
         has_it = lane.remove(job)
         self._keyed -= has_it
@@ -246,8 +247,8 @@ class Race(Track):
 
     def note_cancelled(self, job: Job[Any], now: float) -> None:
         """Be told that a job was cancelled: it is taken out at once, or in time with others."""
-        lane = self._known_lane(job)
-        if not isinstance(lane, OpenLane) or job in self.delayed:
+        lane = self._lanes.get(job.line)
+        if lane is None or job.key in self._keys or job in self.delayed:
             self.remove(job, now)
             return
         for each in lane.note_cancelled():

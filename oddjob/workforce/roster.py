@@ -2,6 +2,7 @@
 
 import threading
 from collections import deque
+from collections.abc import Sequence
 from typing import Any, Final
 
 from oddjob.current import set_base
@@ -236,13 +237,16 @@ class Roster:
                 return worker
         return next((worker for worker in workers if job in worker.jobs()), None)
 
-    def lend(self, loop: JobLoop, worker: Worker | None) -> None:
-        """Let the calling thread run jobs, as that worker or in place of it while it waits."""
+    def lend(self, loop: JobLoop, worker: Worker | None, waiting: Sequence[Job[Any]] = ()) -> None:
+        """Let the calling thread run jobs, as that worker or in place of it while it waits.
+
+        `waiting` are the jobs that do so.
+        """
         loop.thread = mark_here()
         self._here.is_house = True
         self._here.loop = loop
         self._here.worker = worker
-        set_base(loop.base)
+        set_base(loop.base, waiting)
 
     def discharge(self, worker: Worker) -> bool:
         """Take a worker that has gone off the list; false if it was not (or no longer) on it."""

@@ -3,7 +3,7 @@
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from contextvars import Context
 from functools import partial
@@ -274,7 +274,7 @@ class Service:
         call = job, coroutine, context
         thread = JobThread(
             target=self._run_aside,
-            args=(outcome, call, self.roster.worker_here()),
+            args=(outcome, call, self.roster.worker_here(), jobs_here()),
             name=f"{self.roster.label}-nested-loop",
         )
         thread.start()
@@ -292,11 +292,12 @@ class Service:
         outcome: Future[Any],
         call: tuple[Job[Any], Coroutine[Any, Any, Any], Context],
         worker: Worker | None,
+        waiting: Sequence[Job[Any]],
     ) -> None:
         asides = [] if worker is None else worker.asides
         loop = JobLoop(Tally() if worker is None else worker.tally)
         try:
-            self.roster.lend(loop, worker)
+            self.roster.lend(loop, worker, waiting)
             asides.append(loop)
             result = loop.run(*call)
         except BaseException as error:  # raised to the waiting worker

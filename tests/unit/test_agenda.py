@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 
 from oddjob import Rate
 from oddjob.job import Job
+from oddjob.limited import with_key
 from oddjob.settings import PoolOptions
 from oddjob.settling import snapshot
 from oddjob.states import RUNNING, SUCCEEDED
 from oddjob.terms import Terms
-from oddjob.workforce import lanes
+from oddjob.workforce import lanes, queue
 from oddjob.workforce.agenda import Agenda
 from oddjob.workforce.express import Express
 from oddjob.workforce.lanes import OpenLane
@@ -329,7 +330,10 @@ def test_a_key_is_not_kept_by_a_job_that_somebody_ended_who_was_interrupted() ->
     scene.arrive("own key", 2)
     lone, first = scene.waiting
     scene.agenda.tend()
-    second = first.__class__(abs, (1,), None, copy_context(), CREW, None, time.monotonic())
+    kind: Any = scene.kinds["own key"]
+    second = with_key(
+        kind.args[0], first.key, abs, (1,), None, copy_context(), CREW, None, time.monotonic()
+    )
     scene.queue.jobs.append(second)
     scene.agenda.tend()
     assert (scene.race.claims, scene.race.lane_behind(first)) == (
@@ -438,3 +442,35 @@ def test_who_is_late_while_somebody_takes_his_job_in_place_leaves_no_lane(
     turn = scene.agenda.turn_of(job, [], lambda _: None)
     assert turn.job is None
     assert not scene.race._keys
+
+
+def test_nobody_waits_for_a_job_that_was_cancelled_before_it_was_queued() -> None:
+    """As a timer's may be: it claims its key when it comes, and nobody has told of its end."""
+    scene = Scene()
+    scene.arrive("keyed", 1)
+    assert scene.waiting.pop().cancel()
+    scene.arrive("own key", 2)
+    scene.arrive("keyed", 1)
+    scene.agenda.tend()
+    behind = scene.waiting[-1]
+    assert behind.key == 0
+    assert scene.race._keys[0].ahead is None
+    scene.take_all()
+    scene.take_all()
+    assert behind in scene.given
+
+
+def test_a_signal_handler_may_be_quicker_in_having_a_queue_put_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It submits the first job with a key while another is about to be; its job is not lost."""
+    waiting = JobQueue()
+    found: list[Agenda] = []
+
+    def race(ageing: float | None) -> Race:
+        monkeypatch.undo()
+        found.append(waiting.organise(None, list, lambda: None))
+        return Race(ageing)
+
+    monkeypatch.setattr(queue, "Race", race)
+    assert waiting.organise(None, list, lambda: None) is found[0] is waiting.agenda

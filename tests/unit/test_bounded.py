@@ -353,3 +353,19 @@ def test_the_bound_is_never_exceeded() -> None:
             assert outcome == [None]
     assert max(most) <= 5
     assert len(most) == 4 * (40 + 20 * 7)
+
+
+def test_the_least_urgent_is_dropped_also_when_it_stands_behind_another_of_its_key() -> None:
+    with Pool(pool_size=1, max_queue=4, when_full="drop_oldest") as pool:
+        hang = Hang()
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        keyed = pool.options(key="k", priority=5)
+        before = [keyed.submit(abs, 1), keyed.submit(abs, 1)]
+        least = keyed.options(priority=-9).submit(abs, 1)
+        other = pool.options(priority=1).submit(abs, 1)
+        pool.submit(abs, 1)
+        with pytest.raises(oddjob.JobDropped):
+            least.result(WAIT)
+        hang.gate.set()
+        assert [job.result(WAIT) for job in (*before, other)] == [1, 1, 1]

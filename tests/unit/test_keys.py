@@ -368,3 +368,33 @@ def test_a_worker_that_waits_for_a_limit_is_woken_when_it_opens() -> None:
         hang.gate.set()
         assert waiting.result(WAIT) == 7
         assert release.result(WAIT) == "late"
+
+
+@pytest.mark.parametrize(
+    "options", [{"key": "k"}, {"key": "k", "serial": True}, {"max_concurrency": 1}]
+)
+def test_coroutines_of_one_key_may_await_each_other_however_deep(options: Any) -> None:
+    """Each runs on a loop and a thread of its own, while those before it hold the key."""
+    with Pool(1) as pool:
+        view = pool.options(**options)
+
+        async def descend(depth: int) -> int:
+            return 0 if depth == 0 else 1 + await view.submit(descend, depth - 1)
+
+        assert view.submit(descend, 4).result(WAIT) == 4
+
+
+@pytest.mark.parametrize("more", [{"priority": 1}, {"timeout": 9.0}, {"name": "n"}, {}])
+def test_a_view_for_each_job_makes_no_class_for_each_job(more: Any) -> None:
+    """They would take more room than the jobs, and a hundred times as long to make."""
+    with Pool(1) as pool:
+        jobs = [pool.options(key=number, **more).submit(abs, 1) for number in range(3)]
+        jobs.append(pool.options(key=4).options(**more).submit(abs, 1))
+        assert len({type(job) for job in jobs}) == 1
+        assert [job.key for job in jobs] == [0, 1, 2, 4]
+
+
+def test_a_backoff_that_has_no_hash_is_as_good_as_any() -> None:
+    with Pool(1) as pool:
+        view = pool.options(key="k", retries=1, backoff=[0.0])  # type: ignore[arg-type]
+        assert view.submit(abs, -1).result(WAIT) == 1

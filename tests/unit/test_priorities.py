@@ -155,3 +155,11 @@ def test_a_pool_that_learns_of_priorities_under_way_loses_nothing() -> None:
             for thread in threads:
                 thread.join(WAIT)
         assert sorted(done) == sorted([-1, *range(50), *range(100, 150), *range(200, 250)])
+
+
+@pytest.mark.parametrize("priority", [10**400, -(10**400)])
+def test_any_number_is_a_priority_also_where_they_age(priority: int) -> None:
+    """One that is no float must not stop the pool."""
+    with Pool(1, ageing=1.0) as pool:
+        assert pool.options(priority=priority).submit(abs, -1).result(WAIT) == 1
+        assert pool.submit(abs, -2).result(WAIT) == 2

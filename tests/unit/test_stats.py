@@ -10,6 +10,7 @@ import pytest
 from oddjob import Pool
 from oddjob.stats import Durations
 from oddjob.workforce.durations import Histogram
+from tests.hang import Hang
 
 WAIT = 10.0
 
@@ -201,3 +202,16 @@ def test_no_update_is_lost_and_every_snapshot_adds_up() -> None:
     assert (stats.failed, stats.cancelled) == (ends["failed"], ends["cancelled"])
     assert (stats.queued, stats.running) == (0, 0)
     assert stats.run_time.count == stats.started == stats.succeeded + stats.failed
+
+
+def test_what_is_cancelled_is_queued_no_more() -> None:
+    """Also where it has not been cleared away yet."""
+    with Pool(1) as pool:
+        hang = Hang()
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        jobs = [pool.options(key=number).submit(abs, 1) for number in range(10)]
+        for job in jobs[:4]:
+            job.cancel()
+        assert (pool.stats().queued, pool.stats().cancelled) == (6, 4)
+        hang.gate.set()

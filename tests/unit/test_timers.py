@@ -709,3 +709,36 @@ def test_a_time_beyond_all_dates_is_the_last_of_them() -> None:
         assert timer.cancel()
         with pytest.raises(ValueError, match="too many"):
             pool.after(10**400)
+
+
+@pytest.mark.parametrize("key", ["k", 0, 1, 5])
+def test_a_key_is_for_every_tick(key: Any) -> None:
+    with Pool(1) as pool:
+        ticks: list[Any] = []
+        ticked = threading.Event()
+
+        def tick() -> None:
+            job = oddjob.current_job()
+            assert job is not None
+            ticks.append(job.key)
+            if len(ticks) > 1:
+                ticked.set()
+
+        timer = pool.options(key=key).every(0.01).submit(tick)
+        assert ticked.wait(WAIT)
+        assert (timer.error, set(ticks)) == (None, {key})
+        timer.cancel()
+
+
+def test_a_function_that_tells_a_key_does_so_once_for_all_ticks() -> None:
+    """It may take long, and the thread of all timers has no time."""
+    asked: list[int] = []
+    with Pool(1) as pool:
+        timer = (
+            pool.options(key=lambda number: asked.append(number) or number)
+            .every(0.01)
+            .submit(abs, -1)
+        )
+        until(lambda: timer.fired > 2)
+        timer.cancel()
+    assert asked == [-1]

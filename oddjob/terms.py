@@ -109,9 +109,8 @@ class Terms(NamedTuple):
         given = {key: value for key, value in changes.items() if value is not None}
         for key in changes:
             if key not in _CHECKS:
-                known = ", ".join(_CHECKS)
                 raise TypeError(
-                    f"options() got an unexpected keyword argument {key!r}; it takes {known}"
+                    f"options() got an unexpected keyword argument {key!r}; {_hint(key)}"
                 )
         for key, value in given.items():
             _CHECKS[key](key, value)
@@ -205,6 +204,13 @@ _kinds_of: Final = lru_cache(maxsize=128)(_make_kinds)
 
 def _as_tuple(classes: Any) -> tuple[type[BaseException], ...]:
     return classes if isinstance(classes, tuple) else (classes,)
+
+
+def _hint(unknown: str) -> str:
+    from difflib import get_close_matches  # only on the way to an error
+
+    near = get_close_matches(unknown, _CHECKS, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(_CHECKS)}"
 
 
 def _refuse_serial(*_: object) -> Job[Any]:

@@ -388,6 +388,8 @@ def test_a_view_names_its_jobs_and_is_the_pool_otherwise() -> None:
         assert [job.name for job in view.submit_many(abs, [1, 2])] == ["parcel"] * 2
         assert list(view.map(abs, [-1, -2])) == [1, 2]
         assert pool.submit(pow, 2, 3).name == "pow"
+        with pytest.raises(TypeError, match="argument 'priorty'; did you mean 'priority'"):
+            pool.options(priorty=1)  # type: ignore[call-arg]
         with pytest.raises(TypeError, match="unexpected keyword argument 'importance'"):
             pool.options(importance=3)  # type: ignore[call-arg]  # that is the point
         with pytest.raises(TypeError, match="name must be a string, not 3"):

@@ -315,10 +315,10 @@ def test_a_nested_event_loop_whose_thread_is_killed_at_once_fails_its_job(
 
     lend = Roster.lend
 
-    def struck(self: Roster, loop: Any, worker: Any) -> None:
+    def struck(self: Roster, *what: Any) -> None:
         if threading.current_thread().name.endswith("-nested-loop"):
             raise Crash
-        lend(self, loop, worker)
+        lend(self, *what)
 
     async def inner() -> int:
         return 1

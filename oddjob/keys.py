@@ -20,6 +20,7 @@ _TRUSTED: Final = frozenset(
         "uuid",
     }
 )
+_known: Final[set[type]] = set()  # classes that have been found to be good
 
 
 def check_key(value: object) -> None:
@@ -35,8 +36,11 @@ def check_key(value: object) -> None:
     kind = type(value)
     if kind in SIMPLE_KEYS:
         return
-    if not (kind.__hash__ is not None and _trusts(kind, "__eq__") and _trusts(kind, "__hash__")):
-        raise TypeError(_refusal(value))
+    if kind not in _known:
+        if kind.__hash__ is None or not (_trusts(kind, "__eq__") and _trusts(kind, "__hash__")):
+            raise TypeError(_refusal(value))
+        if kind.__module__ in _TRUSTED:  # and not somebody's, which may come and go
+            _known.add(kind)
     if isinstance(value, tuple | frozenset):
         for each in value:
             check_key(each)

@@ -60,6 +60,8 @@ class JobQueue:
         whoever organises it has his jobs in order. (The agenda is there before the new inbox is;
         `taker` reads them the other way round.)
         """
+        if self.agenda is not None:
+            return self.agenda
         inbox: deque[Job[Any]] = deque()
         agenda = Agenda((self.jobs, inbox), Race(ageing), takers, self.idle, self.wake_one, knock)
         if self.agenda is None:  # no call stands here: no signal handler has been quicker

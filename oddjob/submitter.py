@@ -275,7 +275,9 @@ class KeyView(PoolView):
         self._source = source
         self._key = key
 
-    if not TYPE_CHECKING:  # it is shown the inherited one
+    # The same as the inherited one, which is the one to be shown; in half the time, since views
+    # of this kind are often made for one job each.
+    if not TYPE_CHECKING:
 
         def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
             source = self._source

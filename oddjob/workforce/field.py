@@ -90,14 +90,6 @@ class Field:
                 lane.ahead = None
                 lane.inside = 0
 
-    def _known_lane(self, job: Job[Any]) -> OpenLane | KeyLane | None:
-        if job.key is None:
-            return self._lanes.get(job.line)
-        lane = self._keys.get(job.key)
-        if job.can_claim and (lane is None or not lane.has(job)):
-            return self._lanes.get(job.line)
-        return lane
-
     def _has_key(self, job: Job[Any]) -> bool:
         """Whether a job that has a key does not stand in its lane."""
         return job.can_claim and (
@@ -109,10 +101,17 @@ class Field:
         lane = self._keys.get(job.key) if job.can_claim else None
         return lane if lane is not None and lane.ahead is job else None
 
-    def take_back(self, job: Job[Any]) -> bool:
-        """Have a job's key claimed no more; false if it was not."""
-        key, claims = job.key, self.claims
-        return claims.get(key) is job and claims.pop(key, None) is not None
+    def take_key_from(self, job: Job[Any]) -> KeyLane | None:
+        """Have a job that has claimed its key have it no more.
+
+        Returns the lane of those behind it, if there is one, in which it still counts as inside.
+        """
+        lane = self.lane_behind(job)
+        if lane is not None:
+            lane.ahead = None
+        elif self.claims.get(job.key) is job:
+            self.claims.pop(job.key, None)
+        return lane
 
     def forget_if_unused(self, lane: Lane) -> None:
         """Keep no lane in which there is nothing."""
@@ -137,8 +136,8 @@ class Field:
 
     def waits(self, job: Job[Any]) -> bool:
         """Whether a job is still to be handed out."""
-        lane = self._known_lane(job)
-        return job in self.delayed or (lane is not None and lane.has(job))
+        lanes = self._keys.get(job.key), self._lanes.get(job.line)
+        return job in self.delayed or any(lane is not None and lane.has(job) for lane in lanes)
 
     def jobs_behind(self, job: Job[Any]) -> list[Job[Any]]:
         """Those of its key that wait."""

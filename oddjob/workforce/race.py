@@ -302,10 +302,7 @@ class Race(Track):
             hold = taker.hold
             holds += [] if hold is None else [hold]
         for job in over:
-            lane = self.lane_behind(job)
-            if lane is not None:
-                lane.ahead = None
-            self.take_back(job)
+            self.take_key_from(job)
         return holds
 
     def _recount(self, holds: Iterable[Hold]) -> None:

@@ -90,11 +90,9 @@ class Track(Field):
 
     def forfeit(self, job: Job[Any], now: float) -> None:
         """Take back the key that a job has claimed, if it has."""
-        if job.can_claim and not self.take_back(job):
-            lane = self.lane_behind(job)
-            if lane is not None:
-                lane.ahead = None
-                self.leave((lane, (), ()), now)
+        lane = self.take_key_from(job) if job.can_claim else None
+        if lane is not None:
+            self.leave((lane, (), ()), now)
 
     def _stop(self, lane: Lane, job: Job[Any], obstacle: Gate | Lane, now: float) -> None:
         """Take a lane out of the race until that limit opens."""

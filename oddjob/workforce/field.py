@@ -136,8 +136,12 @@ class Field:
 
     def waits(self, job: Job[Any]) -> bool:
         """Whether a job is still to be handed out."""
-        lanes = self._keys.get(job.key), self._lanes.get(job.line)
-        return job in self.delayed or any(lane is not None and lane.has(job) for lane in lanes)
+        if job in self.delayed:
+            return True
+        # No generator: what interrupts one that is being closed is lost.
+        key_lane, lane = self._keys.get(job.key), self._lanes.get(job.line)
+        is_in_key_lane = key_lane is not None and key_lane.has(job)
+        return is_in_key_lane or (lane is not None and lane.has(job))
 
     def jobs_behind(self, job: Job[Any]) -> list[Job[Any]]:
         """Those of its key that wait."""

@@ -1,9 +1,13 @@
-# `make help` lists what there is. PYTHON chooses the interpreter, VENV where its packages go.
+# `make help` lists the targets. PYTHON chooses the interpreter, VENV the place of its packages,
+# JOBS the number of processes that run tests (1: one after the other).
 
 PYTHON ?= python3
 VENV ?= .venv
+JOBS ?= auto
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# Tests that should not run at the same time are one group: see tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint unit stress chaos bench clean
@@ -19,23 +23,24 @@ $(READY): pyproject.toml
 demo: $(READY)  ## see it work: 200 requests through a limited pool, and without the limit
 	@$(BIN)/python examples/quickstart.py
 
-test: lint unit  ## everything that must pass: lint, types, tests
+test: lint unit  ## everything that must pass: lint, types, tests (stress tests in short)
 
-lint: $(READY)  ## ruff and mypy --strict
+lint: $(READY)  ## ruff, mypy --strict and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 
-unit: $(READY)  ## the tests alone
-	$(BIN)/python -m pytest
+unit: $(READY)  ## the tests alone, on all cores (JOBS=1: in one process)
+	$(PYTEST)
 
-stress: $(READY)  ## the stress tests, many rounds (ROUNDS=20)
-	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest tests/stress
+stress: $(READY)  ## the stress tests and the model test of the queue in full (ROUNDS=20)
+	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/stress tests/unit/test_limited_queue_model.py
 
-chaos: $(READY)  ## everything that can go wrong at once (SECONDS=600 SEEDS="1 2 3")
+chaos: $(READY)  ## every kind of failure at once (SECONDS=600 SEEDS="1 2 3")
 	$(BIN)/python -W ignore tests/stress/chaos.py --seconds $(or $(SECONDS),600) --seeds $(or $(SEEDS),1 2 3)
 
-bench: $(READY)  ## figures against ThreadPoolExecutor, in the same run
+bench: $(READY)  ## benchmarks beside ThreadPoolExecutor and sched, in the same run
 	@$(BIN)/python tests/bench/against_stdlib.py
 	@$(BIN)/python tests/bench/lateness.py
 	@$(BIN)/python tests/bench/timers.py

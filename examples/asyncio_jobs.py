@@ -1,4 +1,4 @@
-"""Jobs are awaitable: blocking work in a limited pool, and an event loop that stays free."""
+"""Await jobs: a limited pool does the blocking work, and the event loop stays free."""
 
 import asyncio
 import hashlib
@@ -15,31 +15,31 @@ def derive(password: str) -> bytes:
 
 
 async def worker_name() -> str:
-    """Say where a coroutine runs that is submitted as a job."""
+    """Return the name of the thread that runs this coroutine."""
     await asyncio.sleep(0)
     return threading.current_thread().name
 
 
 async def count_turns(turns: list[int]) -> None:
-    """Count how often the event loop gets round."""
+    """Count the turns of the event loop."""
     while True:
         turns.append(len(turns))
         await asyncio.sleep(0.001)
 
 
 async def hash_all(pool: oddjob.Pool) -> None:
-    """Await twenty jobs while the event loop does something else."""
+    """Await twenty jobs while the event loop goes on."""
     turns: list[int] = []
     ticker = asyncio.create_task(count_turns(turns))
     keys = await asyncio.gather(*pool.submit_many(derive, PASSWORDS))
     ticker.cancel()
-    print(f"{len(keys)} keys derived, the event loop got round {len(turns)} times meanwhile")
+    print(f"{len(keys)} keys derived during {len(turns)} turns of the event loop")
 
     where = await pool.submit(worker_name)
-    print(f"a coroutine was run by {where}")
+    print(f"a coroutine ran in {where}")
 
     assert keys == [derive(password) for password in PASSWORDS]
-    assert len(turns) > 1, "the event loop was held up"
+    assert len(turns) > 1, "the event loop was blocked"
     assert where != threading.current_thread().name
 
 

@@ -1,4 +1,4 @@
-"""A batch enters the queue in one piece: nobody's jobs come between its own."""
+"""A batch is queued in one insertion: no other job comes between its jobs."""
 
 import threading
 from itertools import groupby
@@ -11,17 +11,17 @@ delivered: list[str] = []
 
 
 def deliver(address: str) -> None:
-    """Do the one thing that a postman does."""
+    """Deliver one letter."""
     delivered.append(address)
 
 
 def post(house: str, postman: oddjob.Pool) -> None:
-    """Queue a house's letters, fire and forget."""
+    """Queue the letters of a house, fire and forget."""
     postman.perform_many(deliver, [house] * LETTERS)
 
 
 def main() -> None:
-    """Let five threads queue a batch each, at the same time, for one worker."""
+    """Queue a batch in each of five threads at the same time, for one worker."""
     with oddjob.Pool("postman", 1) as postman:
         houses = [f"house {number}" for number in range(HOUSES)]
         neighbours = [threading.Thread(target=post, args=(each, postman)) for each in houses]
@@ -30,7 +30,7 @@ def main() -> None:
         for neighbour in neighbours:
             neighbour.join()
 
-        lengths = postman.submit_many(len, houses)  # the same with results, in their order
+        lengths = postman.submit_many(len, houses)  # the same with results, in order
         print("lengths:", oddjob.await_many(lengths))
 
     trips = [(house, len(list(letters))) for house, letters in groupby(delivered)]

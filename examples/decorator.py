@@ -1,4 +1,4 @@
-"""A function that knows its pool: call it and it runs here, submit it and it runs there."""
+"""Decorate a function: call it, and it runs here; submit it, and it runs in the pool."""
 
 import threading
 
@@ -28,7 +28,7 @@ class Album:
 
 
 def main() -> None:
-    """Run the same function here, there, and there for many items."""
+    """Run the function here, in the pool, and in the pool for several items."""
     here = resize(400, 300)
     job = resize.submit(400, 300, limit=50)  # a type checker knows these arguments
     there: tuple[int, int] = job.result()  # and this result

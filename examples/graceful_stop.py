@@ -1,4 +1,4 @@
-"""SIGTERM: take no more work, finish in the time that is given, and know what was left undone."""
+"""Stop on SIGTERM: finish what can be finished in time, and know what was left undone."""
 
 import os
 import signal
@@ -13,13 +13,13 @@ emails = oddjob.Pool("email", 2)
 
 
 def send(number: int) -> int:
-    """The first ones are quick; the next two will not be done in time."""
+    """Send an e-mail; the first ones are quick, the others take too long."""
     time.sleep(0.01 if number < QUICK else 30)
     return number
 
 
 def terminate(_signum: int, _frame: object) -> None:
-    """Leave what the main thread is doing, through every ``finally``."""
+    """Leave the main thread's code through every ``finally``."""
     raise SystemExit
 
 
@@ -34,7 +34,7 @@ try:
 finally:
     report = emails.drain(SECONDS_GIVEN)
     print(f"left running: {[job.name for job in report.running]}")
-    print(f"to be sent another time: {len(report.cancelled)}")
+    print(f"cancelled, to be sent another time: {len(report.cancelled)}")
     assert [job.result() for job in jobs[:QUICK]] == [0, 1, 2, 3]
     assert set(report.running) == set(jobs[QUICK : QUICK + 2])
     assert report.cancelled == jobs[QUICK + 2 :]

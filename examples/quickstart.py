@@ -1,4 +1,4 @@
-"""200 requests for a server that serves ten at a time: with that limit kept, and without."""
+"""Send 200 requests to a server that serves ten at a time: within that limit, and without it."""
 
 import contextlib
 import http.client
@@ -15,9 +15,9 @@ Ask = Callable[[int], int]
 
 
 class Server(ThreadingHTTPServer):
-    """Answers 503 to whoever comes while ten others are being served."""
+    """Answers 503 while ten requests are being served."""
 
-    request_queue_size = REQUESTS  # the kernel keeps nobody out: refusing is done here
+    request_queue_size = REQUESTS  # the kernel refuses none: that is done here
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Visit)
@@ -25,7 +25,7 @@ class Server(ThreadingHTTPServer):
         self.lock, self.inside, self.peak = threading.Lock(), 0, 0
 
     def answer(self) -> int:
-        """Take a seat if there is one, and time in any case; the status to answer with."""
+        """Take some time, and a seat if one is free; return the status to answer with."""
         with self.lock:
             self.inside += 1
             self.peak = max(self.peak, self.inside)
@@ -44,7 +44,7 @@ class Visit(BaseHTTPRequestHandler):
     server: Server
 
     def do_GET(self) -> None:
-        """Answer, the seat being free again: who has the answer may send the next visitor."""
+        """Answer when the seat is free again, so that the client may send the next request."""
         self.send_response_only(self.server.answer())
         self.send_header("Content-Length", "0")
         self.end_headers()
@@ -58,7 +58,7 @@ def get(port: int, number: int) -> int:
 
 
 def through_a_pool(name: str, pool_size: int, ask: Ask) -> list[int]:
-    """Send all requests through a named pool. That is all there is to keeping a limit."""
+    """Send all requests through a named pool: that is all it takes to keep a limit."""
     with oddjob.Pool(name, pool_size) as pool:
         return list(pool.map(ask, range(REQUESTS)))
 
@@ -76,7 +76,7 @@ def from_a_thread_each(ask: Ask) -> list[int]:
 
 
 class Row(NamedTuple):
-    """What came of one way of sending the requests."""
+    """The outcome of one way of sending the requests."""
 
     title: str
     served: int
@@ -85,7 +85,7 @@ class Row(NamedTuple):
 
 
 def measure(title: str, server: Server, send_all: Callable[[Ask], list[int]]) -> Row:
-    """Send the requests in one way and print what the server saw of it."""
+    """Send the requests in one way and print what the server saw."""
     server.peak, start = 0, perf_counter()
     answers = send_all(lambda number: get(server.server_port, number))
     row = Row(title, answers.count(200), answers.count(503), server.peak)

@@ -1,10 +1,12 @@
-"""All pools described in one plain dict, read once at start-up."""
+"""Describe all pools in one plain dict, and read it once at start-up."""
+
+from typing import Any
 
 import oddjob
 
-SETTINGS = {
+SETTINGS: oddjob.Settings = {
     "default_pool": "work",
-    "pool_size": 8,  # what is said here holds for every pool that does not say otherwise
+    "pool_size": 8,  # the default for every pool
     "max_restarts": 10,
     "extra_pools": [
         "email",
@@ -25,16 +27,16 @@ def main() -> None:
     print("17 divided by 5:", oddjob.await_(job))
     oddjob.shutdown_all()
 
-    mistaken = {"extra_pools": [{"external_api": {"pool_sise": 2}}]}
+    mistaken: Any = {"extra_pools": [{"external_api": {"pool_sise": 2}}]}
     try:
         oddjob.configure(mistaken)
     except oddjob.SettingsError as error:
-        complaint = str(error)
-        print("refused:", complaint)
+        message = str(error)
+        print("refused:", message)
 
     assert oddjob.await_(job) == (3, 2)
-    assert "did you mean 'pool_size'?" in complaint
-    assert not oddjob.pools(), "a settings dict is taken whole or not at all"
+    assert "did you mean 'pool_size'?" in message
+    assert not oddjob.pools(), "settings are applied as a whole or not at all"
 
 
 if __name__ == "__main__":

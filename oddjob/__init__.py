@@ -1,8 +1,5 @@
 """OddJob: named pools of supervised worker threads that are drop-in executors."""
 
-# The workforce: pools, and what goes through them.
-from oddjob.bar import progress
-from oddjob.current import current_job
 from oddjob.errors import (
     GroupClosed,
     JobDropped,
@@ -20,16 +17,24 @@ from oddjob.errors import (
 from oddjob.events import PoolEvent
 from oddjob.function import JobFunction
 from oddjob.group import JobGroup
-from oddjob.headway import Progress
-from oddjob.job import Job
-from oddjob.later import Later, Regularly
-from oddjob.pool import Pool
+from oddjob.mapping import progress
+from oddjob.options import JobOptions, PoolArguments, PoolSettings
 from oddjob.rate import Rate
+from oddjob.registry import configure, pool, pools, shutdown_all, start_pool
 from oddjob.retry import Backoff
+from oddjob.runtime.job import Job
+from oddjob.runtime.metrics import Durations, PoolStats
+from oddjob.runtime.middleware import Middleware
+from oddjob.runtime.pool_ending import DrainReport
+from oddjob.runtime.slot import current_job
+from oddjob.runtime.supervisor import SupervisorInfo
+from oddjob.runtime.watchers import Progress
+from oddjob.runtime.worker import WorkerInfo
 from oddjob.schedule.cron import ClockChange, CronExplanation, explain_cron
-from oddjob.startup import configure, pool, pools, shutdown_all, start_pool
-from oddjob.stats import Durations, PoolStats
-from oddjob.timer import Timer
+from oddjob.schedule.timer import Timer
+from oddjob.scheduled import Delayed, Recurring
+from oddjob.settings import Settings
+from oddjob.thread_pool import Pool
 from oddjob.verbs import (
     async_perform,
     async_perform_many,
@@ -48,66 +53,19 @@ from oddjob.verbs import (
     supervisor,
     workers,
 )
-from oddjob.workforce.report import DrainReport
-from oddjob.workforce.supervisor import SupervisorInfo
-from oddjob.workforce.worker import WorkerInfo
 
 __all__ = [
-    "Backoff",
-    "ClockChange",
-    "CronExplanation",
-    "DrainReport",
-    "Durations",
-    "GroupClosed",
-    "Job",
-    "JobDropped",
-    "JobFunction",
-    "JobGroup",
-    "JobLost",
-    "JobTimeout",
-    "Later",
-    "OddJobError",
-    "Pool",
-    "PoolBroken",
-    "PoolClosed",
-    "PoolEvent",
-    "PoolNameTaken",
-    "PoolNotFound",
-    "PoolStats",
-    "PredecessorFailed",
-    "Progress",
-    "QueueFull",
-    "Rate",
-    "Regularly",
-    "SettingsError",
-    "SupervisorInfo",
-    "Timer",
-    "WorkerInfo",
-    "async_perform",
-    "async_perform_many",
-    "await_",
-    "await_many",
-    "cancel_timer",
-    "configure",
-    "current_job",
-    "explain_cron",
-    "perform",
-    "perform_after",
-    "perform_at",
-    "perform_many",
-    "perform_many_after",
-    "perform_many_at",
-    "perform_this",
-    "pool",
-    "pools",
-    "progress",
-    "queue",
-    "read_timer",
-    "shutdown_all",
-    "start_pool",
-    "supervisor",
+    "Backoff", "ClockChange", "CronExplanation", "Delayed", "DrainReport", "Durations",
+    "GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost", "JobOptions",
+    "JobTimeout", "Middleware", "OddJobError", "Pool", "PoolArguments", "PoolBroken", "PoolClosed",
+    "PoolEvent", "PoolNameTaken", "PoolNotFound", "PoolSettings", "PoolStats", "PredecessorFailed",
+    "Progress", "QueueFull", "Rate", "Recurring", "Settings", "SettingsError", "SupervisorInfo",
+    "Timer", "WorkerInfo", "async_perform", "async_perform_many", "await_", "await_many",
+    "cancel_timer", "configure", "current_job", "explain_cron", "perform", "perform_after",
+    "perform_at", "perform_many", "perform_many_after", "perform_many_at", "perform_this", "pool",
+    "pools", "progress", "queue", "read_timer", "shutdown_all", "start_pool", "supervisor",
     "workers",
-]
+]  # fmt: skip
 
 # For the tests of programs that use pools.
 from oddjob import testing as testing

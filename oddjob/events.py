@@ -1,32 +1,38 @@
-"""What an observer of a pool is told: `Pool.on_event`."""
+"""What a pool reports to its ``on_event`` callback.
+
+Guarantees: the callback runs in the thread in which the event happened, with none of the
+library's locks held; whatever it raises is logged and changes nothing else.
+"""
 
 import logging
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from oddjob.log import say
-
-__all__ = ["EventKind", "Herald", "OnEvent", "PoolEvent"]
+from oddjob.log import log
 
 EventKind = Literal[
-    "crash",  # a worker crashed
-    "replace",  # a worker runs in the place of one that has gone
-    "pool_restart",  # all workers are being replaced
-    "broken",  # the pool has given up
-    "degraded",  # stuck threads take up places of workers
-    "recovered",  # they do not any more, or a broken pool was revived
-    "timeout",  # a job ran for longer than its timeout
-    "job_failed",  # a job raised something
-    "retry",  # a job raised something, and will be tried again
-    "closed",  # the pool takes no more jobs
+    "worker_crashed",
+    "worker_replaced",  # a new worker runs in the place of one that is gone
+    "pool_restarted",  # all workers are being replaced
+    "pool_broken",
+    "pool_degraded",  # quarantined threads take up workers' places
+    "pool_recovered",  # from either of the two
+    "pool_closed",
+    "job_failed",  # an attempt raised an exception, and there is no other attempt
+    "job_retried",  # an attempt raised an exception, and there will be another one
+    "job_timed_out",
 ]
 
 
 class PoolEvent(NamedTuple):
-    """Something that happened to a pool; what does not apply is None.
+    """Something that happened to a pool, as passed to ``on_event``.
 
-    `pool` is the pool's name, or what an anonymous one is called in the log; `worker` is the name
-    of a thread.
+    Attributes:
+        kind: what happened, such as ``"worker_crashed"`` or ``"job_failed"``.
+        pool: the pool's name, or the label of an anonymous pool in the log.
+        worker: the name of the thread concerned, or None.
+        job: the `Job` concerned, or None.
+        error: the exception concerned, or None.
     """
 
     kind: EventKind
@@ -39,17 +45,17 @@ class PoolEvent(NamedTuple):
 OnEvent = Callable[[PoolEvent], object]
 
 
-class Herald:
-    """Tells a pool's observer, if it has one.
+class EventListener:
+    """Passes a pool's events to its ``on_event`` callback, if there is one.
 
-    Locking: none; `tell` is called with no lock held.
+    Thread safety: `notify` may be called from any thread, with no lock held.
     """
 
-    def __init__(self, label: str, observer: OnEvent | None) -> None:
+    def __init__(self, label: str, callback: OnEvent | None) -> None:
         self._label = label
-        self.observer = observer
+        self.callback: OnEvent | None = callback
 
-    def tell(
+    def notify(
         self,
         kind: EventKind,
         *,
@@ -57,10 +63,12 @@ class Herald:
         job: Any = None,
         error: BaseException | None = None,
     ) -> None:
-        """Tell the observer; whatever it raises is logged, and does no harm."""
-        if self.observer is not None:
-            try:
-                self.observer(PoolEvent(kind, self._label, worker, job, error))
-            except BaseException as second:  # an observer's trouble is nobody else's
-                what = "on_event of pool %s raised, for %s"
-                say(logging.ERROR, what, self._label, kind, error=second)
+        """Call the callback; log whatever it raises."""
+        callback = self.callback  # read once: it may be set at any time
+        if callback is None:
+            return
+        try:
+            callback(PoolEvent(kind, self._label, worker, job, error))
+        except BaseException as failure:  # a callback's trouble must not cost a worker
+            message = "on_event of pool %s raised, for %s"
+            log(logging.ERROR, message, self._label, kind, error=failure)

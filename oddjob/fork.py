@@ -1,32 +1,33 @@
-"""After a fork: what a child process must make anew.
+"""Forked child processes: what has to be made anew in them.
 
-A forked child has one thread, and copies of locks that threads it does not have may hold.
+A child has a single thread, and copies of locks that may be held by threads it does not have.
 """
 
 import os
 import threading
 from collections.abc import Callable
 
-__all__ = ["ProcessLock", "in_child"]
 
+def after_fork_in_child(callback: Callable[[], object]) -> None:
+    """Call `callback` in every child process, right after the fork.
 
-def in_child(remake: Callable[[], object]) -> None:
-    """Have `remake` called in every child, right after the fork."""
-    if hasattr(os, "register_at_fork"):  # not where there is no fork
-        os.register_at_fork(after_in_child=remake)
+    Callbacks run in the order in which they were registered, and are kept for ever.
+    """
+    if hasattr(os, "register_at_fork"):  # there is none where there is no fork
+        os.register_at_fork(after_in_child=callback)
 
 
 class ProcessLock:
-    """A reentrant lock that lives as long as the process, and is free in its children.
+    """A reentrant lock that lives as long as the process, and is free in forked children.
 
-    Hold it with ``with that.lock:``. Made at import; each is remembered for ever.
+    Use it as ``with process_lock.lock:``.
     """
 
     __slots__ = ("lock",)
 
     def __init__(self) -> None:
-        self._remake()
-        in_child(self._remake)
+        self._make_lock()
+        after_fork_in_child(self._make_lock)
 
-    def _remake(self) -> None:
+    def _make_lock(self) -> None:
         self.lock = threading.RLock()

@@ -1,54 +1,50 @@
-"""JobGroup: jobs that belong together, none of which outlives the block that made them.
+"""JobGroup: structured concurrency for jobs, after the model of ``asyncio.TaskGroup``.
 
-Structured concurrency, in place of the links between processes that Erlang has: leaving the block
-waits for every job; the first that fails has the others cancelled that have not started; what
-failed is raised where the block ends. The model is ``asyncio.TaskGroup``; but a thread cannot be
-stopped, so what runs is waited for, and a single failure is raised as it is.
+Guarantees: when the block is left, every job of the group has ended. The first failure cancels
+the jobs that have not started, and every failure is raised where the block ends.
+
+A thread cannot be stopped: running jobs are waited for. A single failure is raised as it is.
 """
 
 import threading
-from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
-from concurrent.futures import CancelledError, Future
-from contextlib import suppress
-from types import TracebackType
-from typing import Any, ParamSpec, Self, TypeVar, overload
+from concurrent.futures import CancelledError, Future, wait
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, overload
 
+from oddjob.callables import call_all
+from oddjob.compat import Item, P, T
 from oddjob.errors import GroupClosed
-from oddjob.function import Target
-from oddjob.job import Job
-from oddjob.monitor import Prompt
-from oddjob.settling import settle_all
+from oddjob.runtime.job import Job, run_where_awaited
+from oddjob.runtime.settling import cancel_quietly, failure_of, run_callbacks
+from oddjob.runtime.watchers import Failure, QuickCallback
 
-__all__ = ["JobGroup"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-Item = TypeVar("Item")
+if TYPE_CHECKING:
+    from oddjob.submitter import Submitter
 
 
 class JobGroup:
     """The jobs of one ``with pool.group()`` or ``async with pool.group()`` block.
 
-    Leaving the block waits for all of them. If one fails, or the block raises, those that have not
-    started are cancelled, and no more are taken. What failed is raised at the end of the block: the
-    exception itself if there is one, an ``ExceptionGroup`` if there are several. A job that
-    somebody cancels is no failure.
+    Leaving the block waits for all jobs. If one fails, or the block raises, the jobs that have not
+    started are cancelled, and the group takes no more. At the end of the block the failure is
+    raised, or an ``ExceptionGroup`` if there are several. A job that you cancel is no failure.
 
-    Thread safety: jobs may be added from any thread, those of the group included.
-    Locking: ``_lock`` guards the other fields; nothing is called while it is held.
+    Thread safety: jobs may be added from any thread, including by jobs of the group.
     """
 
-    def __init__(self, target: Target) -> None:
+    # `_lock` guards the other fields; nothing is called under it.
+
+    def __init__(self, target: "Submitter") -> None:
         self._target = target
         self._lock = threading.RLock()
         self._jobs: list[Job[Any]] = []
-        self._arrivals: list[Future[None]] = []  # jobs that are being submitted
+        self._arrivals: list[Future[None]] = []  # calls of `submit` that have not returned yet
         self._why_closed: str | None = None
 
     @property
     def jobs(self) -> list[Job[Any]]:
-        """The jobs that were submitted, in that order."""
+        """The jobs that have been submitted, in that order."""
         with self._lock:
             return self._jobs.copy()
 
@@ -73,54 +69,40 @@ class JobGroup:
     @overload
     def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
     def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
-        """Queue ``fn(item)`` for every item as jobs of the group; see `Pool.submit_many`.
-
-        Raises like `submit`.
-        """
+        """Queue ``fn(item)`` for every item; see `Pool.submit_many`. Raises like `submit`."""
         return self._adopt(lambda: self._target.submit_many(fn, iterable))
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         try:
             try:
                 if error is not None:
                     self._stop("its block has raised an exception")
                 self._wait()
-            except BaseException:
-                # Ctrl-C: what runs is still waited for, unless it is pressed again.
+            except BaseException:  # Ctrl-C, say; a second one ends the waiting
                 self._stop("waiting for it was interrupted")
                 self._wait()
                 raise
             self._raise_failures(error, is_echo=isinstance(error, CancelledError))
         finally:
-            del self, error  # what is raised holds this frame
+            del self, error  # an exception that is raised here refers to this frame
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         import asyncio
 
-        from oddjob.bridge import until_ended
+        from oddjob.runtime.awaiting import until_ended
 
         cancellation: asyncio.CancelledError | None = None
         try:
             if error is not None:
                 self._stop("its block has raised an exception")
-            while awaited := self._unfinished():
-                for each in awaited:
+            while unfinished := self._unfinished():
+                for each in unfinished:
                     try:
                         if isinstance(each, Job):
                             await until_ended(each)
@@ -130,87 +112,89 @@ class JobGroup:
                         cancellation = again
                         self._stop("its task was cancelled")
             task = asyncio.current_task()
-            is_order = task is not None and task.cancelling() > 0
-            is_echo = isinstance(error, CancelledError | asyncio.CancelledError) and not is_order
-            self._raise_failures(error, is_echo=is_echo)
+            is_cancelled = task is not None and task.cancelling() > 0
+            is_echo = isinstance(error, CancelledError | asyncio.CancelledError)
+            self._raise_failures(error, is_echo=is_echo and not is_cancelled)
             if cancellation is not None:
                 raise cancellation
         finally:
-            del self, error, cancellation  # what is raised holds this frame
-
-    # Inside.
+            del self, error, cancellation  # an exception that is raised here refers to this frame
 
     def _adopt(self, submit: Callable[[], list[Job[Any]]]) -> list[Job[Any]]:
-        """Submit jobs that the end of the block waits for, whoever submits them."""
+        """Submit jobs of the group; the end of the block waits for this call, too."""
         arrival: Future[None] = Future()
         with self._lock:
             if self._why_closed is not None:
                 raise GroupClosed(f"the group takes no more jobs: {self._why_closed}")
             self._arrivals.append(arrival)
+        jobs: list[Job[Any]] = []
         try:
             jobs = submit()
-            with self._lock:
-                self._jobs += jobs
         finally:
             with self._lock:
+                self._jobs += jobs
                 self._arrivals.remove(arrival)
             arrival.set_result(None)
         for job in jobs:
-            job.add_done_callback(Prompt(self._look_at))
+            job.add_done_callback(QuickCallback(self._job_ended))
         if self._why_closed is not None:
             self._stop(self._why_closed)
         return jobs
 
-    def _look_at(self, job: Job[Any]) -> list[Job[Any]]:
+    def _job_ended(self, job: Job[Any]) -> list[Job[Any]]:
         return [] if _failure_of(job) is None else self._close("a job of it has failed")
 
     def _close(self, why: str) -> list[Job[Any]]:
-        """Take no more jobs, and cancel those that have not started; returns these."""
+        """Take no more jobs and cancel those that have not started; return the cancelled ones."""
         with self._lock:
             self._why_closed = self._why_closed or why
-        return [job for job in self.jobs if job.call_off()]
+        return [job for job in self.jobs if cancel_quietly(job)]
 
     def _stop(self, why: str) -> None:
-        """Close, and run the callbacks of what is cancelled, whatever one of them raises."""
-        settle_all(deque(self._close(why)), lambda job: job.follow_up())
+        call_all(partial(run_callbacks, job) for job in self._close(why))
 
     def _unfinished(self) -> "list[Job[Any] | Future[None]]":
-        """What is yet to end, or to come; if there is nothing, nothing can come any more."""
+        """Return what has not ended, or is still being submitted; if nothing, close the group."""
         with self._lock:
-            awaited = [*(job for job in self._jobs if not job.done()), *self._arrivals]
-            if not awaited:
+            unfinished = [*(job for job in self._jobs if not job.done()), *self._arrivals]
+            if not unfinished:
                 self._why_closed = self._why_closed or "its block has been left"
-            return awaited
+            return unfinished
 
     def _wait(self) -> None:
-        while awaited := self._unfinished():
-            for each in awaited:
-                with suppress(CancelledError):
-                    each.exception()
+        while unfinished := self._unfinished():
+            for each in unfinished:
+                if not (isinstance(each, Job) and run_where_awaited(each)):
+                    wait([each])
 
     def _raise_failures(self, error: BaseException | None, *, is_echo: bool) -> None:
-        """Raise what failed; or return, and `error`, what the block has raised, goes on.
+        """Raise what has failed; return to let `error`, which the block has raised, go on.
 
-        `is_echo`: the block has heard that jobs were cancelled. Where something has failed, that
-        is why, and no news; nor is it that the group took no more jobs.
+        Args:
+            error: what the block has raised.
+            is_echo: `error` says that a job was cancelled. If a job has failed, that is the cause,
+                and `error` says nothing new. Neither does `GroupClosed`.
         """
-        failures = {id(each): each for each in map(_failure_of, self.jobs) if each is not None}
-        if error is not None:
-            if not (isinstance(error, Exception) or is_echo):
-                return
-            is_echo = is_echo or isinstance(error, GroupClosed)
-            if not (failures and is_echo):
-                failures = {id(error): error, **failures}
-        causes = list(failures.values())
+        if error is not None and not (isinstance(error, Exception) or is_echo):
+            return
+        failures = [failure for job in self.jobs if (failure := _failure_of(job)) is not None]
+        # `error` itself keeps its traceback, which leads through the block.
+        found = [each.error if each.error is error else each.exception() for each in failures]
+        causes = {id(each): each for each in found}
+        if error is not None and not (causes and (is_echo or isinstance(error, GroupClosed))):
+            causes = {id(error): error, **causes}
+        raised = list(causes.values())
         try:
-            if len(causes) > 1:
-                raise BaseExceptionGroup(f"{len(causes)} failures in a group of jobs", causes)
-            if causes and causes[0] is not error:
-                raise causes[0]
+            if len(raised) > 1:
+                raise BaseExceptionGroup(f"{len(raised)} failures in a group of jobs", raised)
+            if raised and raised[0] is not error:
+                raise raised[0]
         finally:
-            del self, error, causes, failures  # what is raised holds this frame
+            # What is raised here refers to this frame.
+            del self, error, failures, found, causes, raised
 
 
-def _failure_of(job: Job[Any]) -> BaseException | None:
-    error = None if job.cancelled() else job.exception()
-    return None if isinstance(error, CancelledError) else error
+def _failure_of(job: Job[Any]) -> Failure | None:
+    """Return how a job failed; a cancellation is no failure."""
+    failure = failure_of(job)
+    return None if failure is None or isinstance(failure.error, CancelledError) else failure

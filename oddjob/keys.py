@@ -1,53 +1,60 @@
-"""Keys: what jobs have in common that must not all run at once."""
+"""Keys: values that name what jobs must not use at the same time, such as a customer's id.
 
+Guarantees: a key that `check_key` has accepted is compared and hashed by code of the standard
+library only. Keys are compared under the lock of a queue, where no code of a user may run.
+"""
+
+from enum import Enum
 from typing import Any, Final
-
-__all__ = ["SIMPLE_KEYS", "Key", "check_key"]
 
 Key = Any
 
-SIMPLE_KEYS: Final = frozenset({str, int, bytes})  # classes whose members are all good
-_TRUSTED: Final = frozenset(
-    {
-        "builtins",
-        "datetime",
-        "decimal",
-        "enum",
-        "fractions",
-        "ipaddress",
-        "pathlib",
-        "pathlib._local",
-        "uuid",
-    }
-)
-_known: Final[set[type]] = set()  # classes that have been found to be good
+SIMPLE_KEY_TYPES: Final = frozenset({str, int, bytes})  # whose instances are all accepted
+
+_TRUSTED_MODULES: Final = frozenset({
+    "builtins", "datetime", "decimal", "enum", "fractions", "ipaddress", "pathlib",
+    "pathlib._local", "uuid",
+})  # fmt: skip
+_accepted_types: Final[set[type]] = set()  # of the standard library
 
 
-def check_key(value: object) -> None:
-    """Refuse what cannot be a key.
+def is_key_function(value: object) -> bool:
+    """Return whether `value` is no key, but a function that computes one from the arguments."""
+    return callable(value) and not isinstance(value, Enum)
 
-    Keys are compared while a pool's lock is held, and somebody else's ``__eq__`` must have no part
-    in that: what is taken compares as the standard library's classes do.
+
+def check_key(value: Any) -> Key:
+    """Return the key that `value` stands for: itself, or for a NumPy scalar that of Python.
 
     Raises:
         TypeError: it is not made of strings, numbers, bytes, dates, UUIDs, enum members and the
             like.
     """
     kind = type(value)
-    if kind in SIMPLE_KEYS:
-        return
-    if kind not in _known:
-        if kind.__hash__ is None or not (_trusts(kind, "__eq__") and _trusts(kind, "__hash__")):
+    if kind in SIMPLE_KEY_TYPES:
+        return value
+    if kind.__module__ == "numpy" and kind.__hash__ is not None and hasattr(value, "item"):
+        return check_key(value.item())
+    if kind not in _accepted_types:
+        if not (_is_trusted(kind, "__eq__") and _is_trusted(kind, "__hash__")):
             raise TypeError(_refusal(value))
-        if kind.__module__ in _TRUSTED:  # and not somebody's, which may come and go
-            _known.add(kind)
+        if kind.__module__ in _TRUSTED_MODULES:  # other classes come and go: do not keep them
+            _accepted_types.add(kind)
     if isinstance(value, tuple | frozenset):
-        for each in value:
-            check_key(each)
+        members = [check_key(each) for each in value]
+        if any(new is not old for new, old in zip(members, value, strict=True)):
+            value = tuple(members) if isinstance(value, tuple) else frozenset(members)
     try:
         hash(value)
-    except Exception as error:  # there are members of good classes that have none
+    except Exception as error:  # a few instances of good types have no hash
         raise TypeError(_refusal(value)) from error
+    return value
+
+
+def _is_trusted(kind: type, method: str) -> bool:
+    """Return whether a class has this method, and has it from a trusted class."""
+    owner = next(each for each in kind.__mro__ if method in vars(each))
+    return owner.__module__ in _TRUSTED_MODULES and vars(owner)[method] is not None
 
 
 def _refusal(value: object) -> str:
@@ -55,9 +62,3 @@ def _refusal(value: object) -> str:
         "a key must be an identifier: a string, a number, bytes, a date, a UUID, an enum member "
         f"or a tuple of these, not {value!r}"
     )
-
-
-def _trusts(kind: type, method: str) -> bool:
-    """Whether a class has that method from a class of the standard library."""
-    owner = next(each for each in kind.__mro__ if method in vars(each))
-    return owner.__module__ in _TRUSTED

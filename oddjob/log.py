@@ -1,20 +1,21 @@
-"""The ``oddjob`` logger, and how to write to it without coming to harm."""
+"""The ``oddjob`` logger, and ways to call it that cannot harm the caller."""
 
 import logging
 import sys
+import threading
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
-__all__ = ["say", "say_whatever_comes"]
-
-_logger = logging.getLogger("oddjob")
+_logger: Final = logging.getLogger("oddjob")
 
 
-def say(level: int, message: str, *details: object, error: BaseException | None = None) -> None:
-    """Log something, with the traceback of `error` if given; never raises an ``Exception``.
+def log(level: int, message: str, *details: object, error: BaseException | None = None) -> None:
+    """Log a message, with the traceback of `error` if there is one; never raise an ``Exception``.
 
-    A handler of the application's that raises must not cost a pool a worker or its supervisor:
-    what it raised goes to stderr, as it does from the handlers of the standard library.
+    What a log handler of the application raises must not cost a pool a worker. It is printed to
+    stderr, as the handlers of the standard library do.
     """
     try:
         _logger.log(level, message, *details, exc_info=error)
@@ -23,9 +24,31 @@ def say(level: int, message: str, *details: object, error: BaseException | None 
             traceback.print_exc()
 
 
-def say_whatever_comes(
+def log_safely(
     level: int, message: str, *details: object, error: BaseException | None = None
 ) -> None:
-    """Log something where not even a ``SystemExit`` of a handler's must have an effect."""
+    """Log a message, and raise nothing at all, not even a ``SystemExit`` of a log handler."""
     with suppress(BaseException):
-        say(level, message, *details, error=error)
+        log(level, message, *details, error=error)
+
+
+def run_in_thread(action: Callable[[], object], name: str) -> threading.Thread | None:
+    """Run something that may take any time, such as user callbacks, in a new thread.
+
+    What it raises is logged. If no thread can be started, it runs in the calling thread, and None
+    is returned.
+    """
+    thread = threading.Thread(target=_run_logged, args=(action, name), name=name, daemon=True)
+    try:
+        thread.start()
+    except Exception:  # the process has no threads left, or is about to end
+        _run_logged(action, name)
+        return None
+    return thread
+
+
+def _run_logged(action: Callable[[], object], name: str) -> None:
+    try:
+        action()
+    except BaseException as error:
+        log_safely(logging.ERROR, "exception in thread %s", name, error=error)

@@ -1,43 +1,46 @@
-"""Rate: how many jobs may start in how much time."""
+"""Rate: how many jobs may start within how many seconds."""
 
 import math
 import re
 from typing import Any, Final, NamedTuple, Self
 
-__all__ = ["Rate", "as_rate"]
+from oddjob.compat import override
+from oddjob.quantities import Seconds, as_seconds, as_whole_number
 
 _UNITS: Final = {
-    "s": 1.0, "sec": 1.0, "second": 1.0,
-    "m": 60.0, "min": 60.0, "minute": 60.0,
-    "h": 3_600.0, "hr": 3_600.0, "hour": 3_600.0,
-    "d": 86_400.0, "day": 86_400.0,
-}  # fmt: skip
-_WRITTEN: Final = re.compile(
-    r"\s*(\d+)\s*(?:/|per\b)\s*(\d+(?:\.\d+)?)?\s*([a-z]+)\s*", re.IGNORECASE
+    "ms": 0.001,
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 3_600.0),
+    **dict.fromkeys(("d", "day", "days"), 86_400.0),
+}
+_PATTERN: Final = re.compile(
+    r"\s*(?P<limit>\d+)\s*(?:/|per\b)\s*(?P<count>\d+(?:\.\d+)?)?\s*(?P<unit>[a-z]+)\s*",
+    re.IGNORECASE,
 )
 
 
 class _Rate(NamedTuple):
     limit: int
-    per: float = 1.0
-    burst: int = 1
+    per: float
+    burst: int
 
 
 class Rate(_Rate):
-    """At most `limit` starts in any `per` seconds, evenly spread; `burst` at once after a pause.
+    """At most `limit` starts in any window of `per` seconds.
 
-    The window slides: wherever one lays `per` seconds, no more than `limit` starts are in them,
-    those of a burst included. An idle pool saves up `burst` starts and no more. The even spread
-    is a leaky bucket's; what a burst may add, the window takes back.
+    The window slides: no interval of `per` seconds ever holds more than `limit` starts. Within
+    that, `burst` starts may follow each other at once; further ones are spaced evenly, ``per /
+    limit`` seconds apart. Unused time saves up `burst` starts, and no more.
 
     Args:
-        limit: how many starts, 1 or more.
-        per: in how many seconds, above 0.
-        burst: how many starts may follow each other at once after a pause, from 1 (evenly spread
-            always) to `limit`.
+        limit: the number of starts, 1 or more.
+        per: the length of the window: seconds greater than 0, or a ``timedelta``.
+        burst: the number of starts that may happen at once, from 1 (always evenly spaced) to
+            `limit`, which is the default.
 
     Raises:
-        TypeError: an argument is no number.
+        TypeError: an argument is not a number.
         ValueError: an argument is out of range.
 
     Thread safety: immutable.
@@ -45,43 +48,39 @@ class Rate(_Rate):
 
     __slots__ = ()
 
-    def __new__(cls, limit: int, per: float = 1.0, burst: int = 1) -> Self:
+    @override
+    def __new__(cls, limit: int, per: Seconds = 1.0, burst: int | None = None) -> Self:
         """Check the numbers."""
-        for key, value in (("limit", limit), ("burst", burst)):
-            if not isinstance(value, int) or isinstance(value, bool):
-                raise TypeError(f"a rate's {key} must be a whole number, not {value!r}")
-        if not isinstance(per, int | float) or isinstance(per, bool):
-            raise TypeError(f"a rate's per must be a number of seconds, not {per!r}")
+        limit = as_whole_number("a rate's limit", limit)
+        seconds = as_seconds("a rate's per", per)
+        burst = limit if burst is None else as_whole_number("a rate's burst", burst)
         if limit < 1:
             raise ValueError(f"a rate's limit must be 1 or more, not {limit!r}")
-        if not 0 < per < math.inf:
+        if not 0 < seconds < math.inf:
             raise ValueError(f"a rate's per must be greater than 0 and finite, not {per!r}")
         if not 1 <= burst <= limit:
             raise ValueError(f"a rate's burst must be from 1 to its limit, {limit}, not {burst!r}")
-        return super().__new__(cls, limit, float(per), burst)
+        return super().__new__(cls, limit, seconds, burst)
 
     @classmethod
-    def parse(cls, text: str) -> "Rate":
-        """Read ``"100/minute"``, ``"5/s"``, ``"10 per hour"`` or ``"3/10s"``.
+    def parse(cls, text: str) -> Self:
+        """Read a text like ``"100/minute"``, ``"5/s"``, ``"10 per hour"`` or ``"3/10s"``.
 
         Raises:
-            ValueError: it is written in no such way.
+            ValueError: the text is not written like this, or has another unit.
         """
-        found = _WRITTEN.fullmatch(text)
-        unit = None
-        if found is not None:
-            word = found[3].lower()
-            unit = _UNITS.get(word) or _UNITS.get(word.removesuffix("s"))
-        if found is None or unit is None:
+        match = _PATTERN.fullmatch(text)
+        unit = None if match is None else _UNITS.get(match["unit"].lower())
+        if match is None or unit is None:
             raise ValueError(
                 f"a rate is written like '100/minute', '5/s' or '3/10s', not {text!r}; "
-                "the units are second, minute, hour and day"
+                f"the units are {', '.join(_UNITS)}"
             )
-        return cls(int(found[1]), float(found[2] or 1) * unit)
+        return cls(int(match["limit"]), float(match["count"] or 1) * unit)
 
 
 def as_rate(value: Any) -> Rate:
-    """The rate that `value`, a `Rate` or a text that `Rate.parse` reads, stands for.
+    """Return the rate that a `Rate`, or a text for `Rate.parse`, stands for.
 
     Raises:
         TypeError: it is neither.

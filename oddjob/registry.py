@@ -1,94 +1,227 @@
-"""Registry: names → pools. It knows nothing of what a pool is."""
+"""Registry: the pools by name, what ``configure`` has said of them, and the default pool.
 
-import threading
-from typing import Generic, TypeVar
+Guarantees: a name has at most one live pool. A named pool lives until it is shut down. What is
+kept of pools that were shut down does not grow.
+"""
 
-from oddjob.errors import PoolClosed, PoolNameTaken, PoolNotFound
+from collections.abc import Mapping
+from contextlib import suppress
+from math import inf
+from typing import Any, Final, Unpack
 
-__all__ = ["Registry"]
+from oddjob.errors import PoolClosed, PoolNameTaken, PoolNotFound, SettingsError
+from oddjob.fork import ProcessLock
+from oddjob.options import PoolArguments, PoolOptions, as_name
+from oddjob.quantities import Seconds, as_timeout
+from oddjob.schedule.clock import clock
+from oddjob.settings import Plan, read_settings
+from oddjob.thread_pool import Pool
 
-P = TypeVar("P")
+_NO_PLAN: Final = Plan()  # in force while nothing has been configured
+_REMEMBERED: Final = 1_000  # names of pools that were shut down
 
 
-class Registry(Generic[P]):
-    """The live pools by name. A pool is held until it is taken off the list.
+class Registry(ProcessLock):
+    """The live pools by name, and the settings in force.
 
-    Locking: ``_lock`` guards both fields; nothing is called while it is held.
+    Locking: ``lock`` guards all fields. Pools are made under it, so that two threads cannot make
+    the same one; that starts no thread. They are shut down after it has been released.
     """
 
+    __slots__ = ("_closed", "plan", "pools")
+
     def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._pools: dict[str, P] = {}
-        self._former: set[str] = set()
+        super().__init__()
+        self.pools: dict[str, Pool] = {}
+        self.plan: Plan | None = None
+        self._closed: dict[str, None] = {}  # names of former pools, in the order of their ends
 
-    def remake_lock(self) -> None:
-        """Make the lock anew, in a forked child."""
-        self._lock = threading.RLock()
+    @property
+    def defaults(self) -> PoolOptions:
+        """The options of a pool that is given none."""
+        return (self.plan or _NO_PLAN).defaults
 
-    def add(self, name: str, pool: P) -> None:
-        """List a pool.
+    def add(self, name: str, pool: Pool) -> None:
+        """Register a pool; raise `PoolNameTaken` if a live pool has that name."""
+        with self.lock:
+            if name in self.pools:
+                raise PoolNameTaken(
+                    f"there is a live pool {name!r}; shut it down first, or choose another name"
+                )
+            self.pools[name] = pool
+            self._closed.pop(name, None)
 
-        Raises:
-            PoolNameTaken: a live pool has that name.
-        """
-        with self._lock:
-            taken = name in self._pools
-            if not taken:
-                self._pools[name] = pool
-                self._former.discard(name)
-        if taken:
-            raise PoolNameTaken(
-                f"there is a live pool {name!r}; shut it down first, or choose another name"
-            )
+    def remove(self, name: str, pool: Pool) -> None:
+        """Take a pool out, if it is the one of that name."""
+        with self.lock:
+            if self.pools.get(name) is not pool:
+                return
+            del self.pools[name]
+            self._closed[name] = None
+            if len(self._closed) > _REMEMBERED:
+                # The default pool's is kept: it must not be made again on its next use.
+                default = (self.plan or _NO_PLAN).default_pool
+                oldest = (each for each in self._closed if each != default)
+                del self._closed[next(oldest)]
 
-    def remove(self, name: str, pool: P) -> None:
-        """Take a pool off the list, if it is the one of that name."""
-        with self._lock:
-            if self._pools.get(name) is pool:
-                del self._pools[name]
-                self._former.add(name)
-
-    def get(self, name: str) -> P | None:
-        """The live pool of that name, if there is one."""
-        with self._lock:
-            return self._pools.get(name)
-
-    def never_had(self, name: str) -> bool:
-        """Whether no pool has, or had, that name."""
-        with self._lock:
-            return name not in self._pools and name not in self._former
-
-    def find(self, name: str) -> P:
-        """The live pool of that name.
-
-        Raises:
-            PoolClosed: there was one, and it has been shut down.
-            PoolNotFound: there never was; the message lists the names there are.
-        """
-        with self._lock:
-            if name in self._pools:
-                return self._pools[name]
-            known = sorted(self._pools)
-            was_known = name in self._former
-        if was_known:
+    def find(self, name: str | None) -> Pool:
+        """Do what `pool` says."""
+        with self.lock:
+            default = (self.plan or _NO_PLAN).default_pool
+            name = default if name is None else name
+            if name is None:
+                raise PoolNotFound("there is no default pool: the settings say default_pool: False")
+            was_closed = name in self._closed
+            is_first = self.plan is None and name not in self.pools and not was_closed
+            if is_first and name == default:
+                with suppress(PoolNameTaken):  # a signal handler has just made one
+                    return Pool._from_options(name, self.defaults)
+            if name in self.pools:
+                return self.pools[name]
+            known = ", ".join(map(repr, sorted(self.pools))) or "none yet"
+        if was_closed:
             raise PoolClosed(f"cannot schedule new futures after shutdown: pool {name!r} is closed")
-        listed = ", ".join(map(repr, known)) if known else "none yet"
-        raise PoolNotFound(f"no pool named {name!r}; the pools are: {listed}")
+        raise PoolNotFound(f"no pool named {name!r}; the pools are: {known}")
 
-    def all(self) -> dict[str, P]:
-        """A snapshot of the live pools by name, in the order in which they were made."""
-        with self._lock:
-            return dict(self._pools)
-
-    def clear(self) -> list[P]:
-        """Take every pool off the list and forget that there were any; returns them."""
-        with self._lock:
-            pools = list(self._pools.values())
-            self._pools.clear()
-            self._former.clear()
+    def clear(self) -> list[Pool]:
+        """Forget all names and settings; return the pools."""
+        with self.lock:
+            pools = list(self.pools.values())
+            self.pools.clear()
+            self._closed.clear()
+            self.plan = None
             return pools
 
-    def forget_former(self, name: str) -> None:
-        """Forget that there was a pool of that name."""
-        with self._lock:
-            self._former.discard(name)
+
+registry: Final = Registry()
+Pool._registry = registry
+
+
+def configure(settings: Mapping[str, Any]) -> None:
+    """Create the pools that a settings dict describes, or none of them.
+
+    Call it once, at start-up. Calling it again with settings that mean the same does nothing, so
+    a module that is imported twice does no harm.
+
+    Args:
+        settings: ``default_pool`` is the name of the default pool (``"job"`` by default; False:
+            there is none); ``extra_pools`` is a list of names and of ``{name: options}``, or one
+            such mapping; any other key is an option of `Pool`, and the default for all pools made
+            from now on. Type checkers know it as `oddjob.Settings`.
+
+    Raises:
+        SettingsError: a key or value is not understood (the message names its path), or
+            different settings are in force: call `shutdown_all` first.
+        PoolNameTaken: a live pool has one of the names and other options.
+
+    Thread safety: may be called from any thread.
+    """
+    plan = read_settings(settings)
+    made: dict[str, Pool] = {}
+    try:
+        with registry.lock:
+            if registry.plan == plan:
+                return
+            if registry.plan is not None:
+                raise SettingsError(
+                    "other settings are in force already; call oddjob.shutdown_all() first"
+                )
+            for name, options in plan.pools.items():
+                former = registry.pools.get(name)
+                if former is not None and former.configuration != options:
+                    raise PoolNameTaken(
+                        f"there is a live pool {name!r} with other options: {former!r}; "
+                        "configure() belongs before the first use of a pool"
+                    )
+            for name, options in plan.pools.items():
+                if name not in registry.pools:
+                    made[name] = Pool._from_options(name, options)
+            registry.plan = plan
+            made.clear()
+    finally:  # something went wrong half-way, such as Ctrl-C: all or nothing
+        for name, pool in made.items():
+            pool.shutdown(wait=False)
+            registry._closed.pop(name, None)
+
+
+def start_pool(
+    name: str, *, exist_ok: bool = False, replace: bool = False, **options: Unpack[PoolArguments]
+) -> Pool:
+    """Create a named pool, with defaults from `configure`.
+
+    Args:
+        name: the pool's name.
+        exist_ok: if there is a live pool of that name with the same options, return it.
+        replace: if there is a live pool of that name, shut it down first. It finishes its queue
+            while the new one takes over its name.
+        **options: as in `Pool`.
+
+    Raises:
+        PoolNameTaken: a live pool has that name (and other options, with `exist_ok`).
+        TypeError, ValueError: as `Pool` does.
+    """
+    as_name("name", name)
+    wanted = registry.defaults.with_arguments(**options)
+    with registry.lock:
+        former = registry.pools.get(name)
+        if former is not None and exist_ok:
+            if former.configuration == wanted:
+                return former
+            if not replace:
+                raise PoolNameTaken(
+                    f"there is a live pool {name!r} with other options; replace=True shuts it down"
+                )
+        if former is None or not replace:
+            return Pool._from_options(name, wanted)
+        registry.remove(name, former)
+        try:
+            pool = Pool._from_options(name, wanted)
+        except BaseException:
+            registry.add(name, former)
+            raise
+    former.shutdown(wait=False)
+    return pool
+
+
+def pool(name: str | Pool | None = None) -> Pool:
+    """Return the live pool of that name; without a name, the default pool.
+
+    The default pool, ``"job"`` with 5 workers, is created on first use unless `configure` says
+    otherwise. A `Pool` is returned as it is.
+
+    Raises:
+        PoolNotFound: no pool has that name, or there is no default pool.
+        PoolClosed: the pool of that name has been shut down.
+    """
+    if isinstance(name, Pool):
+        return name
+    if name is not None and not isinstance(name, str):
+        raise TypeError(f"a pool is given by its name or as a Pool, not {name!r}")
+    return registry.find(name)
+
+
+def pools() -> dict[str, Pool]:
+    """Return the live named pools by name, in the order in which they were created."""
+    with registry.lock:
+        return dict(registry.pools)
+
+
+def shutdown_all(timeout: Seconds | None = None) -> bool:
+    """Shut down all named pools, finish their queued jobs, and forget the configuration.
+
+    Afterwards `configure` may be called again. Anonymous pools are left alone.
+
+    Args:
+        timeout: the longest wait for all pools together, in seconds; None or ``math.inf``: no
+            limit. Pools that are not done by then go on, and False is returned.
+    """
+    seconds = as_timeout(timeout)
+    deadline = inf if seconds is None else clock.steady() + seconds
+    ending = registry.clear()
+    for each in ending:
+        each.shutdown(wait=False)
+    finished = True
+    for each in ending:
+        left = None if deadline == inf else max(0.0, deadline - clock.steady())
+        finished = each.join(left) and finished
+    return finished

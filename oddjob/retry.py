@@ -1,35 +1,42 @@
-"""Retries: which failures are tried again, how often, and after how long."""
+"""Retries: which failures trigger another attempt, how many, and after what delay."""
 
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, Final, NamedTuple, Self
 
-__all__ = ["DELAYS", "Backoff", "Retries", "as_delays"]
+from oddjob.compat import override
+from oddjob.log import log
+from oddjob.quantities import Seconds, as_number, as_seconds
 
-DELAYS: Final = (0.25, 1.0, 20.0, 60.0, 150.0)  # seconds; Toniq's
+DEFAULT_DELAYS: Final = (0.25, 1.0, 20.0, 60.0, 150.0)  # in seconds
+
+# One or more classes, or a predicate that takes an exception.
+Exceptions = (
+    type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], object]
+)
 
 
 class _Backoff(NamedTuple):
-    base: float = 1.0
-    factor: float = 2.0
-    maximum: float = 300.0
-    jitter: float = 0.1
+    base: float
+    factor: float
+    maximum: float
+    jitter: float
 
 
 class Backoff(_Backoff):
-    """Delays that grow: `base`, then `factor` times as long each time, up to `maximum`.
+    """Delays that grow exponentially: `base`, then `factor` times as long each time.
 
-    Jitter keeps jobs that failed together from coming back together.
+    Jitter spreads out the next attempts of jobs that failed together.
 
     Args:
-        base: the first delay, in seconds, 0 or more.
-        factor: by what the delay is multiplied each time, 1 or more.
-        maximum: the longest delay, in seconds, jitter included.
-        jitter: by what part of itself a delay is lengthened at random, at most; 0 for none, 1 for
-            up to twice as long.
+        base: the first delay: seconds of 0 or more, or a ``timedelta``.
+        factor: what the delay is multiplied by each time, 1 or more.
+        maximum: the longest delay, jitter included: seconds, or a ``timedelta``.
+        jitter: the maximum random extra delay, as a fraction of the delay (0.1 = up to 10 % more).
 
     Raises:
-        TypeError: an argument is no number.
+        TypeError: an argument is not a number.
         ValueError: an argument is out of range.
 
     Thread safety: immutable.
@@ -37,73 +44,95 @@ class Backoff(_Backoff):
 
     __slots__ = ()
 
+    @override
     def __new__(
         cls,
-        base: float = 1.0,
+        base: Seconds = 1.0,
         factor: float = 2.0,
-        maximum: float = 300.0,
+        maximum: Seconds = 300.0,
         jitter: float = 0.1,
     ) -> Self:
         """Check the numbers."""
-        lowest = {"base": 0.0, "factor": 1.0, "maximum": 0.0, "jitter": 0.0}
-        values = (base, factor, maximum, jitter)
-        for (key, least), value in zip(lowest.items(), values, strict=True):
-            if not isinstance(value, int | float) or isinstance(value, bool):
-                raise TypeError(f"a backoff's {key} must be a number, not {value!r}")
-            if not least <= value < math.inf:
+        values = (
+            as_seconds("a backoff's base", base),
+            as_number("a backoff's factor", factor),
+            as_seconds("a backoff's maximum", maximum),
+            as_number("a backoff's jitter", jitter),
+        )
+        for name, value, lowest in zip(cls._fields, values, (0, 1, 0, 0), strict=True):
+            if not lowest <= value < math.inf:
                 raise ValueError(
-                    f"a backoff's {key} must be {least:g} or more, and finite, not {value!r}"
+                    f"a backoff's {name} must be {lowest} or more, and finite, not {value!r}"
                 )
-        return super().__new__(cls, *map(float, values))
+        return super().__new__(cls, *values)
 
     def delay(self, retry: int) -> float:
-        """The delay before the retry of that number, 1 being the first, in seconds."""
-        import random  # which takes some time to load
+        """Return the delay before a retry, in seconds; the first retry is number 1."""
+        import random  # it takes time to load
 
         try:
             delay = self.base * self.factor ** (retry - 1)
         except OverflowError:
             delay = self.maximum
-        return min(delay * (1 + self.jitter * random.random()), self.maximum)  # noqa: S311  (no secret)
+        delay *= 1 + self.jitter * random.random()  # noqa: S311  (not for cryptography)
+        return min(delay, self.maximum)
 
 
-class Retries(NamedTuple):
-    """What is done about a job's failures."""
+class RetryPolicy(NamedTuple):
+    """Decides whether, and when, a failed job is attempted again."""
 
-    limit: int = 0
-    delays: Backoff | tuple[float, ...] = DELAYS
-    retry_on: tuple[type[BaseException], ...] = (Exception,)
-    give_up_on: tuple[type[BaseException], ...] = ()
+    limit: int  # retries, at most
+    delays: Backoff | tuple[float, ...] = DEFAULT_DELAYS  # the last one stands for all further ones
+    retry_on: Exceptions = Exception
+    no_retry_on: Exceptions = ()
 
-    def delay_after(self, error: BaseException, attempt: int) -> float | None:
-        """Seconds until the next attempt, if that of number `attempt` raised `error`, or None."""
-        is_worth_it = isinstance(error, self.retry_on) and not isinstance(error, self.give_up_on)
-        if attempt > self.limit or not is_worth_it:
+    def decide(self, error: BaseException, attempt: int) -> float | None:
+        """Return the seconds until the next attempt, or None if there is none.
+
+        An exception group stands for the exceptions in it: each may trigger or prevent a retry.
+
+        Args:
+            error: what the attempt has raised.
+            attempt: its number, 1 being the first.
+        """
+        if attempt > self.limit:
+            return None
+        try:
+            is_retried = _matches(error, self.retry_on) and not _matches(error, self.no_retry_on)
+        except Exception as failure:  # of a predicate
+            log(logging.ERROR, "cannot tell whether to retry after %r", error, error=failure)
+            return None
+        if not is_retried:
             return None
         if isinstance(self.delays, Backoff):
             return self.delays.delay(attempt)
         return self.delays[min(attempt, len(self.delays)) - 1]
 
 
+def _matches(error: BaseException, exceptions: Exceptions) -> bool:
+    members = error.exceptions if isinstance(error, BaseExceptionGroup) else ()
+    if isinstance(exceptions, type | tuple):
+        is_match = isinstance(error, exceptions)
+    else:
+        is_match = not members and bool(exceptions(error))
+    return is_match or any(_matches(member, exceptions) for member in members)
+
+
 def as_delays(value: Any) -> Backoff | tuple[float, ...]:
-    """The delays that `value` (a `Backoff`, seconds, or several of these) stands for.
+    """Return the delays that a `Backoff`, seconds, or several of these stand for.
 
     Raises:
-        TypeError: it is none of these.
+        TypeError: it is none of them.
         ValueError: a number is out of range.
     """
     if isinstance(value, Backoff):
         return value
-    listed = (value,) if isinstance(value, int | float) else value
-    wanted = "a Backoff, a number of seconds, or several of these"
-    if isinstance(listed, str) or not isinstance(listed, Iterable):
-        raise TypeError(f"backoff must be {wanted}, not {value!r}")
-    delays = tuple(listed)
-    for delay in delays:
-        if not isinstance(delay, int | float) or isinstance(delay, bool):
-            raise TypeError(f"backoff must be {wanted}, not {value!r}")
-        if not 0 <= delay < math.inf:
-            raise ValueError(f"a delay must be 0 or more and finite, not {delay!r}")
-    if not delays:
-        raise ValueError("backoff must name at least one delay")
-    return tuple(map(float, delays))
+    listed = value if isinstance(value, Iterable) else (value,)
+    try:
+        delays = tuple(as_seconds("a delay", each) for each in listed)
+    except TypeError:
+        wanted = "a Backoff, a number of seconds, or several of these"
+        raise TypeError(f"backoff must be {wanted}, not {value!r}") from None
+    if not delays or not all(0 <= delay < math.inf for delay in delays):
+        raise ValueError(f"delays must be 0 or more, and finite, not {value!r}")
+    return delays

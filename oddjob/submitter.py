@@ -1,147 +1,214 @@
-"""Submitter: the ways to hand work to a workforce, shared by pools and their views."""
+"""Submitter: every way to hand jobs to a pool; the part that `Pool` and its views have in common.
 
-from collections import deque
-from collections.abc import Callable, Coroutine, Iterable, Iterator
+A submitter is a core (what runs the jobs), a policy (what its jobs have in common), and possibly
+a key that all of them share. A view is a submitter with another policy or key and the same core.
+"""
+
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
 from contextvars import copy_context
-from datetime import tzinfo
-from functools import partial
-from itertools import islice
-from operator import length_hint
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack, overload
+from datetime import datetime, time, tzinfo
+from typing import Any, Unpack, overload
 
-from oddjob.bar import shown
-from oddjob.function import JobDecorator, JobFunction
+from oddjob.compat import Item, P, T, override
+from oddjob.function import JobDecorator, JobFunction, job_decorator
 from oddjob.group import JobGroup
-from oddjob.intake import Intake
-from oddjob.job import Job
-from oddjob.keys import SIMPLE_KEYS, Key, check_key
-from oddjob.later import regularly
-from oddjob.limited import with_key
-from oddjob.results import cancel_all, results_of
+from oddjob.keys import SIMPLE_KEY_TYPES, Key, check_key, is_key_function
+from oddjob.mapping import MapOptions, map_calls
+from oddjob.options import (
+    TIMING_OPTIONS,
+    DecoratorOptions,
+    JobSettings,
+    OptionsBesidesKey,
+    as_flag,
+)
+from oddjob.quantities import Seconds
+from oddjob.runtime.core import PoolCore
+from oddjob.runtime.job import Job, new_jobs
+from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
 from oddjob.schedule.clock import clock
-from oddjob.schedule.local import Dst
-from oddjob.terms import JobOptions, NewJob, OtherOptions, Terms, tells_key
-from oddjob.workforce.workforce import Workforce
-
-__all__ = ["PoolView", "Submitter"]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-Item = TypeVar("Item")
+from oddjob.schedule.local_time import Dst
+from oddjob.schedule.triggers import AfterTrigger, AtTrigger, CronTrigger, EveryTrigger
+from oddjob.scheduled import Delayed, Recurring
 
 
-class Submitter(Intake):
-    """Everything by which jobs enter a pool.
+class Submitter(Executor):
+    """The methods by which jobs enter a pool.
 
     Thread safety: all methods may be called from any thread; `submit` and `perform` also from
     signal handlers and destructors.
     """
+
+    _core: PoolCore
+    _policy: JobPolicy
+    _detached_policy: JobPolicy | None = None  # that of `perform`, made on first use
+    _key: Key | None = None
+    _has_limits = False  # whether the core is known to look after keys
+
+    def _use(self, core: PoolCore, settings: JobSettings) -> None:
+        """Submit to that core from now on, with these settings on every job."""
+        self._core = core
+        self._policy = JobPolicy(core, settings)
+        if self._policy.is_limited:
+            core.use_limits(self._policy.limits)
+
+    def _policy_of_perform(self) -> JobPolicy:
+        policy = self._detached_policy
+        if policy is None:
+            policy = JobPolicy(self._core, self._policy.settings, is_detached=True)
+            self._detached_policy = policy
+        return policy
+
+    @overload
+    def submit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[T]: ...
+    @overload
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    @override
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Queue ``fn(*args, **kwargs)`` and return its job.
+
+        An ``async def`` function runs on an event loop of the worker. The call sees a copy of the
+        caller's context variables.
+
+        Raises:
+            PoolClosed: the pool, or the interpreter, has been shut down.
+            PoolBroken: the pool's workers kept crashing.
+            QueueFull: the queue is full, and ``when_full="raise"``; or ``submit_timeout`` is over;
+                or a job of the pool submits, which must not block.
+            RuntimeError: no thread could be started, and there is none; nothing has been queued.
+        """
+        policy = self._policy
+        job: Job[Any] = Job(
+            fn, args, kwargs or None, copy_context(), policy, clock.monotonic(), self._key
+        )
+        policy.accept(job)
+        return job
+
+    def perform(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
+        """Queue ``fn(*args, **kwargs)``, fire and forget.
+
+        A failure is logged to the ``oddjob`` logger with its traceback, and passed to the pool's
+        ``on_error``. Raises like `submit`.
+        """
+        policy = self._detached_policy or self._policy_of_perform()
+        job: Job[Any] = Job(
+            fn, args, kwargs or None, copy_context(), policy, clock.monotonic(), self._key
+        )
+        policy.accept(job)
+
+    @overload
+    async def asubmit(
+        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[T]: ...
+    @overload
+    async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
+    async def asubmit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Queue a call as `submit` does, and wait for room without blocking the event loop.
+
+        With ``when_full="caller_runs"`` it waits until the job has run elsewhere. Cancelling the
+        task that waits leaves nothing queued. Raises like `submit`.
+        """
+        policy, now = self._policy, clock.monotonic()
+        job: Job[Any] = Job(fn, args, kwargs or None, copy_context(), policy, now, self._key)
+        policy.prepare(job)
+        await self._core.accept_in_loop(job)
+        return job
+
+    @overload
+    def submit_many(
+        self, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+    ) -> list[Job[T]]: ...
+    @overload
+    def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
+    def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
+        """Queue ``fn(item)`` for every item in one insertion, and return the jobs in that order.
+
+        If the iterable raises, nothing is queued. In a pool with ``max_queue``, the iterable is
+        read, and jobs are queued, as there is room; if that fails half-way, the jobs that have not
+        started are cancelled. Raises like `submit`.
+        """
+        return self._accept_batch(self._policy, fn, iterable, keep=True)
+
+    def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
+        """Queue ``fn(item)`` for every item, fire and forget; see `submit_many` and `perform`.
+
+        In a pool with ``max_queue`` the iterable may be endless. Raises like `submit`.
+        """
+        self._accept_batch(self._policy_of_perform(), fn, iterable, keep=False)
+
+    def _accept_batch(
+        self, policy: JobPolicy, fn: Callable[..., Any], iterable: Iterable[Any], *, keep: bool
+    ) -> list[Job[Any]]:
+        core, key, context = self._core, self._key, copy_context()
+
+        def make_jobs(items: Sequence[Any]) -> list[Job[Any]]:
+            return new_jobs(policy, fn, items, BATCH_ITEM, context, key, clock.monotonic())
+
+        if core.options.max_queue is not None:
+            stream = (job for item in iterable for job in make_jobs((item,)))
+            return core.accept_stream(stream, keep=keep)
+        jobs = make_jobs(list(iterable))
+        core.accept_many(jobs)
+        return jobs
 
     @overload
     def map(
         self,
         fn: Callable[..., Coroutine[Any, Any, T]],
         *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-        progress: bool = False,
+        **options: Unpack[MapOptions],
     ) -> Iterator[T]: ...
     @overload
     def map(
-        self,
-        fn: Callable[..., T],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-        progress: bool = False,
+        self, fn: Callable[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]
     ) -> Iterator[T]: ...
+    @override
     def map(
         self,
         fn: Callable[..., Any],
         *iterables: Iterable[Any],
-        timeout: float | None = None,
+        timeout: Seconds | None = None,
         chunksize: int = 1,
         buffersize: int | None = None,
         progress: bool = False,
     ) -> Iterator[Any]:
         """Iterate over the results of ``fn`` for the items of `iterables`, in their order.
 
-        The iterables are read, and the jobs queued, before this returns; with `buffersize` no
-        more than that many jobs are ahead of the results that have been read. An iterator that
-        has yielded something cancels the jobs not started when it raises, is closed or dropped.
+        Without `buffersize`, the iterables are read and the jobs queued before this returns. An
+        iterator that has been started cancels its jobs that have not, when it raises, is closed
+        or is dropped.
 
         Args:
             fn: called with one item of each iterable.
-            *iterables: read side by side, as far as the shortest goes.
-            timeout: seconds from this call within which each result must be there.
-            chunksize: how many jobs are queued in one insertion. Every item is a job of its own
-                whatever it says.
-            buffersize: how many jobs may be queued or running ahead of the reader, 1 or more.
-            progress: show how many results have been read; see `oddjob.progress`.
+            *iterables: read in parallel, until the shortest ends.
+            timeout: the time from this call within which each result has to be there, in seconds;
+                None or ``math.inf``: no limit.
+            chunksize: how many jobs to queue in one insertion.
+            buffersize: how many jobs may be ahead of the reader, 1 or more; None: no limit.
+            progress: show a bar of how many results have been read; see `oddjob.progress`.
 
         Raises:
             TimeoutError: while iterating, if a result was not there in time.
-            ValueError, TypeError: `buffersize` is no such number.
+            TypeError, ValueError: `buffersize` is no such number.
         """
-        deadline = None if timeout is None else timeout + clock.steady()
-        if buffersize is not None and not isinstance(buffersize, int):
-            raise TypeError("buffersize must be an integer or None")
-        if buffersize is not None and buffersize < 1:
-            raise ValueError("buffersize must be None or > 0")
-        total = min((length_hint(each, -1) for each in iterables), default=0)
-        calls = zip(*iterables, strict=False)
-        jobs: deque[Job[Any]] = deque()
-        try:
-            self._queue_ahead(jobs, fn, islice(calls, buffersize), max(1, chunksize))
-        except BaseException:
-            cancel_all(jobs)
-            raise
-        feed = None
-        if buffersize is not None:
-            feed = partial(self._feed, jobs, fn, calls)
-        else:
-            total = len(jobs)
-        results = results_of(jobs, deadline, feed)
-        return shown(results, None if total < 0 else total) if progress else results
-
-    def _feed(
-        self, jobs: deque[Job[Any]], fn: Callable[..., Any], calls: Iterator[tuple[Any, ...]]
-    ) -> None:
-        self._queue_ahead(jobs, fn, islice(calls, 1), 1)
-
-    def _queue_ahead(
-        self,
-        jobs: deque[Job[Any]],
-        fn: Callable[..., Any],
-        calls: Iterator[tuple[Any, ...]],
-        chunksize: int,
-    ) -> None:
-        if type(self).submit not in (Intake.submit, KeyView.submit) or "submit" in vars(self):
-            # Somebody's own submit has a say in each call, as in the standard library.
-            for args in calls:
-                jobs.append(self.submit(fn, *args))
-            return
-        workforce = self._workforce
-        name = self._job_name
-        new = self._new_job
-        if chunksize == 1:
-            for args in calls:
-                job = new(fn, args, None, copy_context(), workforce, name, clock.monotonic())
-                workforce.accept(job)
-                jobs.append(job)
-            return
-        while chunk := list(islice(calls, chunksize)):
-            now = clock.monotonic()
-            batch = [new(fn, args, None, copy_context(), workforce, name, now) for args in chunk]
-            workforce.accept_many(batch)
-            jobs.extend(batch)
+        # A subclass's `submit` sees every call, as in the standard library.
+        is_plain = getattr(self.submit, "__func__", None) is Submitter.submit
+        if not is_plain or self._core.options.max_queue is not None:
+            chunksize = 1
+        return map_calls(self, fn, iterables, timeout, chunksize, buffersize, progress=progress)
 
     def group(self) -> JobGroup:
-        """A block of jobs that ends when all of them have: ``with pool.group() as group:``.
+        """Return a block that ends when all jobs submitted in it have ended.
 
-        ``async with`` does the same without holding up the event loop; see `JobGroup`.
+        ::
+
+            with pool.group() as group:
+                group.submit(first)
+                group.submit(second)
+
+        ``async with`` does not block the event loop; see `JobGroup`.
         """
         return JobGroup(self)
 
@@ -152,175 +219,208 @@ class Submitter(Intake):
     @overload
     def job(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
     @overload
-    def job(
-        self,
-        /,
-        *,
-        every: float | None = None,
-        cron: str | None = None,
-        tz: str | tzinfo | None = None,
-        dst: Dst | None = None,
-        **options: Unpack[JobOptions],
-    ) -> JobDecorator: ...
-    def job(
-        self,
-        fn: Any = None,
-        /,
-        *,
-        every: float | None = None,
-        cron: str | None = None,
-        tz: str | tzinfo | None = None,
-        dst: Dst | None = None,
-        **options: Unpack[JobOptions],
-    ) -> Any:
-        """Decorate a function whose jobs are to run in this pool; bare or with options.
-
-        Takes what `options` takes, and for a function without arguments:
+    def job(self, /, **options: Unpack[DecoratorOptions]) -> JobDecorator: ...
+    def job(self, fn: Any = None, /, **options: Unpack[DecoratorOptions]) -> Any:
+        """Decorate a function whose jobs are to run in this pool: ``@pool.job`` or with options.
 
         Args:
             fn: the function, if there are no options.
-            every: it is also to run by itself, every so many seconds; see `every`.
-            cron: the same, as an entry of a crontab says; see `cron`.
-            tz: the zone of that.
-            dst: its policy for the nights when clocks change.
-            **options: see `options`.
+            **options: what `options` takes; and, to call a function without arguments again and
+                again, ``every`` (seconds) or ``cron`` (a crontab entry), with the options of the
+                methods of these names.
 
-        Returns a `JobFunction`: calling it runs the function here and now, its ``submit``,
-        ``perform`` and so on run it in the pool. Its ``timer`` is what runs it by itself.
+        Returns:
+            A `JobFunction`. Calling it runs the function in the calling thread; its ``submit``,
+            ``perform`` and so on run it in the pool. Its ``timer`` is that of ``every`` or
+            ``cron``.
+
+        Raises:
+            TypeError: as `options` does; or a function that is to recur needs arguments.
+            ValueError: as `options` does; or `key` is the name of a parameter of the function
+                (``key=lambda customer, amount: customer`` is one key for each customer).
         """
-        target = self.options(**options) if options else self
-        if every is not None or cron is not None or tz is not None or dst is not None:
-            return JobDecorator(target, partial(regularly, target, every, cron, tz, dst))
-        return JobDecorator(target) if fn is None else JobFunction(fn, target)
+        given: dict[str, Any] = {**options}
+        timing = {name: given.pop(name, None) for name in TIMING_OPTIONS}
+        decorate = job_decorator(self.options(**given) if given else self, timing)
+        return decorate if fn is None else decorate(fn)
 
     def options(
         self,
         *,
         key: Key | Callable[..., Key] | None = None,
-        **options: Unpack[OtherOptions],
+        **options: Unpack[OptionsBesidesKey],
     ) -> "Submitter":
-        """A view of the pool with these options on every job.
+        """Return a view of the pool with these options on every job.
 
         What is not given, or None, stays as it is.
 
         Args:
-            key: what they have in common with others that must not run at the same time: a
-                string, a number or the like, as an identifier is; or a function that tells it
-                from a job's arguments. Those of one key start in the order in which they were
-                queued.
-            name: what the jobs are called in logs and `repr`, in place of the function's name.
-            timeout: for how long each attempt may run, in seconds; ``math.inf`` for as long as it
-                takes.
-            priority: how urgent they are, any whole number, 0 if not given: the higher the sooner.
-            key_limit: how many of one key may run at once, 1 or more; 1 if not given.
-            serial: each waits until the one before it of its key has succeeded, its retries
-                included. If that fails, those behind it end with `PredecessorFailed`.
-            max_concurrency: how many of the jobs that are submitted here may run at once.
-            rate: how many of them may start in how much time: a `Rate`, or ``"100/minute"``.
-            retries: how often a job that fails is tried again, 0 or more; 0 if not given.
-            backoff: after how long: a `Backoff`, or seconds, or the seconds before the first, the
-                second and so on, the last of which stands for all others. If not given, 0.25, 1,
-                20, 60 and 150 s.
-            retry_on: exceptions, a class or several, that are worth another try; ``Exception`` if
-                not given.
-            give_up_on: those of them that are not.
+            name: what the jobs are called in logs and ``repr``, instead of the function's name.
+            timeout: how long each attempt may run, in seconds; ``math.inf``: no limit. A job that
+                runs longer ends with `JobTimeout`.
+            priority: any whole number, 0 by default; a job with a higher priority starts first.
+            key: an identifier, such as a string, a number or a tuple of them, or a function that
+                derives one from the job's arguments. At most `key_limit` jobs of one key run at
+                once, in the order in which they were queued; other jobs overtake them.
+            key_limit: how many jobs of one key may run at once, 1 or more; 1 by default.
+            serial: each job waits until the previous one of its key has succeeded, retries
+                included. If that fails, the jobs behind it end with `PredecessorFailed`.
+            max_concurrency: how many jobs of this view may run at once.
+            rate: how many jobs of this view may start in a period: a `Rate`, or a text such as
+                ``"100/minute"``.
+            retries: how often a failed job is retried, 0 or more; 0 by default.
+            backoff: the delays before retries: a `Backoff`, a number of seconds, or several of
+                them, the last one being repeated; 0.25, 1, 20, 60 and 150 seconds by default.
+            retry_on: exceptions that trigger a retry: a class, a tuple of classes, or a function
+                that takes the exception and returns a bool; ``Exception`` by default. An exception
+                group matches if any exception in it does.
+            no_retry_on: exceptions that are never retried, in the same forms.
+            middleware: objects with ``submit`` or ``run`` methods, called around every job, the
+                first one outermost, inside those that are there; see `Middleware`.
 
-        The limits `max_concurrency` and `rate` belong to what this returns, and to all that is
-        derived from it: jobs submitted elsewhere do not count.
+        The limits `max_concurrency` and `rate` apply to what this returns and to everything
+        derived from it, and not to jobs submitted elsewhere.
 
         Raises:
-            TypeError: there is no such option, or its value is of the wrong type.
+            TypeError: an option is unknown, or its value is of the wrong type.
             ValueError: a value is out of range.
         """
-        if not options and key is not None:
-            is_simple = type(key) in SIMPLE_KEYS
-            if is_simple or not tells_key(key):
-                if not is_simple:
-                    check_key(key)
-                if self._kinds_by_key is None:
-                    self._workforce.roster.organise()
-                    self._kinds_by_key = self._terms.kinds_by_key()
-                return KeyView(self, key)
-        return PoolView(self, self._terms.but(key=key, **options))
+        policy = self._policy
+        is_constant = type(key) in SIMPLE_KEY_TYPES
+        if not (is_constant or key is None or is_key_function(key)):
+            key = check_key(key)
+            is_constant = True
+        if is_constant and not self._has_limits:
+            self._core.use_limits()
+            self._has_limits = True
+        if is_constant and not options:
+            return PoolView(self, policy, key)  # quick: often there is a view for each job
+        settings = policy.settings.replace(key=None if is_constant else key, **options)
+        policy = JobPolicy(self._core, settings)
+        if policy.is_limited:
+            self._core.use_limits(policy.limits)
+        return PoolView(self, policy, self._key if key is None else key if is_constant else None)
+
+    def after(self, seconds: Seconds, *, daemon: bool = True) -> Delayed:
+        """Delay calls by some seconds, whatever the wall clock does: ``pool.after(5).submit(fn)``.
+
+        Args:
+            seconds: the delay, 0 or more, as a number or a ``timedelta``.
+            daemon: whether the process may end before the call; the timer is cancelled then.
+
+        Raises:
+            TypeError, ValueError: `seconds` is no such number.
+        """
+        return Delayed(self, AfterTrigger(seconds), daemon)
+
+    def at(self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True) -> Delayed:
+        """Delay calls until a time on the wall clock: ``pool.at(time(7, 30)).submit(fn)``.
+
+        If the clock is set forward past that time, the calls are queued at once.
+
+        Args:
+            when: a ``datetime``, in the machine's local time if it is naive; or a ``time``: the
+                next time that the clock shows it, in the machine's zone or the time's own.
+            dst: what to do about a time that does not exist because clocks are set forward.
+                ``"run_once"``: queue the calls right after the change. ``"skip"``: a ``time`` is
+                that of the next day that has it, a ``datetime`` is an error. Of a time that
+                occurs twice, ``fold`` says which one is meant.
+            daemon: as in `after`.
+
+        Raises:
+            ValueError: the time is past; the message shows both times.
+            TypeError: `when` is neither a ``datetime`` nor a ``time``.
+        """
+        return Delayed(self, AtTrigger(when, dst), daemon=daemon)
+
+    def every(self, seconds: Seconds, *, overlap: bool = False, daemon: bool = True) -> Recurring:
+        """Repeat calls at an interval: ``pool.every(60).perform(fn)``.
+
+        The first call is due after one interval, and all others keep that phase, however long the
+        calls take. Calls that are missed are counted and not made up for.
+
+        Args:
+            seconds: the interval, greater than 0, as a number or a ``timedelta``.
+            overlap: queue a call although the previous one has not ended.
+            daemon: whether the process may end; if not, it goes on until the timer is cancelled.
+
+        Raises:
+            TypeError, ValueError: `seconds` is no such number.
+        """
+        return Recurring(self, EveryTrigger(seconds), overlap=overlap, daemon=daemon)
+
+    def cron(
+        self,
+        expression: str,
+        *,
+        tz: str | tzinfo | None = None,
+        dst: Dst = "run_once",
+        catch_up: bool = True,
+        overlap: bool = False,
+        daemon: bool = True,
+    ) -> Recurring:
+        """Repeat calls at the times of a crontab entry: ``pool.cron("30 1 * * *").perform(fn)``.
+
+        If the clock is set back, calls that were made are not made again.
+
+        Args:
+            expression: five fields: minute, hour, day of the month, month, day of the week; or
+                ``@hourly``, ``@daily``, ``@weekly``, ``@monthly``, ``@yearly``.
+            tz: the zone, by name or as a ``tzinfo``; the machine's by default.
+            dst: what to do when clocks change, unless the entry is for every hour of the day.
+                ``"run_once"``: a time that does not exist has its call right after the change, a
+                time that occurs twice has it the first time. ``"skip"``: a time that does not
+                exist has no call. ``"run_both"``: a time that occurs twice has two calls.
+            catch_up: make one late call for those that were due while the machine slept, or that
+                its clock skipped; if False, calls more than a minute late are left out.
+            overlap: as in `every`.
+            daemon: as in `every`.
+
+        Raises:
+            ImportError: the extra ``oddjob[cron]`` is not installed.
+            ValueError: the expression is wrong, or fits no date; there is no such zone.
+            TypeError: an argument is of the wrong type.
+        """
+        trigger = CronTrigger(expression, tz, dst, catch_up=as_flag("catch_up", catch_up))
+        return Recurring(self, trigger, overlap=overlap, daemon=daemon)
 
 
 class PoolView(Submitter):
-    """A pool with options on every job; everything else is the pool's own.
+    """A pool with options on every job, as ``pool.options(…)`` returns it.
+
+    Everything else is the pool's own.
 
     Thread safety: immutable.
     """
 
-    def __init__(self, source: Submitter, terms: Terms) -> None:
-        self._source = source
-        self._offer(source._workforce, terms)
-
-    def __repr__(self) -> str:
-        return f"<{self._source!r} with {self._terms.told_apart_from(self._source._terms)}>"
-
-    def shutdown(
-        self, wait: bool = True, *, cancel_futures: bool = False, timeout: float | None = None
-    ) -> None:
-        """Shut the pool itself down; see `Pool.shutdown`."""
-        shut_down: Callable[..., None] = self._source.shutdown
-        shut_down(wait, cancel_futures=cancel_futures, timeout=timeout)
-
-
-class KeyView(PoolView):
-    """A pool with a key on every job: quick to make, as many are made for one job each.
-
-    Thread safety: immutable.
-    """
-
-    def __init__(self, source: Submitter, key: Key) -> None:
-        self._source = source
+    def __init__(self, source: Submitter, policy: JobPolicy, key: Key | None) -> None:
+        self._source = source  # refers to the pool: an anonymous one lives as long as its views
+        self._policy = policy
         self._key = key
 
-    # The same as the inherited one, which is the one to be shown; in half the time, since views
-    # of this kind are often made for one job each.
-    if not TYPE_CHECKING:
-
-        def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Any:
-            source = self._source
-            workforce = source._workforce
-            job = source._kinds_by_key[0](
-                fn,
-                args,
-                kwargs or None,
-                copy_context(),
-                workforce,
-                source._job_name,
-                clock.monotonic(),
-            )
-            job.key = self._key
-            workforce.accept(job)
-            return job
-
-        submit.__doc__ = Intake.submit.__doc__
-        submit.__wrapped__ = Intake.submit  # for who asks for its signature
-
-    # What few ask for.
-
     @property
-    def _workforce(self) -> Workforce:  # type: ignore[override]
-        return self._source._workforce
+    @override
+    def _core(self) -> PoolCore:  # type: ignore[override]  # only a pool may set it
+        return self._source._core
 
-    @property
-    def _job_name(self) -> str | None:  # type: ignore[override]
-        return self._source._job_name
+    @override
+    def __repr__(self) -> str:
+        source = self._source
+        changes = self._policy.settings.describe_changes(source._policy.settings)
+        if self._key is not None and self._key != source._key:
+            changes = ", ".join(filter(None, [f"key={self._key!r}", changes]))
+        return f"<{source!r} with {changes}>"
 
-    @property
-    def _terms(self) -> Terms:  # type: ignore[override]
-        return self._source._terms._replace(key=self._key)
+    @override
+    def _policy_of_perform(self) -> JobPolicy:
+        if self._policy is self._source._policy:  # shared, so that a view for each job is cheap
+            return self._source._detached_policy or self._source._policy_of_perform()
+        return super()._policy_of_perform()
 
-    @property
-    def _new_job(self) -> NewJob:  # type: ignore[override]
-        return self._with_key(0)
-
-    @property
-    def _new_errand(self) -> NewJob:  # type: ignore[override]
-        return self._with_key(1)
-
-    def _with_key(self, kind: int) -> NewJob:
-        kinds = self._source._kinds_by_key
-        assert kinds is not None  # they were made before this was  # noqa: S101
-        return partial(with_key, kinds[kind], self._key)
+    @override
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, timeout: Seconds | None = None
+    ) -> None:
+        """Shut down the pool itself; see `Pool.shutdown`."""
+        shutdown: Callable[..., None] = self._source.shutdown
+        shutdown(wait, cancel_futures=cancel_futures, timeout=timeout)

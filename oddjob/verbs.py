@@ -1,45 +1,31 @@
-"""The module-level verbs: pools by name, for one-liners and for those who come from Elixir."""
+"""Module-level functions for pools by name: for one-liners, and for those who come from Elixir.
 
-import datetime as dt
-import math
+``pool`` is a name or a `Pool` in all of them. They raise `PoolNotFound` where no pool has the
+name, `PoolClosed` where it was shut down, and what the method of `Pool` raises.
+"""
+
 from collections.abc import Callable, Coroutine, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
-from typing import Any, Literal, ParamSpec, Protocol, TypeVar, overload
+from datetime import datetime, time
+from math import inf
+from typing import Any, Literal, Protocol, overload
 
-from oddjob.job import Job
-from oddjob.pool import Pool
+from oddjob.compat import Item, P, T
+from oddjob.quantities import Seconds, as_timeout
+from oddjob.registry import pool as find_pool
+from oddjob.runtime.job import Job, run_where_awaited
+from oddjob.runtime.supervisor import SupervisorInfo
+from oddjob.runtime.worker import WorkerInfo
 from oddjob.schedule.clock import clock
-from oddjob.startup import pool as find_pool
-from oddjob.timer import Timer
-from oddjob.workforce.supervisor import SupervisorInfo
-from oddjob.workforce.worker import WorkerInfo
+from oddjob.schedule.timer import Timer
+from oddjob.thread_pool import Pool
 
-__all__ = [
-    "async_perform",
-    "async_perform_many",
-    "await_",
-    "await_many",
-    "cancel_timer",
-    "perform",
-    "perform_after",
-    "perform_at",
-    "perform_many",
-    "perform_many_after",
-    "perform_many_at",
-    "perform_this",
-    "queue",
-    "read_timer",
-    "supervisor",
-    "workers",
-]
-
-P = ParamSpec("P")
-T = TypeVar("T")
-Item = TypeVar("Item")
+PoolOrName = str | Pool
+When = datetime | time
 
 
 def perform(
-    pool: str | Pool, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
+    pool: PoolOrName, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
 ) -> None:
     """Queue a call, fire and forget; see `Pool.perform`.
 
@@ -50,24 +36,21 @@ def perform(
     find_pool(pool).perform(fn, *args, **kwargs)
 
 
-def perform_many(pool: str | Pool, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
-    """Queue ``fn(item)`` for every item in one insertion, fire and forget.
-
-    Raises like `perform`; see `Pool.perform_many`.
-    """
+def perform_many(pool: PoolOrName, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
+    """Queue ``fn(item)`` for every item; see `Pool.perform_many`. Raises like `perform`."""
     find_pool(pool).perform_many(fn, iterable)
 
 
 @overload
 def async_perform(
-    pool: str | Pool, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    pool: PoolOrName, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
 ) -> Job[T]: ...
 @overload
 def async_perform(
-    pool: str | Pool, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
+    pool: PoolOrName, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs
 ) -> Job[T]: ...
 def async_perform(
-    pool: str | Pool, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    pool: PoolOrName, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Job[Any]:
     """Queue a call and return its job, for `await_`; see `Pool.submit`. Raises like `perform`."""
     return find_pool(pool).submit(fn, *args, **kwargs)
@@ -75,149 +58,128 @@ def async_perform(
 
 @overload
 def async_perform_many(
-    pool: str | Pool, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+    pool: PoolOrName, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
 ) -> list[Job[T]]: ...
 @overload
 def async_perform_many(
-    pool: str | Pool, fn: Callable[[Item], T], iterable: Iterable[Item]
+    pool: PoolOrName, fn: Callable[[Item], T], iterable: Iterable[Item]
 ) -> list[Job[T]]: ...
 def async_perform_many(
-    pool: str | Pool, fn: Callable[[Item], Any], iterable: Iterable[Item]
+    pool: PoolOrName, fn: Callable[[Item], Any], iterable: Iterable[Item]
 ) -> list[Job[Any]]:
-    """Queue ``fn(item)`` for every item in one insertion and return the jobs, for `await_many`.
+    """Queue ``fn(item)`` for every item and return the jobs, for `await_many`.
 
     Raises like `perform`; see `Pool.submit_many`.
     """
     return find_pool(pool).submit_many(fn, iterable)
 
 
-def await_(job: Future[T], timeout: float | None = 5.0) -> T:
+def await_(job: Future[T], timeout: Seconds | None = 5.0) -> T:
     """Wait for a job and return its result, or raise what it raised.
 
     Args:
         job: a job, or any ``concurrent.futures.Future``.
-        timeout: the longest wait, in seconds; None waits without limit. The job goes on when the
-            time is up.
+        timeout: the longest wait, in seconds; None or ``math.inf``: no limit.
 
     Raises:
-        TimeoutError: the job had not ended in time.
+        TimeoutError: the job has not ended in time.
         CancelledError: the job was cancelled.
+        BaseException: whatever the job raised.
     """
     try:
-        return job.result(timeout)
+        return job.result(as_timeout(timeout))
     finally:
-        del job  # what is raised holds this frame
+        del job  # an exception that is raised here refers to this frame
 
 
-def await_many(jobs: Iterable[Future[T]], timeout: float | None = 5.0) -> list[T]:
-    """Wait for several jobs and return their results in the order given.
+def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list[T]:
+    """Wait for several jobs, like `await_`, and return their results in the order given.
 
-    Args:
-        jobs: jobs, or any ``concurrent.futures.Future`` s.
-        timeout: the longest wait for all of them together, in seconds; None waits without limit.
-
-    Raises:
-        TimeoutError: not all had ended in time. They go on.
-        CancelledError: one of them was cancelled.
-        BaseException: what one of them raised, as soon as it did; if several had, what the first
-            of these in the order given raised.
+    `timeout` is for all of them together. What one of them raises is raised as soon as it is; if
+    several have, it is the first of these in the order given. Raises like `await_`.
     """
-    deadline = math.inf if timeout is None else clock.steady() + timeout
-    awaited = list(jobs)
-    job: Future[T] | None = None
+    seconds = as_timeout(timeout)
+    deadline = inf if seconds is None else clock.steady() + seconds
+    awaited, job = list(jobs), None
     try:
-        _raise_failure(awaited)
+        _results(awaited)
         for job in awaited:
-            # On a worker of the jobs' own pool what is queued runs here, until one fails.
+            # On a worker of the jobs' own pool, queued jobs may run here, until one fails.
             in_time = clock.steady() < deadline
-            if in_time and isinstance(job, Job) and job.run_here():
+            if in_time and isinstance(job, Job) and run_where_awaited(job):
                 job.result()
-        left = None if timeout is None else max(0.0, deadline - clock.steady())
+        left = None if deadline == inf else max(0.0, deadline - clock.steady())
         pending = len(wait(awaited, left, return_when=FIRST_EXCEPTION).not_done)
+        results = _results(awaited)
         if pending:
-            _raise_failure(awaited)
             raise TimeoutError(f"{pending} of {len(awaited)} jobs had not ended in time")
-        return [each.result() for each in awaited]
+        return results
     finally:
-        del jobs, awaited, job  # what is raised holds this frame
+        del jobs, awaited, job  # an exception that is raised here refers to this frame
 
 
-def _raise_failure(jobs: Iterable[Future[Any]]) -> None:
-    job: Future[Any] | None = None
+def _results(jobs: list[Future[T]]) -> list[T]:
+    """Return the results of the jobs that have ended; raise what the first failed one raised."""
     try:
-        for job in jobs:
-            if job.done():
-                job.result()
+        return [job.result() for job in jobs if job.done()]
     finally:
-        del jobs, job  # what is raised holds this frame
+        del jobs  # an exception that is raised here refers to this frame
 
 
 def perform_after(
-    seconds: float, pool: str | Pool, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
-) -> Timer:
-    """Queue a call in so many seconds, fire and forget; see `Pool.after`.
-
-    Returns a timer, for `read_timer` and `cancel_timer`. Raises like `perform`.
-    """
-    return find_pool(pool).after(seconds).perform(fn, *args, **kwargs)
-
-
-def perform_at(
-    when: dt.datetime | dt.time,
-    pool: str | Pool,
+    seconds: Seconds,
+    pool: PoolOrName,
     fn: Callable[P, object],
     /,
     *args: P.args,
     **kwargs: P.kwargs,
 ) -> Timer:
-    """Queue a call at a time on the wall clock, fire and forget; see `Pool.at`.
+    """Queue a call after some seconds, as `Pool.after` does; return the timer."""
+    return find_pool(pool).after(seconds).perform(fn, *args, **kwargs)
 
-    Returns a timer, for `read_timer` and `cancel_timer`. Raises like `perform`, and `Pool.at`.
+
+def perform_at(
+    when: When, pool: PoolOrName, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
+) -> Timer:
+    """Queue a call at a time on the wall clock; return the timer. See `Pool.at`.
+
+    Raises like `perform`, and ``ValueError`` if the time is past.
     """
     return find_pool(pool).at(when).perform(fn, *args, **kwargs)
 
 
 def perform_many_after(
-    seconds: float, pool: str | Pool, fn: Callable[[Item], object], iterable: Iterable[Item]
+    seconds: Seconds, pool: PoolOrName, fn: Callable[[Item], object], iterable: Iterable[Item]
 ) -> Timer:
-    """Queue ``fn(item)`` for every item, in one insertion, in so many seconds.
-
-    Returns one timer for all. Raises like `perform`.
-    """
+    """Queue ``fn(item)`` for every item after some seconds; see `perform_after`."""
     return find_pool(pool).after(seconds).perform_many(fn, iterable)
 
 
 def perform_many_at(
-    when: dt.datetime | dt.time,
-    pool: str | Pool,
-    fn: Callable[[Item], object],
-    iterable: Iterable[Item],
+    when: When, pool: PoolOrName, fn: Callable[[Item], object], iterable: Iterable[Item]
 ) -> Timer:
-    """Queue ``fn(item)`` for every item, in one insertion, at a time on the wall clock.
-
-    Returns one timer for all. Raises like `perform`, and `Pool.at`.
-    """
+    """Queue ``fn(item)`` for every item at a time on the wall clock; see `perform_at`."""
     return find_pool(pool).at(when).perform_many(fn, iterable)
 
 
 def cancel_timer(timer: Timer) -> float | Literal[False]:
-    """Have a timer not fire; returns the seconds that were left, False if it had fired."""
-    return _known(timer).cancel()
+    """Cancel a timer; return the seconds that were left, or False if it had fired."""
+    return _checked(timer).cancel()
 
 
 def read_timer(timer: Timer) -> float | Literal[False]:
-    """In how many seconds a timer fires; False if it has."""
-    return _known(timer).remaining()
+    """Return the seconds until a timer fires, or False if it has fired or was cancelled."""
+    return _checked(timer).remaining()
 
 
-def _known(timer: object) -> Timer:
+def _checked(timer: object) -> Timer:
     if not isinstance(timer, Timer):
-        raise TypeError(f"a Timer, as perform_after() returns it, and not {timer!r}")
+        raise TypeError(f"a Timer, as perform_after() returns it, is needed, not {timer!r}")
     return timer
 
 
-class _RunForJob(Protocol):
-    """What runs a body once and hands back its job."""
+class _RunAsJob(Protocol):
+    """Runs a body once and returns its job."""
 
     @overload
     def __call__(self, body: Callable[[], Coroutine[Any, Any, T]], /) -> Job[T]: ...
@@ -227,71 +189,75 @@ class _RunForJob(Protocol):
 
 @overload
 def perform_this(
-    pool: str | Pool, /, *, async_: Literal[False] = False
+    pool: PoolOrName, /, *, async_: Literal[False] = False
 ) -> Callable[[Callable[[], object]], None]: ...
 @overload
 def perform_this(
-    pool: str | Pool,
-    /,
-    *,
-    async_: Literal[False] = False,
-    at: dt.datetime | dt.time,
-    after: None = None,
+    pool: PoolOrName, /, *, async_: Literal[False] = False, at: When, after: None = None
 ) -> Callable[[Callable[[], object]], Timer]: ...
 @overload
 def perform_this(
-    pool: str | Pool, /, *, async_: Literal[False] = False, at: None = None, after: float
+    pool: PoolOrName, /, *, async_: Literal[False] = False, at: None = None, after: Seconds
 ) -> Callable[[Callable[[], object]], Timer]: ...
 @overload
 def perform_this(
-    pool: str | Pool,
+    pool: PoolOrName,
     /,
     *,
     async_: Literal[True],
-    at: dt.datetime | dt.time | None = None,
-    after: float | None = None,
-) -> _RunForJob: ...
+    at: When | None = None,
+    after: Seconds | None = None,
+) -> _RunAsJob: ...
 def perform_this(
-    pool: str | Pool,
+    pool: PoolOrName,
     /,
     *,
     async_: bool = False,
-    at: dt.datetime | dt.time | None = None,
-    after: float | None = None,
+    at: When | None = None,
+    after: Seconds | None = None,
 ) -> Any:
-    """Run the decorated body once, in a pool: now, `at` a time, or `after` so many seconds.
+    """Decorate a function to run its body once, in a pool: now, or later.
 
-    The name of the body is bound to its `Job` if `async_` is true; else to a `Timer` if it is to
-    run later, and to None if not. Raises like `perform`, when the body is decorated.
+    ::
+
+        @oddjob.perform_this("email")
+        def greet() -> None:
+            send("hello")
+
+    Args:
+        pool: the name of the pool, or the pool.
+        async_: bind the function's name to the `Job`. Otherwise it is bound to the `Timer`, with
+            `at` or `after`, or to None.
+        at: run it at this time on the wall clock; see `Pool.at`.
+        after: run it after this delay, in seconds; see `Pool.after`.
+
+    Raises like `perform`, when the function is decorated, and ``TypeError`` if both `at` and
+    `after` are given.
     """
     if at is not None and after is not None:
-        raise TypeError(
-            "perform_this runs its body at a time, or after some: give only one of them"
-        )
+        raise TypeError("perform_this() takes either at= or after=, not both")
 
-    def run(body: Callable[[], Any]) -> Job[Any] | Timer | None:
-        there = find_pool(pool)
-        if at is not None or after is not None:
-            later = there.at(at) if at is not None else there.after(after or 0.0)
-            return later.submit(body) if async_ else later.perform(body)
-        if async_:
-            return there.submit(body)
-        there.perform(body)
-        return None
+    def run(body: Callable[[], object]) -> object:
+        target: Any = find_pool(pool)
+        if at is not None:
+            target = target.at(at)
+        elif after is not None:
+            target = target.after(after)
+        return target.submit(body) if async_ else target.perform(body)
 
     return run
 
 
-def workers(pool: str | Pool | None = None) -> list[WorkerInfo]:
-    """A snapshot of a pool's workers (those of the default pool, if none is named)."""
+def workers(pool: PoolOrName | None = None) -> list[WorkerInfo]:
+    """Return a snapshot of a pool's workers; without a name, of the default pool's."""
     return find_pool(pool).workers()
 
 
-def queue(pool: str | Pool | None = None) -> list[Job[Any]]:
-    """A snapshot of a pool's queued jobs, in the order in which they will start."""
-    return find_pool(pool).queued()
+def queue(pool: PoolOrName | None = None) -> list[Job[Any]]:
+    """Return a snapshot of a pool's queued jobs, in the order in which they will start."""
+    return find_pool(pool).queue()
 
 
-def supervisor(pool: str | Pool | None = None) -> SupervisorInfo:
-    """A snapshot of a pool's supervisor."""
+def supervisor(pool: PoolOrName | None = None) -> SupervisorInfo:
+    """Return a snapshot of a pool's supervisor."""
     return find_pool(pool).supervisor()

@@ -1,4 +1,4 @@
-"""Strikes: an exception thrown into a thread, at every single moment at which that can happen.
+"""Strikes: an exception thrown into a thread, at every possible moment, or at random.
 
 The interpreter looks for signals and asynchronous exceptions when a function begins, when a call
 has returned and when a loop goes back, and nowhere else. So what may be interrupted has a finite
@@ -9,12 +9,12 @@ has it strike inside the block, and a trace function could only do so behind it.
 by the interpreter's own starting of threads, which does not get over that.)
 """
 
+import ctypes
 import dis
+import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
-
-__all__ = ["Striker", "Struck"]
 
 _WITHIN = "/oddjob/"
 _LOOKS = frozenset(
@@ -72,3 +72,27 @@ class Striker:
         if self._left < 0:
             self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
             raise Struck(self.where)
+
+
+# Strikes at random, at threads that run.
+
+no_strikes = threading.RLock()  # held while no thread must be struck
+_start = threading.Thread.start
+_throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+
+def strike_thread(ident: int, exception: type[BaseException]) -> bool:
+    """Throw an exception into a running thread; return False if there is no such thread."""
+    with no_strikes:
+        return bool(_throw(ctypes.c_ulong(ident), ctypes.py_object(exception)))
+
+
+def start_unstruck(thread: threading.Thread) -> None:
+    """Start a thread; to be put in the place of ``threading.Thread.start``.
+
+    The interpreter's own ``start`` would wait forever for a thread that is struck before it can
+    say that it runs; and a new thread may have the identifier of one that was to be struck, and
+    has just ended.
+    """
+    with no_strikes:
+        _start(thread)

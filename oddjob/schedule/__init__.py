@@ -1,1 +1,1 @@
-"""The rooms of which timers are built."""
+"""Time: clocks, triggers, the scheduler, and the timers that submit jobs to pools."""

@@ -1,15 +1,13 @@
-"""Clock: what time it is, for everybody here who asks.
+"""The clocks of this library; every file asks here what time it is.
 
-There are three times, and it matters which one is asked for.
+*Monotonic* time says how much later something is. Delays, periods, retries and rates go by it.
+*Wall* time is what people's clocks show, in seconds since the epoch; it can be set forward and
+back. ``at`` and ``cron`` go by it. A test can replace both with `oddjob.testing.FakeClock`.
+*Steady* time is the machine's own monotonic time, which nothing replaces: threads sleep by it.
 
-*Monotonic* time says how much later something is: it drives ``after`` and ``every``, retries and
-rates. *Wall* time is what clocks on walls show, in seconds since the epoch: it drives ``at`` and
-``cron``, and may be set back and forth. A test can replace both, see `oddjob.testing.FakeClock`.
-*Steady* time is the machine's own, which nobody replaces: threads sleep by it.
-
-Tools that put another clock in the place of the standard library's, in a test, change what wall
-time is, and nothing else: the functions are kept where such tools do not look for them, since
-threads that sleep, and whoever limits a rate, would not survive a jump by fifty years.
+A tool such as freezegun, which replaces the clocks of the standard library, changes wall time and
+nothing else here: a sleeping thread or a rate limiter would not survive a jump of fifty years. That
+is why the functions are kept in an instance, where such tools do not look.
 """
 
 import sys
@@ -18,68 +16,70 @@ from collections.abc import Callable
 from types import BuiltinFunctionType
 from typing import Final
 
-__all__ = ["Clock", "clock"]
-
-_DEPTH: Final = 12  # calls
+_DEPTH: Final = 12  # calls; more than freezegun looks at
 
 
 class Clock:
-    """What time it is.
+    """Tells monotonic, wall and steady time.
 
-    Locking: none; each field is replaced in one step.
+    Attributes:
+        monotonic: returns monotonic time, in seconds.
+        steady: returns steady time, in seconds.
+
+    Thread safety: may be read from any thread. Each field is replaced in one step.
     """
 
-    __slots__ = ("_ahead", "_wall", "monotonic", "steady")
+    __slots__ = ("_lead", "_wall", "monotonic", "steady")
 
     def __init__(self) -> None:
-        # Imported by a test that has replaced it already, it is to be the machine's all the same.
-        replacer = sys.modules.get("freezegun.api")
-        steady = getattr(replacer, "real_monotonic", time.monotonic)
+        # If freezegun is active already, the real function is in its module.
+        freezegun = sys.modules.get("freezegun.api")
+        steady = getattr(freezegun, "real_monotonic", time.monotonic)
         self.steady: Final[Callable[[], float]] = steady
         self.monotonic: Callable[[], float] = steady
         self._wall: Callable[[], float] | None = None
-        self._ahead = 0.0  # what monotonic time is ahead of steady time
+        self._lead = 0.0  # seconds by which monotonic time is ahead of steady time
 
     def wall(self) -> float:
-        """Wall time, in seconds since the epoch."""
-        return _ask(_DEPTH) if self._wall is None else self._wall()
+        """Return wall time, in seconds since the epoch."""
+        return _time_seen_from_depth(_DEPTH) if self._wall is None else self._wall()
 
     @property
     def is_replaced(self) -> bool:
-        """Whether somebody has replaced wall time in the standard library.
+        """Whether a tool has replaced ``time.time``.
 
-        Who waits for a wall time then has to look often: such a clock tells nobody that it moves.
+        Such a clock moves without notice, so a thread that waits for a wall time has to look often.
         """
         return not isinstance(time.time, BuiltinFunctionType)
 
     @property
     def is_fake(self) -> bool:
-        """Whether somebody has replaced it here."""
+        """Whether `replace` is in effect."""
         return self._wall is not None
 
     def replace(self, monotonic: Callable[[], float], wall: Callable[[], float]) -> None:
-        """Take the time from somebody else."""
+        """Take monotonic and wall time from these functions."""
         self.monotonic, self._wall = monotonic, wall
 
     def restore(self) -> None:
-        """Take it from the machine again; monotonic time does not go back for that."""
-        self._ahead = max(self._ahead, self.monotonic() - self.steady())
+        """Take the time from the machine again; monotonic time does not go back."""
+        self._lead = max(self._lead, self.monotonic() - self.steady())
         self._wall = None
-        self.monotonic = self._go_on if self._ahead > 0 else self.steady
+        self.monotonic = self._monotonic_with_lead if self._lead > 0 else self.steady
 
     def steady_time_of(self, moment: float) -> float:
-        """The steady time at which a monotonic time is reached."""
-        ahead = 0.0 if self.monotonic is self.steady else self.monotonic() - self.steady()
-        return moment - ahead
+        """Return the steady time at which a monotonic time is reached."""
+        lead = 0.0 if self.monotonic is self.steady else self.monotonic() - self.steady()
+        return moment - lead
 
-    def _go_on(self) -> float:
-        return self.steady() + self._ahead
+    def _monotonic_with_lead(self) -> float:
+        return self.steady() + self._lead
 
 
-def _ask(depth: int) -> float:
-    # Such tools show the real time to callers from within certain modules, ``threading`` among
-    # them, and find out who calls by looking a few calls up: those are all ours.
-    return _ask(depth - 1) if depth else time.time()
+def _time_seen_from_depth(depth: int) -> float:
+    # freezegun shows the real time to some modules, ``threading`` among them. It finds out who is
+    # asking by looking at the last few calls; with these, they are all ours.
+    return _time_seen_from_depth(depth - 1) if depth else time.time()
 
 
 clock: Final = Clock()

@@ -1,7 +1,7 @@
-"""Cron: the moments that an expression in crontab's five fields stands for.
+"""Cron expressions: the moments that a crontab's five fields stand for.
 
-What an expression means is left to cronsim. It is asked for local times alone; which moments these
-are, on the nights when clocks change, is told by `oddjob.schedule.local`.
+What an expression means is left to cronsim, which is asked for local times only. Which moments
+these are on days when clocks change is decided in `oddjob.schedule.local_time`.
 """
 
 from bisect import bisect_right
@@ -10,8 +10,9 @@ from copy import copy
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple
 
+from oddjob.compat import override
 from oddjob.schedule.clock import clock
-from oddjob.schedule.local import (
+from oddjob.schedule.local_time import (
     Change,
     Dst,
     as_zone,
@@ -20,12 +21,11 @@ from oddjob.schedule.local import (
     in_zone,
     local_at,
     moments_of,
+    moments_showing,
     offset_at,
 )
 
-__all__ = ["ClockChange", "Cron", "CronExplanation", "explain_cron"]
-
-_NAMED: Final = {
+_NAMES: Final = {
     "@hourly": "0 * * * *",
     "@daily": "0 0 * * *",
     "@midnight": "0 0 * * *",
@@ -34,16 +34,15 @@ _NAMED: Final = {
     "@yearly": "0 0 1 1 *",
     "@annually": "0 0 1 1 *",
 }
-# Clocks are set by a day at most: Samoa left one out.
-_NEAR: Final = 25 * 3600.0
-_SHIFT: Final = timedelta(hours=25)
-_YEARS_AHEAD: Final = 2  # in which changes of clocks are looked for
+_NEAR: Final = 25 * 3600  # seconds; more than clocks have ever been set by
+_SHIFT: Final = timedelta(seconds=_NEAR)
 _DAY: Final = 86_400.0
-_WITH_SECONDS: Final = 6  # fields, which crontab does not have
+_YEARS_AHEAD: Final = 2  # in which `explain_cron` searches
+_FIELDS_WITH_SECONDS: Final = 6  # an extension of cronsim's
 _LINES: Final = 6  # that are shown on either side of a change
 
 
-def _cronsim() -> Any:
+def _load_cronsim() -> Any:
     try:
         import cronsim
     except ImportError as error:
@@ -53,19 +52,22 @@ def _cronsim() -> Any:
     return cronsim
 
 
-class Cron:
-    """An expression, in a zone.
+class _Stretch(NamedTuple):
+    """A few days with a change of clocks in or near them, and the firings in them."""
 
-    An entry that is to run in every hour of the day (its hours are ``*``, or all of them) goes by
-    the time that passes: it runs whenever a clock shows a time that fits. All others are bound to
-    times of day, and to those `dst` applies; see `oddjob.schedule.local.moments_of`.
+    start: float
+    end: float
+    firings: list[float]
 
-    Thread safety: none; its timer asks it, one thread at a time.
 
-    Raises:
-        ImportError: the extra ``oddjob[cron]`` is not installed.
-        ValueError: it is no expression, or one that no date fits; there is no such zone or policy.
-        TypeError: one of them is of the wrong type.
+class CronExpression:
+    """An expression in a time zone.
+
+    An expression that fires in every hour of the day (its hours are ``*``, or all of them) goes by
+    elapsed time: it fires whenever clocks show a time that fits. Any other one is bound to times of
+    day, to which `dst` applies; see `oddjob.schedule.local_time.moments_of`.
+
+    Thread safety: may be used from any thread; the cached stretch is replaced in one step.
     """
 
     def __init__(
@@ -76,49 +78,33 @@ class Cron:
         check_dst(dst)
         self.expression: Final = expression
         self.zone: Final = as_zone(tz)
-        fields = _NAMED.get(expression.strip().lower(), expression)
-        cronsim = _cronsim()
-        try:
-            if len(fields.split()) == _WITH_SECONDS:
-                raise cronsim.CronSimError("Wrong number of fields")  # noqa: TRY301  (as all else)
-            parsed = cronsim.CronSim(fields, datetime(2024, 1, 1))  # noqa: DTZ001
-            next(parsed)
-        except (cronsim.CronSimError, StopIteration) as error:
-            why = str(error) or "no date fits"
-            raise ValueError(
-                f"cron: {expression!r} is no expression: {why}. It has five fields: minute (0-59), "
-                "hour (0-23), day of the month (1-31), month (1-12), day of the week (0-7); "
-                "'30 1 * * *' is half past one every night"
-            ) from error
-        self._parsed: Final[Any] = parsed
-        goes_by_elapsed_time = len(parsed.hours) == 24  # noqa: PLR2004  (hours of a day)
-        self._dst: Final[Dst | None] = None if goes_by_elapsed_time else dst
-        self._around_change: list[float] = []
-        self._around: tuple[float, float] = (0.0, 0.0)
+        self._dst: Final[Dst] = dst
+        self._parsed: Final = _parse(expression)
+        self._goes_by_elapsed_time: Final = len(self._parsed.hours) == 24  # noqa: PLR2004
+        self._stretch = _Stretch(0.0, 0.0, [])
 
     def __repr__(self) -> str:
         return f"cron {self.expression!r} in {self.zone}"
 
     def next_after(self, moment: float) -> float | None:
-        """The first moment after one; None if there is none in the next 50 years."""
+        """Return the first firing after a moment; None if there is none in the next 50 years."""
         while True:
-            began, end = self._around
-            if not began <= moment < end:
+            stretch = self._stretch
+            if not stretch.start <= moment < stretch.end:
                 if not self._is_near_change(moment):
                     ahead = self._seconds_to_next(moment)
                     if ahead is None or ahead <= _NEAR:
                         return None if ahead is None else int(moment) + ahead
                     moment = int(moment) + ahead - _NEAR
                     continue
-                self._look_around(moment)
-                end = self._around[1]
-            place = bisect_right(self._around_change, moment)
-            if place < len(self._around_change):
-                return self._around_change[place]
-            moment = end
+                stretch = self._stretch = self._stretch_from(moment)
+            index = bisect_right(stretch.firings, moment)
+            if index < len(stretch.firings):
+                return stretch.firings[index]
+            moment = stretch.end
 
     def between(self, start: float, end: float) -> Iterator[float]:
-        """All moments after the first, and not after the second."""
+        """Yield the firings after the first moment, up to and including the second."""
         moment = self.next_after(start)
         while moment is not None and moment <= end:
             yield moment
@@ -129,40 +115,66 @@ class Cron:
         return len({offset_at(each, self.zone) for each in around}) > 1
 
     def _seconds_to_next(self, moment: float) -> int | None:
+        """Return the seconds to the next local time that fits, as if clocks never changed."""
         local = local_at(int(moment), self.zone)
-        label = next(self._labels(local), None)
-        return None if label is None else round((label - local).total_seconds())
+        fitting = next(self._local_times_after(local), None)
+        return None if fitting is None else round((fitting - local).total_seconds())
 
-    def _look_around(self, moment: float) -> None:
-        """Find all moments of the next days, in which clocks are set, or have just been."""
+    def _stretch_from(self, moment: float) -> _Stretch:
         end = moment + 2 * _NEAR
         local = local_at(int(moment), self.zone)
-        found = set()
-        for label in self._labels(local - _SHIFT):
-            if label > local + 3 * _SHIFT:
+        found: set[float] = set()
+        for fitting in self._local_times_after(local - _SHIFT):
+            if fitting > local + 3 * _SHIFT:
                 break
-            found.update(moments_of(label, self.zone, self._dst))
-        self._around_change = sorted(each for each in found if moment < each <= end)
-        self._around = moment, end
+            if self._goes_by_elapsed_time:
+                found.update(moments_showing(fitting, self.zone))
+            else:
+                found.update(moments_of(fitting, self.zone, self._dst))
+        return _Stretch(moment, end, sorted(each for each in found if moment < each <= end))
 
-    def _labels(self, local: datetime) -> Iterator[datetime]:
-        """The local times after one that fit."""
+    def _local_times_after(self, local: datetime) -> Iterator[datetime]:
         parsed = copy(self._parsed)
         parsed.dt = local.replace(microsecond=0)
-        labels: Iterator[datetime] = parsed
-        return labels
+        local_times: Iterator[datetime] = parsed
+        return local_times
+
+
+def _parse(expression: str) -> Any:
+    fields = _NAMES.get(expression.strip().lower(), expression)
+    cronsim = _load_cronsim()
+    try:
+        if len(fields.split()) == _FIELDS_WITH_SECONDS:
+            raise cronsim.CronSimError("Wrong number of fields")  # noqa: TRY301  (reported below)
+        parsed = cronsim.CronSim(fields, datetime(2024, 1, 1))  # noqa: DTZ001  (a local time)
+        next(parsed)
+    except (cronsim.CronSimError, StopIteration) as error:
+        reason = str(error) or "no date fits"
+        raise ValueError(
+            f"cron: {expression!r} is no expression: {reason}. It has five fields: minute (0-59), "
+            "hour (0-23), day of the month (1-31), month (1-12), day of the week (0-7); "
+            "'30 1 * * *' is half past one every night"
+        ) from error
+    return parsed
 
 
 class ClockChange(NamedTuple):
-    """Clocks being set, and when an entry is run on the days before, of and after it."""
+    """A change of clocks, and the firings of an expression around it.
 
-    at: datetime  # in the time that holds from then on
-    forward: timedelta  # by how much; negative if they are set back
+    Attributes:
+        at: the moment of the change, in the local time after it.
+        forward: the time by which clocks are set forward; negative if they are set back.
+        firings: the firings from a day and a half before to a day and a half after.
+    """
+
+    at: datetime
+    forward: timedelta
     firings: list[datetime]
 
+    @override
     def __str__(self) -> str:
-        way = "forward" if self.forward > timedelta(0) else "back"
-        lines = [f"{self.at:%Y-%m-%d %H:%M}: clocks are set {way} by {abs(self.forward)}"]
+        direction = "forward" if self.forward > timedelta(0) else "back"
+        lines = [f"{self.at:%Y-%m-%d %H:%M}: clocks are set {direction} by {abs(self.forward)}"]
         before = [each for each in self.firings if each.timestamp() < self.at.timestamp()]
         after = self.firings[len(before) :]
         shown = [*before[-_LINES:], *after[:_LINES]]
@@ -170,17 +182,18 @@ class ClockChange(NamedTuple):
 
 
 class CronExplanation(NamedTuple):
-    """What `explain_cron` has found; as a string it is for people."""
+    """What `explain_cron` returns; print it to read it."""
 
     expression: str
     zone: tzinfo
     changes: list[ClockChange]
 
+    @override
     def __str__(self) -> str:
-        head = f"{self.expression!r} in {self.zone}"
+        title = f"{self.expression!r} in {self.zone}"
         if not self.changes:
-            return f"{head}: clocks are not set there in the next {_YEARS_AHEAD} years"
-        return "\n".join([head, *map(str, self.changes)])
+            return f"{title}: clocks do not change there in the next {_YEARS_AHEAD} years"
+        return "\n".join([title, *map(str, self.changes)])
 
 
 def explain_cron(
@@ -190,35 +203,35 @@ def explain_cron(
     *,
     start: datetime | None = None,
 ) -> CronExplanation:
-    """Tell when an entry is run around the next two changes of clocks.
+    """Return when a cron expression fires around the next two changes of clocks.
 
     Args:
         expression: as for `Pool.cron`.
         tz: as for `Pool.cron`.
         dst: as for `Pool.cron`.
-        start: from when on, now if not given; local time of the machine if it is naive.
+        start: where to start; now if not given. A naive one is local time of the machine.
 
-    Returns the changes, with all firings from a day and a half before to a day and a half after;
-    ``print`` it to read it.
+    Returns:
+        The changes, and the firings near them; ``print`` it to read it.
 
     Raises:
         ImportError, ValueError, TypeError: as `Pool.cron` does.
     """
-    cron = Cron(expression, tz, dst)
+    cron = CronExpression(expression, tz, dst)
     if not isinstance(start, datetime | None):
         raise TypeError(f"explain_cron: start must be a datetime, not {start!r}")
     moment = clock.wall() if start is None else start.timestamp()
     changes: list[ClockChange] = []
-    until = moment + _YEARS_AHEAD * 366 * _DAY
-    while moment < until and len(changes) < 2:  # noqa: PLR2004  (forward, and back)
+    end = moment + _YEARS_AHEAD * 366 * _DAY
+    while moment < end and len(changes) < 2:  # noqa: PLR2004  (forward, and back)
         change = change_within(moment, moment + _DAY, cron.zone)
         if change is not None:
-            changes.append(_explain(cron, change))
-        moment = change.moment if change is not None else moment + _DAY
+            changes.append(_firings_around(change, cron))
+        moment = moment + _DAY if change is None else change.moment
     return CronExplanation(expression, cron.zone, changes)
 
 
-def _explain(cron: Cron, change: Change) -> ClockChange:
+def _firings_around(change: Change, cron: CronExpression) -> ClockChange:
     firings = cron.between(change.moment - 1.5 * _DAY, change.moment + 1.5 * _DAY)
     return ClockChange(
         in_zone(change.moment, cron.zone),

@@ -1,12 +1,13 @@
-"""Scheduler: one thread that sleeps until the next alarm is due, and rings it.
+"""Scheduler: one thread that sleeps until the next alarm is due, and fires it.
 
-There is one for the whole process, and its thread lives only while an alarm is set. It rings what
-is due in the order of the times for which it was set. What an alarm does takes no time, and
-whatever it raises is logged: a bad one cannot stop the others.
+Guarantees: there is one thread for the whole process, and only while an alarm is set. Alarms fire
+in the order of their times, those of the same time in the order in which they were set. An alarm
+fires or is cancelled, never both. What it raises is logged, and stops no other.
+Assumes: what an alarm does is quick; anything else runs in a thread of its own.
 
-What is set by monotonic time needs no look at the clock before it is due. A wall clock can be set,
-and tells nobody; so, while an alarm is set by wall time, the thread looks at it every second (and
-much more often where a test has put another clock in the place of the standard library's).
+The thread sleeps until an alarm that is set by monotonic time is due. A wall clock may be set at
+any time, without notice; so while an alarm is set by wall time, the thread looks at that clock
+every second (more often where a test has replaced ``time.time``).
 """
 
 import logging
@@ -14,274 +15,252 @@ import threading
 from collections.abc import Callable
 from functools import partial
 from heapq import heapify, heappop, heappush
+from itertools import count
 from math import inf
 from typing import Final
 
-from oddjob.aside import in_a_thread_of_its_own
-from oddjob.bell import Bell
-from oddjob.fork import ProcessLock, in_child
-from oddjob.log import say_whatever_comes
+from oddjob.fork import after_fork_in_child
+from oddjob.log import log_safely, run_in_thread
+from oddjob.runtime.wakeup import Wakeup
 from oddjob.schedule.clock import clock
 
-__all__ = ["Alarm", "Scheduler", "scheduler"]
-
-_LOOK: Final = 1.0  # seconds between looks at a wall clock
-_LOOK_AT_REPLACED: Final = 0.005  # seconds between looks at one that is a test's
-_FEW: Final = 64  # alarms that are off and need not be cleared away
+_LOOK: Final = 1.0  # seconds between looks at the wall clock
+_LOOK_IF_REPLACED: Final = 0.005  # the same where a test has replaced it
+_FEW: Final = 64  # dead entries that a heap of any size may have
 
 
 class Alarm:
-    """Something to be done at a time.
+    """Something that happens at a time; a subclass says what, in `_fire`.
 
-    Locking: the scheduler's lock.
+    Locking: the scheduler's lock guards the fields; `_fire` is called without it.
     """
 
-    __slots__ = ("act", "at", "is_wall", "keeps_process", "number")
+    __slots__ = ("_at", "_heap", "_number")
 
-    def __init__(
-        self,
-        act: Callable[[], object],
-        at: float,
-        *,
-        is_wall: bool = False,
-        keeps_process: bool = False,
-    ) -> None:
-        self.act: Callable[[], object] | None = act  # None: it has rung, or is off
-        self.at: Final = at  # seconds, of monotonic or of wall time
-        self.is_wall: Final = is_wall
-        self.keeps_process: Final = keeps_process
-        self.number = 0  # in the order in which alarms were set
+    _at: float  # when it is due, or was, in seconds of the heap's clock
+    _heap: "_Heap"
+    _number: int  # in the order in which alarms were set
 
-    def rank(self) -> tuple[float, int]:
-        """What tells which of two is first."""
-        return self.remaining(), self.number
+    def _fire(self) -> None:
+        raise NotImplementedError
 
-    def remaining(self) -> float:
-        """In how many seconds it is due; negative if it is late."""
-        return self.at - (clock.wall() if self.is_wall else clock.monotonic())
+    def _is_set(self) -> bool:
+        return self._number in self._heap.alarms
+
+    def _remaining(self) -> float:
+        """Return the seconds until the alarm is due; negative if it is late."""
+        return self._at - self._heap.now()
 
 
-class _Row:
-    """Alarms in the order in which they are due.
+class _Heap:
+    """The alarms that are set by one clock, and their order.
 
-    Locking: the scheduler's lock. Where its own thread is interrupted, by a signal handler or a
-    destructor that comes to the same row, nothing is lost: what was looked at is changed with no
-    call in between, and so no interruption.
+    An alarm is set as long as `alarms` has it. When it is cancelled, its entry stays in the heap
+    until it is the first one, or until most entries are dead. (Entries are tuples of numbers, which
+    the garbage collector need not visit.)
+
+    Locking: the scheduler's lock. It is reentrant: a signal handler or a destructor may change the
+    heap whenever a call has returned, so what a test has found is acted on before the next call.
     """
 
-    def __init__(self) -> None:
-        self._entries: list[tuple[float, int, Alarm]] = []
-        self._number = 0  # of the latest
-        self._off = 0  # how many of them are off
+    __slots__ = ("alarms", "entries", "latest", "now")
 
-    def add(self, alarm: Alarm) -> None:
-        """Put in an alarm."""
-        self._number += 1
-        entry = (alarm.at, self._number, alarm)
-        heappush(self._entries, entry)
+    def __init__(self, now: Callable[[], float]) -> None:
+        self.now: Final = now
+        self.alarms: Final[dict[int, Alarm]] = {}  # by number
+        self.entries: list[tuple[float, int]] = []  # time and number
+        self.latest = 0  # the number of the alarm that was set last
 
     def first(self) -> Alarm | None:
-        """The first that is not off."""
-        while True:  # an interruption comes before a test and its consequence, not in between
-            if not self._entries:
-                return None
-            if self._entries[0][2].act is not None:
-                return self._entries[0][2]
-            heappop(self._entries)
-            self._off -= 1
+        while self.entries:
+            number = self.entries[0][1]
+            if number in self.alarms:
+                return self.alarms[number]
+            heappop(self.entries)
+        return None
 
-    def take(self, alarm: Alarm) -> Callable[[], object] | None:
-        """Take out the first, if it is that one, and return what it does."""
-        if not self._entries or self._entries[0][2] is not alarm:
-            return None
-        heappop(self._entries)
-        act, alarm.act = alarm.act, None
-        return act
-
-    def switch_off(self, alarm: Alarm) -> None:
-        """Forget one; the room it takes is given back in time."""
-        alarm.act = None
-        self._off += 1
-        while self._off > _FEW and self._off * 2 > len(self._entries):
-            number = self._number
-            left = [entry for entry in self._entries if entry[2].act is not None]
-            heapify(left)
-            if number == self._number:
-                self._entries = left
-                self._off = 0
+    def remove(self, alarm: Alarm) -> bool:
+        """Take out an alarm; return False if it was not set."""
+        if self.alarms.pop(alarm._number, None) is None:
+            return False
+        if len(self.entries) > 2 * len(self.alarms) + _FEW:
+            latest = self.latest
+            entries = [entry for entry in self.entries if entry[1] in self.alarms]
+            heapify(entries)
+            if latest == self.latest:  # no alarm was set meanwhile
+                self.entries = entries
+        return True
 
 
-class Scheduler(ProcessLock):
-    """The alarms of this process.
+class Scheduler:
+    """The alarms of a process, and the thread that fires them.
 
-    Locking: ``lock`` guards the fields. It is reentrant: a signal handler or a destructor may set
-    an alarm, or switch one off, wherever it strikes. Nothing is called while it is held.
-    ``ringing`` is held by whoever rings what is due, one after the other, so that this happens in
-    order; it is no guard of anything.
+    Locking: ``lock`` guards everything. It is reentrant: signal handlers and destructors may set
+    and cancel alarms, wherever they interrupt. No code of a user runs under it. ``firing`` is held
+    while alarms are fired, so that the thread and a fake clock do not do so at the same time.
     """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._begin()
-        in_child(self._begin)
+        self._reset()
+        after_fork_in_child(self._reset)
 
-    def _begin(self) -> None:
-        self.ringing = threading.RLock()
-        self._monotonic = _Row()
-        self._wall = _Row()
-        self._keepers: set[Alarm] = set()
-        self._unkept: list[Bell] = []  # of those who wait until nothing keeps the process
+    def _reset(self) -> None:
+        self.lock = threading.RLock()
+        self.firing = threading.RLock()
+        self._monotonic = _Heap(lambda: clock.monotonic())  # noqa: PLW0108  (it may be replaced)
+        self._wall = _Heap(clock.wall)
+        self._numbers = count(1)
+        self._keepers: set[Alarm] = set()  # the alarms that keep the process alive
+        self._waiting_for_keepers: list[Wakeup] = []
         self._thread: threading.Thread | None = None
-        self._wakes_at = -inf  # steady seconds; minus infinity while it is awake
-        self._sets = 0  # how often an alarm was set
-        self._bell = Bell()
+        self._wakeup = Wakeup()
 
-    def set(self, alarm: Alarm) -> None:
-        """Have an alarm ring at its time.
+    def set_alarm(
+        self, alarm: Alarm, at: float, is_wall: bool = False, keeps_process: bool = False
+    ) -> None:
+        """Set an alarm that is not set, or is firing; the caller holds the lock.
+
+        An alarm that `keeps_process` has to fire, or be cancelled, before the process ends. One
+        that is set again while it fires keeps the process as before.
 
         Raises:
-            Exception: no thread could be started for it; it is not set.
+            Exception: no thread could be started; the alarm is not set.
         """
-        with self.lock:
-            self._sets += 1
-            alarm.number = self._sets
-            self._row_of(alarm).add(alarm)
-            if alarm.keeps_process:
-                self._keepers.add(alarm)
-            if self._thread is None:
-                try:
-                    self._start()
-                except BaseException:
-                    self._switch_off(alarm)
-                    raise
-            due_in = alarm.remaining()
-            due_in = min(due_in, _LOOK) if alarm.is_wall else due_in
-            is_news = self._wakes_at > clock.steady() + due_in
-        if is_news or (alarm.is_wall and clock.is_replaced):
-            self._bell.ring()
+        alarm._at = at
+        alarm._heap = heap = self._wall if is_wall else self._monotonic
+        alarm._number = heap.latest = number = next(self._numbers)
+        heap.alarms[number] = alarm
+        heappush(heap.entries, (at, number))
+        if keeps_process:
+            self._keepers.add(alarm)
+        if self._thread is None:
+            self._start_thread(alarm)
+        if heap.entries[0][1] == number or (is_wall and clock.is_replaced):
+            self._wakeup.set()
 
-    def switch_off(self, alarm: Alarm) -> float | None:
-        """Have an alarm not ring; returns the seconds that were left, None if it has rung."""
+    def cancel(self, alarm: Alarm) -> float | None:
+        """Cancel an alarm; return the seconds that were left, or None if it has fired."""
         with self.lock:
-            if alarm.act is None:
+            if not alarm._heap.remove(alarm):
                 return None
-            self._switch_off(alarm)
-            is_last = not (self._monotonic.first() or self._wall.first())
-        if is_last:
-            self._bell.ring()  # the thread can go
-        return max(0.0, alarm.remaining())
-
-    def _switch_off(self, alarm: Alarm) -> None:
-        self._row_of(alarm).switch_off(alarm)
-        self._release(alarm)
-
-    def _row_of(self, alarm: Alarm) -> _Row:
-        return self._wall if alarm.is_wall else self._monotonic
+            self._release(alarm)
+            if self._is_empty():
+                self._wakeup.set()  # the thread can end
+        return max(0.0, alarm._remaining())
 
     def next_in(self) -> float:
-        """In how many seconds the next alarm is due, 0 or less if one is; infinite if none is."""
+        """Return the seconds until the next alarm is due; 0 or less if one is, inf without any."""
         with self.lock:
-            firsts = [self._monotonic.first(), self._wall.first()]
-        return min((alarm.remaining() for alarm in firsts if alarm is not None), default=inf)
+            alarms = (self._monotonic.first(), self._wall.first())
+        return min((alarm._remaining() for alarm in alarms if alarm is not None), default=inf)
 
-    def ring_due(self) -> None:
-        """Ring all that is due now, in order."""
-        while self.ring_one():
-            pass
-
-    def ring_one(self) -> bool:
-        """Ring the first that is due now; false if none is."""
-        with self.ringing:
-            due = self._take_due()
-            if due is not None:
-                alarm, act = due
-                try:
-                    act()
-                except BaseException as error:
-                    tell = partial(say_whatever_comes, logging.ERROR, "a timer failed", error=error)
-                    in_a_thread_of_its_own(tell, "oddjob-error")  # log handlers may take any time
-                    del error, tell
-                finally:
-                    with self.lock:
+    def run_one(self) -> bool:
+        """Fire the first alarm that is due; return False if there is none."""
+        with self.firing:
+            alarm = self._take_due()
+            if alarm is None:
+                return False
+            try:
+                alarm._fire()
+            except BaseException as error:
+                report = partial(log_safely, logging.ERROR, "a timer failed", error=error)
+                run_in_thread(report, "oddjob-log")  # a log handler may take any time
+                del error, report
+            finally:
+                with self.lock:
+                    if not alarm._is_set():  # again
                         self._release(alarm)
-            return due is not None
+            return True
 
-    def is_here(self) -> bool:
-        """Whether the calling thread is the scheduler's."""
+    def is_current_thread(self) -> bool:
+        """Return whether the calling thread is the scheduler's."""
         return self._thread is threading.current_thread()
 
-    def look_again(self) -> None:
-        """Be told that the clock has been replaced, or set."""
-        self._bell.ring()
+    def clock_changed(self) -> None:
+        """Look at the clocks again, since they have been replaced or set."""
+        self._wakeup.set()
+
+    def alarms(self) -> list[Alarm]:
+        """Return all alarms that are set, in no particular order."""
+        with self.lock:
+            return [*self._monotonic.alarms.values(), *self._wall.alarms.values()]
 
     def wait_for_keepers(self) -> None:
-        """Return when no alarm is set any more that keeps the process alive."""
-        bell = Bell()
+        """Wait until no alarm keeps the process alive."""
+        wakeup = Wakeup()
         with self.lock:
             if not self._keepers:
                 return
-            self._unkept.append(bell)
-        bell.wait(inf)
+            self._waiting_for_keepers.append(wakeup)
+        wakeup.wait()
 
-    # Inside.
+    def _is_empty(self) -> bool:
+        return not (self._monotonic.alarms or self._wall.alarms)
 
     def _release(self, alarm: Alarm) -> None:
-        self._keepers.discard(alarm)
-        while self._unkept and not self._keepers:
-            self._unkept.pop().ring()
+        """Let an alarm keep the process alive no more."""
+        if alarm in self._keepers:
+            self._keepers.discard(alarm)
+            while self._waiting_for_keepers and not self._keepers:
+                self._waiting_for_keepers.pop().set()
 
-    def _take_due(self) -> tuple[Alarm, Callable[[], object]] | None:
+    def _take_due(self) -> Alarm | None:
         with self.lock:
             while True:
-                firsts = [each for each in (self._monotonic.first(), self._wall.first()) if each]
-                alarm = min(firsts, key=Alarm.rank, default=None)
-                if alarm is None or alarm.remaining() > 0:
+                alarms = (self._monotonic.first(), self._wall.first())
+                due = [each for each in alarms if each is not None and each._remaining() <= 0]
+                if not due:
                     return None
-                act = self._row_of(alarm).take(alarm)
-                if act is not None:
-                    return alarm, act
+                first = min(due, key=lambda alarm: (alarm._remaining(), alarm._number))
+                if first._heap.remove(first):
+                    return first
 
-    def _start(self) -> None:
+    # The thread.
+
+    def _start_thread(self, alarm: Alarm) -> None:
         self._thread = threading.Thread(target=self._run, name="oddjob-scheduler", daemon=True)
-        self._wakes_at = -inf
         try:
             self._thread.start()
         except BaseException:
             self._thread = None
+            alarm._heap.remove(alarm)
+            self._release(alarm)
             raise
 
     def _run(self) -> None:
-        """The thread's life. Nothing that is thrown at it may stop the alarms."""
-        while True:
+        ends = False
+        while not ends:
             try:
-                if not self._serve():
-                    return
-            except BaseException as error:
-                say_whatever_comes(logging.ERROR, "the scheduler was interrupted", error=error)
+                while self.run_one():
+                    pass
+                ends = self._ends()
+                if not ends:
+                    self._wakeup.wait(clock.steady() + self._patience())
+            except BaseException as error:  # thrown at the thread from outside
+                log_safely(logging.ERROR, "the scheduler was interrupted", error=error)
 
-    def _serve(self) -> bool:
-        """Ring what is due, then sleep; false if there is nothing to sleep for."""
-        self.ring_due()
+    def _ends(self) -> bool:
+        """Return whether the thread ends, since no alarm is set.
+
+        A destructor may set an alarm at any moment in here, and starts a thread only if it sees
+        none. So the thread takes leave first, and comes back if it finds an alarm after that.
+        """
         with self.lock:
-            if self._thread is not threading.current_thread():
-                return False  # its start was interrupted
-            # A destructor that sets an alarm meanwhile rings, or is seen by what it has counted.
-            self._wakes_at = inf
-            sets = self._sets
-            is_over = not (self._monotonic.first() or self._wall.first())
-            if is_over and sets == self._sets:
-                self._thread = None
+            thread = self._thread
+            if thread is not threading.current_thread():
+                return True  # starting it was interrupted, and another one was started
+            if not self._is_empty():
                 return False
-            until = self._wakes_at = clock.steady() + self._patience()
-        self._bell.wait(until)
-        self._wakes_at = -inf
-        return True
+            self._thread = None
+            if not self._is_empty() and self._thread is None:
+                self._thread = thread
+            return self._thread is not thread
 
     def _patience(self) -> float:
-        """For how many seconds there is nothing to do."""
+        """Return for how many seconds there is nothing to do."""
         patience = max(0.0, self.next_in())
-        if self._wall.first() is not None:
-            patience = min(patience, _LOOK_AT_REPLACED if clock.is_replaced else _LOOK)
+        if self._wall.alarms:
+            patience = min(patience, _LOOK_IF_REPLACED if clock.is_replaced else _LOOK)
         return patience
 
 

@@ -1,7 +1,8 @@
-"""How late a `JobTimeout` comes, with a thousand jobs that hang.
+"""Measure how late a `JobTimeout` comes when a thousand jobs hang.
 
-Prints the lateness in milliseconds: of timeouts spread over a second, and of all of them falling
-due at the same moment. ``--jobs`` sets how many there are.
+Prints the delay between the timeout and the end of the job in milliseconds, for timeouts spread
+over a second and for timeouts that all expire at the same moment. ``--jobs`` sets the number of
+jobs.
 """
 
 import argparse
@@ -13,16 +14,19 @@ import time
 from oddjob import Job, Pool
 
 
-def lateness(jobs: int, spread: float) -> list[float]:
-    """Hang `jobs` jobs, their timeouts spread over so many seconds; how late each ended."""
-    began: dict[int, float] = {}
+def timeout_delays(jobs: int, spread: float) -> list[float]:
+    """Return how many seconds after its timeout each of `jobs` hanging jobs ended.
+
+    The timeouts expire within `spread` seconds, evenly distributed.
+    """
+    started_at: dict[int, float] = {}
     release = threading.Event()
 
     def hang(number: int) -> None:
-        began[number] = time.monotonic()
+        started_at[number] = time.monotonic()
         release.wait()
 
-    late: list[float] = []
+    delays: list[float] = []
     with Pool(pool_size=jobs) as pool:
         hung: list[tuple[int, float, Job[None]]] = []
         for number in range(jobs):
@@ -30,9 +34,9 @@ def lateness(jobs: int, spread: float) -> list[float]:
             hung.append((number, timeout, pool.options(timeout=timeout).submit(hang, number)))
         for number, timeout, job in hung:
             job.exception()
-            late.append(time.monotonic() - began[number] - timeout)
+            delays.append(time.monotonic() - started_at[number] - timeout)
         release.set()
-    return late
+    return delays
 
 
 def main() -> None:
@@ -40,13 +44,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--jobs", type=int, default=1000)
     jobs = parser.parse_args().jobs
-    logging.disable()  # else it tells of each
-    for what, spread in (("spread over a second", 1.0), ("all but at once", 0.0)):
-        late = [each * 1000 for each in lateness(jobs, spread)]
-        middle, last = statistics.median(late), max(late)
-        print(
-            f"{jobs:,} timeouts {what}: {middle:.1f} ms late in the middle, {last:.1f} ms at most"
-        )
+    logging.disable()  # every timeout is logged
+    for title, spread in (("spread over a second", 1.0), ("at the same moment", 0.0)):
+        delays = [each * 1000 for each in timeout_delays(jobs, spread)]
+        median, longest = statistics.median(delays), max(delays)
+        print(f"{jobs:,} timeouts {title}: median {median:.1f} ms late, at most {longest:.1f} ms")
 
 
 if __name__ == "__main__":

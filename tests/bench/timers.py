@@ -1,8 +1,8 @@
-"""Timers against what the standard library has: ``sched``, and a ``threading.Timer`` for each.
+"""Benchmarks of timers beside `sched` and `threading.Timer`.
 
-Prints what it takes to set and fire many, to set and cancel many, how late they come when ten
-thousand are due in a second, and how long a day of a crontab takes on a fake clock. ``--scale
-0.01`` makes the work small, to see that everything still runs.
+Prints the processor time to set and fire many timers, to set and cancel many, how late timers fire
+when ten thousand are due within a second, and how long a day of a crontab takes on a fake clock.
+``--scale 0.01`` shrinks the work, to check that everything still runs.
 """
 
 import argparse
@@ -17,119 +17,122 @@ from datetime import UTC, datetime
 from oddjob import Pool
 from oddjob.testing import FakeClock, inline
 
-AHEAD = 0.5  # seconds between setting timers and the first being due
-LONG_AHEAD = 2.0  # where all of them are to be set by then
+AHEAD = 0.5  # seconds between setting the first timer and its firing
+AHEAD_OF_SPREAD = 2.0  # the same in `delays`, where all timers must be set before the first fires
 
 
 class Countdown:
-    """Calls, of which the last is waited for."""
+    """A callable that can be waited for until it has been called `count` times."""
 
     def __init__(self, count: int) -> None:
         self._left = count
         self._lock = threading.Lock()
-        self._over = threading.Event()
+        self._is_done = threading.Event()
 
     def __call__(self) -> None:
         with self._lock:
             self._left -= 1
             if self._left == 0:
-                self._over.set()
+                self._is_done.set()
 
     def wait(self) -> None:
-        self._over.wait()
+        self._is_done.wait()
 
 
-def ours(count: int) -> float:
-    """Set timers in a pool, and have them fire; the time that the machine was busy."""
+def with_pool(count: int) -> float:
+    """Set timers in a pool and let them fire; return the processor time."""
     calls = Countdown(count)
     with Pool(None, 2) as pool:
-        began = time.process_time()
+        start = time.process_time()
         for number in range(count):
             pool.after(AHEAD + number * 1e-6).perform(calls)
         calls.wait()
-        return time.process_time() - began
+        return time.process_time() - start
 
 
-def by_sched(count: int) -> float:
-    """The same with ``sched``, which runs calls where it is run."""
+def with_sched(count: int) -> float:
+    """Do the same with `sched`, which makes the calls in the thread that runs it."""
     calls = Countdown(count)
     scheduler = sched.scheduler(time.monotonic)
-    began = time.process_time()
+    start_of_cpu = time.process_time()
     start = time.monotonic()
     for number in range(count):
         scheduler.enterabs(start + AHEAD + number * 1e-6, 0, calls)
     scheduler.run()
-    return time.process_time() - began
+    return time.process_time() - start_of_cpu
 
 
-def by_threads(count: int) -> float:
-    """The same with a ``threading.Timer`` for each."""
+def with_threads(count: int) -> float:
+    """Do the same with a `threading.Timer` for each."""
     calls = Countdown(count)
-    began = time.process_time()
+    start = time.process_time()
     for _ in range(count):
         threading.Timer(AHEAD, calls).start()
     calls.wait()
-    return time.process_time() - began
+    return time.process_time() - start
 
 
-def compare(title: str, theirs: Callable[[int], float], count: int, rounds: int) -> None:
-    """Run both in turn and print what each timer takes."""
-    pairs = [(theirs(count), ours(count)) for _ in range(rounds)]
-    ratios = [one / other for one, other in pairs]
-    their_cost, our_cost = (statistics.median(column) / count * 1e6 for column in zip(*pairs))  # noqa: B905
+def print_row(title: str, with_stdlib: Callable[[int], float], count: int, rounds: int) -> None:
+    """Measure both in turn and print the processor time of each timer."""
+    pairs = [(with_stdlib(count), with_pool(count)) for _ in range(rounds)]
+    ratios = [stdlib / ours for stdlib, ours in pairs]
+    stdlib, ours = (statistics.median(column) / count * 1e6 for column in zip(*pairs, strict=True))
     print(
-        f"| {title} | {their_cost:.1f} µs | {our_cost:.1f} µs | "
+        f"| {title} | {stdlib:.1f} µs | {ours:.1f} µs | "
         f"**{statistics.median(ratios):.2f}x** ({min(ratios):.2f} to {max(ratios):.2f}) |",
         flush=True,
     )
 
 
-def cancelled(count: int) -> tuple[float, int]:
-    """Seconds to set and cancel so many jobs, and the bytes that are left in use."""
+def set_and_cancel(count: int) -> tuple[float, int]:
+    """Return the seconds to set and cancel `count` jobs, and the bytes that remain in use."""
     with Pool(None, 1) as pool:
-        later = pool.after(3600)
-        later.submit(int).cancel()
+        in_an_hour = pool.after(3600)
+        in_an_hour.submit(int).cancel()
         tracemalloc.start()
         before, _ = tracemalloc.get_traced_memory()
-        sample = [later.submit(int) for _ in range(min(count, 10_000))]
+        sample = [in_an_hour.submit(int) for _ in range(min(count, 10_000))]
         for job in sample:
             job.cancel()
         del sample, job
         used, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        began = time.perf_counter()
-        for job in [later.submit(int) for _ in range(count)]:
+        start = time.perf_counter()
+        for job in [in_an_hour.submit(int) for _ in range(count)]:
             job.cancel()
-        return time.perf_counter() - began, used - before
+        return time.perf_counter() - start, used - before
 
 
-def lateness(count: int) -> tuple[float, float, float]:
-    """How late timers come, in milliseconds, if so many are due in a second: median, p99, most."""
-    late: list[float] = []
+def delays(count: int) -> tuple[float, float, float]:
+    """Fire `count` timers in a second; return median, 99th percentile and longest delay (ms)."""
+    found: list[float] = []
+
+    def note(due: float) -> None:
+        found.append(time.monotonic() - due)
+
     with Pool(None, 2) as pool:
-        start = time.monotonic() + LONG_AHEAD
+        start = time.monotonic() + AHEAD_OF_SPREAD
         for number in range(count):
             due = start + number / count
-            later = pool.after(max(0.0, due - time.monotonic()))
-            later.perform(lambda due=due: late.append(time.monotonic() - due))  # type: ignore[misc]  # a default
-        while len(late) < count:
+            pool.after(max(0.0, due - time.monotonic())).perform(note, due)
+        while len(found) < count:
             time.sleep(0.05)
-    late.sort()
-    return late[count // 2] * 1e3, late[count * 99 // 100] * 1e3, late[-1] * 1e3
+    found.sort()
+    return found[count // 2] * 1e3, found[count * 99 // 100] * 1e3, found[-1] * 1e3
 
 
 def crontab() -> tuple[int, float]:
-    """A day of fifty entries: how many firings, and in how many seconds."""
+    """Run a day of fifty entries on a fake clock; return the number of firings and the seconds."""
     entries = [
         f"{number % 60} {hours} * * *" if number % 3 else f"*/{5 + number % 20} * * * *"
         for number, hours in enumerate(["*", "1", "2,14", "*/6", "8-18"] * 10)
     ]
-    start = datetime(2026, 3, 28, 12, tzinfo=UTC)
-    with inline(), FakeClock(start) as clock, Pool(None, 1) as pool:
+    noon = datetime(2026, 3, 28, 12, tzinfo=UTC)
+    with inline(), FakeClock(noon) as clock, Pool(None, 1) as pool:
         timers = [pool.cron(entry, tz="Europe/Berlin").perform(int) for entry in entries]
-        began = time.perf_counter()
+        start = time.perf_counter()
         clock.advance(days=1)
-        return sum(timer.fired for timer in timers), time.perf_counter() - began
+        return sum(timer.fired for timer in timers), time.perf_counter() - start
 
 
 def main() -> None:
@@ -142,17 +145,17 @@ def main() -> None:
     def scaled(count: int) -> int:
         return max(20, int(count * options.scale))
 
-    print("| timers, processor time each | standard library | OddJob | ratio |")
+    print("| timers, processor time of each | standard library | OddJob | ratio |")
     print("|---|---|---|---|")
-    compare("100,000 set and fired, `sched`", by_sched, scaled(100_000), options.rounds)
-    compare("1,000 of `threading.Timer`", by_threads, scaled(1_000), options.rounds)
-    seconds, left = cancelled(scaled(1_000_000))
-    print(f"\nA million set and cancelled: {seconds:.1f} s; {left:,} bytes are left in use.")
-    rounds = [lateness(scaled(10_000)) for _ in range(options.rounds)]
-    middle, most, worst = (statistics.median(column) for column in zip(*rounds))  # noqa: B905
+    print_row("100,000 set and fired, `sched`", with_sched, scaled(100_000), options.rounds)
+    print_row("1,000 of `threading.Timer`", with_threads, scaled(1_000), options.rounds)
+    seconds, left = set_and_cancel(scaled(1_000_000))
+    print(f"\nA million set and cancelled: {seconds:.1f} s; {left:,} bytes remain in use.")
+    rounds = [delays(scaled(10_000)) for _ in range(options.rounds)]
+    median, late, latest = (statistics.median(column) for column in zip(*rounds, strict=True))
     print(
-        f"10,000 due in a second: {middle:.2f} ms late in the middle, {most:.2f} ms at the 99th "
-        f"percentile, {worst:.1f} ms at most (medians of the rounds)."
+        f"10,000 due within a second: median delay {median:.2f} ms, 99th percentile {late:.2f} ms, "
+        f"maximum {latest:.1f} ms (medians of the rounds)."
     )
     fired, took = crontab()
     print(f"A day of a crontab of 50 entries on a fake clock: {fired:,} firings in {took:.2f} s.")

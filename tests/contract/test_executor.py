@@ -149,7 +149,7 @@ def test_idle_threads_are_used_before_new_ones_start(make: Make) -> None:
 
 def at_rest(executor: ThreadPoolExecutor) -> bool:
     if isinstance(executor, Pool):
-        return len(executor._workforce.roster.queue.idle) == 1
+        return len(executor._core.dispatcher.parked) == 1
     return executor._idle_semaphore._value == 1  # type: ignore[attr-defined]  # as in CPython's
 
 

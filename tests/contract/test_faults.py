@@ -23,7 +23,7 @@ def play(name: str, executor: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_pool_does_not_have_the_fault(name: str) -> None:
-    """Whoever moves here to be rid of one of these would notice."""
+    """Users who move here to be rid of one of these would notice."""
     outcome = play(name, "Pool")
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout == "well\n"

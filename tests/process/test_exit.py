@@ -28,7 +28,7 @@ def assert_quiet(outcome: subprocess.CompletedProcess[str], said: str) -> None:
 
 @pytest.mark.parametrize("ending", ["", "sys.exit(0)", "pool.shutdown(wait=False)", "del pool"])
 def test_queued_jobs_finish_before_the_process_ends(ending: str) -> None:
-    """Whoever queues work at the end of a script would lose it."""
+    """A script that queues work at its end would lose it."""
     outcome = run(f"""
         pool = oddjob.Pool(1)
         gate = threading.Event()

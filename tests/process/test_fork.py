@@ -58,7 +58,7 @@ def test_a_child_of_a_busy_process_can_use_its_pools() -> None:
         assert list(named.map(abs, range(50))) == list(range(50))
 
         def child():
-            assert busy.queued() == [] and busy.workers() == []
+            assert busy.queue() == [] and busy.workers() == []
             assert [busy.submit(pow, 2, n).result(10) for n in range(9)] == [2**n for n in range(9)]
             assert oddjob.pool('named') is named
             assert list(named.map(abs, range(50))) == list(range(50))
@@ -127,17 +127,19 @@ def test_a_child_is_told_that_a_pending_job_of_its_parent_will_not_end_in_it() -
 @pytest.mark.parametrize(
     "lock",
     [
-        "pool._workforce.roster.lock",
-        "oddjob.pool.registry._lock",
-        "sys.modules['oddjob.startup']._startup.lock",
-        "sys.modules['oddjob.work']._every_job.lock",
-        "sys.modules['oddjob.job']._naming.lock",
-        "sys.modules['oddjob.workforce.lifecycle']._living.lock",
+        "pool._core.state.lock",
+        "pool._core.metrics._lock",
+        "pool._core.use_limits()._lock",
+        "sys.modules['oddjob.registry'].registry.lock",
+        "sys.modules['oddjob.runtime.watchers'].install_lock.lock",
+        "sys.modules['oddjob.runtime.lifecycle']._process.lock",
+        "sys.modules['oddjob.runtime.inline']._mode.lock",
+        "sys.modules['oddjob.schedule.scheduler'].scheduler.lock",
+        "sys.modules['oddjob.tracebacks']._inspection.lock",
     ],
 )
 def test_no_lock_is_inherited_locked(lock: str) -> None:
-    """Forced: another thread holds the lock at the moment of the fork."""
-    lock = lock.replace("oddjob.pool.registry", "sys.modules['oddjob.pool'].registry")
+    """Another thread holds the lock at the moment of the fork."""
     run(f"""
         pool = oddjob.Pool('used', 2)
         pool.submit(abs, 1).result(10)

@@ -1,4 +1,4 @@
-"""Timers and the end of the process, and its children, seen from outside."""
+"""Timers at the end of a process, and in forked children, seen from outside."""
 
 import os
 import signal
@@ -11,6 +11,13 @@ import pytest
 from tests.process.test_exit import PRELUDE, assert_quiet, run
 
 
+def assert_unfired(outcome: subprocess.CompletedProcess[str], said: str) -> None:
+    """Check what a process has printed, and that it has reported timers that never fired."""
+    assert (outcome.stdout, outcome.returncode) == (said, 0)
+    assert "never fired" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize(
     "how",
     [
@@ -21,8 +28,10 @@ from tests.process.test_exit import PRELUDE, assert_quiet, run
         "at(datetime.datetime(2999, 1, 1)).perform(print, 'no')",
     ],
 )
-def test_waiting_timers_do_not_hold_up_the_end_of_the_process(how: str) -> None:
-    """A script that leaves a timer behind would hang for an hour, or for ever."""
+def test_timers_do_not_keep_a_process_alive_and_it_reports_those_that_never_fired(
+    how: str,
+) -> None:
+    """A script whose only purpose is a timer must not end without a word."""
     outcome = run(f"""
         import datetime
         pool = oddjob.Pool('mail', 2)
@@ -30,20 +39,20 @@ def test_waiting_timers_do_not_hold_up_the_end_of_the_process(how: str) -> None:
         timer = pool.{how}
         atexit.register(lambda: print('over'))
     """)
-    assert_quiet(outcome, "over\n")
+    assert_unfired(outcome, "over\n")
 
 
-def test_the_end_of_the_process_cancels_the_jobs_of_timers() -> None:
+def test_the_end_of_a_process_cancels_the_jobs_of_its_timers() -> None:
     outcome = run("""
         pool = oddjob.Pool('mail', 2)
         job = pool.after(3600).submit(int)
         job.add_done_callback(lambda job: print(job.cancelled()))
     """)
-    assert_quiet(outcome, "True\n")
+    assert_unfired(outcome, "True\n")
 
 
 @pytest.mark.parametrize("ending", ["", "sys.exit(0)", "del pool"])
-def test_a_process_waits_for_timers_that_are_no_daemons(ending: str) -> None:
+def test_a_process_waits_for_timers_that_are_not_daemons(ending: str) -> None:
     outcome = run(f"""
         pool = oddjob.Pool(2)
         pool.after(0.3, daemon=False).perform(print, 'one')
@@ -52,10 +61,10 @@ def test_a_process_waits_for_timers_that_are_no_daemons(ending: str) -> None:
         pool.after(3600).perform(print, 'no')
         {ending}
     """)
-    assert_quiet(outcome, "two\none\n")
+    assert_unfired(outcome, "two\none\n")
 
 
-def test_a_process_waits_for_what_comes_again_until_it_is_cancelled() -> None:
+def test_a_process_waits_for_a_recurring_timer_until_that_is_cancelled() -> None:
     outcome = run("""
         pool = oddjob.Pool('beat', 2)
         def beat():
@@ -67,7 +76,17 @@ def test_a_process_waits_for_what_comes_again_until_it_is_cancelled() -> None:
     assert_quiet(outcome, "beat\n" * 3)
 
 
-def test_a_pool_that_is_shut_down_lets_the_process_go_whatever_its_timers_are() -> None:
+def test_a_process_says_nothing_of_a_recurring_timer_that_has_fired() -> None:
+    outcome = run("""
+        pool = oddjob.Pool('beat', 2)
+        fired = threading.Event()
+        pool.every(0.01).perform(fired.set)
+        fired.wait(10)
+    """)
+    assert_quiet(outcome, "")
+
+
+def test_timers_of_a_pool_that_is_shut_down_do_not_keep_a_process_alive() -> None:
     outcome = run("""
         with oddjob.Pool('beat', 2) as pool:
             pool.every(3600, daemon=False).perform(print, 'no')
@@ -93,8 +112,8 @@ def test_a_process_that_waits_for_a_timer_can_be_interrupted() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
-def test_a_forked_child_has_no_timers_and_can_have_its_own() -> None:
-    """Else each worker of a pre-fork server would send the newsletter."""
+def test_a_forked_child_has_no_timers_but_can_set_its_own() -> None:
+    """Otherwise each worker of a pre-fork server would send the newsletter."""
     outcome = run("""
         import warnings; warnings.simplefilter('ignore')
         pool = oddjob.Pool('mail', 2)

@@ -11,7 +11,6 @@ capacity that it was configured with, each limit let jobs pass, and no thread ma
 
 import argparse
 import asyncio
-import ctypes
 import faulthandler
 import logging
 import os
@@ -26,40 +25,22 @@ from contextlib import suppress
 from typing import Any
 
 import oddjob
-from oddjob.workforce.loop import JobLoop
+from oddjob.runtime.coroutines import CoroutineRunner
+from tests.strikes import Struck, no_strikes, start_unstruck, strike_thread
 
 WAIT = 30.0
 BACKLOG = 300
-_throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
-
-
-unstruck = threading.RLock()  # held while nobody must be struck
-_start = threading.Thread.start
-
-
-def start_unstruck(thread: threading.Thread) -> None:
-    """Start a thread.
-
-    The interpreter's own ``start`` would wait for ever for one that is struck before it can say
-    that it runs; and it may have the identifier of one that was to be struck, and has just ended.
-    """
-    with unstruck:
-        _start(thread)
 
 
 def unstruck_in_asyncio(run: Callable[..., Any]) -> Callable[..., Any]:
     """Asyncio catches what strikes it in a callback, and may then wait for ever."""
 
     def run_unstruck(*args: Any, **kwargs: Any) -> Any:
-        with unstruck:
+        with no_strikes:
             harmless()  # what was thrown before is raised here
             return run(*args, **kwargs)
 
     return run_unstruck
-
-
-class Struck(BaseException):
-    """Thrown into a thread from outside."""
 
 
 class Crash(BaseException):
@@ -89,12 +70,12 @@ async def coroutine() -> bool:
 class Chaos:
     """One run.
 
-    Locking: ``_lock`` guards ``tally``; the list of accepted jobs is only ever appended to.
+    Locking: ``_lock`` guards ``counts``; the list of accepted jobs is only ever appended to.
     """
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        self.tally: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
         self.accepted: list[oddjob.Job[Any]] = []
         self.recent: deque[oddjob.Job[Any]] = deque(maxlen=100)
         self._lock = threading.Lock()
@@ -121,7 +102,7 @@ class Chaos:
 
     def count(self, what: str) -> None:
         with self._lock:
-            self.tally[what] += 1
+            self.counts[what] += 1
 
     # What jobs do.
 
@@ -146,7 +127,7 @@ class Chaos:
         random.choice(self.pools).restart()
 
     def fork(self) -> None:
-        with unstruck:
+        with no_strikes:
             harmless()  # what was thrown before is raised here, and not in the hooks of the fork
             child = os.fork()
         if child == 0:
@@ -220,7 +201,7 @@ class Chaos:
 
     def keep_submitting(self) -> None:
         while not self._over.is_set():
-            while any(len(pool.queued()) > BACKLOG for pool in self.pools):
+            while any(len(pool.queue()) > BACKLOG for pool in self.pools):
                 time.sleep(0.001)
             self.submit_something()
 
@@ -235,12 +216,10 @@ class Chaos:
         idents = [worker.ident for worker in workers if worker.ident is not None]
         if idents:
             ident = random.choice(idents)
-            with unstruck:
-                struck = _throw(ctypes.c_ulong(ident), ctypes.py_object(Struck))
-            self.tally["strikes"] += struck
+            self.counts["strikes"] += strike_thread(ident, Struck)
 
     def look(self) -> None:
-        """Whatever happens, the numbers add up."""
+        """Check that the numbers add up, whatever is going on."""
         stats = random.choice(self.pools).stats()
         ended = stats.succeeded + stats.failed - stats.refused + stats.timed_out
         assert stats.started == stats.running + ended + stats.retried, stats
@@ -294,7 +273,7 @@ class Chaos:
         for beat in self.beats:
             assert beat.fired, f"{beat!r} never fired"
             assert beat.cancel() is not False, f"{beat!r} did not go on"
-            self.tally["beats"] += beat.fired
+            self.counts["beats"] += beat.fired
         for job in self.accepted:
             with suppress(BaseException):
                 job.exception(max(0.0, deadline - time.monotonic()))
@@ -303,16 +282,16 @@ class Chaos:
         for pool in self.pools:
             self.check_capacity(pool)
             self.check_limits(pool)
-        self.tally.update(job.state for job in self.accepted)
+        self.counts.update(job.state for job in self.accepted)
         before = [pool.stats() for pool in self.pools]
         for pool in self.pools:
             pool.shutdown(timeout=WAIT)
             assert pool.join(0), f"{pool!r} did not end"
         while self.reap(-1):
             pass
-        assert not self.tally["children that failed"], self.tally
+        assert not self.counts["children that failed"], self.counts
         for name in ("crashes", "restarts", "retried", "timed_out"):
-            self.tally[name] = sum(getattr(stats, name) for stats in before)
+            self.counts[name] = sum(getattr(stats, name) for stats in before)
         left = set(threading.enumerate()) - {threading.main_thread()}
         for thread in left:
             thread.join(WAIT)
@@ -336,14 +315,14 @@ class Chaos:
             time.sleep(0.001)
 
     def check_limits(self, pool: oddjob.Pool) -> None:
-        """None is taken up by a job that has gone."""
+        """Check that no limit is held by a job that has ended."""
         for view in self.views[pool]:
             for _ in range(20):  # what was still to strike may do so
                 jobs = [view.submit(harmless) for _ in range(3)]
                 if all(job.exception(WAIT) is None for job in jobs):
                     break
             else:
-                raise AssertionError(f"a limit of {view!r} lets nobody pass: {jobs}")
+                raise AssertionError(f"a limit of {view!r} lets no job pass: {jobs}")
 
 
 def main() -> int:
@@ -358,14 +337,14 @@ def main() -> int:
     logging.disable(logging.CRITICAL)
     threading.Thread.start = start_unstruck  # type: ignore[method-assign]
     for method in ("run", "close"):
-        setattr(JobLoop, method, unstruck_in_asyncio(getattr(JobLoop, method)))
+        setattr(CoroutineRunner, method, unstruck_in_asyncio(getattr(CoroutineRunner, method)))
     faulthandler.register(signal.SIGALRM, chain=True)
     faulthandler.dump_traceback_later(asked.seconds + 3 * WAIT, exit=True)
     sys.setswitchinterval(asked.switch_interval)
     for seed in asked.seeds:
         chaos = Chaos(seed)
         chaos.run(asked.seconds / len(asked.seeds))
-        listed = ", ".join(f"{what} {number:,}" for what, number in sorted(chaos.tally.items()))
+        listed = ", ".join(f"{what} {number:,}" for what, number in sorted(chaos.counts.items()))
         print(f"seed {seed}: {len(chaos.accepted):,} jobs accepted, all ended: {listed}")
     return 0
 

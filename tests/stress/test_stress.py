@@ -1,15 +1,13 @@
-"""Many rounds under a switch interval so short that threads change places at every chance.
+"""Many rounds under a switch interval so short that threads are switched as often as possible.
 
 ``ODDJOB_STRESS_ROUNDS`` sets how many; ``make stress`` runs more than the suite does.
 """
 
 import asyncio
-import ctypes
 import gc
 import itertools
 import os
 import random
-import sys
 import threading
 import weakref
 from collections import Counter
@@ -22,6 +20,7 @@ import pytest
 from oddjob import Job, Pool, PoolClosed
 
 ROUNDS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "3")))
+DELAYS = range(0, 20, 1 if "ODDJOB_STRESS_ROUNDS" in os.environ else 5)  # milliseconds
 WAIT = 30.0
 
 pytestmark = [
@@ -71,7 +70,7 @@ def test_every_result_reaches_its_submitter(seed: int, size: int) -> None:
 
 
 def test_one_at_a_time_never_waits_for_ever(seed: int) -> None:
-    """Between the jobs workers go to rest: this is where a wake-up could be lost."""
+    """Between the jobs workers park: this is where a wake-up could be lost."""
     with Pool(3) as pool:
 
         def submit(number: int) -> None:
@@ -99,8 +98,8 @@ def test_batches_keep_together(seed: int) -> None:
 
 
 def test_what_was_accepted_runs_and_what_was_refused_does_not(seed: int) -> None:
-    """Shutdown in the middle of submits: the answer of each submit must be the truth."""
-    for delay in range(20):
+    """Shutdown in the middle of submits: each submit must say correctly whether its job runs."""
+    for delay in DELAYS:
         pool = Pool(2)
         ran: list[tuple[int, int]] = []
         accepted: list[list[tuple[int, int]]] = [[] for _ in range(3)]
@@ -120,7 +119,7 @@ def test_what_was_accepted_runs_and_what_was_refused_does_not(seed: int) -> None
 
 
 def test_shutdown_ends_every_accepted_job(seed: int) -> None:
-    for delay in range(20):
+    for delay in DELAYS:
         pool = Pool(2)
         accepted: list[Job[float]] = []
 
@@ -157,61 +156,21 @@ def test_a_cancelled_job_never_runs_and_any_other_runs_once(seed: int) -> None:
     assert set(ran.values()) <= {1}
 
 
-def test_waiters_and_callbacks_are_told_once_each(seed: int) -> None:
-    told: Counter[Future[float]] = Counter()
+def test_waiters_are_woken_and_callbacks_are_called_once_each(seed: int) -> None:
+    called: Counter[Future[float]] = Counter()
     with Pool(4) as pool:
 
         def watch(number: int) -> None:
             jobs = [pool.submit(pow, number, 2) for _ in range(300)]
             for job in jobs[::2]:
-                job.add_done_callback(lambda done: told.update([done]))
+                job.add_done_callback(lambda done: called.update([done]))
             assert wait(jobs[::3], WAIT).not_done == set()
             assert Counter(as_completed(jobs, WAIT)) == Counter(jobs)
 
         with in_threads(4, watch):
             pass
-    assert len(told) == 4 * 150
-    assert set(told.values()) == {1}
-
-
-class Thrown(BaseException):
-    """What is thrown at workers."""
-
-
-def test_exceptions_thrown_at_workers_cost_no_job_and_no_worker(
-    seed: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Busy or idle, anywhere between two bytecodes: every job ends, the pool keeps its size."""
-    # Some hit a thread that has said its last word, in the interpreter's own code.
-    monkeypatch.setattr(threading, "excepthook", lambda _: None)
-    monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-    chance = random.Random(seed)
-    with Pool(3, max_restarts=10**6) as pool:
-        stop = threading.Event()
-
-        def throw(_: int) -> None:
-            while not stop.is_set():
-                for worker in pool.workers():
-                    if worker.ident is not None and chance.random() < 0.3:
-                        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                            ctypes.c_ulong(worker.ident), ctypes.py_object(Thrown)
-                        )
-                stop.wait(0.0005)
-
-        with in_threads(1, throw):
-            jobs: list[Job[float]] = []
-            for index in range(3000):
-                jobs.append(pool.submit(pow, index, 2))
-                if index % 100 == 0:
-                    jobs[-1].exception(WAIT)
-            jobs += pool.submit_many(abs, range(500))
-            outcomes = Counter(type(job.exception(WAIT)) for job in jobs)
-            stop.set()
-        assert set(outcomes) <= {type(None), Thrown}
-        together = threading.Barrier(4)
-        at_once = [pool.submit(together.wait, WAIT) for _ in range(3)]
-        together.wait(WAIT)
-        assert sorted(job.result(WAIT) for job in at_once) != []
+    assert len(called) == 4 * 150
+    assert set(called.values()) == {1}
 
 
 def test_fan_out_inside_a_small_pool_terminates(seed: int) -> None:
@@ -239,17 +198,17 @@ def test_awaiting_loops_miss_nothing(seed: int) -> None:
             pass
 
 
-def test_pools_that_nobody_holds_disappear(seed: int) -> None:
-    workforces = []
+def test_pools_to_which_nothing_refers_disappear(seed: int) -> None:
+    cores = []
+    before = set(threading.enumerate())
     for number in range(50):
         pool = Pool(2)
         jobs = pool.submit_many(abs, range(number))
-        workforces.append(weakref.ref(pool._workforce))
+        cores.append(weakref.ref(pool._core))
         del pool
         assert [job.result(WAIT) for job in jobs] == list(range(number))
         del jobs
-    for thread in threading.enumerate():
-        if thread.name.startswith("oddjob-"):
-            thread.join(WAIT)
+    for thread in set(threading.enumerate()) - before:
+        thread.join(WAIT)
     gc.collect()
-    assert [ref for ref in workforces if ref() is not None] == []
+    assert [ref for ref in cores if ref() is not None] == []

@@ -1,13 +1,14 @@
-"""What imaginary users write, and the types they rely on: `mypy --strict` must agree.
+"""What imaginary users write, and the types that they rely on.
 
-Each function is a promise of its own; tests/unit/test_typing.py checks them one by one.
+`mypy --strict` and pyright must agree with it. Each function is a promise of its own;
+tests/unit/test_typing.py checks them one by one.
 """
 
 import datetime as dt
 import functools
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
-from typing import Any, Literal, assert_type
+from typing import Any, Literal, Unpack, assert_type
 
 import oddjob
 from oddjob import Job, JobFunction, Pool
@@ -83,13 +84,15 @@ async def a_job_is_awaited_for_its_result() -> None:
 
 
 def a_job_is_a_future_and_a_pool_is_an_executor() -> None:
-    jobs: list[Future[bool]] = [pool.submit(send, "you")]
-    executor: Executor = pool
-    thread_pool: ThreadPoolExecutor = pool
-    assert_type(executor.submit(send, "you"), Future[bool])
-    assert_type(thread_pool.submit(send, "you"), Future[bool])
-    assert_type(next(as_completed(jobs)).result(), bool)
-    wait(jobs)
+    def standard(
+        executor: Executor, thread_pool: ThreadPoolExecutor, futures: list[Future[bool]]
+    ) -> None:
+        assert_type(executor.submit(send, "you"), Future[bool])
+        assert_type(thread_pool.submit(send, "you"), Future[bool])
+        assert_type(next(as_completed(futures)).result(), bool)
+        wait(futures)
+
+    standard(pool, pool, [pool.submit(send, "you")])
     with Pool(None, 2) as anonymous:
         assert_type(anonymous, Pool)
     job = pool.submit(send, "you")
@@ -99,7 +102,12 @@ def a_job_is_a_future_and_a_pool_is_an_executor() -> None:
     assert_type(job.cancel(), bool)
 
 
-def every_way_to_make_a_pool_is_typed() -> None:
+class Tracing(oddjob.Middleware):
+    def submit(self, job: Job[Any], carrier: dict[str, str]) -> None:
+        carrier["trace"] = job.id
+
+
+def every_way_to_create_a_pool_is_typed() -> None:
     def on_error(job: Job[Any], error: BaseException) -> None:
         raise RuntimeError(job.name) from error
 
@@ -117,6 +125,8 @@ def every_way_to_make_a_pool_is_typed() -> None:
         initargs=("hello",),
         thread_name_prefix="t",
         on_error=on_error,
+        timeout=dt.timedelta(minutes=1),
+        middleware=[Tracing()],
     )
     assert_type(pool.name, str | None)
     assert_type(pool.pool_size, int)
@@ -191,13 +201,35 @@ def a_decorator_on_a_view_keeps_the_types_of_the_function() -> None:
 
 
 def a_job_function_can_be_named_in_a_signature() -> None:
-    def use(function: JobFunction[[str], bool, bool]) -> Job[bool]:
+    def use(function: JobFunction[[str], bool]) -> Job[bool]:
         return function.submit("you")
+
+    def use_any(function: JobFunction) -> Job:
+        return function.submit("you")
+
+    def use_async(function: JobFunction[[str], Coroutine[Any, Any, bytes], bytes]) -> Job[bytes]:
+        return function.submit("url")
 
     def plain(to: str) -> bool:
         return bool(to)
 
+    async def load(url: str) -> bytes:
+        return url.encode()
+
     assert_type(use(pool.job(plain)), Job[bool])
+    use_any(pool.job(plain))
+    assert_type(use_async(pool.job(load)), Job[bytes])
+
+
+def a_job_can_be_named_in_a_signature() -> None:
+    def name_of(job: Job) -> str:
+        return job.name
+
+    def result_of(job: Job[bool]) -> bool:
+        return job.result()
+
+    assert_type(name_of(pool.submit(send, "you")), str)
+    assert_type(result_of(pool.submit(send, "you")), bool)
 
 
 class Mailer:
@@ -252,7 +284,7 @@ def a_decorated_static_method_keeps_its_types_on_the_class() -> None:
     assert_type(Mailer.static.submit("you"), Job[bool])
 
 
-def the_verbs_know_the_results_of_a_function() -> None:
+def module_level_functions_know_the_results_of_a_function() -> None:
     for where in ("email", pool):
         oddjob.perform(where, send, "you", copies=2)
         oddjob.perform_many(where, send, ["you"])
@@ -260,7 +292,7 @@ def the_verbs_know_the_results_of_a_function() -> None:
         assert_type(oddjob.async_perform_many(where, send, ["you"]), list[Job[bool]])
 
 
-def the_verbs_know_the_results_of_an_async_function() -> None:
+def module_level_functions_know_the_results_of_an_async_function() -> None:
     for where in ("email", pool):
         oddjob.perform(where, fetch, "url", limit=2)
         oddjob.perform_many(where, fetch, ["url"])
@@ -311,8 +343,8 @@ def perform_this_with_async_is_the_job_of_an_async_body() -> None:
     assert_type(number, Job[int])
 
 
-def what_there_is_to_see_is_typed() -> None:
-    (worker,) = oddjob.workers("email")
+def snapshots_are_typed() -> None:
+    worker = oddjob.workers("email")[0]
     assert_type(worker.name, str)
     assert_type(worker.ident, int | None)
     assert_type(worker.state, str)
@@ -324,7 +356,7 @@ def what_there_is_to_see_is_typed() -> None:
     assert_type(oddjob.pools(), dict[str, Pool])
 
 
-def what_a_pool_tells_is_typed() -> None:
+def what_a_pool_reports_is_typed() -> None:
     def observe(event: oddjob.PoolEvent) -> None:
         assert_type(event.pool, str)
         assert_type(event.error, BaseException | None)
@@ -351,13 +383,24 @@ def limits_are_options() -> None:
         rate="100/minute", retries=3, backoff=oddjob.Backoff(0.5), retry_on=OSError
     )
     assert_type(
-        tried.options(rate=oddjob.Rate(5), give_up_on=(KeyError,)).submit(fetch, "a"), Job[bytes]
+        tried.options(rate=oddjob.Rate(5), no_retry_on=(KeyError,)).submit(fetch, "a"), Job[bytes]
     )
+
+    def key_of(url: str) -> str:
+        return url
+
+    def is_temporary(error: BaseException) -> bool:
+        return "503" in str(error)
+
     assert_type(
-        tried.options(key=lambda url: url, backoff=[1, 2.5]).submit_many(fetch, ["a"]),
+        tried.options(key=key_of, backoff=[1, 2.5]).submit_many(fetch, ["a"]),
         list[Job[bytes]],
     )
-    bounded = Pool("bounded", max_queue=10, when_full="drop_oldest", submit_timeout=1, ageing=5)
+    tried.options(retry_on=is_temporary, backoff=dt.timedelta(seconds=1), timeout=dt.timedelta(1))
+    tried.options(middleware=[Tracing()])
+    bounded = Pool(
+        "bounded", max_queue=10, when_full="drop_oldest", submit_timeout=1, priority_aging=5
+    )
     assert_type(bounded.map(fetch, ["a"], progress=True), Iterator[bytes])
 
 
@@ -387,7 +430,40 @@ def settings_are_a_plain_dict() -> None:
         }
     )
     assert_type(oddjob.start_pool("report", pool_size=3), Pool)
+    assert_type(oddjob.start_pool("report", pool_size=3, exist_ok=True, replace=True), Pool)
     assert_type(oddjob.shutdown_all(1.5), bool)
+
+
+def settings_may_be_declared_as_such() -> None:
+    settings: oddjob.Settings = {
+        "default_pool": False,
+        "pool_size": 10,
+        "when_full": "raise",
+        "timeout": dt.timedelta(minutes=1),
+        "extra_pools": ["email", {"app": {"pool_size": 2, "timeout": None}, "other": None}],
+    }
+    oddjob.configure(settings)
+    app: oddjob.PoolSettings = {"pool_size": 2, "max_restarts": 5}
+    oddjob.configure({"extra_pools": {"app": app}})
+    oddjob.configure(oddjob.Settings(pool_size=2))
+
+
+def options_can_be_passed_on_by_functions_of_ones_own() -> None:
+    def service_pool(name: str, **options: Unpack[oddjob.PoolArguments]) -> Pool:
+        oddjob.start_pool(name, **options)
+        return Pool(name, **options)
+
+    def enqueue(to: str, **options: Unpack[oddjob.JobOptions]) -> Job[bool]:
+        greet.options(**options).perform(to)
+        return pool.options(**options).submit(send, to)
+
+    class Urgent(oddjob.JobOptions, total=False):
+        pass
+
+    urgent: Urgent = {"priority": 10, "key": "a"}
+    assert_type(service_pool("api", pool_size=3, retries=2), Pool)
+    assert_type(enqueue("you", priority=3, retries=2), Job[bool])
+    assert_type(enqueue("you", **urgent), Job[bool])
 
 
 def every_error_is_an_oddjob_error_and_a_standard_one() -> None:
@@ -411,18 +487,20 @@ async def jobs_can_be_awaited_side_by_side() -> AsyncIterator[bytes]:
         yield await job
 
 
-def what_comes_once_hands_out_jobs_or_a_timer() -> None:
+def delayed_calls_have_jobs_or_a_timer() -> None:
     assert_type(pool.after(5).submit(send, "you"), Job[bool])
     assert_type(pool.after(5).submit(fetch, "url"), Job[bytes])
     assert_type(pool.after(5).perform(send, "you"), oddjob.Timer)
     assert_type(pool.at(dt.time(7)).submit_many(send, ["you"]), list[Job[bool]])
     assert_type(pool.at(dt.datetime.now(dt.UTC)).submit_many(fetch, ["u"]), list[Job[bytes]])
+    assert_type(pool.after(dt.timedelta(hours=1)), oddjob.Delayed)
     assert_type(greet.after(5, daemon=False).submit("you"), Job[bool])
     assert_type(greet.at(dt.time(7), dst="skip").perform("you"), oddjob.Timer)
     assert_type(greet.after(5).submit_many(["you"]), list[Job[bool]])
 
 
-def what_comes_again_is_a_timer() -> None:
+def recurring_calls_have_a_timer() -> None:
+    assert_type(pool.every(60), oddjob.Recurring)
     timer = pool.every(60).submit(send, "you")
     assert_type(timer, oddjob.Timer)
     assert_type(pool.cron("30 1 * * *", tz="UTC").perform(send, "you"), oddjob.Timer)
@@ -432,7 +510,7 @@ def what_comes_again_is_a_timer() -> None:
     assert_type(timer.next, dt.datetime | None)
 
 
-def verbs_of_timers() -> None:
+def functions_for_timers() -> None:
     timer = oddjob.perform_after(5, "email", send, "you")
     assert_type(timer, oddjob.Timer)
     assert_type(oddjob.perform_at(dt.time(7), pool, send, "you"), oddjob.Timer)
@@ -452,13 +530,19 @@ def verbs_of_timers() -> None:
     assert_type(number, Job[int])
 
 
-def a_decorated_function_that_runs_by_itself() -> None:
+def a_decorated_function_that_recurs_is_typed() -> None:
     @pool.job(every=60)
     def beat() -> None: ...
 
     @pool.job(cron="30 1 * * *", tz="Europe/Berlin", dst="run_once", name="nightly")
     def nightly() -> int:
         return 1
+
+    @pool.job(every=dt.timedelta(minutes=5), overlap=True, daemon=False)
+    def tick() -> None: ...
+
+    @pool.job(cron="@daily", catch_up=False, overlap=False, daemon=True, key="reports")
+    def report() -> None: ...
 
     assert_type(beat.timer, oddjob.Timer | None)
     assert_type(nightly.submit(), Job[int])

@@ -1,4 +1,7 @@
-"""Mistakes that a type checker must find: each marked line with these codes, and no other line."""
+"""Mistakes that type checkers find: each marked line (for mypy, with these codes), and no other."""
+
+import datetime as dt
+from typing import Unpack
 
 import oddjob
 from oddjob import Job, JobFunction, Pool
@@ -90,7 +93,7 @@ text: str = pool.submit(send, "you").result()  # error: assignment
 job: Job[str] = greet.submit("you")  # error: assignment
 jobs: list[Job[str]] = download.submit_many(["url"])  # error: assignment
 results: list[str] = oddjob.await_many([greet.submit("you")])  # error: list-item
-function: JobFunction[[int], bool, bool] = greet  # error: assignment
+function: JobFunction[[int], bool] = greet  # error: assignment
 nothing = pool.perform(send, "you")  # error: func-returns-value
 nothing = greet.perform("you")  # error: func-returns-value
 nothing = oddjob.perform("email", send, "you")  # error: func-returns-value
@@ -111,6 +114,14 @@ pool.options(timeout="3")  # error: arg-type
 pool.options(priority="high")  # error: arg-type
 Pool("x", when_full="wait")  # error: arg-type
 pool.options(prio=3)  # error: call-arg
+pool.options(retry_on="OSError")  # error: arg-type
+pool.options(retry_on=len)  # error: arg-type
+pool.options(timeout=dt.time(1))  # error: arg-type
+pool.job(every=5, overlap="yes")  # error: call-overload
+pool.wait()  # error: attr-defined
+oddjob.start_pool("api", pool_sise=3)  # error: call-arg
+oddjob.start_pool("api", exist_ok="yes")  # error: arg-type
+later = oddjob.Later  # error: attr-defined
 Pool("report", on_event=send)  # error: arg-type
 pool.group().submit(send, 3)  # error: call-overload
 oddjob.configure(["email"])  # error: arg-type
@@ -124,3 +135,18 @@ pool.at(5).perform(send, "you")  # error: arg-type
 pool.cron("* * * * *", dst="twice")  # error: arg-type
 greet.after(5).submit(3)  # error: arg-type
 seconds: int = pool.after(5).perform(send, "you").cancel()  # error: assignment
+
+# Settings that are declared as such, and options that are passed on.
+settings: oddjob.Settings = {"pool_sise": 10}  # error: typeddict-unknown-key
+settings = {"when_full": "wait"}  # error: typeddict-item
+settings = {"extra_pools": [{"app": {"pool_sise": 2}}]}  # error: dict-item
+app: oddjob.PoolSettings = {"default_pool": "job"}  # error: typeddict-unknown-key
+app = {"retries": "3"}  # error: typeddict-item
+
+
+def enqueue(to: str, **options: Unpack[oddjob.JobOptions]) -> Job[bool]:
+    return pool.options(**options).submit(send, to)
+
+
+enqueue("you", prio=3)  # error: call-arg
+enqueue("you", priority="high")  # error: arg-type

@@ -1,4 +1,4 @@
-"""Log handlers, callables, exceptions, callbacks and moments that behave as badly as they can."""
+"""Log handlers, callables, exceptions and callbacks that behave as badly as they can."""
 
 import asyncio
 import contextvars
@@ -17,7 +17,8 @@ import pytest
 
 import oddjob
 from oddjob import Job, Pool
-from oddjob.workforce import roster as roster_module
+from oddjob.runtime import worker
+from oddjob.runtime.watchers import Watchers
 from tests.peak import Peak
 
 WAIT = 10.0
@@ -99,44 +100,42 @@ def test_failures_of_a_batch_are_reported_from_several_workers_at_once() -> None
     assert pool.supervisor().crashes == 0
 
 
-def test_a_submit_in_the_middle_of_a_hire_keeps_the_limit_and_loses_nothing(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("moment", ["before the worker is made", "before start", "after start"])
+def test_a_submit_while_a_worker_is_being_started_keeps_the_limit_and_loses_nothing(
+    moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Forced: a signal handler or a destructor strikes while its thread starts a worker."""
+    """A signal handler or a destructor submits in the thread that starts a worker."""
     peak = Peak()
+    jobs: list[Job[None]] = []
 
     def work() -> None:
         with peak.counted():
             threading.Event().wait(0.01)
 
-    for strike_after in range(3):
-        jobs: list[Job[None]] = []
-        with Pool(2) as pool:
+    class SubmittingThread(worker.JobThread):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            if moment == "before the worker is made":
+                jobs.append(pool.submit(work))
+            super().__init__(*args, **options)
 
-            class Striking(roster_module.Worker):
-                __slots__ = ()
+        def start(self) -> None:
+            if moment == "before start":
+                jobs.append(pool.submit(work))
+            super().start()
+            if moment == "after start":
+                jobs.append(pool.submit(work))
 
-                def __init__(self, *args: Any) -> None:
-                    if strike_after == 0:  # noqa: B023 - in this round
-                        jobs.append(pool.submit(work))  # noqa: B023 - in this round
-                    super().__init__(*args)
-
-                def start(self) -> None:
-                    if strike_after == 1:  # noqa: B023 - in this round
-                        jobs.append(pool.submit(work))  # noqa: B023 - in this round
-                    super().start()
-                    if strike_after == 2:  # noqa: B023 - in this round
-                        jobs.append(pool.submit(work))  # noqa: B023 - in this round
-
-            monkeypatch.setattr(roster_module, "Worker", Striking)
-            jobs += [pool.submit(work) for _ in range(3)]
-            threads = [info.ident for info in pool.workers()]
-            assert len(set(threads)) == len(threads) <= 2
-        assert all(job.state == "succeeded" for job in jobs)
-        assert (peak.most, peak.inside) == (2, 0)
+    with Pool(2) as pool:
+        monkeypatch.setattr(worker, "JobThread", SubmittingThread)
+        jobs += [pool.submit(work) for _ in range(3)]
+        threads = [info.ident for info in pool.workers()]
+        assert len(set(threads)) == len(threads) <= 2
+    assert len(jobs) > 3
+    assert all(job.state == "succeeded" for job in jobs)
+    assert (peak.most, peak.inside) == (2, 0)
 
 
-def test_a_slow_supervisor_does_not_strike_the_living_off_duty() -> None:
+def test_a_slow_supervisor_does_not_remove_a_worker_that_is_alive() -> None:
     """The identifier of a thread that has ended is given to the next one."""
 
     async def coroutine() -> int:
@@ -160,7 +159,7 @@ def test_a_slow_supervisor_does_not_strike_the_living_off_duty() -> None:
 
 @pytest.mark.parametrize("padding", range(0, 40, 3))
 def test_no_job_is_left_behind_when_the_stack_is_full(padding: int) -> None:
-    """Wherever exactly, in ours or in theirs, the last frame stands."""
+    """Whether the last frame is one of the library or of the job."""
     jobs: list[Job[Any]] = []
 
     def pad(depth: int, act: Callable[[], int]) -> int:
@@ -289,7 +288,7 @@ def test_what_is_wrapped_around_an_async_function_is_async_too() -> None:
 
 
 def test_tasks_that_a_coroutine_leaves_behind_end_with_it() -> None:
-    """As with `asyncio.run`; they would run inside somebody else's job."""
+    """As with `asyncio.run`; they would run inside another job."""
     left: list[asyncio.Task[None]] = []
     log: list[str] = []
 
@@ -345,7 +344,7 @@ def test_an_initializer_that_fails_slowly_breaks_the_pool_too(
     """However slowly: a job that waits for a worker that never comes would wait for ever."""
     clock = iter(range(0, 10**6, 100))
     times = SimpleNamespace(steady=lambda: float(next(clock)), monotonic=time.monotonic)
-    monkeypatch.setattr("oddjob.workforce.supervisor.clock", times)
+    monkeypatch.setattr("oddjob.runtime.supervisor.clock", times)
     pool = Pool(1, initializer=lambda: fail(ValueError("down")))
     job = pool.submit(pow, 2, 3)
     assert isinstance(job.exception(WAIT), oddjob.PoolBroken)
@@ -357,23 +356,23 @@ def test_an_initializer_that_fails_slowly_breaks_the_pool_too(
 def test_a_job_whose_thread_is_struck_while_it_takes_it_in_place_ends(
     moment: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Claimed by a thread that knows nothing of it, nobody would ever end it."""
+    """A job that is claimed by a thread which does not know of it would never end."""
 
     class Struck(BaseException):
         """Thrown into a thread from outside."""
 
-    claim = Job.claim_queued
+    claim = Watchers.claim
     strikes = [Struck()]
 
-    def struck(job: Job[Any]) -> bool:
-        if moment == "before" and strikes:
+    def struck(watchers: Watchers, owner: Any) -> bool:
+        if not inner or not strikes:
+            return claim(watchers, owner)
+        if moment == "before":
             raise strikes.pop()
-        has_it = claim(job)
-        if strikes:
-            raise strikes.pop()
-        return has_it
+        claim(watchers, owner)
+        raise strikes.pop()
 
-    monkeypatch.setattr(Job, "claim_queued", struck)
+    monkeypatch.setattr(Watchers, "claim", struck)
     inner: list[Job[Any]] = []
 
     def outer() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from concurrent.futures import CancelledError
 from typing import Any
 
 import pytest
@@ -100,7 +101,7 @@ def test_a_running_coroutine_is_cancelled() -> None:
         job = pool.submit(work)
         assert started.wait(WAIT)
         assert job.cancel() is False
-        with pytest.raises(oddjob.job.CancelledError):
+        with pytest.raises(CancelledError):
             job.result(WAIT)
         assert pool.submit(abs, -1).result(WAIT) == 1
     assert cleaned == ["up"]
@@ -213,4 +214,4 @@ def test_a_bar_is_closed_where_its_reader_stops(monkeypatch: pytest.MonkeyPatch)
         results = pool.map(abs, range(1000), progress=True, buffersize=5)
         assert next(results) == 0
         results.close()  # type: ignore[attr-defined]  # a generator
-        until(lambda: not pool.queued())
+        until(lambda: not pool.queue())

@@ -1,4 +1,4 @@
-"""`Pool.on_event`: an observer hears of everything that an operator wants to know."""
+"""`Pool.on_event`: the callback hears of everything that an operator wants to know."""
 
 import threading
 
@@ -19,7 +19,7 @@ def fail(error: BaseException) -> None:
 
 
 class Observer:
-    """Keeps what it is told."""
+    """A callback that keeps the events."""
 
     def __init__(self) -> None:
         self.events: list[PoolEvent] = []
@@ -38,7 +38,7 @@ class Observer:
             assert self._news.wait_for(lambda: self.kinds().count(kind) >= count, WAIT)
 
 
-def test_a_job_that_fails_is_told_of() -> None:
+def test_a_failed_job_is_reported() -> None:
     observer = Observer()
     error = ValueError("no")
     with Pool("told", 1, on_event=observer) as pool:
@@ -49,15 +49,15 @@ def test_a_job_that_fails_is_told_of() -> None:
         observer.wait_for("job_failed", 2)
         pool.submit(pow, 2, 3).result(WAIT)
     assert observer.events[0] == PoolEvent("job_failed", "told", job=job, error=error)
-    assert observer.kinds() == ["job_failed", "job_failed", "closed"]
+    assert observer.kinds() == ["job_failed", "job_failed", "pool_closed"]
 
 
-def test_a_crash_is_told_of_when_the_replacement_runs() -> None:
+def test_a_crash_is_reported_when_the_replacement_runs() -> None:
     observer = Observer()
     alive: list[int] = []
 
     def watch(event: PoolEvent) -> None:
-        if event.kind == "crash":
+        if event.kind == "worker_crashed":
             alive.append(sum(thread.name == "frail_0" for thread in threading.enumerate()))
         observer(event)
 
@@ -65,48 +65,67 @@ def test_a_crash_is_told_of_when_the_replacement_runs() -> None:
     with Pool("frail", 1, on_event=watch) as pool:
         job = pool.submit(fail, error)
         job.exception(WAIT)
-        observer.wait_for("replace")
-    assert observer.kinds() == ["job_failed", "crash", "replace", "closed"]
-    assert observer.events[1] == ("crash", "frail", "frail_0", job, error)
+        observer.wait_for("worker_replaced")
+    assert observer.kinds() == ["job_failed", "worker_crashed", "worker_replaced", "pool_closed"]
+    assert observer.events[1] == ("worker_crashed", "frail", "frail_0", job, error)
     assert alive == [1]
 
 
-def test_a_pool_that_breaks_tells_each_step_and_when_it_is_revived() -> None:
+def test_each_step_of_a_breakdown_is_reported_and_so_is_the_recovery() -> None:
     observer = Observer()
     with Pool("frail", 1, max_restarts=0, max_seconds=100, on_event=observer) as pool:
         pool.submit(fail, Crash()).exception(WAIT)
-        observer.wait_for("replace")
+        observer.wait_for("worker_replaced")
         pool.submit(fail, Crash()).exception(WAIT)
-        observer.wait_for("broken")
+        observer.wait_for("pool_broken")
         with pytest.raises(PoolBroken):
             pool.submit(pow, 2, 3)
         pool.restart()
         assert pool.submit(pow, 2, 3).result(WAIT) == 8
-        observer.wait_for("replace", 2)
+        observer.wait_for("worker_replaced", 2)
     kinds = [kind for kind in observer.kinds() if kind != "job_failed"]
-    assert kinds[:5] == ["crash", "pool_restart", "replace", "crash", "broken"]
-    assert sorted(kinds[5:]) == ["closed", "recovered", "replace"]
+    assert kinds[:5] == [
+        *("worker_crashed", "pool_restarted", "worker_replaced"),
+        *("worker_crashed", "pool_broken"),
+    ]
+    assert sorted(kinds[5:]) == ["pool_closed", "pool_recovered", "worker_replaced"]
 
 
-def test_a_restart_by_hand_is_told_of() -> None:
+def test_a_retry_and_a_timeout_are_reported() -> None:
+    observer = Observer()
+    gate = threading.Event()
+    with Pool("told", 1, on_event=observer) as pool:
+        retried = pool.options(retries=1, backoff=0).submit(fail, OSError())
+        retried.exception(WAIT)
+        observer.wait_for("job_failed")
+        late = pool.options(timeout=0.01).submit(gate.wait, WAIT)
+        late.exception(WAIT)
+        observer.wait_for("job_timed_out")
+        gate.set()
+    kinds = [event.kind for event in observer.events if event.job is retried]
+    assert kinds == ["job_retried", "job_failed"]
+    assert next(event for event in observer.events if event.kind == "job_timed_out").job is late
+
+
+def test_a_restart_by_hand_is_reported() -> None:
     observer = Observer()
     with Pool(2, on_event=observer) as pool:
         pool.submit(pow, 2, 3).result(WAIT)
         pool.restart()
-        observer.wait_for("replace")
-    assert observer.kinds() == ["pool_restart", "replace", "closed"]
+        observer.wait_for("worker_replaced")
+    assert observer.kinds() == ["pool_restarted", "worker_replaced", "pool_closed"]
 
 
-def test_a_pool_that_is_closed_again_says_it_once() -> None:
+def test_the_end_of_a_pool_is_reported_once() -> None:
     observer = Observer()
     pool = Pool(1, on_event=observer)
     pool.shutdown()
     pool.shutdown()
-    assert observer.events == [PoolEvent("closed", pool._workforce.roster.label)]
+    assert observer.events == [PoolEvent("pool_closed", pool._core.label)]
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(1), KeyboardInterrupt()])
-def test_an_observer_that_raises_is_logged_and_harms_nobody(
+def test_what_a_callback_raises_is_logged_and_harms_nothing(
     error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def observe(event: PoolEvent) -> None:
@@ -117,20 +136,20 @@ def test_an_observer_that_raises_is_logged_and_harms_nobody(
         assert isinstance(pool.submit(fail, Crash()).exception(WAIT), Crash)
         assert pool.submit(pow, 2, 3).result(WAIT) == 8
         assert pool.supervisor().is_alive
-    for kind in ("job_failed", "crash", "replace", "closed"):
+    for kind in ("job_failed", "worker_crashed", "worker_replaced", "pool_closed"):
         assert f"on_event of pool told raised, for {kind}" in caplog.text
     assert pool.stats().crashes == 1
 
 
-def test_an_observer_may_use_the_pool_it_hears_of() -> None:
+def test_a_callback_may_use_its_pool() -> None:
     """No lock is held while it is called."""
     answers: list[object] = []
     done = threading.Event()
 
     def observe(event: PoolEvent) -> None:
-        if event.kind in ("crash", "job_failed", "replace"):
+        if event.kind in ("worker_crashed", "job_failed", "worker_replaced"):
             answers.append((pool.submit(pow, 2, 3).id, pool.stats(), pool.state, pool.workers()))
-        if event.kind == "replace":
+        if event.kind == "worker_replaced":
             done.set()
 
     with Pool(1, on_event=observe) as pool:
@@ -139,7 +158,7 @@ def test_an_observer_may_use_the_pool_it_hears_of() -> None:
     assert len(answers) == 3
 
 
-def test_an_observer_can_be_set_and_taken_away_later() -> None:
+def test_a_callback_can_be_set_and_removed_later() -> None:
     observer = Observer()
     with Pool(1) as pool:
         assert pool.on_event is None
@@ -152,7 +171,7 @@ def test_an_observer_can_be_set_and_taken_away_later() -> None:
     assert observer.kinds() == ["job_failed"]
 
 
-def test_a_settings_dict_names_one_observer_for_all_pools() -> None:
+def test_settings_may_name_one_callback_for_all_pools() -> None:
     observer = Observer()
     oddjob.configure({"on_event": observer, "extra_pools": ["email"]})
     oddjob.pool("email").submit(fail, ValueError()).exception(WAIT)
@@ -161,18 +180,18 @@ def test_a_settings_dict_names_one_observer_for_all_pools() -> None:
     assert sorted(event.pool for event in observer.events) == ["email", "email", "job"]
 
 
-def test_pools_that_end_by_themselves_are_told_of() -> None:
+def test_the_end_of_a_collected_pool_is_reported() -> None:
     observer = Observer()
 
     def use_one() -> None:
         Pool(1, on_event=observer).submit(pow, 2, 3).result(WAIT)
 
     use_one()
-    observer.wait_for("closed")
+    observer.wait_for("pool_closed")
 
 
-def test_nobody_is_called_for_a_job_that_succeeds() -> None:
+def test_a_job_that_succeeds_is_not_reported() -> None:
     observer = Observer()
     with Pool(2, on_event=observer) as pool:
         assert len(list(pool.map(abs, range(1000)))) == 1000
-    assert observer.kinds() == ["closed"]
+    assert observer.kinds() == ["pool_closed"]

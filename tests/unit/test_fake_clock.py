@@ -1,4 +1,4 @@
-"""A clock that moves when it is told to, ours and freezegun's."""
+"""Clocks that move when they are told to: FakeClock and freezegun."""
 
 import threading
 import time
@@ -38,8 +38,8 @@ def test_time_stands_still_until_it_is_advanced() -> None:
 
 
 @pytest.mark.parametrize("is_inline", [True, False])
-def test_what_falls_due_happens_in_order_and_has_ended_before_time_goes_on(is_inline: bool) -> None:
-    """A job of noon sees noon, not the end of the day."""
+def test_what_is_due_happens_in_order_and_has_ended_before_time_goes_on(is_inline: bool) -> None:
+    """A job that is due at noon sees noon, not the end of the day."""
     seen: list[tuple[str, int]] = []
 
     def look(name: str) -> None:
@@ -63,7 +63,7 @@ def test_what_falls_due_happens_in_order_and_has_ended_before_time_goes_on(is_in
     ]  # fmt: skip
 
 
-def test_retries_come_when_their_time_has_come() -> None:
+def test_retries_happen_after_their_delay() -> None:
     attempts: list[float] = []
 
     def fail() -> None:
@@ -82,7 +82,7 @@ def test_retries_come_when_their_time_has_come() -> None:
 def test_rates_let_jobs_start_as_time_goes_on() -> None:
     starts: list[float] = []
     with FakeClock(START) as clock, Pool(None, 3) as pool:
-        view = pool.options(rate=Rate(10, per=60))
+        view = pool.options(rate=Rate(10, per=60, burst=1))
         jobs = [
             view.submit(lambda: starts.append((clock.now() - START).total_seconds()))
             for _ in range(10)
@@ -92,6 +92,18 @@ def test_rates_let_jobs_start_as_time_goes_on() -> None:
         clock.advance(30)
         assert all(job.done() for job in jobs)
     assert starts == [pytest.approx(6 * number, abs=0.2) for number in range(10)]
+
+
+def test_a_rate_lets_all_its_jobs_start_at_once_and_the_next_ones_after_the_window() -> None:
+    starts: list[float] = []
+    with FakeClock(START) as clock, Pool(None, 3, rate="10/minute") as pool:
+        pool.perform_many(lambda _: starts.append(clock.now().timestamp()), range(25))
+        clock.advance(59)
+        assert len(starts) == 10
+        clock.advance(2)
+        assert len(starts) == 20
+        clock.advance(minutes=1)
+    assert len(starts) == 25
 
 
 def test_a_job_that_hangs_holds_up_the_clock_for_its_patience_and_only_once() -> None:
@@ -108,7 +120,7 @@ def test_a_job_that_hangs_holds_up_the_clock_for_its_patience_and_only_once() ->
 
 
 def test_after_a_fake_clock_everything_goes_on_and_no_time_goes_back() -> None:
-    """A rate that had to wait for an hour that was made up would never open again."""
+    """A rate limiter that had to wait for a made-up hour would never open again."""
     with Pool("api", 1) as pool:
         limited = pool.options(rate=Rate(1, per=0.01))
         with FakeClock(START) as clock:
@@ -126,7 +138,7 @@ def test_after_a_fake_clock_everything_goes_on_and_no_time_goes_back() -> None:
     assert (stats.succeeded, stats.queue_wait.max < 3700) == (5, True)
 
 
-def test_what_was_set_before_comes_when_the_fake_clock_is_there_or_after_it() -> None:
+def test_timers_that_were_set_before_a_fake_clock_go_by_it_and_outlive_it() -> None:
     with Pool(None, 1) as pool:
         first, second = pool.after(3600).submit(int), pool.after(7200).submit(int)
         with FakeClock() as clock:
@@ -142,7 +154,7 @@ CRONTAB = [
 ]
 
 
-def test_a_day_of_a_crontab_is_simulated_in_no_time() -> None:
+def test_a_day_of_a_crontab_can_be_simulated() -> None:
     """Fifty entries: every few minutes, every hour, once a day."""
     assert len(CRONTAB) == 50
     ran: list[int] = []
@@ -156,8 +168,8 @@ def test_a_day_of_a_crontab_is_simulated_in_no_time() -> None:
         assert all(timer.fired and not timer.missed for timer in timers)
 
 
-def test_freezegun_fires_what_was_set_by_the_wall_clock() -> None:
-    """With nothing to configure."""
+def test_freezegun_fires_timers_that_go_by_the_wall_clock() -> None:
+    """There is nothing to configure."""
     with Pool(None, 1) as pool:
         before = pool.at(datetime(2031, 1, 1, tzinfo=UTC)).submit(int)
         with freeze_time("2030-06-01 12:00") as frozen:
@@ -179,8 +191,8 @@ def test_freezegun_fires_what_was_set_by_the_wall_clock() -> None:
         after.cancel()
 
 
-def test_nothing_else_takes_harm_from_freezegun() -> None:
-    """Who limits a rate by a clock that jumps by years would wait for years."""
+def test_freezegun_disturbs_nothing_else() -> None:
+    """A rate limiter with a clock that jumps by years would wait for years."""
     with Pool("api", 2, rate=Rate(100, per=0.1, burst=50)) as pool:
         assert pool.submit(abs, -1).result(WAIT) == 1
         with freeze_time("2040-01-01"):

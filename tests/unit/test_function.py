@@ -1,12 +1,16 @@
-"""JobFunction: call it and it runs here, submit it and it runs there; else it is the function."""
+"""JobFunction: call it and it runs here, submit it and it runs in the pool."""
 
 import asyncio
+import copy
 import functools
 import inspect
 import logging
+import multiprocessing
 import operator
+import pickle
 import threading
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
 
@@ -25,7 +29,7 @@ def pool() -> Iterator[oddjob.Pool]:
 
 
 def where() -> str:
-    """The name of the thread that runs this."""
+    """Return the name of the thread that runs this."""
     return threading.current_thread().name
 
 
@@ -44,7 +48,7 @@ DECORATIONS: dict[str, Callable[[Submitter], Callable[[Any], Any]]] = {
 EVERY_DECORATION = pytest.mark.parametrize("decorate", DECORATIONS.values(), ids=DECORATIONS)
 
 
-# Here and there.
+# In the calling thread and in the pool.
 
 
 @EVERY_DECORATION
@@ -70,7 +74,7 @@ def test_submitting_runs_the_function_in_the_pool(
 
 
 def test_all_arguments_arrive_however_it_is_run(pool: oddjob.Pool) -> None:
-    """Defaults, starred and keyword-only parameters too."""
+    """Defaults, starred and keyword-only parameters included."""
     function = pool.job(combine)
     expected = combine(1, "b", "c", three=3, four=4)
     assert function(1, "b", "c", three=3, four=4) == expected
@@ -80,7 +84,7 @@ def test_all_arguments_arrive_however_it_is_run(pool: oddjob.Pool) -> None:
 
 @pytest.mark.parametrize("key", ["fn", "self", "args", "kwargs", "instance", "target"])
 def test_any_keyword_reaches_the_function(pool: oddjob.Pool, key: str) -> None:
-    """Its parameters may have any name: none of ours may be in the way."""
+    """Its parameters may have any name, that of one of ours included."""
     function = pool.job(lambda **kwargs: kwargs)
     assert function(**{key: 1}) == {key: 1}
     assert function.submit(**{key: 1}).result(WAIT) == {key: 1}
@@ -93,7 +97,7 @@ def test_wrong_arguments_are_the_jobs_failure(pool: oddjob.Pool) -> None:
 
 
 def test_perform_is_fire_and_forget(pool: oddjob.Pool, caplog: pytest.LogCaptureFixture) -> None:
-    """A failure goes to the log; the caller gets nothing to hold."""
+    """A failure is logged; the caller gets nothing to keep."""
     seen: list[int] = []
     note = pool.job(seen.append)
     assert note.perform(3) is None
@@ -115,7 +119,7 @@ def test_submit_many_returns_a_job_for_every_item_in_order(pool: oddjob.Pool) ->
 
 
 def test_submit_many_queues_nothing_if_the_items_cannot_be_read(pool: oddjob.Pool) -> None:
-    """Law 2, from here too."""
+    """Law 2: a refused batch leaves nothing behind."""
     seen: list[int] = []
     with pytest.raises(ZeroDivisionError):
         pool.job(seen.append).submit_many(1 // number for number in (1, 0))
@@ -143,7 +147,7 @@ def test_map_yields_the_results_in_order(pool: oddjob.Pool) -> None:
 
 
 def test_map_takes_the_options_of_the_pools_map(pool: oddjob.Pool) -> None:
-    """None of them may be lost on the way, or be taken for another."""
+    """All of them are passed on."""
     read: list[int] = []
 
     def items() -> Iterator[int]:
@@ -165,7 +169,7 @@ def test_map_takes_the_options_of_the_pools_map(pool: oddjob.Pool) -> None:
 
 
 def test_a_job_function_is_a_function_to_submit_like_any_other(pool: oddjob.Pool) -> None:
-    """Another pool, or the standard `map`, may be given it without unwrapping it."""
+    """Another pool, or the built-in `map`, takes it without unwrapping."""
     function = pool.job(where)
     with oddjob.Pool("other", 1) as other:
         assert other.submit(function).result(WAIT) == "other_0"
@@ -173,7 +177,7 @@ def test_a_job_function_is_a_function_to_submit_like_any_other(pool: oddjob.Pool
 
 
 def test_a_job_function_of_a_closed_pool_still_runs_here(pool: oddjob.Pool) -> None:
-    """And says that the pool is closed when it should run there."""
+    """In the pool it is refused, with the reason."""
     function = pool.job(where)
     pool.shutdown()
     assert function() == threading.current_thread().name
@@ -185,7 +189,7 @@ def test_a_job_function_of_a_closed_pool_still_runs_here(pool: oddjob.Pool) -> N
 def test_a_function_decorated_for_two_pools_runs_in_the_one_written_on_top(
     pool: oddjob.Pool,
 ) -> None:
-    """The outer decorator decides, as everywhere in Python; the inner limit is not meant."""
+    """The outer decorator decides, as everywhere in Python."""
     inner = pool.job(where)
     with oddjob.Pool("outer", 1) as other:
         outer = other.job(inner)
@@ -220,14 +224,14 @@ def test_the_name_option_is_what_the_jobs_are_called(
 
 
 def test_the_name_option_is_what_the_jobs_of_map_are_called(pool: oddjob.Pool) -> None:
-    """The same for the jobs that nobody sees but in `queue()`."""
+    """Those are visible in `queue()` only."""
     gate = threading.Event()
     try:
         for _ in range(2):
             pool.submit(gate.wait, WAIT)
         results = pool.job(name="page")(str).map(range(4))
         batches = pool.job(name="page")(str).map(range(4), chunksize=2)
-        names = [job.name for job in pool.queued() if job.name != "Event.wait"]
+        names = [job.name for job in pool.queue() if job.name != "Event.wait"]
         assert names == ["page"] * 8
     finally:
         gate.set()
@@ -246,7 +250,7 @@ def test_without_the_option_jobs_are_called_like_the_function(pool: oddjob.Pool)
 def test_options_make_another_job_function_and_leave_this_one_as_it_was(
     pool: oddjob.Pool,
 ) -> None:
-    """One call site's name must not show up at another's."""
+    """The name of one call site does not show up at another."""
     plain = pool.job(where)
     named = plain.options(name="urgent")
     assert isinstance(named, oddjob.JobFunction)
@@ -278,7 +282,7 @@ def test_what_cannot_be_called_cannot_be_decorated(pool: oddjob.Pool, junk: Any)
 
 
 def test_an_option_that_does_not_exist_is_a_type_error(pool: oddjob.Pool) -> None:
-    """A misspelt option must not be ignored."""
+    """A misspelt option is not ignored."""
     with pytest.raises(TypeError, match="nme"):
         pool.job(nme="report")
 
@@ -287,7 +291,7 @@ def test_an_option_that_does_not_exist_is_a_type_error(pool: oddjob.Pool) -> Non
 
 
 @EVERY_DECORATION
-def test_it_keeps_what_says_what_the_function_is(
+def test_it_keeps_name_docstring_signature_and_annotations(
     decorate: Callable[[Submitter], Callable[[Any], Any]], pool: oddjob.Pool
 ) -> None:
     """Documentation tools, tracing and web frameworks all look at these."""
@@ -314,11 +318,11 @@ def test_it_keeps_the_functions_own_attributes(pool: oddjob.Pool) -> None:
     assert pool.job(marked).options(name="x").permission == "admin"
 
 
-@pytest.mark.parametrize("attribute", ["_target", "__wrapped__", "_workforce", "_source"])
+@pytest.mark.parametrize("attribute", ["_target", "__wrapped__", "_core", "timer"])
 def test_no_attribute_of_the_function_changes_where_its_jobs_go(
     pool: oddjob.Pool, attribute: str
 ) -> None:
-    """Another library's mark must not collide with our own field."""
+    """Another library's mark does not collide with a field of ours."""
 
     def marked() -> str:
         return where()
@@ -331,7 +335,7 @@ def test_no_attribute_of_the_function_changes_where_its_jobs_go(
 
 
 def test_its_repr_says_which_function_and_which_pool(pool: oddjob.Pool) -> None:
-    """What is printed when somebody forgot the parentheses."""
+    """That is what is printed where parentheses were forgotten."""
     assert repr(pool.job(combine)) == f"<JobFunction combine of {pool!r}>"
     assert "'nightly'" in repr(pool.job(combine).options(name="nightly"))
     assert "partial" in repr(pool.job(functools.partial(combine, 1)))
@@ -361,7 +365,7 @@ def test_an_async_function_is_awaited_here_and_a_result_there(
 
 
 def test_the_job_of_an_async_function_can_be_awaited(pool: oddjob.Pool) -> None:
-    """It then runs in the pool while the caller's loop goes on."""
+    """It runs in the pool while the caller's loop goes on."""
     function = pool.job(greet)
 
     async def main() -> list[tuple[str, str]]:
@@ -374,7 +378,7 @@ def test_the_job_of_an_async_function_can_be_awaited(pool: oddjob.Pool) -> None:
 def test_an_async_function_is_still_recognised_as_one(
     decorate: Callable[[Submitter], Callable[[Any], Any]], pool: oddjob.Pool
 ) -> None:
-    """Web frameworks decide by this whether to await what a handler returns."""
+    """By this, web frameworks decide whether to await what a handler returns."""
     assert inspect.iscoroutinefunction(decorate(pool)(greet))
     assert not inspect.iscoroutinefunction(decorate(pool)(where))
 
@@ -437,7 +441,7 @@ def test_a_method_is_bound_to_its_instance(pool: oddjob.Pool) -> None:
 
 
 def test_two_instances_do_not_mix_up_their_methods(pool: oddjob.Pool) -> None:
-    """A bound JobFunction that were cached on the class would send in the wrong name."""
+    """A bound job function is not cached on the class."""
     mailer_class = make_mailer(pool)
     mine, yours = mailer_class("mine"), mailer_class("yours")
     first, second = mine.method, yours.method
@@ -525,15 +529,15 @@ def test_a_class_with_decorated_methods_shows_them_on_the_class(pool: oddjob.Poo
     assert list(inspect.signature(mailer_class.classy).parameters) == ["to", "copies"]
 
 
-def test_a_job_function_kept_on_an_instance_is_not_bound_again(pool: oddjob.Pool) -> None:
-    """`self.send = pool.job(self._send)` is a usual way to decorate where the pool is known."""
+def test_a_job_function_stored_on_an_instance_is_not_bound_again(pool: oddjob.Pool) -> None:
+    """`self.send = pool.job(self._send)` is usual where the pool is known only then."""
     mailer = Mailer("me")
     mailer.send = pool.job(mailer.plain)
     assert mailer.send("you") == ("me", "you", 1)
     assert mailer.send.submit("you").result(WAIT) == ("me", "you", 1)
 
 
-# What has no name.
+# Callables without a name.
 
 
 class Greeter:
@@ -584,7 +588,7 @@ def test_built_in_callables_can_be_decorated(pool: oddjob.Pool) -> None:
 
 
 def test_a_mock_can_be_submitted_in_the_place_of_a_function(pool: oddjob.Pool) -> None:
-    """Half of all test suites replace the function with one; its job must end (Law 1)."""
+    """Many test suites replace the function with one; its job ends (Law 1)."""
     fake = Mock(return_value=3)
     for job in (pool.submit(fake, 1, to="you"), pool.job(fake).submit(1, to="you")):
         assert job.result(5) == 3
@@ -595,7 +599,7 @@ def test_a_mock_can_be_submitted_in_the_place_of_a_function(pool: oddjob.Pool) -
 
 
 class Evasive:
-    """A callable that answers every question about itself with an error, as some proxies do."""
+    """A callable none of whose attributes can be read, as with some proxies."""
 
     def __call__(self) -> int:
         return 3
@@ -605,7 +609,201 @@ class Evasive:
 
 
 def test_a_callable_whose_attributes_cannot_be_read_can_be_submitted(pool: oddjob.Pool) -> None:
-    """A proxy of a web framework: whatever is wrong with its name, its job must end (Law 1)."""
+    """A proxy of a web framework: whatever is wrong with its name, its job ends (Law 1)."""
     job = pool.submit(Evasive())
     assert job.result(5) == 3
     assert job.name == "Evasive"
+
+
+# Keys that name a parameter.
+
+
+@pytest.mark.parametrize(
+    "decorate",
+    [
+        lambda pool: pool.job(key="customer"),
+        lambda pool: pool.options(key="customer").job,
+        lambda pool: pool.options(key="customer", priority=2).job(retries=1),
+    ],
+    ids=["job", "view", "view with options"],
+)
+def test_a_key_that_is_the_name_of_a_parameter_is_an_error_that_shows_the_lambda(
+    decorate: Callable[[oddjob.Pool], Callable[[Any], Any]], pool: oddjob.Pool
+) -> None:
+    """All calls would have one key, and run one after the other, without a word."""
+
+    def bill(customer: str, amount: int = 3, *rest: object, urgent: bool = False) -> str:
+        return customer
+
+    with pytest.raises(ValueError, match="the same key for all calls") as caught:
+        decorate(pool)(bill)
+    lambda_ = "key=lambda customer, amount=3, *rest, urgent=False: customer"
+    assert str(caught.value).endswith(f"did you mean {lambda_}?")
+
+
+def test_a_key_that_is_no_parameter_is_a_key_for_all_calls(pool: oddjob.Pool) -> None:
+    """ "invoices" for everything that writes to the invoices is an ordinary key."""
+
+    @pool.job(key="invoices")
+    def bill(customer: str) -> str:
+        return customer
+
+    job = bill.submit("me")
+    assert (job.key, job.result(WAIT)) == ("invoices", "me")
+    assert pool.job(key="key")(dict).submit(a=1).result(WAIT) == {"a": 1}
+
+
+def test_a_key_given_at_a_call_may_happen_to_be_the_name_of_a_parameter(
+    pool: oddjob.Pool,
+) -> None:
+    """It comes from data, such as the name of a customer."""
+
+    @pool.job
+    def bill(customer: str) -> str:
+        return customer
+
+    assert bill.options(key="customer").submit("me").key == "customer"
+
+
+# Functions that recur.
+
+
+def test_the_decorator_takes_the_options_of_every_and_cron(pool: oddjob.Pool) -> None:
+    """A whole program may consist of functions that recur."""
+    gate, ran = threading.Event(), threading.Semaphore(0)
+
+    @pool.job(every=timedelta(milliseconds=5), overlap=True, daemon=True)
+    def tick() -> None:
+        ran.release()
+        gate.wait(WAIT)
+
+    try:
+        for _ in range(2):  # the second although the first has not ended
+            assert ran.acquire(timeout=WAIT)
+    finally:
+        gate.set()
+    assert tick.timer is not None
+    tick.timer.cancel()
+
+    @pool.job(cron="@daily", tz="UTC", dst="skip", catch_up=False, overlap=False, name="report")
+    def report() -> int:
+        return 3
+
+    assert report.timer is not None
+    assert report.timer.cancel() is not False
+    assert report.submit().name == "report"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": 5, "cron": "* * * * *"}, "give either every= or cron="),
+        ({"tz": "UTC"}, "tz: of use with cron= only"),
+        ({"every": 5, "dst": "skip", "catch_up": True}, "catch_up, dst: of use with cron= only"),
+        ({"overlap": True}, "overlap: of use with every= or cron= only"),
+        ({"every": 5, "overlap": "yes"}, "overlap must be True or False"),
+        ({"every": "5"}, "every must be a number of seconds or a timedelta"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused_before_the_function_is_given(
+    options: Any, message: str, pool: oddjob.Pool
+) -> None:
+    """The line of the decorator is the line of the mistake."""
+    with pytest.raises(TypeError, match=message):
+        pool.job(**options)
+
+
+def test_a_function_that_recurs_needs_no_arguments(pool: oddjob.Pool) -> None:
+    """Otherwise it would fail every minute, in the log of production."""
+    with pytest.raises(TypeError, match="a job that recurs is called without arguments"):
+        pool.job(every=5)(lambda user: user)
+    assert pool.job(every=3600)(lambda user=3: user).submit().result(WAIT) == 3
+
+
+@pytest.mark.parametrize("name", ["every", "cron", "overlap", "tz"])
+def test_a_timing_option_that_is_none_counts_as_not_given(name: str, pool: oddjob.Pool) -> None:
+    """Wrappers pass their own defaults on."""
+    assert pool.job(**{name: None})(where).timer is None
+
+
+# Pickling and copying.
+
+
+pickled = oddjob.Pool(None, 1)  # gets no job, so it has no thread
+
+
+@pickled.job
+def square(number: int) -> int:
+    return number * number
+
+
+class Shape:
+    """A class with job functions of all kinds, where a pickle can find it."""
+
+    def __init__(self, sides: int = 4) -> None:
+        self.count = sides
+
+    @pickled.job
+    def sides(self) -> int:
+        return self.count
+
+    @pickled.job
+    @staticmethod
+    def corners(sides: int) -> int:
+        return sides
+
+    @pickled.job
+    @classmethod
+    def default(cls) -> int:
+        return cls().count
+
+
+def test_a_job_function_is_pickled_by_reference() -> None:
+    """multiprocessing and caches send functions; what arrives is the very same function."""
+    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+        assert pickle.loads(pickle.dumps(square, protocol)) is square
+
+
+@pytest.mark.parametrize(
+    "function",
+    [Shape.sides, Shape.corners, Shape.default, Shape().corners, Shape().default],
+    ids=["method", "static", "class method", "static on instance", "class method on instance"],
+)
+def test_job_functions_of_a_class_are_pickled_by_reference(
+    function: oddjob.JobFunction[..., int],
+) -> None:
+    """As plain methods are."""
+    assert pickle.loads(pickle.dumps(function)) == function
+
+
+def test_a_bound_method_is_pickled_with_its_instance() -> None:
+    """As plain bound methods are."""
+    assert pickle.loads(pickle.dumps(Shape(6).sides))() == 6
+
+
+def test_a_job_function_can_be_used_in_another_process() -> None:
+    """A process pool and a pool of threads may share the code."""
+    with multiprocessing.get_context("spawn").Pool(1) as processes:
+        assert processes.map(square, [2, 3]) == [4, 9]
+
+
+def test_a_job_function_that_a_pickle_would_not_find_is_refused(pool: oddjob.Pool) -> None:
+    """Without an error, options would be lost on the way."""
+    functions = [
+        square.options(name="other"),
+        Shape().sides.options(name="other"),
+        pool.job(lambda: 3),
+        pool.job(functools.partial(pow, 2)),
+    ]
+    for function in functions:
+        with pytest.raises(pickle.PicklingError, match="not found by its own name"):
+            pickle.dumps(function)
+
+
+def test_a_copy_of_a_job_function_is_the_function(pool: oddjob.Pool) -> None:
+    """An object that holds one can be copied deeply: pools are not copied with it."""
+    function = pool.job(lambda: 3).options(name="three")
+    holder = copy.deepcopy({"work": function, "bound": Shape().sides})
+    assert holder["work"] is function
+    assert copy.copy(function) is function
+    assert holder["bound"]() == 4

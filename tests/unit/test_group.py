@@ -1,4 +1,4 @@
-"""`pool.group()`: no job outlives the block, and no failure gets lost on the way out."""
+"""`pool.group()`: no job outlives the block, and no failure is lost at its end."""
 
 import asyncio
 import threading
@@ -23,7 +23,7 @@ def fail(error: BaseException) -> None:
 
 
 class Gate:
-    """Work that lasts until it is let go, and tells that it has begun."""
+    """Work that lasts until the gate opens, and tells that it has begun."""
 
     def __init__(self) -> None:
         self.begun = threading.Semaphore(0)
@@ -49,13 +49,13 @@ def test_leaving_the_block_waits_for_every_job(pool: Pool) -> None:
     assert [job.result(0) for job in group.jobs] == [1, 2, 4, 8, 16, 1, 2]
 
 
-def test_an_empty_group_is_no_matter(pool: Pool) -> None:
+def test_a_group_may_be_empty(pool: Pool) -> None:
     with pool.group() as group:
         pass
     assert group.jobs == []
 
 
-def test_a_failure_cancels_the_siblings_that_are_queued_and_is_raised(pool: Pool) -> None:
+def test_a_failure_cancels_queued_siblings_and_is_raised_at_the_end(pool: Pool) -> None:
     gate = Gate()
     error = ValueError("the first")
     with pytest.raises(ValueError, match="the first") as caught, pool.group() as group:
@@ -72,7 +72,7 @@ def test_a_failure_cancels_the_siblings_that_are_queued_and_is_raised(pool: Pool
 
 
 def test_siblings_are_cancelled_the_moment_a_job_fails(pool: Pool) -> None:
-    """Not only at the end of the block: what they would have done is not wanted any more."""
+    """Not only at the end of the block: their work is not wanted any more."""
     gate = Gate()
     with pytest.raises(ValueError, match="no"), pool.group() as group:
         group.submit(gate)
@@ -111,7 +111,7 @@ def test_a_crash_among_the_failures_makes_the_group_one_of_base_exceptions(pool:
     assert not isinstance(caught.value, ExceptionGroup)
 
 
-def test_an_exception_in_the_block_cancels_what_is_queued_and_goes_on(pool: Pool) -> None:
+def test_an_exception_in_the_block_cancels_queued_jobs_and_goes_on(pool: Pool) -> None:
     gate = Gate()
     with pytest.raises(LookupError, match="in the block"), pool.group() as group:
         running = [group.submit(gate), group.submit(gate)]
@@ -123,7 +123,7 @@ def test_an_exception_in_the_block_cancels_what_is_queued_and_goes_on(pool: Pool
     assert [job.result(0) for job in running] == ["passed", "passed"]
 
 
-def test_what_the_block_and_a_job_raise_is_raised_together(pool: Pool) -> None:
+def test_exceptions_of_the_block_and_of_a_job_are_raised_together(pool: Pool) -> None:
     with pytest.raises(ExceptionGroup) as caught, pool.group() as group:
         job = group.submit(fail, ValueError("of the job"))
         assert job.exception(WAIT)
@@ -131,8 +131,8 @@ def test_what_the_block_and_a_job_raise_is_raised_together(pool: Pool) -> None:
     assert [str(error) for error in caught.value.exceptions] == ["of the block", "of the job"]
 
 
-def test_a_failure_that_the_block_has_heard_of_is_raised_once(pool: Pool) -> None:
-    """`job.result()` in the block raises what the job raised: that is one failure, not two."""
+def test_a_failure_that_the_block_has_raised_itself_is_raised_once(pool: Pool) -> None:
+    """`job.result()` in the block raises what the job raised: one failure, not two."""
     error = ValueError("heard")
     with pytest.raises(ValueError, match="heard") as caught, pool.group() as group:
         group.submit(fail, error).result(WAIT)
@@ -140,7 +140,7 @@ def test_a_failure_that_the_block_has_heard_of_is_raised_once(pool: Pool) -> Non
 
 
 def test_a_group_that_has_failed_takes_no_more_jobs(pool: Pool) -> None:
-    """The loop that submits ends at once; the failure is what comes out."""
+    """A loop that submits ends at once, and the failure is what is raised."""
     rounds = 0
     with pytest.raises(ValueError, match="no"), pool.group() as group:
         group.submit(fail, ValueError("no")).exception(WAIT)
@@ -161,7 +161,7 @@ def test_a_group_whose_block_was_left_takes_no_more_jobs(pool: Pool) -> None:
     assert len(group.jobs) == 1
 
 
-def test_hearing_that_a_sibling_was_cancelled_is_no_failure_of_its_own(pool: Pool) -> None:
+def test_the_cancellation_of_a_sibling_is_no_failure_of_its_own(pool: Pool) -> None:
     error = ValueError("why")
     gate = Gate()
     with pytest.raises(ValueError, match="why") as caught, pool.group() as group:
@@ -208,14 +208,14 @@ def test_a_group_inside_a_job_of_a_small_pool_does_not_lock_up() -> None:
         assert pool.submit(outer).result(WAIT) == 6
 
 
-def test_options_hold_in_a_group(pool: Pool) -> None:
+def test_the_options_of_a_view_apply_in_its_group(pool: Pool) -> None:
     gate = Gate()
     with pytest.raises(JobTimeout), pool.options(timeout=0.02).group() as group:
         group.submit(gate)
     gate.open.set()
 
 
-def test_a_pool_that_refuses_a_job_is_heard_of() -> None:
+def test_a_job_that_the_pool_refuses_raises_in_the_block() -> None:
     pool = Pool(1)
     pool.shutdown()
     with pytest.raises(RuntimeError, match="after shutdown"), pool.group() as group:
@@ -223,10 +223,10 @@ def test_a_pool_that_refuses_a_job_is_heard_of() -> None:
     assert group.jobs == []
 
 
-def test_an_interrupted_wait_cancels_what_is_queued_and_waits_for_the_rest(
+def test_an_interrupted_wait_cancels_queued_jobs_and_waits_for_the_rest(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ctrl-C while the block is being left."""
+    """Ctrl-C at the end of the block."""
     gate = Gate()
     group = pool.group()
     running = group.submit_many(gate, [None, None])
@@ -248,10 +248,38 @@ def test_an_interrupted_wait_cancels_what_is_queued_and_waits_for_the_rest(
     assert all(job.done() for job in running)
 
 
+def test_the_traceback_of_a_failure_in_the_block_leads_through_the_block(pool: Pool) -> None:
+    """It shows which `result()` has raised."""
+    with pytest.raises(ValueError, match="no") as caught, pool.group() as group:
+        group.submit(fail, ValueError("no")).result(WAIT)
+    names = [entry.name for entry in caught.traceback]
+    assert names[0] == "test_the_traceback_of_a_failure_in_the_block_leads_through_the_block"
+    assert names[-1] == "fail"
+
+
+def test_every_callback_of_cancelled_jobs_runs_although_one_of_them_raises(pool: Pool) -> None:
+    gate = Gate()
+    called: list[object] = []
+
+    def crash(job: object) -> None:
+        called.append(job)
+        raise SystemExit
+
+    with pytest.raises((SystemExit, BaseExceptionGroup)), pool.group() as group:
+        group.submit_many(gate, [None, None])
+        gate.wait_for(2)
+        queued = group.submit_many(abs, [1, 2])
+        for job in queued:
+            job.add_done_callback(crash)
+        threading.Timer(0.02, gate.open.set).start()
+        raise LookupError
+    assert called == queued
+
+
 # async with
 
 
-def test_an_async_block_waits_without_holding_up_the_loop(pool: Pool) -> None:
+def test_an_async_block_waits_without_blocking_the_loop(pool: Pool) -> None:
     gate = Gate()
 
     async def main() -> list[str]:
@@ -278,7 +306,7 @@ def test_an_async_block_raises_what_failed(pool: Pool) -> None:
     assert [type(error) for error in caught.value.exceptions] == [ValueError, KeyError]
 
 
-def test_an_awaited_sibling_that_was_cancelled_is_no_cancellation_of_the_task(pool: Pool) -> None:
+def test_awaiting_a_sibling_that_was_cancelled_does_not_cancel_the_task(pool: Pool) -> None:
     gate = Gate()
 
     async def main() -> str:
@@ -305,7 +333,7 @@ def test_an_awaited_sibling_that_was_cancelled_is_no_cancellation_of_the_task(po
     assert asyncio.run(main()) == "went on"
 
 
-def test_a_cancelled_task_cancels_what_is_queued_and_waits_for_the_rest(pool: Pool) -> None:
+def test_a_cancelled_task_cancels_queued_jobs_and_waits_for_the_rest(pool: Pool) -> None:
     gate = Gate()
     states: list[str] = []
 

@@ -1,4 +1,4 @@
-"""Supervision where two things go wrong at once: each of these was a fault of ours."""
+"""Supervision where two things go wrong at once: each of these was a fault of this library."""
 
 import asyncio
 import gc
@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from oddjob import GroupClosed, Job, JobTimeout, Pool, PoolBroken, PoolEvent
-from oddjob.workforce import lifecycle, warden
+from oddjob.runtime import lifecycle, watchdog
+from oddjob.runtime.core import PoolCore
 from tests.hang import WAIT, Hang, until
 
 SHORT = 0.02
@@ -51,7 +52,7 @@ def exiting_log() -> Iterator[None]:
     logger.removeHandler(handler)
 
 
-# Jobs that have timed out, and what hangs on them.
+# Jobs that have timed out.
 
 
 def test_a_callback_of_a_timed_out_job_may_close_the_pool(hang: Hang) -> None:
@@ -227,15 +228,15 @@ def test_a_stuck_thread_does_not_spoil_the_run_times(hang: Hang) -> None:
 def test_an_interrupted_supervisor_still_ends_what_is_due(
     hang: Hang, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    stands = warden.where_it_stands
+    stack_of = watchdog.stack_of
     strikes = [Crash(), Crash()]
 
     def struck(frame: Any) -> Any:
         if strikes:
             raise strikes.pop()
-        return stands(frame)
+        return stack_of(frame)
 
-    monkeypatch.setattr(warden, "where_it_stands", struck)
+    monkeypatch.setattr(watchdog, "stack_of", struck)
     with Pool(2, timeout=SHORT) as pool:
         jobs = [pool.submit(hang) for _ in range(2)]
         assert all(isinstance(job.exception(WAIT), JobTimeout) for job in jobs)
@@ -250,11 +251,11 @@ def test_a_log_handler_that_exits_costs_neither_callbacks_nor_workers(hang: Hang
         called = threading.Event()
         job.add_done_callback(lambda _: called.set())
         assert called.wait(WAIT)
-        until(lambda: "degraded" in [event.kind for event in events])
+        until(lambda: "pool_degraded" in [event.kind for event in events])
         assert isinstance(pool.submit(fail, Crash()).exception(WAIT), Crash)
         assert pool.submit(pow, 2, 3).result(WAIT) == 8
         hang.gate.set()
-    assert [event.kind for event in events].count("degraded") == 1
+    assert [event.kind for event in events].count("pool_degraded") == 1
 
 
 def test_the_threads_of_callbacks_are_forgotten(hang: Hang) -> None:
@@ -263,7 +264,7 @@ def test_the_threads_of_callbacks_are_forgotten(hang: Hang) -> None:
             called = threading.Event()
             pool.submit(time.sleep, 0.005).add_done_callback(lambda _, done=called: done.set())
             assert called.wait(WAIT)
-        assert len(pool._workforce.roster.gone) < 10
+        assert len(pool._core.workers.threads()) < 10
 
 
 # Threads that do not start, or are killed at once.
@@ -272,7 +273,7 @@ def test_the_threads_of_callbacks_are_forgotten(hang: Hang) -> None:
 def test_a_thread_that_never_starts_is_tried_with_growing_delays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The supervisor's own failure is no news to it: it would go on without a pause."""
+    """Without a pause the supervisor would try as fast as it can."""
     pool = Pool("tried", 1)
     pool.submit(pow, 2, 3).result(WAIT)
     start = threading.Thread.start
@@ -300,41 +301,18 @@ def test_a_pool_whose_supervisor_cannot_start_leaves_nothing_behind(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    before = len(lifecycle._living.members)
+    before = lifecycle.cores_with_threads()
     monkeypatch.setattr(threading.Thread, "start", refuse)
     for _ in range(3):
         with pytest.raises(RuntimeError, match="can't start"):
             Pool(1).submit(pow, 2, 3)
-    assert len(lifecycle._living.members) == before
-
-
-def test_a_nested_event_loop_whose_thread_is_killed_at_once_fails_its_job(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from oddjob.workforce.roster import Roster
-
-    lend = Roster.lend
-
-    def struck(self: Roster, *what: Any) -> None:
-        if threading.current_thread().name.endswith("-nested-loop"):
-            raise Crash
-        lend(self, *what)
-
-    async def inner() -> int:
-        return 1
-
-    async def outer() -> object:
-        return pool.submit(inner).exception()
-
-    with Pool(1) as pool:
-        monkeypatch.setattr(Roster, "lend", struck)
-        assert isinstance(pool.submit(outer).result(WAIT), Crash)
+    assert lifecycle.cores_with_threads() == before
 
 
 # A pool that breaks.
 
 
-def test_a_pool_that_breaks_says_so_whatever_callbacks_raise(
+def test_a_pool_that_breaks_is_reported_whatever_callbacks_raise(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     events: list[str] = []
@@ -348,22 +326,20 @@ def test_a_pool_that_breaks_says_so_whatever_callbacks_raise(
             job.add_done_callback(lambda _: fail(Crash()))
         gate.set()
         assert all(isinstance(job.exception(WAIT), PoolBroken) for job in queued)
-        until(lambda: "broken" in events)
+        until(lambda: "pool_broken" in events)
     assert "CRITICAL" in [record.levelname for record in caplog.records]
 
 
 def test_jobs_accepted_after_a_revival_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from oddjob.workforce.roster import Roster
-
-    give_up = Roster.give_up
+    break_down = PoolCore.break_down
     revived: list[Job[int]] = []
 
-    def give_up_and_be_revived(self: Roster, cause: BaseException) -> None:
-        give_up(self, cause)
+    def break_down_and_be_revived(core: PoolCore, cause: BaseException) -> None:
+        break_down(core, cause)
         pool.restart()
         revived.extend(pool.submit_many(abs, [-1, -2]))
 
-    monkeypatch.setattr(Roster, "give_up", give_up_and_be_revived)
+    monkeypatch.setattr(PoolCore, "break_down", break_down_and_be_revived)
     with Pool(1, max_restarts=0, max_seconds=100) as pool:
         for _ in range(2):
             pool.submit(fail, Crash()).exception(WAIT)
@@ -377,7 +353,7 @@ def test_jobs_accepted_after_a_revival_are_not_refused(monkeypatch: pytest.Monke
 def test_a_job_that_runs_in_place_is_not_queued_as_well() -> None:
     def inner() -> tuple[int, int, list[Job[Any]]]:
         stats = pool.stats()
-        return stats.queued, stats.running, pool.queued()
+        return stats.queued, stats.running, pool.queue()
 
     with Pool(1) as pool:
         assert pool.submit(lambda: pool.submit(inner).result()).result(WAIT) == (0, 2, [])
@@ -385,7 +361,7 @@ def test_a_job_that_runs_in_place_is_not_queued_as_well() -> None:
 
 @pytest.mark.usefixtures("tiny_switch_interval")
 def test_no_snapshot_says_that_all_is_done_while_a_job_is_left() -> None:
-    """Whoever waits for a pool to be idle would go too early."""
+    """A program that waits for a pool to be idle would go on too early."""
     over = threading.Event()
     wrong: list[object] = []
 
@@ -569,14 +545,14 @@ def test_a_refused_submit_leaves_a_group_as_it_was() -> None:
         group.submit(pow, 2, 3)
 
 
-# Observers.
+# Event listeners.
 
 
-def test_an_observer_cannot_wait_for_the_end_that_waits_for_it() -> None:
+def test_an_event_listener_cannot_wait_for_the_end_that_waits_for_it() -> None:
     outcomes: list[object] = []
 
     def observe(event: PoolEvent) -> None:
-        if event.kind == "crash":
+        if event.kind == "worker_crashed":
             try:
                 pool.drain(WAIT)
             except RuntimeError as error:
@@ -592,6 +568,6 @@ def test_an_observer_cannot_wait_for_the_end_that_waits_for_it() -> None:
         until(lambda: outcomes)
 
 
-def test_what_cannot_be_called_is_no_observer() -> None:
+def test_an_event_listener_has_to_be_callable() -> None:
     with Pool(1) as pool, pytest.raises(TypeError, match="on_event must be a callable"):
         pool.on_event = 3  # type: ignore[assignment]  # what is wrong with it

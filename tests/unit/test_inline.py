@@ -45,7 +45,7 @@ def test_a_failure_of_perform_is_raised_where_it_was_submitted() -> None:
             pool.perform_many(int, ["1", "no number"])
 
 
-def test_a_failure_that_somebody_looks_at_is_raised_there() -> None:
+def test_a_failure_that_is_looked_at_is_raised_there() -> None:
     with Pool(2) as pool, inline():
         job = pool.submit(int, "no number")
         with pytest.raises(ValueError, match="no number"):
@@ -59,7 +59,7 @@ def test_a_failure_that_somebody_looks_at_is_raised_there() -> None:
         asyncio.run(look())
 
 
-def test_failures_that_nobody_has_looked_at_are_raised_at_the_end() -> None:
+def test_failures_that_were_not_looked_at_are_raised_at_the_end() -> None:
     """A test must not pass because its code forgot to look."""
     with Pool(2) as pool:
         with pytest.raises(ValueError, match="no number"), inline():
@@ -127,8 +127,8 @@ def test_blocks_can_be_nested() -> None:
         assert pool.submit(threading.get_ident).result(WAIT) != threading.get_ident()
 
 
-def test_the_fixture_is_there_for_everybody(pytester: pytest.Pytester) -> None:
-    pytester.makeconftest("from oddjob.pytest_plugin import oddjob_inline")
+def test_every_test_suite_has_the_fixture(pytester: pytest.Pytester) -> None:
+    pytester.makeconftest("from oddjob.testing.pytest_plugin import oddjob_inline")
     pytester.makepyfile(
         """
         import threading

@@ -1,14 +1,14 @@
 """Every interleaving of two parties at one job, forced rather than hoped for.
 
-A job's hand-over between threads rests on the order of reads and writes of its fields. Here each
-field is replaced by one that lets another thread strike before the k-th access, for every k: the
-first party is stopped there, the second does all it can, then the first goes on. What must hold
-in the end is the same everywhere: the call ran at most once, and exactly once unless a cancel
-said that it would not; everybody who waited or asked to be called was told exactly once.
+A job's hand-over between threads rests on the order of reads and writes of its fields; the races
+are told in `oddjob.runtime.watchers`. Here each field is replaced by one that lets another thread
+act before the k-th access, for every k: the first party is stopped there, the second does all it
+can, then the first goes on. What must hold in the end is the same everywhere: the call ran at most
+once, and exactly once unless a cancellation has succeeded; every waiter and callback was called
+exactly once.
 """
 
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -17,64 +17,58 @@ from typing import Any
 import pytest
 
 from oddjob.errors import JobTimeout
-from oddjob.fire_and_forget import FireAndForget
-from oddjob.job import Job
-from oddjob.limited import kind_with
-from oddjob.managed import ManagedJob
-from oddjob.marks import mark_here
-from oddjob.monitor import Monitor
-from oddjob.rules import Rules
+from oddjob.options import JobSettings
+from oddjob.runtime import job as job_module
+from oddjob.runtime.execution import execute, expire, finish_expired, rescue
+from oddjob.runtime.job import Job
+from oddjob.runtime.metrics import SlotMetrics
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.slot import Slot
+from oddjob.runtime.watchers import Watchers
 
-FIELDS = ["_monitor", "_raw", "_outcome", "_fn", "_args", "_kwargs", "_context"]
-MONITOR_FIELDS = ["state", "owner", "sleepers", "waiters", "untold", "callbacks", "condition"]
-BLOCKED = 0.02  # seconds after which a striker that has not ended is taken to wait for a lock
+FIELDS = ["_watchers", "_fast_state", "_outcome", "_fn", "_args", "_kwargs", "_context"]
+WATCHERS_FIELDS = ["state", "owner", "sleepers", "waiters", "callbacks", "condition"]
+BLOCKED = 0.02  # seconds after which a striker that has not ended is assumed to wait for a lock
+WATCHDOG = object()
 
 
-class Crew:
-    """A workforce whose every thread is a worker."""
+class Host:
+    """A pool of which every thread is a worker, as far as jobs and their execution need one."""
 
     name = None
+    label = "host"
     pool = None
 
     def __init__(self) -> None:
         self.reports: list[BaseException] = []
-        self.failures: list[BaseException] = []
-        self.counts: Counter[str] = Counter()
+        self.settlement = self.memory = self.events = self.watchdog = self.metrics = self
 
-    def count(self, what: str) -> None:
-        self.counts[what] += 1
+    def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
+        slot = new_slot(self)
+        slot.nested.append(job)
+        if not job._watch().claim_queued(slot):
+            return False
+        execute(job, slot)
+        return True
 
-    def watch(self, job: object, deadline: float) -> None:
-        pass
-
-    def unwatch(self, watch: None) -> None:
-        pass
-
-    def note_loss(self, job: object) -> None:
-        """Be told that a queued job has been cancelled."""
-
-    note_seen = release = interrupt = note_loss
-
-    def put_off(self, job: object, delay: float) -> bool:
-        raise AssertionError("no job here is to be tried again")
-
-    def note_failure(self, job: object, error: BaseException) -> None:
-        self.failures.append(error)
+    def report_failure(self, job: Job[Any], error: BaseException) -> None:
+        self.reports.append(error)
 
     def is_crash(self, error: BaseException) -> bool:
         return not isinstance(error, Exception)
 
-    def run_in_place(self, job: Job[Any], timeout: float | None, *, stays: bool) -> bool:
-        if not job.claim_queued():
-            return False
-        job.execute(claimed=True)
+    def cancelled(self, job: Job[Any]) -> bool:
         return True
 
-    def has_lost(self, job: object) -> bool:
-        return False
+    def ignore(self, *_: object, **__: object) -> None:
+        """Do nothing: not the subject of these tests."""
 
-    def report_failure(self, job: object, error: BaseException, context: object) -> None:
-        self.reports.append(error)
+    accept = job_cancelled = interrupt = succeeded = failed = ignore
+    notify = watch = unwatch = count = give_back = ignore
+
+
+def new_slot(host: Any) -> Slot:
+    return Slot(host, SlotMetrics())
 
 
 class Prober:
@@ -126,32 +120,33 @@ def _probed(name: str, base: type) -> property:
 
 
 ProbedJob = type("ProbedJob", (Job,), {name: _probed(name, Job) for name in FIELDS})
-ProbedPerform = type(
-    "ProbedPerform", (FireAndForget,), {name: _probed(name, Job) for name in FIELDS}
-)
-ProbedMonitor = type(
-    "ProbedMonitor", (Monitor,), {name: _probed(name, Monitor) for name in MONITOR_FIELDS}
+ProbedWatchers = type(
+    "ProbedWatchers", (Watchers,), {name: _probed(name, Watchers) for name in WATCHERS_FIELDS}
 )
 
 
 @pytest.fixture
-def probed_monitors(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strike between the accesses to a monitor's fields as well."""
-    monkeypatch.setattr("oddjob.work.Monitor", ProbedMonitor)
+def probed_watchers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strike between the accesses to the fields of the watchers as well."""
+    monkeypatch.setattr(job_module, "Watchers", ProbedWatchers)
 
 
 class Scene:
     """A job, what happened to it, and the parties that act on it."""
 
-    def __init__(self, kind: type = ProbedJob, error: Exception | None = None) -> None:
+    def __init__(self, error: Exception | None = None, **policy: Any) -> None:
         self.calls: list[int] = []
         self.told: list[object] = []
         self.asked = 0
         self.cancelled: list[bool] = []
         self.results: list[object] = []
         self.error = error
-        self.crew = Crew()
-        self.job: Job[int] = kind(self.call, (), None, copy_context(), self.crew, None, 0.0)
+        self.host: Any = Host()
+        self.slot = new_slot(self.host)
+        is_detached = policy.pop("is_detached", False)
+        self.policy = JobPolicy(self.host, JobSettings(**policy), is_detached=is_detached)
+        self.job: Job[int] = ProbedJob(self.call, (), None, copy_context(), self.policy, 0.0)
+        self.slot.job = self.job
 
     def call(self) -> int:
         self.calls.append(1)
@@ -160,7 +155,7 @@ class Scene:
         return 42
 
     def execute(self) -> None:
-        self.job.execute()
+        execute(self.job, self.slot)
 
     def cancel(self) -> None:
         self.cancelled.append(self.job.cancel())
@@ -176,12 +171,7 @@ class Scene:
             self.results.append(error)
 
     def run_here(self) -> None:
-        self.job.run_here()
-
-    def take(self) -> None:
-        if self.job.set_running_or_notify_cancel():
-            self.calls.append(1)
-            self.job.set_result(42)
+        self.host.run_where_awaited(self.job, 0.0)
 
 
 ACTIONS = ["execute", "cancel", "ask", "read", "run_here"]
@@ -197,7 +187,7 @@ PAIRS = [
 @pytest.mark.parametrize("error", [None, ValueError("of the job")], ids=["returns", "raises"])
 @pytest.mark.parametrize(("first", "second"), PAIRS, ids=lambda name: name)
 def test_two_parties_at_one_job_agree(first: str, second: str, error: Exception | None) -> None:
-    """Whoever waits, cancels or adds a callback at the wrong moment would hang, or be lied to."""
+    """Otherwise a wait, a cancel or a callback at the wrong moment would hang, or be misled."""
     for strike_at in range(1000):
         scene = Scene(error=error)
         strikers: list[threading.Thread] = []
@@ -222,7 +212,7 @@ def test_two_parties_at_one_job_agree(first: str, second: str, error: Exception 
 
 @pytest.mark.parametrize("first", ["cancel", "ask", "read", "run_here"])
 def test_a_job_that_has_ended_is_never_seen_otherwise(first: str) -> None:
-    """Code that saw ``done()`` and went on to read would be told to wait again."""
+    """Code that saw ``done()`` and went on to read would have to wait again."""
     for strike_at in range(1000):
         scene = Scene()
         scene.execute()
@@ -238,7 +228,7 @@ def test_a_job_that_has_ended_is_never_seen_otherwise(first: str) -> None:
 
 def check(scene: Scene, was_executed: bool) -> None:
     if not was_executed:
-        scene.job.execute()  # its worker comes at last
+        scene.execute()  # its worker comes at last
     scene.job.add_done_callback(lambda _: scene.told.append("late"))
     assert scene.job.done()
     if True in scene.cancelled:
@@ -252,18 +242,17 @@ def check(scene: Scene, was_executed: bool) -> None:
     assert scene.told == [scene.job] * scene.asked + ["late"]
 
 
-@pytest.mark.usefixtures("probed_monitors")
-@pytest.mark.parametrize("kind", [ProbedJob, ProbedPerform])
-@pytest.mark.parametrize("watched", [False, True])
+@pytest.mark.usefixtures("probed_watchers")
+@pytest.mark.parametrize("is_watched", [False, True], ids=["unwatched", "watched"])
 @pytest.mark.parametrize("error", [None, ValueError("of the job")], ids=["returns", "raises"])
 def test_a_job_ends_wherever_its_worker_is_struck_down(
-    kind: type, watched: bool, error: Exception | None
+    is_watched: bool, error: Exception | None
 ) -> None:
-    """An asynchronous exception anywhere in the worker's part would leave a job pending."""
+    """An exception that is thrown into the worker must not leave a job pending."""
     for strike_at in range(1000):
-        scene = Scene(kind, error)
+        scene = Scene(error)
         crash = KeyboardInterrupt()
-        if watched:
+        if is_watched:
             scene.ask()
 
         def strike(crash: BaseException = crash) -> None:
@@ -275,29 +264,45 @@ def test_a_job_ends_wherever_its_worker_is_struck_down(
             except KeyboardInterrupt as caught:
                 assert caught is crash
                 seen = scene.job.exception(0) if scene.job.done() else crash
-                scene.job.rescue(crash, mark_here())
+                rescue(scene.job, scene.slot, crash)
                 assert scene.job.exception(0) is seen, "what has been seen may not change"
         assert scene.job.done()
         assert len(scene.calls) <= 1
         assert scene.job.exception(0) in (scene.error, crash)
         assert scene.told == [scene.job] * scene.asked
-        failures = [scene.job.exception(0)] if scene.job.exception(0) is not None else []
-        if kind is ProbedPerform and probe.accesses <= strike_at:
-            assert scene.crew.reports == failures
-            return
-        if kind is ProbedPerform:
-            assert len(scene.crew.reports) <= len(failures)
-        elif probe.accesses <= strike_at:
+        if probe.accesses <= strike_at:
             return
     raise AssertionError("no end of accesses")
 
 
-@pytest.mark.usefixtures("probed_monitors")
-def test_a_waiter_that_came_in_between_is_told_wherever_the_worker_is_struck_down() -> None:
+@pytest.mark.usefixtures("probed_watchers")
+def test_the_failure_of_a_detached_job_is_reported_once_at_most() -> None:
+    """And once if its worker is not struck down."""
+    for strike_at in range(1000):
+        scene = Scene(ValueError("of the job"), is_detached=True)
+
+        def strike() -> None:
+            raise KeyboardInterrupt
+
+        with probing(strike_at, strike) as probe:
+            try:
+                scene.execute()
+            except KeyboardInterrupt as crash:
+                rescue(scene.job, scene.slot, crash)
+        assert scene.job.done()
+        assert len(scene.host.reports) <= 1
+        if probe.accesses <= strike_at:
+            assert scene.host.reports == [scene.error]
+            return
+    raise AssertionError("no end of accesses")
+
+
+@pytest.mark.usefixtures("probed_watchers")
+def test_a_waiter_that_came_in_between_is_woken_wherever_the_worker_is_struck_down() -> None:
     """First a waiter arrives at one access, then the worker's thread is killed at a later one."""
     killed_at: set[int] = set()
     for arrive_at in range(100):
-        for later in range(1, 100):
+        for later in range(1, 100, 2):
             scene = Scene()
             crash = KeyboardInterrupt()
             waiter = threading.Thread(target=scene.read, daemon=True)
@@ -315,42 +320,36 @@ def test_a_waiter_that_came_in_between_is_told_wherever_the_worker_is_struck_dow
                     scene.execute()
                 except KeyboardInterrupt:
                     killed_at.add(probe.accesses)
-                    scene.job.rescue(crash, mark_here())
+                    rescue(scene.job, scene.slot, crash)
             if waiter.ident is None:
                 assert len(killed_at) > 5
                 return
             waiter.join(10)
-            assert not waiter.is_alive(), f"never told: came at {arrive_at}, killed {later} later"
+            assert not waiter.is_alive(), f"not woken: came at {arrive_at}, killed {later} later"
             assert scene.results in ([42], [crash])
             if probe.accesses <= arrive_at + later:
                 break
 
 
-ProbedTimed = type(
-    "ProbedTimed",
-    (kind_with(Rules(timeout=1.0), ManagedJob, key=None),),
-    {name: _probed(name, Job) for name in FIELDS},
-)
-
-
 @pytest.mark.parametrize("error", [None, ValueError("of the job")], ids=["returns", "raises"])
-@pytest.mark.usefixtures("probed_monitors")
+@pytest.mark.usefixtures("probed_watchers")
 def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> None:
     """Nor neither: a job that ended twice would call its callbacks twice, or change its result."""
     outcomes: set[type] = set()
     for strike_at in range(1000):
-        scene = Scene(ProbedTimed, error)
+        scene = Scene(error, timeout=1.0)
         scene.ask()
         expired: list[bool] = []
         strikers: list[threading.Thread] = []
 
-        def expire(scene: Scene = scene, expired: list[bool] = expired) -> None:
-            # Only what is being run can run for too long: the supervisor knows of nothing else.
-            if scene.job.running():
-                expired.append(scene.job.expire(JobTimeout("too long"), 1))  # type: ignore[attr-defined]  # it is timed
+        def time_is_up(scene: Scene = scene, expired: list[bool] = expired) -> None:
+            # The watchdog knows of nothing but attempts that are being made.
+            if scene.job.attempt == 1 and scene.job.running():
+                timeout = JobTimeout("too long")
+                expired.append(expire(scene.job, timeout, 1, WATCHDOG, scene.host))
 
-        def strike(strikers: list[threading.Thread] = strikers, expire: Any = expire) -> None:
-            strikers.append(threading.Thread(target=expire, daemon=True))
+        def strike(strikers: list[threading.Thread] = strikers, act: Any = time_is_up) -> None:
+            strikers.append(threading.Thread(target=act, daemon=True))
             strikers[0].start()
             strikers[0].join(BLOCKED)
 
@@ -359,12 +358,11 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
         for striker in strikers:
             striker.join(10)
         if expired == [True]:
-            scene.job.follow_up()  # type: ignore[attr-defined]  # it is timed
+            finish_expired(scene.job, scene.host)
         outcome = scene.job.exception(0)
         assert isinstance(outcome, JobTimeout) == (expired == [True])
         assert scene.told == [scene.job]
         assert len(scene.calls) <= 1
-        assert (scene.job.verdict == "timed_out") == (expired == [True])
         outcomes.add(type(outcome))
         if not strikers:
             assert strike_at == probe.accesses

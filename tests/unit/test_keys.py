@@ -1,4 +1,4 @@
-"""Jobs of one key, and functions with a ceiling: at most so many at once."""
+"""Keys and concurrency limits: how many jobs of a key, or of a function, run at once."""
 
 import datetime as dt
 import decimal
@@ -15,11 +15,18 @@ import pytest
 
 import oddjob
 from oddjob import Pool
-from oddjob.states import CANCELLED, FAILED, SUCCEEDED
+from oddjob.runtime.limited_queue import LimitedQueue
 from tests.hang import Hang, until
 from tests.peak import Peak
 
 WAIT = 10.0
+
+
+def limited_queue(pool: Pool) -> LimitedQueue:
+    """The queue of a pool whose jobs have keys."""
+    queue = pool._core.dispatcher.limited
+    assert queue is not None
+    return queue
 
 
 class Color(enum.Enum):
@@ -48,7 +55,7 @@ class Customer:
 
 
 class NoZone(dt.tzinfo):
-    """Somebody else's, and unfinished."""
+    """A class that `check_key` does not know, and unfinished."""
 
 
 @pytest.mark.parametrize(
@@ -61,13 +68,13 @@ class NoZone(dt.tzinfo):
     ],
 )
 def test_what_is_no_identifier_is_refused(key: object) -> None:
-    """It is compared while a lock is held: somebody's own code must have no part in that."""
+    """Keys are compared while a lock is held: code of the user's must have no part in that."""
     with Pool(2) as pool:
         with pytest.raises(TypeError, match="a key must be an identifier"):
             pool.options(key=key)
         with pytest.raises(TypeError, match="a key must be an identifier"):
             pool.options(key=lambda _: key).submit(abs, 1)
-        assert pool.queued() == []
+        assert pool.queue() == []
 
 
 def test_one_job_of_a_key_runs_at_once_in_order_and_others_overtake() -> None:
@@ -135,7 +142,7 @@ class Tenant:
     "key",
     [lambda row: row[0], operator.itemgetter(0), Tenant(), functools.lru_cache(Tenant()), min],
 )
-def test_whatever_can_be_called_tells_the_key(key: Any) -> None:
+def test_a_callable_of_any_kind_computes_the_key(key: Any) -> None:
     """Taken for the key itself, it would be the same for all, and they would wait in one line."""
     with Pool(1) as pool:
         assert [pool.options(key=key).submit(len, (n,)).key for n in range(3)] == [0, 1, 2]
@@ -154,7 +161,7 @@ def test_a_queue_is_shown_in_the_order_in_which_its_jobs_will_start() -> None:
             keyed.options(priority=9).submit(abs, 2),
             pool.options(priority=5).submit(abs, 3),
         ]
-        assert pool.queued() == [jobs[2], jobs[0], jobs[1]]
+        assert pool.queue() == [jobs[2], jobs[0], jobs[1]]
         hang.gate.set()
 
 
@@ -171,22 +178,6 @@ def test_a_job_that_was_settled_by_hand_and_cleared_away_gives_its_key_back() ->
         assert behind.result(WAIT) == 2
 
 
-def test_a_key_is_given_back_by_nobody_but_who_has_it() -> None:
-    """A worker that finds its job cancelled is not to give back a key that is another's by now."""
-    with Pool(1) as pool:
-        job = pool.options(key="k").submit(abs, 1)
-        job.result(WAIT)
-        for state in (CANCELLED, FAILED):
-            claims = {"k": job}
-            job._raw = state
-            assert not job.give_back(claims)
-            assert claims == {"k": job}
-        job._raw = SUCCEEDED
-        assert not job.give_back({"k": "another"})
-        assert job.give_back(claims)
-        assert claims == {}
-
-
 def test_keys_leave_nothing_behind() -> None:
     """A hundred thousand customers must not stay in memory when their jobs have gone."""
     with Pool(2) as pool:
@@ -194,29 +185,27 @@ def test_keys_leave_nothing_behind() -> None:
             pool.options(key=key).perform(abs, key)
         pool.submit(abs, 1).result(WAIT)
         until(lambda: pool.stats().succeeded == 2_001)
-        agenda = pool._workforce.roster.queue.agenda
-        assert agenda is not None
-        until(lambda: not agenda._race._keys and not agenda._race.claims)
-        until(lambda: sys.getsizeof(agenda._race.claims) < 1_000)  # bytes, as of any small dict
+        queue = limited_queue(pool)
+        until(lambda: not len(queue._lines) and not queue._running)
+        assert not queue._waiting
 
 
 def test_a_key_costs_less_than_its_job() -> None:
+    """A key that one job has for itself costs an entry in a dict, and no line."""
     with Pool(1) as pool:
         hang = Hang()
         pool.submit(hang)
         hang.wait_until_it_hangs()
         jobs = [pool.options(key=f"customer {number}").submit(abs, 1) for number in range(200)]
-        assert len(pool.queued()) == 200
-        agenda = pool._workforce.roster.queue.agenda
-        assert agenda is not None
-        assert not agenda._race._keys  # it needs no lane to be the only one
+        assert len(pool.queue()) == 200
+        lines = limited_queue(pool)._lines.of
+        assert {*lines.values()} == {*jobs}
         jobs += [pool.options(key=f"customer {number}").submit(abs, 1) for number in range(200)]
-        assert len(pool.queued()) == 400
-        assert len(agenda._race._keys) == 200
-        lane = next(iter(agenda._race._keys.values()))
-        takes = sys.getsizeof(lane) + sys.getsizeof(lane.jobs) + sys.getsizeof(lane.entry)
-        job = jobs[0]
-        assert takes <= sys.getsizeof(job) + sys.getsizeof(job._args) + sys.getsizeof(job._context)
+        assert len(pool.queue()) == 400
+        assert len(lines) == 200
+        line: Any = next(iter(lines.values()))
+        takes = sys.getsizeof(line) + sys.getsizeof(line.behind)
+        assert takes <= 1_024, "a line of several jobs costs a deque"
         hang.gate.set()
 
 
@@ -364,7 +353,7 @@ def test_a_worker_that_waits_for_a_limit_is_woken_when_it_opens() -> None:
         release = keyed.submit(hang)
         hang.wait_until_it_hangs()
         waiting = pool.submit(lambda: keyed.submit(abs, -7).result(WAIT))
-        until(lambda: len(pool.queued()) == 1)
+        until(lambda: len(pool.queue()) == 1)
         hang.gate.set()
         assert waiting.result(WAIT) == 7
         assert release.result(WAIT) == "late"
@@ -386,7 +375,7 @@ def test_coroutines_of_one_key_may_await_each_other_however_deep(options: Any) -
 
 @pytest.mark.parametrize("more", [{"priority": 1}, {"timeout": 9.0}, {"name": "n"}, {}])
 def test_a_view_for_each_job_makes_no_class_for_each_job(more: Any) -> None:
-    """They would take more room than the jobs, and a hundred times as long to make."""
+    """A class would take more memory than the job, and a hundred times as long to make."""
     with Pool(1) as pool:
         jobs = [pool.options(key=number, **more).submit(abs, 1) for number in range(3)]
         jobs.append(pool.options(key=4).options(**more).submit(abs, 1))

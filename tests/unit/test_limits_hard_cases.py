@@ -1,11 +1,9 @@
-"""Limits, keys and retries where things meet that rarely do."""
+"""Limits, keys and retries in rare combinations."""
 
-import ctypes
 import signal
 import sys
 import threading
 import time
-from collections import deque
 from typing import Any
 
 import pytest
@@ -13,14 +11,15 @@ import pytest
 import oddjob
 import oddjob.testing
 from oddjob import Pool, Rate
-from oddjob.job import Job
+from oddjob.runtime.wakeup import Wakeup
+from oddjob.schedule.clock import clock
 from tests.hang import Hang, until
 
 WAIT = 10.0
 
 
-def test_workers_that_wait_for_a_job_under_way_see_to_its_retry() -> None:
-    """It was running when they began to wait; both workers of the pool do so."""
+def test_workers_that_wait_for_a_running_job_run_its_retry() -> None:
+    """The job was running when both workers of the pool began to wait for it."""
     attempts: list[int] = []
     go_on = threading.Event()
 
@@ -34,7 +33,7 @@ def test_workers_that_wait_for_a_job_under_way_see_to_its_retry() -> None:
     with Pool(2) as pool:
         retried = pool.options(retries=3, backoff=0.05).submit(flaky)
         first = pool.submit(lambda: retried.result(WAIT))
-        until(lambda: len(pool.queued()) == 0)
+        until(lambda: len(pool.queue()) == 0)
         second = pool.submit(lambda: first.result(WAIT))
         go_on.set()
         assert second.result(WAIT) == "done"
@@ -133,13 +132,13 @@ def test_priorities_of_one_key_count_when_their_turn_comes() -> None:
         hang.wait_until_it_hangs()
         for key, priority in (("a", 10), ("a", 0), ("a", 7), (None, 5), (None, 1), ("b", 6)):
             pool.options(key=key, priority=priority).submit(order.append, priority)
-        assert [job.priority for job in pool.queued()] == [10, 6, 5, 1, 0, 7]
+        assert [job.priority for job in pool.queue()] == [10, 6, 5, 1, 0, 7]
         hang.gate.set()
     assert order == [10, 6, 5, 1, 0, 7]
 
 
-def test_what_is_queued_behind_a_crash_that_somebody_has_seen_is_run() -> None:
-    """It was not queued in the hope of that one's success."""
+def test_a_serial_job_that_is_queued_after_a_failure_was_seen_is_run() -> None:
+    """It was not queued in the hope of that job's success."""
     with Pool(pool_size=2, max_restarts=10**6) as pool:
         line = pool.options(key="k", serial=True)
         for _ in range(100):
@@ -184,7 +183,7 @@ def test_a_timeout_is_for_one_attempt() -> None:
         return "done"
 
     def look(event: oddjob.PoolEvent) -> None:
-        if event.kind == "retry":
+        if event.kind == "job_retried":
             slow.wait(0.3)  # the first attempt's thread is held up, and its timeout passes
 
     with Pool(2, on_event=look) as pool:
@@ -193,7 +192,7 @@ def test_a_timeout_is_for_one_attempt() -> None:
 
 
 def test_a_signal_handler_may_submit_and_cancel_at_any_moment() -> None:
-    """Wherever in the agenda it strikes."""
+    """Wherever in the queue it strikes."""
     with Pool(1) as pool:
         urgent = pool.options(priority=1)
         strokes = 0
@@ -216,54 +215,22 @@ def test_a_signal_handler_may_submit_and_cancel_at_any_moment() -> None:
         assert urgent.submit(abs, -1).result(WAIT) == 1
 
 
-def test_a_worker_struck_between_the_offer_and_the_taking_leaves_the_job_to_others(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The supervisor looks after the dead worker when another has the job in hand."""
-    from oddjob.workforce.lanes import KeyLane
-
-    struck: list[Job[Any]] = []
-
-    class Jobs(list[Job[Any]]):
-        def __delitem__(self, place: Any) -> None:
-            if not struck and self[place].name == "victim":
-                struck.append(self[place])
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(
-                    ctypes.c_ulong(threading.get_ident()), ctypes.py_object(SystemExit)
-                )
-                for _ in range(100):
-                    pass
-            super().__delitem__(place)
-
-    monkeypatch.setattr(KeyLane, "add", lambda lane, job: setattr(lane, "jobs", Jobs([job])))
-    with Pool(2, max_restarts=100) as pool:
-        hang = Hang()
-        pool.options(key="k").submit(hang)
-        hang.wait_until_it_hangs()
-        victim = pool.options(key="k", name="victim").submit(abs, -1)  # waits in the key's lane
-        until(lambda: len(pool.queued()) == 1)
-        hang.gate.set()
-        assert victim.result(WAIT) == 1
-        assert pool.options(key="k").submit(abs, -2).result(WAIT) == 2
-    assert struck
-
-
 def test_a_gone_worker_gives_back_what_it_held_once() -> None:
-    """Also where the agenda has to be mended at that very moment."""
+    """Also where the indexes of the queue have to be rebuilt at that very moment."""
     with Pool(2) as pool:
         limited = pool.options(max_concurrency=1)
-        agenda = pool._workforce.roster.queue.agenda
-        assert agenda is not None
+        queue = pool._core.dispatcher.limited
+        assert queue is not None
         for _ in range(20):
             hang = Hang()
             job = limited.submit(hang)
             hang.wait_until_it_hangs()
             pool.restart()
-            agenda._torn = True
+            queue._is_torn = True
             hang.gate.set()
             job.result(WAIT)
-        ceiling: Any = limited._terms.max_concurrency
-        until(lambda: ceiling._inside == 0)
+        limit: Any = limited._policy.settings.max_concurrency
+        until(lambda: limit._running == 0)
 
 
 def test_a_pool_that_breaks_ends_what_waits_to_be_tried_again() -> None:
@@ -282,40 +249,14 @@ def test_a_pool_that_breaks_ends_what_waits_to_be_tried_again() -> None:
     pool.shutdown()
 
 
-def test_a_job_that_is_arriving_counts_against_the_bound(monkeypatch: pytest.MonkeyPatch) -> None:
-    from oddjob.workforce.race import Race
-
-    with Pool(pool_size=1, max_queue=2, when_full="raise") as pool:
-        hang = Hang()
-        pool.submit(hang)
-        hang.wait_until_it_hangs()
-        pool.submit(abs, 1)
-        lengths: list[int] = []
-        place = Race.place
-
-        def look_and_place(self: Race, job: Job[Any]) -> None:
-            lengths.append(len(pool._workforce.roster.queue))
-            place(self, job)
-
-        pool.submit(abs, 2)
-        monkeypatch.setattr(Race, "place", look_and_place)
-        assert len(pool.queued()) == 2
-        assert set(lengths) == {2}
-        hang.gate.set()
-
-
 def test_a_supervisor_wakes_in_time_however_short_that_is() -> None:
     """A wait of a few microseconds must not become one without end."""
-    from oddjob.workforce.letters import Letters
-
-    letters: Letters[int] = Letters()
+    wakeup = Wakeup()
     done = threading.Event()
 
     def wait() -> None:
         for _ in range(20_000):
-            letters.put(1)
-            letters.inbox = deque()
-            letters.wait(2e-6)
+            wakeup.wait(clock.steady() + 2e-6)
         done.set()
 
     thread = threading.Thread(target=wait, daemon=True)
@@ -341,8 +282,8 @@ def test_a_caller_that_runs_a_job_waits_for_one_of_the_same_ceiling() -> None:
         assert pool.submit(outer).result(WAIT) == 3
 
 
-def test_nobody_waits_in_a_closed_pool_for_a_job_that_crashed() -> None:
-    """An idle worker waits for what a key holds up; it is the last, and ends its worker."""
+def test_no_worker_waits_in_a_closed_pool_for_a_job_that_crashed() -> None:
+    """An idle worker waits for a job that a key holds up: the last one, which ends its worker."""
 
     def crash() -> None:
         raise SystemExit
@@ -355,7 +296,7 @@ def test_nobody_waits_in_a_closed_pool_for_a_job_that_crashed() -> None:
         last = keyed.submit(crash)
         pool.submit(abs, 1).result(WAIT)  # there is a second worker
         pool.shutdown(wait=False)
-        until(lambda: len(pool._workforce.roster.queue.idle) == 1)
+        until(lambda: len(pool._core.dispatcher.parked) == 1)
         hang.gate.set()
         assert isinstance(last.exception(WAIT), SystemExit)
         assert pool.join(WAIT)
@@ -370,112 +311,12 @@ def test_a_job_that_is_cancelled_does_not_lend_its_place_to_one_that_came_later(
         limited.submit(hang)
         hang.wait_until_it_hangs()
         first = one.submit(order.append, "first")
-        assert pool.queued() == [first]
+        assert pool.queue() == [first]
         jobs = [other.submit(order.append, "second")]
-        assert pool.queued() == [first, *jobs]
+        assert pool.queue() == [first, *jobs]
         jobs.append(one.submit(order.append, "third"))
         assert first.cancel()
         hang.gate.set()
         for job in jobs:
             job.result(WAIT)
     assert order == ["second", "third"]
-
-
-def strike_once(struck: list[int]) -> None:
-    """Throw an IndexError, which is what an empty deque raises, into this thread."""
-    if not struck:
-        struck.append(1)
-        ctypes.pythonapi.PyThreadState_SetAsyncExc(
-            ctypes.c_ulong(threading.get_ident()), ctypes.py_object(IndexError)
-        )
-        for _ in range(100):
-            pass
-
-
-def test_an_index_error_thrown_into_a_worker_is_not_taken_for_an_empty_lane(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from oddjob.workforce.race import Race
-
-    struck: list[int] = []
-    obstacle = Race.obstacle
-
-    def strike(self: Race, *question: Any) -> Any:
-        if threading.current_thread() is not threading.main_thread():
-            strike_once(struck)
-        return obstacle(self, *question)
-
-    with Pool(1, max_restarts=100) as pool:
-        hang = Hang()
-        pool.options(priority=3).submit(hang)
-        hang.wait_until_it_hangs()
-        jobs = pool.options(max_concurrency=2).submit_many(abs, range(5))
-        monkeypatch.setattr(Race, "obstacle", strike)
-        hang.gate.set()
-        assert [job.result(WAIT) for job in jobs] == list(range(5))
-    assert struck
-
-
-def test_an_index_error_thrown_into_a_worker_that_has_just_taken_a_job_costs_that_job(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """It ends, at least: it must not be forgotten for the next one."""
-    from oddjob.workforce.desk import Desk
-
-    struck: list[int] = []
-    spread = Desk._spread_news
-
-    def strike(self: Desk) -> None:
-        if threading.current_thread() is not threading.main_thread() and self._race.express:
-            strike_once(struck)
-        spread(self)
-
-    with Pool(1, max_restarts=100) as pool:
-        hang = Hang()
-        pool.options(priority=3).submit(hang)
-        hang.wait_until_it_hangs()
-        agenda: Any = pool._workforce.roster.queue.agenda
-        jobs = pool.submit_many(abs, range(5))
-        agenda.stand_by(int)
-        monkeypatch.setattr(agenda, "_idle", [1])
-        monkeypatch.setattr(agenda, "_wake_worker", lambda: False)
-        monkeypatch.setattr(Desk, "_spread_news", strike)
-        hang.gate.set()
-        ends = [job.exception(WAIT) for job in jobs]
-        monkeypatch.undo()
-        agenda.stand_by_no_more(int)
-    assert struck
-    assert sum(isinstance(end, IndexError) for end in ends) == 1
-
-
-def test_a_bound_holds_though_a_signal_handler_submits_while_it_is_measured(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    from oddjob.workforce.queue import JobQueue
-
-    struck: list[int] = []
-    length = JobQueue.__len__
-    with Pool(1, max_queue=20, when_full="raise") as pool:
-        hang = Hang()
-        pool.submit(hang)
-        hang.wait_until_it_hangs()
-
-        def submit_more(*_: object) -> None:
-            pool.submit_many(abs, range(15))
-
-        def strike(self: JobQueue) -> int:
-            result = length(self)
-            if not struck:
-                struck.append(1)
-                signal.raise_signal(signal.SIGUSR1)
-            return result
-
-        before = signal.signal(signal.SIGUSR1, submit_more)
-        monkeypatch.setattr(JobQueue, "__len__", strike)
-        try:
-            with pytest.raises(oddjob.QueueFull):
-                [pool.submit(abs, number) for number in range(100)]
-        finally:
-            signal.signal(signal.SIGUSR1, before)
-        assert len(pool.queued()) == 20
-        hang.gate.set()

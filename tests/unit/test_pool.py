@@ -1,13 +1,16 @@
-"""Pool: what it takes, what it refuses, and how it keeps its word."""
+"""Pool: what it accepts, what it refuses, and what it promises."""
 
 import gc
+import inspect
 import itertools
 import logging
+import pydoc
 import subprocess
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from typing import Any
 
@@ -27,7 +30,7 @@ def gate() -> Iterator[threading.Event]:
 
 
 def occupy(pool: Pool, gate: threading.Event) -> None:
-    """Let every worker of the pool stand at the gate."""
+    """Occupy every worker of the pool until the gate opens."""
     arrived = threading.Barrier(pool.pool_size + 1)
     for _ in range(pool.pool_size):
         pool.submit(lambda: (arrived.wait(WAIT), gate.wait(WAIT)))
@@ -35,10 +38,10 @@ def occupy(pool: Pool, gate: threading.Event) -> None:
 
 
 def is_collected(there: "weakref.ref[Any]") -> bool:
-    """Whether something goes without the help of the collector.
+    """Return whether something is freed without the help of the collector.
 
-    On free-threaded builds what another thread let go of goes when its maker's thread gets round
-    to it; that may be asleep, so there the collector has to help.
+    On free-threaded builds an object that another thread has dropped is freed by the thread that
+    made it, and that one may be asleep; there the collector has to help.
     """
     if not getattr(sys, "_is_gil_enabled", lambda: True)():
         gc.collect()
@@ -58,7 +61,7 @@ def test_a_pool_is_an_executor() -> None:
     assert issubclass(Pool, ThreadPoolExecutor), "asyncio's set_default_executor demands it"
 
 
-def test_the_sizes_default_is_five() -> None:
+def test_a_pool_has_five_workers_by_default() -> None:
     assert Pool().pool_size == 5
     assert Pool()._max_workers == 5
 
@@ -97,7 +100,7 @@ def test_a_size_given_twice_is_refused() -> None:
         ({"on_error": 3}, TypeError, "on_error must be a callable, not 3"),
         ({"name": ""}, ValueError, "name must not be empty"),
         ({"name": b"x"}, TypeError, "name must be a string, not b'x'"),
-        ({"initargs": 3}, TypeError, "initargs must be a tuple, not 3"),
+        ({"initargs": 3}, TypeError, "initargs must be a tuple or a list, not 3"),
     ],
 )
 def test_what_cannot_be_is_refused_in_words(
@@ -124,7 +127,7 @@ def test_threads_are_named_after_the_pool() -> None:
         assert pool.submit(lambda: threading.current_thread().name).result(WAIT) == "clerk_0"
 
 
-def test_a_batch_is_not_torn_apart(gate: threading.Event) -> None:
+def test_no_other_job_comes_between_the_jobs_of_a_batch(gate: threading.Event) -> None:
     order: list[tuple[str, int]] = []
     with Pool(1) as pool:
         occupy(pool, gate)
@@ -144,7 +147,7 @@ def test_a_batch_is_not_torn_apart(gate: threading.Event) -> None:
     assert order == [*singles[:5], *batch, singles[5]]
 
 
-def test_a_hundred_thousand_jobs_go_in_at_once() -> None:
+def test_a_batch_may_have_a_hundred_thousand_jobs() -> None:
     ran: list[int] = []
     with Pool(1) as pool:
         jobs = pool.submit_many(ran.append, range(100_000))
@@ -189,10 +192,10 @@ def test_a_refused_job_leaves_nothing_behind() -> None:
         ) as caught:
             call()
         assert caught.value.__notes__ == ["pool: shut"]
-    assert (ran, pool.queued()) == ([], [])
+    assert (ran, pool.queue()) == ([], [])
 
 
-def test_perform_says_nothing_when_all_is_well(caplog: pytest.LogCaptureFixture) -> None:
+def test_perform_logs_nothing_when_all_is_well(caplog: pytest.LogCaptureFixture) -> None:
     ran: list[int] = []
     with Pool(1) as pool:
         assert pool.perform(ran.append, 1) is None
@@ -200,7 +203,7 @@ def test_perform_says_nothing_when_all_is_well(caplog: pytest.LogCaptureFixture)
     assert (ran, caplog.records) == ([1, 2, 3], [])
 
 
-def test_a_failure_that_nobody_waits_for_is_logged_with_its_traceback(
+def test_a_failure_of_perform_is_logged_with_its_traceback(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with Pool("post", 1) as pool:
@@ -215,7 +218,7 @@ def test_a_failure_that_nobody_waits_for_is_logged_with_its_traceback(
     assert "in fail" in caplog.text
 
 
-def test_on_error_is_told_and_may_fail_itself(caplog: pytest.LogCaptureFixture) -> None:
+def test_on_error_is_called_and_may_fail_itself(caplog: pytest.LogCaptureFixture) -> None:
     told: list[tuple[str, BaseException]] = []
 
     def on_error(job: Job[object], error: BaseException) -> None:
@@ -225,7 +228,7 @@ def test_on_error_is_told_and_may_fail_itself(caplog: pytest.LogCaptureFixture) 
     error = ValueError("no")
     with Pool(1, on_error=on_error) as pool:
         pool.perform(fail, error)
-        pool.submit(fail, ValueError("whoever submits waits")).exception(WAIT)
+        pool.submit(fail, ValueError("read by its caller")).exception(WAIT)
     assert told == [("fail", error)]
     assert "cannot even complain" in caplog.text
 
@@ -242,8 +245,8 @@ def test_nothing_is_kept_of_a_performed_job() -> None:
         assert is_collected(there)
 
 
-def test_map_holds_no_more_than_its_buffer_ahead(gate: threading.Event) -> None:
-    """An endless source must not fill the memory."""
+def test_map_is_ahead_of_its_reader_by_no_more_than_its_buffer(gate: threading.Event) -> None:
+    """An endless source does not fill the memory."""
     with Pool(2) as pool:
         source = itertools.count()
         results = pool.map(lambda number: number * 2, source, buffersize=4)
@@ -264,7 +267,7 @@ def test_map_holds_no_more_than_its_buffer_ahead(gate: threading.Event) -> None:
         (1.5, TypeError, "buffersize must be an integer or None"),
     ],
 )
-def test_map_refuses_a_buffer_that_cannot_be(
+def test_map_refuses_a_buffer_size_that_makes_no_sense(
     buffersize: object, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
@@ -272,7 +275,7 @@ def test_map_refuses_a_buffer_that_cannot_be(
 
 
 @pytest.mark.parametrize("end", [lambda results: results.close(), lambda results: None])
-def test_map_cancels_the_rest_when_its_iterator_is_given_up(
+def test_map_cancels_the_rest_when_its_iterator_is_closed_or_dropped(
     gate: threading.Event, end: Callable[[Any], None]
 ) -> None:
     ran: list[int] = []
@@ -291,7 +294,7 @@ def test_map_cancels_the_rest_when_its_iterator_is_given_up(
     assert ran in ([0], [0, 1])
 
 
-def test_map_runs_everything_even_if_nobody_reads_the_results() -> None:
+def test_map_runs_everything_although_no_result_is_read() -> None:
     """People use it as a loop."""
     ran: list[int] = []
     with Pool(1) as pool:
@@ -299,7 +302,7 @@ def test_map_runs_everything_even_if_nobody_reads_the_results() -> None:
     assert ran == list(range(5))
 
 
-def test_map_holds_neither_its_pool_nor_the_result_that_was_read() -> None:
+def test_map_keeps_neither_its_pool_nor_a_result_that_was_read_alive() -> None:
     class Result:
         pass
 
@@ -316,7 +319,7 @@ def test_map_holds_neither_its_pool_nor_the_result_that_was_read() -> None:
     assert len(list(results)) == 2
 
 
-def test_map_goes_through_a_submit_of_somebodys_own() -> None:
+def test_map_calls_the_submit_of_a_subclass_or_a_patched_one() -> None:
     """Progress bars and tracers put one there."""
     calls: list[tuple[object, ...]] = []
 
@@ -334,20 +337,23 @@ def test_map_goes_through_a_submit_of_somebodys_own() -> None:
     assert calls == [(-1,), (-2,), (-3,)]
 
 
-def test_a_closed_pool_is_no_garbage_for_the_collector() -> None:
+def test_a_closed_pool_is_freed() -> None:
+    """The object in the user's hands at once, what ran its jobs by the collector."""
     gc.disable()
     try:
         pool = Pool(1)
         pool.submit(pow, 2, 3).result(WAIT)
-        workforce = weakref.ref(pool._workforce)
+        there, core = weakref.ref(pool), weakref.ref(pool._core)
         pool.shutdown()
         del pool
-        assert workforce() is None
+        assert there() is None
+        gc.collect()
+        assert core() is None
     finally:
         gc.enable()
 
 
-def test_the_standard_librarys_ways_to_make_one_are_understood() -> None:
+def test_the_arguments_of_the_standard_librarys_executor_are_understood() -> None:
     class Number:
         def __index__(self) -> int:
             return 4
@@ -363,7 +369,7 @@ def test_the_standard_librarys_ways_to_make_one_are_understood() -> None:
         Pool(5, 3)
 
 
-def test_map_whose_source_fails_cancels_what_it_had_queued(gate: threading.Event) -> None:
+def test_map_whose_source_fails_cancels_the_jobs_it_had_queued(gate: threading.Event) -> None:
     ran: list[int] = []
 
     def source() -> Iterator[int]:
@@ -399,12 +405,12 @@ def test_a_view_names_its_jobs_and_is_the_pool_otherwise() -> None:
         pool.submit(pow, 2, 3)
 
 
-def test_snapshots_tell_who_does_what(gate: threading.Event) -> None:
+def test_snapshots_show_which_worker_runs_which_job(gate: threading.Event) -> None:
     with Pool("post", 2) as pool:
         occupy(pool, gate)
         waiting = pool.submit_many(abs, [1, 2, 3])
         waiting[1].cancel()
-        assert pool.queued() == [waiting[0], waiting[2]]
+        assert pool.queue() == [waiting[0], waiting[2]]
         assert repr(pool) == "<Pool 'post', running, pool_size=2, 3 queued>"
         infos = pool.workers()
         assert [info.name for info in infos] == ["post_0", "post_1"]
@@ -445,26 +451,27 @@ def test_a_job_may_shut_its_pool_down(gate: threading.Event) -> None:
     assert pool.join(WAIT)
 
 
-def test_a_submit_that_meets_a_shutdown_half_way_is_told_the_truth(
+def test_a_submit_during_which_the_pool_closes_queues_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Forced: the pool closes between the look at the pool and the look after queueing."""
+    """Forced: the pool closes after the look at the pool, before the job is queued."""
     pool = Pool(1)
     pool.submit(pow, 2, 3).result(WAIT)
-    roster = pool._workforce.roster
-    assert roster.steady
-    queue = roster.queue
+    core = pool._core
+    assert core._steady_queue is core.dispatcher.fifo
 
-    class Jobs(type(queue.jobs)):  # type: ignore[misc]  # a deque
+    class Jobs(deque[Job[object]]):
         def append(self, job: Job[object]) -> None:
             pool.shutdown(wait=True)
             super().append(job)
 
-    monkeypatch.setattr(queue, "jobs", Jobs())
+    jobs = Jobs()
+    monkeypatch.setattr(core.dispatcher, "fifo", jobs)
+    monkeypatch.setattr(core, "_steady_queue", jobs)
     ran: list[int] = []
     with pytest.raises(PoolClosed):
         pool.submit(ran.append, 1)
-    assert (ran, list(queue.jobs)) == ([], [])
+    assert (ran, list(jobs)) == ([], [])
 
 
 def test_a_submit_interrupted_right_after_queueing_leaves_nothing_behind(
@@ -474,15 +481,15 @@ def test_a_submit_interrupted_right_after_queueing_leaves_nothing_behind(
     ran: list[int] = []
     with Pool(1) as pool:
         pool.submit(pow, 2, 3).result(WAIT)
-        queue = pool._workforce.roster.queue
+        core = pool._core
 
-        class Jobs(type(queue.jobs)):  # type: ignore[misc]  # a deque
+        class Jobs(deque[Job[object]]):
             def append(self, job: Job[object]) -> None:
                 super().append(job)
                 monkeypatch.undo()
                 raise KeyboardInterrupt
 
-            def extend(self, jobs: list[Job[object]]) -> None:
+            def extend(self, jobs: Iterable[Job[object]]) -> None:
                 super().extend(jobs)
                 monkeypatch.undo()
                 raise KeyboardInterrupt
@@ -493,10 +500,11 @@ def test_a_submit_interrupted_right_after_queueing_leaves_nothing_behind(
         ]
         for call in calls:
             interrupted = Jobs()
-            monkeypatch.setattr(queue, "jobs", interrupted)
+            monkeypatch.setattr(core.dispatcher, "fifo", interrupted)
+            monkeypatch.setattr(core, "_steady_queue", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 call()
-            queue.jobs.extend(interrupted)
+            core.dispatcher.fifo.extend(interrupted)
         pool.submit(ran.append, 4).result(WAIT)
     assert ran == [4]
 
@@ -504,26 +512,153 @@ def test_a_submit_interrupted_right_after_queueing_leaves_nothing_behind(
 def test_a_submit_that_meets_the_last_idle_worker_being_taken_starts_another(
     monkeypatch: pytest.MonkeyPatch, gate: threading.Event
 ) -> None:
-    """Forced: between the look at the idle workers and the ring somebody else rings."""
+    """Forced: another submitter takes it between the look at the idle workers and the wake-up."""
     with Pool(2) as pool:
-        queue = pool._workforce.roster.queue
+        core = pool._core
         pool.submit(pow, 2, 3).result(WAIT)
-        while not queue.idle:
+        while not core.dispatcher.parked:
             threading.Event().wait(0.001)
         stolen: list[bool] = []
 
-        class Jobs(type(queue.jobs)):  # type: ignore[misc]  # a deque
-            def append(self, job: Job[object]) -> None:
+        class Jobs(deque[Job[object]]):
+            def steal(self) -> None:
                 if not stolen:
                     stolen.append(True)
                     pool.submit(gate.wait, WAIT)
-                    while queue.idle:
+                    while core.dispatcher.parked:
                         threading.Event().wait(0.001)
+
+            def append(self, job: Job[object]) -> None:
+                self.steal()
                 super().append(job)
 
-        monkeypatch.setattr(queue, "jobs", Jobs())
+            def extend(self, jobs: Iterable[Job[object]]) -> None:
+                self.steal()
+                super().extend(jobs)
+
+        monkeypatch.setattr(core.dispatcher, "fifo", Jobs())
+        core.refresh()
         assert pool.submit(pow, 2, 3).result(WAIT) == 8
         gate.set()
+
+
+def test_a_key_of_a_view_is_kept_and_replaced_by_views_of_it() -> None:
+    with Pool(1) as pool:
+        keyed = pool.options(key="a")
+        assert keyed.submit(abs, -1).key == "a"
+        assert keyed.options(priority=3).submit(abs, -1).key == "a"
+        assert keyed.options(priority=3).submit(abs, -1).priority == 3
+        assert keyed.options(key="b").submit(abs, -1).key == "b"
+        assert keyed.options(key="b", priority=3).submit(abs, -1).key == "b"
+        assert keyed.options(key=str).submit(abs, -1).key == "-1"
+        by_argument = pool.options(key=str, priority=2)
+        assert by_argument.submit(abs, -1).key == "-1"
+        assert by_argument.options(key=(1, 2)).submit(abs, -1).key == (1, 2)
+        assert [job.key for job in by_argument.submit_many(abs, [1, 2])] == ["1", "2"]
+        assert [job.key for job in keyed.submit_many(abs, [1, 2])] == ["a", "a"]
+        assert "key='b', priority=3" in repr(pool.options(key="b", priority=3))
+        with pytest.raises(TypeError, match="a key must be an identifier"):
+            pool.options(key=[1])
+
+
+def test_perform_with_a_key_for_each_job_keeps_to_the_keys(gate: threading.Event) -> None:
+    ran: list[str] = []
+    with Pool(3) as pool:
+        pool.options(key="a").perform(lambda: (gate.wait(WAIT), ran.append("first")))
+        pool.options(key="a").perform(ran.append, "second")
+        pool.options(key="b").submit(ran.append, "other").result(WAIT)
+        gate.set()
+    assert ran == ["other", "first", "second"]
+
+
+def test_middleware_of_a_view_is_added_to_that_of_its_pool() -> None:
+    seen: list[str] = []
+
+    class Note:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def run(self, job: Job[Any], carrier: dict[str, str], call: Callable[[], Any]) -> Any:
+            seen.append(self.name)
+            return call()
+
+    with Pool(1, middleware=[Note("pool")]) as pool:
+        view = pool.options(middleware=[Note("view")])
+        assert view.options(middleware=(Note("inner"),)).submit(abs, -1).result(WAIT) == 1
+        assert seen == ["pool", "view", "inner"]
+        assert view.submit(abs, -1).result(WAIT) == 1
+        assert seen[3:] == ["pool", "view"]
+        assert pool.submit(abs, -1).result(WAIT) == 1
+        assert seen[5:] == ["pool"]
+
+
+def test_a_long_iterable_is_read_as_there_is_room_in_a_bounded_queue(
+    gate: threading.Event,
+) -> None:
+    """A file with a million lines is not read into memory before the first job runs."""
+    read: list[int] = []
+
+    def numbers() -> Iterator[int]:
+        for number in range(1_000):
+            read.append(number)
+            yield number
+
+    with Pool(1, max_queue=10) as pool:
+        occupy(pool, gate)
+        thread = threading.Thread(target=pool.perform_many, args=(abs, numbers()))
+        thread.start()
+        while pool.stats().queued < 10:
+            threading.Event().wait(0.001)
+        assert len(read) <= 21
+        gate.set()
+        thread.join(WAIT)
+        assert len(read) == 1_000
+        assert [job.result(WAIT) for job in pool.submit_many(abs, range(50))] == list(range(50))
+        assert list(pool.map(abs, range(50), chunksize=7)) == list(range(50))
+
+
+def test_joining_an_open_pool_is_an_error() -> None:
+    """Its threads would not end."""
+    pool = Pool(1)
+    pool.submit(pow, 2, 3).result(WAIT)
+    with pytest.raises(RuntimeError, match=r"join\(\) needs shutdown\(\) or drain\(\) first"):
+        pool.join()
+    pool.shutdown()
+    assert pool.join()
+
+
+def test_help_shows_every_option_with_its_default_and_what_it_means() -> None:
+    """The reference is the docstrings."""
+    parameters = inspect.signature(Pool).parameters
+    assert list(parameters)[:4] == ["name", "pool_size", "initializer", "initargs"]
+    assert set(parameters) == {"name", "max_workers", *Pool().configuration._fields}
+    assert parameters["pool_size"].default == 5
+    assert parameters["when_full"].default == "block"
+    documented = inspect.getdoc(Pool) or ""
+    assert [name for name in parameters if f"    {name}: " not in documented] == []
+    text = pydoc.plain(pydoc.render_doc(Pool))
+    assert "max_restarts=3," in text
+    for name, method in inspect.getmembers(Pool, callable):
+        if not name.startswith("_"):
+            assert inspect.getdoc(method), name
+
+
+def test_a_subclass_has_a_signature_of_its_own() -> None:
+    class Mail(Pool):
+        def __init__(self, host: str) -> None:
+            super().__init__(None, 1)
+            self.host = host
+
+    class Other(Pool):
+        pass
+
+    assert list(inspect.signature(Mail).parameters) == ["host"]
+    assert inspect.signature(Other) == inspect.signature(Pool)
+
+
+def test_an_option_that_does_not_exist_is_a_type_error_with_the_nearest_name() -> None:
+    with pytest.raises(TypeError, match=r"Pool\(\) .* 'pool_sise'; did you mean 'pool_size'\?"):
+        Pool(pool_sise=3)  # type: ignore[call-arg]  # the point
 
 
 def test_importing_is_quick_and_starts_nothing() -> None:
@@ -531,6 +666,9 @@ def test_importing_is_quick_and_starts_nothing() -> None:
 import sys, threading
 import oddjob
 assert threading.active_count() == 1
-assert not {"asyncio", "multiprocessing", "inspect", "dataclasses"} & set(sys.modules)
+heavy = {"asyncio", "multiprocessing", "dataclasses", "difflib", "pathlib"}
+if sys.version_info >= (3, 13):
+    heavy |= {"inspect", "typing_extensions"}
+assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
     subprocess.run([sys.executable, "-I", "-c", script], check=True, timeout=50, cwd="/")

@@ -1,9 +1,8 @@
-"""How many jobs may start in how much time."""
+"""Rates: how many jobs may start within how much time."""
 
 import math
-import threading
 import time
-from collections.abc import Iterator
+from datetime import timedelta
 from itertools import pairwise
 from typing import Any
 
@@ -12,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from oddjob import Pool, Rate
-from oddjob.limits import GRACE, Meter
+from oddjob.rate import as_rate
+from oddjob.runtime.limits import RateLimiter
+from oddjob.testing import FakeClock
 
 WAIT = 10.0
 # Seconds by which a job may look at the clock later than it was started, on a busy machine.
@@ -29,16 +30,21 @@ JITTER = 0.05
         ("1/day", Rate(1, per=86_400)),
         (" 7 / 2 minutes ", Rate(7, per=120)),
         ("20/0.5sec", Rate(20, per=0.5)),
+        ("100/ms", Rate(100, per=0.001)),
+        ("2 per 5 HOURS", Rate(2, per=18_000)),
     ],
 )
 def test_a_rate_can_be_written_as_people_say_it(text: str, rate: Rate) -> None:
     """A settings file holds text."""
-    assert Rate.parse(text) == rate
+    assert Rate.parse(text) == as_rate(text) == rate
 
 
-@pytest.mark.parametrize("text", ["", "fast", "100", "/s", "-1/s", "1.5/s", "1/parsec", "1//s"])
-def test_what_is_no_rate_is_refused_with_examples(text: str) -> None:
-    with pytest.raises(ValueError, match="written like '100/minute'"):
+@pytest.mark.parametrize(
+    "text",
+    ["", "fast", "100", "/s", "-1/s", "1.5/s", "1/parsec", "1//s", "5/hs", "5/ss", "5/ds", "5/mss"],
+)
+def test_any_other_text_is_refused_with_examples_and_the_units(text: str) -> None:
+    with pytest.raises(ValueError, match=r"written like '100/minute'.* the units are ms, s, sec"):
         Rate.parse(text)
 
 
@@ -51,16 +57,45 @@ def test_what_is_no_rate_is_refused_with_examples(text: str) -> None:
         ({"limit": 5, "per": math.inf}, ValueError, "per must be greater than 0 and finite"),
         ({"limit": 5, "per": math.nan}, ValueError, "per must be greater than 0 and finite"),
         ({"limit": 5, "per": "s"}, TypeError, "per must be a number of seconds"),
+        ({"limit": 5, "per": 10**400}, ValueError, "per is too large"),
         ({"limit": 5, "burst": 0}, ValueError, "burst must be from 1 to its limit, 5"),
         ({"limit": 5, "burst": 6}, ValueError, "burst must be from 1 to its limit, 5"),
         ({"limit": 5, "burst": True}, TypeError, "burst must be a whole number"),
     ],
 )
-def test_a_rate_says_what_is_wrong_with_it(
+def test_a_bad_rate_is_refused_with_what_is_wrong(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
     with pytest.raises(error, match=message):
         Rate(**arguments)
+
+
+class Number:
+    """A number of another library, such as NumPy's."""
+
+    def __index__(self) -> int:
+        return 5
+
+
+def test_a_rate_takes_a_timedelta_and_numbers_of_other_libraries() -> None:
+    assert Rate(Number(), per=timedelta(minutes=1)) == Rate(5, per=60.0)  # type: ignore[arg-type]  # an int, more or less
+    with pytest.raises(TypeError, match="must be a Rate or a text"):
+        as_rate(5)
+
+
+def test_all_of_a_rate_may_start_at_once_unless_its_burst_is_smaller() -> None:
+    assert Rate(100, per=60).burst == 100
+    with FakeClock() as clock, Pool(None, 2) as pool:
+        starts: list[float] = []
+        view = pool.options(rate=Rate(5, per=60))
+        even = pool.options(rate=Rate(5, per=60, burst=1))
+        view.perform_many(lambda _: starts.append(clock.now().timestamp()), range(5))
+        evenly = even.submit_many(abs, range(5))
+        clock.advance(0)
+        assert len(starts) == 5
+        assert [job.done() for job in evenly] == [True, False, False, False, False]
+        clock.advance(60)
+        assert all(job.done() for job in evenly)
 
 
 rates = st.builds(
@@ -78,89 +113,77 @@ arrivals = st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3)), min_size=1, max
 def test_no_window_holds_more_starts_than_the_rate_allows(
     rate: Rate, jobs: list[tuple[float, float]], tardiness: float
 ) -> None:
-    """Whatever comes when, and however late it is started: this is what is promised to an API."""
-    meter = Meter(rate)
-    meter.begin_anew(None)
+    """Whatever is queued when, and however late it is started: this is promised to an API."""
+    limiter = RateLimiter(rate)
     starts: list[float] = []
-    ends: list[tuple[float, int]] = []
+    ends: list[tuple[float, int | None]] = []
     now = 100.0
     queued_at = 100.0
     for pause, duration in jobs:
         queued_at += pause * rate.per / rate.limit
-        opens = meter.opens
-        now = max(now, queued_at, opens) + tardiness * 0.2 * rate.per
+        now = max(now, queued_at, limiter.opens_at) + tardiness * 0.2 * rate.per
         for end, ticket in [each for each in ends if each[0] <= now]:
-            meter.leave(ticket, end)
+            if ticket is not None:
+                limiter.release(ticket, end)
             ends.remove((end, ticket))
-        now = max(now, meter.opens)
-        ticket = meter.enter(now, queued_at)
+        now = max(now, limiter.opens_at)
+        ticket = limiter.acquire(now, queued_at)
         starts.append(now)
         ends.append((now + duration * rate.per, ticket))
+    assert_no_window_is_overfull(starts, rate)
+
+
+def assert_no_window_is_overfull(starts: list[float], rate: Rate) -> None:
     for first, start in enumerate(starts):
         inside = [each for each in starts[first:] if each < start + rate.per * (1 - 1e-9)]
         assert len(inside) <= rate.limit
 
 
+# Rates that are worth counting several starts at a time.
 generous = st.builds(
     lambda limit, per, burst: Rate(limit, per, min(burst, limit)),
     st.integers(8, 100),
     st.floats(0.05, 100.0),
     st.integers(8, 100),
 )
-# What is done one after the other: after what pause, as a part of the window; for how many starts
-# is asked together (0: for one as ever); and which part of those that are allowed is used.
-steps = st.lists(
-    st.tuples(st.floats(0, 1.5), st.integers(0, 70), st.floats(0, 1)), min_size=1, max_size=40
-)
+# What happens one after the other: a pause, as a fraction of the window; so many starts at once.
+steps = st.lists(st.tuples(st.floats(0, 1.5), st.integers(0, 70)), min_size=1, max_size=40)
 
 
 @settings(deadline=None, max_examples=300)
 @given(generous, steps)
-def test_no_window_holds_more_starts_however_many_were_allowed_together(
-    rate: Rate, steps: list[tuple[float, int, float]]
+def test_no_window_holds_more_starts_however_many_were_counted_together(
+    rate: Rate, steps: list[tuple[float, int]]
 ) -> None:
-    """What was allowed and not used is no start, and costs none."""
-    meter = Meter(rate)
-    meter.begin_anew(None)
+    limiter = RateLimiter(rate)
     starts: list[float] = []
     now = 100.0
-    for pause, number, part in steps:
-        now = max(now + pause * rate.per, meter.opens)
-        before = meter.opens
-        allowed = meter.allow(now, number)
-        assert allowed <= number
-        if allowed:
-            used = round(part * allowed)
-            last = now + part * GRACE
-            starts += [last] * used
-            meter.take_back(allowed, allowed - used, 2, last)
-            assert used or meter.opens <= max(before, now)
-            now = last
-        else:
-            meter.enter(now, now)
+    for pause, number in steps:
+        now += pause * rate.per
+        for _ in range(number):
+            now = max(now, limiter.opens_at)
+            limiter.acquire(now, now)
             starts.append(now)
-    for first, start in enumerate(starts):
-        inside = [each for each in starts[first:] if each < start + rate.per * (1 - 1e-9)]
-        assert len(inside) <= rate.limit
+    assert_no_window_is_overfull(starts, rate)
 
 
 @settings(deadline=None)
 @given(rates, st.floats(0, 1000))
 def test_a_pause_saves_up_the_burst_and_no_more(rate: Rate, pause: float) -> None:
-    """Else a quiet night would let a flood through in the morning."""
-    meter = Meter(rate)
+    """Otherwise a quiet night would let a flood through in the morning."""
+    limiter = RateLimiter(rate)
     now = 100.0
-    meter.enter(now, now)
-    now += rate.per * 1.1 + pause + 1e-6
+    limiter.acquire(now, now)
+    now += rate.per * 1.1 + 0.003 + pause  # longer than it is uncertain when the start was
     at_once = 0
-    while meter.opens <= now + 1e-9 * now and at_once < 100:
-        meter.enter(now, now)
+    while limiter.opens_at <= now + 1e-9 * now and at_once < 100:
+        limiter.acquire(now, now)
         at_once += 1
     assert at_once == rate.burst
 
 
-def test_what_was_saved_up_is_spent_once() -> None:
-    """Short jobs, of many workers: those that were allowed together, and those that were not."""
+def test_saved_up_starts_are_used_once() -> None:
+    """Short jobs, on several workers: those counted together, and those counted one by one."""
     starts: list[float] = []
     with Pool("api", 4, rate=Rate(300, per=1.0, burst=200)) as pool:
         for each in pool.submit_many(lambda _: starts.append(time.monotonic()), range(700)):
@@ -171,8 +194,8 @@ def test_what_was_saved_up_is_spent_once() -> None:
         assert later - first > 1.0 - JITTER
 
 
-def test_jobs_that_wait_for_their_rate_hold_up_nobody_else() -> None:
-    """No thread sleeps with a worker in its hands."""
+def test_jobs_that_wait_for_their_rate_hold_up_no_other() -> None:
+    """No worker sleeps while it waits for a rate."""
     with Pool("api", 1) as pool:
         slow = pool.options(rate=Rate(1, per=60.0))
         first, second = slow.submit(abs, 1), slow.submit(abs, 2)
@@ -182,7 +205,7 @@ def test_jobs_that_wait_for_their_rate_hold_up_nobody_else() -> None:
         assert second.cancel()
 
 
-def test_a_rate_of_a_pool_and_one_of_a_function_both_hold() -> None:
+def test_the_rate_of_a_pool_and_that_of_a_view_both_hold() -> None:
     starts: list[tuple[str, float]] = []
 
     def start(what: str) -> None:
@@ -199,15 +222,8 @@ def test_a_rate_of_a_pool_and_one_of_a_function_both_hold() -> None:
             assert late - early >= 0.4 - JITTER
 
 
-@pytest.fixture
-def gate() -> Iterator[threading.Event]:
-    event = threading.Event()
-    yield event
-    event.set()
-
-
-def test_a_rate_holds_in_a_job_that_runs_in_place() -> None:
-    """A worker that waits for a job of its own pool runs it: at the time at which it may start."""
+def test_a_rate_holds_for_jobs_that_run_in_place() -> None:
+    """A worker that waits for a job of its own pool runs it when the rate allows."""
     starts: list[float] = []
 
     def fan_out() -> int:
@@ -220,7 +236,7 @@ def test_a_rate_holds_in_a_job_that_runs_in_place() -> None:
     assert all(late - early >= 0.2 - JITTER for early, late in pairwise(starts))
 
 
-def test_a_decorated_function_has_its_rate_wherever_it_is_called_from() -> None:
+def test_a_decorated_function_has_one_rate_for_all_its_calls() -> None:
     with Pool("api", 4) as pool:
 
         @pool.job(rate=Rate(2, per=0.2))
@@ -232,7 +248,7 @@ def test_a_decorated_function_has_its_rate_wherever_it_is_called_from() -> None:
     assert all(late - early >= 0.2 - JITTER for early, late in zip(times, times[2:], strict=False))
 
 
-def test_what_waits_for_its_rate_is_cancelled_by_a_shutdown_that_cancels() -> None:
+def test_a_shutdown_that_cancels_cancels_jobs_that_wait_for_their_rate() -> None:
     pool = Pool("api", 2, rate=Rate(1, per=3600.0))
     jobs = pool.submit_many(abs, [1, 2, 3])
     jobs[0].result(WAIT)
@@ -240,19 +256,17 @@ def test_what_waits_for_its_rate_is_cancelled_by_a_shutdown_that_cancels() -> No
     assert [job.cancelled() for job in jobs] == [False, True, True]
 
 
-def test_a_shutdown_waits_for_what_waits_for_its_rate() -> None:
-    """Accepted jobs are run."""
+def test_a_shutdown_waits_for_jobs_that_wait_for_their_rate() -> None:
     with Pool("api", 2, rate=Rate(1, per=0.05)) as pool:
         jobs = pool.submit_many(abs, range(5))
     assert [job.result(0) for job in jobs] == list(range(5))
 
 
-def test_a_start_counts_from_when_it_was_however_late_that_is_heard() -> None:
-    """Else a long job would put off what comes after it by a second window."""
-    meter = Meter(Rate(12, per=2.0, burst=12))
-    meter.begin_anew(None)
-    assert meter.allow(100.0, 10) == 10
-    meter.take_back(10, 0, 1, 103.0)
-    for _ in range(11):
-        assert meter.opens <= 103.0
-        meter.enter(103.0, 100.0)
+def test_a_start_counts_from_the_end_of_a_short_call_at_the_latest() -> None:
+    """Otherwise a call that is over would delay the next ones by more than a window."""
+    limiter = RateLimiter(Rate(1, per=2.0))
+    ticket = limiter.acquire(100.0, 100.0)
+    assert ticket is not None
+    assert limiter.opens_at > 102.0
+    limiter.release(ticket, 100.001)
+    assert limiter.opens_at == 102.001

@@ -1,23 +1,23 @@
-"""Jobs that are tried again when they fail."""
+"""Retries: jobs that are attempted again when they fail."""
 
 import logging
 import threading
-import time
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 import oddjob
 from oddjob import Backoff, Pool
-from oddjob.monitor import Monitor
-from oddjob.retry import DELAYS, Retries, as_delays
+from oddjob.retry import DEFAULT_DELAYS, RetryPolicy, as_delays
+from oddjob.testing import FakeClock
 from tests.hang import Hang, until
 
 WAIT = 10.0
 
 
 class Flaky:
-    """Fails so often, then succeeds."""
+    """A function that fails `failures` times, then succeeds."""
 
     def __init__(self, failures: int, error: type[BaseException] = OSError) -> None:
         self.failures = failures
@@ -33,7 +33,7 @@ class Flaky:
         return "done"
 
 
-def test_a_job_that_fails_is_tried_again_until_it_succeeds() -> None:
+def test_a_failed_job_is_retried_until_it_succeeds() -> None:
     flaky = Flaky(2)
     with Pool(2) as pool:
         job = pool.options(retries=5, backoff=0.01).submit(flaky)
@@ -60,23 +60,23 @@ def test_the_future_stays_pending_between_attempts_and_can_be_cancelled() -> Non
         job.add_done_callback(told.append)
         until(lambda: job.attempt == 1 and job.state == "queued")
         assert not job.done()
-        assert pool.queued() == [job]
+        assert pool.queue() == [job]
         with pytest.raises(TimeoutError):
             job.result(0.01)
         assert told == []
         assert job.cancel()
-        assert (told, job.state, pool.queued()) == ([job], "cancelled", [])
+        assert (told, job.state, pool.queue()) == ([job], "cancelled", [])
 
 
-def test_a_job_that_was_asked_to_stop_is_not_tried_again() -> None:
+def test_a_job_that_was_asked_to_stop_is_not_retried() -> None:
     hang = Hang()
 
-    def fail_when_let_go() -> None:
+    def fail_in_the_end() -> None:
         hang()
         raise OSError
 
     with Pool(2) as pool:
-        job = pool.options(retries=5, backoff=0.0).submit(fail_when_let_go)
+        job = pool.options(retries=5, backoff=0.0).submit(fail_in_the_end)
         hang.wait_until_it_hangs()
         assert not job.cancel()
         hang.gate.set()
@@ -90,13 +90,16 @@ def test_a_job_that_was_asked_to_stop_is_not_tried_again() -> None:
         ({"retry_on": OSError}, ConnectionError, 3),
         ({"retry_on": (KeyError, OSError)}, OSError, 3),
         ({"retry_on": OSError}, ValueError, 1),
-        ({"give_up_on": OSError}, ConnectionError, 1),
-        ({"retry_on": OSError, "give_up_on": (FileNotFoundError,)}, FileNotFoundError, 1),
+        ({"no_retry_on": OSError}, ConnectionError, 1),
+        ({"retry_on": OSError, "no_retry_on": (FileNotFoundError,)}, FileNotFoundError, 1),
+        ({"retry_on": lambda error: "failure" in str(error)}, KeyError, 3),
+        ({"retry_on": lambda error: "else" in str(error)}, KeyError, 1),
+        ({"no_retry_on": lambda error: "failure" in str(error)}, KeyError, 1),
         ({}, SystemExit, 1),
         ({"retry_on": SystemExit}, SystemExit, 3),
     ],
 )
-def test_only_what_is_worth_it_is_tried_again(
+def test_classes_or_a_predicate_tell_which_failures_are_retried(
     options: Any, error: type[BaseException], attempts: int
 ) -> None:
     flaky = Flaky(9, error)
@@ -108,8 +111,8 @@ def test_only_what_is_worth_it_is_tried_again(
     assert len(flaky.attempts) == attempts
 
 
-def test_an_attempt_that_timed_out_is_tried_again_and_comes_to_nothing() -> None:
-    """Its thread may come back at any time, with a result that nobody wants any more."""
+def test_an_attempt_that_timed_out_is_retried_and_its_late_result_is_dropped() -> None:
+    """The stuck thread may return at any time."""
     hang = Hang()
     calls: list[int] = []
 
@@ -120,7 +123,7 @@ def test_an_attempt_that_timed_out_is_tried_again_and_comes_to_nothing() -> None
     with Pool(1) as pool:
         job = pool.options(retries=1, backoff=0.05, timeout=0.05, key="k").submit(hang_once)
         until(lambda: job.state == "queued" and job.attempt == 1)
-        hang.gate.set()  # the first comes back before the second begins
+        hang.gate.set()  # the first attempt returns before the second begins
         assert hang.left.acquire(timeout=WAIT)
         assert job.result(WAIT) == "second"
         assert job.attempt == 2
@@ -129,7 +132,7 @@ def test_an_attempt_that_timed_out_is_tried_again_and_comes_to_nothing() -> None
         assert (stats.succeeded, stats.timed_out, stats.retried, stats.failed) == (1, 0, 1, 0)
 
 
-def test_the_last_attempt_that_times_out_is_the_end() -> None:
+def test_a_job_whose_last_attempt_times_out_ends_with_a_timeout() -> None:
     hang = Hang()
     with Pool(1) as pool:
         job = pool.options(retries=1, backoff=0.0, timeout=0.03).submit(hang)
@@ -138,7 +141,7 @@ def test_the_last_attempt_that_times_out_is_the_end() -> None:
         hang.gate.set()
 
 
-def test_a_worker_that_crashes_with_a_failure_to_be_retried_is_replaced() -> None:
+def test_a_worker_that_crashes_with_a_retried_failure_is_replaced() -> None:
     flaky = Flaky(2)
     with Pool(1, crash_on=OSError, max_restarts=100) as pool:
         job = pool.options(retries=2, backoff=0.0).submit(flaky)
@@ -168,8 +171,8 @@ def test_retries_are_warnings_and_the_last_failure_is_an_error(
         until(lambda: len(events) == 3)
     levels = [record.levelno for record in caplog.records if record.name == "oddjob"]
     assert levels == [logging.WARNING, logging.WARNING, logging.ERROR]
-    assert "attempt 1, and is tried again in 0 s: OSError('failure 1')" in caplog.text
-    assert events == ["retry", "retry", "job_failed", "closed"]
+    assert "in attempt 1, and is retried in 0 s: OSError('failure 1')" in caplog.text
+    assert events == ["job_retried", "job_retried", "job_failed", "pool_closed"]
 
 
 def test_each_attempt_has_a_context_of_its_own() -> None:
@@ -189,7 +192,7 @@ def test_each_attempt_has_a_context_of_its_own() -> None:
     assert seen == ["submitter's"] * 3
 
 
-def test_coroutines_are_tried_again() -> None:
+def test_coroutines_are_retried() -> None:
     attempts: list[int] = []
 
     async def work() -> str:
@@ -202,8 +205,8 @@ def test_coroutines_are_tried_again() -> None:
         assert pool.options(retries=5, backoff=0.0).submit(work).result(WAIT) == "done"
 
 
-def test_a_worker_that_waits_for_a_retry_makes_it() -> None:
-    """The pool's one worker waits for a job of its own pool that fails at first."""
+def test_a_worker_that_waits_for_a_job_makes_its_retries() -> None:
+    """The only worker waits for a job of its own pool that fails at first."""
     flaky = Flaky(2)
     with Pool(1) as pool:
         retried = pool.options(retries=2, backoff=0.02)
@@ -211,7 +214,7 @@ def test_a_worker_that_waits_for_a_retry_makes_it() -> None:
     assert flaky.attempts == [1, 2, 3]
 
 
-def test_a_batch_is_tried_again_one_by_one() -> None:
+def test_the_jobs_of_a_batch_are_retried_one_by_one() -> None:
     lock = threading.Lock()
     failed: set[int] = set()
 
@@ -231,15 +234,66 @@ def test_a_batch_is_tried_again_one_by_one() -> None:
 # Delays.
 
 
-def test_the_usual_delays_are_toniqs() -> None:
-    retries = Retries(limit=7)
-    assert DELAYS == (0.25, 1.0, 20.0, 60.0, 150.0)
-    assert [retries.delay_after(OSError(), number) for number in range(1, 9)] == [
-        *DELAYS,
+def test_the_default_delays_are_those_of_toniq() -> None:
+    policy = RetryPolicy(limit=7)
+    assert DEFAULT_DELAYS == (0.25, 1.0, 20.0, 60.0, 150.0)
+    assert [policy.decide(OSError(), number) for number in range(1, 9)] == [
+        *DEFAULT_DELAYS,
         150.0,
         150.0,
         None,
     ]
+
+
+TWO = ExceptionGroup("two", [OSError("a"), ExceptionGroup("one", [KeyError("b")])])
+
+
+@pytest.mark.parametrize(
+    ("options", "is_retried"),
+    [
+        ({"retry_on": OSError}, True),
+        ({"retry_on": KeyError}, True),
+        ({"retry_on": ValueError}, False),
+        ({"retry_on": ExceptionGroup}, True),
+        ({"no_retry_on": KeyError}, False),
+        ({"no_retry_on": (ValueError, TypeError)}, True),
+        ({"retry_on": lambda error: error.args == ("b",)}, True),
+        ({"retry_on": lambda error: error.args == ("c",)}, False),
+        ({"no_retry_on": lambda error: error.args == ("a",)}, False),
+    ],
+)
+def test_an_exception_group_is_retried_as_the_exceptions_in_it_are(
+    options: Any, is_retried: bool
+) -> None:
+    """Which of two failures comes first, and whether both come, is a matter of timing."""
+    decision = RetryPolicy(1, (7.0,), **options).decide(TWO, 1)
+    assert decision == (7.0 if is_retried else None)
+
+
+def test_a_job_that_fails_with_a_group_is_retried(caplog: pytest.LogCaptureFixture) -> None:
+    attempts: list[int] = []
+
+    def fail() -> None:
+        attempts.append(1)
+        raise ExceptionGroup("two", [OSError(), ValueError()])
+
+    with Pool(1) as pool:
+        job = pool.options(retries=2, backoff=0.0, retry_on=OSError).submit(fail)
+        assert isinstance(job.exception(WAIT), ExceptionGroup)
+    assert len(attempts) == job.attempt == 3
+
+
+def test_a_predicate_that_raises_is_logged_and_nothing_is_retried(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Pool(1) as pool:
+        job = pool.options(retries=2, backoff=0.0, retry_on=lambda error: error.code).submit(
+            int, "no number"
+        )
+        assert isinstance(job.exception(WAIT), ValueError)
+        assert job.attempt == 1
+    assert "cannot tell whether to retry after ValueError" in caplog.text
+    assert "has no attribute 'code'" in caplog.text
 
 
 def test_a_backoff_grows_up_to_its_maximum() -> None:
@@ -247,17 +301,38 @@ def test_a_backoff_grows_up_to_its_maximum() -> None:
     assert [backoff.delay(number) for number in (1, 2, 3, 4, 10_000)] == [0.5, 1.5, 4.5, 10, 10]
 
 
-def test_jitter_spreads_what_failed_together() -> None:
+def test_jitter_spreads_jobs_that_failed_together() -> None:
     delays = {Backoff(1.0, jitter=0.5).delay(1) for _ in range(100)}
     assert len(delays) > 50
     assert 1.0 <= min(delays) <= max(delays) <= 1.5
     assert Backoff(1.0, maximum=1.1, jitter=1).delay(5) == 1.1
 
 
-@pytest.mark.parametrize("value", [Backoff(2.0), 1, 0.5, (1, 2.5), [3]])
-def test_delays_can_be_told_in_several_ways(value: Any) -> None:
-    delays = as_delays(value)
-    assert delays is value or all(isinstance(each, float) for each in delays)
+@pytest.mark.parametrize(
+    ("value", "delays"),
+    [
+        (1, (1.0,)),
+        (0.5, (0.5,)),
+        ((1, 2.5), (1.0, 2.5)),
+        ([3], (3.0,)),
+        (timedelta(minutes=1), (60.0,)),
+        ([timedelta(seconds=2), 4], (2.0, 4.0)),
+        (Backoff(2.0), Backoff(2.0)),
+        (Backoff(timedelta(seconds=2), maximum=timedelta(minutes=5)), Backoff(2.0)),
+    ],
+)
+def test_delays_can_be_given_in_several_ways(value: Any, delays: Any) -> None:
+    assert as_delays(value) == delays
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [("1", TypeError), (None, TypeError), ([True], TypeError), ((), ValueError),
+     (-1, ValueError), ([1, float("inf")], ValueError)],
+)  # fmt: skip
+def test_bad_delays_are_refused(value: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        as_delays(value)
 
 
 @pytest.mark.parametrize(
@@ -271,7 +346,7 @@ def test_delays_can_be_told_in_several_ways(value: Any) -> None:
         ({"jitter": True}, TypeError),
     ],
 )
-def test_a_backoff_says_what_is_wrong_with_it(
+def test_a_bad_backoff_is_refused_with_what_is_wrong(
     arguments: dict[str, Any], error: type[Exception]
 ) -> None:
     with pytest.raises(error, match=f"a backoff's {next(iter(arguments))} must be"):
@@ -282,38 +357,11 @@ def test_a_delay_is_kept() -> None:
     times: list[float] = []
 
     def work() -> None:
-        times.append(time.monotonic())
+        times.append(clock.now().timestamp())
         if len(times) < 3:
             raise OSError
 
-    with Pool(1) as pool:
-        pool.options(retries=2, backoff=(0.03, 0.06)).submit(work).result(WAIT)
-    assert times[1] - times[0] >= 0.03
-    assert times[2] - times[1] >= 0.06
-
-
-def test_a_worker_that_comes_second_leaves_alone_what_is_queued_again_by_then(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The attempt that it would make is the next one's, and would count as none."""
-    calls: list[int] = []
-    hang = Hang()
-    with Pool(1) as pool:
-        pool.submit(hang)
-        hang.wait_until_it_hangs()
-        job: Any = pool.options(retries=3).submit(calls.append, 1)
-        assert job.claim_queued()
-        claim = Monitor.claim
-
-        def claim_too_late(self: Monitor) -> bool:
-            has_it = claim(self)
-            if self is job._monitor and not has_it:
-                assert job.reopen()
-            return has_it
-
-        monkeypatch.setattr(Monitor, "claim", claim_too_late)
-        assert job.execute() is False
-        assert (calls, job.state, job.attempt) == ([], "queued", 0)
-        hang.gate.set()
-        job.result(WAIT)
-        assert calls == [1]
+    with FakeClock() as clock, Pool(1) as pool:
+        pool.options(retries=2, backoff=(30, timedelta(minutes=1))).submit(work)
+        clock.advance(minutes=5)
+    assert [time - times[0] for time in times] == [0, 30, 90]

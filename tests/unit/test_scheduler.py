@@ -1,12 +1,13 @@
-"""The one thread that rings what is due."""
+"""The scheduler: one thread that fires alarms when they are due."""
 
+import ctypes
 import gc
 import random
 import signal
-import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -18,56 +19,95 @@ WAIT = 10.0
 FAR = 3600.0
 
 
+class Call(Alarm):
+    """An alarm that calls something."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        self._action = action
+
+    def _fire(self) -> None:
+        self._action()
+
+
+class AlarmClock(Scheduler):
+    """A scheduler of its own, which tells how it sleeps."""
+
+    def _reset(self) -> None:
+        super()._reset()
+        self.sleeps: list[float] = []  # seconds from the beginning of each
+        self.falls_asleep = threading.Event()
+        wait = self._wakeup.wait
+
+        class Wakeup(type(self._wakeup)):  # type: ignore[misc]  # of this very class
+            def wait(_, until: float = float("inf")) -> bool:
+                self.sleeps.append(until - clock.steady())
+                self.falls_asleep.set()
+                return wait(until)
+
+        told = Wakeup()
+        told.release, self._wakeup = self._wakeup.release, told
+
+    def call_at(self, at: float, action: Callable[[], object] = int, **options: Any) -> Alarm:
+        alarm = Call(action)
+        with self.lock:
+            self.set_alarm(alarm, at, **options)
+        return alarm
+
+    def join(self) -> None:
+        """Wait for the thread to end, as no alarm is set."""
+        thread = self._thread
+        if thread is not None:
+            thread.join(WAIT)
+        assert self._thread is None
+
+
 @pytest.fixture
-def scheduler() -> Iterator[Scheduler]:
-    """One of its own, whose thread is gone in the end."""
-    scheduler = Scheduler()
+def scheduler() -> Iterator[AlarmClock]:
+    scheduler = AlarmClock()
     yield scheduler
-    assert scheduler._thread is None or not scheduler._thread.is_alive()
+    scheduler.join()
 
 
-def test_alarms_ring_in_the_order_in_which_they_are_due(scheduler: Scheduler) -> None:
-    rung: list[int] = []
+def test_alarms_fire_in_the_order_of_their_times(scheduler: AlarmClock) -> None:
+    fired: list[int] = []
+    done = threading.Event()
     start = clock.monotonic() + 0.05
-    times = random.Random(7).sample(range(200), 200)
-    for number in times:
-        scheduler.set(Alarm(lambda number=number: rung.append(number), start + number * 1e-4))
-    until(lambda: len(rung) == 200)
-    assert rung == sorted(times)
-    until(lambda: scheduler._thread is None)
+    numbers = random.Random(7).sample(range(200), 200)
+    for number in numbers:
+        scheduler.call_at(start + number * 1e-4, lambda number=number: fired.append(number))
+    scheduler.call_at(start + 0.02, done.set)
+    assert done.wait(WAIT)
+    assert fired == sorted(numbers)
 
 
 def test_an_earlier_alarm_wakes_the_thread_that_sleeps_for_a_later_one(
-    scheduler: Scheduler,
+    scheduler: AlarmClock,
 ) -> None:
-    rung = threading.Event()
-    late = Alarm(int, clock.monotonic() + FAR)
-    scheduler.set(late)
-    until(lambda: scheduler._wakes_at > clock.steady())
-    scheduler.set(Alarm(rung.set, clock.monotonic() + 0.01))
-    assert rung.wait(WAIT)
-    assert scheduler.switch_off(late)
-    until(lambda: scheduler._thread is None)
+    fired = threading.Event()
+    late = scheduler.call_at(clock.monotonic() + FAR)
+    assert scheduler.falls_asleep.wait(WAIT)
+    scheduler.call_at(clock.monotonic() + 0.01, fired.set)
+    assert fired.wait(WAIT)
+    assert scheduler.cancel(late)
 
 
 @pytest.mark.parametrize("error", [ValueError("bad"), SystemExit(1), KeyboardInterrupt()])
-def test_one_that_raises_stops_nobody(
-    scheduler: Scheduler, error: BaseException, caplog: pytest.LogCaptureFixture
+def test_an_alarm_that_raises_stops_no_other(
+    scheduler: AlarmClock, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail() -> None:
         raise error
 
-    rung = threading.Event()
+    fired = threading.Event()
     now = clock.monotonic()
-    scheduler.set(Alarm(fail, now))
-    scheduler.set(Alarm(rung.set, now + 0.01))
-    assert rung.wait(WAIT)
+    scheduler.call_at(now, fail)
+    scheduler.call_at(now + 0.01, fired.set)
+    assert fired.wait(WAIT)
     until(lambda: "a timer failed" in caplog.text)
-    until(lambda: scheduler._thread is None)
 
 
-def test_if_no_thread_can_be_had_nothing_is_set(
-    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+def test_nothing_is_set_if_no_thread_can_be_started(
+    scheduler: AlarmClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
@@ -75,76 +115,80 @@ def test_if_no_thread_can_be_had_nothing_is_set(
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            scheduler.set(Alarm(int, clock.monotonic()))
+            scheduler.call_at(clock.monotonic(), keeps_process=True)
     assert scheduler.next_in() == float("inf")
-    rung = threading.Event()
-    scheduler.set(Alarm(rung.set, clock.monotonic()))
-    assert rung.wait(WAIT)
-    until(lambda: scheduler._thread is None)
+    scheduler.wait_for_keepers()
+    fired = threading.Event()
+    scheduler.call_at(clock.monotonic(), fired.set)
+    assert fired.wait(WAIT)
 
 
-def test_an_alarm_rings_or_is_switched_off_and_never_both(
-    scheduler: Scheduler, tiny_switch_interval: None
+def test_an_alarm_fires_or_is_cancelled_and_never_both(
+    scheduler: AlarmClock, tiny_switch_interval: None
 ) -> None:
-    """Whoever cancels a timer is told whether it has fired."""
+    """A caller that cancels a timer is told whether it has fired."""
     for _ in range(300):
-        rung: list[int] = []
-        alarm = Alarm(lambda rung=rung: rung.append(1), clock.monotonic() + 1e-4)
-        scheduler.set(alarm)
+        fired = threading.Event()
+        alarm = scheduler.call_at(clock.monotonic() + 1e-4, fired.set)
         end = clock.monotonic() + random.random() * 3e-4
         while clock.monotonic() < end:
             pass
-        left = scheduler.switch_off(alarm)
-        if left is None:
-            until(lambda rung=rung: rung == [1])
+        if scheduler.cancel(alarm) is None:
+            assert fired.wait(WAIT)
         else:
-            time.sleep(0)
-            assert rung == []
-    until(lambda: scheduler._thread is None)
+            with scheduler.firing:  # whatever was firing has ended
+                assert not fired.is_set()
 
 
-def test_many_threads_set_and_switch_off_and_none_is_lost(
-    scheduler: Scheduler, tiny_switch_interval: None
+def test_many_threads_set_and_cancel_and_no_alarm_is_lost(
+    scheduler: AlarmClock, tiny_switch_interval: None
 ) -> None:
-    rung: list[int] = []
-    off: list[int] = []
+    fired: list[int] = []
+    cancelled: list[int] = []
 
     def play(seed: int) -> None:
         chance = random.Random(seed)
         for number in range(300):
             ident = seed * 1000 + number
-            alarm = Alarm(
-                lambda ident=ident: rung.append(ident), clock.monotonic() + chance.random() * 0.01
+            alarm = scheduler.call_at(
+                clock.monotonic() + chance.random() * 0.01,
+                lambda ident=ident: fired.append(ident),
             )
-            scheduler.set(alarm)
-            if chance.random() < 0.6 and scheduler.switch_off(alarm) is not None:
-                off.append(ident)
+            if chance.random() < 0.6 and scheduler.cancel(alarm) is not None:
+                cancelled.append(ident)
 
     threads = [threading.Thread(target=play, args=(seed,)) for seed in range(5)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    until(lambda: len(rung) + len(off) == 1500)
-    assert len(set(rung) | set(off)) == 1500
-    until(lambda: scheduler._thread is None)
-    assert scheduler._monotonic._entries == []
+    scheduler.join()
+    assert len(fired) + len(cancelled) == len(set(fired) | set(cancelled)) == 1500
+    assert scheduler._monotonic.alarms == {}
+
+
+def test_cancelled_alarms_do_not_pile_up(scheduler: AlarmClock) -> None:
+    keep = [scheduler.call_at(clock.monotonic() + FAR / 2 + number) for number in range(100)]
+    for number in range(10_000):
+        scheduler.cancel(scheduler.call_at(clock.monotonic() + FAR + number % 7))
+        assert len(scheduler._monotonic.entries) < 300
+    assert len(scheduler.alarms()) == 100
+    for alarm in keep:
+        assert scheduler.cancel(alarm)
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there are no such signals here")
-def test_signal_handlers_and_destructors_may_set_and_switch_off_anywhere(
-    scheduler: Scheduler,
+def test_signal_handlers_and_destructors_may_set_and_cancel_anywhere(
+    scheduler: AlarmClock,
 ) -> None:
-    """They strike in the middle of the scheduler's own steps."""
-    rung: list[int] = []
-    counts = {"set": 0, "off": 0}
+    """They interrupt the scheduler's own steps."""
+    fired: list[int] = []
+    rounds: list[int] = []
 
     def play() -> None:
-        counts["set"] += 1
-        scheduler.set(Alarm(lambda: rung.append(1), clock.monotonic()))
-        far = Alarm(int, clock.monotonic() + FAR)
-        scheduler.set(far)
-        assert scheduler.switch_off(far) is not None
+        rounds.append(1)
+        scheduler.call_at(clock.monotonic(), lambda: fired.append(1))
+        assert scheduler.cancel(scheduler.call_at(clock.monotonic() + FAR)) is not None
 
     class Trash:
         def __init__(self) -> None:
@@ -161,49 +205,55 @@ def test_signal_handlers_and_destructors_may_set_and_switch_off_anywhere(
         end = time.monotonic() + 1.5
         while time.monotonic() < end:
             Trash()
-            alarms = [Alarm(int, clock.monotonic() + FAR + number) for number in range(150)]
+            now = clock.monotonic()
+            alarms = [scheduler.call_at(now + FAR + number) for number in range(150)]
             for alarm in alarms:
-                scheduler.set(alarm)
-            for alarm in alarms:
-                assert scheduler.switch_off(alarm) is not None
+                assert scheduler.cancel(alarm) is not None
     finally:
         gc.set_threshold(*threshold)
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
     gc.collect()
-    assert counts["set"] > 20
-    until(lambda: len(rung) == counts["set"])
-    until(lambda: scheduler._thread is None)
+    scheduler.join()
+    assert len(fired) == len(rounds) > 20
 
 
 def test_a_wall_clock_that_is_set_is_noticed(
-    scheduler: Scheduler, monkeypatch: pytest.MonkeyPatch
+    scheduler: AlarmClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nobody tells of it; the thread looks at it every second."""
-    ahead = [0.0]
+    """Nothing announces it, so the thread looks every second."""
+    lead = [0.0]
     real = time.time
-    rung = threading.Event()
-    scheduler.set(Alarm(rung.set, clock.wall() + FAR, is_wall=True))
-    until(lambda: scheduler._wakes_at > clock.steady())
-    assert scheduler._wakes_at < clock.steady() + 1.5
-    monkeypatch.setattr(time, "time", lambda: real() + ahead[0])
-    ahead[0] = FAR + 1
-    assert rung.wait(WAIT)
-    until(lambda: scheduler._thread is None)
+    fired = threading.Event()
+    scheduler.call_at(clock.wall() + FAR, fired.set, is_wall=True)
+    assert scheduler.falls_asleep.wait(WAIT)
+    assert scheduler.sleeps[-1] <= 1.0
+    monkeypatch.setattr(time, "time", lambda: real() + lead[0])
+    lead[0] = FAR + 1
+    assert fired.wait(WAIT)
 
 
-def test_the_thread_goes_on_after_an_exception_was_thrown_into_it(scheduler: Scheduler) -> None:
-    import ctypes
+def test_an_alarm_by_the_wall_clock_is_watched_though_an_earlier_one_needs_no_look(
+    scheduler: AlarmClock,
+) -> None:
+    sooner = scheduler.call_at(clock.monotonic() + FAR)
+    assert scheduler.falls_asleep.wait(WAIT)
+    assert scheduler.sleeps[-1] > 1.0
+    scheduler.falls_asleep.clear()
+    later = scheduler.call_at(clock.wall() + 9 * FAR, is_wall=True)
+    assert scheduler.falls_asleep.wait(WAIT)
+    assert scheduler.sleeps[-1] <= 1.0
+    assert scheduler.cancel(sooner)
+    assert scheduler.cancel(later)
 
-    rung = threading.Event()
-    late = Alarm(rung.set, clock.monotonic() + 0.3)
-    scheduler.set(late)
-    until(lambda: scheduler._wakes_at > clock.steady())
+
+def test_the_thread_goes_on_after_an_exception_was_thrown_at_it(scheduler: AlarmClock) -> None:
+    fired = threading.Event()
+    scheduler.call_at(clock.monotonic() + 0.2, fired.set)
+    assert scheduler.falls_asleep.wait(WAIT)
     thread = scheduler._thread
     assert thread is not None
     ctypes.pythonapi.PyThreadState_SetAsyncExc(
         ctypes.c_ulong(thread.ident or 0), ctypes.py_object(SystemExit)
     )
-    assert rung.wait(WAIT)
-    until(lambda: scheduler._thread is None)
-    assert sys.getswitchinterval() > 0
+    assert fired.wait(WAIT)

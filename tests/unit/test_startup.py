@@ -1,4 +1,4 @@
-"""Pools from settings, the default pool, and the common end: all or nothing, once, and clean."""
+"""configure, the default pool, start_pool and shutdown_all: all or nothing, once, and clean."""
 
 import inspect
 import threading
@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 import oddjob
-from oddjob import startup
-from oddjob.pool import registry
-from oddjob.settings import PoolOptions
+from oddjob import registry as registry_module
+from oddjob.options import PoolOptions
+from oddjob.registry import registry
 
 from .at_once import at_once
 
@@ -23,7 +23,7 @@ LIBRARY_DEFAULTS = PoolOptions()
 
 @contextmanager
 def held_up(pool: oddjob.Pool) -> Iterator[oddjob.Job[bool]]:
-    """A job that occupies one worker until the block is left, when it returns True."""
+    """Yield a job that occupies one worker until the block ends; it returns True."""
     gate, started = threading.Event(), threading.Event()
 
     def stand() -> bool:
@@ -39,22 +39,22 @@ def held_up(pool: oddjob.Pool) -> Iterator[oddjob.Job[bool]]:
 
 
 def configured(settings: dict[str, Any]) -> dict[str, oddjob.Pool]:
-    """Configure, and say which pools there are at the moment at which that returns."""
+    """Configure, and return the pools that there are when that returns."""
     oddjob.configure(settings)
     return oddjob.pools()
 
 
 def nothing_is_configured() -> bool:
-    """Whether the next pools would be made as if `configure` had never been called."""
+    """Return whether new pools are as if `configure` had never been called."""
     anonymous = oddjob.Pool(None)
-    return anonymous.configuration == LIBRARY_DEFAULTS and startup._startup.plan is None
+    return anonymous.configuration == LIBRARY_DEFAULTS and registry.plan is None
 
 
 # The default pool.
 
 
 def test_there_is_no_pool_before_the_first_use_of_the_default_one() -> None:
-    """Importing the library and listing the pools must not bring one to life."""
+    """Importing the library and listing the pools creates none."""
     assert oddjob.pools() == {}
 
 
@@ -70,7 +70,7 @@ def test_there_is_no_pool_before_the_first_use_of_the_default_one() -> None:
     ],
     ids=["pool()", "pool('job')", "workers()", "queue()", "supervisor()", "async_perform"],
 )
-def test_the_default_pool_is_made_on_first_use_with_5_workers(use: Callable[[], object]) -> None:
+def test_the_default_pool_is_created_on_first_use_with_5_workers(use: Callable[[], object]) -> None:
     """A script of three lines needs no configuration."""
     use()
     assert list(oddjob.pools()) == ["job"]
@@ -81,46 +81,45 @@ def test_the_default_pool_is_made_on_first_use_with_5_workers(use: Callable[[], 
 
 
 @pytest.mark.usefixtures("tiny_switch_interval")
-def test_the_default_pool_is_made_once_however_many_threads_want_it_first() -> None:
-    """The first requests of a web server arrive together; 5 workers must not become 10."""
+def test_the_default_pool_is_created_once_however_many_threads_use_it_first() -> None:
+    """The first requests of a web server arrive together, and 5 workers do not become 10."""
     for _ in range(50):
         found = at_once(*[oddjob.pool] * 4, *[lambda: oddjob.pool("job")] * 4)
         assert found == [oddjob.pool()] * 8
         assert oddjob.shutdown_all(WAIT)
 
 
-def test_the_default_pool_is_found_if_somebody_makes_it_by_hand_at_that_very_moment(
+def test_the_default_pool_is_found_if_a_signal_handler_creates_it_at_that_very_moment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The caller asked for the pool "job", and there is one: no reason for a PoolNameTaken."""
-    original = registry.never_had
+    original = oddjob.Pool._from_options
     made = []
 
-    def look_too_early(name: str) -> bool:
-        answer = original(name)
-        if not made:
-            made.append(oddjob.Pool("job", 1))  # as another thread would, between look and make
-        return answer
+    def interrupted(name: str, options: PoolOptions) -> oddjob.Pool:
+        monkeypatch.undo()
+        made.append(oddjob.Pool("job", 1))  # after the look, before the pool is created
+        return original(name, options)
 
-    monkeypatch.setattr(registry, "never_had", look_too_early)
+    monkeypatch.setattr(oddjob.Pool, "_from_options", interrupted)
     assert oddjob.pool() is made[0]
 
 
-def test_a_pool_called_job_that_was_made_by_hand_is_the_default_pool() -> None:
-    """Making it oneself is the other way to give it a size."""
+def test_a_pool_called_job_that_was_created_by_hand_is_the_default_pool() -> None:
+    """That is the other way to give it a size."""
     made = oddjob.Pool("job", 2)
     assert oddjob.pool() is made
 
 
-def test_no_other_name_is_made_on_first_use() -> None:
-    """A misspelt name must not become a pool, least of all an unlimited one."""
+def test_no_other_pool_is_created_on_first_use() -> None:
+    """A misspelt name does not become a pool."""
     with pytest.raises(oddjob.PoolNotFound):
         oddjob.pool("jbo")
     assert oddjob.pools() == {}
 
 
-def test_a_default_pool_that_was_shut_down_is_closed_and_not_made_again() -> None:
-    """Who shuts down "job" wants no more jobs; a second one would take them unseen."""
+def test_a_default_pool_that_was_shut_down_is_closed_and_not_created_again() -> None:
+    """After its end, jobs for "job" are refused; a second pool would run them unseen."""
     oddjob.pool().shutdown()
     for name in (None, "job"):
         with pytest.raises(oddjob.PoolClosed):
@@ -128,7 +127,7 @@ def test_a_default_pool_that_was_shut_down_is_closed_and_not_made_again() -> Non
     assert oddjob.pools() == {}
 
 
-def test_a_configured_default_pool_that_was_shut_down_is_closed_and_not_made_again() -> None:
+def test_a_configured_default_pool_that_was_shut_down_is_not_created_again() -> None:
     """The same with settings in force."""
     oddjob.configure({"default_pool": "work"})
     oddjob.pool().shutdown()
@@ -146,8 +145,8 @@ def test_the_default_pool_has_the_configured_name() -> None:
     assert list(oddjob.pools()) == ["work"]
 
 
-def test_without_a_default_pool_there_is_none_and_none_is_made() -> None:
-    """`default_pool: False` is for those who want every job to say where it goes."""
+def test_without_a_default_pool_there_is_none_and_none_is_created() -> None:
+    """`default_pool: False` is for programs in which every job names its pool."""
     oddjob.configure({"default_pool": False})
     for use in (oddjob.pool, lambda: oddjob.pool("job"), oddjob.workers, oddjob.queue):
         with pytest.raises(oddjob.PoolNotFound):
@@ -157,15 +156,15 @@ def test_without_a_default_pool_there_is_none_and_none_is_made() -> None:
     assert oddjob.pools() == {}
 
 
-def test_who_wants_the_default_pool_where_there_is_none_is_told_just_that() -> None:
-    """A word about a pool named '' would send them looking for an empty string in their code."""
+def test_the_error_for_a_missing_default_pool_says_just_that() -> None:
+    """A word about a pool named '' would be misleading."""
     oddjob.configure({"default_pool": False, "extra_pools": ["email"]})
     with pytest.raises(oddjob.PoolNotFound, match="no default pool"):
         oddjob.pool()
 
 
-def test_a_pool_is_handed_back_as_it_is() -> None:
-    """So that every verb takes a name or a Pool, an anonymous or a closed one too."""
+def test_a_pool_is_returned_as_it_is() -> None:
+    """Every module-level function takes a name or a Pool, anonymous and closed ones included."""
     with oddjob.Pool(None, 1) as anonymous:
         assert oddjob.pool(anonymous) is anonymous
     assert oddjob.pool(anonymous) is anonymous
@@ -173,9 +172,9 @@ def test_a_pool_is_handed_back_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("junk", [3, b"job", ["job"], object()])
-def test_what_is_neither_name_nor_pool_is_a_type_error(junk: object) -> None:
-    """To say "not found" would suggest that there could be such a pool."""
-    with pytest.raises(TypeError, match="a pool is named by a string or is a Pool, not "):
+def test_anything_but_a_name_or_a_pool_is_a_type_error(junk: object) -> None:
+    """ "Not found" would suggest that there could be such a pool."""
+    with pytest.raises(TypeError, match="a pool is given by its name or as a Pool, not "):
         oddjob.pool(junk)
     assert oddjob.pools() == {}
 
@@ -183,7 +182,7 @@ def test_what_is_neither_name_nor_pool_is_a_type_error(junk: object) -> None:
 # configure().
 
 
-def test_configure_makes_every_pool_with_its_options_and_starts_no_thread() -> None:
+def test_configure_creates_every_pool_with_its_options_and_starts_no_thread() -> None:
     """The documented example; a server that forks after start-up relies on the second half."""
     before = threading.active_count()
     oddjob.configure(
@@ -212,7 +211,7 @@ def test_configured_pools_work() -> None:
 
 
 def test_an_empty_prefix_of_one_pool_overrides_the_general_one() -> None:
-    """A pool that is to have its threads called by its own name gets them."""
+    """The threads of that pool are named after it."""
     oddjob.configure(
         {
             "thread_name_prefix": "general",
@@ -237,8 +236,8 @@ def test_an_empty_prefix_of_one_pool_overrides_the_general_one() -> None:
         3,
     ],
 )
-def test_nothing_is_made_if_the_last_entry_is_bad(last: object) -> None:
-    """A program that catches the error and goes on must not run half configured."""
+def test_nothing_is_created_if_the_last_entry_is_bad(last: object) -> None:
+    """A program that catches the error and goes on is not half configured."""
     settings = {"pool_size": 9, "extra_pools": ["email", {"app": {"pool_size": 2}}, last]}
     with pytest.raises(oddjob.SettingsError):
         oddjob.configure(settings)
@@ -248,8 +247,8 @@ def test_nothing_is_made_if_the_last_entry_is_bad(last: object) -> None:
     assert oddjob.pool().pool_size == 8
 
 
-def test_nothing_is_made_if_a_live_pool_has_other_options() -> None:
-    """Its owner chose those; the caller is told which pool it is and nothing else changes."""
+def test_nothing_is_created_if_a_live_pool_has_other_options() -> None:
+    """The error names the pool, and nothing changes."""
     mine = oddjob.Pool("report", 2)
     with pytest.raises(oddjob.PoolNameTaken, match="'report' with other options"):
         oddjob.configure({"pool_size": 9, "extra_pools": ["email", {"report": {"pool_size": 3}}]})
@@ -258,22 +257,22 @@ def test_nothing_is_made_if_a_live_pool_has_other_options() -> None:
     assert nothing_is_configured()
 
 
-def test_configure_makes_all_or_nothing_even_if_a_name_is_taken_meanwhile(
+def test_configure_creates_all_or_nothing_even_if_a_signal_handler_takes_a_name(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """A thread that makes a pool at that very moment must not leave half a configuration."""
-    original = registry.get
+    """A pool that is created at that very moment does not leave half a configuration."""
+    original = oddjob.Pool._from_options
     made = []
 
-    def look_too_early(name: str) -> oddjob.Pool | None:
-        there = original(name)
-        if name == "report" and not made:
-            made.append(oddjob.Pool("report", 2))  # as another thread would, after the look
-        return there
+    def interrupted(name: str, options: PoolOptions) -> oddjob.Pool:
+        if name == "report":
+            made.append(oddjob.Pool("report", 2))  # after the look
+        return original(name, options)
 
-    monkeypatch.setattr(registry, "get", look_too_early)
+    monkeypatch.setattr(oddjob.Pool, "_from_options", interrupted)
     with pytest.raises(oddjob.PoolNameTaken):
         oddjob.configure({"pool_size": 9, "extra_pools": ["email", {"report": {"pool_size": 3}}]})
+    monkeypatch.undo()
     assert oddjob.pools() == {"report": made[0]}
     assert nothing_is_configured()
     with pytest.raises(oddjob.PoolNotFound):
@@ -284,26 +283,26 @@ def test_configure_makes_all_or_nothing_even_if_a_name_is_taken_meanwhile(
 def test_a_configuration_that_fails_does_not_wait_for_jobs_given_to_its_pools_meanwhile(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Such a job may itself need the default pool, which nobody gets while `configure` waits."""
+    """Such a job may itself need the default pool, which is locked while `configure` runs."""
     original = registry.add
     refused = threading.Event()
     jobs: list[oddjob.Job[bool]] = []
 
-    def add_too_late(name: str, pool: oddjob.Pool) -> None:
+    def interrupted(self: object, name: str, pool: oddjob.Pool) -> None:
         if name == "report" and not jobs:
-            jobs.append(oddjob.pool("email").submit(refused.wait, 5))  # as another thread would
+            jobs.append(oddjob.pool("email").submit(refused.wait, 5))  # as a signal handler would
             oddjob.Pool("report", 2)
         original(name, pool)
 
-    monkeypatch.setattr(registry, "add", add_too_late)
+    monkeypatch.setattr(type(registry), "add", interrupted)
     with pytest.raises(oddjob.PoolNameTaken):
         oddjob.configure({"extra_pools": ["email", {"report": {"pool_size": 3}}]})
     refused.set()
     assert jobs[0].result(WAIT) is True
 
 
-def test_a_pool_made_before_with_the_same_options_is_kept() -> None:
-    """A module that was imported before `configure` may have made its pool already."""
+def test_a_pool_created_before_with_the_same_options_is_kept() -> None:
+    """A module that was imported before `configure` may have created its pool already."""
     mine = oddjob.Pool("email", 3)
     queue = [mine.submit(int) for _ in range(3)]
     oddjob.configure({"pool_size": 3, "extra_pools": ["email"]})
@@ -320,7 +319,7 @@ def test_a_default_pool_that_is_in_use_already_is_kept_if_its_options_are_the_sa
 
 
 def test_a_default_pool_that_is_in_use_already_cannot_be_configured_otherwise() -> None:
-    """Its size is fixed by then; better to hear of it than to wonder."""
+    """Its size is fixed by then, and the error says so."""
     used = oddjob.pool()
     with pytest.raises(oddjob.PoolNameTaken, match="'job' with other options"):
         oddjob.configure({"pool_size": 10})
@@ -362,7 +361,7 @@ def test_the_same_settings_again_do_not_bring_back_a_pool_that_was_shut_down() -
     ],
 )
 def test_other_settings_are_an_error_that_says_what_to_do(other: dict[str, Any]) -> None:
-    """Two parts of a program that disagree must hear of it, and the first ones stay."""
+    """Two parts of a program that disagree get an error, and the first settings stay."""
     oddjob.configure({"pool_size": 2, "extra_pools": ["email"]})
     before = oddjob.pools()
     with pytest.raises(oddjob.SettingsError, match=r"call oddjob\.shutdown_all\(\) first"):
@@ -380,7 +379,7 @@ def test_bad_settings_are_an_error_when_others_are_in_force_too() -> None:
 
 
 @pytest.mark.usefixtures("tiny_switch_interval")
-def test_two_threads_that_configure_the_same_are_both_fine_and_make_the_pools_once() -> None:
+def test_two_threads_that_configure_the_same_both_succeed_and_create_the_pools_once() -> None:
     """Two workers of one server that run the same start-up code."""
     for size in range(1, 61):
         settings = {"pool_size": size, "extra_pools": ["email", {"app": {"pool_size": 2}}]}
@@ -393,7 +392,7 @@ def test_two_threads_that_configure_the_same_are_both_fine_and_make_the_pools_on
 
 @pytest.mark.usefixtures("tiny_switch_interval")
 def test_of_two_threads_that_configure_differently_one_gets_a_settings_error() -> None:
-    """Whoever comes second hears of it; a mixture of both would suit nobody."""
+    """The second one gets an error; there is no mixture of both."""
     mine = {"pool_size": 2, "extra_pools": ["email", "report"]}
     yours = {"pool_size": 3, "extra_pools": ["email", "thumbnails"]}
     for _ in range(60):
@@ -407,7 +406,7 @@ def test_of_two_threads_that_configure_differently_one_gets_a_settings_error() -
 
 
 @pytest.mark.usefixtures("tiny_switch_interval")
-def test_configuring_and_the_first_use_of_the_default_pool_at_once_agree_on_one_pool() -> None:
+def test_configuring_and_first_using_the_default_pool_at_once_agree_on_one_pool() -> None:
     """A request that arrives during start-up gets the configured pool, or a clear error is seen."""
     for _ in range(60):
         outcomes = at_once(lambda: oddjob.configure({"pool_size": 2}), oddjob.pool)
@@ -421,6 +420,17 @@ def test_configuring_and_the_first_use_of_the_default_pool_at_once_agree_on_one_
 
 
 # What later pools inherit.
+
+
+class Note:
+    """Middleware that does nothing, and is equal to itself alone."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def run(self, job: object, carrier: dict[str, str], call: Callable[[], Any]) -> Any:
+        return call()
+
 
 CONFIGURED = {
     "pool_size": 2,
@@ -438,21 +448,24 @@ CONFIGURED = {
     "max_queue": 4,
     "when_full": "raise",
     "submit_timeout": 4.0,
-    "rate": "4/hour",
+    "rate": oddjob.Rate(4, per=3600),
     "key_limit": 4,
-    "ageing": 4.0,
+    "priority_aging": 4.0,
     "retries": 4,
-    "backoff": 4.0,
+    "backoff": (4.0,),
     "retry_on": OSError,
-    "give_up_on": EOFError,
+    "no_retry_on": EOFError,
+    "middleware": (Note("configured"),),
 }
 
 
 @pytest.mark.parametrize(
     "make", [lambda: oddjob.Pool("late"), lambda: oddjob.start_pool("late"), oddjob.Pool]
 )
-def test_pools_made_later_inherit_the_configured_defaults(make: Callable[[], oddjob.Pool]) -> None:
-    """The whole point of defaults: said once, true for pools that plugins make."""
+def test_pools_created_later_inherit_the_configured_defaults(
+    make: Callable[[], oddjob.Pool],
+) -> None:
+    """Defaults are written once, and hold for pools that plugins create."""
     oddjob.configure(CONFIGURED)
     with make() as late:
         assert late.configuration._asdict() == CONFIGURED
@@ -477,20 +490,21 @@ OWN = {
     "submit_timeout": 0.5,
     "rate": oddjob.Rate(3, per=60),
     "key_limit": 3,
-    "ageing": 3.0,
+    "priority_aging": 3.0,
     "retries": 3,
     "backoff": oddjob.Backoff(3.0),
     "retry_on": KeyError,
-    "give_up_on": IndexError,
+    "no_retry_on": IndexError,
+    "middleware": (Note("own"),),
 }
 
 
 @pytest.mark.parametrize("key", CONFIGURED)
 @pytest.mark.parametrize("make", [oddjob.Pool, oddjob.start_pool])
-def test_what_a_later_pool_is_told_itself_counts_more(
+def test_an_option_of_a_later_pool_overrides_the_configured_default(
     make: Callable[..., oddjob.Pool], key: str
 ) -> None:
-    """A default is what counts where nothing was said."""
+    """A default applies where nothing else is given."""
     oddjob.configure(CONFIGURED)
     options: dict[str, Any] = {key: OWN[key]}
     assert make("late", **options).configuration._asdict() == {**CONFIGURED, **options}
@@ -502,15 +516,15 @@ def test_max_workers_overrides_a_configured_pool_size() -> None:
     assert oddjob.Pool("late", max_workers=4).pool_size == 4
 
 
-def test_pools_made_earlier_stay_as_they_are() -> None:
+def test_pools_created_earlier_stay_as_they_are() -> None:
     """Threads may be running already."""
     early = oddjob.Pool("early")
     oddjob.configure({"pool_size": 2})
     assert early.pool_size == 5
 
 
-def test_start_pool_makes_a_named_pool_with_all_the_options_of_pool() -> None:
-    """For those who come from Elixir; it is `Pool(name, ...)` by another name."""
+def test_start_pool_creates_a_named_pool_with_all_the_options_of_pool() -> None:
+    """It is `Pool(name, …)` by another name, for those who come from Elixir."""
     started = oddjob.start_pool("email", **OWN)
     assert isinstance(started, oddjob.Pool)
     assert oddjob.pool("email") is started
@@ -530,11 +544,69 @@ def test_start_pool_raises_what_pool_raises() -> None:
     assert list(oddjob.pools()) == ["email"]
 
 
+def test_start_pool_with_exist_ok_returns_the_pool_that_has_the_same_options() -> None:
+    """A notebook's cell, or a module, that is run twice does no harm."""
+    first = oddjob.start_pool("api", pool_size=3, retries=2, exist_ok=True)
+    assert oddjob.start_pool("api", max_workers=3, retries=2, exist_ok=True) is first
+    assert first.submit(int).result(WAIT) == 0
+
+
+def test_start_pool_with_exist_ok_refuses_other_options_and_says_how_to_change_them() -> None:
+    """The pool in use would not be the one that is asked for."""
+    first = oddjob.start_pool("api", pool_size=3)
+    with pytest.raises(oddjob.PoolNameTaken, match=r"other options.*replace=True"):
+        oddjob.start_pool("api", pool_size=4, exist_ok=True)
+    assert oddjob.pools() == {"api": first}
+
+
+def test_start_pool_with_replace_takes_over_the_name_while_the_former_finishes_its_queue() -> None:
+    """A cell with another size, run again, loses no job."""
+    first = oddjob.start_pool("api", pool_size=1)
+    with held_up(first) as running:
+        queued = first.submit(int, "3")
+        second = oddjob.start_pool("api", pool_size=4, replace=True)
+        assert oddjob.pool("api") is second
+        assert second is not first
+        assert second.submit(int, "4").result(WAIT) == 4
+        with pytest.raises(oddjob.PoolClosed):
+            first.submit(int)
+    assert running.result(WAIT) is True
+    assert queued.result(WAIT) == 3
+    assert first.join(WAIT)
+
+
+def test_start_pool_with_both_replaces_only_a_pool_that_has_other_options() -> None:
+    """What a notebook wants: the pool as it is written in the cell."""
+    first = oddjob.start_pool("api", pool_size=1, exist_ok=True, replace=True)
+    assert oddjob.start_pool("api", pool_size=1, exist_ok=True, replace=True) is first
+    assert oddjob.start_pool("api", pool_size=2, exist_ok=True, replace=True) is not first
+    assert first.join(WAIT)
+
+
+def test_start_pool_with_replace_and_bad_options_changes_nothing() -> None:
+    """The pool that works goes on."""
+    first = oddjob.start_pool("api", pool_size=1)
+    with pytest.raises(ValueError, match="pool_size"):
+        oddjob.start_pool("api", pool_size=0, replace=True)
+    assert oddjob.pool("api") is first
+    assert first.submit(int).result(WAIT) == 0
+
+
+@pytest.mark.usefixtures("tiny_switch_interval")
+def test_threads_that_start_the_same_pool_with_exist_ok_agree_on_one() -> None:
+    """Two workers of one server that run the same start-up code."""
+    for _ in range(30):
+        start = partial(oddjob.start_pool, "api", pool_size=2, exist_ok=True)
+        found = at_once(*[start] * 4)
+        assert found == [oddjob.pool("api")] * 4
+        assert oddjob.shutdown_all(WAIT)
+
+
 # shutdown_all().
 
 
 def test_shutdown_all_finishes_what_is_queued_in_every_pool() -> None:
-    """Accepted jobs are run: a deployment that stops the old process loses none."""
+    """Accepted jobs run: a deployment that stops the former process loses none."""
     ran: list[object] = []
     jobs = []
     for name in ("email", "report"):
@@ -549,7 +621,7 @@ def test_shutdown_all_finishes_what_is_queued_in_every_pool() -> None:
 
 
 def test_shutdown_all_waits_without_limit_unless_told_otherwise() -> None:
-    """The call at the end of a program must not need a guess at how long the work takes."""
+    """The call at the end of a program needs no guess at how long the work takes."""
     assert inspect.signature(oddjob.shutdown_all).parameters["timeout"].default is None
     pool = oddjob.Pool("email", 1)
     with held_up(pool) as job:
@@ -571,8 +643,8 @@ def test_shutdown_all_waits_without_limit_unless_told_otherwise() -> None:
     assert job.result(0) is True
 
 
-def test_shutdown_all_says_when_the_time_was_up_and_the_jobs_go_on() -> None:
-    """A stuck report must not hold the restart up, nor be cut off in the middle."""
+def test_shutdown_all_returns_false_when_the_time_is_up_and_the_jobs_go_on() -> None:
+    """A stuck report neither delays the restart, nor is cut off in the middle."""
     pool = oddjob.Pool("email", 1)
     with held_up(pool) as running:
         queued = pool.submit(lambda: "finished")
@@ -587,7 +659,7 @@ def test_shutdown_all_says_when_the_time_was_up_and_the_jobs_go_on() -> None:
     assert pool.join(WAIT)
 
 
-def test_shutdown_all_says_false_if_only_the_first_of_the_pools_was_late() -> None:
+def test_shutdown_all_returns_false_if_only_the_first_of_the_pools_was_late() -> None:
     """One late pool among punctual ones is late."""
     late = oddjob.Pool("late", 1)
     punctual = oddjob.Pool("punctual", 1)
@@ -605,7 +677,7 @@ def test_the_timeout_of_shutdown_all_is_for_all_pools_together(
     now = iter([100.0, 101.0, 104.0, 200.0])
     asked: list[float | None] = []
     join = oddjob.Pool.join
-    monkeypatch.setattr(startup, "clock", SimpleNamespace(steady=lambda: next(now)))
+    monkeypatch.setattr(registry_module, "clock", SimpleNamespace(steady=lambda: next(now)))
     monkeypatch.setattr(
         oddjob.Pool, "join", lambda pool, timeout: asked.append(timeout) or join(pool, WAIT)
     )
@@ -617,7 +689,7 @@ def test_the_timeout_of_shutdown_all_is_for_all_pools_together(
 
 
 def test_all_pools_are_closed_before_any_is_waited_for() -> None:
-    """Else a job of the first could go on giving work to the second for ever."""
+    """A job of the first cannot go on giving work to the second for ever."""
     first, second = oddjob.Pool("first", 1), oddjob.Pool("second", 1)
     second_closed = threading.Event()
 
@@ -657,7 +729,7 @@ def test_everything_can_be_used_again_after_shutdown_all() -> None:
     assert oddjob.pool("email").submit(int, "4").result(WAIT) == 4
 
 
-def test_a_default_pool_that_was_shut_down_by_hand_is_made_again_after_shutdown_all() -> None:
+def test_a_default_pool_that_was_shut_down_is_created_again_after_shutdown_all() -> None:
     """A clean slate is clean."""
     oddjob.pool().shutdown()
     oddjob.shutdown_all(WAIT)
@@ -665,20 +737,20 @@ def test_a_default_pool_that_was_shut_down_by_hand_is_made_again_after_shutdown_
 
 
 def test_shutdown_all_leaves_anonymous_pools_alone() -> None:
-    """They belong to whoever made them."""
+    """They belong to the code that created them."""
     with oddjob.Pool(None, 1) as mine:
         oddjob.shutdown_all(WAIT)
         assert mine.submit(int).result(WAIT) == 0
 
 
 def test_shutdown_all_without_any_pool_is_done_at_once() -> None:
-    """It may be called twice, or in a program that never made a pool."""
+    """It may be called twice, or in a program that never created a pool."""
     assert oddjob.shutdown_all() is True
     assert oddjob.shutdown_all(0) is True
 
 
 def test_a_job_may_call_shutdown_all() -> None:
-    """An admin's "stop" request is itself a job; waiting for its own end would never end."""
+    """An admin's "stop" request may itself be a job; waiting for its own end would never end."""
     pool = oddjob.Pool("email", 1)
     job = pool.submit(oddjob.shutdown_all)
     assert job.result(WAIT) is False  # its own pool was not done: the job itself was running
@@ -687,8 +759,8 @@ def test_a_job_may_call_shutdown_all() -> None:
 
 
 @pytest.mark.usefixtures("tiny_switch_interval")
-def test_shutdown_all_from_two_threads_at_once_is_fine() -> None:
-    """A signal handler's thread and the main thread often both do it."""
+def test_two_threads_may_call_shutdown_all_at_once() -> None:
+    """A signal handler's thread and the main thread often both do."""
     for _ in range(20):
         oddjob.configure({"extra_pools": ["email"]})
         jobs = [oddjob.async_perform(name, int) for name in ("job", "email")]

@@ -1,12 +1,14 @@
-"""The module-level verbs: a name or a Pool, and the same promises for both."""
+"""The module-level functions: a name or a Pool, and the same promises for both."""
 
 import inspect
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
@@ -22,14 +24,14 @@ Address = Callable[[oddjob.Pool], str | oddjob.Pool]
 
 @pytest.fixture(params=["by name", "by Pool"])
 def email(request: pytest.FixtureRequest) -> str | oddjob.Pool:
-    """A pool of one worker, as people hand it to a verb."""
+    """A pool of one worker, by name and as an object."""
     pool = oddjob.Pool("email", 1)
     return "email" if request.param == "by name" else pool
 
 
 @contextmanager
 def held_up(pool: str | oddjob.Pool) -> Iterator[oddjob.Job[bool]]:
-    """A job that occupies one worker until the block is left, when it returns True."""
+    """Yield a job that occupies one worker until the block ends; it returns True."""
     gate, started = threading.Event(), threading.Event()
 
     def stand() -> bool:
@@ -45,7 +47,7 @@ def held_up(pool: str | oddjob.Pool) -> Iterator[oddjob.Job[bool]]:
 
 
 def spin_until(true: Callable[[], bool]) -> None:
-    """Wait for something that a worker does after its job has ended, and tells nobody of."""
+    """Wait for something that a worker does after its job has ended."""
     deadline = time.monotonic() + WAIT
     while not true():
         assert time.monotonic() < deadline
@@ -67,7 +69,7 @@ async def half(number: int) -> float:
 
 
 def test_perform_runs_the_call_in_the_pool_and_returns_none(email: str | oddjob.Pool) -> None:
-    """The verb that people use most."""
+    """The simplest way to have something done in the background."""
     ran = threading.Event()
     seen: list[object] = []
 
@@ -94,7 +96,7 @@ def test_any_keyword_reaches_the_function_even_one_named_like_a_parameter(
 def test_perform_reports_a_failure_with_the_jobs_name_and_its_traceback(
     email: str | oddjob.Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Nobody will read the result: without the log, an e-mail that failed would be lost unseen."""
+    """The result is not read, so the log is where an e-mail that failed is seen."""
     oddjob.perform(email, boom)
     oddjob.shutdown_all(WAIT)
     (record,) = caplog.records
@@ -117,17 +119,17 @@ def test_perform_many_runs_the_call_for_every_item_in_order(email: str | oddjob.
 def test_perform_many_reports_every_failure(
     email: str | oddjob.Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The second failure is news too."""
+    """The second failure is reported as well."""
     oddjob.perform_many(email, [10, 20].index, [10, 11, 20, 21])
     oddjob.shutdown_all(WAIT)
     assert [record.exc_info[0] for record in caplog.records if record.exc_info] == [ValueError] * 2
 
 
 @pytest.mark.parametrize("verb", [oddjob.perform_many, oddjob.async_perform_many])
-def test_a_batch_whose_items_cannot_be_read_to_the_end_queues_nothing(
+def test_a_batch_whose_items_cannot_all_be_read_queues_nothing(
     verb: Callable[..., Any], email: str | oddjob.Pool
 ) -> None:
-    """Law 2: half a batch would be sent twice when the caller tries again."""
+    """Law 2: no half of a batch is sent twice when the caller tries again."""
     seen: list[int] = []
 
     def items() -> Iterator[int]:
@@ -153,10 +155,10 @@ def test_async_perform_returns_the_job_of_the_call(email: str | oddjob.Pool) -> 
     assert job.result(WAIT) == ((1, "two"), {"three": 3})
 
 
-def test_async_perform_keeps_a_failure_for_the_reader(
+def test_async_perform_keeps_a_failure_for_the_caller(
     email: str | oddjob.Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It is raised where the result is read, and not logged besides."""
+    """It is raised where the result is read, and not logged as well."""
     job = oddjob.async_perform(email, boom)
     with pytest.raises(KeyError, match="boom"):
         job.result(WAIT)
@@ -175,7 +177,7 @@ def test_async_perform_many_returns_a_job_for_every_item_in_order(
     assert [job.result(WAIT) for job in jobs] == [str(number) for number in range(50)]
 
 
-def test_every_verb_runs_coroutine_functions_to_their_end(email: str | oddjob.Pool) -> None:
+def test_every_function_runs_coroutine_functions_to_their_end(email: str | oddjob.Pool) -> None:
     """An async client library is used from a pool like any other function."""
     ran: list[float] = []
 
@@ -191,7 +193,7 @@ def test_every_verb_runs_coroutine_functions_to_their_end(email: str | oddjob.Po
     assert ran == [5.0, 6.0, 7.0]
 
 
-# All verbs: which pool, and what is wrong with the arguments.
+# All of them: which pool, and what is wrong with the arguments.
 
 VERBS: dict[str, Callable[..., Any]] = {
     "perform": lambda pool: oddjob.perform(pool, int),
@@ -212,7 +214,7 @@ EVERY_VERB = pytest.mark.parametrize("verb", VERBS.values(), ids=VERBS)
 def test_an_unknown_name_is_not_found_and_the_known_ones_are_listed(
     verb: Callable[..., Any],
 ) -> None:
-    """Whichever verb it is misspelt in."""
+    """Whichever function it is passed to."""
     oddjob.Pool("email", 1)
     with pytest.raises(oddjob.PoolNotFound, match=r"no pool named 'emial'.*: 'email'$"):
         verb("emial")
@@ -221,7 +223,7 @@ def test_an_unknown_name_is_not_found_and_the_known_ones_are_listed(
 
 @EVERY_VERB
 def test_the_name_of_a_closed_pool_is_closed(verb: Callable[..., Any]) -> None:
-    """Law 6: not "not found"."""
+    """Law 6: it is not "not found"."""
     oddjob.Pool("email", 1).shutdown()
     with pytest.raises(oddjob.PoolClosed, match="'email'"):
         verb("email")
@@ -229,33 +231,33 @@ def test_the_name_of_a_closed_pool_is_closed(verb: Callable[..., Any]) -> None:
 
 @EVERY_VERB
 @pytest.mark.parametrize("junk", [3, b"email", ["email"]])
-def test_what_is_neither_name_nor_pool_is_a_type_error(
+def test_anything_but_a_name_or_a_pool_is_a_type_error(
     verb: Callable[..., Any], junk: object
 ) -> None:
-    """Most often the arguments are in the wrong order: the message shows what came first."""
-    with pytest.raises(TypeError, match="a pool is named by a string or is a Pool, not "):
+    """The arguments may be in the wrong order: the message shows what came first."""
+    with pytest.raises(TypeError, match="a pool is given by its name or as a Pool, not "):
         verb(junk)
     assert oddjob.pools() == {}
 
 
 @EVERY_VERB
-def test_the_default_pool_is_there_for_every_verb(verb: Callable[..., Any]) -> None:
-    """The name "job" needs no configuration, whichever verb comes first."""
+def test_the_default_pool_is_there_for_every_function(verb: Callable[..., Any]) -> None:
+    """The name "job" needs no configuration, whichever function comes first."""
     verb("job")
     assert list(oddjob.pools()) == ["job"]
 
 
 @EVERY_VERB
 def test_an_anonymous_pool_is_as_good_as_a_named_one(verb: Callable[..., Any]) -> None:
-    """A Pool in the hand needs no name."""
+    """A Pool object needs no name."""
     with oddjob.Pool(None, 1) as pool:
         verb(pool)
     assert oddjob.pools() == {}
 
 
 @pytest.mark.parametrize("verb", [name for name in VERBS if "perform" in name])
-def test_a_closed_pool_in_the_hand_takes_no_jobs(verb: str) -> None:
-    """And says so at once, not by a job that never runs."""
+def test_a_closed_pool_object_accepts_no_jobs(verb: str) -> None:
+    """It refuses them at once."""
     pool = oddjob.Pool("email", 1)
     pool.shutdown()
     with pytest.raises(oddjob.PoolClosed, match="cannot schedule new futures after shutdown"):
@@ -304,7 +306,7 @@ def test_await_raises_what_the_job_raised(email: str | oddjob.Pool) -> None:
 
 
 def test_await_gives_up_after_its_timeout_and_the_job_goes_on(email: str | oddjob.Pool) -> None:
-    """Not waiting any longer is not the same as not wanting the work done."""
+    """The end of the wait is not the end of the work."""
     with held_up(email) as job:
         for timeout in (0, 0.01, -1):
             with pytest.raises(TimeoutError):
@@ -314,13 +316,13 @@ def test_await_gives_up_after_its_timeout_and_the_job_goes_on(email: str | oddjo
 
 
 @pytest.mark.parametrize("verb", [oddjob.await_, oddjob.await_many])
-def test_a_wait_ends_after_five_seconds_unless_told_otherwise(verb: Callable[..., Any]) -> None:
+def test_a_wait_ends_after_five_seconds_by_default(verb: Callable[..., Any]) -> None:
     """The documented default, and Elixir's."""
     assert inspect.signature(verb).parameters["timeout"].default == 5.0
 
 
-def test_await_says_that_a_job_was_cancelled(email: str | oddjob.Pool) -> None:
-    """And does not wait for the timeout to say so."""
+def test_await_raises_if_the_job_was_cancelled(email: str | oddjob.Pool) -> None:
+    """It does not wait for the timeout first."""
     with held_up(email):
         job = oddjob.async_perform(email, int)
         assert job.cancel()
@@ -339,6 +341,31 @@ def test_await_takes_any_future_of_the_standard_library() -> None:
         oddjob.await_(executor.submit(boom))
 
 
+@pytest.mark.parametrize("timeout", [math.inf, None, timedelta(seconds=WAIT), 10])
+def test_a_timeout_may_be_infinite_or_a_timedelta(timeout: Any) -> None:
+    """The same values that options take: `drain(math.inf)` works, so this does, too."""
+    plain: Future[int] = Future()
+    plain.set_result(1)
+    with oddjob.Pool(None, 1) as pool:
+        assert oddjob.await_(pool.submit(int, "3"), timeout) == 3
+        assert oddjob.await_(plain, timeout) == 1
+        assert oddjob.await_many([pool.submit(int, "3"), plain], timeout) == [3, 1]
+        assert list(pool.map(abs, [-1, -2], timeout=timeout)) == [1, 2]
+        pool.shutdown(timeout=timeout)
+        assert pool.join(timeout)
+        assert pool.drain(timeout).running == []
+    assert oddjob.shutdown_all(timeout)
+
+
+def test_a_timedelta_limits_a_wait() -> None:
+    """`timedelta(milliseconds=10)` is ten milliseconds."""
+    future: Future[int] = Future()
+    with pytest.raises(TimeoutError):
+        oddjob.await_(future, timedelta(milliseconds=10))
+    with pytest.raises(TimeoutError):
+        oddjob.await_many([future], timedelta(milliseconds=10))
+
+
 # await_many
 
 
@@ -354,7 +381,7 @@ def test_await_many_returns_results_in_the_order_given_whatever_ends_first() -> 
 
 
 def test_await_many_raises_a_failure_before_slower_jobs_have_ended() -> None:
-    """Who fetches ten pages and needs them all hears at once that one is missing."""
+    """If all of ten pages are needed, one that is missing is an error at once."""
     with oddjob.Pool(None, 2) as pool, held_up(pool) as slow:
         failing = pool.submit(boom)
         with pytest.raises(KeyError):
@@ -363,7 +390,7 @@ def test_await_many_raises_a_failure_before_slower_jobs_have_ended() -> None:
 
 
 def test_await_many_raises_the_first_failure_in_the_order_given() -> None:
-    """So that the same run gives the same error, whichever thread was faster."""
+    """The same run gives the same error, whichever thread was faster."""
     futures: list[Future[int]] = [Future() for _ in range(4)]
     futures[3].set_exception(OSError("fourth"))
     futures[1].set_exception(KeyError("second"))
@@ -376,7 +403,7 @@ def test_await_many_raises_the_first_failure_in_the_order_given() -> None:
 
 
 def test_await_many_raises_the_first_failure_in_the_order_given_while_others_go_on() -> None:
-    """The same when there are jobs without an end yet, before, between and after."""
+    """The same where jobs before, between and after have not ended."""
     futures: list[Future[int]] = [Future() for _ in range(5)]
     futures[3].set_exception(OSError("fourth"))
     futures[1].set_exception(KeyError("second"))
@@ -384,8 +411,8 @@ def test_await_many_raises_the_first_failure_in_the_order_given_while_others_go_
         oddjob.await_many(futures, None)
 
 
-def test_the_timeout_of_await_many_says_how_many_are_missing_and_they_go_on() -> None:
-    """A deadline for the whole; the missing ones are not thrown away."""
+def test_the_timeout_of_await_many_tells_how_many_are_missing_and_they_go_on() -> None:
+    """It is a deadline for all; the missing ones are not thrown away."""
     with oddjob.Pool(None, 2) as pool:
         with held_up(pool) as slow, held_up(pool) as slower:
             done = oddjob.Pool("other", 1).submit(int)
@@ -425,8 +452,8 @@ def test_the_timeout_of_await_many_is_for_all_together(monkeypatch: pytest.Monke
     assert asked == [2.0, None]
 
 
-def test_await_many_says_that_a_job_was_cancelled() -> None:
-    """Its result will never come, so there is no list of all results."""
+def test_await_many_raises_if_a_job_was_cancelled() -> None:
+    """Without its result there is no list of all results."""
     with oddjob.Pool(None, 1) as pool:
         with held_up(pool) as first:
             second = pool.submit(int)
@@ -435,7 +462,7 @@ def test_await_many_says_that_a_job_was_cancelled() -> None:
             oddjob.await_many([first, second], WAIT)
 
 
-def test_await_many_names_the_cancelled_job_rather_than_the_time_that_ran_out() -> None:
+def test_await_many_reports_a_cancelled_job_rather_than_the_timeout() -> None:
     """Waiting longer would not have helped."""
     with oddjob.Pool(None, 1) as pool, held_up(pool) as slow:
         cancelled = pool.submit(int)
@@ -462,7 +489,7 @@ def test_await_many_of_nothing_is_an_empty_list() -> None:
 
 
 def test_await_many_of_one_job_twice_has_its_result_twice(email: str | oddjob.Pool) -> None:
-    """The results stand where their jobs stood."""
+    """Results are in the places of their jobs."""
     one, other = oddjob.async_perform(email, int, "1"), oddjob.async_perform(email, int, "2")
     assert oddjob.await_many([one, other, one], WAIT) == [1, 2, 1]
 
@@ -471,10 +498,10 @@ def test_await_many_of_one_job_twice_has_its_result_twice(email: str | oddjob.Po
 
 
 @pytest.mark.parametrize("timeout", [WAIT, None])
-def test_waiting_for_jobs_of_the_own_pool_of_one_worker_comes_to_an_end(
+def test_waiting_for_jobs_of_the_same_pool_of_one_worker_comes_to_an_end(
     email: str | oddjob.Pool, timeout: float | None
 ) -> None:
-    """No self-deadlock: a job may fan out into the pool it runs in, as deep as it likes."""
+    """No deadlock: a job may fan out into the pool that it runs in, to any depth."""
 
     def count_leaves(depth: int) -> int:
         if depth == 0:
@@ -488,7 +515,7 @@ def test_waiting_for_jobs_of_the_own_pool_of_one_worker_comes_to_an_end(
 
 @pytest.mark.parametrize("ended", [False, True], ids=["fails here", "had failed before"])
 def test_await_many_on_a_worker_raises_a_failure_before_it_runs_the_other_jobs(ended: bool) -> None:
-    """Hours of work behind the failed job would be done for nobody before the error is seen."""
+    """Hours of work are not done in vain before the error is seen."""
     ran: list[str] = []
     with oddjob.Pool(None, 1) as pool:
 
@@ -507,7 +534,7 @@ def test_await_many_on_a_worker_raises_a_failure_before_it_runs_the_other_jobs(e
 
 
 def test_a_wait_without_any_time_starts_no_job_on_a_worker() -> None:
-    """A timeout of 0 looks whether results are there; it does not do the work itself."""
+    """A timeout of 0 looks whether results are there, and does no work."""
     ran: list[str] = []
     with oddjob.Pool(None, 1) as pool:
 
@@ -527,7 +554,7 @@ def test_a_wait_without_any_time_starts_no_job_on_a_worker() -> None:
 
 
 def test_perform_this_runs_the_body_once_in_the_pool(email: str | oddjob.Pool) -> None:
-    """The block form: what is written inside happens elsewhere, now."""
+    """The block form: the body runs in a worker, now."""
     threads: list[str] = []
 
     @oddjob.perform_this(email)
@@ -575,7 +602,7 @@ def test_perform_this_with_async_binds_the_name_to_the_job(email: str | oddjob.P
 def test_perform_this_keeps_the_failure_of_its_body_for_the_reader(
     email: str | oddjob.Pool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With `async_=True` somebody reads the result, so nothing is logged."""
+    """With `async_=True` the result is read, so nothing is logged."""
     job = oddjob.perform_this(email, async_=True)(boom)
     assert job is not None
     with pytest.raises(KeyError):
@@ -584,11 +611,11 @@ def test_perform_this_keeps_the_failure_of_its_body_for_the_reader(
     assert caplog.records == []
 
 
-# What there is to see.
+# Snapshots.
 
 
 def test_workers_shows_what_each_worker_is_doing(email: str | oddjob.Pool) -> None:
-    """Whoever wonders why nothing moves sees which jobs hold the workers."""
+    """If nothing moves, the snapshot shows which jobs occupy the workers."""
     assert oddjob.workers(email) == []
     with held_up(email) as job:
         (worker,) = oddjob.workers(email)
@@ -605,7 +632,7 @@ def test_workers_shows_what_each_worker_is_doing(email: str | oddjob.Pool) -> No
 
 
 def test_workers_shows_every_worker_of_its_pool_alone() -> None:
-    """Two pools' workers must not be mixed up."""
+    """The workers of two pools are not mixed up."""
     email, report = oddjob.Pool("email", 2), oddjob.Pool("report", 1)
     with held_up(email) as one, held_up(email) as two, held_up(report) as three:
         assert [worker.job for worker in oddjob.workers("email")] == [one, two]
@@ -613,10 +640,10 @@ def test_workers_shows_every_worker_of_its_pool_alone() -> None:
         assert [worker.job for worker in oddjob.workers("report")] == [three]
 
 
-def test_queue_shows_what_waits_in_the_order_in_which_it_will_start(
+def test_queue_shows_queued_jobs_in_the_order_in_which_they_will_start(
     email: str | oddjob.Pool,
 ) -> None:
-    """Neither what runs nor what was cancelled."""
+    """Running and cancelled jobs are not among them."""
     assert oddjob.queue(email) == []
     with held_up(email):
         jobs = [oddjob.async_perform(email, int), *oddjob.async_perform_many(email, int, "123")]
@@ -629,7 +656,7 @@ def test_queue_shows_what_waits_in_the_order_in_which_it_will_start(
     assert oddjob.queue(email) == []
 
 
-def test_queue_shows_the_jobs_that_nobody_waits_for_too(email: str | oddjob.Pool) -> None:
+def test_queue_shows_fire_and_forget_jobs_too(email: str | oddjob.Pool) -> None:
     """They are most of what a pool does."""
     with held_up(email):
         oddjob.perform(email, boom.__class__, boom.__code__, {})
@@ -638,8 +665,8 @@ def test_queue_shows_the_jobs_that_nobody_waits_for_too(email: str | oddjob.Pool
         assert [job.name for job in oddjob.queue(email)] == ["function", "int", "int"]
 
 
-def test_supervisor_shows_its_limits_and_whether_it_is_at_work() -> None:
-    """A status page tells a pool that has not been used from one that watches its workers."""
+def test_supervisor_shows_its_limits_and_whether_it_is_alive() -> None:
+    """A status page tells an unused pool from one that watches its workers."""
     pool = oddjob.Pool("email", 1, max_restarts=7, max_seconds=60)
     for address in ("email", pool):
         before = oddjob.supervisor(address)
@@ -653,7 +680,7 @@ def test_supervisor_shows_its_limits_and_whether_it_is_at_work() -> None:
 
 
 def test_supervisor_counts_the_crashes_it_has_seen(caplog: pytest.LogCaptureFixture) -> None:
-    """Workers that keep dying show up before the pool breaks."""
+    """Workers that keep crashing are visible before the pool breaks."""
     pool = oddjob.Pool("email", 1)
     with pytest.raises(SystemExit):
         pool.submit(exit_now).result(WAIT)

@@ -1,0 +1,165 @@
+"""The iterators behind ``map``, and the progress bar around it and `progress`.
+
+Guarantees: an iterator that is closed, dropped, or raises cancels its jobs that have not started.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, as_completed
+from contextlib import suppress
+from contextvars import copy_context
+from functools import partial
+from itertools import islice
+from math import inf
+from operator import length_hint
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from oddjob.compat import TypedDict
+from oddjob.quantities import Seconds, as_timeout
+from oddjob.runtime.job import Job, new_jobs
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.submitter import Submitter
+
+AnyFuture = TypeVar("AnyFuture", bound=Future[Any])
+
+
+class MapOptions(TypedDict, total=False):
+    """The keyword arguments of `Pool.map`."""
+
+    timeout: Seconds | None
+    chunksize: int
+    buffersize: int | None
+    progress: bool
+
+
+def map_calls(
+    submitter: "Submitter",
+    fn: Callable[..., Any],
+    iterables: Sequence[Iterable[Any]],
+    timeout: Seconds | None,
+    chunksize: int,
+    buffersize: int | None,
+    *,
+    progress: bool,
+) -> Iterator[Any]:
+    """Do what `Pool.map` says."""
+    seconds = as_timeout(timeout)
+    deadline = inf if seconds is None else clock.steady() + seconds
+    if buffersize is not None and not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize is not None and buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")
+    total = min((length_hint(each, -1) for each in iterables), default=0)
+    jobs: deque[Job[Any]] = deque()
+    queue = partial(_queue, submitter, jobs, fn, zip(*iterables, strict=False), chunksize)
+    try:
+        queue(buffersize)
+    except BaseException:
+        _cancel_all(jobs)
+        raise
+    if buffersize is None:
+        results, total = _results_of(jobs, deadline, None), len(jobs)
+    else:
+        results = _results_of(jobs, deadline, partial(queue, 1))
+    return _with_bar(results, None if total < 0 else total) if progress else results
+
+
+def _queue(
+    submitter: "Submitter",
+    jobs: deque[Job[Any]],
+    fn: Callable[..., Any],
+    calls: Iterator[tuple[Any, ...]],
+    chunksize: int,
+    count: int | None,
+) -> None:
+    """Queue so many calls, or all, and add each job to `jobs` as soon as it is queued."""
+    calls = islice(calls, count)
+    if chunksize <= 1:
+        for args in calls:
+            jobs.append(submitter.submit(fn, *args))
+        return
+    policy, key, context = submitter._policy, submitter._key, copy_context()
+    while chunk := list(islice(calls, chunksize)):
+        batch = new_jobs(policy, fn, chunk, None, context, key, clock.monotonic())
+        submitter._core.accept_many(batch)
+        jobs.extend(batch)
+
+
+def _cancel_all(jobs: Iterable[Job[Any]]) -> None:
+    for job in jobs:
+        job.cancel()
+
+
+def _results_of(
+    jobs: deque[Job[Any]], deadline: float, feed: Callable[[], None] | None
+) -> Iterator[Any]:
+    """Yield the result of each job, which leaves `jobs` then; `feed` may add another one.
+
+    A function, not a method of the pool: an anonymous pool that is otherwise unreferenced may be
+    collected while its results are read.
+    """
+    try:
+        while jobs:
+            yield _next_result(jobs, deadline, feed)  # and refer to no result meanwhile
+    finally:
+        _cancel_all(jobs)
+        del jobs, feed  # an exception that is raised here refers to this frame
+
+
+def _next_result(jobs: deque[Job[Any]], deadline: float, feed: Callable[[], None] | None) -> object:
+    try:
+        # The job stays in the deque until it has ended: until then it can be cancelled.
+        result = jobs[0].result(None if deadline == inf else deadline - clock.steady())
+        jobs.popleft()
+        if feed is not None:
+            feed()
+        return result
+    finally:
+        del jobs, feed  # an exception that is raised here refers to this frame
+
+
+def progress(jobs: Iterable[AnyFuture], *, title: str | None = None) -> Iterator[AnyFuture]:
+    """Iterate over jobs as they end, and show a progress bar on stderr.
+
+    The bar is drawn by tqdm or rich, whichever is installed; without either there is none.
+
+    Args:
+        jobs: jobs, or any ``concurrent.futures.Future`` objects.
+        title: text in front of the bar.
+    """
+    awaited = list(jobs)
+    return _with_bar(as_completed(awaited), len(awaited), title)
+
+
+def _with_bar(items: Any, total: int | None, title: str | None = None) -> Iterator[Any]:
+    """Yield the items of a generator, and show how many there have been."""
+    advance, close = _new_bar(total, title)
+    try:
+        for item in items:
+            advance()
+            yield item
+    finally:
+        close()
+        items.close()
+
+
+def _new_bar(
+    total: int | None, title: str | None
+) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Return what advances a bar, and what removes it."""
+    with suppress(ImportError):
+        from tqdm.auto import tqdm  # type: ignore[import-untyped,unused-ignore]
+
+        bar = tqdm(total=total, desc=title)
+        return bar.update, bar.close
+    with suppress(ImportError):
+        from rich.console import Console
+        from rich.progress import Progress
+
+        bars = Progress(console=Console(stderr=True))
+        task = bars.add_task(title or "jobs", total=total)
+        bars.start()
+        return (lambda: bars.advance(task)), bars.stop
+    return (lambda: None), (lambda: None)

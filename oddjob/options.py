@@ -1,0 +1,358 @@
+"""The options of pools and of single jobs: name, type, default and check of each, in one place.
+
+`PoolOptions` holds what a whole pool may be given, `JobSettings` what all jobs of a view have in
+common. The annotation of each field names the check, which converts a value to the type that the
+rest of the library relies on. The ``TypedDict`` classes say what users may write.
+
+Guarantees: an instance holds only checked values. Nothing here starts or locks anything.
+"""
+
+from collections.abc import Callable, Iterable
+from datetime import tzinfo
+from math import inf
+from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
+
+from oddjob.compat import ReadOnly, TypedDict
+from oddjob.events import OnEvent
+from oddjob.keys import Key
+from oddjob.quantities import (
+    Seconds,
+    as_count,
+    as_patience,
+    as_period,
+    as_size,
+    as_time_limit,
+    as_whole_number,
+)
+from oddjob.rate import Rate, as_rate
+from oddjob.retry import DEFAULT_DELAYS, Backoff, Exceptions, RetryPolicy, as_delays
+from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter
+from oddjob.schedule.local_time import Dst
+
+Check = Callable[[str, Any], Any]
+
+Delays = Backoff | Seconds | Iterable[Seconds]
+CrashOn = type[BaseException] | tuple[type[BaseException], ...]
+OnError = Callable[[Any, BaseException], object]
+WhenFull = Literal["block", "raise", "caller_runs", "drop_oldest"]
+
+# Checks. Each takes the option's name, for its message, and a value, and returns the value to use.
+
+
+def _check(
+    fits: Callable[[Any], bool], wanted: str, convert: Callable[[Any], Any] | None = None
+) -> Check:
+    def check(name: str, value: Any) -> Any:
+        if not fits(value):
+            raise TypeError(f"{name} must be {wanted}, not {value!r}")
+        return value if convert is None else convert(value)
+
+    return check
+
+
+def _is_list(value: Any) -> bool:
+    return isinstance(value, tuple | list)
+
+
+def _are_exceptions(value: Any) -> bool:
+    classes = value if isinstance(value, tuple) else (value,)
+    return all(isinstance(each, type) and issubclass(each, BaseException) for each in classes)
+
+
+def _are_exceptions_or_predicate(value: Any) -> bool:
+    return _are_exceptions(value) or (callable(value) and not isinstance(value, type))
+
+
+def _is_middleware(value: Any) -> bool:
+    methods = (getattr(value, "submit", None), getattr(value, "run", None))
+    return any(map(callable, methods)) and not isinstance(value, type)
+
+
+as_flag = _check(lambda value: isinstance(value, bool), "True or False")
+as_callable = _check(callable, "a callable")
+_as_text = _check(lambda value: isinstance(value, str), "a string", str)
+_as_arguments = _check(_is_list, "a tuple or a list", tuple)
+_as_classes = _check(_are_exceptions, "an exception class or a tuple of them")
+_as_exceptions = _check(
+    _are_exceptions_or_predicate, "an exception class, a tuple of them, or a predicate"
+)
+_as_list_of_middleware = _check(_is_list, "a tuple or a list of middleware")
+_as_one_middleware = _check(_is_middleware, "objects with a method submit() or run()")
+
+
+def as_name(name: str, value: Any) -> str:
+    """Return a string that is not empty."""
+    text: str = _as_text(name, value)
+    if not text:
+        raise ValueError(f"{name} must not be empty")
+    return text
+
+
+def _as_middleware(name: str, value: Any) -> tuple[Any, ...]:
+    return tuple(_as_one_middleware(name, each) for each in _as_list_of_middleware(name, value))
+
+
+def _as_when_full(name: str, value: Any) -> Any:
+    known = get_args(WhenFull)
+    if _as_text(name, value) not in known:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
+    return value
+
+
+def _as_rate(name: str, value: Any) -> Rate:
+    refusal = f"{name} must be a Rate or a text like '100/minute', not {value!r}"
+    try:
+        return as_rate(value)
+    except TypeError:
+        raise TypeError(refusal) from None
+    except ValueError as error:
+        raise ValueError(f"{refusal}: {error}") from None
+
+
+def _as_delays(name: str, value: Any) -> Backoff | tuple[float, ...]:
+    try:
+        return as_delays(value)
+    except ValueError:
+        raise ValueError(f"{name} must be 0 or more and finite, not {value!r}") from None
+
+
+# Options of a pool.
+
+
+class PoolOptions(NamedTuple):
+    """Every option of a pool, with the library's own defaults."""
+
+    pool_size: Annotated[int, as_size] = 5
+    initializer: Annotated[Callable[..., object] | None, as_callable] = None
+    initargs: Annotated[tuple[Any, ...], _as_arguments] = ()
+    thread_name_prefix: Annotated[str, _as_text] = ""
+    max_restarts: Annotated[int, as_count] = 3
+    max_seconds: Annotated[float, as_period] = 5.0
+    crash_on: Annotated[CrashOn, _as_classes] = ()
+    timeout: Annotated[float | None, as_time_limit] = None
+    max_abandoned: Annotated[int | None, as_count] = None  # None: as many as there are workers
+    exit_timeout: Annotated[float | None, as_patience] = None
+    max_queue: Annotated[int | None, as_size] = None
+    when_full: Annotated[WhenFull, _as_when_full] = "block"
+    submit_timeout: Annotated[float | None, as_patience] = None
+    rate: Annotated[Rate | None, _as_rate] = None
+    key_limit: Annotated[int, as_size] = 1
+    priority_aging: Annotated[float | None, as_period] = None
+    retries: Annotated[int, as_count] = 0
+    backoff: Annotated[Backoff | tuple[float, ...], _as_delays] = DEFAULT_DELAYS
+    retry_on: Annotated[Exceptions, _as_exceptions] = Exception
+    no_retry_on: Annotated[Exceptions, _as_exceptions] = ()
+    on_error: Annotated[OnError | None, as_callable] = None
+    on_event: Annotated[OnEvent | None, as_callable] = None
+    middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with other values, each of them checked; None leaves a value as it is.
+
+        Raises:
+            TypeError: a value is of the wrong type, or there is no such option.
+            ValueError: a number is out of range.
+        """
+        return self._replace(**_checked("Pool", POOL_CHECKS, changes))
+
+    def with_arguments(self, *, max_workers: Any = None, **arguments: Any) -> Self:
+        """Return a copy with what keyword arguments of `Pool` stand for; raise like `replace`."""
+        if max_workers is not None:
+            if arguments.get("pool_size") is not None:
+                raise TypeError("pool_size and max_workers are one and the same: give only one")
+            arguments["pool_size"] = as_size("max_workers", max_workers)
+        if arguments.get("thread_name_prefix") == "":
+            del arguments["thread_name_prefix"]  # the standard library's default
+        return self.replace(**arguments)
+
+
+class _SharedOptions(TypedDict, total=False):
+    """What a pool may be given for all its jobs, and a view for its own."""
+
+    timeout: ReadOnly[Seconds | None]
+    rate: ReadOnly[Rate | str | None]
+    key_limit: ReadOnly[int | None]
+    retries: ReadOnly[int | None]
+    backoff: ReadOnly[Delays | None]
+    retry_on: ReadOnly[Exceptions | None]
+    no_retry_on: ReadOnly[Exceptions | None]
+    middleware: ReadOnly[list[Any] | tuple[Any, ...] | None]
+
+
+class KeywordOptions(_SharedOptions, total=False):
+    """The options that `Pool` takes by keyword only."""
+
+    thread_name_prefix: ReadOnly[str | None]
+    max_restarts: ReadOnly[int | None]
+    max_seconds: ReadOnly[Seconds | None]
+    crash_on: ReadOnly[CrashOn | None]
+    max_abandoned: ReadOnly[int | None]
+    exit_timeout: ReadOnly[Seconds | None]
+    max_queue: ReadOnly[int | None]
+    when_full: ReadOnly[WhenFull | None]
+    submit_timeout: ReadOnly[Seconds | None]
+    priority_aging: ReadOnly[Seconds | None]
+    on_error: ReadOnly[OnError | None]
+    on_event: ReadOnly[OnEvent | None]
+
+
+class PoolSettings(KeywordOptions, total=False):
+    """The options of one pool in ``oddjob.configure(settings)``."""
+
+    pool_size: ReadOnly[int | None]
+    initializer: ReadOnly[Callable[..., object] | None]
+    initargs: ReadOnly[tuple[Any, ...] | list[Any] | None]
+
+
+class PoolArguments(PoolSettings, total=False):
+    """The keyword arguments of `Pool` and `start_pool`, for a function that passes them on.
+
+    ::
+
+        def service_pool(name: str, **options: Unpack[oddjob.PoolArguments]) -> oddjob.Pool:
+            return oddjob.Pool(name, **options)
+    """
+
+    max_workers: ReadOnly[int | None]
+
+
+# Options of single jobs.
+
+
+class OptionsBesidesKey(_SharedOptions, total=False):
+    """The keyword arguments of ``options()``, except for the key."""
+
+    name: ReadOnly[str | None]
+    priority: ReadOnly[int | None]
+    serial: ReadOnly[bool | None]
+    max_concurrency: ReadOnly[int | None]
+
+
+class JobOptions(OptionsBesidesKey, total=False):
+    """The keyword arguments of ``options()``, for a function that passes them on."""
+
+    key: ReadOnly[Key | Callable[..., Key] | None]
+
+
+class RecurrenceOptions(TypedDict, total=False):
+    """The keyword arguments of ``cron()``."""
+
+    tz: ReadOnly[str | tzinfo | None]
+    dst: ReadOnly[Dst]
+    catch_up: ReadOnly[bool]
+    overlap: ReadOnly[bool]
+    daemon: ReadOnly[bool]
+
+
+class DecoratorOptions(JobOptions, RecurrenceOptions, total=False):
+    """The keyword arguments of ``job()``."""
+
+    every: ReadOnly[Seconds | None]
+    cron: ReadOnly[str | None]
+
+
+class JobSettings(NamedTuple):
+    """What all jobs of a view have in common, except for a constant key, which a view holds.
+
+    The two limits are objects that count: every view derived from this one shares them.
+    """
+
+    name: Annotated[str | None, as_name] = None
+    timeout: Annotated[float | None, as_time_limit] = None
+    priority: Annotated[int, as_whole_number] = 0
+    key_function: Callable[..., Key] | None = None
+    key_limit: Annotated[int, as_size] = 1
+    serial: Annotated[bool, as_flag] = False
+    max_concurrency: Annotated[ConcurrencyLimit | None, as_size] = None
+    rate: Annotated[RateLimiter | None, _as_rate] = None
+    retries: Annotated[int, as_count] = 0
+    backoff: Annotated[Backoff | tuple[float, ...], _as_delays] = DEFAULT_DELAYS
+    retry_on: Annotated[Exceptions, _as_exceptions] = Exception
+    no_retry_on: Annotated[Exceptions, _as_exceptions] = ()
+    middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
+    pool_rate: RateLimiter | None = None
+
+    @classmethod
+    def of_pool(cls, options: PoolOptions) -> Self:
+        """Return what a pool's own options say about its jobs."""
+        shared = set(cls._fields) & set(options._fields) - {"rate"}
+        pool_rate = None if options.rate is None else RateLimiter(options.rate)
+        return cls(pool_rate=pool_rate, **{name: getattr(options, name) for name in shared})
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a copy with other values, each of them checked; None leaves a value as it is.
+
+        A limit that is given is a new one. Middleware is added to what is there. A `key` is a
+        function here.
+
+        Raises:
+            TypeError: a value is of the wrong type, or there is no such option.
+            ValueError: a value is out of range.
+        """
+        values = _checked("options", JOB_CHECKS, changes)
+        if "max_concurrency" in values:
+            values["max_concurrency"] = ConcurrencyLimit(values["max_concurrency"])
+        if "rate" in values:
+            values["rate"] = RateLimiter(values["rate"])
+        if "middleware" in values:
+            values["middleware"] = (*self.middleware, *values["middleware"])
+        if "key" in values:
+            values["key_function"] = values.pop("key")
+        return self._replace(**values)
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        """The limits that a job has to pass, besides that of its key.
+
+        Concurrency comes first: a job that it stops must not have been counted as a start.
+        """
+        limits = (self.max_concurrency, self.rate, self.pool_rate)
+        return tuple(limit for limit in limits if limit is not None)
+
+    @property
+    def retry(self) -> RetryPolicy | None:
+        """How failures are retried; None if they are not."""
+        if not self.retries:
+            return None
+        return RetryPolicy(self.retries, self.backoff, self.retry_on, self.no_retry_on)
+
+    @property
+    def timeout_or_none(self) -> float | None:
+        """The timeout in seconds; None if there is no limit."""
+        return None if self.timeout == inf else self.timeout
+
+    def describe_changes(self, other: "JobSettings") -> str:
+        """Return what differs from `other`, as keyword arguments are written."""
+        triples = zip(self._fields, self, other, strict=True)
+        return ", ".join(f"{name}={mine!r}" for name, mine, theirs in triples if mine != theirs)
+
+
+def _checks_of(options: type[Any]) -> dict[str, Check]:
+    hints = options.__annotations__.items()
+    return {name: hint.__metadata__[0] for name, hint in hints if hasattr(hint, "__metadata__")}
+
+
+POOL_CHECKS: Final[dict[str, Check]] = _checks_of(PoolOptions)
+TIMING_OPTIONS: Final = ("every", "cron", *RecurrenceOptions.__annotations__)
+JOB_CHECKS: Final[dict[str, Check]] = {**_checks_of(JobSettings), "key": as_callable}
+
+
+def _checked(caller: str, checks: dict[str, Check], changes: dict[str, Any]) -> dict[str, Any]:
+    for name in changes:
+        if name not in checks:
+            hint = suggest(name, checks)
+            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}; {hint}")
+    given = changes.items()
+    return {name: checks[name](name, value) for name, value in given if value is not None}
+
+
+def suggest(unknown: str, known: Iterable[str]) -> str:
+    """Return a hint for an error message: the known name that is nearest, or all of them."""
+    from difflib import get_close_matches
+
+    names = list(known)
+    if unknown == "max_workers":  # the standard library's word
+        near = [name for name in names if name == "pool_size"]
+    else:
+        near = get_close_matches(unknown, names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"

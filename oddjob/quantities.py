@@ -1,0 +1,68 @@
+"""Quantities: counts and seconds as users pass them, of Python's types or of NumPy's.
+
+Each check takes the name of an option, for its messages, and a value, and returns an ``int`` or a
+``float``. It raises a ``TypeError`` for a value that is no number, or not meant as one (``True``),
+and a ``ValueError`` for a number that is out of range.
+"""
+
+import operator
+from collections.abc import Callable
+from datetime import timedelta
+from math import inf
+from typing import Any
+
+from oddjob.compat import T
+
+Seconds = float | timedelta
+
+
+def as_whole_number(name: str, value: Any) -> int:
+    """Return a whole number as an ``int``."""
+    if not hasattr(value, "__index__") or isinstance(value, bool):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
+    return operator.index(value)
+
+
+def as_number(name: str, value: Any, wanted: str = "a number") -> float:
+    """Return a number as a ``float``."""
+    is_number = hasattr(value, "__float__") or hasattr(value, "__index__")
+    if not is_number or isinstance(value, bool):
+        raise TypeError(f"{name} must be {wanted}, not {value!r}")
+    try:
+        return float(value)
+    except OverflowError:
+        raise ValueError(f"{name} is too large") from None
+
+
+def as_seconds(name: str, value: Any) -> float:
+    """Return a number of seconds, or a ``timedelta``, as a ``float``."""
+    if type(value) is float:
+        return value
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return as_number(name, value, "a number of seconds or a timedelta")
+
+
+def as_timeout(value: Any) -> float | None:
+    """Return the longest wait of a call in seconds; None and ``math.inf`` mean no limit."""
+    seconds = inf if value is None else as_seconds("timeout", value)
+    return None if seconds == inf else seconds
+
+
+def _bounded(
+    convert: Callable[[str, Any], T], fits: Callable[[T], bool], wanted: str
+) -> Callable[[str, Any], T]:
+    def check(name: str, value: Any) -> T:
+        number = convert(name, value)
+        if not fits(number):
+            raise ValueError(f"{name} must be {wanted}, not {value!r}")
+        return number
+
+    return check
+
+
+as_size = _bounded(as_whole_number, lambda number: number > 0, "greater than 0")
+as_count = _bounded(as_whole_number, lambda number: number >= 0, "0 or more")
+as_time_limit = _bounded(as_seconds, lambda time: time > 0, "greater than 0 (math.inf: no limit)")
+as_patience = _bounded(as_seconds, lambda time: time >= 0, "0 or more (math.inf: no limit)")
+as_period = _bounded(as_seconds, lambda time: 0 < time < inf, "greater than 0 and finite")

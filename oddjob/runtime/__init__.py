@@ -1,0 +1,1 @@
+"""What runs the jobs of a pool: queues, workers, their supervisor. Nothing in here knows `Pool`."""

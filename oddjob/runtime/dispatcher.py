@@ -1,0 +1,185 @@
+"""Dispatcher: hands queued jobs to idle workers.
+
+Dispatching is a discipline, not a thread: a submitter wakes a parked worker; a worker that
+has finished a job takes the next one itself.
+
+Guarantees: a queued job is taken as soon as a worker is free. No wake-up is lost:
+
+1. *Queue against park.* The submitter appends to the queue, then looks at ``parked``. The worker
+   appends itself to ``parked``, then looks at the queue. At least one of them sees the other.
+2. *Who takes a worker off* ``parked`` *wakes it.* Both happen between two points at which the
+   interpreter handles signals and asynchronous exceptions: the item of a ``for`` loop over
+   ``iter(pop, None)`` is bound and called without such a point in between.
+3. *Close against park.* The closer sets the flag, then wakes all. The worker parks, then looks at
+   the flag.
+
+A worker that dies while it is parked: the supervisor takes it off ``parked``. If it was woken for a
+job already, its replacement looks at the queue before it parks.
+
+Locking: none here; two deques, and the lock of `LimitedQueue`. So a job can be queued from signal
+handlers, destructors and callbacks.
+"""
+
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final, Protocol
+
+from oddjob.runtime.job import Job
+from oddjob.runtime.limited_queue import LimitedQueue
+from oddjob.runtime.limits import Limit
+from oddjob.runtime.slot import Slot
+
+
+class JobSource(Protocol):
+    """Where more jobs come from than those that were submitted here: the seam for a store."""
+
+    def demand(self, free: int) -> None:
+        """Note that `free` workers have no job.
+
+        Called by a worker that is about to park, under no lock; it must not wait.
+        """
+
+
+class Dispatcher:
+    """The queue of a pool, and the workers that wait for jobs."""
+
+    def __init__(self, priority_aging: float | None, alarm: Callable[[], object]) -> None:
+        self._priority_aging: Final = priority_aging
+        self._alarm: Final = alarm
+        self.fifo: deque[Job[Any]] = deque()  # the queue; the inbox of `limited`, once there is one
+        # LIFO: the worker that parked last has the warmest caches.
+        self.parked: Final[deque[Callable[[], None]]] = deque()
+        self.limited: LimitedQueue | None = None
+        self.source: JobSource | None = None
+        self._is_searching = False  # a worker was woken for `limited`, and has not looked yet
+        self.wake: Callable[[], object] = self.wake_one  # after a job was queued
+
+    def use_limits(self) -> LimitedQueue:
+        """Replace the FIFO queue by a `LimitedQueue`, for good; the caller sees to `reclaim`."""
+        if self.limited is None:
+            former, inbox = self.fifo, deque[Job[Any]]()
+            limited = LimitedQueue(
+                inbox, self._priority_aging, self._alarm, self.searched, self.wake_for_work
+            )
+            self.fifo = inbox
+            self.limited = limited
+            self.wake = self.wake_searcher
+            self.reclaim(former)
+        return self.limited
+
+    def reclaim(self, former: deque[Job[Any]]) -> None:
+        """Move what is in a former FIFO queue, from which workers may still be taking, to this."""
+        with suppress(IndexError):
+            self.fifo.extend(iter(former.popleft, None))  # one C call: no job is in neither queue
+
+    def taker(self, slot: Slot) -> Callable[[], Job[Any] | None]:
+        """Return what takes the next job for a slot; it returns None, or raises, if there is none.
+
+        It is used until then: a worker that is taking from the FIFO queue when limits come finds
+        only what came before.
+        """
+        return self.fifo.popleft if self.limited is None else partial(self.limited.take, slot)
+
+    def wake_for(self, count: int) -> None:
+        """Wake workers for `count` jobs that have been queued."""
+        if self.limited is not None:
+            self.wake_searcher()
+        else:
+            for _ in range(min(count, len(self.parked))):
+                self.wake_one()
+
+    def wake_one(self) -> bool:
+        """Wake the worker that parked last; return False if none is parked."""
+        try:
+            for wake in iter(self.parked.pop, None):
+                wake()
+                return True
+        except IndexError:
+            pass
+        return False
+
+    def wake_all(self) -> None:
+        """Wake every parked worker."""
+        while self.wake_one():
+            pass
+
+    def wake_searcher(self) -> bool:
+        """Wake one worker to look into `limited`, unless one is about to; False if none can.
+
+        It wakes the next one if it finds that there is more. Without that, several workers would
+        compete for the lock for each job: on free-threaded builds a quarter of the throughput.
+        """
+        while not self._is_searching:
+            self._is_searching = True
+            if self.wake_one():
+                return True
+            self._is_searching = False
+            if not (self.parked and self.has_work()):
+                return False  # else a worker has parked meanwhile, believing that another looks
+        return True
+
+    def searched(self) -> None:
+        """Note that a worker which may have been woken to search has looked, or has gone."""
+        self._is_searching = False
+        self.wake_for_work()
+
+    def wake_for_work(self) -> None:
+        """Wake a worker if there is something to find in `limited`."""
+        if self.parked and self.has_work():
+            self.wake_searcher()
+
+    def has_work(self) -> bool:
+        """Return whether a worker that looks now may find a job."""
+        limited = self.limited
+        return bool(self.fifo) if limited is None else limited.has_work()
+
+    def __len__(self) -> int:
+        """Return how many jobs wait, those included that are delayed or just cancelled."""
+        limited = self.limited
+        return len(self.fifo) if limited is None else len(limited)
+
+    def waiting(self) -> list[Job[Any]]:
+        """Return the jobs that wait, in the order in which they will start."""
+        limited = self.limited
+        jobs = snapshot(self.fifo) if limited is None else limited.waiting()
+        return [job for job in jobs if not job.done()]
+
+    def ready(self) -> list[Job[Any]]:
+        """Return the jobs that wait if at least one of them may start now, else none."""
+        limited = self.limited
+        return self.waiting() if limited is None else limited.ready()
+
+    def remove(self, job: Job[Any]) -> bool:
+        """Remove a job that was put into the FIFO queue; return False if it is not there."""
+        return remove(self.fifo, job)
+
+    def forget_worker(self, wake: Callable[[], None]) -> None:
+        """Take a worker that will not answer off the list of the parked."""
+        remove(self.parked, wake)
+
+    def limits(self) -> list[Limit]:
+        """Return the limits in use."""
+        return [] if self.limited is None else self.limited.adopted()
+
+
+def snapshot(items: deque[Any]) -> list[Any]:
+    """Return what is in a deque, while other threads change it."""
+    while True:
+        try:
+            return list(items.copy())
+        except RuntimeError:  # it changed while it was copied, without the GIL
+            continue
+
+
+def remove(items: deque[Any], item: object) -> bool:
+    """Remove an item from a deque, while other threads change it; return False if not there."""
+    while True:
+        try:
+            items.remove(item)
+        except ValueError:
+            return False
+        except IndexError:  # it changed while it was searched
+            continue
+        return True

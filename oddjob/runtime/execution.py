@@ -1,0 +1,294 @@
+"""Execution: running a job that a thread has taken, from the start to its callbacks.
+
+A plain job is called and settled, by the shortest way there is. Any other one makes an *attempt*,
+which passes through the steps of this file: begin, call, judge, settle, announce.
+
+Guarantees: a job that is executed ends, is queued again, or is left to the thread that has it. A
+failed job is in no reference cycle: its traceback begins at its own function. But the frame of that
+refers to the frames of its callers, so each of ours lets go of the job (``del``) before it returns.
+Assumes: the caller has put the job into its slot, and runs it in no other thread.
+"""
+
+import logging
+from collections.abc import Callable
+from contextvars import Context, copy_context
+from enum import Enum, auto
+from functools import partial
+from types import CoroutineType, FunctionType
+from typing import TYPE_CHECKING, Any
+
+from oddjob.callables import describe, is_async
+from oddjob.errors import JobTimeout
+from oddjob.log import log
+from oddjob.runtime.job import Job
+from oddjob.runtime.middleware import compose
+from oddjob.runtime.policy import BATCH_ITEM
+from oddjob.runtime.settling import end, release_call, run_callbacks, settle
+from oddjob.runtime.slot import Slot
+from oddjob.runtime.watchers import ENDED, FAILED, RUNNING, SUCCEEDED, Failure
+from oddjob.schedule.clock import clock
+from oddjob.tracebacks import drop_own_frames
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+
+class Ending(Enum):
+    """What came of executing a job."""
+
+    SUCCEEDED = auto()
+    FAILED = auto()
+    RETRIED = auto()  # it failed, and is queued again
+    SKIPPED = auto()  # it was cancelled, another thread has it, or its time was up before
+
+
+_SUCCEEDED = Ending.SUCCEEDED  # a global is quicker than an attribute of a class
+_SKIPPED = Ending.SKIPPED
+
+
+def execute(job: Job[Any], slot: Slot) -> Ending:
+    """Run a job that is in a slot of the calling thread, unless it was cancelled or taken before.
+
+    If the thread should end with what the job raised, that is in ``slot.crash`` afterwards.
+
+    Raises:
+        BaseException: only what a callback of the job, or another thread, throws at this one.
+    """
+    job._fast_state = RUNNING
+    watchers = job._watchers
+    if watchers is not None and not watchers.claim(slot):
+        job._fast_state = watchers.state
+        return _SKIPPED
+    if not job._policy.is_plain:
+        try:
+            return _attempt(job, slot)
+        finally:
+            del job, slot, watchers
+    fn = job._fn
+    context = job._context
+    kwargs = job._kwargs
+    try:
+        if kwargs is None:
+            result = context.run(fn, *job._args)
+        elif kwargs is BATCH_ITEM:
+            context = context.copy()
+            result = context.run(fn, job._args)
+        else:
+            result = context.run(fn, *job._args, **kwargs)
+        if type(result) is CoroutineType and is_async(fn):
+            result = slot.coroutines.run(job, result, context, slot)
+    except BaseException as error:
+        try:
+            return _fail(job, error, slot)
+        finally:
+            del job, slot, watchers, fn, context, kwargs  # see the guarantees
+    if job._name is None:
+        job._name = fn.__qualname__ if type(fn) is FunctionType else describe(fn)
+    job._fn = job._args = job._kwargs = job._context = None
+    slot.metrics.succeeded += 1  # before the result can be seen
+    if job._watchers is None:
+        job._outcome = result
+        job._fast_state = SUCCEEDED
+        if job._watchers is None:
+            return _SUCCEEDED
+    return _end_succeeded(job, result, slot)
+
+
+def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> Ending:
+    if end(job, SUCCEEDED, result):
+        return _SUCCEEDED
+    slot.metrics.succeeded -= 1  # it was settled by hand meanwhile
+    return _SKIPPED
+
+
+# An attempt, step by step.
+
+
+def _attempt(job: Job[Any], slot: Slot) -> Ending:
+    """Make one attempt of a job that the thread has claimed, or claims now."""
+    watchers, details = job._watch(), job._add_details()
+    if not watchers.claim(slot):
+        job._fast_state = watchers.state
+        return _SKIPPED
+    number = details.begin_attempt()
+    run = None
+    try:
+        try:
+            if job._policy.timeout is not None:
+                run = slot.core.watchdog.watch(job, number, slot)
+            result = _call(job, slot)
+            if not details.conclude(watchers, number, slot):
+                return _SKIPPED
+            job._policy.settlement.succeeded(job, result)
+        except BaseException as error:
+            if not details.conclude(watchers, number, slot):
+                return _SKIPPED  # what it raises now is of no interest any more
+            return _judge(job, error, slot)
+        slot.metrics.succeeded += 1
+        return _end_succeeded(job, result, slot)
+    finally:
+        if run is not None:
+            slot.core.watchdog.unwatch(run)
+        del job, slot, watchers, details, run
+
+
+def _call(job: Job[Any], slot: Slot) -> Any:
+    """Call the function of a job, inside its middleware and its context."""
+    call: Callable[[], Any] = partial(_call_function, job, slot)
+    context = job._context.copy()
+    middleware = job._policy.middleware
+    try:
+        if middleware:
+            details = job._add_details()
+            details.is_inline = slot.is_guest or job is not slot.job
+            call = compose(middleware, job, details.carrier, call)
+        return context.run(call)
+    finally:
+        del job, slot, call, context, middleware
+
+
+def _call_function(job: Job[Any], slot: Slot) -> Any:
+    fn, args, kwargs = job._fn, job._args, job._kwargs or {}
+    try:
+        result = fn(args) if kwargs is BATCH_ITEM else fn(*args, **kwargs)
+        if type(result) is CoroutineType and is_async(fn):
+            result = slot.coroutines.run(job, result, copy_context(), slot)
+        return result
+    finally:
+        del job, slot, fn, args, kwargs
+
+
+def _judge(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
+    """Decide what a failed attempt comes to: another one, or the end of the job."""
+    drop_own_frames(error)
+    number = job.attempt
+    delay = job._policy.settlement.failed(job, error)
+    if delay is None:
+        return _fail(job, error, slot)
+    slot.forget(job)
+    slot.metrics.retried += 1
+    core = slot.core
+    what = "job %s of pool %s failed in attempt %d, and is retried in %g s: %r"
+    log(logging.WARNING, what, job.name, core.label, number, delay, error)
+    core.events.notify("job_retried", job=job, error=error)
+    if core.is_crash(error):
+        slot.crash = error
+    return Ending.RETRIED
+
+
+def _fail(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
+    """End a job as failed, and mark the slot if its worker should be replaced."""
+    core = slot.core
+    try:
+        drop_own_frames(error)
+        failed_at = clock.monotonic()
+        slot.metrics.failed += 1  # before the failure can be seen
+        if not _end_failed(job, error, core):
+            slot.metrics.failed -= 1
+            return _SKIPPED
+        core.events.notify("job_failed", job=job, error=error)
+        if job._policy.is_serial:
+            core.fail_successors(job, error, failed_at)
+        if core.is_crash(error):
+            slot.crash = error
+        return Ending.FAILED
+    finally:
+        del job, error, slot
+
+
+def _end_failed(job: Job[Any], error: BaseException, core: "PoolCore") -> bool:
+    """Settle a job as failed, and report it if nobody waits for it."""
+    context = _reporting_context(job)
+    if not end(job, FAILED, Failure(error)):
+        return False
+    if context is not None:
+        job._outcome.is_seen = True
+        context.run(core.report_failure, job, error)
+    return True
+
+
+def _reporting_context(job: Job[Any]) -> Context | None:
+    """Return the context in which the failure of a detached job is reported; else None."""
+    if not job._policy.is_detached:
+        return None
+    context: Context | None = job._context
+    if context is None:
+        return copy_context()
+    return context.copy() if job._kwargs is BATCH_ITEM else context
+
+
+# Ends that no attempt has brought about.
+
+
+def expire(
+    job: Job[Any], error: JobTimeout, number: int, watchdog: object, core: "PoolCore"
+) -> bool:
+    """End an attempt whose time is up, by the watchdog; return False if it is over.
+
+    The job has ended then, or is queued again. Its callbacks, and the report of a detached job's
+    failure, are left to `finish_expired`: they are the user's, and the watchdog has no time.
+    """
+    details = job._add_details()
+    if not details.conclude(job._watch(), number, watchdog):
+        return False
+    failed_at = clock.monotonic()
+    if job._policy.settlement.failed(job, error) is not None:
+        core.metrics.count("retried")
+        return True
+    core.metrics.count("timed_out")
+    settle(job, FAILED, Failure(error))
+    if job._policy.is_serial:
+        core.fail_successors(job, error, failed_at)
+    core.give_back(job)
+    return True
+
+
+def finish_expired(job: Job[Any], core: "PoolCore") -> None:
+    """Run the callbacks of a job that has timed out, and report it if it is detached."""
+    context = _reporting_context(job)
+    if context is not None:
+        job._outcome.is_seen = True
+        context.copy().run(core.report_failure, job, job._outcome.error)
+    release_call(job)
+    run_callbacks(job)
+
+
+def refuse(
+    job: Job[Any], error: BaseException, core: "PoolCore", counted_as: str = "refused"
+) -> None:
+    """Fail a queued job that is not going to run; twice does no harm.
+
+    `counted_as` is what `PoolStats` counts it as.
+    """
+    if job._watch().claim_queued(core):
+        job._fast_state = RUNNING
+        core.metrics.count(counted_as)
+        _end_failed(job, error, core)
+        core.give_back(job)  # it may have kept its turn
+
+
+def rescue(job: Job[Any], slot: Slot, crash: BaseException) -> None:
+    """End what an exception thrown at the thread of `slot` has interrupted; twice does no harm."""
+    watchers = job._watch()
+    with watchers.lock:
+        if watchers.owner not in (None, slot):
+            return  # another thread runs it
+        if job._fast_state in ENDED:
+            watchers.state = job._fast_state
+            watchers.announce(job)
+        else:
+            watchers.owner = slot
+            watchers.state = RUNNING
+    if watchers.state not in ENDED:
+        _fail(job, crash, slot)
+    watchers.run_callbacks(job)
+
+
+def rescue_slot(slot: Slot, crash: BaseException) -> None:
+    """End the jobs in a slot whose thread was interrupted, the innermost first."""
+    while slot.nested:
+        rescue(slot.nested[-1], slot, crash)
+        slot.core.give_back(slot.nested.pop())
+    job = slot.job
+    if job is not None:
+        rescue(job, slot, crash)

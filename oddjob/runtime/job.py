@@ -1,0 +1,454 @@
+"""Job: one unit of work and its future in one object.
+
+A job is passive. It knows its call, its policy and its state; `oddjob.runtime.execution` runs it,
+and what it needs of its pool is the `JobHost` of its policy.
+
+Guarantees: the call (function, arguments, context) is let go of when the job ends.
+Locking: see `oddjob.runtime.watchers`; ``install_lock`` guards the making of its lazy parts.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Generator, Sequence
+from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextvars import Context
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from oddjob.callables import describe
+from oddjob.compat import TypeVar, override
+from oddjob.keys import Key
+from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
+from oddjob.runtime.settling import cancel_quietly, end, run_callbacks
+from oddjob.runtime.watchers import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    Failure,
+    JobDetails,
+    JobState,
+    Progress,
+    Watchers,
+    install_lock,
+)
+from oddjob.schedule.clock import clock
+
+T = TypeVar("T", default=Any)
+
+_STANDARD_STATES: Final = {
+    SCHEDULED: "PENDING",
+    QUEUED: "PENDING",
+    RUNNING: "RUNNING",
+    SUCCEEDED: "FINISHED",
+    FAILED: "FINISHED",
+    CANCELLED: "CANCELLED_AND_NOTIFIED",
+}
+
+
+class Job(Future[T]):
+    """One call on its way through a pool, and the future of its result.
+
+    Thread safety: all methods may be called from any thread, and from signal handlers; a
+    destructor may cancel a job, but must not wait for one.
+    """
+
+    # A call is ``fn(*args)`` if kwargs is None, else ``fn(*args, **kwargs)``, in a context of its
+    # own. With BATCH_ITEM it is ``fn(args)`` in a copy of a context that a whole batch shares:
+    # a batch so makes one object for each job that the garbage collector has to visit.
+
+    __slots__ = ("_args", "_context", "_details", "_fast_state", "_fn", "_key", "_kwargs", "_name",
+                 "_number", "_outcome", "_policy", "_queued_at", "_watchers")  # fmt: skip
+
+    _number: int  # in the order of arrival at the limited queue, which sets it
+    _outcome: Any  # the result, or a Failure; unset until the job has ended
+
+    def __init__(
+        self,
+        fn: Callable[..., T],
+        args: Any,
+        kwargs: Any,
+        context: Context,
+        policy: JobPolicy,
+        queued_at: float,
+        key: Key | None = None,
+    ) -> None:
+        # The base class is not initialized: its condition and lists are what a job does without.
+        self._fn: Any = fn
+        self._args: Any = args
+        self._kwargs: Any = kwargs
+        self._context: Any = context
+        self._policy: JobPolicy = policy
+        self._key: Key | None = key
+        # In monotonic seconds; of a retry, when that was queued; infinity before its time comes.
+        self._queued_at: float = queued_at
+        self._name: str | None = policy.name
+        self._fast_state: JobState = QUEUED
+        self._watchers: Watchers | None = None
+        self._details: JobDetails | None = None
+
+    @property
+    def state(self) -> JobState:
+        """``scheduled``, ``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
+        state = self._fast_state  # read before `_watchers`: without these it is the truth
+        watchers = self._watchers
+        if watchers is not None and state is not SUCCEEDED and state is not FAILED:
+            state = watchers.state
+        return SCHEDULED if state is QUEUED and self._queued_at == inf else state
+
+    @property
+    def id(self) -> str:
+        """An identifier of this job alone: 32 hexadecimal digits, drawn when first asked for."""
+        details = self._add_details()
+        if details.id is None:
+            fresh = os.urandom(16).hex()
+            with install_lock.lock:
+                details.id = details.id or fresh
+        return details.id
+
+    @property
+    def name(self) -> str:
+        """The name given with ``options(name=…)``, else the qualified name of the function."""
+        return self._name or describe(self._fn)
+
+    @property
+    def pool(self) -> Any:
+        """The pool that the job was submitted to; None once an anonymous pool was collected."""
+        return self._policy.host.pool
+
+    @property
+    def priority(self) -> int:
+        """The priority: of two queued jobs, the one with the higher priority starts first."""
+        return self._policy.priority
+
+    @property
+    def key(self) -> Key | None:
+        """The key that the job shares with those that must not run at the same time."""
+        return self._key
+
+    @property
+    def timeout(self) -> float | None:
+        """How long an attempt may run, in seconds; None: no limit."""
+        return self._policy.timeout
+
+    @property
+    def attempt(self) -> int:
+        """The number of the latest attempt, 1 being the first; 0 before the job has started."""
+        if self._policy.is_plain:
+            return 0 if self.state in (SCHEDULED, QUEUED, CANCELLED) else 1
+        return 0 if self._details is None else self._details.attempt
+
+    @property
+    def deadline(self) -> float | None:
+        """When the current attempt times out, in monotonic seconds; None without a timeout."""
+        return None if self._details is None else self._details.deadline
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether `cancel` was called while the job was running.
+
+        Only a coroutine is interrupted by that. Any other job should look at this where it can
+        stop, and return or raise.
+        """
+        watchers = self._watchers
+        return watchers is not None and watchers.cancel_requested
+
+    @property
+    def is_inline(self) -> bool:
+        """Whether the job runs inside other code of its thread, not by itself on a worker.
+
+        That is so where a thread that waits for the job runs it, where the submitter runs it
+        (``when_full="caller_runs"``), and in `oddjob.testing.inline`. Known to jobs of pools with
+        middleware, which must then leave alone what belongs to the thread.
+        """
+        return self._details is not None and self._details.is_inline
+
+    @property
+    def progress(self) -> Progress | None:
+        """What the job has reported last; None if nothing."""
+        return None if self._details is None else self._details.progress
+
+    def report(self, done: float, total: float | None = None, note: str | None = None) -> None:
+        """Report progress, from inside the job; `progress` shows it.
+
+        Args:
+            done: how much is done, in any unit.
+            total: how much there is to do, in the same unit; None if that is unknown.
+            note: what the job is doing, for people.
+        """
+        self._add_details().progress = Progress(done, total, note)
+
+    @override
+    def __repr__(self) -> str:
+        state = self.state
+        ending = ""
+        if state is SUCCEEDED:
+            ending = f", returned {type(self._outcome).__name__}"
+        elif state is FAILED:
+            ending = f", raised {type(self._outcome.error).__name__}"
+        name = self._policy.host.name
+        where = "an anonymous pool" if name is None else f"pool {name!r}"
+        return f"<Job {self.name} {state}{ending}, in {where}, id {self.id}>"
+
+    # The future.
+
+    @override
+    def running(self) -> bool:
+        """Return whether a thread is running the job."""
+        return self.state is RUNNING
+
+    @override
+    def done(self) -> bool:
+        """Return whether the job has succeeded, failed or been cancelled."""
+        return self.state in ENDED
+
+    @override
+    def cancelled(self) -> bool:
+        """Return whether the job was cancelled before it started."""
+        return self.state is CANCELLED
+
+    @override
+    def cancel(self) -> bool:
+        """Cancel the job if it has not started; otherwise ask it to stop.
+
+        A running thread cannot be stopped: the job finds `cancel_requested` true, and is not
+        retried if it fails. If it is a coroutine, that is cancelled.
+
+        Returns:
+            True if the job is cancelled now, or was before; False if it is running or has ended.
+
+        Callbacks of a cancelled job run in the calling thread.
+        """
+        try:
+            if cancel_quietly(self):
+                run_callbacks(self)
+            elif self.state is RUNNING:
+                self._policy.host.interrupt(self)
+        except BaseException:  # Ctrl-C may come too late to prevent the cancellation
+            if self.state is CANCELLED:
+                run_callbacks(self)
+            raise
+        return self.state is CANCELLED
+
+    @override
+    def result(self, timeout: float | None = None) -> T:
+        """Wait until the job has ended, and return what it returned.
+
+        On a worker of the job's own pool, while no other worker is free to take the job from the
+        queue, this runs the job at once, so that jobs which wait for jobs of their own pool cannot
+        lock it up. `timeout` does not interrupt such a run.
+
+        Args:
+            timeout: the longest wait, in seconds. None or ``math.inf``: no limit.
+
+        Raises:
+            TimeoutError: the job has not ended within `timeout`.
+            CancelledError: the job was cancelled.
+            JobLost: the job was queued when this process was forked: it is the parent's.
+            BaseException: whatever the job raised.
+        """
+        if self._fast_state is SUCCEEDED:
+            return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
+        self._wait(timeout)
+        try:
+            return self._read()
+        finally:
+            del self  # an exception that is raised here refers to this frame
+
+    @override
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        """Wait until the job has ended, and return what it raised; None if it succeeded.
+
+        Raises:
+            TimeoutError, CancelledError, JobLost: as `result` does.
+        """
+        self._wait(timeout)
+        state = self.state
+        if state is CANCELLED:
+            raise CancelledError
+        try:
+            return self._outcome.exception() if state is FAILED else None
+        finally:
+            del self
+
+    @override
+    def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
+        """Call ``fn(job)`` when the job has ended, or at once if it has.
+
+        Callbacks run in the order in which they were added, in the thread that ends the job. What
+        they raise is logged; any other ``BaseException`` is also raised in that thread,
+        once all have run (a worker is replaced then).
+        """
+        self._watch().add_callback(self, fn)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        try:
+            yield from self._policy.host.wait_in_loop(self)
+            return self._read()
+        finally:
+            del self
+
+    @override
+    def set_running_or_notify_cancel(self) -> bool:
+        """Claim the job for an executor of your own; return False if it was cancelled."""
+        watchers = self._watch()
+        with watchers.lock:
+            if watchers.claim_queued(threading.current_thread()):
+                self._fast_state = RUNNING
+                return True
+            if watchers.state is CANCELLED:
+                return False
+        raise RuntimeError(f"job in unexpected state: {self!r}")
+
+    @override
+    def set_result(self, result: T) -> None:
+        """Settle with a result; raise ``InvalidStateError`` if the job has ended."""
+        self._settle_by_hand(SUCCEEDED, result)
+
+    @override
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Settle with an exception; raise ``InvalidStateError`` if the job has ended."""
+        if exception is None:
+            self._settle_by_hand(SUCCEEDED, None)
+        else:
+            self._settle_by_hand(FAILED, Failure(exception))
+
+    def _settle_by_hand(self, state: JobState, outcome: Any) -> None:
+        was_queued = self.state in (SCHEDULED, QUEUED)
+        if not end(self, state, outcome):
+            raise InvalidStateError(f"{self.state}: {self!r}")
+        if was_queued:
+            self._policy.host.job_cancelled(self, is_counted=False)
+
+    # What the standard library's wait(), as_completed() and asyncio look at. Type checkers are
+    # shown the plain attributes of the base class.
+
+    if not TYPE_CHECKING:
+
+        @property
+        def _state(self) -> str:
+            return _STANDARD_STATES[self.state]
+
+        @property
+        def _condition(self) -> threading.Condition:
+            watchers = self._watch()
+            with watchers.lock:
+                if watchers.condition is None:
+                    watchers.condition = threading.Condition(watchers.lock)
+                return watchers.condition
+
+        @property
+        def _waiters(self) -> list[Any]:
+            watchers = self._watch()
+            with watchers.lock:
+                if watchers.waiters is None:
+                    watchers.waiters = []
+                return watchers.waiters
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        state = self.state
+        result = self._outcome if state is SUCCEEDED else None
+        error = self._outcome.exception() if state is FAILED else None
+        return state in ENDED, state is CANCELLED, result, error
+
+    # For the files of this folder.
+
+    def _watch(self) -> Watchers:
+        """Return the watchers; the first call installs them (races 1 and 2)."""
+        watchers = self._watchers
+        if watchers is None:
+            watchers = Watchers()
+            with watchers.lock:
+                with install_lock.lock:
+                    if self._watchers is None:
+                        self._watchers = watchers
+                if self._watchers is watchers:
+                    watchers.state = self._fast_state
+            watchers = self._watchers
+        return watchers
+
+    def _add_details(self) -> JobDetails:
+        """Return the details; the first call makes them."""
+        details = self._details
+        if details is None:
+            details = JobDetails()
+            with install_lock.lock:
+                details = self._details = self._details or details
+        return details
+
+    def _wait(self, timeout: float | None) -> None:
+        if self.done():
+            return
+        deadline = inf if timeout is None or timeout == inf else clock.steady() + timeout
+        may_run_here = timeout is None or timeout > 0
+        try:
+            if may_run_here and self._policy.host.run_where_awaited(self, deadline):
+                return
+            if not self._watch().wait(deadline):
+                raise TimeoutError
+        finally:
+            del self
+
+    def _read(self) -> T:
+        state = self.state
+        if state is CANCELLED:
+            raise CancelledError
+        if state is FAILED:
+            try:
+                raise self._outcome.exception()
+            finally:
+                del self
+        return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
+
+
+def new_jobs(
+    policy: JobPolicy,
+    fn: Callable[..., Any],
+    calls: Sequence[Any],
+    kwargs: Any,
+    context: Context,
+    key: Key | None,
+    queued_at: float,
+    models: Sequence[Job[Any]] = (),
+) -> list[Job[Any]]:
+    """Make the jobs of several calls.
+
+    `calls` has for each its tuple of arguments; or its single one, if `kwargs` is BATCH_ITEM. The
+    keys and carriers of `models`, jobs of the same calls that were made before, are taken over, and
+    no user code runs.
+    """
+    is_batch = kwargs is BATCH_ITEM
+    jobs: list[Job[Any]] = [
+        Job(fn, call, kwargs, context if is_batch else context.copy(), policy, queued_at, key)
+        for call in calls
+    ]
+    if models:
+        for job, model in zip(jobs, models, strict=True):
+            job._key = model._key
+            if model._details is not None:
+                job._add_details().carrier = model._details.carrier
+    elif policy.is_prepared:
+        for job in jobs:
+            policy.prepare(job)
+    return jobs
+
+
+def run_where_awaited(job: Job[Any]) -> bool:
+    """Run a queued job in the calling thread, if that is right; return whether it has ended."""
+    return job.done() or job._policy.host.run_where_awaited(job, inf)
+
+
+def set_waiting(job: Job[Any], timer: Any) -> None:
+    """Have a job wait for a timer: it is ``scheduled`` until `set_due`."""
+    job._queued_at = inf
+    job._add_details().timer = timer
+
+
+def set_due(job: Job[Any], now: float) -> None:
+    """End the waiting of a job: it is queued at `now`, in monotonic seconds."""
+    job._queued_at = now
+    if job._details is not None:
+        job._details.timer = None

@@ -1,0 +1,155 @@
+"""KeyLines: which job of a key may start.
+
+At most ``key_limit`` jobs of a key run at once, and they start in the order of arrival. So one
+job of a key at a time is *startable*; the others stand in line behind it.
+
+Most keys have one job at a time. That job is all there is to such a key; a `_Line` is made when a
+second one comes. Entries may be stale, as in `ReadyOrder`. Locking: that of the queue.
+"""
+
+from collections import deque
+from collections.abc import Container
+from typing import Any, Final
+
+from oddjob.keys import Key
+from oddjob.runtime.job import Job
+
+
+class _Line:
+    """The jobs of one key."""
+
+    __slots__ = ("behind", "head", "running")
+
+    def __init__(self, running: int, head: Job[Any] | None) -> None:
+        self.running = running  # have started and count
+        self.head = head  # may start
+        self.behind: deque[Job[Any]] = deque()
+
+
+class KeyLines:
+    """The lines of all keys in use: ``of[key]`` is the one job of a key, or its line.
+
+    The queue looks into `of` itself before it calls a method: most keys have one job.
+
+    Args:
+        waiting: the jobs that wait; any other one in a line is stale.
+        running: the jobs that count. A serial one that is retried may be in both.
+    """
+
+    __slots__ = ("_running", "_waiting", "of")
+
+    def __init__(self, waiting: Container[Job[Any]], running: Container[Job[Any]]) -> None:
+        self._waiting: Final = waiting
+        self._running: Final = running
+        self.of: Final[dict[Key, Job[Any] | _Line]] = {}
+
+    def __len__(self) -> int:
+        return len(self.of)
+
+    def clear(self) -> None:
+        """Forget all entries."""
+        self.of.clear()
+
+    def add(self, job: Job[Any]) -> bool:
+        """Add a job at the end of its line; return whether it may start."""
+        line = self.of.setdefault(job._key, job)
+        return line is job or self.enter(job, line)
+
+    def enter(self, job: Job[Any], line: "Job[Any] | _Line") -> bool:
+        """Add a job at the end of a line, or behind the one job that has had the key for itself."""
+        if not isinstance(line, _Line):
+            line = self._make_line(line)
+        if line.head is None and not line.behind and line.running < job._policy.key_limit:
+            line.head = job
+            return True
+        line.behind.append(job)
+        return False
+
+    def add_running(self, job: Job[Any]) -> None:
+        """Count a job as running that has started, or keeps its turn; before any is added."""
+        line = self.of.setdefault(job._key, _Line(0, None))
+        if isinstance(line, _Line):
+            line.running += 1
+
+    def _make_line(self, alone: Job[Any]) -> _Line:
+        is_waiting = alone in self._waiting and alone not in self._running
+        line = self.of[alone._key] = _Line(0, alone) if is_waiting else _Line(1, None)
+        return line
+
+    def start(self, job: Job[Any]) -> Job[Any] | None:
+        """Count a startable job as running; return the one that may start now, if there is one."""
+        line = self.of[job._key]
+        if not isinstance(line, _Line) or line.head is not job:
+            return None  # it has the key for itself, or has kept its turn
+        line.head = None
+        line.running = running = line.running + 1
+        behind = line.behind
+        if behind and running < behind[0]._policy.key_limit:
+            return self._advance(job._key, line)
+        return None
+
+    def start_claimed(self, job: Job[Any]) -> Job[Any] | None:
+        """Count a job as running that `first_of` has returned, whether it was startable or not."""
+        line = self.of[job._key]
+        if isinstance(line, _Line) and line.head is not job:
+            line.behind.remove(job)  # it may come back
+            line.running += 1
+            return None
+        return self.start(job)
+
+    def leave(self, job: Job[Any]) -> Job[Any] | None:
+        """Count a running job no longer; return the one that may start now, if there is one."""
+        key = job._key
+        line = self.of[key]
+        if isinstance(line, _Line):
+            line.running -= 1
+            return self._advance(key, line)
+        del self.of[key]
+        return None
+
+    def cancel(self, job: Job[Any]) -> Job[Any] | None:
+        """Note that a waiting job waits no more; return the one that may start now."""
+        line = self.of.get(job._key)
+        if line is job:
+            del self.of[job._key]
+        elif isinstance(line, _Line) and line.head is job:
+            line.head = None
+            return self._advance(job._key, line)
+        return None
+
+    def first_of(self, job: Job[Any], held: int) -> Job[Any] | None:
+        """Return the job that has to run first so that a waiting job can; None: not now.
+
+        `held` running jobs of the key are no obstacle, as they wait for this one.
+        """
+        line = self.of[job._key]
+        if not isinstance(line, _Line):
+            return job
+        if line.head is not None:
+            return line.head
+        first = next(each for each in line.behind if each in self._waiting)
+        return first if line.running - held < first._policy.key_limit else None
+
+    def behind(self, job: Job[Any]) -> list[Job[Any]]:
+        """Return the jobs that wait for a running one, in their order."""
+        line = self.of.get(job._key)
+        if not isinstance(line, _Line):
+            return []
+        found = [*(() if line.head is None else (line.head,)), *line.behind]
+        return [each for each in found if each is not job and each in self._waiting]
+
+    def _advance(self, key: Key, line: _Line) -> Job[Any] | None:
+        """Make the next job startable, if there is none and the limit allows it."""
+        behind = line.behind
+        while behind and line.head is None:
+            first = behind[0]
+            if first in self._waiting:
+                if line.running >= first._policy.key_limit:
+                    return None
+                line.head = first
+                behind.popleft()
+                return first
+            behind.popleft()
+        if not line.running and line.head is None:
+            del self.of[key]
+        return None

@@ -1,0 +1,106 @@
+"""The life of the process: its end, before which every queued job runs, and its children.
+
+Worker threads are daemons. In place of the interpreter, which would wait for their ends, the pools
+that have threads are finished here, at the moment at which ``concurrent.futures`` does the same. In
+a forked child, which has none of the threads, every pool begins anew.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+from oddjob.fork import ProcessLock, after_fork_in_child
+from oddjob.log import log
+from oddjob.schedule.scheduler import scheduler
+from oddjob.schedule.timer import cancel_all_timers
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+
+class _Process(ProcessLock):
+    """The pools of this process.
+
+    Locking: ``lock`` guards the fields; nothing is called under it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.is_ending = False
+        self.with_threads: set[PoolCore] = set()
+        self.known: WeakSet[PoolCore] = WeakSet()
+
+
+_process: Final = _Process()
+
+
+def register(core: "PoolCore") -> None:
+    """Have a pool begin anew in forked children."""
+    with _process.lock:
+        _process.known.add(core)
+
+
+def begin_threads(core: "PoolCore") -> bool:
+    """Have the end of the process finish a pool; return False if the process is ending already."""
+    with _process.lock:
+        if not _process.is_ending:
+            _process.with_threads.add(core)
+        return not _process.is_ending
+
+
+def end_threads(core: "PoolCore") -> None:
+    """Forget a pool whose threads have ended."""
+    with _process.lock:
+        _process.with_threads.discard(core)
+
+
+def cores_with_threads() -> "list[PoolCore]":
+    """Return the pools that have threads."""
+    with _process.lock:
+        return list(_process.with_threads)
+
+
+def refresh_all() -> None:
+    """Have every pool take note that inline mode was switched on or off."""
+    with _process.lock:
+        known = list(_process.known)
+    for core in known:
+        core.refresh()
+
+
+def _begin_anew() -> None:
+    _process.with_threads.clear()
+    for core in list(_process.known):
+        core.begin_anew()
+
+
+def _finish_all() -> None:
+    try:
+        scheduler.wait_for_keepers()
+    finally:  # Ctrl-C ends that wait
+        with _process.lock:
+            _process.is_ending = True
+            cores = list(_process.with_threads)
+        timers = [timer for core in cores for timer in core.ending.close_at_exit()]
+        never_fired = sum(not timer.fired for timer in timers) + cancel_all_timers()
+        if never_fired:
+            log(logging.WARNING, "the process ends with %d timers that never fired", never_fired)
+        for core in cores:
+            core.ending.finish_at_exit()
+
+
+def _register(finish: Callable[[], None]) -> None:
+    # ``atexit`` is too late, and forked ``multiprocessing`` children skip it. This is the hook of
+    # ``concurrent.futures.thread`` itself; it has no public name.
+    hook: Any = getattr(threading, "_register_atexit", None)
+    if hook is None:
+        import atexit
+
+        hook = atexit.register
+    hook(finish)
+
+
+after_fork_in_child(_begin_anew)
+_register(_finish_all)

@@ -1,0 +1,495 @@
+"""LimitedQueue: jobs that wait for more than a worker: priorities, keys, limits, retries.
+
+The first job that needs it makes it, and it then replaces the FIFO queue of its pool. It is put
+together from `ReadyOrder` (who is first), `KeyLines` (who may start of a key), `Limit` (what is
+full, or too fast) and a heap of what becomes due (retries, limits that open).
+
+Three dicts are the truth: the jobs that wait, those that are delayed, and those that have started
+and count. Everything else is an index, which `_rebuild` makes anew from them. So an exception that
+strikes a worker at any bytecode in here costs nothing: the next thread finds ``_is_torn`` set.
+"""
+
+import sys
+from _thread import allocate_lock, get_ident
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Sequence
+from functools import partial, wraps
+from heapq import heapify, heappop, heappush
+from itertools import count
+from math import inf
+from typing import Any, Final
+from weakref import WeakSet
+
+from oddjob.compat import TypeVar
+from oddjob.runtime.job import Job
+from oddjob.runtime.key_lines import KeyLines
+from oddjob.runtime.limits import Limit
+from oddjob.runtime.ready_order import Entry, ReadyOrder
+from oddjob.runtime.slot import Slot
+from oddjob.schedule.clock import clock
+
+T = TypeVar("T")
+
+_HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+_PATIENCE_WITHOUT_GIL: Final = 0.0005  # seconds; the owner of the lock runs meanwhile
+
+Tickets = Sequence[int | None]  # of a job's limits, in their order
+_Message = tuple[Callable[..., None], tuple[Any, ...]]  # what to call, and with what
+
+_NOTHING_TO_RELEASE: Final[Tickets] = [None]
+
+
+def _locked(default: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a method run with the lock held, the mail read, and the time as its first argument.
+
+    A destructor or signal handler may come here while its own thread holds the lock. It must not
+    wait then, and gets `default`; what it has to say it has written into the mailbox.
+    """
+
+    def decorate(method: Callable[..., T]) -> Callable[..., T]:
+        @wraps(method)
+        def run(queue: "LimitedQueue", *args: Any) -> T:
+            me = get_ident()
+            if queue._owner == me:
+                return default  # type: ignore[no-any-return]  # it is what the method may return
+            try:
+                with queue._lock:
+                    queue._owner = me
+                    try:
+                        return method(queue, queue._tidy(), *args)
+                    finally:
+                        queue._owner = None
+            finally:
+                queue._wake_for_work()
+
+        return run
+
+    return decorate
+
+
+class LimitedQueue:
+    """The jobs of a pool that wait, and what those that run count against.
+
+    Locking: ``_lock`` guards every field but the mailboxes, which are appended to without it: so
+    `put`, `cancel`, `retry` and `give_back` never wait, and may be called from signal handlers and
+    destructors. The next thread that holds the lock reads them first. Under it nothing of the
+    user's is called: keys are of classes that `check_key` trusts.
+
+    A worker does not wait for the lock: under the GIL waiting workers would form a convoy, and
+    change places at every job (a third of the throughput of full limits). It parks, and the owner
+    wakes one when it has released the lock: the worker enters ``parked`` and then looks at the
+    lock, the owner releases the lock and then looks at ``parked``; one of them sees the other.
+    """
+
+    def __init__(
+        self,
+        inbox: deque[Job[Any]],
+        priority_aging: float | None = None,
+        alarm: Callable[[], object] = bool,
+        searched: Callable[[], object] = bool,
+        wake_for_work: Callable[[], object] = bool,
+    ) -> None:
+        # Mailboxes.
+        self.inbox: Final = inbox  # new jobs
+        self._mail: Final[deque[_Message]] = deque()  # what has become of others
+        self._lock: Final = allocate_lock()
+        self._owner: int | None = None  # the identifier of the thread that holds it
+        self._try_lock: Final = (
+            partial(self._lock.acquire, blocking=False)
+            if _HAS_GIL
+            else partial(self._lock.acquire, timeout=_PATIENCE_WITHOUT_GIL)
+        )
+        self._next_number: Final = count().__next__
+        # The truth.
+        self._waiting: Final[dict[Job[Any], None]] = {}  # in the order of arrival
+        self._delayed: Final[dict[Job[Any], float]] = {}  # until when
+        # With tickets, if they have limits. A serial job that is delayed keeps its turn, in here.
+        self._running: Final[dict[Job[Any], Tickets]] = {}
+        # Indexes.
+        self._is_torn = False
+        self._ready: Final = ReadyOrder(priority_aging)
+        self._lines: Final = KeyLines(self._waiting, self._running)
+        self._due: list[tuple[float, int, Job[Any] | Limit]] = []
+        self._limits: Final[WeakSet[Limit]] = WeakSet()
+        # What to call afterwards, and when the supervisor means to look.
+        self._searched: Final = searched
+        self._wake_for_work: Final = wake_for_work
+        self._alarm: Final = alarm
+        self.alarm_at = inf
+
+    def adopt(self, limits: Iterable[Limit]) -> None:
+        """Let jobs of this queue pass limits that belong to no other one."""
+        for limit in limits:
+            if limit not in self._limits:
+                limit.reset()
+                self._limits.add(limit)
+
+    def adopted(self) -> list[Limit]:
+        """Return the limits that are in use."""
+        return list(self._limits)
+
+    # For workers.
+
+    def take(self, slot: Slot) -> Job[Any] | None:
+        """Give back what the former job of a slot holds and return the job that may start now.
+
+        It is in the slot before it leaves the queue. None: no job may start, or another thread has
+        the lock, and will wake a worker.
+        """
+        former, now = slot.job, slot.now
+        job = None
+        # A loop: nothing can strike between taking the lock and `try`.
+        for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
+            try:
+                self._owner = slot.ident
+                if self._is_torn:
+                    self._rebuild()
+                self._is_torn = True
+                if former is not None and former in self._running:
+                    self._leave(former, now)
+                if self.inbox:
+                    self._sort_in()
+                if self._mail:
+                    self._read_mail(now)
+                if self._due and self._due[0][0] <= now:
+                    self._open_due(now)
+                job = self._start_next(slot, now)
+                self._is_torn = False
+            finally:
+                self._owner = None
+                self._lock.release()
+            break
+        else:
+            if former is not None:
+                self.give_back(former)
+        if former is None:
+            self._searched()
+        else:
+            self._wake_for_work()
+        return job
+
+    def has_work(self) -> bool:
+        """Return whether a worker that looks now may find a job."""
+        return not self._lock.locked() and bool(
+            self._ready.ranks or self.inbox or self._mail or self._is_torn
+        )
+
+    def _start_next(self, slot: Slot, now: float) -> Job[Any] | None:
+        ready, waiting = self._ready, self._waiting
+        while ready.ranks:
+            job = ready.pop()
+            if job not in waiting:
+                continue
+            limits, key = job._policy.limits, job._key
+            if limits:
+                tickets = self._pass_limits(job, limits, now)
+                if tickets is None:
+                    continue
+                if tickets != _NOTHING_TO_RELEASE or key is not None:
+                    self._running[job] = tickets
+            elif key is not None:
+                self._running[job] = ()
+            if key is not None and self._lines.of[key] is not job:
+                following = self._lines.start(job)
+                if following is not None:
+                    ready.insert(following)
+            slot.job = job
+            del waiting[job]
+            return job
+        return None
+
+    def _pass_limits(self, job: Job[Any], limits: tuple[Limit, ...], now: float) -> Tickets | None:
+        """Acquire all limits of a job, or park it before the first one that is closed."""
+        for limit in limits:
+            if limit.opens_at > now:
+                heappush(limit.waiting, self._ready.entry(job))
+                self._resume_before(limits, now)
+                return None
+        queued_at = job._queued_at
+        if len(limits) == 1:  # as it mostly is: a comprehension takes twice as long
+            tickets = [limits[0].acquire(now, queued_at)]
+        else:
+            tickets = [limit.acquire(now, queued_at) for limit in limits]
+        for limit in limits:
+            if limit.waiting:
+                self._resume(limit, now)
+        return tickets
+
+    def _resume_before(self, limits: tuple[Limit, ...], now: float) -> None:
+        for limit in limits:
+            if limit.waiting:
+                self._resume(limit, now)
+
+    def _resume(self, limit: Limit, now: float) -> None:
+        """Let the first job go on that an open limit has stopped; look at a closed one later.
+
+        One job is enough: it is examined in its turn, and whatever comes of it (it starts, another
+        limit stops it, it was cancelled), its limits are resumed again. So no job waits before a
+        limit that is open.
+        """
+        opens_at = limit.opens_at
+        if opens_at <= now:
+            while limit.waiting:
+                job = heappop(limit.waiting)[2]
+                if job in self._waiting:
+                    self._ready.insert(job)
+                    return
+        else:
+            self._look_at_opening(limit)
+
+    def _look_at_opening(self, limit: Limit) -> None:
+        if limit.opens_at < limit.scheduled_for:
+            limit.scheduled_for = limit.opens_at
+            self._schedule(limit.opens_at, limit)
+
+    def _leave(self, job: Job[Any], now: float, *, keeps_turn: bool = False) -> None:
+        """Count a job no longer, except against its key if it keeps its turn."""
+        tickets = self._running.pop(job, None)
+        if tickets is None:
+            return
+        if tickets:
+            for limit, ticket in zip(job._policy.limits, tickets):  # noqa: B905  (one each)
+                if ticket is not None:
+                    limit.release(ticket, now)
+                if limit.waiting:
+                    self._resume(limit, now)
+        key = job._key
+        if key is not None and not keeps_turn:
+            if self._lines.of[key] is job:
+                del self._lines.of[key]
+            elif (following := self._lines.leave(job)) is not None:
+                self._ready.insert(following)
+
+    def _forget(self, job: Job[Any], now: float) -> None:
+        """Let a job wait no longer, nor count: it has ended."""
+        if job in self._waiting:
+            self._drop(job, now)
+        else:
+            self._leave(job, now)
+
+    # Reading the mail, with the lock held.
+
+    def _sort_in(self) -> None:
+        inbox, waiting, number = self.inbox, self._waiting, self._next_number
+        append, lines, enter = self._ready.append, self._lines.of, self._lines.enter
+        while inbox:
+            job = inbox[0]  # it leaves the inbox when it is known to wait
+            job._number = number()
+            waiting[job] = None
+            key = job._key
+            if key is None or (line := lines.setdefault(key, job)) is job or enter(job, line):
+                append(job)
+            inbox.popleft()
+
+    def _read_mail(self, now: float) -> None:
+        # A message is thrown away when it has been dealt with: to deal with one twice does no harm.
+        while self._mail:
+            act, args = self._mail[0]
+            act(*args, now)
+            self._mail.popleft()
+
+    def _delay(self, job: Job[Any], until: float, now: float) -> None:
+        keeps_turn = job._policy.is_serial and job in self._running
+        self._leave(job, now, keeps_turn=keeps_turn)
+        if keeps_turn:
+            self._running[job] = ()
+        self._delayed[job] = until
+        self._schedule(until, job)
+
+    def _drop(self, job: Job[Any], now: float) -> None:
+        """Forget a job that has ended without being started."""
+        if self._delayed.pop(job, None) is not None:
+            self._leave(job, now)  # it may have kept its turn
+            return
+        if job not in self._waiting:
+            return
+        del self._waiting[job]
+        if job in self._running:
+            self._leave(job, now)
+        elif job._key is not None:
+            following = self._lines.cancel(job)
+            if following is not None:
+                self._ready.insert(following)
+        self._resume_before(job._policy.limits, now)
+
+    def _open_due(self, now: float) -> None:
+        due = self._due
+        while due and due[0][0] <= now:
+            thing = heappop(due)[2]
+            if isinstance(thing, Limit):
+                thing.scheduled_for = inf
+                self._resume(thing, now)
+            elif self._delayed.get(thing, inf) <= now:
+                thing._queued_at = now
+                thing._number = self._next_number()
+                self._waiting[thing] = None
+                del self._delayed[thing]
+                if thing in self._running or thing._key is None or self._lines.add(thing):
+                    self._ready.insert(thing)
+
+    def _schedule(self, at: float, thing: Job[Any] | Limit) -> None:
+        heappush(self._due, (at, self._next_number(), thing))
+        if at < self.alarm_at:
+            self.alarm_at = at
+            try:  # noqa: SIM105  (one C call: nothing may come in between)
+                self._alarm()
+            except RuntimeError:  # the supervisor is awake
+                pass
+
+    # Messages, which anybody may write without the lock.
+
+    def cancel(self, job: Job[Any]) -> None:
+        """Note that a job has ended without being started."""
+        self._mail.append((self._drop, (job,)))
+
+    def give_back(self, job: Job[Any]) -> None:
+        """Count a job that has ended no longer against limits; twice does no harm."""
+        self._mail.append((self._forget, (job,)))
+
+    def retry(self, job: Job[Any], due: float) -> None:
+        """Take back a started job that is to run again at `due`, in monotonic seconds."""
+        self._mail.append((self._delay, (job, due)))
+
+    # For everybody else, with the lock held.
+
+    @_locked(None)
+    def tidy(self, _: float) -> None:
+        """Read the mail and open what is due; for the supervisor, and to make room."""
+        self.alarm_at = self._due[0][0] if self._due else inf
+
+    @_locked(None)
+    def claim(
+        self, now: float, job: Job[Any], stack: Collection[Job[Any]], slot: Slot
+    ) -> Job[Any] | None:
+        """Start, in the slot of a thread that waits for a queued job, that one or one before it.
+
+        What the jobs in `stack` hold is no obstacle, as they wait, too. The job that is started is
+        among those nested in the slot before it leaves the queue. None: none may start now.
+        """
+        first: Job[Any] | None = job if job in self._waiting else None
+        holders = [each for each in stack if each in self._running]
+        if first is not None and job._key is not None and job not in self._running:
+            first = self._lines.first_of(job, sum(job._key == each._key for each in holders))
+        held = {
+            limit for each in holders for limit in each._policy.limits if limit.limits_running_jobs
+        }
+        if first is None:
+            return None
+        closed = [each for each in first._policy.limits if each.opens_at > now and each not in held]
+        for limit in closed:
+            self._look_at_opening(limit)
+        if closed:
+            return None
+        keeps_turn = first in self._running
+        self._is_torn = True
+        self._unlist(first)
+        slot.nested.append(first)
+        if first._key is not None or first._policy.limits:
+            self._running[first] = [
+                None if limit in held else limit.acquire(now, first._queued_at)
+                for limit in first._policy.limits
+            ]
+        if first._key is not None and not keeps_turn:
+            following = self._lines.start_claimed(first)
+            if following is not None:
+                self._ready.insert(following)
+        del self._waiting[first]
+        self._resume_before(first._policy.limits, now)
+        self._is_torn = False
+        return first
+
+    def _unlist(self, job: Job[Any]) -> None:
+        """Remove the entry of a job that starts out of its turn: if it is retried, it is back."""
+        self._ready.remove(job)
+        for limit in job._policy.limits:
+            limit.waiting = [entry for entry in limit.waiting if entry[2] is not job]
+            heapify(limit.waiting)
+
+    @_locked(())
+    def jobs_behind(self, _: float, job: Job[Any]) -> Sequence[Job[Any]]:
+        """Return the serial jobs that wait for this one, of the same key, to succeed."""
+        return [each for each in self._lines.behind(job) if each._policy.is_serial]
+
+    @_locked(None)
+    def pop_oldest(self, now: float) -> Job[Any] | None:
+        """Remove the job that has waited longest, of the lowest priority; None if none waits."""
+        candidates = self._waiting or self._delayed
+        job = min(candidates, key=lambda job: job._policy.priority, default=None)
+        if job is not None:
+            self._is_torn = True
+            self._drop(job, now)
+            self._is_torn = False
+        return job
+
+    def _tidy(self) -> float:
+        if self._is_torn:
+            self._rebuild()
+        self._is_torn = True
+        now = clock.monotonic()
+        self._sort_in()
+        self._read_mail(now)
+        self._open_due(now)
+        self._is_torn = False
+        return now
+
+    # Looking, without the lock.
+
+    def __len__(self) -> int:
+        # A message may be of a job that is to be retried, and is nowhere else.
+        return len(self.inbox) + len(self._waiting) + len(self._delayed) + len(self._mail)
+
+    def next_due(self) -> float:
+        """Return when something becomes due, in monotonic seconds."""
+        due = self._due
+        return due[0][0] if due else inf
+
+    def waiting(self) -> list[Job[Any]]:
+        """Return the jobs that wait, in the order in which they start if no limit stops them."""
+        self.tidy()
+        last_of_key: dict[Any, Entry] = {}
+        entries = []
+        for job in self._waiting.copy():
+            entry = self._ready.entry(job)
+            if job._key is not None:  # it starts after those of its key that came before it
+                before = last_of_key.get(job._key, entry)
+                entry = last_of_key[job._key] = (max(before[0], entry[0]), job._number, job)
+            entries.append(entry)
+        delayed = self._delayed.copy()
+        return [*(entry[2] for entry in sorted(entries)), *sorted(delayed, key=delayed.__getitem__)]
+
+    def ready(self) -> list[Job[Any]]:
+        """Return the jobs that wait if one of them may start now, else none."""
+        self.tidy()
+        return self.waiting() if self._ready.ranks else []
+
+    # Recovery.
+
+    def _rebuild(self) -> None:
+        """Make the indexes anew: an interruption has left them half changed."""
+        self._ready.clear()
+        self._lines.clear()
+        self._due = []
+        waiting, running = self._waiting, self._running
+        if self.inbox and self.inbox[0] in waiting:
+            self.inbox.popleft()
+        for job in [*running]:
+            if job.done() and job not in waiting:
+                del running[job]
+            elif job._key is not None:
+                self._lines.add_running(job)
+        held = Counter(
+            limit
+            for job, tickets in running.items()
+            if job not in waiting
+            for limit, ticket in zip(job._policy.limits, tickets)  # noqa: B905
+            if ticket is not None
+        )
+        for limit in self._limits:
+            limit.waiting, limit.scheduled_for = [], inf
+            limit.recount(held[limit])
+        for job in waiting:
+            self._delayed.pop(job, None)
+            if job in running or job._key is None or self._lines.add(job):
+                self._ready.insert(job)
+        for job, until in self._delayed.items():
+            self._schedule(until, job)

@@ -1,0 +1,244 @@
+"""Metrics: what a pool has done, counted where nobody else writes.
+
+Every slot counts for itself; what happens to jobs that are in no slot (cancelled, refused, timed
+out) is counted under a lock. `PoolMetrics.read` adds it all up.
+
+Guarantees: a job is counted before its result can be seen. Counters never go back for good. Once
+no job is running, ``started == succeeded + failed - refused + timed_out + retried``.
+"""
+
+from _thread import RLock
+from collections import Counter
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+StateName = Literal["running", "restarting", "degraded", "broken", "closed"]
+
+SAMPLES: Final = 1_024  # of each slot, that are kept as they are
+
+
+class Durations(NamedTuple):
+    """How long something took, in seconds; all zero if it has never happened.
+
+    `count`, `mean` and `max` are of all there were, the percentiles of the latest, 1,024 or more
+    for each worker.
+    """
+
+    count: int  # type: ignore[assignment]  # tuple.count is no loss
+    mean: float
+    p50: float
+    p95: float
+    p99: float
+    max: float
+
+
+class PoolStats(NamedTuple):
+    """The state of a pool, and what it has done since it was made (in a forked child: since then).
+
+    While jobs are running, numbers may be of slightly different moments.
+    """
+
+    state: StateName
+    queued: int  # wait for a worker, or to be retried
+    running: int  # have started and not ended
+    idle: int  # workers that wait for a job
+    started: int  # attempts
+    succeeded: int
+    failed: int  # ended by an exception, the refused included
+    cancelled: int
+    timed_out: int
+    dropped: int  # pushed out of a full queue
+    retried: int  # attempts that failed, whose jobs were queued again
+    refused: int  # were queued when the pool broke, or when their predecessor failed
+    crashes: int  # of workers
+    restarts: int  # of the whole pool
+    abandoned: int  # threads that are stuck in a job that has timed out, and were replaced
+    queue_wait: Durations
+    run_time: Durations
+
+
+class _Times:
+    """Durations that were measured: sums of all, and the latest as they are."""
+
+    __slots__ = ("count", "longest", "recent", "total")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.total = self.longest = 0.0
+        self.recent: list[float] = []
+
+    def add(self, samples: list[float]) -> None:
+        """Add durations, in seconds."""
+        if samples:
+            self.count += len(samples)
+            self.total += sum(samples)
+            self.longest = max(self.longest, *samples)
+            self.recent = [*self.recent, *samples][-SAMPLES:]
+
+
+class SlotMetrics:
+    """What one slot has done.
+
+    Locking: none; the thread of the slot writes. ``runs`` and ``waits`` are appended to for each
+    job, and folded into the sums when there are `SAMPLES` of them: that takes a tenth of the time
+    of keeping sums and maxima for each.
+    """
+
+    __slots__ = ("failed", "measured_runs", "measured_waits", "retried", "runs", "succeeded",
+                 "waits")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.succeeded = self.failed = self.retried = 0
+        self.runs: list[float] = []  # how long jobs have run, in seconds
+        self.waits: list[float] = []  # how long they were queued before
+        self.measured_runs = _Times()
+        self.measured_waits = _Times()
+
+    def measure(self, ran: float, waited: float) -> None:
+        """Record how long a job has run and was queued, in seconds."""
+        self.runs.append(ran)
+        self.waits.append(waited)
+        if len(self.runs) >= SAMPLES:
+            self.fold()
+
+    def fold(self) -> None:
+        """Move the samples into the sums."""
+        self.measured_runs.add(self.runs)
+        self.measured_waits.add(self.waits)
+        self.runs.clear()
+        self.waits.clear()
+
+
+class Totals(NamedTuple):
+    """The sums over all slots of a pool."""
+
+    counts: Counter[str]
+    queue_wait: Durations
+    run_time: Durations
+
+
+class PoolMetrics:
+    """What a pool has done.
+
+    Locking: ``_lock`` guards the fields. It is reentrant, since a destructor may cancel a job
+    anywhere; nothing else is called under it.
+    """
+
+    def __init__(self) -> None:
+        self._lock = RLock()
+        self._counts: Counter[str] = Counter()
+        self._slots: list[SlotMetrics] = []
+        self._former = SlotMetrics()  # the sums of the slots that are gone
+
+    def open(self) -> SlotMetrics:
+        """Return the metrics of a new slot."""
+        metrics = SlotMetrics()
+        with self._lock:
+            self._slots.append(metrics)
+        return metrics
+
+    def close(self, metrics: SlotMetrics) -> None:
+        """Keep the sums of a slot that is gone; twice does no harm."""
+        with self._lock:
+            if metrics in self._slots:
+                self._slots.remove(metrics)
+                _add(self._former, metrics)
+                for times in (self._former.measured_runs, self._former.measured_waits):
+                    del times.recent[:-SAMPLES]
+
+    def count(self, what: str) -> None:
+        """Count what has happened to a job that was in no slot."""
+        with self._lock:
+            self._counts[what] += 1
+
+    def read(self) -> Totals:
+        """Add everything up."""
+        total = SlotMetrics()
+        with self._lock:
+            counts = self._counts.copy()
+            for each in (self._former, *self._slots):
+                _add(total, each)
+        counts["succeeded"] += total.succeeded
+        counts["failed"] += total.failed
+        counts["retried"] += total.retried
+        return Totals(counts, _summary(total.measured_waits), _summary(total.measured_runs))
+
+
+def _add(total: SlotMetrics, slot: SlotMetrics) -> None:
+    total.succeeded += slot.succeeded
+    total.failed += slot.failed
+    total.retried += slot.retried
+    for times, measured, samples in (
+        (total.measured_runs, slot.measured_runs, slot.runs),
+        (total.measured_waits, slot.measured_waits, slot.waits),
+    ):
+        recent = [*measured.recent, *samples.copy()]
+        times.count += measured.count + len(recent) - len(measured.recent)
+        times.total += measured.total + sum(recent[len(measured.recent) :])
+        times.longest = max([times.longest, measured.longest, *recent])
+        times.recent += recent
+
+
+def _summary(times: _Times) -> Durations:
+    if not times.recent:
+        return Durations(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+    ordered = sorted(times.recent)
+    last = len(ordered) - 1
+    p50, p95, p99 = (ordered[round(share * last)] for share in (0.50, 0.95, 0.99))
+    return Durations(times.count, times.total / times.count, p50, p95, p99, times.longest)
+
+
+def state_of(core: "PoolCore") -> StateName:
+    """Return what a pool as a whole is doing."""
+    if core.state.closed_because is not None:
+        return "closed"
+    if core.state.broken_by is not None:
+        return "broken"
+    if core.watchdog.is_degraded():
+        return "degraded"
+    return "restarting" if core.workers.is_restarting() else "running"
+
+
+def stats_of(core: "PoolCore") -> PoolStats:
+    """Return what a pool is doing and has done."""
+    queued = len(core.dispatcher.waiting())
+    totals = core.metrics.read()
+    counts = totals.counts
+    running = len(core.running())
+    ended = counts["succeeded"] + counts["failed"] + counts["timed_out"]
+    slots = [worker.slot for worker in core.workers.all()]
+    return PoolStats(
+        state=state_of(core),
+        queued=queued,
+        running=running,
+        idle=sum(
+            slot.job is None or (slot.job.done() and not core.watchdog.is_stuck(slot))
+            for slot in slots
+        ),
+        started=running + ended + counts["retried"],
+        succeeded=counts["succeeded"],
+        failed=counts["failed"] + counts["refused"],
+        cancelled=counts["cancelled"],
+        timed_out=counts["timed_out"],
+        dropped=counts["dropped"],
+        retried=counts["retried"],
+        refused=counts["refused"],
+        crashes=core.supervisor.crashes,
+        restarts=core.supervisor.pool_restarts,
+        abandoned=len(core.workers.quarantined),
+        queue_wait=totals.queue_wait,
+        run_time=totals.run_time,
+    )
+
+
+def busy_with(core: "PoolCore") -> list[object]:
+    """Return the jobs that run or may start now, and the workers that are looking for one."""
+    parked = list(core.dispatcher.parked)
+    looking = [worker for worker in core.workers.all() if worker.wake not in parked]
+    return [
+        *(worker.slot.job or worker for worker in looking),
+        *core.running(),
+        *core.dispatcher.ready(),
+    ]

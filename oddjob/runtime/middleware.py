@@ -1,0 +1,66 @@
+"""Middleware: code that runs around every job of a pool or view.
+
+Contexts of frameworks, tracing, error reporting and log fields are middleware. Pass objects with
+one or both of the methods below as ``Pool(middleware=[…])`` or ``pool.options(middleware=[…])``;
+those of a view are added to those of its pool. The first one is the outermost. A pool without any
+pays nothing for it.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from oddjob.compat import TypeVar
+
+if TYPE_CHECKING:
+    from oddjob.runtime.job import Job
+
+R = TypeVar("R")
+
+
+class Middleware:
+    """A base class for middleware, and what each method may do.
+
+    Deriving from it is not required: any object with a `submit` or a `run` method will do.
+
+    Thread safety: `submit` and `run` are called from many threads at once.
+    """
+
+    def submit(self, job: "Job[Any]", carrier: dict[str, str]) -> None:
+        """Act in the submitting thread, before the job is queued.
+
+        Args:
+            job: the job that is about to be queued.
+            carrier: what travels with the job to `run`, possibly in another process. Put in
+                strings, such as trace identifiers.
+
+        What this raises refuses the job: it is not queued, and the caller gets the exception.
+        """
+
+    def run(self, job: "Job[Any]", carrier: dict[str, str], call: Callable[[], R]) -> R:  # noqa: ARG002
+        """Act around one attempt of a job, in the thread that runs it and the job's context.
+
+        Args:
+            job: the job. ``job.is_inline`` tells whether it runs in place of, or inside, other
+                code of this thread, whose state must then be left alone.
+            carrier: what `submit` has put in.
+            call: runs the rest: the inner middleware, then the job's function (a coroutine runs
+                to its end in there). Call it once, or not at all.
+
+        Returns:
+            The job's result, usually what `call` returned.
+
+        What this raises is the job's failure.
+        """
+        return call()
+
+
+def compose(
+    middleware: Iterable[Any], job: "Job[Any]", carrier: dict[str, str], call: Callable[[], Any]
+) -> Callable[[], Any]:
+    """Return a callable that runs `call` inside the ``run`` methods of `middleware`."""
+    for each in reversed(tuple(middleware)):
+        run = getattr(each, "run", None)
+        if run is not None:
+            call = partial(run, job, carrier, call)
+    return call

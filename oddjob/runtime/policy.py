@@ -1,0 +1,138 @@
+"""JobPolicy: what all jobs that are submitted in one place have in common.
+
+A pool has one, and so has every view that `options` derives. Whatever has been agreed on is settled
+once, so that a job costs the same to make.
+"""
+
+from collections.abc import Callable, Generator
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from oddjob.keys import check_key
+from oddjob.options import JobSettings
+
+if TYPE_CHECKING:
+    from oddjob.runtime.job import Job
+
+BATCH_ITEM: Final = object()  # as `kwargs`: `args` is the one argument, and the context is shared
+
+
+class Settlement(Protocol):
+    """What happens to the outcome of an attempt before the job's future hears of it.
+
+    The seam for a store, which commits outcomes here: a result that has been seen has been
+    committed. It is called under no lock, in the thread that ran the attempt (or in the
+    supervisor's, when the time of the attempt is up).
+    """
+
+    def succeeded(self, job: "Job[Any]", result: Any) -> None:
+        """Commit a result. What this raises is the job's failure instead."""
+
+    def failed(self, job: "Job[Any]", error: BaseException) -> float | None:
+        """Commit a failure, or arrange for another attempt.
+
+        Returns:
+            The seconds until the next attempt, which is arranged for by now; None: there is none.
+        """
+
+    def cancelled(self, job: "Job[Any]") -> bool:
+        """Commit the cancellation of a queued job; return False to refuse it."""
+        ...
+
+
+class JobHost(Protocol):
+    """What a job asks of the pool that it was submitted to."""
+
+    name: str | None
+    label: str
+    memory: Settlement  # it commits nothing
+    settlement: Settlement  # of this pool
+
+    @property
+    def pool(self) -> Any:
+        """The `Pool`; None once an anonymous one has been collected."""
+
+    def accept(self, job: "Job[Any]") -> None:
+        """Queue a job."""
+
+    def job_cancelled(self, job: "Job[Any]", *, is_counted: bool) -> None:
+        """Take a queued job that has been cancelled out of the queue."""
+
+    def run_where_awaited(self, job: "Job[Any]", deadline: float) -> bool:
+        """Run a queued job in the calling thread, where that waits for it; see `in_place`."""
+        ...
+
+    def wait_in_loop(self, job: "Job[Any]") -> Generator[Any, None, None]:
+        """Wait in the running event loop until the job has ended; see `awaiting`."""
+        ...
+
+    def interrupt(self, job: "Job[Any]") -> None:
+        """Cancel a running coroutine."""
+
+
+class JobPolicy:
+    """The options of a pool or view, ready for use by its jobs.
+
+    Thread safety: immutable.
+    """
+
+    __slots__ = ("accept", "host", "is_detached", "is_limited", "is_plain", "is_prepared",
+                 "is_serial", "key_function", "key_limit", "limits", "middleware", "name",
+                 "priority", "retry", "settings", "settlement", "timeout")  # fmt: skip
+
+    def __init__(self, host: JobHost, settings: JobSettings, *, is_detached: bool = False) -> None:
+        self.host: Final = host
+        self.settings: Final = settings
+        self.is_detached: Final = is_detached  # nobody waits: a failure is reported at once
+        self.name: Final = settings.name
+        self.priority: Final = settings.priority or 0
+        self.key_function: Final = settings.key_function
+        self.is_serial: Final = bool(settings.serial)
+        self.key_limit: Final = 1 if settings.serial else settings.key_limit or 1
+        self.limits: Final = settings.limits
+        self.timeout: Final = settings.timeout_or_none
+        self.retry: Final = settings.retry
+        self.middleware: Final = settings.middleware
+        self.settlement: Final = host.settlement
+        # A plain job is called and settled; any other one makes attempts that are accounted for.
+        self.is_plain: Final = (
+            self.timeout is None
+            and self.retry is None
+            and not self.is_serial
+            and not self.middleware
+            and host.settlement is host.memory
+        )
+        # Whether its jobs need more than a FIFO queue. (A constant key is a view's, not its own.)
+        self.is_limited: Final = bool(
+            self.priority or self.key_function or self.is_serial or self.limits or self.retry
+        )
+        # Whether `prepare` has anything to do. Chosen here, once: no job pays for the question.
+        self.is_prepared: Final = bool(self.key_function or self.is_serial or self.middleware)
+        self.accept: Final[Callable[[Job[Any]], None]] = (
+            self._prepare_and_accept if self.is_prepared else host.accept
+        )
+
+    def prepare(self, job: "Job[Any]") -> None:
+        """Compute the key of a new job from its arguments, and show it to the middleware.
+
+        Raises:
+            TypeError: the key is no key, or a serial job has none.
+            Exception: whatever the key function or the middleware raises.
+        """
+        if self.key_function is not None and job._key is None:
+            is_item = job._kwargs is BATCH_ITEM
+            args, kwargs = ((job._args,), {}) if is_item else (job._args, job._kwargs or {})
+            job._key = check_key(self.key_function(*args, **kwargs))
+        if self.is_serial and job._key is None:
+            raise TypeError(
+                f"serial=True needs a key: it tells which jobs {job.name} is to wait for"
+            )
+        if self.middleware:
+            carrier = job._add_details().carrier
+            for each in self.middleware:
+                submit = getattr(each, "submit", None)
+                if submit is not None:
+                    submit(job, carrier)
+
+    def _prepare_and_accept(self, job: "Job[Any]") -> None:
+        self.prepare(job)
+        self.host.accept(job)

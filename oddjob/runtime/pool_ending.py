@@ -1,0 +1,141 @@
+"""PoolEnding: closing a pool, draining it, and its end with the process.
+
+A closed pool takes no more jobs and runs those that are queued. Its supervisor notices that the
+last worker has gone, and ends.
+
+Locking: that of `PoolState`, for closing.
+"""
+
+import logging
+import threading
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from oddjob.callables import call_all
+from oddjob.log import log
+from oddjob.runtime.job import Job
+from oddjob.runtime.settling import cancel_quietly, run_callbacks
+from oddjob.runtime.worker_set import AFTER_EXIT, AFTER_SHUTDOWN
+from oddjob.schedule.clock import clock
+from oddjob.schedule.timer import Timer, cancel_timers
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+_LISTED: Final = 10  # timers that a message names
+
+
+class DrainReport(NamedTuple):
+    """What became of the jobs that were queued or running when a drain began."""
+
+    finished: list[Job[Any]]  # have succeeded or failed
+    cancelled: list[Job[Any]]  # had not started when the time was up
+    running: list[Job[Any]]  # had not ended, and are not waited for
+    timers: list[Timer]  # had not fired, and were cancelled
+
+
+class PoolEnding:
+    """How one pool comes to its end.
+
+    Thread safety: all methods may be called from any thread.
+    """
+
+    def __init__(self, core: "PoolCore") -> None:
+        self._core: Final = core
+        self._is_discarded = False  # not even the end of the process waits for what is running
+        self._exit_deadline = inf  # steady seconds
+
+    def shut_down(self, *, cancel_queued: bool, wait: bool) -> None:
+        """Take no more jobs; run those that are queued, or cancel them."""
+        if cancel_queued and not wait:
+            self._is_discarded = True
+        self.close(AFTER_SHUTDOWN)
+        if cancel_queued:
+            self._cancel_queue()
+
+    def close(self, why: str) -> list[Timer]:
+        """Take no more jobs; return the timers that were cancelled for that."""
+        core = self._core
+        with core.state.lock:
+            is_news = core.state.closed_because is None
+            if is_news:
+                core.state.closed_because = why
+            core.refresh()
+        core.turn_away()
+        core.dispatcher.wake_all()
+        core.supervisor.notify()
+        if is_news:
+            core.events.notify("pool_closed")
+        # Afterwards: a timer that is set in between finds the pool closed, and is refused.
+        timers = cancel_timers(core)
+        if timers:
+            what = "pool %s is closed: %d timers cancelled: %s"
+            log(logging.INFO, what, core.label, len(timers), timers[:_LISTED])
+        return timers
+
+    def drain(self, timeout: float | None) -> DrainReport:
+        """Take no more jobs, run what is queued for `timeout` seconds, and cancel the rest."""
+        core = self._core
+        if core.is_own_thread():
+            raise RuntimeError(
+                "a thread of a pool (a job, a callback, its on_event) cannot wait for the pool's "
+                "own end; use shutdown(wait=False)"
+            )
+        timers = self.close(AFTER_SHUTDOWN)
+        queued = core.dispatcher.waiting()  # first: a job that starts meanwhile is seen twice
+        jobs = [*core.running(), *queued]
+        cancelled: list[Job[Any]] = []
+        has_ended = False
+        try:
+            has_ended = self.join(timeout)
+        finally:  # the time is up, or the wait was interrupted
+            if not has_ended:
+                self._is_discarded = True
+                cancelled = self._cancel_queue()
+                jobs += core.running()
+        known = dict.fromkeys(jobs)
+        finished = [job for job in known if job.done() and not job.cancelled()]
+        running = [job for job in known if not job.done()]
+        return DrainReport(finished, cancelled, running, timers)
+
+    def join(self, timeout: float | None = None) -> bool:
+        """Wait until the last thread has ended; return False after `timeout` seconds.
+
+        On a thread of the pool's own there is no waiting, and the answer is False.
+        """
+        thread = self._core.supervisor.thread
+        if thread is None:
+            return True
+        if not self._core.is_own_thread():
+            is_endless = timeout is None or timeout == inf
+            thread.join(None if is_endless else min(timeout or 0.0, threading.TIMEOUT_MAX))
+        return not thread.is_alive()
+
+    def close_at_exit(self) -> list[Timer]:
+        """Take no more jobs, since the process ends; return the timers that were cancelled."""
+        timeout = self._core.options.exit_timeout
+        if timeout is not None:
+            self._exit_deadline = clock.steady() + timeout
+        return self.close(AFTER_EXIT)
+
+    def finish_at_exit(self) -> None:
+        """Return when the queue has been run, or the time for that is up."""
+        if self._is_discarded:
+            return
+        core = self._core
+        left = None if self._exit_deadline == inf else self._exit_deadline - clock.steady()
+        if not self.join(None if left is None else max(0.0, left)):
+            queued, running = len(core.dispatcher.waiting()), len(core.running())
+            self._cancel_queue()
+            what = "pool %s: the time for its end is up: %d jobs cancelled, %d left running"
+            log(logging.WARNING, what, core.label, queued, running)
+
+    def _cancel_queue(self) -> list[Job[Any]]:
+        """Cancel what is queued; return what was not cancelled before.
+
+        What a callback raises is raised when all of them are cancelled.
+        """
+        cancelled = [job for job in self._core.dispatcher.waiting() if cancel_quietly(job)]
+        call_all(partial(run_callbacks, job) for job in cancelled)
+        return cancelled

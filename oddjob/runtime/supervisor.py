@@ -1,0 +1,227 @@
+"""Supervisor: restarts crashed workers within ``max_restarts`` in ``max_seconds``.
+
+One thread per pool, started with the first worker. It sleeps until a worker has ended, the time of
+a job is up, something in the queue becomes due, or it is notified of another change.
+
+A crash costs the pool one worker for as long as it takes to start a thread. More than
+``max_restarts`` crashes within ``max_seconds`` replace all workers, each after its current job;
+more than ``max_restarts`` such restarts within ``max_seconds`` break the pool (the first is always
+allowed). The limits, and their names, are those of an Erlang/OTP supervisor.
+
+Guarantees: what is raised in this thread is logged, and the thread goes on.
+Locking: its own thread alone touches the fields, but for `exits`, to which workers append, and
+`thread`, which is written under the lock of `PoolState`.
+"""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from oddjob.log import log_safely
+from oddjob.runtime.execution import rescue_slot
+from oddjob.runtime.job import Job
+from oddjob.runtime.wakeup import Wakeup
+from oddjob.runtime.worker import Worker
+from oddjob.runtime.worker_set import is_interpreters_end
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+_FIRST_DELAY: Final = 0.01  # seconds, after a thread could not be started
+_LONGEST_DELAY: Final = 5.0
+
+
+class SupervisorInfo(NamedTuple):
+    """What a supervisor watches over, and what it has seen so far."""
+
+    name: str
+    ident: int | None
+    is_alive: bool
+    max_restarts: int
+    max_seconds: float
+    crashes: int
+    pool_restarts: int
+
+
+class RestartLimit:
+    """Counts events, and tells when more than `limit` have happened within `seconds`."""
+
+    def __init__(self, limit: int, seconds: float) -> None:
+        self._limit: Final = limit
+        self._seconds: Final = seconds
+        self._recent: Final[deque[float]] = deque()
+
+    def is_exceeded_by(self, now: float) -> bool:
+        """Count an event at `now`, in steady seconds; return whether it is one too many."""
+        recent = self._recent
+        recent.append(now)
+        while recent[0] < now - self._seconds:
+            recent.popleft()
+        if len(recent) <= self._limit:
+            return False
+        recent.clear()
+        return True
+
+
+class Supervisor:
+    """Sees to it that a pool keeps its workers."""
+
+    def __init__(self, core: "PoolCore") -> None:
+        options = core.options
+        self._core: Final = core
+        self._max_restarts: Final = options.max_restarts
+        self._max_seconds: Final = options.max_seconds
+        self._crash_limit: Final = RestartLimit(options.max_restarts, options.max_seconds)
+        # Even where every crash is one too many, the first is answered by a restart.
+        self._restart_limit: Final = RestartLimit(max(1, options.max_restarts), options.max_seconds)
+        self._wakeup: Final = Wakeup()
+        self.wake: Final[Callable[[], None]] = self._wakeup.release  # raises if it is awake
+        self.notify: Final = self._wakeup.set
+        self.exits: Final[deque[Worker]] = deque()  # workers that have ended
+        self._name: Final = f"{core.label}-supervisor"
+        self._stuck_since: float | None = None
+        self._start_delay = 0.0  # while threads cannot be started
+        self._try_start_at = inf
+        self.crashes = 0
+        self.pool_restarts = 0
+        self.thread: threading.Thread | None = None
+
+    @property
+    def info(self) -> SupervisorInfo:
+        """A snapshot for people."""
+        thread = self.thread
+        return SupervisorInfo(
+            self._name,
+            None if thread is None else thread.ident,
+            thread is not None and thread.is_alive(),
+            self._max_restarts,
+            self._max_seconds,
+            self.crashes,
+            self.pool_restarts,
+        )
+
+    def start(self) -> None:
+        """Start the thread; the caller holds the lock. Raises what starting a thread raises."""
+        self.thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        try:
+            self.thread.start()
+        except BaseException:
+            self.thread = None
+            raise
+
+    def _run(self) -> None:
+        core = self._core
+        core.mark_own_thread()
+        while self.thread is threading.current_thread():  # else its start was interrupted
+            try:
+                if not self._look():
+                    return
+            except BaseException as error:
+                self._log(logging.ERROR, "the supervisor of pool %s was interrupted", error)
+
+    def _look(self) -> bool:
+        """See to what there is to do, then sleep; return False when the pool is over."""
+        core = self._core
+        while self.exits:
+            self._handle_exit(self.exits[0])
+            self.exits.popleft()
+        core.close_if_collected()
+        core.watchdog.end_overdue()
+        core.wake_due()
+        core.watchdog.quarantine_stuck()
+        self._replace_missing()
+        core.wake_if_finished()
+        core.watchdog.report()
+        self._report_replacements()
+        if core.is_deserted():
+            core.finish()
+            return False
+        self._wakeup.wait(min(core.watchdog.next_look(), core.next_look(), self._try_start_at))
+        return True
+
+    def _handle_exit(self, worker: Worker) -> None:
+        """Clean up after a worker that has ended, and replace it if it has crashed."""
+        core, slot = self._core, worker.slot
+        crash, job = slot.crash, slot.job
+        had_place = core.workers.remove(worker)
+        if crash is not None:
+            rescue_slot(slot, crash)
+        if job is not None:
+            core.give_back(job)
+        core.dispatcher.searched()  # it may have been woken to search, and never have
+        core.metrics.close(slot.metrics)
+        slot.job = slot.crash = None
+        if crash is not None and had_place:
+            self._answer_crash(crash, worker, job)
+
+    def _answer_crash(self, crash: BaseException, worker: Worker, job: Job[object] | None) -> None:
+        """Do what the restart limits say."""
+        core = self._core
+        name = worker.thread.name
+        now = self._crash_time(worker)
+        self.crashes += 1
+        if not self._crash_limit.is_exceeded_by(now):
+            self._replace_missing()
+            self._log(logging.WARNING, "pool %s: worker %s crashed and was replaced", crash, name)
+            core.events.notify("worker_crashed", worker=name, job=job, error=crash)
+        elif not self._restart_limit.is_exceeded_by(now):
+            self.pool_restarts += 1
+            core.workers.retire_all()
+            self._replace_missing()
+            what = "pool %s has too many crashes: all workers are replaced"
+            self._log(logging.ERROR, what, crash)
+            core.events.notify("worker_crashed", worker=name, job=job, error=crash)
+            core.events.notify("pool_restarted", error=crash)
+        else:
+            core.break_down(crash)
+            self._log(logging.CRITICAL, "pool %s is broken: its workers kept crashing", crash)
+            core.events.notify("worker_crashed", worker=name, job=job, error=crash)
+            core.events.notify("pool_broken", error=crash)
+
+    def _crash_time(self, crashed: Worker) -> float:
+        """Return when a worker has crashed, for the limits.
+
+        While no worker gets past its initializer, time stands still: however slowly these fail,
+        the pool has to break in the end.
+        """
+        if crashed.has_begun or any(worker.has_begun for worker in self._core.workers.all()):
+            self._stuck_since = None
+            return clock.steady()
+        if self._stuck_since is None:
+            self._stuck_since = clock.steady()
+        return self._stuck_since
+
+    def _replace_missing(self) -> None:
+        """Start the workers that are missing; if that fails, try again with growing delays."""
+        core = self._core
+        if self._start_delay and clock.steady() < self._try_start_at:
+            return
+        try:
+            for _ in range(core.workers.missing()):
+                core.workers.start_one()
+                core.watchdog.end_overdue()
+        except Exception as error:
+            if is_interpreters_end(error):
+                # What is queued now would never run: run it here, unless a worker does.
+                if core.state.closed_because is not None and not core.workers.all():
+                    core.workers.serve_here()
+                return
+            if not self._start_delay:
+                what = "no thread could be started for pool %s, will go on trying"
+                self._log(logging.ERROR, what, error)
+            self._start_delay = min(max(_FIRST_DELAY, self._start_delay * 2), _LONGEST_DELAY)
+            self._try_start_at = clock.steady() + self._start_delay
+        else:
+            self._start_delay, self._try_start_at = 0.0, inf
+
+    def _report_replacements(self) -> None:
+        replaced = self._core.workers.replaced
+        while replaced:
+            self._core.events.notify("worker_replaced", worker=replaced.popleft())
+
+    def _log(self, level: int, message: str, error: BaseException, *details: object) -> None:
+        log_safely(level, message, self._core.label, *details, error=error)

@@ -1,0 +1,285 @@
+"""Watchers: the half of a job that has a lock, made when the job is first watched.
+
+(And `JobDetails`, with what only jobs with timeouts, retries or middleware need to know.)
+
+Most jobs end before anybody asks for them. So a job starts without lock, condition and lists; its
+first waiter, callback or canceller installs a `Watchers` object, under whose lock everything
+happens from then on. Until then its life is three plain writes by the thread that runs it.
+
+Guarantees: a job ends once, and every waiter and callback hears of it.
+Assumes: while a job is not watched, only the thread that took it from the queue writes to it.
+
+Races. In each, one side writes one field and then reads the field that the other side writes, and
+writes to one object are ordered (by the GIL, or by the object's own lock on free-threaded builds):
+
+1. *Start against first watcher.* The worker writes ``_fast_state = RUNNING``, then reads
+   ``_watchers``. The watcher installs ``_watchers`` (holding its lock), then reads
+   ``_fast_state``. If the worker sees no watchers, the watcher sees that the job runs, and can
+   neither cancel nor claim it. If the worker sees them, it claims the job under their lock.
+2. *End against first watcher.* The worker writes outcome and ``_fast_state``, then reads
+   ``_watchers``. If it sees none, the watcher sees that the job has ended and does not wait. If it
+   sees them, it settles again under their lock, which changes nothing if that was done before.
+3. *Two ends* (cancel, timeout, late result, ``set_result``) both happen under the lock of the
+   watchers; the first one counts.
+"""
+
+import logging
+import threading
+from _thread import LockType, RLock, allocate_lock
+from collections.abc import Callable
+from functools import partial
+from math import inf
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from oddjob.fork import ProcessLock
+from oddjob.log import log
+from oddjob.schedule.clock import clock
+from oddjob.tracebacks import traceback_of
+
+if TYPE_CHECKING:
+    from oddjob.runtime.job import Job
+    from oddjob.schedule.timer import Timer
+
+JobState = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
+
+SCHEDULED: Final = "scheduled"
+QUEUED: Final = "queued"
+RUNNING: Final = "running"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+CANCELLED: Final = "cancelled"
+ENDED: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
+
+install_lock: Final = ProcessLock()  # held for a few instructions, to install a lazy part of a job
+
+
+class Failure:
+    """How a job failed: its exception, with the traceback that it had then.
+
+    Raising an exception adds frames to its traceback. Starting from the saved one each time, a
+    failed job can be looked at a hundred times without growing.
+    """
+
+    __slots__ = ("error", "is_seen", "traceback")
+
+    def __init__(self, error: BaseException) -> None:
+        self.error: Final = error
+        self.traceback: Final[TracebackType | None] = traceback_of(error)
+        self.is_seen = False
+
+    def exception(self) -> BaseException:
+        """Return the exception, and remember that it has been looked at."""
+        self.is_seen = True
+        return BaseException.with_traceback(self.error, self.traceback)
+
+
+class QuickCallback:
+    """A callback of our own: quick, and harmless in any thread, the supervisor's included.
+
+    It returns jobs that it has cancelled: their callbacks are run by the thread that has called it.
+    """
+
+    __slots__ = ("act",)
+
+    def __init__(self, act: "Callable[[Any], list[Job[Any]]]") -> None:
+        self.act: Final = act
+
+    def __call__(self, job: Any) -> None:
+        """Act as any callback."""
+        for cancelled in self.act(job):
+            cancelled._watch().run_callbacks(cancelled)
+
+
+class Watchers:
+    """The state of a watched job, and who wants to know of its end.
+
+    Locking: ``lock`` guards every field. It is reentrant, since a signal handler may ask about the
+    very job whose lock its thread holds. Only the standard library's own waiters are called under
+    it; callbacks run when it has been released. Each sleeping thread has a lock of its own, which
+    is released once, at the end.
+    """
+
+    __slots__ = ("callbacks", "cancel_requested", "condition", "lock", "owner", "sleepers", "state",
+                 "waiters")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.lock = RLock()
+        self.state: JobState = QUEUED
+        self.owner: object = None  # the slot of the thread that has claimed the job to run it
+        self.cancel_requested = False
+        self.condition: threading.Condition | None = None
+        # Made when needed: most stay empty.
+        self.sleepers: list[LockType] | None = None
+        self.waiters: list[Any] | None = None
+        self.callbacks: list[tuple[Callable[[Any], object]]] | None = None
+
+    def claim(self, owner: object) -> bool:
+        """Claim the job for `owner` to run; again does no harm.
+
+        False: it has ended, or another thread has claimed it.
+        """
+        with self.lock:
+            if self.state in ENDED or not (self.owner is None or self.owner is owner):
+                return False
+            self.owner = owner
+            self.state = RUNNING
+            return True
+
+    def claim_queued(self, owner: object) -> bool:
+        """Claim the job only if no worker can be about to start it."""
+        with self.lock:
+            return self.state is QUEUED and self.claim(owner)
+
+    def announce(self, job: "Job[Any]") -> None:
+        """Wake every waiter of a job that has ended; the caller holds the lock.
+
+        It happens in the same critical section in which the end becomes visible, so
+        ``as_completed`` hears of every cancelled job. Twice does no harm: for a thread that is
+        interrupted in here, it is done again.
+        """
+        for waiter in self.waiters or ():
+            if job in getattr(waiter, "finished_futures", ()):
+                continue
+            if self.state is CANCELLED:
+                waiter.add_cancelled(job)
+            elif self.state is FAILED:
+                waiter.add_exception(job)
+            else:
+                waiter.add_result(job)
+        if self.condition is not None:
+            self.condition.notify_all()
+        for sleeper in self.sleepers or ():
+            if sleeper.locked():
+                sleeper.release()
+
+    def add_sleeper(self, sleeper: LockType) -> bool:
+        """Release a held lock when the job has ended; return False if it has."""
+        with self.lock:
+            if self.state in ENDED:
+                return False
+            if self.sleepers is None:
+                self.sleepers = []
+            self.sleepers.append(sleeper)
+            return True
+
+    def remove_sleeper(self, sleeper: LockType) -> None:
+        """Forget a lock that was added."""
+        with self.lock:
+            if self.sleepers is not None and sleeper in self.sleepers:
+                self.sleepers.remove(sleeper)
+
+    def wait(self, deadline: float) -> bool:
+        """Sleep until the job has ended; return False at `deadline`, in steady seconds."""
+        sleeper = allocate_lock()
+        sleeper.acquire()
+        if not self.add_sleeper(sleeper):
+            return True
+        woken = False
+        try:
+            left = -1.0
+            if deadline != inf:
+                left = min(max(0.0, deadline - clock.steady()), threading.TIMEOUT_MAX)
+            woken = sleeper.acquire(timeout=left)
+        finally:
+            if not woken:
+                self.remove_sleeper(sleeper)
+        return woken or self.state in ENDED
+
+    def add_callback(self, job: "Job[Any]", callback: Callable[[Any], object]) -> None:
+        """Call a user's callback when the job has ended, or now."""
+        with self.lock:
+            if self.callbacks is None:
+                self.callbacks = []
+            self.callbacks.append((callback,))
+            has_ended = self.state in ENDED
+        if has_ended:
+            self.run_callbacks(job)
+
+    def run_quick_callbacks(self, job: "Job[Any]") -> "list[Job[Any]]":
+        """Run our own callbacks, leaving the user's; return the jobs that these have cancelled."""
+        cancelled: list[Job[Any]] = []
+        for each in [*(self.callbacks or ())]:
+            if isinstance(each[0], QuickCallback) and self.callbacks is not None:
+                self.callbacks.remove(each)
+                cancelled += each[0].act(job)
+        return cancelled
+
+    def run_callbacks(self, job: "Job[Any]") -> None:
+        """Run the callbacks that have not run yet, in the order in which they were added.
+
+        An ``Exception`` is logged. Any other ``BaseException`` is raised once all have run.
+        """
+        if self.callbacks is None:
+            return
+        crash: BaseException | None = None
+        try:
+            # Taken by a loop over a C iterator: an asynchronous exception cannot strike between
+            # taking a callback and calling it. (Each is wrapped, since `iter` compares.)
+            for (callback,) in iter(partial(self.callbacks.pop, 0), None):
+                try:
+                    callback(job)
+                except Exception as error:
+                    log(logging.ERROR, "exception calling callback for %r", job, error=error)
+                except BaseException as error:
+                    crash = crash or error
+        except IndexError:  # that was the last one
+            if crash is not None:
+                raise crash from None
+        finally:
+            del crash  # its traceback refers to this frame
+
+
+class Progress(NamedTuple):
+    """What a job has reported of itself: `done` of `total` (None: unknown), and a `note`."""
+
+    done: float
+    total: float | None = None
+    note: str | None = None
+
+    @property
+    def fraction(self) -> float | None:
+        """The part that is done, from 0 to 1; None if `total` is unknown."""
+        return None if not self.total else min(1.0, max(0.0, self.done / self.total))
+
+
+class JobDetails:
+    """The rarer fields of a job, made when needed: what it must know of its attempts.
+
+    Whether the thread that makes an attempt says how it ends, or the watchdog because its time is
+    up, is decided by `conclude`: the first one has it.
+
+    Locking: that of the job's `Watchers`, for `conclude`; each other field is written by one
+    thread at a time.
+    """
+
+    __slots__ = ("attempt", "carrier", "concluder", "deadline", "id", "is_inline",
+                 "progress", "timer")  # fmt: skip
+
+    def __init__(self) -> None:
+        self.id: str | None = None
+        self.attempt = 0  # the number of the latest one
+        self.deadline: float | None = None  # of that attempt, in steady seconds
+        self.concluder: object = None  # of that attempt
+        self.is_inline = False
+        self.progress: Progress | None = None
+        self.carrier: dict[str, str] = {}  # of middleware
+        self.timer: Timer | None = None  # what the job waits for
+
+    def begin_attempt(self) -> int:
+        """Begin the next attempt; return its number."""
+        self.attempt += 1
+        self.concluder = None  # after that: until then no timeout strikes
+        return self.attempt
+
+    def conclude(self, watchers: Watchers, number: int, concluder: object) -> bool:
+        """Decide that `concluder` says how an attempt ends; return False if it is over.
+
+        It may ask again.
+        """
+        with watchers.lock:
+            if watchers.state is not RUNNING or self.attempt != number:
+                return False
+            if self.concluder is None:
+                self.concluder = concluder
+            return self.concluder is concluder

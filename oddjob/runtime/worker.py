@@ -1,0 +1,178 @@
+"""Worker: a thread that takes a job, runs it, and takes the next one; it parks when there is none.
+
+Guarantees: a worker that is struck by an exception, wherever that is, loses nothing: a job is known
+(in the worker's slot) in the same step in which it leaves the queue, the job in the slot ends with
+that very exception, and the supervisor hears of the worker's end, to replace it and to give back
+what the job held.
+Locking: none. The thread writes its slot; `leaving` is set by others and looked at between jobs.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from oddjob.compat import override
+from oddjob.runtime.dispatcher import Dispatcher
+from oddjob.runtime.execution import Ending, execute, rescue_slot
+from oddjob.runtime.job import Job
+from oddjob.runtime.metrics import SAMPLES
+from oddjob.runtime.slot import Slot, bind_thread
+from oddjob.runtime.wakeup import Wakeup
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+_SKIPPED: Final = Ending.SKIPPED
+
+
+class WorkerInfo(NamedTuple):
+    """What a worker was doing at the moment of asking."""
+
+    name: str
+    ident: int | None
+    job: Job[object] | None
+
+    @property
+    def state(self) -> str:
+        """``idle`` or ``running``."""
+        return "idle" if self.job is None else "running"
+
+
+class JobThread(threading.Thread):
+    """A thread that runs jobs: a daemon, whose children are none.
+
+    At exit the pools are waited for by rules of their own, so to the interpreter a worker is a
+    daemon. A thread that a job starts must not inherit that: it would die with the main thread.
+    """
+
+    _is_serving = False
+
+    @property
+    @override
+    def daemon(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the interpreter does not wait for it; False where a child asks."""
+        return not self._is_serving
+
+    @daemon.setter
+    def daemon(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
+        raise RuntimeError(f"a worker thread is a daemon, and cannot be made {value!r}")
+
+    @override
+    def run(self) -> None:
+        """Run the target, with children that are no daemons."""
+        self._is_serving = True
+        super().run()
+
+
+class Worker:
+    """One thread of a pool."""
+
+    __slots__ = ("_core", "_wakeup", "has_begun", "index", "leaving", "slot", "thread", "wake")
+
+    def __init__(self, core: "PoolCore", index: int, name: str) -> None:
+        self._core: Final = core
+        self._wakeup: Final = Wakeup()
+        self.wake: Final = self._wakeup.release  # once for each time that it has parked
+        self.index: Final = index  # of its place in the set
+        self.slot: Final = Slot(core, core.metrics.open())
+        self.leaving = False  # it ends after the job in its slot
+        self.has_begun = False  # the initializer has returned
+        self.thread: threading.Thread = JobThread(target=self.run, name=name)
+
+    @property
+    def info(self) -> WorkerInfo:
+        """A snapshot for people."""
+        return WorkerInfo(self.thread.name, self.thread.ident, self.slot.job)
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it will take a queued job at once."""
+        return self.slot.job is None and not self.leaving
+
+    def run(self) -> None:
+        """Serve until told to leave or crashed, then tell the supervisor."""
+        core, slot = self._core, self.slot
+        try:
+            try:
+                slot.ident = threading.get_ident()
+                bind_thread(slot)
+                if core.options.initializer is not None:
+                    core.options.initializer(*core.options.initargs)
+                self.has_begun = True
+                self._serve()
+            finally:
+                slot.coroutines.close()
+        except BaseException as crash:
+            slot.crash = crash
+            rescue_slot(slot, crash)
+        finally:
+            # Two C calls, of which the second one follows the first whatever strikes: the end of a
+            # worker is always heard of.
+            try:
+                core.supervisor.exits.append(self)
+            finally:
+                try:  # noqa: SIM105  (`suppress` is no C call)
+                    core.supervisor.wake()
+                except RuntimeError:  # it is awake already
+                    pass
+
+    def _serve(self) -> None:
+        dispatcher = self._core.dispatcher
+        while not self.leaving:
+            is_empty = self._run_jobs(dispatcher.taker(self.slot))
+            if not is_empty:
+                return
+            if self.slot.nested:  # left by one that ran in place when the stack was full
+                rescue_slot(self.slot, RuntimeError("the job was interrupted"))
+            self.slot.job = None
+            if not self._park(dispatcher):
+                return
+
+    def _run_jobs(self, take: Callable[[], Job[Any] | None]) -> bool:
+        """Run jobs until there is none to take; return False to leave."""
+        slot, core = self.slot, self._core
+        metrics, monotonic = slot.metrics, clock.monotonic
+        runs, waits = metrics.runs, metrics.waits
+        line, standbys = core.submitters, core.standbys
+        job: Any = None
+        slot.now = monotonic()
+        try:
+            # Taken by a loop over a C iterator, and so known in the same step.
+            for slot.job in iter(take, None):
+                job = slot.job
+                if line or standbys:
+                    core.job_taken()
+                ending = execute(job, slot)
+                began, slot.now = slot.now, monotonic()
+                if ending is not _SKIPPED:
+                    runs.append(slot.now - began)
+                    waits.append(began - job._queued_at)
+                    if len(runs) >= SAMPLES:
+                        metrics.fold()
+                if self.leaving or slot.crash is not None:
+                    return False
+        except IndexError as error:
+            # The queue is empty, so says a deque; or else this was thrown in deeper down.
+            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+                raise
+        finally:
+            del job  # the traceback of a failed job may refer to this frame
+        if line or standbys:  # the last job may have held what others wait for
+            core.job_taken()
+        return True
+
+    def _park(self, dispatcher: Dispatcher) -> bool:
+        """Sleep until there may be a job; return False to leave."""
+        core = self._core
+        if core.is_finished():
+            return False
+        if dispatcher.source is not None:
+            dispatcher.source.demand(len(dispatcher.parked) + 1)
+        dispatcher.parked.append(self.wake)
+        if self.leaving or core.is_finished():
+            dispatcher.wake_all()
+        elif dispatcher.has_work():
+            dispatcher.wake()
+        self._wakeup.lock.acquire()
+        return True

@@ -1,0 +1,273 @@
+"""WorkerSet: the workers of a pool, each in a place of its own; PoolState: whether it takes jobs.
+
+Guarantees: there are never more workers than places, whatever fails or interrupts. A place whose
+worker has gone stays empty until the supervisor fills it, or the next job does.
+Locking: that of `PoolState`. `Thread.start` is called under it.
+"""
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from oddjob.errors import PoolBroken, PoolClosed
+from oddjob.runtime.slot import Slot, bind_thread
+from oddjob.runtime.worker import JobThread, Worker
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+AFTER_SHUTDOWN: Final = "cannot schedule new futures after shutdown"
+AFTER_EXIT: Final = "cannot schedule new futures after interpreter shutdown"
+
+
+def is_interpreters_end(error: BaseException) -> bool:
+    """Return whether no thread could be started since the interpreter shuts down (3.12 on)."""
+    return isinstance(error, RuntimeError) and "interpreter shutdown" in str(error)
+
+
+class PoolState:
+    """Whether a pool takes jobs: it is open, closed or broken.
+
+    Locking: ``lock`` guards the fields, and those of `WorkerSet` and `Watchdog`. It is reentrant,
+    since a signal handler or destructor may submit while its thread holds it. Nothing of the
+    user's is called under it and nothing is logged. The fields may be read without it; workers and
+    submitters do so, and look again after they have parked, or queued.
+    """
+
+    __slots__ = ("broken_by", "closed_because", "label", "lock")
+
+    def __init__(self, label: str) -> None:
+        self.label: Final = label
+        self.lock: Final = threading.RLock()
+        self.closed_because: str | None = None
+        self.broken_by: BaseException | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the pool takes jobs."""
+        return self.closed_because is None and self.broken_by is None
+
+    def refusal(self) -> Exception | None:
+        """Return why the pool takes no jobs, as an exception to raise; None if it does."""
+        if self.closed_because is not None:
+            closed = PoolClosed(self.closed_because)
+            closed.add_note(f"pool: {self.label}")
+            return closed
+        return None if self.broken_by is None else self.breakdown()
+
+    def check_open(self) -> None:
+        """Raise why the pool takes no jobs, if it takes none."""
+        refusal = None if self.is_open else self.refusal()
+        if refusal is not None:
+            raise refusal
+
+    def breakdown(self) -> PoolBroken:
+        """Return what broke the pool, as an exception to raise or to settle a job with."""
+        broken = PoolBroken(f"pool {self.label} is broken: its workers kept crashing")
+        broken.__cause__ = self.broken_by
+        return broken
+
+
+class WorkerSet:
+    """The workers of one pool.
+
+    Args:
+        core: the pool's core.
+        changed: called with the lock held whenever a place was filled or became empty.
+    """
+
+    def __init__(self, core: "PoolCore", state: PoolState, changed: Callable[[], None]) -> None:
+        self._core: Final = core
+        self._state: Final = state
+        self._changed: Final = changed
+        self.size = core.options.pool_size
+        self._prefix: Final = core.options.thread_name_prefix or state.label
+        most = core.options.max_abandoned
+        self._max_quarantined: Final = core.options.pool_size if most is None else most
+        self._places: list[Worker | None] = []
+        self.quarantined: Final[set[Worker]] = set()  # stuck in a job whose time is up
+        self._ending: list[threading.Thread] = []  # of workers that have just left
+        self.replaced: Final[deque[str]] = deque()  # names, until the supervisor has reported them
+        self._is_starting = False
+        self._wanted = 0
+
+    def all(self) -> list[Worker]:
+        """Return the workers, in the order of their places."""
+        with self._state.lock:
+            return [worker for worker in self._places if worker is not None]
+
+    def all_without_lock(self) -> list[Worker]:
+        """Return the workers in a forked child, where a thread that is gone may hold the lock."""
+        return [worker for worker in self._places if worker is not None]
+
+    def is_complete(self) -> bool:
+        """Return whether every place is filled."""
+        return len(self._places) == self.size and None not in self._places
+
+    def room(self) -> int:
+        """Return how many more workers there may be."""
+        with self._state.lock:
+            return self.size - len(self._places) + self._places.count(None)
+
+    def missing(self) -> int:
+        """Return how many workers have gone that should be replaced."""
+        state = self._state
+        with state.lock:
+            is_over = state.closed_because is not None and not len(self._core.dispatcher)
+            if state.broken_by is not None or is_over:
+                return 0
+            return self._places.count(None)
+
+    def has_free(self) -> bool:
+        """Return whether a worker will take a queued job at once, or can be started for it."""
+        return self.room() > 0 or any(worker.is_free for worker in self.all())
+
+    def is_restarting(self) -> bool:
+        """Return whether workers are about to be replaced."""
+        return any(worker.leaving for worker in self.all())
+
+    def threads(self) -> list[threading.Thread]:
+        """Return all threads that may still be alive."""
+        with self._state.lock:
+            return [worker.thread for worker in self.all()] + self._ending
+
+    def await_at_end(self, thread: threading.Thread) -> None:
+        """Have the end of the pool wait for a thread, too."""
+        with self._state.lock:
+            self._ending = [each for each in self._ending if each.is_alive()]
+            self._ending.append(thread)
+
+    def start_for(self, jobs: int) -> Exception | None:
+        """Start as many workers as `jobs` need that parked ones cannot take.
+
+        Returns what was raised by a thread that could not be started.
+        """
+        try:
+            for _ in range(min(jobs - len(self._core.dispatcher.parked), self.room())):
+                self.start_one()
+        except Exception as failure:
+            return failure
+        return None
+
+    def start_one(self) -> None:
+        """Start a worker in the first empty place, or in a new one if there is room.
+
+        Called by a signal handler or destructor in the middle of itself, it starts that worker
+        when it is through.
+
+        Raises:
+            Exception: no thread could be started; nothing has changed.
+        """
+        with self._state.lock:
+            if self._is_starting:
+                self._wanted += 1
+                return
+            self._is_starting = True
+            try:
+                self._start_one()
+                while self._wanted:
+                    self._wanted -= 1
+                    self._start_one()
+            finally:
+                self._wanted = 0
+                self._is_starting = False
+
+    def _start_one(self) -> None:
+        is_new_place = None not in self._places
+        if is_new_place:
+            if len(self._places) == self.size:
+                return
+            self._places.append(None)
+        index = self._places.index(None)
+        worker = self._places[index] = Worker(self._core, index, f"{self._prefix}_{index}")
+        try:
+            worker.thread.start()
+        except BaseException:
+            # Where Ctrl-C has struck, the thread may come all the same: it leaves at once then.
+            worker.leaving = True
+            self._core.metrics.close(worker.slot.metrics)
+            self._places[index] = None
+            # A place that a queued job counts on is kept for the supervisor to fill.
+            if is_new_place and not len(self._core.dispatcher):
+                self._places.pop()
+            else:
+                self._core.supervisor.notify()
+            raise
+        if not is_new_place:
+            self.replaced.append(worker.thread.name)
+            self._core.supervisor.notify()
+        self._changed()
+
+    def start_nested(self, slot: Slot, run: Callable[[], None]) -> threading.Thread:
+        """Start a thread that stands in for the calling one, which waits for it."""
+        options = self._core.options
+
+        def target() -> None:
+            bind_thread(slot)
+            if options.initializer is not None and not slot.is_guest:
+                options.initializer(*options.initargs)
+            run()
+
+        thread = JobThread(target=target, name=f"{self._state.label}-nested-loop")
+        thread.start()
+        return thread
+
+    def serve_here(self) -> None:
+        """Be a worker in the calling thread until a closed pool's queue is empty."""
+        with self._state.lock:
+            worker = Worker(self._core, 0, f"{self._prefix}_0")
+            worker.thread = threading.current_thread()
+            self._places[:1] = [worker]
+        worker.run()
+
+    def remove(self, worker: Worker) -> bool:
+        """Empty the place of a worker that has gone; return False if it had none (any more)."""
+        with self._state.lock:
+            self.quarantined.discard(worker)
+            if not self._has(worker):
+                return False
+            self._places[worker.index] = None
+            self.await_at_end(worker.thread)
+            self._changed()
+        self._core.dispatcher.forget_worker(worker.wake)
+        return True
+
+    def quarantine(self, worker: Worker) -> bool:
+        """Give up a worker that is stuck, so that it is replaced.
+
+        Returns False if there are too many of these: it keeps its place. Those of a closed pool,
+        whose queue has to be run, are not limited.
+        """
+        with self._state.lock:
+            if not self._has(worker):
+                return True
+            is_limited = self._state.closed_because is None
+            if is_limited and len(self.quarantined) >= self._max_quarantined:
+                return False
+            worker.leaving = True
+            worker.thread.name += "-abandoned"
+            self.quarantined.add(worker)
+            self._places[worker.index] = None
+            self._changed()
+            return True
+
+    def find(self, slot: Slot) -> Worker | None:
+        """Return the worker of a slot, be it quarantined; None if it has gone, or was a guest's."""
+        with self._state.lock:
+            candidates = [*self.all(), *self.quarantined]
+        return next((worker for worker in candidates if worker.slot is slot), None)
+
+    def slots(self) -> list[Slot]:
+        """Return the slots of all workers, the quarantined included."""
+        with self._state.lock:
+            return [worker.slot for worker in (*self.all(), *self.quarantined)]
+
+    def retire_all(self) -> None:
+        """Have every worker leave, after the job in its slot."""
+        for worker in self.all():
+            worker.leaving = True
+        self._core.dispatcher.wake_all()
+
+    def _has(self, worker: Worker) -> bool:
+        return worker.index < len(self._places) and self._places[worker.index] is worker

@@ -1,0 +1,184 @@
+"""Triggers: when a timer fires first, and when it fires again.
+
+Guarantees: a trigger is checked completely when it is made, and immutable from then on. Any number
+of timers may share it.
+"""
+
+from abc import ABC, abstractmethod
+from datetime import UTC, datetime, time, tzinfo
+from itertools import islice
+from math import inf
+from typing import Final, NamedTuple
+
+from oddjob.compat import override
+from oddjob.quantities import Seconds, as_seconds
+from oddjob.schedule.clock import clock
+from oddjob.schedule.cron import CronExpression
+from oddjob.schedule.local_time import (
+    Dst,
+    as_zone,
+    check_dst,
+    in_zone,
+    moment_of_datetime,
+    next_time_of_day,
+)
+
+_SLEPT_THROUGH: Final = 60.0  # seconds; a firing that is later than this is not merely late
+_SHORTEST_PERIOD: Final = 0.001  # seconds
+_MOST_COUNTED: Final = 1_000  # missed firings, which are counted one by one
+
+
+class NextFiring(NamedTuple):
+    """What follows a firing: when the next one is due (None: never), and what is left out."""
+
+    at: float | None
+    missed: int = 0  # how many firings are left out for good
+    fires_now: bool = True  # False: the firing that is due now is one of those left out
+
+
+_NO_OTHER: Final = NextFiring(None)
+
+
+class Trigger(ABC):
+    """Tells when a timer fires, in seconds of monotonic or of wall time."""
+
+    __slots__ = ()
+
+    is_wall = False
+    repeats = False
+    zone: tzinfo = UTC  # of the dates that users are shown
+
+    @abstractmethod
+    def first(self) -> float:
+        """Return when a timer fires first that is set now."""
+
+    def after(self, due: float) -> NextFiring:  # noqa: ARG002  (triggers that repeat need it)
+        """Return what follows a firing that was due at `due` and happens now."""
+        return _NO_OTHER
+
+    def date_of(self, at: float) -> datetime:
+        """Return a time of this trigger as a date, as far as that can be known now."""
+        moment = at if self.is_wall else clock.wall() + at - clock.monotonic()
+        try:
+            return in_zone(moment, self.zone)
+        except (ValueError, OverflowError, OSError):  # beyond all dates
+            return datetime.max.replace(tzinfo=UTC)
+
+
+class AfterTrigger(Trigger):
+    """Fires once, after a delay."""
+
+    __slots__ = ("_delay",)
+
+    def __init__(self, seconds: Seconds) -> None:
+        delay = as_seconds("after", seconds)
+        if not 0 <= delay < inf:
+            raise ValueError(f"after must be 0 or more, and finite, not {seconds!r}")
+        self._delay: Final = delay
+
+    def __repr__(self) -> str:
+        return f"after {self._delay:g} s"
+
+    @override
+    def first(self) -> float:
+        return clock.monotonic() + self._delay
+
+
+class AtTrigger(Trigger):
+    """Fires once, at a date, or the next time that clocks show a time of day.
+
+    A date that is in the past is a ``ValueError``, also when a timer is set.
+    """
+
+    __slots__ = ("_dst", "_when", "zone")
+
+    is_wall = True
+
+    def __init__(self, when: datetime | time, dst: Dst = "run_once") -> None:
+        check_dst(dst, ("run_once", "skip"))
+        if not isinstance(when, datetime | time):
+            raise TypeError(f"at must be a datetime or a time of day, not {when!r}")
+        self._when: Final = when
+        self._dst: Final[Dst] = dst
+        self.zone = as_zone(when.tzinfo)
+        self.first()
+
+    def __repr__(self) -> str:
+        return f"at {self._when}"
+
+    @override
+    def first(self) -> float:
+        if isinstance(self._when, datetime):
+            return moment_of_datetime(self._when, self._dst)
+        return next_time_of_day(self._when, self.zone, self._dst)
+
+
+class EveryTrigger(Trigger):
+    """Fires again and again, a whole number of periods after the timer was set."""
+
+    __slots__ = ("_period",)
+
+    repeats = True
+
+    def __init__(self, seconds: Seconds) -> None:
+        period = as_seconds("every", seconds)
+        if not _SHORTEST_PERIOD <= period < inf:
+            raise ValueError(
+                f"every must be {_SHORTEST_PERIOD} or more, and finite, not {seconds!r}"
+            )
+        self._period: Final = period
+
+    def __repr__(self) -> str:
+        return f"every {self._period:g} s"
+
+    @override
+    def first(self) -> float:
+        return clock.monotonic() + self._period
+
+    @override
+    def after(self, due: float) -> NextFiring:
+        missed = max(0, int((clock.monotonic() - due) / self._period))
+        return NextFiring(due + (missed + 1) * self._period, missed)
+
+
+class CronTrigger(Trigger):
+    """Fires whenever a cron expression says so.
+
+    If the machine slept, or its clock was set forward, several firings are due at once. One of them
+    happens, late, if `catch_up` is set; otherwise all that are more than a minute late are left
+    out. If the clock is set back, no firing happens a second time.
+    """
+
+    __slots__ = ("_catch_up", "_cron", "zone")
+
+    is_wall = True
+    repeats = True
+
+    def __init__(
+        self,
+        expression: str,
+        tz: str | tzinfo | None = None,
+        dst: Dst = "run_once",
+        *,
+        catch_up: bool = True,
+    ) -> None:
+        self._cron: Final = CronExpression(expression, tz, dst)
+        self._catch_up: Final = catch_up
+        self.zone = self._cron.zone
+
+    def __repr__(self) -> str:
+        return repr(self._cron)
+
+    @override
+    def first(self) -> float:
+        at = self._cron.next_after(clock.wall())
+        return inf if at is None else at
+
+    @override
+    def after(self, due: float) -> NextFiring:
+        now = clock.wall()
+        missed = sum(1 for _ in islice(self._cron.between(due, now), _MOST_COUNTED))
+        following = self._cron.next_after(max(due, now))
+        if now - due > _SLEPT_THROUGH and not self._catch_up:
+            return NextFiring(following, missed + 1, fires_now=False)
+        return NextFiring(following, missed)

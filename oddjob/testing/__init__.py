@@ -1,0 +1,43 @@
+"""Tools for the tests of programs that use pools: `inline` mode and a `FakeClock`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from oddjob.runtime import inline as inline_mode
+from oddjob.runtime.lifecycle import refresh_all
+from oddjob.testing.fake_clock import FakeClock
+
+__all__ = ["FakeClock", "inline"]
+
+
+@contextmanager
+def inline() -> Iterator[None]:
+    """Run every job of every pool at once, in the thread that submits it.
+
+    Inside ``with oddjob.testing.inline():``, a job has ended when ``submit`` returns, and its
+    traceback leads to the line that submitted it. Limits, priorities and timeouts do not apply, and
+    retries happen without delay. Jobs that were queued before are left to their workers.
+
+    Failures are raised in the test: that of a job given to ``perform`` at that line, that of any
+    other job by ``result()``. Those that nothing has looked at are raised at the end of the block,
+    several of them as an exception group.
+
+    The pytest fixture ``oddjob_inline`` does the same.
+
+    Thread safety: applies to all threads of the process while the block lasts. Blocks may be
+    nested.
+    """
+    inline_mode.begin()
+    refresh_all()
+    has_raised = True
+    try:
+        yield
+        has_raised = False
+    finally:
+        unseen = inline_mode.end()
+        refresh_all()
+        failures = [error for job in unseen if (error := job.exception()) is not None]
+        if not has_raised and len(failures) == 1:
+            raise failures[0]
+        if not has_raised and failures:
+            raise BaseExceptionGroup(f"{len(failures)} jobs failed unseen", failures)

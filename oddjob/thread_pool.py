@@ -1,0 +1,316 @@
+"""Pool: a named, supervised group of worker threads; an ``Executor``.
+
+A pool is what its user holds. What runs its jobs, the core, is what its threads hold: so an
+anonymous pool that is no longer referenced is collected, and its core finishes the queue.
+"""
+
+import itertools
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack
+
+from oddjob.compat import override
+from oddjob.events import OnEvent
+from oddjob.options import JobSettings, KeywordOptions, PoolOptions, as_callable, as_name
+from oddjob.quantities import Seconds, as_timeout
+from oddjob.runtime.core import PoolCore
+from oddjob.runtime.job import Job
+from oddjob.runtime.metrics import PoolStats, StateName, state_of, stats_of
+from oddjob.runtime.pool_ending import DrainReport
+from oddjob.runtime.supervisor import SupervisorInfo
+from oddjob.runtime.worker import WorkerInfo
+from oddjob.submitter import Submitter
+
+if TYPE_CHECKING:
+    from inspect import Signature
+
+    from oddjob.registry import Registry
+
+_numbers: Final = itertools.count(1)  # of anonymous pools
+
+
+class _PoolSignature:
+    """The signature of `Pool` with every option and its default, for ``help`` and editors.
+
+    It is made when it is asked for, since that takes ``inspect``.
+    """
+
+    def __get__(self, instance: object, owner: type) -> "Signature":
+        if vars(owner).get("__init__", Pool.__init__) is not Pool.__init__:
+            raise AttributeError("__signature__")  # a subclass has its own
+        from inspect import Parameter, Signature
+
+        parameters = [Parameter("name", Parameter.POSITIONAL_OR_KEYWORD, default=None)]
+        for name, default in PoolOptions._field_defaults.items():
+            is_positional = name in ("pool_size", "initializer", "initargs")
+            kind = Parameter.POSITIONAL_OR_KEYWORD if is_positional else Parameter.KEYWORD_ONLY
+            parameters.append(Parameter(name, kind, default=default))
+        parameters.append(Parameter("max_workers", Parameter.KEYWORD_ONLY, default=None))
+        return Signature(parameters)
+
+
+class Pool(Submitter, ThreadPoolExecutor):
+    """A group of worker threads that runs at most `pool_size` jobs at once, first in, first out.
+
+    Use it wherever a ``concurrent.futures.ThreadPoolExecutor`` is used; it is a subclass, although
+    none of that class's code runs. Every accepted job ends with a result, an exception or a
+    cancellation. Threads start on demand, none before the first job.
+
+    An option that is not given, or None, is taken from `oddjob.configure`; without that, it has
+    the default shown above. Seconds may be numbers or ``timedelta`` objects.
+
+    Args:
+        name: the name under which module-level functions find the pool until it is shut down.
+            None makes an anonymous pool, which is shut down when garbage-collected. As in
+            ``ThreadPoolExecutor``, a number in this place is taken as `pool_size`, and a string
+            after it as `thread_name_prefix`.
+        pool_size: how many jobs may run at once, 1 or more; 5 by default.
+        initializer: called with `initargs` at the start of every worker thread. If it raises, the
+            worker counts as crashed.
+        initargs: the arguments of `initializer`.
+        max_workers: the standard library's word for `pool_size`.
+        thread_name_prefix: the first part of thread names; the pool's name by default.
+
+        max_restarts: crashes of workers tolerated within `max_seconds` before all workers are
+            restarted, 0 or more. After as many such restarts within `max_seconds` the pool is
+            broken: its queued jobs end with `PoolBroken`, and `restart` revives it.
+        max_seconds: the length of that period, in seconds.
+        crash_on: exceptions that count as a crash of the worker when a job raises them: a class
+            or a tuple of classes. What is not an ``Exception`` always does.
+        timeout: how long a job may run, in seconds; see `options`. The thread of a job that runs
+            longer cannot be stopped, and is replaced.
+        max_abandoned: how many such threads are replaced, 0 or more; `pool_size` by default.
+            Beyond that the pool is ``degraded`` until one of them returns.
+        exit_timeout: how long the end of the process waits for the pool's jobs, in seconds, 0 or
+            more; ``math.inf``: no limit. Then they are cancelled or abandoned.
+
+        max_queue: how many jobs may be queued or waiting for a retry, 1 or more; by default there
+            is no bound.
+        when_full: what happens to a job for which there is no room. ``"block"``: the caller blocks
+            until there is, first come, first served (a job of the pool itself gets `QueueFull`).
+            ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the caller runs the job,
+            unless a limit stops it. ``"drop_oldest"``: the job that has waited longest, among
+            those with the lowest priority, ends with `JobDropped`.
+        submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more; then `QueueFull`.
+
+        priority_aging: the seconds after which a waiting job counts as one priority level higher,
+            so that none waits for ever; by default priorities do not age.
+        rate: how many jobs of the pool may start in a period; see `options`, as for the next six.
+        key_limit: how many jobs of one key may run at once.
+        retries: how often a failed job is retried.
+        backoff: the delays before retries.
+        retry_on: exceptions that trigger a retry.
+        no_retry_on: exceptions that are never retried.
+        middleware: objects that are called around every job.
+
+        on_error: called as ``on_error(job, exception)`` when a job given to `perform` fails, in
+            the thread that ran it.
+        on_event: called with a `PoolEvent`, in the thread in which that happens. What it raises is
+            logged.
+
+    Raises:
+        PoolNameTaken: a live pool has that name.
+        TypeError: an argument is of the wrong type, or `pool_size` is given twice.
+        ValueError: a number is out of range.
+
+    Thread safety: all methods may be called from any thread.
+    """
+
+    __signature__: ClassVar[_PoolSignature] = _PoolSignature()
+
+    _registry: "ClassVar[Registry]"  # set by its module, which knows this class
+
+    def __init__(
+        self,
+        name: str | int | None = None,
+        pool_size: int | str | None = None,
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] | list[Any] | None = None,
+        *,
+        max_workers: int | None = None,
+        **options: Unpack[KeywordOptions],
+    ) -> None:
+        given: dict[str, Any] = {**options}
+        if isinstance(pool_size, str) and not pool_size.isdecimal():
+            given["thread_name_prefix"], pool_size = pool_size, None
+        if name is not None and hasattr(name, "__index__"):
+            if pool_size is not None:
+                raise TypeError("pool_size is given twice")
+            name, pool_size = None, name
+        given.update(pool_size=pool_size, initializer=initializer, initargs=initargs)
+        self._open(
+            None if name is None else as_name("name", name),
+            self._registry.defaults.with_arguments(max_workers=max_workers, **given),
+        )
+
+    @classmethod
+    def _from_options(cls, name: str | None, options: PoolOptions) -> Self:
+        """Make a pool with exactly these options, whatever the configured defaults are."""
+        pool = cls.__new__(cls)
+        pool._open(name, options)
+        return pool
+
+    def _open(self, name: str | None, options: PoolOptions) -> None:
+        self._name = name
+        label = name or f"oddjob-{next(_numbers)}"
+        self._use(PoolCore(options, name, label, self), JobSettings.of_pool(options))
+        if name is not None:
+            self._registry.add(name, self)
+
+    @property
+    def name(self) -> str | None:
+        """The pool's name; None for an anonymous pool."""
+        return self._name
+
+    @property
+    def pool_size(self) -> int:
+        """How many jobs may run at once."""
+        return self._core.options.pool_size
+
+    @property
+    def configuration(self) -> PoolOptions:
+        """All options of the pool, those that were not given included."""
+        return self._core.options
+
+    @property
+    def on_event(self) -> OnEvent | None:
+        """The callback for events, called as ``on_event(event)``; may be set at any time."""
+        return self._core.events.callback
+
+    @on_event.setter
+    def on_event(self, callback: OnEvent | None) -> None:
+        if callback is not None:
+            as_callable("on_event", callback)
+        self._core.events.callback = callback
+
+    @property
+    def state(self) -> StateName:
+        """The state of the pool as a whole.
+
+        ``running``; ``restarting`` while all workers are replaced, each after its job, because of
+        too many crashes or `restart`; ``broken``, after too many restarts, until `restart`;
+        ``degraded`` while too many jobs hang; ``closed`` after `shutdown`, `drain`, or the end of
+        the process.
+        """
+        return state_of(self._core)
+
+    @override
+    def __repr__(self) -> str:
+        name = "anonymous" if self._name is None else repr(self._name)
+        queued = len(self._core.dispatcher)
+        return f"<Pool {name}, {self.state}, pool_size={self.pool_size}, {queued} queued>"
+
+    def workers(self) -> list[WorkerInfo]:
+        """Return a snapshot of the workers: name, thread identifier, state and job of each."""
+        return [worker.info for worker in self._core.workers.all()]
+
+    def supervisor(self) -> SupervisorInfo:
+        """Return a snapshot of the supervisor: its limits, and the crashes it has handled."""
+        return self._core.supervisor.info
+
+    def queue(self) -> list[Job[Any]]:
+        """Return a snapshot of the queued jobs, in the order in which they will start."""
+        return self._core.dispatcher.waiting()
+
+    def stats(self) -> PoolStats:
+        """Return counts of jobs, crashes and restarts, and how long jobs have waited and run.
+
+        This takes time in proportion to the length of the queue.
+        """
+        return stats_of(self._core)
+
+    def restart(self) -> None:
+        """Replace all workers, each after its current job, and revive a broken pool; do not wait.
+
+        Raises:
+            PoolClosed: the pool has been shut down.
+        """
+        self._core.restart()
+
+    def drain(self, timeout: Seconds | None = None) -> DrainReport:
+        """Accept no more jobs, run the queued ones until the time is up, and cancel the rest.
+
+        The name is free at once.
+
+        Args:
+            timeout: how long to go on, in seconds; None or ``math.inf``: until the last job has
+                ended. Then jobs that have not started are cancelled, and running ones abandoned:
+                not even the end of the process waits for them.
+
+        Returns:
+            What became of the queued and running jobs, and which timers were cancelled.
+
+        Raises:
+            RuntimeError: a job of the pool called this; it cannot wait for its own end.
+        """
+        seconds = as_timeout(timeout)
+        self._leave_registry()
+        return self._core.ending.drain(seconds)
+
+    @override
+    def shutdown(
+        self, wait: bool = True, *, cancel_futures: bool = False, timeout: Seconds | None = None
+    ) -> None:
+        """Accept no more jobs, finish the queued ones, and end the worker threads.
+
+        The name is free at once. In a job of the pool itself this never waits.
+
+        Args:
+            wait: return when the last job and all threads have ended. Jobs that have timed out
+                are not waited for.
+            cancel_futures: cancel the queued jobs. With ``wait=False``, not even the end of the
+                process waits for the running ones.
+            timeout: how long to wait, in seconds; None or ``math.inf``: no limit. What is not done
+                then goes on as with ``wait=False``; see `join`, and `drain`, which ends it.
+        """
+        seconds = as_timeout(timeout)
+        self._leave_registry()
+        self._core.ending.shut_down(cancel_queued=cancel_futures, wait=wait)
+        if wait:
+            self._core.ending.join(seconds)
+
+    def join(self, timeout: Seconds | None = None) -> bool:
+        """Wait until all threads of a pool that was shut down have ended; return whether they have.
+
+        In a job of the pool itself that is False at once.
+
+        Args:
+            timeout: the longest wait, in seconds; None or ``math.inf``: no limit.
+
+        Raises:
+            RuntimeError: the pool has not been shut down, so its threads would not end.
+        """
+        if self._core.state.closed_because is None:
+            raise RuntimeError(f"join() needs shutdown() or drain() first: {self!r} is open")
+        return self._core.ending.join(as_timeout(timeout))
+
+    def _leave_registry(self) -> None:
+        if self._name is not None:
+            self._registry.remove(self._name, self)
+
+    # Private attributes of ThreadPoolExecutor that existing code is known to read.
+
+    if not TYPE_CHECKING:
+
+        @property
+        def _max_workers(self) -> int:
+            return self.pool_size
+
+        @property
+        def _threads(self) -> set[threading.Thread]:
+            return {worker.thread for worker in self._core.workers.all()}
+
+        @property
+        def _shutdown(self) -> bool:
+            return self._core.state.closed_because is not None
+
+        @property
+        def _broken(self) -> bool:
+            return self._core.state.broken_by is not None
+
+        @property
+        def _work_queue(self) -> Any:
+            queue = self._core.dispatcher
+            return SimpleNamespace(qsize=lambda: len(queue), empty=lambda: not len(queue))

@@ -1,0 +1,78 @@
+"""Tracebacks and stacks, without the frames of this library in front.
+
+Guarantees: exceptions are changed through `BaseException` itself, so what their own classes say
+about ``__traceback__`` does not matter.
+"""
+
+import gc
+import os.path
+import sys
+import threading
+from types import FrameType, TracebackType
+from typing import Any, Final
+
+from oddjob.fork import ProcessLock
+
+Frame = tuple[str, int, str]  # file, line, function
+
+_HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
+_OWN_FOLDER: Final = os.path.join(os.path.dirname(__file__), "")  # noqa: PTH118, PTH120  (pathlib is slow to load)
+_own_traceback: Final[Any] = BaseException.__dict__["__traceback__"]
+_inspection: Final = ProcessLock()  # held while the frames of all threads are collected
+
+
+def drop_own_frames(error: BaseException) -> None:
+    """Let the traceback of an exception begin at the first frame that is not of this library.
+
+    Frames of the library refer to the job, and so would keep a failed job in a reference cycle.
+    """
+    traceback: TracebackType | None = _own_traceback.__get__(error)
+    while traceback is not None and _is_own(traceback.tb_frame.f_code.co_filename):
+        traceback = traceback.tb_next
+    _own_traceback.__set__(error, traceback)
+
+
+def traceback_of(error: BaseException) -> TracebackType | None:
+    """Return the traceback of an exception, whatever its class says about that."""
+    traceback: TracebackType | None = _own_traceback.__get__(error)
+    return traceback
+
+
+def thread_frames() -> dict[int, FrameType]:
+    """Return the current frame of each thread, by the thread's identifier."""
+    with _inspection.lock:
+        # Before 3.12, this may start a garbage collection, and so run a destructor, while the
+        # interpreter holds a lock that every new thread needs: a deadlock.
+        was_enabled = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames()
+        finally:
+            if was_enabled:
+                gc.enable()
+
+
+def stack_of(frame: FrameType | None) -> list[Frame]:
+    """Return the stack of a running thread from the job's own call on, the innermost call last."""
+    frames: list[Frame] = []
+    while frame is not None:
+        frames.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+        frame = frame.f_back
+    while frames and (frames[-1][0] == threading.__file__ or _is_own(frames[-1][0])):
+        frames.pop()
+    return frames[::-1]
+
+
+def coroutine_stack(coroutine: Any) -> list[Frame]:
+    """Return where a coroutine is suspended, the innermost call last; empty if it is running."""
+    frames: list[Frame] = []
+    if not _HAS_GIL or getattr(coroutine, "cr_running", True):
+        return frames  # without the GIL, it may be resumed while its frames are read
+    while (frame := getattr(coroutine, "cr_frame", None)) is not None:
+        frames.append((frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name))
+        coroutine = coroutine.cr_await
+    return frames
+
+
+def _is_own(filename: str) -> bool:
+    return filename.startswith(_OWN_FOLDER)

@@ -1,0 +1,83 @@
+"""A `LimitedQueue` without a pool, for tests that decide themselves what happens when."""
+
+from collections import deque
+from contextvars import copy_context
+from typing import Any
+
+from oddjob.options import JobSettings
+from oddjob.runtime.job import Job
+from oddjob.runtime.limited_queue import LimitedQueue
+from oddjob.runtime.limits import Limit
+from oddjob.runtime.metrics import SlotMetrics
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.slot import Slot
+
+
+class LoneQueue:
+    """The queue, in place of the pool that its jobs belong to."""
+
+    name = None
+    label = "lone"
+    pool = None
+
+    def __init__(self, priority_aging: float | None = None) -> None:
+        self.queue = LimitedQueue(deque(), priority_aging)
+        self.settlement: Any = self
+        self.memory: Any = self
+
+    def policy(self, **settings: Any) -> JobPolicy:
+        """Make the policy of a view with these settings."""
+        policy = JobPolicy(self, JobSettings(**settings))
+        self.queue.adopt(policy.limits)
+        return policy
+
+    def new_job(self, policy: JobPolicy, now: float = 0.0, key: Any = None) -> Job[Any]:
+        """Make a job that is not queued yet."""
+        return Job(abs, (-1,), None, copy_context(), policy, now, key)
+
+    def submit(self, policy: JobPolicy, now: float = 0.0, key: Any = None) -> Job[Any]:
+        """Queue a job."""
+        job = self.new_job(policy, now, key)
+        self.accept(job)
+        return job
+
+    def new_slot(self) -> Slot:
+        """Make a place in which jobs run."""
+        core: Any = self
+        return Slot(core, SlotMetrics())
+
+    def is_empty(self) -> bool:
+        """Return whether neither jobs nor permits are left, in any index."""
+        queue = self.queue
+        left: list[Any] = [queue.inbox, queue._mail, queue._waiting, queue._delayed, queue._running]
+        left += [queue._lines, queue._due, queue._ready.ranks]
+        left += [limit.waiting for limit in queue.adopted()]
+        return not any(len(each) for each in left) and not any(map(running, queue.adopted()))
+
+    # What jobs ask of their pool.
+
+    def accept(self, job: Job[Any]) -> None:
+        self.queue.inbox.append(job)
+
+    def job_cancelled(self, job: Job[Any], *, is_counted: bool) -> None:
+        assert is_counted
+        self.queue.cancel(job)
+
+    def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
+        return False
+
+    def interrupt(self, job: Job[Any]) -> None:
+        pass
+
+    def cancelled(self, job: Job[Any]) -> bool:
+        return True
+
+
+def running(limit: Limit) -> int:
+    """Return how many jobs a concurrency limit counts."""
+    return getattr(limit, "_running", 0)
+
+
+def start(job: Job[Any]) -> bool:
+    """Start a job, as its worker does; return False if it was cancelled meanwhile."""
+    return job.set_running_or_notify_cancel()

@@ -243,9 +243,17 @@ class PoolCore:
     def use_limits(self, limits: Iterable[Limit] = ()) -> LimitedQueue:
         """Have the queue look after more than arrival from now on, and after these limits."""
         with self.state.lock:
-            limited = self.dispatcher.use_limits()
-            self.refresh()
+            former = self.dispatcher.fifo
+            try:
+                limited = self.dispatcher.use_limits()
+                if self.dispatcher.fifo is not former:
+                    self.refresh()
+            finally:
+                # After that: a submitter that has not seen the change has queued its job by now.
+                if self.dispatcher.fifo is not former:
+                    self.dispatcher.reclaim(former)
         limited.adopt(limits)
+        self.dispatcher.wake_for_work()
         return limited
 
     def _accept(self, jobs: Sequence[Job[Any]]) -> None:

@@ -59,14 +59,13 @@ class Dispatcher:
     def use_limits(self) -> LimitedQueue:
         """Replace the FIFO queue by a `LimitedQueue`, for good; the caller sees to `reclaim`."""
         if self.limited is None:
-            former, inbox = self.fifo, deque[Job[Any]]()
+            inbox = deque[Job[Any]]()
             limited = LimitedQueue(
                 inbox, self._priority_aging, self._alarm, self.searched, self.wake_for_work
             )
             self.fifo = inbox
             self.limited = limited
             self.wake = self.wake_searcher
-            self.reclaim(former)
         return self.limited
 
     def reclaim(self, former: deque[Job[Any]]) -> None:

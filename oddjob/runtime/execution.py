@@ -262,9 +262,14 @@ def refuse(
     """
     if job._watch().claim_queued(core):
         job._fast_state = RUNNING
-        core.metrics.count(counted_as)
-        _end_failed(job, error, core)
-        core.give_back(job)  # it may have kept its turn
+        try:
+            core.metrics.count(counted_as)
+            _end_failed(job, error, core)
+        except BaseException:  # a worker that is struck: nobody else would end the job
+            settle(job, FAILED, Failure(error))
+            raise
+        finally:
+            core.give_back(job)  # it may have kept its turn
 
 
 def rescue(job: Job[Any], slot: Slot, crash: BaseException) -> None:

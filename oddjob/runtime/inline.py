@@ -85,7 +85,11 @@ def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
             return job.state is not QUEUED
         first = slot.nested[0]
         _run(core, first, slot)
-        core.give_back(first)
+        if first.state is QUEUED:  # it is retried: a worker will run it, whether there is room
+            if first is job:
+                return True
+        else:
+            core.give_back(first)
     if job.state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
         job.result()  # Ctrl-C was meant for this thread
     return True

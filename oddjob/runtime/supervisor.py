@@ -150,7 +150,7 @@ class Supervisor:
         had_place = core.workers.remove(worker)
         if crash is not None:
             rescue_slot(slot, crash)
-        if job is not None:
+        if job is not None and job.done():  # else another worker has it by now
             core.give_back(job)
         core.dispatcher.searched()  # it may have been woken to search, and never have
         core.metrics.close(slot.metrics)

@@ -46,7 +46,7 @@ class Record:
             for tag in (*tags, "all"):
                 self._inside[tag] += 1
                 self.most[tag] = max(self.most[tag], self._inside[tag])
-            if attempt == 1:
+            if attempt == 1 and tags[0][0] != "wide":  # two that may run at once may pass here
                 self.orders[job.key].append(number)
         try:
             if number % 5 == 0:
@@ -66,7 +66,7 @@ class Record:
             assert most <= LIMITS.get(kind, size), tag
 
     def check_order(self) -> None:
-        """The first attempts of each key began in the order in which they were submitted."""
+        """The first attempts of each key, one at a time, began in the order of their submission."""
         for key, order in self.orders.items():
             assert key is None or order == sorted(order), key
 

@@ -27,6 +27,7 @@ import logging
 import threading
 from _thread import LockType, RLock, allocate_lock
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from math import inf
 from types import TracebackType
@@ -150,7 +151,7 @@ class Watchers:
         if self.condition is not None:
             self.condition.notify_all()
         for sleeper in self.sleepers or ():
-            if sleeper.locked():
+            with suppress(RuntimeError):  # it is awake: something else it waits for woke it
                 sleeper.release()
 
     def add_sleeper(self, sleeper: LockType) -> bool:

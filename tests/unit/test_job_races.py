@@ -368,3 +368,28 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
             assert strike_at == probe.accesses
             break
     assert outcomes == {JobTimeout, type(error)}
+
+
+class LyingLock:
+    """A lock that is released by another thread just after it says that it is held."""
+
+    def __init__(self) -> None:
+        self.releases = 0
+
+    def locked(self) -> bool:
+        return True
+
+    def release(self) -> None:
+        self.releases += 1
+        raise RuntimeError("release unlocked lock")
+
+
+def test_a_waiter_that_something_else_wakes_at_the_same_moment_is_no_fault_of_the_job() -> None:
+    """A worker that waits in place is also woken whenever a job is taken from the queue."""
+    scene = Scene()
+    lock: Any = LyingLock()
+    assert scene.job._watch().add_sleeper(lock)
+    scene.execute()
+    assert lock.releases == 1
+    assert scene.job.result(0) == 42
+    assert scene.slot.crash is None

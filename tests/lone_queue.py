@@ -28,7 +28,7 @@ class LoneQueue:
     def policy(self, **settings: Any) -> JobPolicy:
         """Make the policy of a view with these settings."""
         policy = JobPolicy(self, JobSettings(**settings))
-        self.queue.adopt(policy.limits)
+        self.queue.gate.adopt(policy.limits)
         return policy
 
     def new_job(self, policy: JobPolicy, now: float = 0.0, key: Any = None) -> Job[Any]:
@@ -51,8 +51,8 @@ class LoneQueue:
         queue = self.queue
         left: list[Any] = [queue.inbox, queue._mail, queue._waiting, queue._delayed, queue._running]
         left += [queue._lines, queue._due, queue._ready.ranks]
-        left += [limit.waiting for limit in queue.adopted()]
-        return not any(len(each) for each in left) and not any(map(running, queue.adopted()))
+        left += [limit.waiting for limit in queue.gate.adopted()]
+        return not any(len(each) for each in left) and not any(map(running, queue.gate.adopted()))
 
     # What jobs ask of their pool.
 

@@ -252,7 +252,7 @@ class PoolCore:
                 # After that: a submitter that has not seen the change has queued its job by now.
                 if self.dispatcher.fifo is not former:
                     self.dispatcher.reclaim(former)
-        limited.adopt(limits)
+        limited.gate.adopt(limits)
         self.dispatcher.wake_for_work()
         return limited
 

@@ -61,7 +61,12 @@ class Dispatcher:
         if self.limited is None:
             inbox = deque[Job[Any]]()
             limited = LimitedQueue(
-                inbox, self._priority_aging, self._alarm, self.searched, self.wake_for_work
+                inbox,
+                self._priority_aging,
+                self._alarm,
+                self.parked,
+                self.searched,
+                self.wake_for_work,
             )
             self.fifo = inbox
             self.limited = limited
@@ -126,7 +131,7 @@ class Dispatcher:
 
     def wake_for_work(self) -> None:
         """Wake a worker if there is something to find in `limited`."""
-        if self.parked and self.has_work():
+        if self.parked and not self._is_searching and self.has_work():
             self.wake_searcher()
 
     def has_work(self) -> bool:
@@ -160,7 +165,7 @@ class Dispatcher:
 
     def limits(self) -> list[Limit]:
         """Return the limits in use."""
-        return [] if self.limited is None else self.limited.adopted()
+        return [] if self.limited is None else self.limited.gate.adopted()
 
 
 def snapshot(items: deque[Any]) -> list[Any]:

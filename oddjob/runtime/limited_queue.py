@@ -1,8 +1,8 @@
 """LimitedQueue: jobs that wait for more than a worker: priorities, keys, limits, retries.
 
 The first job that needs it makes it, and it then replaces the FIFO queue of its pool. It is put
-together from `ReadyOrder` (who is first), `KeyLines` (who may start of a key), `Limit` (what is
-full, or too fast) and a heap of what becomes due (retries, limits that open).
+together from `ReadyOrder` (who is first), `KeyLines` (who may start of a key), `LimitGate` (which
+limits are full, or too fast) and a heap of what becomes due (retries, limits that open).
 
 Three dicts are the truth: the jobs that wait, those that are delayed, and those that have started
 and count. Everything else is an index, which `_rebuild` makes anew from them. So an exception that
@@ -11,18 +11,18 @@ strikes a worker at any bytecode in here costs nothing: the next thread finds ``
 
 import sys
 from _thread import allocate_lock, get_ident
-from collections import Counter, deque
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from functools import partial, wraps
-from heapq import heapify, heappop, heappush
+from heapq import heappop, heappush
 from itertools import count
 from math import inf
 from typing import Any, Final
-from weakref import WeakSet
 
 from oddjob.compat import TypeVar
 from oddjob.runtime.job import Job
 from oddjob.runtime.key_lines import KeyLines
+from oddjob.runtime.limit_gate import NOTHING_TO_RELEASE, LimitGate, Tickets
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.ready_order import Entry, ReadyOrder
 from oddjob.runtime.slot import Slot
@@ -33,10 +33,7 @@ T = TypeVar("T")
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 _PATIENCE_WITHOUT_GIL: Final = 0.0005  # seconds; the owner of the lock runs meanwhile
 
-Tickets = Sequence[int | None]  # of a job's limits, in their order
 _Message = tuple[Callable[..., None], tuple[Any, ...]]  # what to call, and with what
-
-_NOTHING_TO_RELEASE: Final[Tickets] = [None]
 
 
 def _locked(default: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
@@ -86,6 +83,7 @@ class LimitedQueue:
         inbox: deque[Job[Any]],
         priority_aging: float | None = None,
         alarm: Callable[[], object] = bool,
+        parked: Collection[object] = (),
         searched: Callable[[], object] = bool,
         wake_for_work: Callable[[], object] = bool,
     ) -> None:
@@ -95,10 +93,11 @@ class LimitedQueue:
         self._lock: Final = allocate_lock()
         self._owner: int | None = None  # the identifier of the thread that holds it
         self._try_lock: Final = (
-            partial(self._lock.acquire, blocking=False)
+            partial(self._lock.acquire, False)  # noqa: FBT003  (by keyword it takes twice as long)
             if _HAS_GIL
-            else partial(self._lock.acquire, timeout=_PATIENCE_WITHOUT_GIL)
+            else partial(self._lock.acquire, True, _PATIENCE_WITHOUT_GIL)  # noqa: FBT003
         )
+        self._unlock: Final = self._lock.release
         self._next_number: Final = count().__next__
         # The truth.
         self._waiting: Final[dict[Job[Any], None]] = {}  # in the order of arrival
@@ -110,23 +109,13 @@ class LimitedQueue:
         self._ready: Final = ReadyOrder(priority_aging)
         self._lines: Final = KeyLines(self._waiting, self._running)
         self._due: list[tuple[float, int, Job[Any] | Limit]] = []
-        self._limits: Final[WeakSet[Limit]] = WeakSet()
+        self.gate: Final = LimitGate(self._ready, self._waiting, self._schedule)
         # What to call afterwards, and when the supervisor means to look.
+        self._parked: Final = parked
         self._searched: Final = searched
         self._wake_for_work: Final = wake_for_work
         self._alarm: Final = alarm
         self.alarm_at = inf
-
-    def adopt(self, limits: Iterable[Limit]) -> None:
-        """Let jobs of this queue pass limits that belong to no other one."""
-        for limit in limits:
-            if limit not in self._limits:
-                limit.reset()
-                self._limits.add(limit)
-
-    def adopted(self) -> list[Limit]:
-        """Return the limits that are in use."""
-        return list(self._limits)
 
     # For workers.
 
@@ -157,14 +146,14 @@ class LimitedQueue:
                 self._is_torn = False
             finally:
                 self._owner = None
-                self._lock.release()
+                self._unlock()
             break
         else:
             if former is not None:
                 self.give_back(former)
         if former is None:
             self._searched()
-        else:
+        elif self._parked:
             self._wake_for_work()
         return job
 
@@ -182,10 +171,10 @@ class LimitedQueue:
                 continue
             limits, key = job._policy.limits, job._key
             if limits:
-                tickets = self._pass_limits(job, limits, now)
+                tickets = self.gate.enter(job, limits, now)
                 if tickets is None:
                     continue
-                if tickets != _NOTHING_TO_RELEASE or key is not None:
+                if tickets != NOTHING_TO_RELEASE or key is not None:
                     self._running[job] = tickets
             elif key is not None:
                 self._running[job] = ()
@@ -198,61 +187,13 @@ class LimitedQueue:
             return job
         return None
 
-    def _pass_limits(self, job: Job[Any], limits: tuple[Limit, ...], now: float) -> Tickets | None:
-        """Acquire all limits of a job, or park it before the first one that is closed."""
-        for limit in limits:
-            if limit.opens_at > now:
-                heappush(limit.waiting, self._ready.entry(job))
-                self._resume_before(limits, now)
-                return None
-        queued_at = job._queued_at
-        if len(limits) == 1:  # as it mostly is: a comprehension takes twice as long
-            tickets = [limits[0].acquire(now, queued_at)]
-        else:
-            tickets = [limit.acquire(now, queued_at) for limit in limits]
-        for limit in limits:
-            if limit.waiting:
-                self._resume(limit, now)
-        return tickets
-
-    def _resume_before(self, limits: tuple[Limit, ...], now: float) -> None:
-        for limit in limits:
-            if limit.waiting:
-                self._resume(limit, now)
-
-    def _resume(self, limit: Limit, now: float) -> None:
-        """Let the first job go on that an open limit has stopped; look at a closed one later.
-
-        One job is enough: it is examined in its turn, and whatever comes of it (it starts, another
-        limit stops it, it was cancelled), its limits are resumed again. So no job waits before a
-        limit that is open.
-        """
-        opens_at = limit.opens_at
-        if opens_at <= now:
-            while limit.waiting:
-                job = heappop(limit.waiting)[2]
-                if job in self._waiting:
-                    self._ready.insert(job)
-                    return
-        else:
-            self._look_at_opening(limit)
-
-    def _look_at_opening(self, limit: Limit) -> None:
-        if limit.opens_at < limit.scheduled_for:
-            limit.scheduled_for = limit.opens_at
-            self._schedule(limit.opens_at, limit)
-
     def _leave(self, job: Job[Any], now: float, *, keeps_turn: bool = False) -> None:
         """Count a job no longer, except against its key if it keeps its turn."""
         tickets = self._running.pop(job, None)
         if tickets is None:
             return
         if tickets:
-            for limit, ticket in zip(job._policy.limits, tickets):  # noqa: B905  (one each)
-                if ticket is not None:
-                    limit.release(ticket, now)
-                if limit.waiting:
-                    self._resume(limit, now)
+            self.gate.leave(job, tickets, now)
         key = job._key
         if key is not None and not keeps_turn:
             if self._lines.of[key] is job:
@@ -310,15 +251,14 @@ class LimitedQueue:
             following = self._lines.cancel(job)
             if following is not None:
                 self._ready.insert(following)
-        self._resume_before(job._policy.limits, now)
+        self.gate.resume(job._policy.limits, now)
 
     def _open_due(self, now: float) -> None:
         due = self._due
         while due and due[0][0] <= now:
             thing = heappop(due)[2]
             if isinstance(thing, Limit):
-                thing.scheduled_for = inf
-                self._resume(thing, now)
+                self.gate.reopen(thing, now)
             elif self._delayed.get(thing, inf) <= now:
                 thing._queued_at = now
                 thing._number = self._next_number()
@@ -370,40 +310,32 @@ class LimitedQueue:
         holders = [each for each in stack if each in self._running]
         if first is not None and job._key is not None and job not in self._running:
             first = self._lines.first_of(job, sum(job._key == each._key for each in holders))
+        if first is None:
+            return None
         held = {
             limit for each in holders for limit in each._policy.limits if limit.limits_running_jobs
         }
-        if first is None:
-            return None
-        closed = [each for each in first._policy.limits if each.opens_at > now and each not in held]
-        for limit in closed:
-            self._look_at_opening(limit)
-        if closed:
-            return None
-        keeps_turn = first in self._running
         self._is_torn = True
-        self._unlist(first)
-        slot.nested.append(first)
-        if first._key is not None or first._policy.limits:
-            self._running[first] = [
-                None if limit in held else limit.acquire(now, first._queued_at)
-                for limit in first._policy.limits
-            ]
-        if first._key is not None and not keeps_turn:
-            following = self._lines.start_claimed(first)
+        tickets = self.gate.enter_beside(first, held, now)
+        if tickets is not None:
+            self._start_claimed(first, tickets, slot)
+            self.gate.resume(first._policy.limits, now)
+        self._is_torn = False
+        return None if tickets is None else first
+
+    def _start_claimed(self, job: Job[Any], tickets: Tickets, slot: Slot) -> None:
+        """Start a job out of its turn. It may come back, so no entry of it is left."""
+        self._ready.remove(job)
+        self.gate.remove(job)
+        slot.nested.append(job)
+        keeps_turn = job in self._running
+        if job._key is not None or tickets:
+            self._running[job] = tickets
+        if job._key is not None and not keeps_turn:
+            following = self._lines.start_claimed(job)
             if following is not None:
                 self._ready.insert(following)
-        del self._waiting[first]
-        self._resume_before(first._policy.limits, now)
-        self._is_torn = False
-        return first
-
-    def _unlist(self, job: Job[Any]) -> None:
-        """Remove the entry of a job that starts out of its turn: if it is retried, it is back."""
-        self._ready.remove(job)
-        for limit in job._policy.limits:
-            limit.waiting = [entry for entry in limit.waiting if entry[2] is not job]
-            heapify(limit.waiting)
+        del self._waiting[job]
 
     @_locked(())
     def jobs_behind(self, _: float, job: Job[Any]) -> Sequence[Job[Any]]:
@@ -477,16 +409,7 @@ class LimitedQueue:
                 del running[job]
             elif job._key is not None:
                 self._lines.add_running(job)
-        held = Counter(
-            limit
-            for job, tickets in running.items()
-            if job not in waiting
-            for limit, ticket in zip(job._policy.limits, tickets)  # noqa: B905
-            if ticket is not None
-        )
-        for limit in self._limits:
-            limit.waiting, limit.scheduled_for = [], inf
-            limit.recount(held[limit])
+        self.gate.rebuild(each for each in running.items() if each[0] not in waiting)
         for job in waiting:
             self._delayed.pop(job, None)
             if job in running or job._key is None or self._lines.add(job):

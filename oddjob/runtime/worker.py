@@ -136,7 +136,7 @@ class Worker:
         runs, waits = metrics.runs, metrics.waits
         line, standbys = core.submitters, core.standbys
         job: Any = None
-        slot.now = monotonic()
+        began = slot.now = monotonic()
         try:
             # Taken by a loop over a C iterator, and so known in the same step.
             for slot.job in iter(take, None):
@@ -144,12 +144,13 @@ class Worker:
                 if line or standbys:
                     core.job_taken()
                 ending = execute(job, slot)
-                began, slot.now = slot.now, monotonic()
+                ended = slot.now = monotonic()
                 if ending is not _SKIPPED:
-                    runs.append(slot.now - began)
+                    runs.append(ended - began)
                     waits.append(began - job._queued_at)
                     if len(runs) >= SAMPLES:
                         metrics.fold()
+                began = ended
                 if self.leaving or slot.crash is not None:
                     return False
         except IndexError as error:

@@ -177,7 +177,7 @@ class Storm:
         if queue is not None:
             until(lambda: not (queue._running or queue._waiting or queue._delayed))
             assert not len(queue._lines)
-            assert not any(getattr(limit, "_running", 0) for limit in queue.adopted())
+            assert not any(getattr(limit, "_running", 0) for limit in queue.gate.adopted())
 
     def check_jobs(self) -> None:
         """Every job has ended, in a way that is explained."""

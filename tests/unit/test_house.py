@@ -37,7 +37,7 @@ LAYERS = {
     """,
     "queues": """
         runtime.key_lines runtime.ready_order runtime.metrics runtime.coroutines runtime.slot
-        runtime.limited_queue runtime.dispatcher schedule.timer
+        runtime.limit_gate runtime.limited_queue runtime.dispatcher schedule.timer
     """,
     "workers": """
         runtime.execution runtime.in_place runtime.awaiting runtime.inline
@@ -191,7 +191,6 @@ def test_there_are_at_most_55_modules() -> None:
 TOO_LONG = {
     "oddjob.runtime.core": 560,
     "oddjob.runtime.job": 460,
-    "oddjob.runtime.limited_queue": 500,
 }
 
 

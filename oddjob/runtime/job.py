@@ -40,8 +40,6 @@ from oddjob.schedule.clock import clock
 T = TypeVar("T", default=Any)
 
 _STANDARD_STATES: Final = {
-    SCHEDULED: "PENDING",
-    QUEUED: "PENDING",
     RUNNING: "RUNNING",
     SUCCEEDED: "FINISHED",
     FAILED: "FINISHED",
@@ -56,9 +54,8 @@ class Job(Future[T]):
     destructor may cancel a job, but must not wait for one.
     """
 
-    # A call is ``fn(*args)`` if kwargs is None, else ``fn(*args, **kwargs)``, in a context of its
-    # own. With BATCH_ITEM it is ``fn(args)`` in a copy of a context that a whole batch shares:
-    # a batch so makes one object for each job that the garbage collector has to visit.
+    # The call is ``fn(*args)`` if kwargs is None, else ``fn(*args, **kwargs)``, in a context of its
+    # own; with BATCH_ITEM ``fn(args)``, in a copy of the batch's context: one object less per job.
 
     __slots__ = ("_args", "_context", "_details", "_fast_state", "_fn", "_key", "_kwargs", "_name",
                  "_number", "_outcome", "_policy", "_queued_at", "_watchers")  # fmt: skip
@@ -153,16 +150,15 @@ class Job(Future[T]):
         Only a coroutine is interrupted by that. Any other job should look at this where it can
         stop, and return or raise.
         """
-        watchers = self._watchers
-        return watchers is not None and watchers.cancel_requested
+        return self._watchers is not None and self._watchers.cancel_requested
 
     @property
     def is_inline(self) -> bool:
         """Whether the job runs inside other code of its thread, not by itself on a worker.
 
-        That is so where a thread that waits for the job runs it, where the submitter runs it
-        (``when_full="caller_runs"``), and in `oddjob.testing.inline`. Known to jobs of pools with
-        middleware, which must then leave alone what belongs to the thread.
+        A thread that waits for it may run it, or its submitter (``when_full="caller_runs"``,
+        `oddjob.testing.inline`). Only known with middleware, which must then leave alone what
+        belongs to the thread.
         """
         return self._details is not None and self._details.is_inline
 
@@ -189,8 +185,8 @@ class Job(Future[T]):
             ending = f", returned {type(self._outcome).__name__}"
         elif state is FAILED:
             ending = f", raised {type(self._outcome.error).__name__}"
-        name = self._policy.host.name
-        where = "an anonymous pool" if name is None else f"pool {name!r}"
+        pool = self._policy.host.name
+        where = "an anonymous pool" if pool is None else f"pool {pool!r}"
         return f"<Job {self.name} {state}{ending}, in {where}, id {self.id}>"
 
     # The future.
@@ -330,7 +326,7 @@ class Job(Future[T]):
 
         @property
         def _state(self) -> str:
-            return _STANDARD_STATES[self.state]
+            return _STANDARD_STATES.get(self.state, "PENDING")
 
         @property
         def _condition(self) -> threading.Condition:
@@ -382,7 +378,7 @@ class Job(Future[T]):
     def _wait(self, timeout: float | None) -> None:
         if self.done():
             return
-        deadline = inf if timeout is None or timeout == inf else clock.steady() + timeout
+        deadline = inf if timeout is None else clock.steady() + timeout
         may_run_here = timeout is None or timeout > 0
         try:
             if may_run_here and self._policy.host.run_where_awaited(self, deadline):

@@ -38,8 +38,9 @@ def end(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
     if not settle(job, state, outcome):
         return False
     release_call(job)
-    if job._watch().callbacks:
-        run_callbacks(job)
+    watchers = job._watchers
+    if watchers is not None and watchers.callbacks:
+        watchers.run_callbacks(job)
     return True
 
 

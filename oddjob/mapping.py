@@ -10,7 +10,6 @@ from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
 from itertools import islice
-from math import inf
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -45,8 +44,7 @@ def map_calls(
     progress: bool,
 ) -> Iterator[Any]:
     """Do what `Pool.map` says."""
-    seconds = as_timeout(timeout)
-    deadline = inf if seconds is None else clock.steady() + seconds
+    deadline = clock.steady() + as_timeout(timeout)
     if buffersize is not None and not isinstance(buffersize, int):
         raise TypeError("buffersize must be an integer or None")
     if buffersize is not None and buffersize < 1:
@@ -111,7 +109,7 @@ def _results_of(
 def _next_result(jobs: deque[Job[Any]], deadline: float, feed: Callable[[], None] | None) -> object:
     try:
         # The job stays in the deque until it has ended: until then it can be cancelled.
-        result = jobs[0].result(None if deadline == inf else deadline - clock.steady())
+        result = jobs[0].result(deadline - clock.steady())
         jobs.popleft()
         if feed is not None:
             feed()

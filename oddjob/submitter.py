@@ -13,15 +13,9 @@ from typing import Any, Unpack, overload
 from oddjob.compat import Item, P, T, override
 from oddjob.function import JobDecorator, JobFunction, job_decorator
 from oddjob.group import JobGroup
-from oddjob.keys import SIMPLE_KEY_TYPES, Key, check_key, is_key_function
+from oddjob.keys import Key, check_key, is_key_function
 from oddjob.mapping import MapOptions, map_calls
-from oddjob.options import (
-    TIMING_OPTIONS,
-    DecoratorOptions,
-    JobSettings,
-    OptionsBesidesKey,
-    as_flag,
-)
+from oddjob.options import TIMING_OPTIONS, DecoratorOptions, JobOptions, JobSettings, as_flag
 from oddjob.quantities import Seconds
 from oddjob.runtime.core import PoolCore
 from oddjob.runtime.job import Job, new_jobs
@@ -41,9 +35,7 @@ class Submitter(Executor):
 
     _core: PoolCore
     _policy: JobPolicy
-    _detached_policy: JobPolicy | None = None  # that of `perform`, made on first use
     _key: Key | None = None
-    _has_limits = False  # whether the core is known to look after keys
 
     def _use(self, core: PoolCore, settings: JobSettings) -> None:
         """Submit to that core from now on, with these settings on every job."""
@@ -51,13 +43,6 @@ class Submitter(Executor):
         self._policy = JobPolicy(core, settings)
         if self._policy.is_limited:
             core.use_limits(self._policy.limits)
-
-    def _policy_of_perform(self) -> JobPolicy:
-        policy = self._detached_policy
-        if policy is None:
-            policy = JobPolicy(self._core, self._policy.settings, is_detached=True)
-            self._detached_policy = policy
-        return policy
 
     @overload
     def submit(
@@ -79,10 +64,8 @@ class Submitter(Executor):
                 or a job of the pool submits, which must not block.
             RuntimeError: no thread could be started, and there is none; nothing has been queued.
         """
-        policy = self._policy
-        job: Job[Any] = Job(
-            fn, args, kwargs or None, copy_context(), policy, clock.monotonic(), self._key
-        )
+        policy, now = self._policy, clock.monotonic()
+        job: Job[Any] = Job(fn, args, kwargs or None, copy_context(), policy, now, self._key)
         policy.accept(job)
         return job
 
@@ -92,10 +75,8 @@ class Submitter(Executor):
         A failure is logged to the ``oddjob`` logger with its traceback, and passed to the pool's
         ``on_error``. Raises like `submit`.
         """
-        policy = self._detached_policy or self._policy_of_perform()
-        job: Job[Any] = Job(
-            fn, args, kwargs or None, copy_context(), policy, clock.monotonic(), self._key
-        )
+        policy, now = self._policy.detached or self._policy.detach(), clock.monotonic()
+        job: Job[Any] = Job(fn, args, kwargs or None, copy_context(), policy, now, self._key)
         policy.accept(job)
 
     @overload
@@ -136,7 +117,7 @@ class Submitter(Executor):
 
         In a pool with ``max_queue`` the iterable may be endless. Raises like `submit`.
         """
-        self._accept_batch(self._policy_of_perform(), fn, iterable, keep=False)
+        self._accept_batch(self._policy.detach(), fn, iterable, keep=False)
 
     def _accept_batch(
         self, policy: JobPolicy, fn: Callable[..., Any], iterable: Iterable[Any], *, keep: bool
@@ -241,15 +222,10 @@ class Submitter(Executor):
         """
         given: dict[str, Any] = {**options}
         timing = {name: given.pop(name, None) for name in TIMING_OPTIONS}
-        decorate = job_decorator(self.options(**given) if given else self, timing)
+        decorate = job_decorator(self.options(**given) if given else self, **timing)
         return decorate if fn is None else decorate(fn)
 
-    def options(
-        self,
-        *,
-        key: Key | Callable[..., Key] | None = None,
-        **options: Unpack[OptionsBesidesKey],
-    ) -> "Submitter":
+    def options(self, **options: Unpack[JobOptions]) -> "Submitter":
         """Return a view of the pool with these options on every job.
 
         What is not given, or None, stays as it is.
@@ -285,21 +261,14 @@ class Submitter(Executor):
             TypeError: an option is unknown, or its value is of the wrong type.
             ValueError: a value is out of range.
         """
-        policy = self._policy
-        is_constant = type(key) in SIMPLE_KEY_TYPES
-        if not (is_constant or key is None or is_key_function(key)):
-            key = check_key(key)
-            is_constant = True
-        if is_constant and not self._has_limits:
-            self._core.use_limits()
-            self._has_limits = True
-        if is_constant and not options:
-            return PoolView(self, policy, key)  # quick: often there is a view for each job
-        settings = policy.settings.replace(key=None if is_constant else key, **options)
-        policy = JobPolicy(self._core, settings)
-        if policy.is_limited:
-            self._core.use_limits(policy.limits)
-        return PoolView(self, policy, self._key if key is None else key if is_constant else None)
+        changes: dict[str, Any] = {**options}
+        key, given = self._key, changes.pop("key", None)
+        if is_key_function(given):
+            key, changes["key"] = None, given
+        elif given is not None:
+            key = check_key(given)
+        settings = self._policy.settings.replace(**changes) if changes else None
+        return PoolView(self, settings, key)
 
     def after(self, seconds: Seconds, *, daemon: bool = True) -> Delayed:
         """Delay calls by some seconds, whatever the wall clock does: ``pool.after(5).submit(fn)``.
@@ -386,22 +355,17 @@ class Submitter(Executor):
 
 
 class PoolView(Submitter):
-    """A pool with options on every job, as ``pool.options(…)`` returns it.
+    """A pool with options on every job, as ``pool.options(…)`` returns it."""
 
-    Everything else is the pool's own.
-
-    Thread safety: immutable.
-    """
-
-    def __init__(self, source: Submitter, policy: JobPolicy, key: Key | None) -> None:
+    def __init__(self, source: Submitter, settings: JobSettings | None, key: Key | None) -> None:
         self._source = source  # refers to the pool: an anonymous one lives as long as its views
-        self._policy = policy
         self._key = key
-
-    @property
-    @override
-    def _core(self) -> PoolCore:  # type: ignore[override]  # only a pool may set it
-        return self._source._core
+        if settings is not None:
+            self._use(source._core, settings)
+        else:  # quick: often there is a view for each job
+            self._core, self._policy = source._core, source._policy
+        if key is not None and self._core.dispatcher.limited is None:
+            self._core.use_limits()
 
     @override
     def __repr__(self) -> str:
@@ -410,12 +374,6 @@ class PoolView(Submitter):
         if self._key is not None and self._key != source._key:
             changes = ", ".join(filter(None, [f"key={self._key!r}", changes]))
         return f"<{source!r} with {changes}>"
-
-    @override
-    def _policy_of_perform(self) -> JobPolicy:
-        if self._policy is self._source._policy:  # shared, so that a view for each job is cheap
-            return self._source._detached_policy or self._source._policy_of_perform()
-        return super()._policy_of_perform()
 
     @override
     def shutdown(

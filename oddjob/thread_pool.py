@@ -142,7 +142,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         given.update(pool_size=pool_size, initializer=initializer, initargs=initargs)
         self._open(
             None if name is None else as_name("name", name),
-            self._registry.defaults.with_arguments(max_workers=max_workers, **given),
+            self._registry.plan.defaults.replace(max_workers=max_workers, **given),
         )
 
     @classmethod

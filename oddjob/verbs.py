@@ -87,7 +87,8 @@ def await_(job: Future[T], timeout: Seconds | None = 5.0) -> T:
         BaseException: whatever the job raised.
     """
     try:
-        return job.result(as_timeout(timeout))
+        seconds = as_timeout(timeout)
+        return job.result(None if seconds == inf else seconds)
     finally:
         del job  # an exception that is raised here refers to this frame
 
@@ -98,8 +99,7 @@ def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list
     `timeout` is for all of them together. What one of them raises is raised as soon as it is; if
     several have, it is the first of these in the order given. Raises like `await_`.
     """
-    seconds = as_timeout(timeout)
-    deadline = inf if seconds is None else clock.steady() + seconds
+    deadline = clock.steady() + as_timeout(timeout)
     awaited, job = list(jobs), None
     try:
         _results(awaited)

@@ -10,7 +10,7 @@ from contextvars import copy_context
 from datetime import datetime, time, tzinfo
 from typing import Any, Unpack, overload
 
-from oddjob.compat import Item, P, T, override
+from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.function import JobDecorator, JobFunction, job_decorator
 from oddjob.group import JobGroup
 from oddjob.keys import Key, check_key, is_key_function
@@ -45,9 +45,7 @@ class Submitter(Executor):
             core.use_limits(self._policy.limits)
 
     @overload
-    def submit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job[T]: ...
+    def submit(self, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @override
@@ -81,7 +79,7 @@ class Submitter(Executor):
 
     @overload
     async def asubmit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+        self, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Job[T]: ...
     @overload
     async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
@@ -99,7 +97,7 @@ class Submitter(Executor):
 
     @overload
     def submit_many(
-        self, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+        self, fn: AsyncFunction[[Item], T], iterable: Iterable[Item]
     ) -> list[Job[T]]: ...
     @overload
     def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
@@ -137,7 +135,7 @@ class Submitter(Executor):
     @overload
     def map(
         self,
-        fn: Callable[..., Coroutine[Any, Any, T]],
+        fn: AsyncFunction[..., T],
         *iterables: Iterable[Any],
         **options: Unpack[MapOptions],
     ) -> Iterator[T]: ...
@@ -181,22 +179,18 @@ class Submitter(Executor):
         return map_calls(self, fn, iterables, timeout, chunksize, buffersize, progress=progress)
 
     def group(self) -> JobGroup:
-        """Return a block that ends when all jobs submitted in it have ended.
+        """Return a block that ends when all jobs submitted in it have ended; see `JobGroup`.
 
         ::
 
-            with pool.group() as group:
+            with pool.group() as group:  # async with does not block the event loop
                 group.submit(first)
                 group.submit(second)
-
-        ``async with`` does not block the event loop; see `JobGroup`.
         """
         return JobGroup(self)
 
     @overload
-    def job(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /
-    ) -> JobFunction[P, Coroutine[Any, Any, T], T]: ...
+    def job(self, fn: AsyncFunction[P, T], /) -> JobFunction[P, Coroutine[Any, Any, T], T]: ...
     @overload
     def job(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
     @overload
@@ -204,16 +198,14 @@ class Submitter(Executor):
     def job(self, fn: Any = None, /, **options: Unpack[DecoratorOptions]) -> Any:
         """Decorate a function whose jobs are to run in this pool: ``@pool.job`` or with options.
 
+        Calling the `JobFunction` that this returns runs the function in the calling thread; its
+        ``submit``, ``perform`` and so on run it in the pool.
+
         Args:
             fn: the function, if there are no options.
             **options: what `options` takes; and, to call a function without arguments again and
                 again, ``every`` (seconds) or ``cron`` (a crontab entry), with the options of the
-                methods of these names.
-
-        Returns:
-            A `JobFunction`. Calling it runs the function in the calling thread; its ``submit``,
-            ``perform`` and so on run it in the pool. Its ``timer`` is that of ``every`` or
-            ``cron``.
+                methods of these names. The function's ``timer`` is theirs.
 
         Raises:
             TypeError: as `options` does; or a function that is to recur needs arguments.
@@ -300,7 +292,7 @@ class Submitter(Executor):
             ValueError: the time is past; the message shows both times.
             TypeError: `when` is neither a ``datetime`` nor a ``time``.
         """
-        return Delayed(self, AtTrigger(when, dst), daemon=daemon)
+        return Delayed(self, AtTrigger(when, dst), daemon)
 
     def every(self, seconds: Seconds, *, overlap: bool = False, daemon: bool = True) -> Recurring:
         """Repeat calls at an interval: ``pool.every(60).perform(fn)``.
@@ -316,7 +308,7 @@ class Submitter(Executor):
         Raises:
             TypeError, ValueError: `seconds` is no such number.
         """
-        return Recurring(self, EveryTrigger(seconds), overlap=overlap, daemon=daemon)
+        return Recurring(self, EveryTrigger(seconds), daemon, overlap)
 
     def cron(
         self,
@@ -342,8 +334,7 @@ class Submitter(Executor):
                 exist has no call. ``"run_both"``: a time that occurs twice has two calls.
             catch_up: make one late call for those that were due while the machine slept, or that
                 its clock skipped; if False, calls more than a minute late are left out.
-            overlap: as in `every`.
-            daemon: as in `every`.
+            overlap, daemon: as in `every`.
 
         Raises:
             ImportError: the extra ``oddjob[cron]`` is not installed.
@@ -351,7 +342,7 @@ class Submitter(Executor):
             TypeError: an argument is of the wrong type.
         """
         trigger = CronTrigger(expression, tz, dst, catch_up=as_flag("catch_up", catch_up))
-        return Recurring(self, trigger, overlap=overlap, daemon=daemon)
+        return Recurring(self, trigger, daemon, overlap)
 
 
 class PoolView(Submitter):

@@ -32,23 +32,20 @@ _numbers: Final = itertools.count(1)  # of anonymous pools
 
 
 class _PoolSignature:
-    """The signature of `Pool` with every option and its default, for ``help`` and editors.
-
-    It is made when it is asked for, since that takes ``inspect``.
-    """
+    """The signature of `Pool` with every option and its default, for ``help`` and editors."""
 
     def __get__(self, instance: object, owner: type) -> "Signature":
         if vars(owner).get("__init__", Pool.__init__) is not Pool.__init__:
             raise AttributeError("__signature__")  # a subclass has its own
-        from inspect import Parameter, Signature
+        from inspect import Parameter, Signature  # they take time to load
 
-        parameters = [Parameter("name", Parameter.POSITIONAL_OR_KEYWORD, default=None)]
-        for name, default in PoolOptions._field_defaults.items():
-            is_positional = name in ("pool_size", "initializer", "initargs")
-            kind = Parameter.POSITIONAL_OR_KEYWORD if is_positional else Parameter.KEYWORD_ONLY
-            parameters.append(Parameter(name, kind, default=default))
-        parameters.append(Parameter("max_workers", Parameter.KEYWORD_ONLY, default=None))
-        return Signature(parameters)
+        defaults = {"name": None, **PoolOptions._field_defaults, "max_workers": None}
+        positional = ("name", "pool_size", "initializer", "initargs")
+        kinds = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+        return Signature([
+            Parameter(name, kinds[name in positional], default=default)
+            for name, default in defaults.items()
+        ])  # fmt: skip
 
 
 class Pool(Submitter, ThreadPoolExecutor):
@@ -58,19 +55,18 @@ class Pool(Submitter, ThreadPoolExecutor):
     none of that class's code runs. Every accepted job ends with a result, an exception or a
     cancellation. Threads start on demand, none before the first job.
 
-    An option that is not given, or None, is taken from `oddjob.configure`; without that, it has
-    the default shown above. Seconds may be numbers or ``timedelta`` objects.
+    An option that is not given, or None, is taken from `oddjob.configure`, or else has the default
+    shown above. Seconds may be numbers or ``timedelta`` objects.
 
     Args:
         name: the name under which module-level functions find the pool until it is shut down.
             None makes an anonymous pool, which is shut down when garbage-collected. As in
             ``ThreadPoolExecutor``, a number in this place is taken as `pool_size`, and a string
             after it as `thread_name_prefix`.
-        pool_size: how many jobs may run at once, 1 or more; 5 by default.
+        pool_size, max_workers: how many jobs may run at once, 1 or more; 5 by default.
         initializer: called with `initargs` at the start of every worker thread. If it raises, the
             worker counts as crashed.
         initargs: the arguments of `initializer`.
-        max_workers: the standard library's word for `pool_size`.
         thread_name_prefix: the first part of thread names; the pool's name by default.
 
         max_restarts: crashes of workers tolerated within `max_seconds` before all workers are
@@ -97,13 +93,8 @@ class Pool(Submitter, ThreadPoolExecutor):
 
         priority_aging: the seconds after which a waiting job counts as one priority level higher,
             so that none waits for ever; by default priorities do not age.
-        rate: how many jobs of the pool may start in a period; see `options`, as for the next six.
-        key_limit: how many jobs of one key may run at once.
-        retries: how often a failed job is retried.
-        backoff: the delays before retries.
-        retry_on: exceptions that trigger a retry.
-        no_retry_on: exceptions that are never retried.
-        middleware: objects that are called around every job.
+        rate: how many jobs of the pool may start in a period, such as ``"100/minute"``.
+        key_limit, retries, backoff, retry_on, no_retry_on, middleware: as in `options`.
 
         on_error: called as ``on_error(job, exception)`` when a job given to `perform` fails, in
             the thread that ran it.
@@ -140,13 +131,11 @@ class Pool(Submitter, ThreadPoolExecutor):
                 raise TypeError("pool_size is given twice")
             name, pool_size = None, name
         given.update(pool_size=pool_size, initializer=initializer, initargs=initargs)
-        self._open(
-            None if name is None else as_name("name", name),
-            self._registry.plan.defaults.replace(max_workers=max_workers, **given),
-        )
+        name = None if name is None else as_name("name", name)
+        self._open(name, self._registry.plan.defaults.replace(max_workers=max_workers, **given))
 
     @classmethod
-    def _from_options(cls, name: str | None, options: PoolOptions) -> Self:
+    def _from_options(cls, name: str, options: PoolOptions) -> Self:
         """Make a pool with exactly these options, whatever the configured defaults are."""
         pool = cls.__new__(cls)
         pool._open(name, options)
@@ -189,10 +178,8 @@ class Pool(Submitter, ThreadPoolExecutor):
     def state(self) -> StateName:
         """The state of the pool as a whole.
 
-        ``running``; ``restarting`` while all workers are replaced, each after its job, because of
-        too many crashes or `restart`; ``broken``, after too many restarts, until `restart`;
-        ``degraded`` while too many jobs hang; ``closed`` after `shutdown`, `drain`, or the end of
-        the process.
+        ``running``; ``restarting`` while all workers are replaced, each after its job; ``broken``,
+        after too many restarts, until `restart`; ``degraded`` while too many jobs hang; ``closed``.
         """
         return state_of(self._core)
 
@@ -215,10 +202,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         return self._core.dispatcher.waiting()
 
     def stats(self) -> PoolStats:
-        """Return counts of jobs, crashes and restarts, and how long jobs have waited and run.
-
-        This takes time in proportion to the length of the queue.
-        """
+        """Return counts of jobs, crashes and restarts, and how long jobs have waited and run."""
         return stats_of(self._core)
 
     def restart(self) -> None:
@@ -313,4 +297,4 @@ class Pool(Submitter, ThreadPoolExecutor):
         @property
         def _work_queue(self) -> Any:
             queue = self._core.dispatcher
-            return SimpleNamespace(qsize=lambda: len(queue), empty=lambda: not len(queue))
+            return SimpleNamespace(qsize=queue.__len__, empty=lambda: not len(queue))

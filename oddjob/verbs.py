@@ -4,13 +4,13 @@
 name, `PoolClosed` where it was shut down, and what the method of `Pool` raises.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from datetime import datetime, time
 from math import inf
 from typing import Any, Literal, Protocol, overload
 
-from oddjob.compat import Item, P, T
+from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.quantities import Seconds, as_timeout
 from oddjob.registry import pool as find_pool
 from oddjob.runtime.job import Job, run_where_awaited
@@ -43,7 +43,7 @@ def perform_many(pool: PoolOrName, fn: Callable[[Item], object], iterable: Itera
 
 @overload
 def async_perform(
-    pool: PoolOrName, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    pool: PoolOrName, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs
 ) -> Job[T]: ...
 @overload
 def async_perform(
@@ -58,7 +58,7 @@ def async_perform(
 
 @overload
 def async_perform_many(
-    pool: PoolOrName, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+    pool: PoolOrName, fn: AsyncFunction[[Item], T], iterable: Iterable[Item]
 ) -> list[Job[T]]: ...
 @overload
 def async_perform_many(
@@ -67,10 +67,7 @@ def async_perform_many(
 def async_perform_many(
     pool: PoolOrName, fn: Callable[[Item], Any], iterable: Iterable[Item]
 ) -> list[Job[Any]]:
-    """Queue ``fn(item)`` for every item and return the jobs, for `await_many`.
-
-    Raises like `perform`; see `Pool.submit_many`.
-    """
+    """Queue ``fn(item)`` for every item; return the jobs. See `Pool.submit_many`, `await_many`."""
     return find_pool(pool).submit_many(fn, iterable)
 
 
@@ -87,8 +84,7 @@ def await_(job: Future[T], timeout: Seconds | None = 5.0) -> T:
         BaseException: whatever the job raised.
     """
     try:
-        seconds = as_timeout(timeout)
-        return job.result(None if seconds == inf else seconds)
+        return job.result(_finite(as_timeout(timeout)))
     finally:
         del job  # an exception that is raised here refers to this frame
 
@@ -108,7 +104,7 @@ def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list
             in_time = clock.steady() < deadline
             if in_time and isinstance(job, Job) and run_where_awaited(job):
                 job.result()
-        left = None if deadline == inf else max(0.0, deadline - clock.steady())
+        left = _finite(max(0.0, deadline - clock.steady()))
         pending = len(wait(awaited, left, return_when=FIRST_EXCEPTION).not_done)
         results = _results(awaited)
         if pending:
@@ -126,6 +122,10 @@ def _results(jobs: list[Future[T]]) -> list[T]:
         del jobs  # an exception that is raised here refers to this frame
 
 
+def _finite(seconds: float) -> float | None:
+    return None if seconds == inf else seconds
+
+
 def perform_after(
     seconds: Seconds,
     pool: PoolOrName,
@@ -141,10 +141,7 @@ def perform_after(
 def perform_at(
     when: When, pool: PoolOrName, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
 ) -> Timer:
-    """Queue a call at a time on the wall clock; return the timer. See `Pool.at`.
-
-    Raises like `perform`, and ``ValueError`` if the time is past.
-    """
+    """Queue a call at a time on the wall clock, as `Pool.at` does; return the timer."""
     return find_pool(pool).at(when).perform(fn, *args, **kwargs)
 
 
@@ -182,31 +179,23 @@ class _RunAsJob(Protocol):
     """Runs a body once and returns its job."""
 
     @overload
-    def __call__(self, body: Callable[[], Coroutine[Any, Any, T]], /) -> Job[T]: ...
+    def __call__(self, body: AsyncFunction[[], T], /) -> Job[T]: ...
     @overload
     def __call__(self, body: Callable[[], T], /) -> Job[T]: ...
 
 
+_Body = Callable[[], object]
+
+
+@overload
+def perform_this(pool: PoolOrName, /) -> Callable[[_Body], None]: ...
+@overload
+def perform_this(pool: PoolOrName, /, *, at: When) -> Callable[[_Body], Timer]: ...
+@overload
+def perform_this(pool: PoolOrName, /, *, after: Seconds) -> Callable[[_Body], Timer]: ...
 @overload
 def perform_this(
-    pool: PoolOrName, /, *, async_: Literal[False] = False
-) -> Callable[[Callable[[], object]], None]: ...
-@overload
-def perform_this(
-    pool: PoolOrName, /, *, async_: Literal[False] = False, at: When, after: None = None
-) -> Callable[[Callable[[], object]], Timer]: ...
-@overload
-def perform_this(
-    pool: PoolOrName, /, *, async_: Literal[False] = False, at: None = None, after: Seconds
-) -> Callable[[Callable[[], object]], Timer]: ...
-@overload
-def perform_this(
-    pool: PoolOrName,
-    /,
-    *,
-    async_: Literal[True],
-    at: When | None = None,
-    after: Seconds | None = None,
+    pool: PoolOrName, /, *, async_: Literal[True], at: When = ..., after: Seconds = ...
 ) -> _RunAsJob: ...
 def perform_this(
     pool: PoolOrName,
@@ -237,12 +226,10 @@ def perform_this(
     if at is not None and after is not None:
         raise TypeError("perform_this() takes either at= or after=, not both")
 
-    def run(body: Callable[[], object]) -> object:
-        target: Any = find_pool(pool)
-        if at is not None:
-            target = target.at(at)
-        elif after is not None:
-            target = target.after(after)
+    def run(body: _Body) -> object:
+        found: Any = find_pool(pool)
+        target = found.after(after) if after is not None else found
+        target = found.at(at) if at is not None else target
         return target.submit(body) if async_ else target.perform(body)
 
     return run

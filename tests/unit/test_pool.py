@@ -5,6 +5,7 @@ import inspect
 import itertools
 import logging
 import pydoc
+import re
 import subprocess
 import sys
 import threading
@@ -635,7 +636,8 @@ def test_help_shows_every_option_with_its_default_and_what_it_means() -> None:
     assert parameters["pool_size"].default == 5
     assert parameters["when_full"].default == "block"
     documented = inspect.getdoc(Pool) or ""
-    assert [name for name in parameters if f"    {name}: " not in documented] == []
+    for name in parameters:
+        assert re.search(rf"^    (\w+, )*{name}(, \w+)*: ", documented, re.MULTILINE), name
     text = pydoc.plain(pydoc.render_doc(Pool))
     assert "max_restarts=3," in text
     for name, method in inspect.getmembers(Pool, callable):

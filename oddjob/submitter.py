@@ -334,7 +334,8 @@ class Submitter(Executor):
                 exist has no call. ``"run_both"``: a time that occurs twice has two calls.
             catch_up: make one late call for those that were due while the machine slept, or that
                 its clock skipped; if False, calls more than a minute late are left out.
-            overlap, daemon: as in `every`.
+            overlap: as in `every`.
+            daemon: as in `every`.
 
         Raises:
             ImportError: the extra ``oddjob[cron]`` is not installed.

@@ -90,21 +90,26 @@ def _results_of(
     Unless it may, this does not refer to the pool: an anonymous one that is otherwise unreferenced
     may be collected while its results are read.
     """
+    try:
+        while jobs:
+            yield _next_result(jobs, deadline, queue)  # and refer to no result meanwhile
+    finally:
+        _cancel_all(jobs)
+        del jobs, queue  # an exception that is raised here refers to this frame
 
-    def next_result() -> object:
+
+def _next_result(
+    jobs: deque[Job[Any]], deadline: float, queue: Callable[[int], None] | None
+) -> object:
+    try:
         # The job stays in the deque until it has ended: until then it can be cancelled.
         result = jobs[0].result(deadline - clock.steady())
         jobs.popleft()
         if queue is not None:
             queue(1)
         return result
-
-    try:
-        while jobs:
-            yield next_result()  # and refer to no result meanwhile
     finally:
-        _cancel_all(jobs)
-        del jobs, queue, next_result  # an exception that is raised here refers to this frame
+        del jobs, queue  # an exception that is raised here refers to this frame
 
 
 def progress(jobs: Iterable[AnyFuture], *, title: str | None = None) -> Iterator[AnyFuture]:

@@ -48,17 +48,9 @@ def _check(
     return check
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, tuple | list)
-
-
 def _are_exceptions(value: Any) -> bool:
     classes = value if isinstance(value, tuple) else (value,)
     return all(isinstance(each, type) and issubclass(each, BaseException) for each in classes)
-
-
-def _are_exceptions_or_predicate(value: Any) -> bool:
-    return _are_exceptions(value) or (callable(value) and not isinstance(value, type))
 
 
 def _is_middleware(value: Any) -> bool:
@@ -69,12 +61,12 @@ def _is_middleware(value: Any) -> bool:
 as_flag = _check(lambda value: isinstance(value, bool), "True or False")
 as_callable = _check(callable, "a callable")
 _as_text = _check(lambda value: isinstance(value, str), "a string", str)
-_as_arguments = _check(_is_list, "a tuple or a list", tuple)
+_as_tuple = _check(lambda value: isinstance(value, tuple | list), "a tuple or a list", tuple)
 _as_classes = _check(_are_exceptions, "an exception class or a tuple of them")
 _as_exceptions = _check(
-    _are_exceptions_or_predicate, "an exception class, a tuple of them, or a predicate"
+    lambda value: _are_exceptions(value) or (callable(value) and not isinstance(value, type)),
+    "an exception class, a tuple of them, or a predicate",
 )
-_as_list_of_middleware = _check(_is_list, "a tuple or a list of middleware")
 _as_one_middleware = _check(_is_middleware, "objects with a method submit() or run()")
 
 
@@ -87,7 +79,7 @@ def as_name(name: str, value: Any) -> str:
 
 
 def _as_middleware(name: str, value: Any) -> tuple[Any, ...]:
-    return tuple(_as_one_middleware(name, each) for each in _as_list_of_middleware(name, value))
+    return tuple(_as_one_middleware(name, each) for each in _as_tuple(name, value))
 
 
 def _as_when_full(name: str, value: Any) -> Any:
@@ -113,7 +105,7 @@ class PoolOptions(NamedTuple):
 
     pool_size: Annotated[int, as_size] = 5
     initializer: Annotated[Callable[..., object] | None, as_callable] = None
-    initargs: Annotated[tuple[Any, ...], _as_arguments] = ()
+    initargs: Annotated[tuple[Any, ...], _as_tuple] = ()
     thread_name_prefix: Annotated[str, _as_text] = ""
     max_restarts: Annotated[int, as_count] = 3
     max_seconds: Annotated[float, as_period] = 5.0
@@ -190,10 +182,7 @@ class PoolSettings(KeywordOptions, total=False):
 class PoolArguments(PoolSettings, total=False):
     """The keyword arguments of `Pool` and `start_pool`, for a function that passes them on.
 
-    ::
-
-        def service_pool(name: str, **options: Unpack[oddjob.PoolArguments]) -> oddjob.Pool:
-            return oddjob.Pool(name, **options)
+    Such a function takes ``**options: Unpack[oddjob.PoolArguments]``.
     """
 
     max_workers: ReadOnly[int | None]

@@ -61,16 +61,15 @@ def _wanted_pools(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any, objec
     extra, path = settings.get("extra_pools", ()), "settings['extra_pools']"
     if isinstance(extra, str | bytes | bytearray) or not isinstance(extra, Iterable):
         raise SettingsError(f"{path} must be a list or a mapping, not {extra!r}")
-    entries = [(path, extra)] if isinstance(extra, Mapping) else _with_paths(path, extra)
+    if isinstance(extra, Mapping):
+        entries = [(path, extra)]
+    else:
+        entries = [(f"{path}[{index}]", entry) for index, entry in enumerate(extra)]
     for place, entry in entries:
         if isinstance(entry, Mapping):
             yield from ((f"{place}[{name!r}]", name, options) for name, options in entry.items())
         else:
             yield place, entry, None
-
-
-def _with_paths(path: str, entries: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-    return ((f"{path}[{index}]", entry) for index, entry in enumerate(entries))
 
 
 def _with_options(

@@ -24,28 +24,9 @@ from oddjob.runtime.worker import WorkerInfo
 from oddjob.submitter import Submitter
 
 if TYPE_CHECKING:
-    from inspect import Signature
-
     from oddjob.registry import Registry
 
 _numbers: Final = itertools.count(1)  # of anonymous pools
-
-
-class _PoolSignature:
-    """The signature of `Pool` with every option and its default, for ``help`` and editors."""
-
-    def __get__(self, instance: object, owner: type) -> "Signature":
-        if vars(owner).get("__init__", Pool.__init__) is not Pool.__init__:
-            raise AttributeError("__signature__")  # a subclass has its own
-        from inspect import Parameter, Signature  # they take time to load
-
-        defaults = {"name": None, **PoolOptions._field_defaults, "max_workers": None}
-        positional = ("name", "pool_size", "initializer", "initargs")
-        kinds = (Parameter.KEYWORD_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
-        return Signature([
-            Parameter(name, kinds[name in positional], default=default)
-            for name, default in defaults.items()
-        ])  # fmt: skip
 
 
 class Pool(Submitter, ThreadPoolExecutor):
@@ -55,47 +36,49 @@ class Pool(Submitter, ThreadPoolExecutor):
     none of that class's code runs. Every accepted job ends with a result, an exception or a
     cancellation. Threads start on demand, none before the first job.
 
-    An option that is not given, or None, is taken from `oddjob.configure`, or else has the default
-    shown above. Seconds may be numbers or ``timedelta`` objects.
+    An option that is not given, or None, is taken from `oddjob.configure`, or else has its default,
+    in parentheses below. Seconds may be numbers or ``timedelta`` objects.
 
     Args:
         name: the name under which module-level functions find the pool until it is shut down.
             None makes an anonymous pool, which is shut down when garbage-collected. As in
             ``ThreadPoolExecutor``, a number in this place is taken as `pool_size`, and a string
             after it as `thread_name_prefix`.
-        pool_size, max_workers: how many jobs may run at once, 1 or more; 5 by default.
-        initializer: called with `initargs` at the start of every worker thread. If it raises, the
-            worker counts as crashed.
+        pool_size: how many jobs may run at once, 1 or more (5).
+        initializer: called with `initargs` at the start of every worker thread (none). If it
+            raises, the worker counts as crashed.
         initargs: the arguments of `initializer`.
-        thread_name_prefix: the first part of thread names; the pool's name by default.
-
+        max_workers: the standard library's word for `pool_size`.
+        thread_name_prefix: the first part of thread names (the pool's name).
         max_restarts: crashes of workers tolerated within `max_seconds` before all workers are
-            restarted, 0 or more. After as many such restarts within `max_seconds` the pool is
+            restarted, 0 or more (3). After as many such restarts within `max_seconds` the pool is
             broken: its queued jobs end with `PoolBroken`, and `restart` revives it.
-        max_seconds: the length of that period, in seconds.
+        max_seconds: the length of that period, in seconds (5.0).
         crash_on: exceptions that count as a crash of the worker when a job raises them: a class
-            or a tuple of classes. What is not an ``Exception`` always does.
-        timeout: how long a job may run, in seconds; see `options`. The thread of a job that runs
-            longer cannot be stopped, and is replaced.
-        max_abandoned: how many such threads are replaced, 0 or more; `pool_size` by default.
-            Beyond that the pool is ``degraded`` until one of them returns.
+            or a tuple of classes (none). What is not an ``Exception`` always does.
+        timeout: how long a job may run, in seconds (no limit); see `options`. The thread of a job
+            that runs longer cannot be stopped, and is replaced.
+        max_abandoned: how many such threads are replaced, 0 or more (`pool_size`). Beyond that the
+            pool is ``degraded`` until one of them returns.
         exit_timeout: how long the end of the process waits for the pool's jobs, in seconds, 0 or
-            more; ``math.inf``: no limit. Then they are cancelled or abandoned.
-
-        max_queue: how many jobs may be queued or waiting for a retry, 1 or more; by default there
-            is no bound.
-        when_full: what happens to a job for which there is no room. ``"block"``: the caller blocks
-            until there is, first come, first served (a job of the pool itself gets `QueueFull`).
-            ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the caller runs the job,
-            unless a limit stops it. ``"drop_oldest"``: the job that has waited longest, among
-            those with the lowest priority, ends with `JobDropped`.
-        submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more; then `QueueFull`.
-
+            more (no limit). Then they are cancelled or abandoned.
+        max_queue: how many jobs may be queued or waiting for a retry, 1 or more (no limit).
+        when_full: what happens to a job for which there is no room. ``"block"`` (the default): the
+            caller blocks until there is, first come, first served (a job of the pool itself gets
+            `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the caller
+            runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
+            longest, among those with the lowest priority, ends with `JobDropped`.
+        submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more (no limit); then
+            `QueueFull`.
         priority_aging: the seconds after which a waiting job counts as one priority level higher,
-            so that none waits for ever; by default priorities do not age.
-        rate: how many jobs of the pool may start in a period, such as ``"100/minute"``.
-        key_limit, retries, backoff, retry_on, no_retry_on, middleware: as in `options`.
-
+            so that none waits for ever (priorities do not age).
+        rate: how many jobs of the pool may start in a period (no limit); see `options`, as for:
+        key_limit: how many jobs of one key may run at once (1).
+        retries: how often a failed job is retried (0).
+        backoff: the delays before retries (0.25, 1, 20, 60 and 150 seconds).
+        retry_on: exceptions that trigger a retry (``Exception``).
+        no_retry_on: exceptions that are never retried (none).
+        middleware: objects that are called around every job (none).
         on_error: called as ``on_error(job, exception)`` when a job given to `perform` fails, in
             the thread that ran it.
         on_event: called with a `PoolEvent`, in the thread in which that happens. What it raises is
@@ -108,8 +91,6 @@ class Pool(Submitter, ThreadPoolExecutor):
 
     Thread safety: all methods may be called from any thread.
     """
-
-    __signature__: ClassVar[_PoolSignature] = _PoolSignature()
 
     _registry: "ClassVar[Registry]"  # set by its module, which knows this class
 

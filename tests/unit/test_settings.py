@@ -106,7 +106,7 @@ WRONG_TYPES = [
         for value in ("OSError", int, (OSError, 3), [OSError], OSError(), None)
     ],
     ("crash_on", lambda error: True, "an exception class or a tuple of them"),
-    *[("middleware", value, "a tuple or a list of middleware") for value in (TRACING, "x", None)],
+    *[("middleware", value, "a tuple or a list") for value in (TRACING, "x", None)],
     ("middleware", [Tracing, TRACING], "objects with a method submit() or run()"),
     ("middleware", (3,), "objects with a method submit() or run()"),
     *[("max_queue", value, "a whole number") for value in (True, False, 2.0, math.inf, "5", [5])],

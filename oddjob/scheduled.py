@@ -5,11 +5,11 @@ be used from any thread, and any number of times. The calls see a copy of the co
 they are when the timer is set.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, overload
 
-from oddjob.compat import Item, P, T, override
+from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.options import as_flag
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
@@ -66,9 +66,7 @@ class Delayed(Scheduled):
     __slots__ = ()
 
     @overload
-    def submit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job[T]: ...
+    def submit(self, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
@@ -80,7 +78,7 @@ class Delayed(Scheduled):
 
     @overload
     def submit_many(
-        self, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+        self, fn: AsyncFunction[[Item], T], iterable: Iterable[Item]
     ) -> list[Job[T]]: ...
     @overload
     def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...

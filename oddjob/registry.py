@@ -44,10 +44,10 @@ class Registry(ProcessLock):
             self.pools[name] = pool
             self._closed.pop(name, None)
 
-    def remove(self, name: str, pool: Pool) -> None:
+    def remove(self, name: str | None, pool: Pool) -> None:
         """Take a pool out, if it is the one of that name."""
         with self.lock:
-            if self.pools.get(name) is not pool:
+            if name is None or self.pools.get(name) is not pool:
                 return
             del self.pools[name]
             self._closed[name] = None

@@ -5,7 +5,6 @@ anonymous pool that is no longer referenced is collected, and its core finishes 
 """
 
 import itertools
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -123,7 +122,6 @@ class Pool(Submitter, ThreadPoolExecutor):
         return pool
 
     def _open(self, name: str | None, options: PoolOptions) -> None:
-        self._name = name
         label = name or f"oddjob-{next(_numbers)}"
         self._use(PoolCore(options, name, label, self), JobSettings.of_pool(options))
         if name is not None:
@@ -132,7 +130,7 @@ class Pool(Submitter, ThreadPoolExecutor):
     @property
     def name(self) -> str | None:
         """The pool's name; None for an anonymous pool."""
-        return self._name
+        return self._core.name
 
     @property
     def pool_size(self) -> int:
@@ -166,7 +164,7 @@ class Pool(Submitter, ThreadPoolExecutor):
 
     @override
     def __repr__(self) -> str:
-        name = "anonymous" if self._name is None else repr(self._name)
+        name = "anonymous" if self.name is None else repr(self.name)
         queued = len(self._core.dispatcher)
         return f"<Pool {name}, {self.state}, pool_size={self.pool_size}, {queued} queued>"
 
@@ -211,7 +209,7 @@ class Pool(Submitter, ThreadPoolExecutor):
             RuntimeError: a job of the pool called this; it cannot wait for its own end.
         """
         seconds = as_timeout(timeout)
-        self._leave_registry()
+        self._registry.remove(self.name, self)
         return self._core.ending.drain(seconds)
 
     @override
@@ -231,7 +229,7 @@ class Pool(Submitter, ThreadPoolExecutor):
                 then goes on as with ``wait=False``; see `join`, and `drain`, which ends it.
         """
         seconds = as_timeout(timeout)
-        self._leave_registry()
+        self._registry.remove(self.name, self)
         self._core.ending.shut_down(cancel_queued=cancel_futures, wait=wait)
         if wait:
             self._core.ending.join(seconds)
@@ -251,29 +249,12 @@ class Pool(Submitter, ThreadPoolExecutor):
             raise RuntimeError(f"join() needs shutdown() or drain() first: {self!r} is open")
         return self._core.ending.join(as_timeout(timeout))
 
-    def _leave_registry(self) -> None:
-        if self._name is not None:
-            self._registry.remove(self._name, self)
-
-    # Private attributes of ThreadPoolExecutor that existing code is known to read.
-
     if not TYPE_CHECKING:
-
-        @property
-        def _max_workers(self) -> int:
-            return self.pool_size
-
-        @property
-        def _threads(self) -> set[threading.Thread]:
-            return {worker.thread for worker in self._core.workers.all()}
-
-        @property
-        def _shutdown(self) -> bool:
-            return self._core.state.closed_because is not None
-
-        @property
-        def _broken(self) -> bool:
-            return self._core.state.broken_by is not None
+        # Private attributes of ThreadPoolExecutor that existing code is known to read.
+        _max_workers = property(lambda self: self.pool_size)
+        _threads = property(lambda self: {each.thread for each in self._core.workers.all()})
+        _shutdown = property(lambda self: self._core.state.closed_because is not None)
+        _broken = property(lambda self: self._core.state.broken_by is not None)
 
         @property
         def _work_queue(self) -> Any:

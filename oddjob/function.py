@@ -39,10 +39,7 @@ _CODE_ATTRIBUTES = ("__code__", "__defaults__", "__kwdefaults__")
 
 
 class BoundFunction(Generic[FnP, One, Many, Performed]):
-    """A function, and where its calls go: to a pool or, from ``fn.after(…)`` and so on, a timer.
-
-    Thread safety: immutable; all methods may be called from any thread.
-    """
+    """A function, and where its calls go: to a pool or, from ``fn.after(…)`` and so on, a timer."""
 
     __wrapped__: Callable[..., Any]
 
@@ -56,10 +53,7 @@ class BoundFunction(Generic[FnP, One, Many, Performed]):
         return f"<{type(self).__name__} {name} of {self._target!r}>"
 
     def submit(self, /, *args: FnP.args, **kwargs: FnP.kwargs) -> One:
-        """Queue a call, now or when its time has come; return its job, or the timer if it recurs.
-
-        See `Pool.submit`.
-        """
+        """Queue a call; return its job, or the timer if it recurs. See `Pool.submit`."""
         submitted: One = self._target.submit(self.__wrapped__, *args, **kwargs)
         return submitted
 
@@ -79,6 +73,10 @@ class BoundFunction(Generic[FnP, One, Many, Performed]):
         return performed
 
 
+DelayedFunction = BoundFunction[FnP, Job[FnT], list[Job[FnT]], Timer]
+RecurringFunction = BoundFunction[FnP, Timer, Timer, Timer]
+
+
 class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]):
     """A function that knows its pool, as ``@pool.job`` makes it.
 
@@ -92,8 +90,6 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
 
     Attributes:
         timer: the timer of a function that was decorated with ``every=`` or ``cron=``, or None.
-
-    Thread safety: immutable; all methods may be called from any thread.
     """
 
     __name__: str
@@ -176,28 +172,24 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
         """Return the same function with these options on every job; see `Pool.options`."""
         return JobFunction(self.__wrapped__, self._target.options(**options))
 
-    def after(
-        self, seconds: Seconds, *, daemon: bool = True
-    ) -> BoundFunction[P, Job[T], list[Job[T]], Timer]:
+    def after(self, seconds: Seconds, *, daemon: bool = True) -> DelayedFunction[P, T]:
         """Delay calls by some seconds; see `Pool.after`."""
         return BoundFunction(self.__wrapped__, self._target.after(seconds, daemon=daemon))
 
     def at(
         self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True
-    ) -> BoundFunction[P, Job[T], list[Job[T]], Timer]:
+    ) -> DelayedFunction[P, T]:
         """Delay calls until a time on the wall clock; see `Pool.at`."""
         return BoundFunction(self.__wrapped__, self._target.at(when, dst=dst, daemon=daemon))
 
     def every(
         self, seconds: Seconds, *, overlap: bool = False, daemon: bool = True
-    ) -> BoundFunction[P, Timer, Timer, Timer]:
+    ) -> RecurringFunction[P]:
         """Repeat calls at an interval; see `Pool.every`."""
         recurring = self._target.every(seconds, overlap=overlap, daemon=daemon)
         return BoundFunction(self.__wrapped__, recurring)
 
-    def cron(
-        self, expression: str, **options: Unpack[RecurrenceOptions]
-    ) -> BoundFunction[P, Timer, Timer, Timer]:
+    def cron(self, expression: str, **options: Unpack[RecurrenceOptions]) -> RecurringFunction[P]:
         """Repeat calls at the times of a crontab entry; see `Pool.cron`."""
         return BoundFunction(self.__wrapped__, self._target.cron(expression, **options))
 
@@ -240,10 +232,7 @@ def job_decorator(
 
 
 def _check_parameters(fn: Any, key: object, *, is_recurring: bool) -> None:
-    """Refuse a recurring function that needs arguments, and a key that is a parameter's name.
-
-    With ``key="customer"`` all jobs would have one key, and run one after the other.
-    """
+    """Refuse a recurring function that needs arguments, and a key that is a parameter's name."""
     from inspect import Signature, signature
 
     try:

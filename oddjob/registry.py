@@ -91,8 +91,7 @@ Pool._registry = registry
 def configure(settings: Mapping[str, Any]) -> None:
     """Create the pools that a settings dict describes, or none of them.
 
-    Call it once, at start-up. Calling it again with settings that mean the same does nothing, so
-    a module that is imported twice does no harm.
+    Call it once, at start-up. Calling it again with settings that mean the same does nothing.
 
     Args:
         settings: ``default_pool`` is the name of the default pool (``"job"`` by default; False:

@@ -1,8 +1,7 @@
 """Delayed and Recurring: what ``pool.after(…)`` and its like return, for the calls to be made then.
 
-Each call of one of their methods sets a timer of its own, which counts from that moment. They may
-be used from any thread, and any number of times. The calls see a copy of the context variables as
-they are when the timer is set.
+Each call of one of their methods sets a timer of its own, which counts from that moment. The calls
+see a copy of the context variables as they are then.
 """
 
 from collections.abc import Callable, Iterable

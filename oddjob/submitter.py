@@ -113,7 +113,7 @@ class Submitter(Executor):
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
         """Queue ``fn(item)`` for every item, fire and forget; see `submit_many` and `perform`.
 
-        In a pool with ``max_queue`` the iterable may be endless. Raises like `submit`.
+        In a pool with ``max_queue`` the iterable may be endless.
         """
         self._accept_batch(self._policy.detach(), fn, iterable, keep=False)
 
@@ -170,7 +170,6 @@ class Submitter(Executor):
 
         Raises:
             TimeoutError: while iterating, if a result was not there in time.
-            TypeError, ValueError: `buffersize` is no such number.
         """
         # A subclass's `submit` sees every call, as in the standard library.
         is_plain = getattr(self.submit, "__func__", None) is Submitter.submit
@@ -268,9 +267,6 @@ class Submitter(Executor):
         Args:
             seconds: the delay, 0 or more, as a number or a ``timedelta``.
             daemon: whether the process may end before the call; the timer is cancelled then.
-
-        Raises:
-            TypeError, ValueError: `seconds` is no such number.
         """
         return Delayed(self, AfterTrigger(seconds), daemon)
 
@@ -290,7 +286,6 @@ class Submitter(Executor):
 
         Raises:
             ValueError: the time is past; the message shows both times.
-            TypeError: `when` is neither a ``datetime`` nor a ``time``.
         """
         return Delayed(self, AtTrigger(when, dst), daemon)
 
@@ -304,9 +299,6 @@ class Submitter(Executor):
             seconds: the interval, greater than 0, as a number or a ``timedelta``.
             overlap: queue a call although the previous one has not ended.
             daemon: whether the process may end; if not, it goes on until the timer is cancelled.
-
-        Raises:
-            TypeError, ValueError: `seconds` is no such number.
         """
         return Recurring(self, EveryTrigger(seconds), daemon, overlap)
 
@@ -340,7 +332,6 @@ class Submitter(Executor):
         Raises:
             ImportError: the extra ``oddjob[cron]`` is not installed.
             ValueError: the expression is wrong, or fits no date; there is no such zone.
-            TypeError: an argument is of the wrong type.
         """
         trigger = CronTrigger(expression, tz, dst, catch_up=as_flag("catch_up", catch_up))
         return Recurring(self, trigger, daemon, overlap)

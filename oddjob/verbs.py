@@ -27,17 +27,12 @@ When = datetime | time
 def perform(
     pool: PoolOrName, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
 ) -> None:
-    """Queue a call, fire and forget; see `Pool.perform`.
-
-    Raises:
-        PoolNotFound: no pool has that name.
-        PoolClosed: the pool has been shut down.
-    """
+    """Queue a call, fire and forget; see `Pool.perform`."""
     find_pool(pool).perform(fn, *args, **kwargs)
 
 
 def perform_many(pool: PoolOrName, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
-    """Queue ``fn(item)`` for every item; see `Pool.perform_many`. Raises like `perform`."""
+    """Queue ``fn(item)`` for every item; see `Pool.perform_many`."""
     find_pool(pool).perform_many(fn, iterable)
 
 
@@ -52,7 +47,7 @@ def async_perform(
 def async_perform(
     pool: PoolOrName, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Job[Any]:
-    """Queue a call and return its job, for `await_`; see `Pool.submit`. Raises like `perform`."""
+    """Queue a call and return its job, for `await_`; see `Pool.submit`."""
     return find_pool(pool).submit(fn, *args, **kwargs)
 
 
@@ -93,7 +88,7 @@ def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list
     """Wait for several jobs, like `await_`, and return their results in the order given.
 
     `timeout` is for all of them together. What one of them raises is raised as soon as it is; if
-    several have, it is the first of these in the order given. Raises like `await_`.
+    several have, it is the first of these in the order given.
     """
     deadline = clock.steady() + as_timeout(timeout)
     awaited, job = list(jobs), None
@@ -217,11 +212,8 @@ def perform_this(
         pool: the name of the pool, or the pool.
         async_: bind the function's name to the `Job`. Otherwise it is bound to the `Timer`, with
             `at` or `after`, or to None.
-        at: run it at this time on the wall clock; see `Pool.at`.
-        after: run it after this delay, in seconds; see `Pool.after`.
-
-    Raises like `perform`, when the function is decorated, and ``TypeError`` if both `at` and
-    `after` are given.
+        at: run it at this time on the wall clock, like `Pool.at`.
+        after: run it after this delay, in seconds.
     """
     if at is not None and after is not None:
         raise TypeError("perform_this() takes either at= or after=, not both")

@@ -80,8 +80,7 @@ class FakeClock:
     ) -> None:
         """Let time pass, and everything that is due meanwhile happen in order.
 
-        Blocks until the jobs that become due have ended, in their workers or, in inline mode, in
-        the calling thread.
+        Blocks until the jobs that become due have ended.
 
         Raises:
             ValueError: the time is negative or infinite.
@@ -133,11 +132,8 @@ class FakeClock:
         self._wait_for_jobs()
 
     def _wait_for_jobs(self) -> None:
-        """Wait until no job runs, or can start, that is worth waiting for.
-
-        Looks again and again: a job that is retried, or waits for another, does not end, so there
-        is no single event to wait for.
-        """
+        """Wait until no job runs, or can start, that is worth waiting for."""
+        # This polls: a job that is retried, or waits for another, does not end.
         deadline = clock.steady() + self._patience
         while busy := self._busy_jobs():
             if clock.steady() > deadline:

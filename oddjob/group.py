@@ -166,10 +166,8 @@ class JobGroup:
     def _raise_failures(self, error: BaseException | None, *, is_echo: bool) -> None:
         """Raise what has failed; return to let `error`, which the block has raised, go on.
 
-        Args:
-            error: what the block has raised.
-            is_echo: `error` says that a job was cancelled. If a job has failed, that is the cause,
-                and `error` says nothing new. Neither does `GroupClosed`.
+        `error` is an echo if it says that a job was cancelled: if another job has failed, that is
+        the cause, and `error` says nothing new. Neither does `GroupClosed`.
         """
         if error is not None and not (isinstance(error, Exception) or is_echo):
             return

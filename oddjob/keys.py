@@ -23,12 +23,7 @@ def is_key_function(value: object) -> bool:
 
 
 def check_key(value: Any) -> Key:
-    """Return the key that `value` stands for: itself, or for a NumPy scalar that of Python.
-
-    Raises:
-        TypeError: it is not made of strings, numbers, bytes, dates, UUIDs, enum members and the
-            like.
-    """
+    """Return the key that `value` stands for: itself, or for a NumPy scalar that of Python."""
     kind: Any = type(value)
     if kind in _SIMPLE_TYPES:
         return value

@@ -7,14 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import suppress
-from contextvars import copy_context
 from itertools import islice
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from oddjob.compat import TypedDict
 from oddjob.quantities import Seconds, as_timeout
-from oddjob.runtime.job import Job, new_jobs
+from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -59,11 +58,8 @@ def map_calls(
             for args in wanted:
                 jobs.append(submitter.submit(fn, *args))
             return
-        policy, key, context = submitter._policy, submitter._key, copy_context()
         while chunk := list(islice(wanted, chunksize)):
-            batch = new_jobs(policy, fn, chunk, None, context, key, clock.monotonic())
-            submitter._core.accept_many(batch)
-            jobs.extend(batch)
+            jobs.extend(submitter._accept_batch(submitter._policy, fn, chunk, None))
 
     try:
         queue(buffersize)

@@ -128,12 +128,7 @@ class PoolOptions(NamedTuple):
     middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
 
     def replace(self, *, max_workers: Any = None, **changes: Any) -> Self:
-        """Return a copy with other values, each of them checked; None leaves a value as it is.
-
-        Raises:
-            TypeError: a value is of the wrong type, or there is no such option.
-            ValueError: a number is out of range.
-        """
+        """Return a copy with other values, each of them checked; None leaves a value as it is."""
         if max_workers is not None:
             if changes.get("pool_size") is not None:
                 raise TypeError("pool_size and max_workers are one and the same: give only one")

@@ -86,13 +86,9 @@ class RetryPolicy(NamedTuple):
     no_retry_on: Exceptions = ()
 
     def decide(self, error: BaseException, attempt: int) -> float | None:
-        """Return the seconds until the next attempt, or None if there is none.
+        """Return the seconds until the next attempt after this one (1: the first), if any.
 
         An exception group stands for the exceptions in it: each may trigger or prevent a retry.
-
-        Args:
-            error: what the attempt has raised.
-            attempt: its number, 1 being the first.
         """
         if attempt > self.limit:
             return None

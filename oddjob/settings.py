@@ -32,11 +32,7 @@ class Plan(NamedTuple):
 
 
 def read_settings(settings: Mapping[str, Any]) -> Plan:
-    """Validate a settings dict; see `oddjob.configure`.
-
-    Raises:
-        SettingsError: a key or value is not understood; the message names the path of the first.
-    """
+    """Validate a settings dict; see `oddjob.configure`."""
     if not isinstance(settings, Mapping):
         raise SettingsError(f"settings must be a mapping, not {settings!r}")
     defaults = _with_options("settings", PoolOptions(), settings, _BESIDES_OPTIONS)

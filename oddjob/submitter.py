@@ -108,27 +108,28 @@ class Submitter(Executor):
         read, and jobs are queued, as there is room; if that fails half-way, the jobs that have not
         started are cancelled. Raises like `submit`.
         """
-        return self._accept_batch(self._policy, fn, iterable, keep=True)
+        return self._accept_batch(self._policy, fn, iterable, BATCH_ITEM)
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
         """Queue ``fn(item)`` for every item, fire and forget; see `submit_many` and `perform`.
 
         In a pool with ``max_queue`` the iterable may be endless.
         """
-        self._accept_batch(self._policy.detach(), fn, iterable, keep=False)
+        self._accept_batch(self._policy.detach(), fn, iterable, BATCH_ITEM)
 
     def _accept_batch(
-        self, policy: JobPolicy, fn: Callable[..., Any], iterable: Iterable[Any], *, keep: bool
+        self, policy: JobPolicy, fn: Callable[..., Any], calls: Iterable[Any], kwargs: Any
     ) -> list[Job[Any]]:
+        """Queue calls, given as `new_jobs` takes them; return their jobs if they are waited for."""
         core, key, context = self._core, self._key, copy_context()
 
-        def make_jobs(items: Sequence[Any]) -> list[Job[Any]]:
-            return new_jobs(policy, fn, items, BATCH_ITEM, context, key, clock.monotonic())
+        def make_jobs(calls: Sequence[Any]) -> list[Job[Any]]:
+            return new_jobs(policy, fn, calls, kwargs, context, key, clock.monotonic())
 
         if core.options.max_queue is not None:
-            stream = (job for item in iterable for job in make_jobs((item,)))
-            return core.accept_stream(stream, keep=keep)
-        jobs = make_jobs(list(iterable))
+            stream = (job for call in calls for job in make_jobs((call,)))
+            return core.accept_stream(stream, keep=not policy.is_detached)
+        jobs = make_jobs(list(calls))
         core.accept_many(jobs)
         return jobs
 
@@ -172,8 +173,7 @@ class Submitter(Executor):
             TimeoutError: while iterating, if a result was not there in time.
         """
         # A subclass's `submit` sees every call, as in the standard library.
-        is_plain = getattr(self.submit, "__func__", None) is Submitter.submit
-        if not is_plain or self._core.options.max_queue is not None:
+        if getattr(self.submit, "__func__", None) is not Submitter.submit:
             chunksize = 1
         return map_calls(self, fn, iterables, timeout, chunksize, buffersize, progress=progress)
 

@@ -263,11 +263,6 @@ class JobSettings(NamedTuple):
             return None
         return RetryPolicy(self.retries, self.backoff, self.retry_on, self.no_retry_on)
 
-    def describe_changes(self, other: "JobSettings") -> str:
-        """Return what differs from `other`, as keyword arguments are written."""
-        triples = zip(self._fields, self, other, strict=True)
-        return ", ".join(f"{name}={mine!r}" for name, mine, theirs in triples if mine != theirs)
-
 
 def _checks_of(options: type[Any]) -> dict[str, Check]:
     hints = options.__annotations__.items()

@@ -47,11 +47,7 @@ class Backoff(_Backoff):
 
     @override
     def __new__(
-        cls,
-        base: Seconds = 1.0,
-        factor: float = 2.0,
-        maximum: Seconds = 300.0,
-        jitter: float = 0.1,
+        cls, base: Seconds = 1.0, factor: float = 2.0, maximum: Seconds = 300.0, jitter: float = 0.1
     ) -> Self:
         """Check the numbers."""
         return super().__new__(

@@ -4,7 +4,7 @@ A submitter is a core (what runs the jobs), a policy (what its jobs have in comm
 a key that all of them share. A view is a submitter with another policy or key and the same core.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from datetime import datetime, time, tzinfo
@@ -135,10 +135,7 @@ class Submitter(Executor):
 
     @overload
     def map(
-        self,
-        fn: AsyncFunction[..., T],
-        *iterables: Iterable[Any],
-        **options: Unpack[MapOptions],
+        self, fn: AsyncFunction[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]
     ) -> Iterator[T]: ...
     @overload
     def map(
@@ -252,14 +249,7 @@ class Submitter(Executor):
             TypeError: an option is unknown, or its value is of the wrong type.
             ValueError: a value is out of range.
         """
-        changes: dict[str, Any] = {**options}
-        key, given = self._key, changes.pop("key", None)
-        if is_key_function(given):
-            key, changes["key"] = None, given
-        elif given is not None:
-            key = check_key(given)
-        settings = self._policy.settings.replace(**changes) if changes else None
-        return PoolView(self, settings, key)
+        return PoolView(self, options)
 
     def after(self, seconds: Seconds, *, daemon: bool = True) -> Delayed:
         """Delay calls by some seconds, whatever the wall clock does: ``pool.after(5).submit(fn)``.
@@ -340,11 +330,18 @@ class Submitter(Executor):
 class PoolView(Submitter):
     """A pool with options on every job, as ``pool.options(…)`` returns it."""
 
-    def __init__(self, source: Submitter, settings: JobSettings | None, key: Key | None) -> None:
+    def __init__(self, source: Submitter, options: Mapping[str, Any]) -> None:
         self._source = source  # refers to the pool: an anonymous one lives as long as its views
+        self._options = options
+        changes = {**options}
+        key, given = source._key, changes.pop("key", None)
+        if is_key_function(given):
+            key, changes["key"] = None, given
+        elif given is not None:
+            key = check_key(given)
         self._key = key
-        if settings is not None:
-            self._use(source._core, settings)
+        if changes:
+            self._use(source._core, source._policy.settings.replace(**changes))
         else:  # quick: often there is a view for each job
             self._core, self._policy = source._core, source._policy
         if key is not None and self._core.dispatcher.limited is None:
@@ -352,11 +349,8 @@ class PoolView(Submitter):
 
     @override
     def __repr__(self) -> str:
-        source = self._source
-        changes = self._policy.settings.describe_changes(source._policy.settings)
-        if self._key is not None and self._key != source._key:
-            changes = ", ".join(filter(None, [f"key={self._key!r}", changes]))
-        return f"<{source!r} with {changes}>"
+        changes = ", ".join(f"{name}={value!r}" for name, value in self._options.items())
+        return f"<{self._source!r} with {changes}>"
 
     @override
     def shutdown(

@@ -333,19 +333,18 @@ class PoolView(Submitter):
     def __init__(self, source: Submitter, options: Mapping[str, Any]) -> None:
         self._source = source  # refers to the pool: an anonymous one lives as long as its views
         self._options = options
-        changes = {**options}
-        key, given = source._key, changes.pop("key", None)
-        if is_key_function(given):
-            key, changes["key"] = None, given
-        elif given is not None:
-            key = check_key(given)
-        self._key = key
-        if changes:
-            self._use(source._core, source._policy.settings.replace(**changes))
-        else:  # quick: often there is a view for each job
-            self._core, self._policy = source._core, source._policy
-        if key is not None and self._core.dispatcher.limited is None:
-            self._core.use_limits()
+        self._core, self._policy, self._key = source._core, source._policy, source._key
+        key = options.get("key")
+        if is_key_function(key):
+            self._key = None
+        elif key is not None:
+            self._key = check_key(key)
+            if self._core.dispatcher.limited is None:
+                self._core.use_limits()
+            if len(options) == 1:
+                return  # quick: often there is a view for each job
+            options = {**options, "key": None}
+        self._use(self._core, self._policy.settings.replace(**options))
 
     @override
     def __repr__(self) -> str:

@@ -5,7 +5,6 @@ called like it, is bound like it, and is pickled like it, by reference.
 """
 
 import functools
-import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import datetime, time
 from types import MethodType
@@ -142,19 +141,19 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
     @override
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         """Pickle by reference; a ``PicklingError`` if that would find another function, or none."""
+        from pickle import PicklingError
+        from pkgutil import resolve_name
+
         fn: Any = self.__wrapped__
-        find: Any
+        find: Callable[..., Any] = resolve_name
+        path: tuple[Any, ...] = (f"{self.__module__}:{getattr(self, '__qualname__', '')}",)
         if isinstance(fn, MethodType):
             find, path = getattr, (fn.__self__, fn.__name__)
-        else:
-            find, path = _find, (self.__module__, getattr(self, "__qualname__", ""))
         try:
             found = find(*path)
         except Exception:
             found = None
         if found != self:
-            from pickle import PicklingError
-
             raise PicklingError(f"cannot pickle {self!r}: it is not found by its own name")
         return find, path
 
@@ -250,9 +249,3 @@ def _check_parameters(fn: Any, key: object, *, is_recurring: bool) -> None:
             found.bind()
         except TypeError as error:
             raise TypeError(f"a job that recurs is called without arguments: {error}") from error
-
-
-def _find(module: str, qualname: str) -> Any:
-    """Return what a pickle refers to."""
-    __import__(module)
-    return functools.reduce(getattr, qualname.split("."), sys.modules[module])

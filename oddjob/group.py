@@ -90,6 +90,7 @@ class JobGroup:
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         import asyncio
+        from asyncio import wrap_future
 
         from oddjob.runtime.awaiting import until_ended
 
@@ -100,10 +101,7 @@ class JobGroup:
             while unfinished := self._unfinished():
                 for each in unfinished:
                     try:
-                        if isinstance(each, Job):
-                            await until_ended(each)
-                        else:
-                            await asyncio.wrap_future(each)
+                        await (until_ended(each) if isinstance(each, Job) else wrap_future(each))
                     except asyncio.CancelledError as again:
                         cancellation = again
                         self._stop("its task was cancelled")

@@ -14,13 +14,14 @@ from oddjob.options import POOL_CHECKS, PoolOptions, PoolSettings, as_name, sugg
 _BESIDES_OPTIONS: Final = ("default_pool", "extra_pools")
 
 
+_Pools = Mapping[str, PoolSettings | None]
+
+
 class Settings(PoolSettings, total=False):
     """What ``oddjob.configure(settings)`` takes."""
 
     default_pool: ReadOnly[str | Literal[False]]
-    extra_pools: ReadOnly[
-        Sequence[str | Mapping[str, PoolSettings | None]] | Mapping[str, PoolSettings | None]
-    ]
+    extra_pools: ReadOnly[Sequence[str | _Pools] | _Pools]
 
 
 class Plan(NamedTuple):

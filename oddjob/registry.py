@@ -26,8 +26,6 @@ class Registry(ProcessLock):
     the same one; that starts no thread. They are shut down after it has been released.
     """
 
-    __slots__ = ("_closed", "plan", "pools")
-
     def __init__(self) -> None:
         super().__init__()
         self.pools: dict[str, Pool] = {}

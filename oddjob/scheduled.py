@@ -22,13 +22,10 @@ if TYPE_CHECKING:
 class Scheduled:
     """A trigger, and the submitter whose calls it delays."""
 
-    __slots__ = ("_keeps_process", "_overlap", "_policy", "_source", "_trigger")
-
     def __init__(
         self, source: "Submitter", trigger: Trigger, daemon: bool, overlap: bool = False
     ) -> None:
         self._source = source
-        self._policy = source._policy
         self._trigger = trigger
         self._keeps_process = not as_flag("daemon", daemon)
         self._overlap = as_flag("overlap", overlap)
@@ -39,11 +36,11 @@ class Scheduled:
 
     def perform(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Queue ``fn(*args, **kwargs)`` when the time has come, fire and forget."""
-        return self._set_timer(self._policy.detach(), fn, args, kwargs or None)
+        return self._set_timer(self._source._policy.detach(), fn, args, kwargs or None)
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> Timer:
         """Queue ``fn(item)`` for every item when the time has come, fire and forget."""
-        return self._set_timer(self._policy.detach(), fn, list(iterable), BATCH_ITEM)
+        return self._set_timer(self._source._policy.detach(), fn, list(iterable), BATCH_ITEM)
 
     def _set_timer(
         self, policy: JobPolicy, fn: Callable[..., Any], args: Any, kwargs: Any
@@ -62,8 +59,6 @@ class Delayed(Scheduled):
     if the time of an `at` has passed by now.
     """
 
-    __slots__ = ()
-
     @overload
     def submit(self, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
@@ -73,7 +68,7 @@ class Delayed(Scheduled):
 
         The job is ``scheduled`` until then. Cancelling it cancels the timer.
         """
-        return self._set_timer(self._policy, fn, args, kwargs or None).jobs[0]
+        return self._set_timer(self._source._policy, fn, args, kwargs or None).jobs[0]
 
     @overload
     def submit_many(
@@ -83,7 +78,7 @@ class Delayed(Scheduled):
     def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
     def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
         """Queue ``fn(item)`` for every item when the time has come; return their jobs now."""
-        return self._set_timer(self._policy, fn, list(iterable), BATCH_ITEM).jobs
+        return self._set_timer(self._source._policy, fn, list(iterable), BATCH_ITEM).jobs
 
 
 class Recurring(Scheduled):
@@ -96,12 +91,10 @@ class Recurring(Scheduled):
     All methods raise `PoolClosed` or `PoolBroken` if the pool accepts no jobs.
     """
 
-    __slots__ = ()
-
     def submit(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Queue ``fn(*args, **kwargs)`` each time; ``timer.jobs`` has the latest job."""
-        return self._set_timer(self._policy, fn, args, kwargs or None)
+        return self._set_timer(self._source._policy, fn, args, kwargs or None)
 
     def submit_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> Timer:
         """Queue ``fn(item)`` for every item each time; ``timer.jobs`` has the latest jobs."""
-        return self._set_timer(self._policy, fn, list(iterable), BATCH_ITEM)
+        return self._set_timer(self._source._policy, fn, list(iterable), BATCH_ITEM)

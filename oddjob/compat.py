@@ -7,6 +7,8 @@ Guarantees: on Python 3.13 and later this loads nothing but ``typing``; before, 
 # ruff: noqa: PLC0414  (the doubled names tell type checkers that these are exported)
 
 import sys
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeAlias
 
 if sys.version_info >= (3, 13):
     from typing import ParamSpec as ParamSpec
@@ -21,10 +23,10 @@ else:
     from typing_extensions import TypeVar as TypeVar
     from typing_extensions import override as override
 
-# For signatures that take a function ``fn`` and what it is called with: the arguments of one call,
-# the result of its job (what `fn`, or the coroutine that it makes, returns), and the argument of
-# each of many calls.
+# For signatures that take a function ``fn`` and what it is called with.
 
-P = ParamSpec("P")
-T = TypeVar("T")
-Item = TypeVar("Item")
+P = ParamSpec("P")  # the arguments of one call
+T = TypeVar("T")  # the result of its job: what `fn`, or the coroutine that it makes, returns
+Item = TypeVar("Item")  # the argument of each of many calls
+
+AsyncFunction: TypeAlias = Callable[P, Coroutine[Any, Any, T]]

@@ -1,19 +1,4 @@
-"""The exceptions that OddJob raises itself.
-
-::
-
-    OddJobError
-    ├── PoolClosed         (RuntimeError)       the pool was shut down
-    ├── PoolBroken         (BrokenThreadPool)   its workers kept crashing; the cause is chained
-    ├── PoolNotFound       (LookupError)        no pool has this name
-    ├── PoolNameTaken      (ValueError)         a live pool has this name already
-    ├── QueueFull          (queue.Full)         the queue has no room for the job
-    ├── JobDropped         (RuntimeError)       the job made room in a full queue for a newer one
-    ├── JobTimeout         (TimeoutError)       the job ran longer than its timeout
-    ├── JobLost            (RuntimeError)       the job belongs to the process that forked this one
-    ├── PredecessorFailed  (RuntimeError)       a serial job's predecessor failed
-    ├── GroupClosed        (RuntimeError)       the group takes no more jobs
-    └── SettingsError      (ValueError)         a setting is unknown or has a value it cannot have
+"""The exceptions that OddJob raises itself, each under `OddJobError`.
 
 Each is also an exception of the standard library that code written for ``concurrent.futures``
 catches already. A wait that runs out of time raises the built-in ``TimeoutError``, a cancelled job

@@ -46,29 +46,19 @@ OnEvent = Callable[[PoolEvent], object]
 
 
 class EventListener:
-    """Passes a pool's events to its ``on_event`` callback, if there is one.
-
-    Thread safety: `notify` may be called from any thread, with no lock held.
-    """
+    """Passes a pool's events to its ``on_event`` callback; from any thread, with no lock held."""
 
     def __init__(self, label: str, callback: OnEvent | None) -> None:
         self._label = label
         self.callback: OnEvent | None = callback
 
-    def notify(
-        self,
-        kind: EventKind,
-        *,
-        worker: str | None = None,
-        job: Any = None,
-        error: BaseException | None = None,
-    ) -> None:
-        """Call the callback; log whatever it raises."""
+    def notify(self, kind: EventKind, **details: Any) -> None:
+        """Call the callback with an event of these `details`; log whatever it raises."""
         callback = self.callback  # read once: it may be set at any time
         if callback is None:
             return
         try:
-            callback(PoolEvent(kind, self._label, worker, job, error))
+            callback(PoolEvent(kind, self._label, **details))
         except BaseException as failure:  # a callback's trouble must not cost a worker
             message = "on_event of pool %s raised, for %s"
             log(logging.ERROR, message, self._label, kind, error=failure)

@@ -9,10 +9,7 @@ from collections.abc import Callable
 
 
 def after_fork_in_child(callback: Callable[[], object]) -> None:
-    """Call `callback` in every child process, right after the fork.
-
-    Callbacks run in the order in which they were registered, and are kept for ever.
-    """
+    """Call `callback` in every child process, in the order in which callbacks are registered."""
     if hasattr(os, "register_at_fork"):  # there is none where there is no fork
         os.register_at_fork(after_in_child=callback)
 

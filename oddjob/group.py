@@ -2,18 +2,16 @@
 
 Guarantees: when the block is left, every job of the group has ended. The first failure cancels
 the jobs that have not started, and every failure is raised where the block ends.
-
-A thread cannot be stopped: running jobs are waited for. A single failure is raised as it is.
 """
 
 import threading
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import CancelledError, Future, wait
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from oddjob.callables import call_all
-from oddjob.compat import Item, P, T
+from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.errors import GroupClosed
 from oddjob.runtime.job import Job, run_where_awaited
 from oddjob.runtime.settling import cancel_quietly, failure_of, run_callbacks
@@ -27,31 +25,29 @@ class JobGroup:
     """The jobs of one ``with pool.group()`` or ``async with pool.group()`` block.
 
     Leaving the block waits for all jobs. If one fails, or the block raises, the jobs that have not
-    started are cancelled, and the group takes no more. At the end of the block the failure is
-    raised, or an ``ExceptionGroup`` if there are several. A job that you cancel is no failure.
+    started are cancelled, and the group takes no more; running jobs cannot be stopped. At the end
+    of the block the failure is raised as it is, or an ``ExceptionGroup`` if there are several. A
+    job that you cancel is no failure.
 
     Thread safety: jobs may be added from any thread, including by jobs of the group.
     """
 
-    # `_lock` guards the other fields; nothing is called under it.
+    # `_lock` guards the fields below it; nothing is called under it.
 
     def __init__(self, target: "Submitter") -> None:
         self._target = target
         self._lock = threading.RLock()
-        self._jobs: list[Job[Any]] = []
-        self._arrivals: list[Future[None]] = []  # calls of `submit` that have not returned yet
+        self._members: dict[Future[Any], None] = {}  # jobs, and calls of `submit` that go on
         self._why_closed: str | None = None
 
     @property
     def jobs(self) -> list[Job[Any]]:
         """The jobs that have been submitted, in that order."""
         with self._lock:
-            return self._jobs.copy()
+            return [each for each in self._members if isinstance(each, Job)]
 
     @overload
-    def submit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job[T]: ...
+    def submit(self, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
@@ -64,7 +60,7 @@ class JobGroup:
 
     @overload
     def submit_many(
-        self, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+        self, fn: AsyncFunction[[Item], T], iterable: Iterable[Item]
     ) -> list[Job[T]]: ...
     @overload
     def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
@@ -94,6 +90,7 @@ class JobGroup:
 
     async def __aexit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         import asyncio
+        from asyncio import wrap_future
 
         from oddjob.runtime.awaiting import until_ended
 
@@ -104,10 +101,7 @@ class JobGroup:
             while unfinished := self._unfinished():
                 for each in unfinished:
                     try:
-                        if isinstance(each, Job):
-                            await until_ended(each)
-                        else:
-                            await asyncio.wrap_future(each)
+                        await (until_ended(each) if isinstance(each, Job) else wrap_future(each))
                     except asyncio.CancelledError as again:
                         cancellation = again
                         self._stop("its task was cancelled")
@@ -122,19 +116,19 @@ class JobGroup:
 
     def _adopt(self, submit: Callable[[], list[Job[Any]]]) -> list[Job[Any]]:
         """Submit jobs of the group; the end of the block waits for this call, too."""
-        arrival: Future[None] = Future()
+        call: Future[None] = Future()
         with self._lock:
             if self._why_closed is not None:
                 raise GroupClosed(f"the group takes no more jobs: {self._why_closed}")
-            self._arrivals.append(arrival)
+            self._members[call] = None
         jobs: list[Job[Any]] = []
         try:
             jobs = submit()
         finally:
             with self._lock:
-                self._jobs += jobs
-                self._arrivals.remove(arrival)
-            arrival.set_result(None)
+                del self._members[call]
+                self._members.update(dict.fromkeys(jobs))
+            call.set_result(None)
         for job in jobs:
             job.add_done_callback(QuickCallback(self._job_ended))
         if self._why_closed is not None:
@@ -153,10 +147,10 @@ class JobGroup:
     def _stop(self, why: str) -> None:
         call_all(partial(run_callbacks, job) for job in self._close(why))
 
-    def _unfinished(self) -> "list[Job[Any] | Future[None]]":
-        """Return what has not ended, or is still being submitted; if nothing, close the group."""
+    def _unfinished(self) -> list[Future[Any]]:
+        """Return what has not ended; if nothing, close the group."""
         with self._lock:
-            unfinished = [*(job for job in self._jobs if not job.done()), *self._arrivals]
+            unfinished = [each for each in self._members if not each.done()]
             if not unfinished:
                 self._why_closed = self._why_closed or "its block has been left"
             return unfinished
@@ -170,10 +164,8 @@ class JobGroup:
     def _raise_failures(self, error: BaseException | None, *, is_echo: bool) -> None:
         """Raise what has failed; return to let `error`, which the block has raised, go on.
 
-        Args:
-            error: what the block has raised.
-            is_echo: `error` says that a job was cancelled. If a job has failed, that is the cause,
-                and `error` says nothing new. Neither does `GroupClosed`.
+        `error` is an echo if it says that a job was cancelled: if another job has failed, that is
+        the cause, and `error` says nothing new. Neither does `GroupClosed`.
         """
         if error is not None and not (isinstance(error, Exception) or is_echo):
             return

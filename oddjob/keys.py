@@ -5,17 +5,16 @@ library only. Keys are compared under the lock of a queue, where no code of a us
 """
 
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 Key = Any
 
-SIMPLE_KEY_TYPES: Final = frozenset({str, int, bytes})  # whose instances are all accepted
-
+_SIMPLE_TYPES: Final = frozenset({str, int, bytes})  # whose instances are all accepted
 _TRUSTED_MODULES: Final = frozenset({
     "builtins", "datetime", "decimal", "enum", "fractions", "ipaddress", "pathlib",
     "pathlib._local", "uuid",
 })  # fmt: skip
-_accepted_types: Final[set[type]] = set()  # of the standard library
 
 
 def is_key_function(value: object) -> bool:
@@ -24,41 +23,34 @@ def is_key_function(value: object) -> bool:
 
 
 def check_key(value: Any) -> Key:
-    """Return the key that `value` stands for: itself, or for a NumPy scalar that of Python.
-
-    Raises:
-        TypeError: it is not made of strings, numbers, bytes, dates, UUIDs, enum members and the
-            like.
-    """
-    kind = type(value)
-    if kind in SIMPLE_KEY_TYPES:
+    """Return the key that `value` stands for: itself, or for a NumPy scalar that of Python."""
+    kind: Any = type(value)
+    if kind in _SIMPLE_TYPES:
         return value
     if kind.__module__ == "numpy" and kind.__hash__ is not None and hasattr(value, "item"):
         return check_key(value.item())
-    if kind not in _accepted_types:
-        if not (_is_trusted(kind, "__eq__") and _is_trusted(kind, "__hash__")):
-            raise TypeError(_refusal(value))
-        if kind.__module__ in _TRUSTED_MODULES:  # other classes come and go: do not keep them
-            _accepted_types.add(kind)
+    try:
+        hash(value)
+        is_key = _is_trusted(kind)
+    except Exception:  # a few instances of good types have no hash
+        is_key = False
+    if not is_key:
+        raise TypeError(
+            "a key must be an identifier: a string, a number, bytes, a date, a UUID, an enum "
+            f"member or a tuple of these, not {value!r}"
+        )
     if isinstance(value, tuple | frozenset):
         members = [check_key(each) for each in value]
         if any(new is not old for new, old in zip(members, value, strict=True)):
-            value = tuple(members) if isinstance(value, tuple) else frozenset(members)
-    try:
-        hash(value)
-    except Exception as error:  # a few instances of good types have no hash
-        raise TypeError(_refusal(value)) from error
+            return tuple(members) if isinstance(value, tuple) else frozenset(members)
     return value
 
 
-def _is_trusted(kind: type, method: str) -> bool:
-    """Return whether a class has this method, and has it from a trusted class."""
-    owner = next(each for each in kind.__mro__ if method in vars(each))
-    return owner.__module__ in _TRUSTED_MODULES and vars(owner)[method] is not None
-
-
-def _refusal(value: object) -> str:
-    return (
-        "a key must be an identifier: a string, a number, bytes, a date, a UUID, an enum member "
-        f"or a tuple of these, not {value!r}"
-    )
+@lru_cache
+def _is_trusted(kind: type) -> bool:
+    """Return whether a class is compared and hashed by methods of trusted classes."""
+    for method in ("__eq__", "__hash__"):
+        owner = next(each for each in kind.__mro__ if method in vars(each))
+        if owner.__module__ not in _TRUSTED_MODULES:
+            return False
+    return True

@@ -33,10 +33,9 @@ def log_safely(
 
 
 def run_in_thread(action: Callable[[], object], name: str) -> threading.Thread | None:
-    """Run something that may take any time, such as user callbacks, in a new thread.
+    """Run something that may take any time in a new thread, and log what it raises.
 
-    What it raises is logged. If no thread can be started, it runs in the calling thread, and None
-    is returned.
+    If no thread can be started, it runs in the calling thread, and None is returned.
     """
     thread = threading.Thread(target=_run_logged, args=(action, name), name=name, daemon=True)
     try:

@@ -7,16 +7,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
 from contextlib import suppress
-from contextvars import copy_context
-from functools import partial
 from itertools import islice
-from math import inf
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from oddjob.compat import TypedDict
 from oddjob.quantities import Seconds, as_timeout
-from oddjob.runtime.job import Job, new_jobs
+from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -45,15 +42,25 @@ def map_calls(
     progress: bool,
 ) -> Iterator[Any]:
     """Do what `Pool.map` says."""
-    seconds = as_timeout(timeout)
-    deadline = inf if seconds is None else clock.steady() + seconds
+    deadline = clock.steady() + as_timeout(timeout)
     if buffersize is not None and not isinstance(buffersize, int):
         raise TypeError("buffersize must be an integer or None")
     if buffersize is not None and buffersize < 1:
         raise ValueError("buffersize must be None or > 0")
     total = min((length_hint(each, -1) for each in iterables), default=0)
+    calls = zip(*iterables, strict=False)
     jobs: deque[Job[Any]] = deque()
-    queue = partial(_queue, submitter, jobs, fn, zip(*iterables, strict=False), chunksize)
+
+    def queue(count: int | None) -> None:
+        """Queue some of the calls, or all, and add each job to `jobs` as soon as it is queued."""
+        wanted = islice(calls, count)
+        if chunksize <= 1:
+            for args in wanted:
+                jobs.append(submitter.submit(fn, *args))
+            return
+        while chunk := list(islice(wanted, chunksize)):
+            jobs.extend(submitter._accept_batch(submitter._policy, fn, chunk, None))
+
     try:
         queue(buffersize)
     except BaseException:
@@ -62,29 +69,8 @@ def map_calls(
     if buffersize is None:
         results, total = _results_of(jobs, deadline, None), len(jobs)
     else:
-        results = _results_of(jobs, deadline, partial(queue, 1))
+        results = _results_of(jobs, deadline, queue)
     return _with_bar(results, None if total < 0 else total) if progress else results
-
-
-def _queue(
-    submitter: "Submitter",
-    jobs: deque[Job[Any]],
-    fn: Callable[..., Any],
-    calls: Iterator[tuple[Any, ...]],
-    chunksize: int,
-    count: int | None,
-) -> None:
-    """Queue so many calls, or all, and add each job to `jobs` as soon as it is queued."""
-    calls = islice(calls, count)
-    if chunksize <= 1:
-        for args in calls:
-            jobs.append(submitter.submit(fn, *args))
-        return
-    policy, key, context = submitter._policy, submitter._key, copy_context()
-    while chunk := list(islice(calls, chunksize)):
-        batch = new_jobs(policy, fn, chunk, None, context, key, clock.monotonic())
-        submitter._core.accept_many(batch)
-        jobs.extend(batch)
 
 
 def _cancel_all(jobs: Iterable[Job[Any]]) -> None:
@@ -93,31 +79,33 @@ def _cancel_all(jobs: Iterable[Job[Any]]) -> None:
 
 
 def _results_of(
-    jobs: deque[Job[Any]], deadline: float, feed: Callable[[], None] | None
+    jobs: deque[Job[Any]], deadline: float, queue: Callable[[int], None] | None
 ) -> Iterator[Any]:
-    """Yield the result of each job, which leaves `jobs` then; `feed` may add another one.
+    """Yield the result of each job, which leaves `jobs` then; `queue` may add another one.
 
-    A function, not a method of the pool: an anonymous pool that is otherwise unreferenced may be
-    collected while its results are read.
+    Unless it may, this does not refer to the pool: an anonymous one that is otherwise unreferenced
+    may be collected while its results are read.
     """
     try:
         while jobs:
-            yield _next_result(jobs, deadline, feed)  # and refer to no result meanwhile
+            yield _next_result(jobs, deadline, queue)  # and refer to no result meanwhile
     finally:
         _cancel_all(jobs)
-        del jobs, feed  # an exception that is raised here refers to this frame
+        del jobs, queue  # an exception that is raised here refers to this frame
 
 
-def _next_result(jobs: deque[Job[Any]], deadline: float, feed: Callable[[], None] | None) -> object:
+def _next_result(
+    jobs: deque[Job[Any]], deadline: float, queue: Callable[[int], None] | None
+) -> object:
     try:
         # The job stays in the deque until it has ended: until then it can be cancelled.
-        result = jobs[0].result(None if deadline == inf else deadline - clock.steady())
+        result = jobs[0].result(deadline - clock.steady())
         jobs.popleft()
-        if feed is not None:
-            feed()
+        if queue is not None:
+            queue(1)
         return result
     finally:
-        del jobs, feed  # an exception that is raised here refers to this frame
+        del jobs, queue  # an exception that is raised here refers to this frame
 
 
 def progress(jobs: Iterable[AnyFuture], *, title: str | None = None) -> Iterator[AnyFuture]:

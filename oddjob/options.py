@@ -1,4 +1,4 @@
-"""The options of pools and of single jobs: name, type, default and check of each, in one place.
+"""The options of pools and of single jobs: name, type, default and check of each.
 
 `PoolOptions` holds what a whole pool may be given, `JobSettings` what all jobs of a view have in
 common. The annotation of each field names the check, which converts a value to the type that the
@@ -9,7 +9,6 @@ Guarantees: an instance holds only checked values. Nothing here starts or locks 
 
 from collections.abc import Callable, Iterable
 from datetime import tzinfo
-from math import inf
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
 from oddjob.compat import ReadOnly, TypedDict
@@ -25,13 +24,12 @@ from oddjob.quantities import (
     as_whole_number,
 )
 from oddjob.rate import Rate, as_rate
-from oddjob.retry import DEFAULT_DELAYS, Backoff, Exceptions, RetryPolicy, as_delays
+from oddjob.retry import DEFAULT_DELAYS, Backoff, Delays, Exceptions, RetryPolicy, as_delays
 from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter
 from oddjob.schedule.local_time import Dst
 
 Check = Callable[[str, Any], Any]
 
-Delays = Backoff | Seconds | Iterable[Seconds]
 CrashOn = type[BaseException] | tuple[type[BaseException], ...]
 OnError = Callable[[Any, BaseException], object]
 WhenFull = Literal["block", "raise", "caller_runs", "drop_oldest"]
@@ -50,17 +48,9 @@ def _check(
     return check
 
 
-def _is_list(value: Any) -> bool:
-    return isinstance(value, tuple | list)
-
-
 def _are_exceptions(value: Any) -> bool:
     classes = value if isinstance(value, tuple) else (value,)
     return all(isinstance(each, type) and issubclass(each, BaseException) for each in classes)
-
-
-def _are_exceptions_or_predicate(value: Any) -> bool:
-    return _are_exceptions(value) or (callable(value) and not isinstance(value, type))
 
 
 def _is_middleware(value: Any) -> bool:
@@ -71,12 +61,12 @@ def _is_middleware(value: Any) -> bool:
 as_flag = _check(lambda value: isinstance(value, bool), "True or False")
 as_callable = _check(callable, "a callable")
 _as_text = _check(lambda value: isinstance(value, str), "a string", str)
-_as_arguments = _check(_is_list, "a tuple or a list", tuple)
+_as_tuple = _check(lambda value: isinstance(value, tuple | list), "a tuple or a list", tuple)
 _as_classes = _check(_are_exceptions, "an exception class or a tuple of them")
 _as_exceptions = _check(
-    _are_exceptions_or_predicate, "an exception class, a tuple of them, or a predicate"
+    lambda value: _are_exceptions(value) or (callable(value) and not isinstance(value, type)),
+    "an exception class, a tuple of them, or a predicate",
 )
-_as_list_of_middleware = _check(_is_list, "a tuple or a list of middleware")
 _as_one_middleware = _check(_is_middleware, "objects with a method submit() or run()")
 
 
@@ -89,7 +79,7 @@ def as_name(name: str, value: Any) -> str:
 
 
 def _as_middleware(name: str, value: Any) -> tuple[Any, ...]:
-    return tuple(_as_one_middleware(name, each) for each in _as_list_of_middleware(name, value))
+    return tuple(_as_one_middleware(name, each) for each in _as_tuple(name, value))
 
 
 def _as_when_full(name: str, value: Any) -> Any:
@@ -99,21 +89,12 @@ def _as_when_full(name: str, value: Any) -> Any:
     return value
 
 
-def _as_rate(name: str, value: Any) -> Rate:
-    refusal = f"{name} must be a Rate or a text like '100/minute', not {value!r}"
-    try:
-        return as_rate(value)
-    except TypeError:
-        raise TypeError(refusal) from None
-    except ValueError as error:
-        raise ValueError(f"{refusal}: {error}") from None
+def _as_concurrency_limit(name: str, value: Any) -> ConcurrencyLimit:
+    return ConcurrencyLimit(as_size(name, value))
 
 
-def _as_delays(name: str, value: Any) -> Backoff | tuple[float, ...]:
-    try:
-        return as_delays(value)
-    except ValueError:
-        raise ValueError(f"{name} must be 0 or more and finite, not {value!r}") from None
+def _as_rate_limiter(name: str, value: Any) -> RateLimiter:
+    return RateLimiter(as_rate(name, value))
 
 
 # Options of a pool.
@@ -124,7 +105,7 @@ class PoolOptions(NamedTuple):
 
     pool_size: Annotated[int, as_size] = 5
     initializer: Annotated[Callable[..., object] | None, as_callable] = None
-    initargs: Annotated[tuple[Any, ...], _as_arguments] = ()
+    initargs: Annotated[tuple[Any, ...], _as_tuple] = ()
     thread_name_prefix: Annotated[str, _as_text] = ""
     max_restarts: Annotated[int, as_count] = 3
     max_seconds: Annotated[float, as_period] = 5.0
@@ -135,35 +116,24 @@ class PoolOptions(NamedTuple):
     max_queue: Annotated[int | None, as_size] = None
     when_full: Annotated[WhenFull, _as_when_full] = "block"
     submit_timeout: Annotated[float | None, as_patience] = None
-    rate: Annotated[Rate | None, _as_rate] = None
+    rate: Annotated[Rate | None, as_rate] = None
     key_limit: Annotated[int, as_size] = 1
     priority_aging: Annotated[float | None, as_period] = None
     retries: Annotated[int, as_count] = 0
-    backoff: Annotated[Backoff | tuple[float, ...], _as_delays] = DEFAULT_DELAYS
+    backoff: Annotated[Delays, as_delays] = DEFAULT_DELAYS
     retry_on: Annotated[Exceptions, _as_exceptions] = Exception
     no_retry_on: Annotated[Exceptions, _as_exceptions] = ()
     on_error: Annotated[OnError | None, as_callable] = None
     on_event: Annotated[OnEvent | None, as_callable] = None
     middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
 
-    def replace(self, **changes: Any) -> Self:
-        """Return a copy with other values, each of them checked; None leaves a value as it is.
-
-        Raises:
-            TypeError: a value is of the wrong type, or there is no such option.
-            ValueError: a number is out of range.
-        """
-        return self._replace(**_checked("Pool", POOL_CHECKS, changes))
-
-    def with_arguments(self, *, max_workers: Any = None, **arguments: Any) -> Self:
-        """Return a copy with what keyword arguments of `Pool` stand for; raise like `replace`."""
+    def replace(self, *, max_workers: Any = None, **changes: Any) -> Self:
+        """Return a copy with other values, each of them checked; None leaves a value as it is."""
         if max_workers is not None:
-            if arguments.get("pool_size") is not None:
+            if changes.get("pool_size") is not None:
                 raise TypeError("pool_size and max_workers are one and the same: give only one")
-            arguments["pool_size"] = as_size("max_workers", max_workers)
-        if arguments.get("thread_name_prefix") == "":
-            del arguments["thread_name_prefix"]  # the standard library's default
-        return self.replace(**arguments)
+            changes["pool_size"] = as_size("max_workers", max_workers)
+        return self._replace(**_checked("Pool", POOL_CHECKS, changes))
 
 
 class _SharedOptions(TypedDict, total=False):
@@ -173,7 +143,7 @@ class _SharedOptions(TypedDict, total=False):
     rate: ReadOnly[Rate | str | None]
     key_limit: ReadOnly[int | None]
     retries: ReadOnly[int | None]
-    backoff: ReadOnly[Delays | None]
+    backoff: ReadOnly[Backoff | Seconds | Iterable[Seconds] | None]
     retry_on: ReadOnly[Exceptions | None]
     no_retry_on: ReadOnly[Exceptions | None]
     middleware: ReadOnly[list[Any] | tuple[Any, ...] | None]
@@ -207,10 +177,7 @@ class PoolSettings(KeywordOptions, total=False):
 class PoolArguments(PoolSettings, total=False):
     """The keyword arguments of `Pool` and `start_pool`, for a function that passes them on.
 
-    ::
-
-        def service_pool(name: str, **options: Unpack[oddjob.PoolArguments]) -> oddjob.Pool:
-            return oddjob.Pool(name, **options)
+    Such a function takes ``**options: Unpack[oddjob.PoolArguments]``.
     """
 
     max_workers: ReadOnly[int | None]
@@ -219,19 +186,14 @@ class PoolArguments(PoolSettings, total=False):
 # Options of single jobs.
 
 
-class OptionsBesidesKey(_SharedOptions, total=False):
-    """The keyword arguments of ``options()``, except for the key."""
+class JobOptions(_SharedOptions, total=False):
+    """The keyword arguments of ``options()``, for a function that passes them on."""
 
     name: ReadOnly[str | None]
     priority: ReadOnly[int | None]
+    key: ReadOnly[Key | Callable[..., Key] | None]
     serial: ReadOnly[bool | None]
     max_concurrency: ReadOnly[int | None]
-
-
-class JobOptions(OptionsBesidesKey, total=False):
-    """The keyword arguments of ``options()``, for a function that passes them on."""
-
-    key: ReadOnly[Key | Callable[..., Key] | None]
 
 
 class RecurrenceOptions(TypedDict, total=False):
@@ -254,19 +216,19 @@ class DecoratorOptions(JobOptions, RecurrenceOptions, total=False):
 class JobSettings(NamedTuple):
     """What all jobs of a view have in common, except for a constant key, which a view holds.
 
-    The two limits are objects that count: every view derived from this one shares them.
+    The limits are objects that count: every view derived from this one shares them.
     """
 
     name: Annotated[str | None, as_name] = None
     timeout: Annotated[float | None, as_time_limit] = None
     priority: Annotated[int, as_whole_number] = 0
-    key_function: Callable[..., Key] | None = None
+    key: Annotated[Callable[..., Key] | None, as_callable] = None
     key_limit: Annotated[int, as_size] = 1
     serial: Annotated[bool, as_flag] = False
-    max_concurrency: Annotated[ConcurrencyLimit | None, as_size] = None
-    rate: Annotated[RateLimiter | None, _as_rate] = None
+    max_concurrency: Annotated[ConcurrencyLimit | None, _as_concurrency_limit] = None
+    rate: Annotated[RateLimiter | None, _as_rate_limiter] = None
     retries: Annotated[int, as_count] = 0
-    backoff: Annotated[Backoff | tuple[float, ...], _as_delays] = DEFAULT_DELAYS
+    backoff: Annotated[Delays, as_delays] = DEFAULT_DELAYS
     retry_on: Annotated[Exceptions, _as_exceptions] = Exception
     no_retry_on: Annotated[Exceptions, _as_exceptions] = ()
     middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
@@ -280,24 +242,9 @@ class JobSettings(NamedTuple):
         return cls(pool_rate=pool_rate, **{name: getattr(options, name) for name in shared})
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy with other values, each of them checked; None leaves a value as it is.
-
-        A limit that is given is a new one. Middleware is added to what is there. A `key` is a
-        function here.
-
-        Raises:
-            TypeError: a value is of the wrong type, or there is no such option.
-            ValueError: a value is out of range.
-        """
+        """Return a copy as `PoolOptions.replace` does; middleware is added to what is there."""
         values = _checked("options", JOB_CHECKS, changes)
-        if "max_concurrency" in values:
-            values["max_concurrency"] = ConcurrencyLimit(values["max_concurrency"])
-        if "rate" in values:
-            values["rate"] = RateLimiter(values["rate"])
-        if "middleware" in values:
-            values["middleware"] = (*self.middleware, *values["middleware"])
-        if "key" in values:
-            values["key_function"] = values.pop("key")
+        values["middleware"] = (*self.middleware, *values.get("middleware", ()))
         return self._replace(**values)
 
     @property
@@ -316,25 +263,15 @@ class JobSettings(NamedTuple):
             return None
         return RetryPolicy(self.retries, self.backoff, self.retry_on, self.no_retry_on)
 
-    @property
-    def timeout_or_none(self) -> float | None:
-        """The timeout in seconds; None if there is no limit."""
-        return None if self.timeout == inf else self.timeout
-
-    def describe_changes(self, other: "JobSettings") -> str:
-        """Return what differs from `other`, as keyword arguments are written."""
-        triples = zip(self._fields, self, other, strict=True)
-        return ", ".join(f"{name}={mine!r}" for name, mine, theirs in triples if mine != theirs)
-
 
 def _checks_of(options: type[Any]) -> dict[str, Check]:
     hints = options.__annotations__.items()
     return {name: hint.__metadata__[0] for name, hint in hints if hasattr(hint, "__metadata__")}
 
 
-POOL_CHECKS: Final[dict[str, Check]] = _checks_of(PoolOptions)
+POOL_CHECKS: Final = _checks_of(PoolOptions)
+JOB_CHECKS: Final = _checks_of(JobSettings)
 TIMING_OPTIONS: Final = ("every", "cron", *RecurrenceOptions.__annotations__)
-JOB_CHECKS: Final[dict[str, Check]] = {**_checks_of(JobSettings), "key": as_callable}
 
 
 def _checked(caller: str, checks: dict[str, Check], changes: dict[str, Any]) -> dict[str, Any]:

@@ -36,22 +36,21 @@ def as_number(name: str, value: Any, wanted: str = "a number") -> float:
 
 def as_seconds(name: str, value: Any) -> float:
     """Return a number of seconds, or a ``timedelta``, as a ``float``."""
-    if type(value) is float:
-        return value
     if isinstance(value, timedelta):
         return value.total_seconds()
     return as_number(name, value, "a number of seconds or a timedelta")
 
 
-def as_timeout(value: Any) -> float | None:
+def as_timeout(value: Any) -> float:
     """Return the longest wait of a call in seconds; None and ``math.inf`` mean no limit."""
-    seconds = inf if value is None else as_seconds("timeout", value)
-    return None if seconds == inf else seconds
+    return inf if value is None else as_seconds("timeout", value)
 
 
-def _bounded(
+def bounded(
     convert: Callable[[str, Any], T], fits: Callable[[T], bool], wanted: str
 ) -> Callable[[str, Any], T]:
+    """Return a check that converts a value, and refuses numbers that do not fit."""
+
     def check(name: str, value: Any) -> T:
         number = convert(name, value)
         if not fits(number):
@@ -61,8 +60,9 @@ def _bounded(
     return check
 
 
-as_size = _bounded(as_whole_number, lambda number: number > 0, "greater than 0")
-as_count = _bounded(as_whole_number, lambda number: number >= 0, "0 or more")
-as_time_limit = _bounded(as_seconds, lambda time: time > 0, "greater than 0 (math.inf: no limit)")
-as_patience = _bounded(as_seconds, lambda time: time >= 0, "0 or more (math.inf: no limit)")
-as_period = _bounded(as_seconds, lambda time: 0 < time < inf, "greater than 0 and finite")
+as_size = bounded(as_whole_number, lambda number: number > 0, "greater than 0")
+as_count = bounded(as_whole_number, lambda number: number >= 0, "0 or more")
+as_delay = bounded(as_seconds, lambda time: 0 <= time < inf, "0 or more and finite")
+as_period = bounded(as_seconds, lambda time: 0 < time < inf, "greater than 0 and finite")
+as_time_limit = bounded(as_seconds, lambda time: time > 0, "greater than 0 (math.inf: no limit)")
+as_patience = bounded(as_seconds, lambda time: time >= 0, "0 or more (math.inf: no limit)")

@@ -1,11 +1,10 @@
 """Rate: how many jobs may start within how many seconds."""
 
-import math
 import re
 from typing import Any, Final, NamedTuple, Self
 
 from oddjob.compat import override
-from oddjob.quantities import Seconds, as_seconds, as_whole_number
+from oddjob.quantities import Seconds, as_period, as_size, as_whole_number
 
 _UNITS: Final = {
     "ms": 0.001,
@@ -27,11 +26,10 @@ class _Rate(NamedTuple):
 
 
 class Rate(_Rate):
-    """At most `limit` starts in any window of `per` seconds.
+    """At most `limit` starts in any window of `per` seconds, wherever the window begins.
 
-    The window slides: no interval of `per` seconds ever holds more than `limit` starts. Within
-    that, `burst` starts may follow each other at once; further ones are spaced evenly, ``per /
-    limit`` seconds apart. Unused time saves up `burst` starts, and no more.
+    Within that, `burst` starts may follow each other at once; further ones are spaced evenly,
+    ``per / limit`` seconds apart. Unused time saves up `burst` starts, and no more.
 
     Args:
         limit: the number of starts, 1 or more.
@@ -42,8 +40,6 @@ class Rate(_Rate):
     Raises:
         TypeError: an argument is not a number.
         ValueError: an argument is out of range.
-
-    Thread safety: immutable.
     """
 
     __slots__ = ()
@@ -51,13 +47,9 @@ class Rate(_Rate):
     @override
     def __new__(cls, limit: int, per: Seconds = 1.0, burst: int | None = None) -> Self:
         """Check the numbers."""
-        limit = as_whole_number("a rate's limit", limit)
-        seconds = as_seconds("a rate's per", per)
+        limit = as_size("a rate's limit", limit)
+        seconds = as_period("a rate's per", per)
         burst = limit if burst is None else as_whole_number("a rate's burst", burst)
-        if limit < 1:
-            raise ValueError(f"a rate's limit must be 1 or more, not {limit!r}")
-        if not 0 < seconds < math.inf:
-            raise ValueError(f"a rate's per must be greater than 0 and finite, not {per!r}")
         if not 1 <= burst <= limit:
             raise ValueError(f"a rate's burst must be from 1 to its limit, {limit}, not {burst!r}")
         return super().__new__(cls, limit, seconds, burst)
@@ -79,15 +71,12 @@ class Rate(_Rate):
         return cls(int(match["limit"]), float(match["count"] or 1) * unit)
 
 
-def as_rate(value: Any) -> Rate:
-    """Return the rate that a `Rate`, or a text for `Rate.parse`, stands for.
-
-    Raises:
-        TypeError: it is neither.
-        ValueError: as `Rate.parse` does.
-    """
-    if isinstance(value, Rate):
-        return value
-    if isinstance(value, str):
-        return Rate.parse(value)
-    raise TypeError(f"a rate must be a Rate or a text like '100/minute', not {value!r}")
+def as_rate(name: str, value: Any) -> Rate:
+    """Return the rate that an option is given as a `Rate`, or as a text for `Rate.parse`."""
+    refusal = f"{name} must be a Rate or a text like '100/minute', not {value!r}"
+    try:
+        return value if isinstance(value, Rate) else Rate.parse(value)
+    except TypeError:
+        raise TypeError(refusal) from None
+    except ValueError as error:
+        raise ValueError(f"{refusal}: {error}") from None

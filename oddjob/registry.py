@@ -5,13 +5,11 @@ kept of pools that were shut down does not grow.
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
-from math import inf
 from typing import Any, Final, Unpack
 
 from oddjob.errors import PoolClosed, PoolNameTaken, PoolNotFound, SettingsError
 from oddjob.fork import ProcessLock
-from oddjob.options import PoolArguments, PoolOptions, as_name
+from oddjob.options import PoolArguments, as_name
 from oddjob.quantities import Seconds, as_timeout
 from oddjob.schedule.clock import clock
 from oddjob.settings import Plan, read_settings
@@ -28,18 +26,11 @@ class Registry(ProcessLock):
     the same one; that starts no thread. They are shut down after it has been released.
     """
 
-    __slots__ = ("_closed", "plan", "pools")
-
     def __init__(self) -> None:
         super().__init__()
         self.pools: dict[str, Pool] = {}
-        self.plan: Plan | None = None
+        self.plan = _NO_PLAN
         self._closed: dict[str, None] = {}  # names of former pools, in the order of their ends
-
-    @property
-    def defaults(self) -> PoolOptions:
-        """The options of a pool that is given none."""
-        return (self.plan or _NO_PLAN).defaults
 
     def add(self, name: str, pool: Pool) -> None:
         """Register a pool; raise `PoolNameTaken` if a live pool has that name."""
@@ -51,37 +42,35 @@ class Registry(ProcessLock):
             self.pools[name] = pool
             self._closed.pop(name, None)
 
-    def remove(self, name: str, pool: Pool) -> None:
+    def remove(self, name: str | None, pool: Pool) -> None:
         """Take a pool out, if it is the one of that name."""
         with self.lock:
-            if self.pools.get(name) is not pool:
+            if name is None or self.pools.get(name) is not pool:
                 return
             del self.pools[name]
             self._closed[name] = None
             if len(self._closed) > _REMEMBERED:
                 # The default pool's is kept: it must not be made again on its next use.
-                default = (self.plan or _NO_PLAN).default_pool
-                oldest = (each for each in self._closed if each != default)
+                oldest = (each for each in self._closed if each != self.plan.default_pool)
                 del self._closed[next(oldest)]
 
     def find(self, name: str | None) -> Pool:
         """Do what `pool` says."""
         with self.lock:
-            default = (self.plan or _NO_PLAN).default_pool
+            default = self.plan.default_pool
             name = default if name is None else name
             if name is None:
                 raise PoolNotFound("there is no default pool: the settings say default_pool: False")
-            was_closed = name in self._closed
-            is_first = self.plan is None and name not in self.pools and not was_closed
-            if is_first and name == default:
-                with suppress(PoolNameTaken):  # a signal handler has just made one
-                    return Pool._from_options(name, self.defaults)
             if name in self.pools:
                 return self.pools[name]
+            if name in self._closed:
+                raise PoolClosed(
+                    f"cannot schedule new futures after shutdown: pool {name!r} is closed"
+                )
+            if name == default and self.plan is _NO_PLAN:
+                return Pool._from_options(name, self.plan.defaults)
             known = ", ".join(map(repr, sorted(self.pools))) or "none yet"
-        if was_closed:
-            raise PoolClosed(f"cannot schedule new futures after shutdown: pool {name!r} is closed")
-        raise PoolNotFound(f"no pool named {name!r}; the pools are: {known}")
+            raise PoolNotFound(f"no pool named {name!r}; the pools are: {known}")
 
     def clear(self) -> list[Pool]:
         """Forget all names and settings; return the pools."""
@@ -89,7 +78,7 @@ class Registry(ProcessLock):
             pools = list(self.pools.values())
             self.pools.clear()
             self._closed.clear()
-            self.plan = None
+            self.plan = _NO_PLAN
             return pools
 
 
@@ -100,8 +89,7 @@ Pool._registry = registry
 def configure(settings: Mapping[str, Any]) -> None:
     """Create the pools that a settings dict describes, or none of them.
 
-    Call it once, at start-up. Calling it again with settings that mean the same does nothing, so
-    a module that is imported twice does no harm.
+    Call it once, at start-up. Calling it again with settings that mean the same does nothing.
 
     Args:
         settings: ``default_pool`` is the name of the default pool (``"job"`` by default; False:
@@ -113,35 +101,26 @@ def configure(settings: Mapping[str, Any]) -> None:
         SettingsError: a key or value is not understood (the message names its path), or
             different settings are in force: call `shutdown_all` first.
         PoolNameTaken: a live pool has one of the names and other options.
-
-    Thread safety: may be called from any thread.
     """
     plan = read_settings(settings)
-    made: dict[str, Pool] = {}
-    try:
-        with registry.lock:
+    with registry.lock:
+        if registry.plan is not _NO_PLAN:
             if registry.plan == plan:
                 return
-            if registry.plan is not None:
-                raise SettingsError(
-                    "other settings are in force already; call oddjob.shutdown_all() first"
+            raise SettingsError(
+                "other settings are in force already; call oddjob.shutdown_all() first"
+            )
+        for name, options in plan.pools.items():
+            former = registry.pools.get(name)
+            if former is not None and former.configuration != options:
+                raise PoolNameTaken(
+                    f"there is a live pool {name!r} with other options: {former!r}; "
+                    "configure() belongs before the first use of a pool"
                 )
-            for name, options in plan.pools.items():
-                former = registry.pools.get(name)
-                if former is not None and former.configuration != options:
-                    raise PoolNameTaken(
-                        f"there is a live pool {name!r} with other options: {former!r}; "
-                        "configure() belongs before the first use of a pool"
-                    )
-            for name, options in plan.pools.items():
-                if name not in registry.pools:
-                    made[name] = Pool._from_options(name, options)
-            registry.plan = plan
-            made.clear()
-    finally:  # something went wrong half-way, such as Ctrl-C: all or nothing
-        for name, pool in made.items():
-            pool.shutdown(wait=False)
-            registry._closed.pop(name, None)
+        for name, options in plan.pools.items():
+            if name not in registry.pools:
+                Pool._from_options(name, options)
+        registry.plan = plan
 
 
 def start_pool(
@@ -161,7 +140,7 @@ def start_pool(
         TypeError, ValueError: as `Pool` does.
     """
     as_name("name", name)
-    wanted = registry.defaults.with_arguments(**options)
+    wanted = registry.plan.defaults.replace(**options)
     with registry.lock:
         former = registry.pools.get(name)
         if former is not None and exist_ok:
@@ -171,15 +150,11 @@ def start_pool(
                 raise PoolNameTaken(
                     f"there is a live pool {name!r} with other options; replace=True shuts it down"
                 )
-        if former is None or not replace:
-            return Pool._from_options(name, wanted)
-        registry.remove(name, former)
-        try:
-            pool = Pool._from_options(name, wanted)
-        except BaseException:
-            registry.add(name, former)
-            raise
-    former.shutdown(wait=False)
+        if former is not None and replace:
+            registry.remove(name, former)
+        pool = Pool._from_options(name, wanted)
+    if former is not None:
+        former.shutdown(wait=False)
     return pool
 
 
@@ -215,13 +190,9 @@ def shutdown_all(timeout: Seconds | None = None) -> bool:
         timeout: the longest wait for all pools together, in seconds; None or ``math.inf``: no
             limit. Pools that are not done by then go on, and False is returned.
     """
-    seconds = as_timeout(timeout)
-    deadline = inf if seconds is None else clock.steady() + seconds
+    deadline = clock.steady() + as_timeout(timeout)
     ending = registry.clear()
     for each in ending:
         each.shutdown(wait=False)
-    finished = True
-    for each in ending:
-        left = None if deadline == inf else max(0.0, deadline - clock.steady())
-        finished = each.join(left) and finished
-    return finished
+    finished = [each.join(max(0.0, deadline - clock.steady())) for each in ending]
+    return all(finished)

@@ -1,13 +1,13 @@
 """Retries: which failures trigger another attempt, how many, and after what delay."""
 
 import logging
-import math
 from collections.abc import Callable, Iterable
+from math import inf
 from typing import Any, Final, NamedTuple, Self
 
 from oddjob.compat import override
 from oddjob.log import log
-from oddjob.quantities import Seconds, as_number, as_seconds
+from oddjob.quantities import Seconds, as_delay, as_number, bounded
 
 DEFAULT_DELAYS: Final = (0.25, 1.0, 20.0, 60.0, 150.0)  # in seconds
 
@@ -15,6 +15,9 @@ DEFAULT_DELAYS: Final = (0.25, 1.0, 20.0, 60.0, 150.0)  # in seconds
 Exceptions = (
     type[BaseException] | tuple[type[BaseException], ...] | Callable[[BaseException], object]
 )
+
+_as_factor = bounded(as_number, lambda factor: 1 <= factor < inf, "1 or more and finite")
+_as_fraction = bounded(as_number, lambda fraction: 0 <= fraction < inf, "0 or more and finite")
 
 
 class _Backoff(NamedTuple):
@@ -38,33 +41,22 @@ class Backoff(_Backoff):
     Raises:
         TypeError: an argument is not a number.
         ValueError: an argument is out of range.
-
-    Thread safety: immutable.
     """
 
     __slots__ = ()
 
     @override
     def __new__(
-        cls,
-        base: Seconds = 1.0,
-        factor: float = 2.0,
-        maximum: Seconds = 300.0,
-        jitter: float = 0.1,
+        cls, base: Seconds = 1.0, factor: float = 2.0, maximum: Seconds = 300.0, jitter: float = 0.1
     ) -> Self:
         """Check the numbers."""
-        values = (
-            as_seconds("a backoff's base", base),
-            as_number("a backoff's factor", factor),
-            as_seconds("a backoff's maximum", maximum),
-            as_number("a backoff's jitter", jitter),
+        return super().__new__(
+            cls,
+            as_delay("a backoff's base", base),
+            _as_factor("a backoff's factor", factor),
+            as_delay("a backoff's maximum", maximum),
+            _as_fraction("a backoff's jitter", jitter),
         )
-        for name, value, lowest in zip(cls._fields, values, (0, 1, 0, 0), strict=True):
-            if not lowest <= value < math.inf:
-                raise ValueError(
-                    f"a backoff's {name} must be {lowest} or more, and finite, not {value!r}"
-                )
-        return super().__new__(cls, *values)
 
     def delay(self, retry: int) -> float:
         """Return the delay before a retry, in seconds; the first retry is number 1."""
@@ -78,22 +70,21 @@ class Backoff(_Backoff):
         return min(delay, self.maximum)
 
 
+Delays = Backoff | tuple[float, ...]  # of a tuple, the last one stands for all further ones
+
+
 class RetryPolicy(NamedTuple):
     """Decides whether, and when, a failed job is attempted again."""
 
     limit: int  # retries, at most
-    delays: Backoff | tuple[float, ...] = DEFAULT_DELAYS  # the last one stands for all further ones
+    delays: Delays = DEFAULT_DELAYS
     retry_on: Exceptions = Exception
     no_retry_on: Exceptions = ()
 
     def decide(self, error: BaseException, attempt: int) -> float | None:
-        """Return the seconds until the next attempt, or None if there is none.
+        """Return the seconds until the next attempt after this one (1: the first), if any.
 
         An exception group stands for the exceptions in it: each may trigger or prevent a retry.
-
-        Args:
-            error: what the attempt has raised.
-            attempt: its number, 1 being the first.
         """
         if attempt > self.limit:
             return None
@@ -118,21 +109,17 @@ def _matches(error: BaseException, exceptions: Exceptions) -> bool:
     return is_match or any(_matches(member, exceptions) for member in members)
 
 
-def as_delays(value: Any) -> Backoff | tuple[float, ...]:
-    """Return the delays that a `Backoff`, seconds, or several of these stand for.
-
-    Raises:
-        TypeError: it is none of them.
-        ValueError: a number is out of range.
-    """
+def as_delays(name: str, value: Any) -> Delays:
+    """Return the delays that an option is given as a `Backoff`, seconds, or several of these."""
     if isinstance(value, Backoff):
         return value
-    listed = value if isinstance(value, Iterable) else (value,)
     try:
-        delays = tuple(as_seconds("a delay", each) for each in listed)
+        delays = tuple(
+            as_delay(name, each) for each in (value if isinstance(value, Iterable) else [value])
+        )
     except TypeError:
         wanted = "a Backoff, a number of seconds, or several of these"
-        raise TypeError(f"backoff must be {wanted}, not {value!r}") from None
-    if not delays or not all(0 <= delay < math.inf for delay in delays):
-        raise ValueError(f"delays must be 0 or more, and finite, not {value!r}")
+        raise TypeError(f"{name} must be {wanted}, not {value!r}") from None
+    if not delays:
+        raise ValueError(f"{name} must be 0 or more and finite, not {value!r}")
     return delays

@@ -1,14 +1,14 @@
 """Delayed and Recurring: what ``pool.after(…)`` and its like return, for the calls to be made then.
 
-Each call of one of their methods sets a timer of its own, which counts from that moment. They may
-be used from any thread, and any number of times.
+Each call of one of their methods sets a timer of its own, which counts from that moment. The calls
+see a copy of the context variables as they are then.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any, overload
 
-from oddjob.compat import Item, P, T, override
+from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.options import as_flag
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
@@ -22,15 +22,13 @@ if TYPE_CHECKING:
 class Scheduled:
     """A trigger, and the submitter whose calls it delays."""
 
-    __slots__ = ("_keeps_process", "_overlap", "_source", "_trigger")
-
     def __init__(
         self, source: "Submitter", trigger: Trigger, daemon: bool, overlap: bool = False
     ) -> None:
         self._source = source
         self._trigger = trigger
-        self._keeps_process = daemon is not True and not as_flag("daemon", daemon)
-        self._overlap = overlap is not False and as_flag("overlap", overlap)
+        self._keeps_process = not as_flag("daemon", daemon)
+        self._overlap = as_flag("overlap", overlap)
 
     @override
     def __repr__(self) -> str:
@@ -38,47 +36,31 @@ class Scheduled:
 
     def perform(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Queue ``fn(*args, **kwargs)`` when the time has come, fire and forget."""
-        return self._set_timer(self._source._policy_of_perform(), fn, args, kwargs or None)
+        return self._set_timer(self._source._policy.detach(), fn, args, kwargs or None)
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> Timer:
         """Queue ``fn(item)`` for every item when the time has come, fire and forget."""
-        policy = self._source._policy_of_perform()
-        return self._set_timer(policy, fn, list(iterable), BATCH_ITEM)
+        return self._set_timer(self._source._policy.detach(), fn, list(iterable), BATCH_ITEM)
 
     def _set_timer(
         self, policy: JobPolicy, fn: Callable[..., Any], args: Any, kwargs: Any
     ) -> Timer:
-        source = self._source
+        source, trigger, context = self._source, self._trigger, copy_context()
+        how = self._keeps_process, self._overlap
         return Timer(
-            self._trigger,
-            source._core,
-            policy,
-            fn,
-            args,
-            kwargs,
-            copy_context(),
-            source._key,
-            source,
-            self._keeps_process,
-            self._overlap,
+            trigger, source._core, policy, fn, args, kwargs, context, source._key, source, *how
         )
 
 
 class Delayed(Scheduled):
     """Calls that are made once, later: what ``pool.after(…)`` and ``pool.at(…)`` return.
 
-    The calls see a copy of the context variables as they are when the timer is set.
-
     All methods raise `PoolClosed` or `PoolBroken` if the pool accepts no jobs, and ``ValueError``
     if the time of an `at` has passed by now.
     """
 
-    __slots__ = ()
-
     @overload
-    def submit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job[T]: ...
+    def submit(self, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
@@ -90,7 +72,7 @@ class Delayed(Scheduled):
 
     @overload
     def submit_many(
-        self, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+        self, fn: AsyncFunction[[Item], T], iterable: Iterable[Item]
     ) -> list[Job[T]]: ...
     @overload
     def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
@@ -104,13 +86,10 @@ class Recurring(Scheduled):
 
     Each method returns a `Timer`, which goes on until it is cancelled or the pool is shut down. A
     firing is left out, and counted in ``timer.missed``, while the jobs of the previous one have
-    not ended, unless ``overlap=True``. The calls see a copy of the context variables as they are
-    when the timer is set.
+    not ended, unless ``overlap=True``.
 
     All methods raise `PoolClosed` or `PoolBroken` if the pool accepts no jobs.
     """
-
-    __slots__ = ()
 
     def submit(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Queue ``fn(*args, **kwargs)`` each time; ``timer.jobs`` has the latest job."""

@@ -4,24 +4,18 @@ A submitter is a core (what runs the jobs), a policy (what its jobs have in comm
 a key that all of them share. A view is a submitter with another policy or key and the same core.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from datetime import datetime, time, tzinfo
 from typing import Any, Unpack, overload
 
-from oddjob.compat import Item, P, T, override
+from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.function import JobDecorator, JobFunction, job_decorator
 from oddjob.group import JobGroup
-from oddjob.keys import SIMPLE_KEY_TYPES, Key, check_key, is_key_function
+from oddjob.keys import Key, check_key, is_key_function
 from oddjob.mapping import MapOptions, map_calls
-from oddjob.options import (
-    TIMING_OPTIONS,
-    DecoratorOptions,
-    JobSettings,
-    OptionsBesidesKey,
-    as_flag,
-)
+from oddjob.options import TIMING_OPTIONS, DecoratorOptions, JobOptions, JobSettings, as_flag
 from oddjob.quantities import Seconds
 from oddjob.runtime.core import PoolCore
 from oddjob.runtime.job import Job, new_jobs
@@ -41,9 +35,7 @@ class Submitter(Executor):
 
     _core: PoolCore
     _policy: JobPolicy
-    _detached_policy: JobPolicy | None = None  # that of `perform`, made on first use
     _key: Key | None = None
-    _has_limits = False  # whether the core is known to look after keys
 
     def _use(self, core: PoolCore, settings: JobSettings) -> None:
         """Submit to that core from now on, with these settings on every job."""
@@ -52,17 +44,8 @@ class Submitter(Executor):
         if self._policy.is_limited:
             core.use_limits(self._policy.limits)
 
-    def _policy_of_perform(self) -> JobPolicy:
-        policy = self._detached_policy
-        if policy is None:
-            policy = JobPolicy(self._core, self._policy.settings, is_detached=True)
-            self._detached_policy = policy
-        return policy
-
     @overload
-    def submit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
-    ) -> Job[T]: ...
+    def submit(self, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @overload
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
     @override
@@ -79,10 +62,8 @@ class Submitter(Executor):
                 or a job of the pool submits, which must not block.
             RuntimeError: no thread could be started, and there is none; nothing has been queued.
         """
-        policy = self._policy
-        job: Job[Any] = Job(
-            fn, args, kwargs or None, copy_context(), policy, clock.monotonic(), self._key
-        )
+        policy, now = self._policy, clock.monotonic()
+        job: Job[Any] = Job(fn, args, kwargs or None, copy_context(), policy, now, self._key)
         policy.accept(job)
         return job
 
@@ -92,15 +73,13 @@ class Submitter(Executor):
         A failure is logged to the ``oddjob`` logger with its traceback, and passed to the pool's
         ``on_error``. Raises like `submit`.
         """
-        policy = self._detached_policy or self._policy_of_perform()
-        job: Job[Any] = Job(
-            fn, args, kwargs or None, copy_context(), policy, clock.monotonic(), self._key
-        )
+        policy, now = self._policy.detached or self._policy.detach(), clock.monotonic()
+        job: Job[Any] = Job(fn, args, kwargs or None, copy_context(), policy, now, self._key)
         policy.accept(job)
 
     @overload
     async def asubmit(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+        self, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs
     ) -> Job[T]: ...
     @overload
     async def asubmit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
@@ -118,7 +97,7 @@ class Submitter(Executor):
 
     @overload
     def submit_many(
-        self, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+        self, fn: AsyncFunction[[Item], T], iterable: Iterable[Item]
     ) -> list[Job[T]]: ...
     @overload
     def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
@@ -129,36 +108,34 @@ class Submitter(Executor):
         read, and jobs are queued, as there is room; if that fails half-way, the jobs that have not
         started are cancelled. Raises like `submit`.
         """
-        return self._accept_batch(self._policy, fn, iterable, keep=True)
+        return self._accept_batch(self._policy, fn, iterable, BATCH_ITEM)
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
         """Queue ``fn(item)`` for every item, fire and forget; see `submit_many` and `perform`.
 
-        In a pool with ``max_queue`` the iterable may be endless. Raises like `submit`.
+        In a pool with ``max_queue`` the iterable may be endless.
         """
-        self._accept_batch(self._policy_of_perform(), fn, iterable, keep=False)
+        self._accept_batch(self._policy.detach(), fn, iterable, BATCH_ITEM)
 
     def _accept_batch(
-        self, policy: JobPolicy, fn: Callable[..., Any], iterable: Iterable[Any], *, keep: bool
+        self, policy: JobPolicy, fn: Callable[..., Any], calls: Iterable[Any], kwargs: Any
     ) -> list[Job[Any]]:
+        """Queue calls, given as `new_jobs` takes them; return their jobs if they are waited for."""
         core, key, context = self._core, self._key, copy_context()
 
-        def make_jobs(items: Sequence[Any]) -> list[Job[Any]]:
-            return new_jobs(policy, fn, items, BATCH_ITEM, context, key, clock.monotonic())
+        def make_jobs(calls: Sequence[Any]) -> list[Job[Any]]:
+            return new_jobs(policy, fn, calls, kwargs, context, key, clock.monotonic())
 
         if core.options.max_queue is not None:
-            stream = (job for item in iterable for job in make_jobs((item,)))
-            return core.accept_stream(stream, keep=keep)
-        jobs = make_jobs(list(iterable))
+            stream = (job for call in calls for job in make_jobs((call,)))
+            return core.accept_stream(stream, keep=not policy.is_detached)
+        jobs = make_jobs(list(calls))
         core.accept_many(jobs)
         return jobs
 
     @overload
     def map(
-        self,
-        fn: Callable[..., Coroutine[Any, Any, T]],
-        *iterables: Iterable[Any],
-        **options: Unpack[MapOptions],
+        self, fn: AsyncFunction[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]
     ) -> Iterator[T]: ...
     @overload
     def map(
@@ -191,31 +168,25 @@ class Submitter(Executor):
 
         Raises:
             TimeoutError: while iterating, if a result was not there in time.
-            TypeError, ValueError: `buffersize` is no such number.
         """
         # A subclass's `submit` sees every call, as in the standard library.
-        is_plain = getattr(self.submit, "__func__", None) is Submitter.submit
-        if not is_plain or self._core.options.max_queue is not None:
+        if getattr(self.submit, "__func__", None) is not Submitter.submit:
             chunksize = 1
         return map_calls(self, fn, iterables, timeout, chunksize, buffersize, progress=progress)
 
     def group(self) -> JobGroup:
-        """Return a block that ends when all jobs submitted in it have ended.
+        """Return a block that ends when all jobs submitted in it have ended; see `JobGroup`.
 
         ::
 
-            with pool.group() as group:
+            with pool.group() as group:  # async with does not block the event loop
                 group.submit(first)
                 group.submit(second)
-
-        ``async with`` does not block the event loop; see `JobGroup`.
         """
         return JobGroup(self)
 
     @overload
-    def job(
-        self, fn: Callable[P, Coroutine[Any, Any, T]], /
-    ) -> JobFunction[P, Coroutine[Any, Any, T], T]: ...
+    def job(self, fn: AsyncFunction[P, T], /) -> JobFunction[P, Coroutine[Any, Any, T], T]: ...
     @overload
     def job(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
     @overload
@@ -223,16 +194,14 @@ class Submitter(Executor):
     def job(self, fn: Any = None, /, **options: Unpack[DecoratorOptions]) -> Any:
         """Decorate a function whose jobs are to run in this pool: ``@pool.job`` or with options.
 
+        Calling the `JobFunction` that this returns runs the function in the calling thread; its
+        ``submit``, ``perform`` and so on run it in the pool.
+
         Args:
             fn: the function, if there are no options.
             **options: what `options` takes; and, to call a function without arguments again and
                 again, ``every`` (seconds) or ``cron`` (a crontab entry), with the options of the
-                methods of these names.
-
-        Returns:
-            A `JobFunction`. Calling it runs the function in the calling thread; its ``submit``,
-            ``perform`` and so on run it in the pool. Its ``timer`` is that of ``every`` or
-            ``cron``.
+                methods of these names. The function's ``timer`` is theirs.
 
         Raises:
             TypeError: as `options` does; or a function that is to recur needs arguments.
@@ -241,15 +210,10 @@ class Submitter(Executor):
         """
         given: dict[str, Any] = {**options}
         timing = {name: given.pop(name, None) for name in TIMING_OPTIONS}
-        decorate = job_decorator(self.options(**given) if given else self, timing)
+        decorate = job_decorator(self.options(**given) if given else self, **timing)
         return decorate if fn is None else decorate(fn)
 
-    def options(
-        self,
-        *,
-        key: Key | Callable[..., Key] | None = None,
-        **options: Unpack[OptionsBesidesKey],
-    ) -> "Submitter":
+    def options(self, **options: Unpack[JobOptions]) -> "Submitter":
         """Return a view of the pool with these options on every job.
 
         What is not given, or None, stays as it is.
@@ -285,21 +249,7 @@ class Submitter(Executor):
             TypeError: an option is unknown, or its value is of the wrong type.
             ValueError: a value is out of range.
         """
-        policy = self._policy
-        is_constant = type(key) in SIMPLE_KEY_TYPES
-        if not (is_constant or key is None or is_key_function(key)):
-            key = check_key(key)
-            is_constant = True
-        if is_constant and not self._has_limits:
-            self._core.use_limits()
-            self._has_limits = True
-        if is_constant and not options:
-            return PoolView(self, policy, key)  # quick: often there is a view for each job
-        settings = policy.settings.replace(key=None if is_constant else key, **options)
-        policy = JobPolicy(self._core, settings)
-        if policy.is_limited:
-            self._core.use_limits(policy.limits)
-        return PoolView(self, policy, self._key if key is None else key if is_constant else None)
+        return PoolView(self, options)
 
     def after(self, seconds: Seconds, *, daemon: bool = True) -> Delayed:
         """Delay calls by some seconds, whatever the wall clock does: ``pool.after(5).submit(fn)``.
@@ -307,9 +257,6 @@ class Submitter(Executor):
         Args:
             seconds: the delay, 0 or more, as a number or a ``timedelta``.
             daemon: whether the process may end before the call; the timer is cancelled then.
-
-        Raises:
-            TypeError, ValueError: `seconds` is no such number.
         """
         return Delayed(self, AfterTrigger(seconds), daemon)
 
@@ -329,9 +276,8 @@ class Submitter(Executor):
 
         Raises:
             ValueError: the time is past; the message shows both times.
-            TypeError: `when` is neither a ``datetime`` nor a ``time``.
         """
-        return Delayed(self, AtTrigger(when, dst), daemon=daemon)
+        return Delayed(self, AtTrigger(when, dst), daemon)
 
     def every(self, seconds: Seconds, *, overlap: bool = False, daemon: bool = True) -> Recurring:
         """Repeat calls at an interval: ``pool.every(60).perform(fn)``.
@@ -343,11 +289,8 @@ class Submitter(Executor):
             seconds: the interval, greater than 0, as a number or a ``timedelta``.
             overlap: queue a call although the previous one has not ended.
             daemon: whether the process may end; if not, it goes on until the timer is cancelled.
-
-        Raises:
-            TypeError, ValueError: `seconds` is no such number.
         """
-        return Recurring(self, EveryTrigger(seconds), overlap=overlap, daemon=daemon)
+        return Recurring(self, EveryTrigger(seconds), daemon, overlap)
 
     def cron(
         self,
@@ -379,43 +322,34 @@ class Submitter(Executor):
         Raises:
             ImportError: the extra ``oddjob[cron]`` is not installed.
             ValueError: the expression is wrong, or fits no date; there is no such zone.
-            TypeError: an argument is of the wrong type.
         """
         trigger = CronTrigger(expression, tz, dst, catch_up=as_flag("catch_up", catch_up))
-        return Recurring(self, trigger, overlap=overlap, daemon=daemon)
+        return Recurring(self, trigger, daemon, overlap)
 
 
 class PoolView(Submitter):
-    """A pool with options on every job, as ``pool.options(…)`` returns it.
+    """A pool with options on every job, as ``pool.options(…)`` returns it."""
 
-    Everything else is the pool's own.
-
-    Thread safety: immutable.
-    """
-
-    def __init__(self, source: Submitter, policy: JobPolicy, key: Key | None) -> None:
+    def __init__(self, source: Submitter, options: Mapping[str, Any]) -> None:
         self._source = source  # refers to the pool: an anonymous one lives as long as its views
-        self._policy = policy
-        self._key = key
-
-    @property
-    @override
-    def _core(self) -> PoolCore:  # type: ignore[override]  # only a pool may set it
-        return self._source._core
+        self._options = options
+        self._core, self._policy, self._key = source._core, source._policy, source._key
+        key = options.get("key")
+        if is_key_function(key):
+            self._key = None
+        elif key is not None:
+            self._key = check_key(key)
+            if self._core.dispatcher.limited is None:
+                self._core.use_limits()
+            if len(options) == 1:
+                return  # quick: often there is a view for each job
+            options = {**options, "key": None}
+        self._use(self._core, self._policy.settings.replace(**options))
 
     @override
     def __repr__(self) -> str:
-        source = self._source
-        changes = self._policy.settings.describe_changes(source._policy.settings)
-        if self._key is not None and self._key != source._key:
-            changes = ", ".join(filter(None, [f"key={self._key!r}", changes]))
-        return f"<{source!r} with {changes}>"
-
-    @override
-    def _policy_of_perform(self) -> JobPolicy:
-        if self._policy is self._source._policy:  # shared, so that a view for each job is cheap
-            return self._source._detached_policy or self._source._policy_of_perform()
-        return super()._policy_of_perform()
+        changes = ", ".join(f"{name}={value!r}" for name, value in self._options.items())
+        return f"<{self._source!r} with {changes}>"
 
     @override
     def shutdown(

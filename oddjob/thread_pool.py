@@ -5,7 +5,6 @@ anonymous pool that is no longer referenced is collected, and its core finishes 
 """
 
 import itertools
-import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
@@ -24,31 +23,9 @@ from oddjob.runtime.worker import WorkerInfo
 from oddjob.submitter import Submitter
 
 if TYPE_CHECKING:
-    from inspect import Signature
-
     from oddjob.registry import Registry
 
 _numbers: Final = itertools.count(1)  # of anonymous pools
-
-
-class _PoolSignature:
-    """The signature of `Pool` with every option and its default, for ``help`` and editors.
-
-    It is made when it is asked for, since that takes ``inspect``.
-    """
-
-    def __get__(self, instance: object, owner: type) -> "Signature":
-        if vars(owner).get("__init__", Pool.__init__) is not Pool.__init__:
-            raise AttributeError("__signature__")  # a subclass has its own
-        from inspect import Parameter, Signature
-
-        parameters = [Parameter("name", Parameter.POSITIONAL_OR_KEYWORD, default=None)]
-        for name, default in PoolOptions._field_defaults.items():
-            is_positional = name in ("pool_size", "initializer", "initargs")
-            kind = Parameter.POSITIONAL_OR_KEYWORD if is_positional else Parameter.KEYWORD_ONLY
-            parameters.append(Parameter(name, kind, default=default))
-        parameters.append(Parameter("max_workers", Parameter.KEYWORD_ONLY, default=None))
-        return Signature(parameters)
 
 
 class Pool(Submitter, ThreadPoolExecutor):
@@ -58,53 +35,49 @@ class Pool(Submitter, ThreadPoolExecutor):
     none of that class's code runs. Every accepted job ends with a result, an exception or a
     cancellation. Threads start on demand, none before the first job.
 
-    An option that is not given, or None, is taken from `oddjob.configure`; without that, it has
-    the default shown above. Seconds may be numbers or ``timedelta`` objects.
+    An option that is not given, or None, is taken from `oddjob.configure`, or else has its default,
+    in parentheses below. Seconds may be numbers or ``timedelta`` objects.
 
     Args:
         name: the name under which module-level functions find the pool until it is shut down.
             None makes an anonymous pool, which is shut down when garbage-collected. As in
             ``ThreadPoolExecutor``, a number in this place is taken as `pool_size`, and a string
             after it as `thread_name_prefix`.
-        pool_size: how many jobs may run at once, 1 or more; 5 by default.
-        initializer: called with `initargs` at the start of every worker thread. If it raises, the
-            worker counts as crashed.
+        pool_size: how many jobs may run at once, 1 or more (5).
+        initializer: called with `initargs` at the start of every worker thread (none). If it
+            raises, the worker counts as crashed.
         initargs: the arguments of `initializer`.
         max_workers: the standard library's word for `pool_size`.
-        thread_name_prefix: the first part of thread names; the pool's name by default.
-
+        thread_name_prefix: the first part of thread names (the pool's name).
         max_restarts: crashes of workers tolerated within `max_seconds` before all workers are
-            restarted, 0 or more. After as many such restarts within `max_seconds` the pool is
+            restarted, 0 or more (3). After as many such restarts within `max_seconds` the pool is
             broken: its queued jobs end with `PoolBroken`, and `restart` revives it.
-        max_seconds: the length of that period, in seconds.
+        max_seconds: the length of that period, in seconds (5.0).
         crash_on: exceptions that count as a crash of the worker when a job raises them: a class
-            or a tuple of classes. What is not an ``Exception`` always does.
-        timeout: how long a job may run, in seconds; see `options`. The thread of a job that runs
-            longer cannot be stopped, and is replaced.
-        max_abandoned: how many such threads are replaced, 0 or more; `pool_size` by default.
-            Beyond that the pool is ``degraded`` until one of them returns.
+            or a tuple of classes (none). What is not an ``Exception`` always does.
+        timeout: how long a job may run, in seconds (no limit); see `options`. The thread of a job
+            that runs longer cannot be stopped, and is replaced.
+        max_abandoned: how many such threads are replaced, 0 or more (`pool_size`). Beyond that the
+            pool is ``degraded`` until one of them returns.
         exit_timeout: how long the end of the process waits for the pool's jobs, in seconds, 0 or
-            more; ``math.inf``: no limit. Then they are cancelled or abandoned.
-
-        max_queue: how many jobs may be queued or waiting for a retry, 1 or more; by default there
-            is no bound.
-        when_full: what happens to a job for which there is no room. ``"block"``: the caller blocks
-            until there is, first come, first served (a job of the pool itself gets `QueueFull`).
-            ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the caller runs the job,
-            unless a limit stops it. ``"drop_oldest"``: the job that has waited longest, among
-            those with the lowest priority, ends with `JobDropped`.
-        submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more; then `QueueFull`.
-
+            more (no limit). Then they are cancelled or abandoned.
+        max_queue: how many jobs may be queued or waiting for a retry, 1 or more (no limit).
+        when_full: what happens to a job for which there is no room. ``"block"`` (the default): the
+            caller blocks until there is, first come, first served (a job of the pool itself gets
+            `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the caller
+            runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
+            longest, among those with the lowest priority, ends with `JobDropped`.
+        submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more (no limit); then
+            `QueueFull`.
         priority_aging: the seconds after which a waiting job counts as one priority level higher,
-            so that none waits for ever; by default priorities do not age.
-        rate: how many jobs of the pool may start in a period; see `options`, as for the next six.
-        key_limit: how many jobs of one key may run at once.
-        retries: how often a failed job is retried.
-        backoff: the delays before retries.
-        retry_on: exceptions that trigger a retry.
-        no_retry_on: exceptions that are never retried.
-        middleware: objects that are called around every job.
-
+            so that none waits for ever (priorities do not age).
+        rate: how many jobs of the pool may start in a period (no limit); see `options`, as for:
+        key_limit: how many jobs of one key may run at once (1).
+        retries: how often a failed job is retried (0).
+        backoff: the delays before retries (0.25, 1, 20, 60 and 150 seconds).
+        retry_on: exceptions that trigger a retry (``Exception``).
+        no_retry_on: exceptions that are never retried (none).
+        middleware: objects that are called around every job (none).
         on_error: called as ``on_error(job, exception)`` when a job given to `perform` fails, in
             the thread that ran it.
         on_event: called with a `PoolEvent`, in the thread in which that happens. What it raises is
@@ -117,8 +90,6 @@ class Pool(Submitter, ThreadPoolExecutor):
 
     Thread safety: all methods may be called from any thread.
     """
-
-    __signature__: ClassVar[_PoolSignature] = _PoolSignature()
 
     _registry: "ClassVar[Registry]"  # set by its module, which knows this class
 
@@ -140,20 +111,17 @@ class Pool(Submitter, ThreadPoolExecutor):
                 raise TypeError("pool_size is given twice")
             name, pool_size = None, name
         given.update(pool_size=pool_size, initializer=initializer, initargs=initargs)
-        self._open(
-            None if name is None else as_name("name", name),
-            self._registry.defaults.with_arguments(max_workers=max_workers, **given),
-        )
+        name = None if name is None else as_name("name", name)
+        self._open(name, self._registry.plan.defaults.replace(max_workers=max_workers, **given))
 
     @classmethod
-    def _from_options(cls, name: str | None, options: PoolOptions) -> Self:
+    def _from_options(cls, name: str, options: PoolOptions) -> Self:
         """Make a pool with exactly these options, whatever the configured defaults are."""
         pool = cls.__new__(cls)
         pool._open(name, options)
         return pool
 
     def _open(self, name: str | None, options: PoolOptions) -> None:
-        self._name = name
         label = name or f"oddjob-{next(_numbers)}"
         self._use(PoolCore(options, name, label, self), JobSettings.of_pool(options))
         if name is not None:
@@ -162,7 +130,7 @@ class Pool(Submitter, ThreadPoolExecutor):
     @property
     def name(self) -> str | None:
         """The pool's name; None for an anonymous pool."""
-        return self._name
+        return self._core.name
 
     @property
     def pool_size(self) -> int:
@@ -189,16 +157,14 @@ class Pool(Submitter, ThreadPoolExecutor):
     def state(self) -> StateName:
         """The state of the pool as a whole.
 
-        ``running``; ``restarting`` while all workers are replaced, each after its job, because of
-        too many crashes or `restart`; ``broken``, after too many restarts, until `restart`;
-        ``degraded`` while too many jobs hang; ``closed`` after `shutdown`, `drain`, or the end of
-        the process.
+        ``running``; ``restarting`` while all workers are replaced, each after its job; ``broken``,
+        after too many restarts, until `restart`; ``degraded`` while too many jobs hang; ``closed``.
         """
         return state_of(self._core)
 
     @override
     def __repr__(self) -> str:
-        name = "anonymous" if self._name is None else repr(self._name)
+        name = "anonymous" if self.name is None else repr(self.name)
         queued = len(self._core.dispatcher)
         return f"<Pool {name}, {self.state}, pool_size={self.pool_size}, {queued} queued>"
 
@@ -215,10 +181,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         return self._core.dispatcher.waiting()
 
     def stats(self) -> PoolStats:
-        """Return counts of jobs, crashes and restarts, and how long jobs have waited and run.
-
-        This takes time in proportion to the length of the queue.
-        """
+        """Return counts of jobs, crashes and restarts, and how long jobs have waited and run."""
         return stats_of(self._core)
 
     def restart(self) -> None:
@@ -246,7 +209,7 @@ class Pool(Submitter, ThreadPoolExecutor):
             RuntimeError: a job of the pool called this; it cannot wait for its own end.
         """
         seconds = as_timeout(timeout)
-        self._leave_registry()
+        self._registry.remove(self.name, self)
         return self._core.ending.drain(seconds)
 
     @override
@@ -266,7 +229,7 @@ class Pool(Submitter, ThreadPoolExecutor):
                 then goes on as with ``wait=False``; see `join`, and `drain`, which ends it.
         """
         seconds = as_timeout(timeout)
-        self._leave_registry()
+        self._registry.remove(self.name, self)
         self._core.ending.shut_down(cancel_queued=cancel_futures, wait=wait)
         if wait:
             self._core.ending.join(seconds)
@@ -286,31 +249,14 @@ class Pool(Submitter, ThreadPoolExecutor):
             raise RuntimeError(f"join() needs shutdown() or drain() first: {self!r} is open")
         return self._core.ending.join(as_timeout(timeout))
 
-    def _leave_registry(self) -> None:
-        if self._name is not None:
-            self._registry.remove(self._name, self)
-
-    # Private attributes of ThreadPoolExecutor that existing code is known to read.
-
     if not TYPE_CHECKING:
-
-        @property
-        def _max_workers(self) -> int:
-            return self.pool_size
-
-        @property
-        def _threads(self) -> set[threading.Thread]:
-            return {worker.thread for worker in self._core.workers.all()}
-
-        @property
-        def _shutdown(self) -> bool:
-            return self._core.state.closed_because is not None
-
-        @property
-        def _broken(self) -> bool:
-            return self._core.state.broken_by is not None
+        # Private attributes of ThreadPoolExecutor that existing code is known to read.
+        _max_workers = property(lambda self: self.pool_size)
+        _threads = property(lambda self: {each.thread for each in self._core.workers.all()})
+        _shutdown = property(lambda self: self._core.state.closed_because is not None)
+        _broken = property(lambda self: self._core.state.broken_by is not None)
 
         @property
         def _work_queue(self) -> Any:
             queue = self._core.dispatcher
-            return SimpleNamespace(qsize=lambda: len(queue), empty=lambda: not len(queue))
+            return SimpleNamespace(qsize=queue.__len__, empty=lambda: not len(queue))

@@ -1,14 +1,10 @@
-"""Tracebacks and stacks, without the frames of this library in front.
-
-Guarantees: exceptions are changed through `BaseException` itself, so what their own classes say
-about ``__traceback__`` does not matter.
-"""
+"""Tracebacks and stacks, without the frames of this library in front."""
 
 import gc
 import os.path
 import sys
 import threading
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any, Final
 
 from oddjob.fork import ProcessLock
@@ -17,7 +13,6 @@ Frame = tuple[str, int, str]  # file, line, function
 
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 _OWN_FOLDER: Final = os.path.join(os.path.dirname(__file__), "")  # noqa: PTH118, PTH120  (pathlib is slow to load)
-_own_traceback: Final[Any] = BaseException.__dict__["__traceback__"]
 _inspection: Final = ProcessLock()  # held while the frames of all threads are collected
 
 
@@ -26,16 +21,10 @@ def drop_own_frames(error: BaseException) -> None:
 
     Frames of the library refer to the job, and so would keep a failed job in a reference cycle.
     """
-    traceback: TracebackType | None = _own_traceback.__get__(error)
+    traceback = error.__traceback__
     while traceback is not None and _is_own(traceback.tb_frame.f_code.co_filename):
         traceback = traceback.tb_next
-    _own_traceback.__set__(error, traceback)
-
-
-def traceback_of(error: BaseException) -> TracebackType | None:
-    """Return the traceback of an exception, whatever its class says about that."""
-    traceback: TracebackType | None = _own_traceback.__get__(error)
-    return traceback
+    BaseException.with_traceback(error, traceback)  # an exception may be a frozen dataclass
 
 
 def thread_frames() -> dict[int, FrameType]:

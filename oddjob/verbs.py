@@ -4,13 +4,13 @@
 name, `PoolClosed` where it was shut down, and what the method of `Pool` raises.
 """
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from datetime import datetime, time
 from math import inf
 from typing import Any, Literal, Protocol, overload
 
-from oddjob.compat import Item, P, T
+from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.quantities import Seconds, as_timeout
 from oddjob.registry import pool as find_pool
 from oddjob.runtime.job import Job, run_where_awaited
@@ -27,23 +27,18 @@ When = datetime | time
 def perform(
     pool: PoolOrName, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
 ) -> None:
-    """Queue a call, fire and forget; see `Pool.perform`.
-
-    Raises:
-        PoolNotFound: no pool has that name.
-        PoolClosed: the pool has been shut down.
-    """
+    """Queue a call, fire and forget; see `Pool.perform`."""
     find_pool(pool).perform(fn, *args, **kwargs)
 
 
 def perform_many(pool: PoolOrName, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
-    """Queue ``fn(item)`` for every item; see `Pool.perform_many`. Raises like `perform`."""
+    """Queue ``fn(item)`` for every item; see `Pool.perform_many`."""
     find_pool(pool).perform_many(fn, iterable)
 
 
 @overload
 def async_perform(
-    pool: PoolOrName, fn: Callable[P, Coroutine[Any, Any, T]], /, *args: P.args, **kwargs: P.kwargs
+    pool: PoolOrName, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs
 ) -> Job[T]: ...
 @overload
 def async_perform(
@@ -52,13 +47,13 @@ def async_perform(
 def async_perform(
     pool: PoolOrName, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
 ) -> Job[Any]:
-    """Queue a call and return its job, for `await_`; see `Pool.submit`. Raises like `perform`."""
+    """Queue a call and return its job, for `await_`; see `Pool.submit`."""
     return find_pool(pool).submit(fn, *args, **kwargs)
 
 
 @overload
 def async_perform_many(
-    pool: PoolOrName, fn: Callable[[Item], Coroutine[Any, Any, T]], iterable: Iterable[Item]
+    pool: PoolOrName, fn: AsyncFunction[[Item], T], iterable: Iterable[Item]
 ) -> list[Job[T]]: ...
 @overload
 def async_perform_many(
@@ -67,10 +62,7 @@ def async_perform_many(
 def async_perform_many(
     pool: PoolOrName, fn: Callable[[Item], Any], iterable: Iterable[Item]
 ) -> list[Job[Any]]:
-    """Queue ``fn(item)`` for every item and return the jobs, for `await_many`.
-
-    Raises like `perform`; see `Pool.submit_many`.
-    """
+    """Queue ``fn(item)`` for every item; return the jobs. See `Pool.submit_many`, `await_many`."""
     return find_pool(pool).submit_many(fn, iterable)
 
 
@@ -87,7 +79,7 @@ def await_(job: Future[T], timeout: Seconds | None = 5.0) -> T:
         BaseException: whatever the job raised.
     """
     try:
-        return job.result(as_timeout(timeout))
+        return job.result(_finite(as_timeout(timeout)))
     finally:
         del job  # an exception that is raised here refers to this frame
 
@@ -96,10 +88,9 @@ def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list
     """Wait for several jobs, like `await_`, and return their results in the order given.
 
     `timeout` is for all of them together. What one of them raises is raised as soon as it is; if
-    several have, it is the first of these in the order given. Raises like `await_`.
+    several have, it is the first of these in the order given.
     """
-    seconds = as_timeout(timeout)
-    deadline = inf if seconds is None else clock.steady() + seconds
+    deadline = clock.steady() + as_timeout(timeout)
     awaited, job = list(jobs), None
     try:
         _results(awaited)
@@ -108,7 +99,7 @@ def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list
             in_time = clock.steady() < deadline
             if in_time and isinstance(job, Job) and run_where_awaited(job):
                 job.result()
-        left = None if deadline == inf else max(0.0, deadline - clock.steady())
+        left = _finite(max(0.0, deadline - clock.steady()))
         pending = len(wait(awaited, left, return_when=FIRST_EXCEPTION).not_done)
         results = _results(awaited)
         if pending:
@@ -126,6 +117,10 @@ def _results(jobs: list[Future[T]]) -> list[T]:
         del jobs  # an exception that is raised here refers to this frame
 
 
+def _finite(seconds: float) -> float | None:
+    return None if seconds == inf else seconds
+
+
 def perform_after(
     seconds: Seconds,
     pool: PoolOrName,
@@ -141,10 +136,7 @@ def perform_after(
 def perform_at(
     when: When, pool: PoolOrName, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs
 ) -> Timer:
-    """Queue a call at a time on the wall clock; return the timer. See `Pool.at`.
-
-    Raises like `perform`, and ``ValueError`` if the time is past.
-    """
+    """Queue a call at a time on the wall clock, as `Pool.at` does; return the timer."""
     return find_pool(pool).at(when).perform(fn, *args, **kwargs)
 
 
@@ -182,31 +174,23 @@ class _RunAsJob(Protocol):
     """Runs a body once and returns its job."""
 
     @overload
-    def __call__(self, body: Callable[[], Coroutine[Any, Any, T]], /) -> Job[T]: ...
+    def __call__(self, body: AsyncFunction[[], T], /) -> Job[T]: ...
     @overload
     def __call__(self, body: Callable[[], T], /) -> Job[T]: ...
 
 
+_Body = Callable[[], object]
+
+
+@overload
+def perform_this(pool: PoolOrName, /) -> Callable[[_Body], None]: ...
+@overload
+def perform_this(pool: PoolOrName, /, *, at: When) -> Callable[[_Body], Timer]: ...
+@overload
+def perform_this(pool: PoolOrName, /, *, after: Seconds) -> Callable[[_Body], Timer]: ...
 @overload
 def perform_this(
-    pool: PoolOrName, /, *, async_: Literal[False] = False
-) -> Callable[[Callable[[], object]], None]: ...
-@overload
-def perform_this(
-    pool: PoolOrName, /, *, async_: Literal[False] = False, at: When, after: None = None
-) -> Callable[[Callable[[], object]], Timer]: ...
-@overload
-def perform_this(
-    pool: PoolOrName, /, *, async_: Literal[False] = False, at: None = None, after: Seconds
-) -> Callable[[Callable[[], object]], Timer]: ...
-@overload
-def perform_this(
-    pool: PoolOrName,
-    /,
-    *,
-    async_: Literal[True],
-    at: When | None = None,
-    after: Seconds | None = None,
+    pool: PoolOrName, /, *, async_: Literal[True], at: When = ..., after: Seconds = ...
 ) -> _RunAsJob: ...
 def perform_this(
     pool: PoolOrName,
@@ -228,21 +212,16 @@ def perform_this(
         pool: the name of the pool, or the pool.
         async_: bind the function's name to the `Job`. Otherwise it is bound to the `Timer`, with
             `at` or `after`, or to None.
-        at: run it at this time on the wall clock; see `Pool.at`.
-        after: run it after this delay, in seconds; see `Pool.after`.
-
-    Raises like `perform`, when the function is decorated, and ``TypeError`` if both `at` and
-    `after` are given.
+        at: run it at this time on the wall clock, like `Pool.at`.
+        after: run it after this delay, in seconds.
     """
     if at is not None and after is not None:
         raise TypeError("perform_this() takes either at= or after=, not both")
 
-    def run(body: Callable[[], object]) -> object:
-        target: Any = find_pool(pool)
-        if at is not None:
-            target = target.at(at)
-        elif after is not None:
-            target = target.after(after)
+    def run(body: _Body) -> object:
+        found: Any = find_pool(pool)
+        target = found.after(after) if after is not None else found
+        target = found.at(at) if at is not None else target
         return target.submit(body) if async_ else target.perform(body)
 
     return run

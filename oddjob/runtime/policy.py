@@ -5,6 +5,7 @@ once, so that a job costs the same to make.
 """
 
 from collections.abc import Callable, Generator
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from oddjob.keys import check_key
@@ -75,21 +76,22 @@ class JobPolicy:
     Thread safety: immutable.
     """
 
-    __slots__ = ("accept", "host", "is_detached", "is_limited", "is_plain", "is_prepared",
-                 "is_serial", "key_function", "key_limit", "limits", "middleware", "name",
-                 "priority", "retry", "settings", "settlement", "timeout")  # fmt: skip
+    __slots__ = ("accept", "detached", "host", "is_detached", "is_limited", "is_plain",
+                 "is_prepared", "is_serial", "key_function", "key_limit", "limits", "middleware",
+                 "name", "priority", "retry", "settings", "settlement", "timeout")  # fmt: skip
 
     def __init__(self, host: JobHost, settings: JobSettings, *, is_detached: bool = False) -> None:
         self.host: Final = host
         self.settings: Final = settings
         self.is_detached: Final = is_detached  # nobody waits: a failure is reported at once
+        self.detached: JobPolicy | None = None  # the same for `perform`, made on first use
         self.name: Final = settings.name
         self.priority: Final = settings.priority or 0
-        self.key_function: Final = settings.key_function
+        self.key_function: Final = settings.key
         self.is_serial: Final = bool(settings.serial)
         self.key_limit: Final = 1 if settings.serial else settings.key_limit or 1
         self.limits: Final = settings.limits
-        self.timeout: Final = settings.timeout_or_none
+        self.timeout: Final = None if settings.timeout == inf else settings.timeout
         self.retry: Final = settings.retry
         self.middleware: Final = settings.middleware
         self.settlement: Final = host.settlement
@@ -110,6 +112,12 @@ class JobPolicy:
         self.accept: Final[Callable[[Job[Any]], None]] = (
             self._prepare_and_accept if self.is_prepared else host.accept
         )
+
+    def detach(self) -> "JobPolicy":
+        """Return the same policy for jobs that nobody waits for."""
+        if self.detached is None:
+            self.detached = JobPolicy(self.host, self.settings, is_detached=True)
+        return self.detached
 
     def prepare(self, job: "Job[Any]") -> None:
         """Compute the key of a new job from its arguments, and show it to the middleware.

@@ -35,7 +35,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from oddjob.fork import ProcessLock
 from oddjob.log import log
 from oddjob.schedule.clock import clock
-from oddjob.tracebacks import traceback_of
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -65,7 +64,7 @@ class Failure:
 
     def __init__(self, error: BaseException) -> None:
         self.error: Final = error
-        self.traceback: Final[TracebackType | None] = traceback_of(error)
+        self.traceback: Final[TracebackType | None] = error.__traceback__
         self.is_seen = False
 
     def exception(self) -> BaseException:

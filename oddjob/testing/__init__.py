@@ -16,28 +16,24 @@ def inline() -> Iterator[None]:
 
     Inside ``with oddjob.testing.inline():``, a job has ended when ``submit`` returns, and its
     traceback leads to the line that submitted it. Limits, priorities and timeouts do not apply, and
-    retries happen without delay. Jobs that were queued before are left to their workers.
+    retries happen without delay. Jobs that were queued before are left to their workers. The pytest
+    fixture ``oddjob_inline`` does the same.
 
     Failures are raised in the test: that of a job given to ``perform`` at that line, that of any
     other job by ``result()``. Those that nothing has looked at are raised at the end of the block,
     several of them as an exception group.
 
-    The pytest fixture ``oddjob_inline`` does the same.
-
-    Thread safety: applies to all threads of the process while the block lasts. Blocks may be
-    nested.
+    Thread safety: applies to all threads of the process. Blocks may be nested.
     """
     inline_mode.begin()
     refresh_all()
-    has_raised = True
     try:
         yield
-        has_raised = False
     finally:
-        unseen = inline_mode.end()
+        jobs = inline_mode.end()
         refresh_all()
-        failures = [error for job in unseen if (error := job.exception()) is not None]
-        if not has_raised and len(failures) == 1:
-            raise failures[0]
-        if not has_raised and failures:
-            raise BaseExceptionGroup(f"{len(failures)} jobs failed unseen", failures)
+        unseen = [error for job in jobs if (error := job.exception()) is not None]
+    if len(unseen) == 1:
+        raise unseen[0]
+    if unseen:
+        raise BaseExceptionGroup(f"{len(unseen)} jobs failed unseen", unseen)

@@ -7,7 +7,6 @@ moves it; the scheduler's own thread, which goes by the same clock, finds nothin
 import time
 from datetime import UTC, datetime, timedelta
 from math import ceil, inf
-from types import TracebackType
 from typing import Any, Final, Self
 
 from oddjob.quantities import Seconds, as_seconds
@@ -35,10 +34,8 @@ class FakeClock:
         patience: the longest time, in seconds of the machine's clock, that `advance` waits at each
             moment for jobs to end. Jobs that do not end within that are not waited for again.
 
-    Raises:
-        RuntimeError: another fake clock is in use.
-
-    Thread safety: applies to all threads of the process. One thread at a time may move it.
+    Thread safety: applies to all threads of the process. One thread at a time may move it. Only
+    one fake clock can be in use: a second one is a ``RuntimeError``.
     """
 
     def __init__(self, start: datetime | None = None, *, patience: Seconds = 5.0) -> None:
@@ -64,12 +61,7 @@ class FakeClock:
             self._is_active = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._start = self._wall()
         self._is_active = False
         clock.restore()
@@ -84,17 +76,11 @@ class FakeClock:
         return in_zone(self._wall() if self._is_active else self._start, self._zone)
 
     def advance(
-        self,
-        seconds: Seconds = 0.0,
-        *,
-        minutes: float = 0.0,
-        hours: float = 0.0,
-        days: float = 0.0,
+        self, seconds: Seconds = 0, *, minutes: float = 0, hours: float = 0, days: float = 0
     ) -> None:
         """Let time pass, and everything that is due meanwhile happen in order.
 
-        Blocks until the jobs that become due have ended, in their workers or, in inline mode, in
-        the calling thread.
+        Blocks until the jobs that become due have ended.
 
         Raises:
             ValueError: the time is negative or infinite.
@@ -120,9 +106,6 @@ class FakeClock:
 
         Monotonic time stands still meanwhile, as it does while a machine is suspended. What is due
         by the new time has happened when this returns.
-
-        Raises:
-            RuntimeError: the block has not begun, or has ended.
         """
         self._check_active()
         with scheduler.firing:
@@ -149,11 +132,8 @@ class FakeClock:
         self._wait_for_jobs()
 
     def _wait_for_jobs(self) -> None:
-        """Wait until no job runs, or can start, that is worth waiting for.
-
-        Looks again and again: a job that is retried, or waits for another, does not end, so there
-        is no single event to wait for.
-        """
+        """Wait until no job runs, or can start, that is worth waiting for."""
+        # This polls: a job that is retried, or waits for another, does not end.
         deadline = clock.steady() + self._patience
         while busy := self._busy_jobs():
             if clock.steady() > deadline:

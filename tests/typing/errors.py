@@ -95,7 +95,6 @@ jobs: list[Job[str]] = download.submit_many(["url"])  # error: assignment
 results: list[str] = oddjob.await_many([greet.submit("you")])  # error: list-item
 function: JobFunction[[int], bool] = greet  # error: assignment
 nothing = pool.perform(send, "you")  # error: func-returns-value
-nothing = greet.perform("you")  # error: func-returns-value
 nothing = oddjob.perform("email", send, "you")  # error: func-returns-value
 if pool.submit(send, "you").state == "finished":  # error: comparison-overlap
     raise SystemExit

@@ -36,7 +36,7 @@ JITTER = 0.05
 )
 def test_a_rate_can_be_written_as_people_say_it(text: str, rate: Rate) -> None:
     """A settings file holds text."""
-    assert Rate.parse(text) == as_rate(text) == rate
+    assert Rate.parse(text) == as_rate("rate", text) == rate
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_any_other_text_is_refused_with_examples_and_the_units(text: str) -> Non
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
-        ({"limit": 0}, ValueError, "limit must be 1 or more"),
+        ({"limit": 0}, ValueError, "limit must be greater than 0"),
         ({"limit": 1.5}, TypeError, "limit must be a whole number"),
         ({"limit": 5, "per": 0}, ValueError, "per must be greater than 0 and finite"),
         ({"limit": 5, "per": math.inf}, ValueError, "per must be greater than 0 and finite"),
@@ -80,7 +80,7 @@ class Number:
 def test_a_rate_takes_a_timedelta_and_numbers_of_other_libraries() -> None:
     assert Rate(Number(), per=timedelta(minutes=1)) == Rate(5, per=60.0)  # type: ignore[arg-type]  # an int, more or less
     with pytest.raises(TypeError, match="must be a Rate or a text"):
-        as_rate(5)
+        as_rate("rate", 5)
 
 
 def test_all_of_a_rate_may_start_at_once_unless_its_burst_is_smaller() -> None:

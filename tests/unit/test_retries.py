@@ -322,7 +322,7 @@ def test_jitter_spreads_jobs_that_failed_together() -> None:
     ],
 )
 def test_delays_can_be_given_in_several_ways(value: Any, delays: Any) -> None:
-    assert as_delays(value) == delays
+    assert as_delays("backoff", value) == delays
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_delays_can_be_given_in_several_ways(value: Any, delays: Any) -> None:
 )  # fmt: skip
 def test_bad_delays_are_refused(value: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
-        as_delays(value)
+        as_delays("backoff", value)
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import oddjob
 from oddjob import registry as registry_module
 from oddjob.options import PoolOptions
 from oddjob.registry import registry
+from oddjob.settings import Plan
 
 from .at_once import at_once
 
@@ -47,7 +48,7 @@ def configured(settings: dict[str, Any]) -> dict[str, oddjob.Pool]:
 def nothing_is_configured() -> bool:
     """Return whether new pools are as if `configure` had never been called."""
     anonymous = oddjob.Pool(None)
-    return anonymous.configuration == LIBRARY_DEFAULTS and registry.plan is None
+    return anonymous.configuration == LIBRARY_DEFAULTS and registry.plan == Plan()
 
 
 # The default pool.
@@ -87,22 +88,6 @@ def test_the_default_pool_is_created_once_however_many_threads_use_it_first() ->
         found = at_once(*[oddjob.pool] * 4, *[lambda: oddjob.pool("job")] * 4)
         assert found == [oddjob.pool()] * 8
         assert oddjob.shutdown_all(WAIT)
-
-
-def test_the_default_pool_is_found_if_a_signal_handler_creates_it_at_that_very_moment(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The caller asked for the pool "job", and there is one: no reason for a PoolNameTaken."""
-    original = oddjob.Pool._from_options
-    made = []
-
-    def interrupted(name: str, options: PoolOptions) -> oddjob.Pool:
-        monkeypatch.undo()
-        made.append(oddjob.Pool("job", 1))  # after the look, before the pool is created
-        return original(name, options)
-
-    monkeypatch.setattr(oddjob.Pool, "_from_options", interrupted)
-    assert oddjob.pool() is made[0]
 
 
 def test_a_pool_called_job_that_was_created_by_hand_is_the_default_pool() -> None:
@@ -255,50 +240,6 @@ def test_nothing_is_created_if_a_live_pool_has_other_options() -> None:
     assert oddjob.pools() == {"report": mine}
     assert mine.pool_size == 2
     assert nothing_is_configured()
-
-
-def test_configure_creates_all_or_nothing_even_if_a_signal_handler_takes_a_name(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A pool that is created at that very moment does not leave half a configuration."""
-    original = oddjob.Pool._from_options
-    made = []
-
-    def interrupted(name: str, options: PoolOptions) -> oddjob.Pool:
-        if name == "report":
-            made.append(oddjob.Pool("report", 2))  # after the look
-        return original(name, options)
-
-    monkeypatch.setattr(oddjob.Pool, "_from_options", interrupted)
-    with pytest.raises(oddjob.PoolNameTaken):
-        oddjob.configure({"pool_size": 9, "extra_pools": ["email", {"report": {"pool_size": 3}}]})
-    monkeypatch.undo()
-    assert oddjob.pools() == {"report": made[0]}
-    assert nothing_is_configured()
-    with pytest.raises(oddjob.PoolNotFound):
-        oddjob.pool("email")
-    assert oddjob.pool().pool_size == 5  # on first use, as if nothing had been tried
-
-
-def test_a_configuration_that_fails_does_not_wait_for_jobs_given_to_its_pools_meanwhile(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Such a job may itself need the default pool, which is locked while `configure` runs."""
-    original = registry.add
-    refused = threading.Event()
-    jobs: list[oddjob.Job[bool]] = []
-
-    def interrupted(self: object, name: str, pool: oddjob.Pool) -> None:
-        if name == "report" and not jobs:
-            jobs.append(oddjob.pool("email").submit(refused.wait, 5))  # as a signal handler would
-            oddjob.Pool("report", 2)
-        original(name, pool)
-
-    monkeypatch.setattr(type(registry), "add", interrupted)
-    with pytest.raises(oddjob.PoolNameTaken):
-        oddjob.configure({"extra_pools": ["email", {"report": {"pool_size": 3}}]})
-    refused.set()
-    assert jobs[0].result(WAIT) is True
 
 
 def test_a_pool_created_before_with_the_same_options_is_kept() -> None:

@@ -468,19 +468,6 @@ def test_a_decorated_function_can_recur_by_itself() -> None:
         assert beat.timer.cancel() == 60
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ({"every": 5, "cron": "* * * * *"}, "give either every= or cron="),
-        ({"tz": "UTC"}, "tz: of use with"),
-        ({"every": 5, "dst": "skip"}, "dst: of use with cron= only"),
-    ],
-)
-def test_options_that_do_not_go_together_are_refused(options: Any, message: str) -> None:
-    with Pool(None, 1) as pool, pytest.raises(TypeError, match=message):
-        pool.job(**options)(int)
-
-
 def test_a_function_that_recurs_by_itself_takes_no_arguments() -> None:
     """Otherwise it would fail every minute, in the log of production."""
     with Pool(None, 1) as pool, pytest.raises(TypeError, match="without arguments"):

@@ -5,7 +5,7 @@ import traceback
 from typing import Any
 
 from oddjob import Pool
-from oddjob.tracebacks import coroutine_stack, drop_own_frames, stack_of, thread_frames
+from oddjob.tracebacks import coroutine_stack, stack_of, thread_frames
 from tests.hang import Hang
 
 WAIT = 10.0
@@ -32,13 +32,6 @@ def test_a_failure_without_a_frame_of_its_own_has_no_traceback() -> None:
         error = pool.submit(int, "no number").exception(WAIT)
     assert error is not None
     assert error.__traceback__ is None
-
-
-def test_an_exception_with_its_own_idea_of_tracebacks_can_be_handled() -> None:
-    class Strange(Exception):
-        __traceback__ = property(lambda _: 1 / 0)  # type: ignore[assignment]
-
-    drop_own_frames(Strange())
 
 
 def test_the_stack_of_a_thread_begins_with_the_job() -> None:

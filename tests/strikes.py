@@ -11,6 +11,7 @@ by the interpreter's own starting of threads, which does not get over that.)
 
 import ctypes
 import dis
+import sys
 import threading
 from collections.abc import Callable
 from types import CodeType, FrameType
@@ -76,15 +77,23 @@ class Striker:
 
 # Strikes at random, at threads that run.
 
+# CPython 3.14 looks for exceptions when ``__enter__`` has returned, outside the block that would
+# call ``__exit__``: a thread that is struck there keeps its lock for ever, be it the library's or
+# the interpreter's own (gh-148874, fixed in 3.15).
+WITH_LOSES_LOCKS = sys.version_info[:2] == (3, 14)
+
 no_strikes = threading.RLock()  # held while no thread must be struck
 _start = threading.Thread.start
+_delete = threading.Thread._delete  # type: ignore[attr-defined]
 _throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
 
 
-def strike_thread(ident: int, exception: type[BaseException]) -> bool:
-    """Throw an exception into a running thread; return False if there is no such thread."""
+def strike_thread(thread: threading.Thread, exception: type[BaseException]) -> bool:
+    """Throw an exception into a thread; return False if it does not run any more."""
     with no_strikes:
-        return bool(_throw(ctypes.c_ulong(ident), ctypes.py_object(exception)))
+        if thread.ident is None or not thread.is_alive() or hasattr(thread, "is_ending"):
+            return False
+        return bool(_throw(ctypes.c_ulong(thread.ident), ctypes.py_object(exception)))
 
 
 def start_unstruck(thread: threading.Thread) -> None:
@@ -96,3 +105,20 @@ def start_unstruck(thread: threading.Thread) -> None:
     """
     with no_strikes:
         _start(thread)
+
+
+def end_unstruck(thread: Any) -> None:
+    """End a thread; to be put in the place of ``threading.Thread._delete``.
+
+    The interpreter's own would keep the lock of all threads if it was struck while it has it.
+    """
+    while True:
+        try:
+            with no_strikes:
+                thread.is_ending = True
+            for _ in range(100):
+                pass  # the last strike comes here, if not before
+        except BaseException:
+            continue
+        break
+    _delete(thread)

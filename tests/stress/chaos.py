@@ -26,7 +26,14 @@ from typing import Any
 
 import oddjob
 from oddjob.runtime.coroutines import CoroutineRunner
-from tests.strikes import Struck, no_strikes, start_unstruck, strike_thread
+from tests.strikes import (
+    WITH_LOSES_LOCKS,
+    Struck,
+    end_unstruck,
+    no_strikes,
+    start_unstruck,
+    strike_thread,
+)
 
 WAIT = 30.0
 BACKLOG = 300
@@ -212,11 +219,9 @@ class Chaos:
 
     def strike(self) -> None:
         """Throw something into a worker, busy or idle."""
-        workers = random.choice(self.pools).workers()
-        idents = [worker.ident for worker in workers if worker.ident is not None]
-        if idents:
-            ident = random.choice(idents)
-            self.counts["strikes"] += strike_thread(ident, Struck)
+        workers = random.choice(self.pools)._core.workers.all()
+        if workers and not WITH_LOSES_LOCKS:
+            self.counts["strikes"] += strike_thread(random.choice(workers).thread, Struck)
 
     def look(self) -> None:
         """Check that the numbers add up, whatever is going on."""
@@ -336,6 +341,7 @@ def main() -> int:
     asked = parser.parse_args()
     logging.disable(logging.CRITICAL)
     threading.Thread.start = start_unstruck  # type: ignore[method-assign]
+    threading.Thread._delete = end_unstruck  # type: ignore[attr-defined]
     for method in ("run", "close"):
         setattr(CoroutineRunner, method, unstruck_in_asyncio(getattr(CoroutineRunner, method)))
     faulthandler.register(signal.SIGALRM, chain=True)

@@ -22,6 +22,13 @@ def is_key_function(value: object) -> bool:
     return callable(value) and not isinstance(value, Enum)
 
 
+def constant_key(value: Any) -> Key | None:
+    """Return the key that the option ``key=`` gives to all jobs; None if it is no constant."""
+    if type(value) in _SIMPLE_TYPES:
+        return value
+    return None if value is None or is_key_function(value) else check_key(value)
+
+
 def check_key(value: Any) -> Key:
     """Return the key that `value` stands for: itself, or for a NumPy scalar that of Python."""
     kind: Any = type(value)

@@ -13,7 +13,7 @@ from typing import Any, Unpack, overload
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.function import JobDecorator, JobFunction, job_decorator
 from oddjob.group import JobGroup
-from oddjob.keys import Key, check_key, is_key_function
+from oddjob.keys import Key, constant_key
 from oddjob.mapping import MapOptions, map_calls
 from oddjob.options import TIMING_OPTIONS, DecoratorOptions, JobOptions, JobSettings, as_flag
 from oddjob.quantities import Seconds
@@ -333,12 +333,11 @@ class PoolView(Submitter):
     def __init__(self, source: Submitter, options: Mapping[str, Any]) -> None:
         self._source = source  # refers to the pool: an anonymous one lives as long as its views
         self._options = options
-        self._core, self._policy, self._key = source._core, source._policy, source._key
-        key = options.get("key")
-        if is_key_function(key):
-            self._key = None
-        elif key is not None:
-            self._key = check_key(key)
+        self._core, self._policy = source._core, source._policy
+        given = options.get("key")
+        key = constant_key(given)
+        self._key = source._key if given is None else key
+        if key is not None:
             if self._core.dispatcher.limited is None:
                 self._core.use_limits()
             if len(options) == 1:

@@ -5,7 +5,7 @@ it is known to the scheduler, to the core of its pool, whose end it shares, and 
 wait for it: when the last of those is cancelled, so is the timer.
 
 Locking: the scheduler's lock guards the fields of all timers, and ``core.timers``. No job is
-touched under it, and no listener called.
+touched under it.
 """
 
 import logging
@@ -14,7 +14,7 @@ from contextvars import Context
 from datetime import datetime
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from oddjob.callables import call_all
 from oddjob.compat import override
@@ -23,17 +23,14 @@ from oddjob.keys import Key
 from oddjob.log import log_safely, run_in_thread
 from oddjob.runtime.job import Job, new_jobs, set_due, set_waiting
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
-from oddjob.runtime.settling import withdraw
 from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, scheduler
-from oddjob.schedule.triggers import NextFiring, Trigger
+from oddjob.schedule.triggers import Trigger
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
-_ASK_AGAIN_AFTER: Final = 1.0  # seconds, if a trigger has raised an exception
-
-_Ending = Literal["fired", "cancelled", "lost"]
+_Ending = Literal["fired", "cancelled"]
 
 
 class Timer(Alarm):
@@ -53,12 +50,10 @@ class Timer(Alarm):
     Thread safety: all methods may be called from any thread, and from signal handlers.
     """
 
-    # There may be many timers, so the garbage collector is shown few objects for each: one that is
-    # set by ``perform`` consists of itself, its trigger and its context.
+    # There may be many timers, so the garbage collector is shown few objects for each.
 
-    __slots__ = ("_args", "_context", "_core", "_ended_jobs", "_ending", "_fn", "_jobs", "_key",
-                 "_kwargs", "_listeners", "_models", "_overlap", "_owner", "_policy", "_trigger",
-                 "error", "fired", "missed")  # fmt: skip
+    __slots__ = ("_call", "_core", "_ending", "_jobs", "_models", "_overlap", "_owner", "_policy",
+                 "_trigger", "_waiting", "error", "fired", "missed")  # fmt: skip
 
     def __init__(
         self,
@@ -74,7 +69,7 @@ class Timer(Alarm):
         keeps_process: bool = False,
         overlap: bool = False,
     ) -> None:
-        """Set the timer. Arguments are best given by position: that is faster.
+        """Set the timer.
 
         `fn`, `args`, `kwargs`, `context` and `key` are those of the jobs, see `new_jobs`; with
         BATCH_ITEM, `args` are the items of a batch. `owner` is kept until the timer ends, so that
@@ -87,32 +82,31 @@ class Timer(Alarm):
             ValueError: the time of the trigger has passed by now.
             Exception: no thread could be started, or the key function or the middleware raised.
         """
+        calls = args if kwargs is BATCH_ITEM else (args,)
+        call = (policy, fn, calls, kwargs, context, key)
         self._trigger = trigger
         self._core = core
         self._policy = policy
-        self._fn: Any = fn
-        self._args = args
-        self._kwargs = kwargs
-        self._context: Any = context
-        self._key = key
+        self._call: Any = None  # what the jobs are made of, unless they exist already
         self._owner: object = owner
         self._overlap = overlap
         self._models: Sequence[Job[Any]] = ()  # of the jobs of a recurring timer
         self._jobs: Sequence[Job[Any]] = ()  # those that wait, or else those of the latest firing
-        self._ended_jobs = 0  # how many of the first ones that wait are known to be cancelled
-        self._listeners: tuple[Callable[[], object], ...] | None = ()  # None: they were called
         self._ending: _Ending | None = None  # None: it will fire (again)
         self.fired = self.missed = 0
         self.error: Exception | None = None
         # Keys are computed, and middleware is asked, here and not in the scheduler's thread.
-        if trigger.repeats:
-            self._models = self._job_maker()(inf)
-        elif policy.is_prepared or not policy.is_detached:
-            self._jobs = self._job_maker()(inf)
+        if policy.is_detached and not (policy.is_prepared or trigger.repeats):
+            self._call = call
+        elif trigger.repeats:
+            self._call, self._models = call, new_jobs(*call, inf)
+        else:
+            self._jobs = new_jobs(*call, inf)
             for job in self._jobs:
                 set_waiting(job, self)
+        self._waiting = len(self._jobs)
         if keeps_process:
-            keeps_process = kwargs is not BATCH_ITEM or bool(args)  # an empty batch does not
+            keeps_process = bool(calls)  # an empty batch does not
             core.ensure_worker()  # no thread can be started at the end of the process (3.12)
         at = trigger.first()
         with scheduler.lock:
@@ -126,7 +120,7 @@ class Timer(Alarm):
     @override
     def __repr__(self) -> str:
         left = self.remaining()
-        state = self._ending or "fired" if left is False else f"next in {left:g} s"
+        state = f"next in {left:g} s" if left is not False else self._ending
         return f"<Timer {self._trigger!r}, pool {self._core.label}, {state}>"
 
     @property
@@ -145,7 +139,7 @@ class Timer(Alarm):
     @property
     def cancelled(self) -> bool:
         """Whether the timer was cancelled before it fired (for the last time)."""
-        return self._ending in ("cancelled", "lost")
+        return self._ending == "cancelled"
 
     @property
     def fires_at(self) -> datetime:
@@ -160,11 +154,7 @@ class Timer(Alarm):
     def remaining(self) -> float | Literal[False]:
         """Return the seconds until the next firing; False if there is none."""
         with scheduler.lock:
-            if self._ending is not None:
-                return False
-            if not self._is_set():  # it is firing
-                return 0.0 if self._trigger.repeats else False
-            return max(0.0, self._remaining())
+            return False if self._ending is not None else max(0.0, self._remaining())
 
     def cancel(self) -> float | Literal[False]:
         """Cancel the timer and the jobs that wait for it.
@@ -181,81 +171,44 @@ class Timer(Alarm):
             if left is None and not self._trigger.repeats:  # it is firing
                 return False
             self._end("cancelled")
-        try:
-            call_all(job.cancel for job in self._jobs if not self._trigger.repeats)
-        finally:
-            self._call_listeners()
+        if not self._trigger.repeats:
+            call_all(job.cancel for job in self._jobs)
         return left or 0.0
 
-    # For the pool, and for threads that wait for a job.
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the timer belongs to the process that forked this one."""
-        return self._ending == "lost"
-
     def mark_lost(self) -> None:
-        """Leave the timer to the parent; called in a forked child."""
-        self._ending = "lost"
+        """Leave the timer, and the jobs that wait for it, to the parent of a forked child."""
+        self._ending = "cancelled"
+        for job in self._jobs:
+            set_due(job, -inf)  # like those that were queued before the fork
 
     def job_cancelled(self, job: Job[Any]) -> None:
         """Let go of a cancelled job that has waited; cancel the timer if none is left."""
         set_due(job, inf)  # it refers to the timer no more: there is no reference cycle
-        jobs = self._jobs
         with scheduler.lock:
-            if self._ending is not None:
-                return
-            while self._ended_jobs < len(jobs) and jobs[self._ended_jobs].done():
-                self._ended_jobs += 1
-            if self._ended_jobs < len(jobs) or scheduler.cancel(self) is None:
-                return
-            self._end("cancelled")
-        self._call_listeners()
-
-    def add_listener(self, listener: Callable[[], object]) -> bool:
-        """Call something quick once the timer fires or is cancelled; False if it is too late."""
-        with scheduler.lock:
-            if self._listeners is None or self.is_lost:
-                return False
-            self._listeners = (*self._listeners, listener)
-            return True
-
-    def remove_listener(self, listener: Callable[[], object]) -> None:
-        """Do not call a listener any more."""
-        with scheduler.lock:
-            listeners = self._listeners
-            if listeners is not None:
-                self._listeners = tuple(each for each in listeners if each != listener)
-
-    # Inside.
+            self._waiting -= 1
+            if not self._waiting and scheduler.cancel(self) is not None:
+                self._end("cancelled")
 
     @override
     def _fire(self) -> None:
         try:
             following = self._trigger.after(self._at)
-        except Exception as error:  # of a test's clock, or of a time zone
-            self._note_refusal(error)
-            again = max(self._at, self._heap.now()) + _ASK_AGAIN_AFTER
-            following = NextFiring(again, fires_now=False)
+        except BaseException:  # of a time zone that a user has written
+            self.cancel()
+            raise
         with scheduler.lock:
             if self._ending is not None:  # it was cancelled meanwhile
                 return
-            make_jobs = self._job_maker()
+            call, models = self._call, self._models
             self.missed += following.missed
             if following.at is None:
                 self._end("fired")
             else:
                 scheduler.set_alarm(self, following.at, self._trigger.is_wall)
         if following.fires_now:
-            self._submit(make_jobs)
+            self._submit(call, models)
 
-    def _job_maker(self) -> Callable[[float], list[Job[Any]]]:
-        """Return what makes the jobs of a firing; it takes the time at which they are queued."""
-        calls = self._args if self._kwargs is BATCH_ITEM else (self._args,)
-        call = self._fn, calls, self._kwargs, self._context, self._key
-        return partial(new_jobs, self._policy, *call, models=self._models)
-
-    def _submit(self, make_jobs: Callable[[float], list[Job[Any]]]) -> None:
+    def _submit(self, call: Any, models: Sequence[Job[Any]]) -> None:
         """Queue the jobs of a firing, unless those of the previous one have to end first."""
         repeats = self._trigger.repeats
         if repeats and not self._overlap and not all(job.done() for job in self._jobs):
@@ -263,23 +216,19 @@ class Timer(Alarm):
             return
         self.fired += 1
         now = clock.monotonic()
-        jobs = make_jobs(now) if repeats or not self._jobs else self._jobs
-        if repeats or not self._policy.is_detached:
+        jobs = self._jobs if call is None else new_jobs(*call, now, models)
+        if repeats:
             self._jobs = jobs
         for job in jobs:
             set_due(job, now)
         waiting = [job for job in jobs if not job.done()]
-        try:
-            if waiting:
-                self._core.accept_fired(waiting, self._note_refusal)
-        except BaseException:  # an interruption of a test: perhaps they have been queued
-            call_all(partial(withdraw, job) for job in waiting)
-            raise
-        finally:
-            self._call_listeners()
+        if waiting:
+            self._core.accept_fired(waiting, self._note_refusal)
+            if self._core.standbys:
+                self._core.job_taken()  # a thread that waits for one of these may have to run it
 
     def _note_refusal(self, error: Exception) -> None:
-        """Keep and log why there are no jobs of a firing."""
+        """Keep and log why the pool refused the jobs of a firing."""
         self.error = error
         if not isinstance(error, PoolClosed):  # a pool that closes is about to cancel the timer
             message = "%r could not queue its jobs: %r"
@@ -290,29 +239,13 @@ class Timer(Alarm):
         """Let the timer be over, and let go of its call; the caller holds the lock."""
         self._ending = ending
         self._core.timers.pop(self, None)
-        self._args = self._models = ()
-        self._fn = self._kwargs = self._context = self._key = self._owner = None
-
-    def _call_listeners(self) -> None:
-        with scheduler.lock:
-            listeners, self._listeners = self._listeners or (), None
-        for listener in listeners:
-            listener()
+        self._call = self._owner = None
+        self._models = ()
 
 
 def cancel_timers(core: "PoolCore") -> list[Timer]:
     """Cancel the timers of a pool that has been closed; return those that had not ended."""
     with scheduler.lock:
         timers = list(core.timers)
-    return _cancel(timers)
-
-
-def cancel_all_timers() -> int:
-    """Cancel all timers, since the process ends; return how many of them have never fired."""
-    timers = _cancel([alarm for alarm in scheduler.alarms() if isinstance(alarm, Timer)])
-    return sum(not timer.fired for timer in timers)
-
-
-def _cancel(timers: list[Timer]) -> list[Timer]:
     call_all(timer.cancel for timer in timers)
     return [timer for timer in timers if timer.cancelled]

@@ -52,8 +52,9 @@ class Timer(Alarm):
 
     # There may be many timers, so the garbage collector is shown few objects for each.
 
-    __slots__ = ("_call", "_core", "_ending", "_jobs", "_models", "_overlap", "_owner", "_policy",
-                 "_trigger", "_waiting", "error", "fired", "missed")  # fmt: skip
+    __slots__ = ("_args", "_context", "_core", "_ending", "_fn", "_jobs", "_key", "_kwargs",
+                 "_models", "_overlap", "_owner", "_policy", "_trigger", "_waiting",
+                 "error", "fired", "missed")  # fmt: skip
 
     def __init__(
         self,
@@ -82,12 +83,14 @@ class Timer(Alarm):
             ValueError: the time of the trigger has passed by now.
             Exception: no thread could be started, or the key function or the middleware raised.
         """
-        calls = args if kwargs is BATCH_ITEM else (args,)
-        call = (policy, fn, calls, kwargs, context, key)
         self._trigger = trigger
         self._core = core
         self._policy = policy
-        self._call: Any = None  # what the jobs are made of, unless they exist already
+        self._fn: Any = fn
+        self._args = args
+        self._kwargs = kwargs
+        self._context: Any = context
+        self._key = key
         self._owner: object = owner
         self._overlap = overlap
         self._models: Sequence[Job[Any]] = ()  # of the jobs of a recurring timer
@@ -96,17 +99,15 @@ class Timer(Alarm):
         self.fired = self.missed = 0
         self.error: Exception | None = None
         # Keys are computed, and middleware is asked, here and not in the scheduler's thread.
-        if policy.is_detached and not (policy.is_prepared or trigger.repeats):
-            self._call = call
-        elif trigger.repeats:
-            self._call, self._models = call, new_jobs(*call, inf)
-        else:
-            self._jobs = new_jobs(*call, inf)
+        if trigger.repeats:
+            self._models = self._job_maker()(inf)
+        elif policy.is_prepared or not policy.is_detached:
+            self._jobs = self._job_maker()(inf)
+            self._waiting = len(self._jobs)
             for job in self._jobs:
                 set_waiting(job, self)
-        self._waiting = len(self._jobs)
         if keeps_process:
-            keeps_process = bool(calls)  # an empty batch does not
+            keeps_process = kwargs is not BATCH_ITEM or bool(args)  # an empty batch does not
             core.ensure_worker()  # no thread can be started at the end of the process (3.12)
         at = trigger.first()
         with scheduler.lock:
@@ -199,16 +200,22 @@ class Timer(Alarm):
         with scheduler.lock:
             if self._ending is not None:  # it was cancelled meanwhile
                 return
-            call, models = self._call, self._models
+            make_jobs = self._job_maker()
             self.missed += following.missed
             if following.at is None:
                 self._end("fired")
             else:
                 scheduler.set_alarm(self, following.at, self._trigger.is_wall)
         if following.fires_now:
-            self._submit(call, models)
+            self._submit(make_jobs)
 
-    def _submit(self, call: Any, models: Sequence[Job[Any]]) -> None:
+    def _job_maker(self) -> Callable[[float], list[Job[Any]]]:
+        """Return what makes the jobs of a firing; it takes the time at which they are queued."""
+        calls = self._args if self._kwargs is BATCH_ITEM else (self._args,)
+        call = self._fn, calls, self._kwargs, self._context, self._key
+        return partial(new_jobs, self._policy, *call, models=self._models)
+
+    def _submit(self, make_jobs: Callable[[float], list[Job[Any]]]) -> None:
         """Queue the jobs of a firing, unless those of the previous one have to end first."""
         repeats = self._trigger.repeats
         if repeats and not self._overlap and not all(job.done() for job in self._jobs):
@@ -216,7 +223,7 @@ class Timer(Alarm):
             return
         self.fired += 1
         now = clock.monotonic()
-        jobs = self._jobs if call is None else new_jobs(*call, now, models)
+        jobs = make_jobs(now) if repeats or not self._jobs else self._jobs
         if repeats:
             self._jobs = jobs
         for job in jobs:
@@ -239,8 +246,8 @@ class Timer(Alarm):
         """Let the timer be over, and let go of its call; the caller holds the lock."""
         self._ending = ending
         self._core.timers.pop(self, None)
-        self._call = self._owner = None
-        self._models = ()
+        self._fn = self._kwargs = self._context = self._key = self._owner = None
+        self._args = self._models = ()
 
 
 def cancel_timers(core: "PoolCore") -> list[Timer]:

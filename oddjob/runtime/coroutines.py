@@ -7,7 +7,7 @@ Locking: none. The runner belongs to its thread, but for `cancel`.
 """
 
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
@@ -76,15 +76,14 @@ class CoroutineRunner:
             innermost = innermost.nested
         error: BaseException | None = None
         try:
-            if innermost._is_busy():
-                error, result = innermost._run_in_thread(job, coroutine, context, slot)
-            else:
-                error, result = innermost._run_here(job, coroutine, context)
+            run = innermost._run_in_thread if innermost._is_busy() else innermost._run_here
+            error, result = run(job, coroutine, context, slot)
             if error is not None:
                 raise error
             return result
         finally:
-            del self, innermost, job, coroutine, context, slot, error
+            coroutine.close()  # in case that it was never begun
+            del self, innermost, run, job, coroutine, context, slot, error
 
     def close(self) -> None:
         """Close the event loop, if there is one."""
@@ -104,7 +103,7 @@ class CoroutineRunner:
         return True  # a loop of other code, in a thread that is no worker
 
     def _run_here(
-        self, job: "Job[Any]", coroutine: Coroutine[Any, Any, Any], context: Context
+        self, job: "Job[Any]", coroutine: Coroutine[Any, Any, Any], context: Context, _: "Slot"
     ) -> _Outcome:
         import asyncio
 
@@ -119,10 +118,9 @@ class CoroutineRunner:
         except asyncio.CancelledError as cancellation:
             return CancelledError(*cancellation.args), None
         finally:
-            coroutine.close()  # in case that it was never begun
             self._cancel_leftovers()
             self.job = self.coroutine = None
-            del job, coroutine, context  # see `execution`
+            del job, coroutine, context, _  # see `execution`
 
     def _cancel_leftovers(self) -> None:
         """End the tasks that a coroutine has left running: they must not run inside the next."""
@@ -144,34 +142,33 @@ class CoroutineRunner:
     ) -> _Outcome:
         """Run it on a loop of its own in a new thread, while this one waits."""
         self.nested = nested = CoroutineRunner()
-        outcome: Future[_Outcome] = Future()
-        run = partial(nested._run_into, outcome, job, coroutine, context)
+        outcome: list[_Outcome] = []
+        run = partial(nested._run_into, outcome, job, coroutine, context, slot)
         try:
             thread = slot.core.workers.start_nested(slot, run)
             thread.join()
-            if not outcome.done():
+            if not outcome:
                 return RuntimeError(f"{thread.name} was killed before {job.name} had run"), None
-            return outcome.result()
+            return outcome.pop()
         finally:
             self.nested = None
-            coroutine.close()
-            del job, coroutine, context, run
+            del job, coroutine, context, slot, run
 
-    def _run_into(self, outcome: Future[_Outcome], *call: Any) -> None:
+    def _run_into(self, outcome: list[_Outcome], *call: Any) -> None:
         try:
-            outcome.set_result(self._run_here(*call))
+            outcome.append(self._run_here(*call))
         except BaseException as error:
-            outcome.set_result((error, None))
+            outcome.append((error, None))
         finally:
             self.close()
             del call
 
 
 async def _await_into(outcome: list[_Outcome], coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Await a coroutine, and add what it raised and returned to `outcome`.
+    """Await a coroutine, and add its end to `outcome`.
 
-    Raised through the event loop, or returned, an exception would be held by the task, and that by
-    frames of asyncio to which the exception refers.
+    An exception that passes through the event loop would be held by the task, and that by frames
+    to which the exception refers.
     """
     import asyncio
 

@@ -5,7 +5,7 @@ these are on days when clocks change is decided in `oddjob.schedule.local_time`.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from copy import copy
 from datetime import datetime, timedelta, tzinfo
 from typing import Any, Final, NamedTuple
@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 from oddjob.compat import override
 from oddjob.schedule.clock import clock
 from oddjob.schedule.local_time import (
-    Change,
     Dst,
     as_zone,
     change_within,
@@ -42,22 +41,12 @@ _FIELDS_WITH_SECONDS: Final = 6  # an extension of cronsim's
 _LINES: Final = 6  # that are shown on either side of a change
 
 
-def _load_cronsim() -> Any:
-    try:
-        import cronsim
-    except ImportError as error:
-        raise ImportError(
-            "cron needs the package cronsim: pip install 'oddjob[cron]'", name="cronsim"
-        ) from error
-    return cronsim
-
-
 class _Stretch(NamedTuple):
     """A few days with a change of clocks in or near them, and the firings in them."""
 
-    start: float
-    end: float
-    firings: list[float]
+    start: float = 0.0
+    end: float = 0.0
+    firings: Sequence[float] = ()
 
 
 class CronExpression:
@@ -81,7 +70,7 @@ class CronExpression:
         self._dst: Final[Dst] = dst
         self._parsed: Final = _parse(expression)
         self._goes_by_elapsed_time: Final = len(self._parsed.hours) == 24  # noqa: PLR2004
-        self._stretch = _Stretch(0.0, 0.0, [])
+        self._stretch = _Stretch()
 
     def __repr__(self) -> str:
         return f"cron {self.expression!r} in {self.zone}"
@@ -141,8 +130,13 @@ class CronExpression:
 
 
 def _parse(expression: str) -> Any:
+    try:
+        import cronsim
+    except ImportError as error:
+        raise ImportError(
+            "cron needs the package cronsim: pip install 'oddjob[cron]'", name="cronsim"
+        ) from error
     fields = _NAMES.get(expression.strip().lower(), expression)
-    cronsim = _load_cronsim()
     try:
         if len(fields.split()) == _FIELDS_WITH_SECONDS:
             raise cronsim.CronSimError("Wrong number of fields")  # noqa: TRY301  (reported below)
@@ -221,20 +215,14 @@ def explain_cron(
     if not isinstance(start, datetime | None):
         raise TypeError(f"explain_cron: start must be a datetime, not {start!r}")
     moment = clock.wall() if start is None else start.timestamp()
-    changes: list[ClockChange] = []
     end = moment + _YEARS_AHEAD * 366 * _DAY
+    changes: list[ClockChange] = []
     while moment < end and len(changes) < 2:  # noqa: PLR2004  (forward, and back)
         change = change_within(moment, moment + _DAY, cron.zone)
         if change is not None:
-            changes.append(_firings_around(change, cron))
-        moment = moment + _DAY if change is None else change.moment
+            forward = offset_at(change, cron.zone) - offset_at(moment, cron.zone)
+            firings = cron.between(change - 1.5 * _DAY, change + 1.5 * _DAY)
+            dates = [in_zone(each, cron.zone) for each in firings]
+            changes.append(ClockChange(in_zone(change, cron.zone), timedelta(0, forward), dates))
+        moment = moment + _DAY if change is None else change
     return CronExplanation(expression, cron.zone, changes)
-
-
-def _firings_around(change: Change, cron: CronExpression) -> ClockChange:
-    firings = cron.between(change.moment - 1.5 * _DAY, change.moment + 1.5 * _DAY)
-    return ClockChange(
-        in_zone(change.moment, cron.zone),
-        timedelta(seconds=change.after - change.before),
-        [in_zone(each, cron.zone) for each in firings],
-    )

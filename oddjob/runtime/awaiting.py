@@ -30,7 +30,6 @@ class _Mailbox:
     """
 
     def __init__(self) -> None:
-        self._is_closed = False  # the loop is gone
         self._posted: Final[deque[asyncio.Future[None]]] = deque()
         self._lock: Final = threading.RLock()
         self._is_announced = False
@@ -40,8 +39,6 @@ class _Mailbox:
         self._posted.append(waiter)
         if not self._is_announced:
             self._announce(waiter.get_loop())
-        if self._is_closed:
-            self._posted.clear()  # they hold the loop, which is the key of this mailbox
 
     def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -50,8 +47,9 @@ class _Mailbox:
             self._is_announced = True
         try:
             loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:
-            self._is_closed = True
+        except RuntimeError:  # it is closed; the waiters hold it, the key of this mailbox
+            self._is_announced = False
+            self._posted.clear()
 
     def _deliver(self) -> None:
         with self._lock:

@@ -76,14 +76,16 @@ class CoroutineRunner:
             innermost = innermost.nested
         error: BaseException | None = None
         try:
-            run = innermost._run_in_thread if innermost._is_busy() else innermost._run_here
-            error, result = run(job, coroutine, context, slot)
+            if innermost._is_busy():
+                error, result = innermost._run_in_thread(job, coroutine, context, slot)
+            else:
+                error, result = innermost._run_here(job, coroutine, context)
             if error is not None:
                 raise error
             return result
         finally:
             coroutine.close()  # in case that it was never begun
-            del self, innermost, run, job, coroutine, context, slot, error
+            del self, innermost, job, coroutine, context, slot, error
 
     def close(self) -> None:
         """Close the event loop, if there is one."""
@@ -103,7 +105,7 @@ class CoroutineRunner:
         return True  # a loop of other code, in a thread that is no worker
 
     def _run_here(
-        self, job: "Job[Any]", coroutine: Coroutine[Any, Any, Any], context: Context, _: "Slot"
+        self, job: "Job[Any]", coroutine: Coroutine[Any, Any, Any], context: Context
     ) -> _Outcome:
         import asyncio
 
@@ -120,7 +122,7 @@ class CoroutineRunner:
         finally:
             self._cancel_leftovers()
             self.job = self.coroutine = None
-            del job, coroutine, context, _  # see `execution`
+            del job, coroutine, context  # see `execution`
 
     def _cancel_leftovers(self) -> None:
         """End the tasks that a coroutine has left running: they must not run inside the next."""
@@ -143,7 +145,7 @@ class CoroutineRunner:
         """Run it on a loop of its own in a new thread, while this one waits."""
         self.nested = nested = CoroutineRunner()
         outcome: list[_Outcome] = []
-        run = partial(nested._run_into, outcome, job, coroutine, context, slot)
+        run = partial(nested._run_into, outcome, job, coroutine, context)
         try:
             thread = slot.core.workers.start_nested(slot, run)
             thread.join()

@@ -5,6 +5,7 @@ that have threads are finished here, at the moment at which ``concurrent.futures
 a forked child, which has none of the threads, every pool begins anew.
 """
 
+import atexit
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -80,7 +81,9 @@ def _finish_all() -> None:
     finally:  # Ctrl-C ends that wait
         with _process.lock:
             _process.is_ending = True
-            cores = [each for each in _process.known if each in _process.with_threads or each.timers]
+            cores = [
+                each for each in _process.known if each in _process.with_threads or each.timers
+            ]
         timers = [timer for core in cores for timer in core.ending.close_at_exit()]
         never_fired = sum(not timer.fired for timer in timers)
         if never_fired:
@@ -92,7 +95,5 @@ def _finish_all() -> None:
 after_fork_in_child(_begin_anew)
 # ``atexit`` is too late, and forked ``multiprocessing`` children skip it. This is the hook of
 # ``concurrent.futures.thread`` itself; it has no public name.
-_at_end: Any = getattr(threading, "_register_atexit", None)
-if _at_end is None:
-    from atexit import register as _at_end
+_at_end: Final[Any] = getattr(threading, "_register_atexit", atexit.register)
 _at_end(_finish_all)

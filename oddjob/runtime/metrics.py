@@ -1,7 +1,7 @@
-"""Metrics: what a pool has done, counted where nobody else writes.
+"""Metrics: what a pool has done.
 
-Every slot counts for itself; what happens to jobs that are in no slot (cancelled, refused, timed
-out) is counted under a lock. `PoolMetrics.read` adds it all up.
+Every slot counts for itself, without a lock; what happens to jobs that are in no slot (cancelled,
+refused, timed out) is counted under one. `PoolMetrics.read` adds it all up.
 
 Guarantees: a job is counted before its result can be seen. Counters never go back for good. Once
 no job is running, ``started == succeeded + failed - refused + timed_out + retried``.
@@ -104,7 +104,7 @@ class Series:
 
 
 class SlotMetrics:
-    """What one slot has done; written by its thread alone, without a lock."""
+    """What one slot has done; its thread alone writes."""
 
     __slots__ = ("failed", "retried", "runs", "succeeded", "waits")
 

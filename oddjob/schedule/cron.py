@@ -52,9 +52,9 @@ class _Stretch(NamedTuple):
 class CronExpression:
     """An expression in a time zone.
 
-    An expression that fires in every hour of the day (its hours are ``*``, or all of them) goes by
-    elapsed time: it fires whenever clocks show a time that fits. Any other one is bound to times of
-    day, to which `dst` applies; see `oddjob.schedule.local_time.moments_of`.
+    One that fires in every hour of the day goes by elapsed time: it fires whenever clocks show a
+    time that fits. Any other one is bound to times of day, to which `dst` applies; see
+    `oddjob.schedule.local_time.moments_of`.
 
     Thread safety: may be used from any thread; the cached stretch is replaced in one step.
     """
@@ -81,10 +81,15 @@ class CronExpression:
             stretch = self._stretch
             if not stretch.start <= moment < stretch.end:
                 if not self._is_near_change(moment):
-                    ahead = self._seconds_to_next(moment)
-                    if ahead is None or ahead <= _NEAR:
-                        return None if ahead is None else int(moment) + ahead
-                    moment = int(moment) + ahead - _NEAR
+                    local = local_at(int(moment), self.zone)
+                    fitting = next(self._local_times_after(local), None)
+                    if fitting is None:
+                        return None
+                    # Right if clocks do not change before that, else not far from right.
+                    following = int(moment) + (fitting - local).total_seconds()
+                    if following <= int(moment) + _NEAR:
+                        return following
+                    moment = following - _NEAR
                     continue
                 stretch = self._stretch = self._stretch_from(moment)
             index = bisect_right(stretch.firings, moment)
@@ -102,12 +107,6 @@ class CronExpression:
     def _is_near_change(self, moment: float) -> bool:
         around = (moment - _NEAR, moment, moment + _NEAR)
         return len({offset_at(each, self.zone) for each in around}) > 1
-
-    def _seconds_to_next(self, moment: float) -> int | None:
-        """Return the seconds to the next local time that fits, as if clocks never changed."""
-        local = local_at(int(moment), self.zone)
-        fitting = next(self._local_times_after(local), None)
-        return None if fitting is None else round((fitting - local).total_seconds())
 
     def _stretch_from(self, moment: float) -> _Stretch:
         end = moment + 2 * _NEAR
@@ -153,17 +152,11 @@ def _parse(expression: str) -> Any:
 
 
 class ClockChange(NamedTuple):
-    """A change of clocks, and the firings of an expression around it.
+    """A change of clocks, and the firings of an expression around it."""
 
-    Attributes:
-        at: the moment of the change, in the local time after it.
-        forward: the time by which clocks are set forward; negative if they are set back.
-        firings: the firings from a day and a half before to a day and a half after.
-    """
-
-    at: datetime
-    forward: timedelta
-    firings: list[datetime]
+    at: datetime  # the moment of the change, in the local time after it
+    forward: timedelta  # negative if clocks are set back
+    firings: list[datetime]  # from a day and a half before to a day and a half after
 
     @override
     def __str__(self) -> str:

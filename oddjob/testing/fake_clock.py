@@ -7,7 +7,6 @@ moves it; the scheduler's own thread, which goes by the same clock, finds nothin
 import time
 from datetime import UTC, datetime, timedelta
 from math import ceil, inf
-from types import TracebackType
 from typing import Any, Final, Self
 
 from oddjob.quantities import Seconds, as_seconds
@@ -25,9 +24,8 @@ _DEFAULT_START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 class FakeClock:
     """The clock of pools and timers in a test: ``with oddjob.testing.FakeClock() as clock:``.
 
-    Inside the block, time stands still for timers, retries and rates. `advance` moves it, and stops
-    at every moment at which something is due: the jobs of that moment run, and end, before it goes
-    on. Timeouts, and waits with a timeout, go by the machine's clock.
+    Inside the block, time stands still for timers, retries and rates; `advance` moves it. Timeouts,
+    and waits with a timeout, go by the machine's clock.
 
     Args:
         start: the time at first; midnight UTC at the beginning of 2024 if not given. A naive one is
@@ -64,12 +62,7 @@ class FakeClock:
             self._is_active = True
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._start = self._wall()
         self._is_active = False
         clock.restore()
@@ -91,10 +84,10 @@ class FakeClock:
         hours: float = 0.0,
         days: float = 0.0,
     ) -> None:
-        """Let time pass, and everything that is due meanwhile happen in order.
+        """Let time pass, and stop at every moment at which something is due.
 
-        Blocks until the jobs that become due have ended, in their workers or, in inline mode, in
-        the calling thread.
+        The jobs of that moment run (in inline mode, in the calling thread), and end, before time
+        goes on.
 
         Raises:
             ValueError: the time is negative or infinite.
@@ -118,8 +111,8 @@ class FakeClock:
     def set_wall(self, when: datetime) -> None:
         """Set the wall clock forward or back, as a user or a time server does.
 
-        Monotonic time stands still meanwhile, as it does while a machine is suspended. What is due
-        by the new time has happened when this returns.
+        Monotonic time stands still meanwhile. What is due by the new time has happened when this
+        returns.
 
         Raises:
             RuntimeError: the block has not begun, or has ended.
@@ -151,16 +144,14 @@ class FakeClock:
     def _wait_for_jobs(self) -> None:
         """Wait until no job runs, or can start, that is worth waiting for.
 
-        Looks again and again: a job that is retried, or waits for another, does not end, so there
-        is no single event to wait for.
+        A job that is retried, or waits for another, does not end, so there is no single event to
+        wait for: this looks again and again.
         """
         deadline = clock.steady() + self._patience
-        while busy := self._busy_jobs():
+        while True:
+            busy = {job for core in cores_with_threads() for job in busy_with(core)}
             if clock.steady() > deadline:
                 self._given_up |= busy
+            if busy <= self._given_up:
                 return
             time.sleep(_PAUSE)
-
-    def _busy_jobs(self) -> set[Any]:
-        found = {job for core in cores_with_threads() for job in busy_with(core)}
-        return found - self._given_up

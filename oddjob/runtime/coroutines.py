@@ -38,10 +38,10 @@ class CoroutineRunner:
 
     def find(self, job: "Job[Any]") -> "CoroutineRunner | None":
         """Return the runner, this one or a nested one, that runs the coroutine of a job."""
-        runner: CoroutineRunner | None = self
-        while runner is not None and runner.job is not job:
-            runner = runner.nested
-        return runner
+        if self.job is job:
+            return self
+        nested = self.nested  # another thread may change it
+        return None if nested is None else nested.find(job)
 
     def cancel(self, job: object) -> None:
         """Cancel the coroutine of a job, if it is still running; from any thread."""
@@ -71,21 +71,20 @@ class CoroutineRunner:
                 class of ``concurrent.futures``: asyncio's own is only a ``BaseException``.
             BaseException: whatever else the coroutine raised.
         """
-        innermost = self
-        while innermost.nested is not None:
-            innermost = innermost.nested
         error: BaseException | None = None
         try:
-            if innermost._is_busy():
-                error, result = innermost._run_in_thread(job, coroutine, context, slot)
+            if self.nested is not None:
+                return self.nested.run(job, coroutine, context, slot)
+            if self._is_busy():
+                error, result = self._run_in_thread(job, coroutine, context, slot)
             else:
-                error, result = innermost._run_here(job, coroutine, context)
+                error, result = self._run_here(job, coroutine, context)
             if error is not None:
                 raise error
             return result
         finally:
             coroutine.close()  # in case that it was never begun
-            del self, innermost, job, coroutine, context, slot, error
+            del self, job, coroutine, context, slot, error
 
     def close(self) -> None:
         """Close the event loop, if there is one."""

@@ -5,9 +5,10 @@ these are on days when clocks change is decided in `oddjob.schedule.local_time`.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from oddjob.compat import override
@@ -67,9 +68,11 @@ class CronExpression:
         check_dst(dst)
         self.expression: Final = expression
         self.zone: Final = as_zone(tz)
-        self._dst: Final[Dst] = dst
         self._parsed: Final = _parse(expression)
-        self._goes_by_elapsed_time: Final = len(self._parsed.hours) == 24  # noqa: PLR2004
+        fires_every_hour = len(self._parsed.hours) == 24  # noqa: PLR2004
+        self._moments_of: Final[Callable[[datetime, tzinfo], list[float]]] = (
+            moments_showing if fires_every_hour else partial(moments_of, dst=dst)
+        )
         self._stretch = _Stretch()
 
     def __repr__(self) -> str:
@@ -115,10 +118,7 @@ class CronExpression:
         for fitting in self._local_times_after(local - _SHIFT):
             if fitting > local + 3 * _SHIFT:
                 break
-            if self._goes_by_elapsed_time:
-                found.update(moments_showing(fitting, self.zone))
-            else:
-                found.update(moments_of(fitting, self.zone, self._dst))
+            found.update(self._moments_of(fitting, self.zone))
         return _Stretch(moment, end, sorted(each for each in found if moment < each <= end))
 
     def _local_times_after(self, local: datetime) -> Iterator[datetime]:

@@ -118,10 +118,8 @@ class Scheduler:
         """Set an alarm that is not set, or is firing; the caller holds the lock.
 
         An alarm that `keeps_process` has to fire, or be cancelled, before the process ends. One
-        that is set again while it fires keeps the process as before.
-
-        Raises:
-            Exception: no thread could be started; the alarm is not set.
+        that is set again while it fires keeps the process as before. If no thread can be started,
+        that is raised, and the alarm is not set.
         """
         alarm._at = at
         alarm._heap = heap = self._wall if is_wall else self._monotonic

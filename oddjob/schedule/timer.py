@@ -14,7 +14,7 @@ from contextvars import Context
 from datetime import datetime
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from oddjob.callables import call_all
 from oddjob.compat import override
@@ -30,6 +30,7 @@ from oddjob.schedule.triggers import Trigger
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
+_EMPTY: Final = Context()  # shared, so that the garbage collector has less to visit
 _Ending = Literal["fired", "cancelled"]
 
 
@@ -89,7 +90,7 @@ class Timer(Alarm):
         self._fn: Any = fn
         self._args = args
         self._kwargs = kwargs
-        self._context: Any = context
+        self._context: Any = context or _EMPTY
         self._key = key
         self._owner: object = owner
         self._overlap = overlap

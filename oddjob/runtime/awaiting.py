@@ -12,7 +12,7 @@ or the loop finds the waiter.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from math import inf
 from typing import Any, Final
 from weakref import WeakKeyDictionary
@@ -24,25 +24,21 @@ from oddjob.runtime.slot import slot_of
 
 
 class _Mailbox:
-    """What has happened since the loop last looked.
+    """The waiters of one loop that can go on.
 
-    Locking: ``_lock`` guards ``_is_announced``; the loop is woken outside it. ``_is_closed`` is
-    set when the loop turns out to be gone; nothing is kept from then on.
+    Locking: ``_lock`` guards ``_is_announced``; the loop is woken outside it.
     """
 
     def __init__(self) -> None:
-        self._is_closed = False
         self._posted: Final[deque[asyncio.Future[None]]] = deque()
         self._lock: Final = threading.RLock()
         self._is_announced = False
 
-    def post(self, waiter: "asyncio.Future[None]") -> None:
+    def post(self, waiter: asyncio.Future[None]) -> None:
         """Have the loop settle `waiter`; from any thread."""
         self._posted.append(waiter)
         if not self._is_announced:
             self._announce(waiter.get_loop())
-        if self._is_closed:
-            self._posted.clear()  # they hold the loop, which is the key of this mailbox
 
     def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -51,15 +47,15 @@ class _Mailbox:
             self._is_announced = True
         try:
             loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:
-            self._is_closed = True
+        except RuntimeError:  # it is closed; the waiters hold it, the key of this mailbox
+            self._is_announced = False
+            self._posted.clear()
 
     def _deliver(self) -> None:
         with self._lock:
             self._is_announced = False
-        posted = self._posted
-        while posted:
-            waiter = posted.popleft()
+        while self._posted:
+            waiter = self._posted.popleft()
             if not waiter.done():
                 waiter.set_result(None)
 
@@ -105,27 +101,20 @@ def wait_in_loop(job: Job[Any]) -> Generator[Any, None, None]:
 
 
 async def until_ended(job: Job[Any]) -> None:
-    """Wait in the running event loop until the job has ended, however it does.
-
-    Raises:
-        asyncio.CancelledError: the waiting task was cancelled.
-    """
+    """Wait in the running event loop until the job has ended, however it does."""
     if job.done() or job._policy.host.run_where_awaited(job, -inf):
         return
     waiter = _Waiter()
-    wake: Callable[[], object] = waiter.post
     job.add_done_callback(waiter.post)
-    timer = None if job._details is None else job._details.timer
-    if timer is not None:
-        timer.add_listener(wake)
     # A coroutine on a worker: this thread may have to run the job when no other one is free.
     slot = slot_of(job._policy.host)  # type: ignore[arg-type]  # a core is what hosts jobs here
-    standbys = {} if slot is None else slot.core.standbys
-    standbys[wake] = None
     try:
+        if slot is not None:
+            slot.core.standbys[waiter.post] = None
         while not job.done():
             if slot is None or not run_if_it_must(slot.core, job, slot):
                 await waiter
     finally:
-        standbys.pop(wake, None)
+        if slot is not None:
+            slot.core.standbys.pop(waiter.post, None)
         del job  # see `execution`

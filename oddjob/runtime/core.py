@@ -384,9 +384,6 @@ class PoolCore:
 
     def has_lost(self, job: Job[Any]) -> bool:
         """Return whether a job stayed behind in the process that forked this one."""
-        if job._queued_at == inf:
-            timer = None if job._details is None else job._details.timer
-            return timer is not None and timer.is_lost
         return job._queued_at <= self._forked_at
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:

@@ -7,7 +7,7 @@ Locking: none. The runner belongs to its thread, but for `cancel`.
 """
 
 from collections.abc import Coroutine
-from concurrent.futures import CancelledError, Future
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from contextvars import Context
 from functools import partial
@@ -38,10 +38,10 @@ class CoroutineRunner:
 
     def find(self, job: "Job[Any]") -> "CoroutineRunner | None":
         """Return the runner, this one or a nested one, that runs the coroutine of a job."""
-        runner: CoroutineRunner | None = self
-        while runner is not None and runner.job is not job:
-            runner = runner.nested
-        return runner
+        if self.job is job:
+            return self
+        nested = self.nested  # another thread may change it
+        return None if nested is None else nested.find(job)
 
     def cancel(self, job: object) -> None:
         """Cancel the coroutine of a job, if it is still running; from any thread."""
@@ -71,20 +71,20 @@ class CoroutineRunner:
                 class of ``concurrent.futures``: asyncio's own is only a ``BaseException``.
             BaseException: whatever else the coroutine raised.
         """
-        innermost = self
-        while innermost.nested is not None:
-            innermost = innermost.nested
         error: BaseException | None = None
         try:
-            if innermost._is_busy():
-                error, result = innermost._run_in_thread(job, coroutine, context, slot)
+            if self.nested is not None:
+                return self.nested.run(job, coroutine, context, slot)
+            if self._is_busy():
+                error, result = self._run_in_thread(job, coroutine, context, slot)
             else:
-                error, result = innermost._run_here(job, coroutine, context)
+                error, result = self._run_here(job, coroutine, context)
             if error is not None:
                 raise error
             return result
         finally:
-            del self, innermost, job, coroutine, context, slot, error
+            coroutine.close()  # in case that it was never begun
+            del self, job, coroutine, context, slot, error
 
     def close(self) -> None:
         """Close the event loop, if there is one."""
@@ -119,7 +119,6 @@ class CoroutineRunner:
         except asyncio.CancelledError as cancellation:
             return CancelledError(*cancellation.args), None
         finally:
-            coroutine.close()  # in case that it was never begun
             self._cancel_leftovers()
             self.job = self.coroutine = None
             del job, coroutine, context  # see `execution`
@@ -144,34 +143,33 @@ class CoroutineRunner:
     ) -> _Outcome:
         """Run it on a loop of its own in a new thread, while this one waits."""
         self.nested = nested = CoroutineRunner()
-        outcome: Future[_Outcome] = Future()
+        outcome: list[_Outcome] = []
         run = partial(nested._run_into, outcome, job, coroutine, context)
         try:
             thread = slot.core.workers.start_nested(slot, run)
             thread.join()
-            if not outcome.done():
+            if not outcome:
                 return RuntimeError(f"{thread.name} was killed before {job.name} had run"), None
-            return outcome.result()
+            return outcome.pop()
         finally:
             self.nested = None
-            coroutine.close()
-            del job, coroutine, context, run
+            del job, coroutine, context, slot, run
 
-    def _run_into(self, outcome: Future[_Outcome], *call: Any) -> None:
+    def _run_into(self, outcome: list[_Outcome], *call: Any) -> None:
         try:
-            outcome.set_result(self._run_here(*call))
+            outcome.append(self._run_here(*call))
         except BaseException as error:
-            outcome.set_result((error, None))
+            outcome.append((error, None))
         finally:
             self.close()
             del call
 
 
 async def _await_into(outcome: list[_Outcome], coroutine: Coroutine[Any, Any, Any]) -> None:
-    """Await a coroutine, and add what it raised and returned to `outcome`.
+    """Await a coroutine, and add its end to `outcome`.
 
-    Raised through the event loop, or returned, an exception would be held by the task, and that by
-    frames of asyncio to which the exception refers.
+    An exception that passes through the event loop would be held by the task, and that by frames
+    to which the exception refers.
     """
     import asyncio
 

@@ -3,7 +3,7 @@
 Jobs may wait for jobs of their own pool, however small that is: when no worker is free to take the
 job from the queue, the waiting one runs it inside the job that waits. While one is free, it sleeps
 as a *standby*: it looks again whenever a worker has taken a job, so it notices when the last free
-one has become busy.
+one has become busy, and whenever a timer has fired.
 
 A job that is held up by what the waiting jobs themselves hold (their key, a full limit) can be run
 by no other worker, and runs in place whether one is free or not.
@@ -36,9 +36,6 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
     """
     wakeup, watchers = Wakeup(), job._watch()
     watchers.add_sleeper(wakeup.lock)
-    timer = None if job._details is None else job._details.timer
-    if timer is not None:
-        timer.add_listener(wakeup.set)
     core.standbys[wakeup.set] = None
     try:
         while not job.done():
@@ -52,8 +49,6 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
     finally:
         core.standbys.pop(wakeup.set, None)
         watchers.remove_sleeper(wakeup.lock)
-        if timer is not None:
-            timer.remove_listener(wakeup.set)
         del job, watchers  # see `execution`: a job that is run in here may fail
     return True
 

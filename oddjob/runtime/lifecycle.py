@@ -5,16 +5,15 @@ that have threads are finished here, at the moment at which ``concurrent.futures
 a forked child, which has none of the threads, every pool begins anew.
 """
 
+import atexit
 import logging
 import threading
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
 from oddjob.fork import ProcessLock, after_fork_in_child
 from oddjob.log import log
 from oddjob.schedule.scheduler import scheduler
-from oddjob.schedule.timer import cancel_all_timers
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -82,25 +81,19 @@ def _finish_all() -> None:
     finally:  # Ctrl-C ends that wait
         with _process.lock:
             _process.is_ending = True
-            cores = list(_process.with_threads)
+            cores = [
+                each for each in _process.known if each in _process.with_threads or each.timers
+            ]
         timers = [timer for core in cores for timer in core.ending.close_at_exit()]
-        never_fired = sum(not timer.fired for timer in timers) + cancel_all_timers()
+        never_fired = sum(not timer.fired for timer in timers)
         if never_fired:
             log(logging.WARNING, "the process ends with %d timers that never fired", never_fired)
         for core in cores:
             core.ending.finish_at_exit()
 
 
-def _register(finish: Callable[[], None]) -> None:
-    # ``atexit`` is too late, and forked ``multiprocessing`` children skip it. This is the hook of
-    # ``concurrent.futures.thread`` itself; it has no public name.
-    hook: Any = getattr(threading, "_register_atexit", None)
-    if hook is None:
-        import atexit
-
-        hook = atexit.register
-    hook(finish)
-
-
 after_fork_in_child(_begin_anew)
-_register(_finish_all)
+# ``atexit`` is too late, and forked ``multiprocessing`` children skip it. This is the hook of
+# ``concurrent.futures.thread`` itself; it has no public name.
+_at_end: Final[Any] = getattr(threading, "_register_atexit", atexit.register)
+_at_end(_finish_all)

@@ -1,7 +1,7 @@
-"""Metrics: what a pool has done, counted where nobody else writes.
+"""Metrics: what a pool has done.
 
-Every slot counts for itself; what happens to jobs that are in no slot (cancelled, refused, timed
-out) is counted under a lock. `PoolMetrics.read` adds it all up.
+Every slot counts for itself, without a lock; what happens to jobs that are in no slot (cancelled,
+refused, timed out) is counted under one. `PoolMetrics.read` adds it all up.
 
 Guarantees: a job is counted before its result can be seen. Counters never go back for good. Once
 no job is running, ``started == succeeded + failed - refused + timed_out + retried``.
@@ -59,64 +59,79 @@ class PoolStats(NamedTuple):
     run_time: Durations
 
 
-class _Times:
-    """Durations that were measured: sums of all, and the latest as they are."""
+class Series:
+    """Durations that one thread measures, in seconds.
 
-    __slots__ = ("count", "longest", "recent", "total")
+    They are appended to `fresh`, and folded into the sums when there are `SAMPLES` of them: that
+    takes a tenth of the time of keeping sums and maxima for each.
+    """
+
+    __slots__ = ("count", "fresh", "latest", "longest", "total")
 
     def __init__(self) -> None:
+        self.fresh: list[float] = []
         self.count = 0
         self.total = self.longest = 0.0
-        self.recent: list[float] = []
+        self.latest: list[float] = []  # of those in the sums
 
-    def add(self, samples: list[float]) -> None:
-        """Add durations, in seconds."""
-        if samples:
-            self.count += len(samples)
-            self.total += sum(samples)
-            self.longest = max(self.longest, *samples)
-            self.recent = [*self.recent, *samples][-SAMPLES:]
+    def fold(self) -> None:
+        """Move the fresh ones into the sums; a reader may miss them for a moment."""
+        fresh = self.fresh.copy()
+        self.fresh.clear()
+        self.latest = fresh
+        self._add(len(fresh), sum(fresh), max(fresh))
+
+    def merge(self, other: "Series") -> None:
+        """Add what another one has measured, fresh or not."""
+        fresh = other.fresh.copy()
+        self.latest += [*other.latest, *fresh]
+        self._add(other.count, other.total, other.longest)
+        self._add(len(fresh), sum(fresh), max(fresh, default=0.0))
+
+    def summary(self) -> Durations:
+        """Return what users are shown, once all is in the sums."""
+        if not self.latest:
+            return Durations(0, 0.0, 0.0, 0.0, 0.0, 0.0)
+        ordered = sorted(self.latest)
+        last = len(ordered) - 1
+        p50, p95, p99 = (ordered[round(share * last)] for share in (0.50, 0.95, 0.99))
+        return Durations(self.count, self.total / self.count, p50, p95, p99, self.longest)
+
+    def _add(self, count: int, total: float, longest: float) -> None:
+        self.count += count
+        self.total += total
+        self.longest = max(self.longest, longest)
 
 
 class SlotMetrics:
-    """What one slot has done.
+    """What one slot has done; its thread alone writes."""
 
-    Locking: none; the thread of the slot writes. ``runs`` and ``waits`` are appended to for each
-    job, and folded into the sums when there are `SAMPLES` of them: that takes a tenth of the time
-    of keeping sums and maxima for each.
-    """
-
-    __slots__ = ("failed", "measured_runs", "measured_waits", "retried", "runs", "succeeded",
-                 "waits")  # fmt: skip
+    __slots__ = ("failed", "retried", "runs", "succeeded", "waits")
 
     def __init__(self) -> None:
         self.succeeded = self.failed = self.retried = 0
-        self.runs: list[float] = []  # how long jobs have run, in seconds
-        self.waits: list[float] = []  # how long they were queued before
-        self.measured_runs = _Times()
-        self.measured_waits = _Times()
+        self.runs: Final = Series()  # how long jobs have run
+        self.waits: Final = Series()  # how long they were queued before
 
     def measure(self, ran: float, waited: float) -> None:
         """Record how long a job has run and was queued, in seconds."""
-        self.runs.append(ran)
-        self.waits.append(waited)
-        if len(self.runs) >= SAMPLES:
+        self.runs.fresh.append(ran)
+        self.waits.fresh.append(waited)
+        if len(self.runs.fresh) >= SAMPLES:
             self.fold()
 
     def fold(self) -> None:
-        """Move the samples into the sums."""
-        self.measured_runs.add(self.runs)
-        self.measured_waits.add(self.waits)
-        self.runs.clear()
-        self.waits.clear()
+        """Move the fresh samples into the sums."""
+        self.runs.fold()
+        self.waits.fold()
 
-
-class Totals(NamedTuple):
-    """The sums over all slots of a pool."""
-
-    counts: Counter[str]
-    queue_wait: Durations
-    run_time: Durations
+    def merge(self, other: "SlotMetrics") -> None:
+        """Add what another slot has done."""
+        self.succeeded += other.succeeded
+        self.failed += other.failed
+        self.retried += other.retried
+        self.runs.merge(other.runs)
+        self.waits.merge(other.waits)
 
 
 class PoolMetrics:
@@ -144,50 +159,26 @@ class PoolMetrics:
         with self._lock:
             if metrics in self._slots:
                 self._slots.remove(metrics)
-                _add(self._former, metrics)
-                for times in (self._former.measured_runs, self._former.measured_waits):
-                    del times.recent[:-SAMPLES]
+                self._former.merge(metrics)
+                for series in (self._former.runs, self._former.waits):
+                    del series.latest[:-SAMPLES]
 
     def count(self, what: str) -> None:
         """Count what has happened to a job that was in no slot."""
         with self._lock:
             self._counts[what] += 1
 
-    def read(self) -> Totals:
-        """Add everything up."""
+    def read(self) -> tuple[Counter[str], SlotMetrics]:
+        """Return the counts of all jobs, and the sums over all slots."""
         total = SlotMetrics()
         with self._lock:
             counts = self._counts.copy()
             for each in (self._former, *self._slots):
-                _add(total, each)
+                total.merge(each)
         counts["succeeded"] += total.succeeded
         counts["failed"] += total.failed
         counts["retried"] += total.retried
-        return Totals(counts, _summary(total.measured_waits), _summary(total.measured_runs))
-
-
-def _add(total: SlotMetrics, slot: SlotMetrics) -> None:
-    total.succeeded += slot.succeeded
-    total.failed += slot.failed
-    total.retried += slot.retried
-    for times, measured, samples in (
-        (total.measured_runs, slot.measured_runs, slot.runs),
-        (total.measured_waits, slot.measured_waits, slot.waits),
-    ):
-        recent = [*measured.recent, *samples.copy()]
-        times.count += measured.count + len(recent) - len(measured.recent)
-        times.total += measured.total + sum(recent[len(measured.recent) :])
-        times.longest = max([times.longest, measured.longest, *recent])
-        times.recent += recent
-
-
-def _summary(times: _Times) -> Durations:
-    if not times.recent:
-        return Durations(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    ordered = sorted(times.recent)
-    last = len(ordered) - 1
-    p50, p95, p99 = (ordered[round(share * last)] for share in (0.50, 0.95, 0.99))
-    return Durations(times.count, times.total / times.count, p50, p95, p99, times.longest)
+        return counts, total
 
 
 def state_of(core: "PoolCore") -> StateName:
@@ -204,8 +195,7 @@ def state_of(core: "PoolCore") -> StateName:
 def stats_of(core: "PoolCore") -> PoolStats:
     """Return what a pool is doing and has done."""
     queued = len(core.dispatcher.waiting())
-    totals = core.metrics.read()
-    counts = totals.counts
+    counts, total = core.metrics.read()
     running = len(core.running())
     ended = counts["succeeded"] + counts["failed"] + counts["timed_out"]
     slots = [worker.slot for worker in core.workers.all()]
@@ -228,8 +218,8 @@ def stats_of(core: "PoolCore") -> PoolStats:
         crashes=core.supervisor.crashes,
         restarts=core.supervisor.pool_restarts,
         abandoned=len(core.workers.quarantined),
-        queue_wait=totals.queue_wait,
-        run_time=totals.run_time,
+        queue_wait=total.waits.summary(),
+        run_time=total.runs.summary(),
     )
 
 

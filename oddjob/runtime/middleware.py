@@ -19,9 +19,7 @@ R = TypeVar("R")
 
 
 class Middleware:
-    """A base class for middleware, and what each method may do.
-
-    Deriving from it is not required: any object with a `submit` or a `run` method will do.
+    """A base class for middleware; any other object with a `submit` or a `run` method will do.
 
     Thread safety: `submit` and `run` are called from many threads at once.
     """

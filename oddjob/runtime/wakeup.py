@@ -14,11 +14,10 @@ from oddjob.schedule.clock import clock
 
 
 class Wakeup:
-    """A binary semaphore that starts empty.
+    """A binary semaphore that starts empty: a lock, held while there is no wake-up.
 
-    It is a lock, held except between a wake-up and the sleep that it ends. `release` is the lock's
-    own method, a single C call: an asynchronous exception cannot strike in the middle of it. It
-    raises ``RuntimeError`` where the thread is awake already; `set` ignores that.
+    `release` is the lock's own method, a single C call: an asynchronous exception cannot strike in
+    the middle of it. It raises ``RuntimeError`` where the thread is awake already; `set` does not.
     """
 
     __slots__ = ("lock", "release")

@@ -12,10 +12,11 @@ run jobs, everything else by the supervisor.
 
 import logging
 from collections import deque
+from collections.abc import Callable
 from functools import partial
 from math import inf
 from types import FrameType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.errors import JobTimeout
 from oddjob.log import log_safely, run_in_thread
@@ -34,26 +35,15 @@ if TYPE_CHECKING:
 class WatchedRun:
     """One attempt of a job with a timeout."""
 
-    __slots__ = ("attempt", "deadline", "has_returned", "holds_place", "ident", "is_interrupted",
-                 "job", "slot")  # fmt: skip
+    __slots__ = ("attempt", "deadline", "holds_place", "is_interrupted", "job", "slot")
 
     def __init__(self, job: Job[Any], attempt: int, deadline: float, slot: Slot) -> None:
         self.job: Final = job
         self.attempt: Final = attempt
         self.deadline: Final = deadline  # steady seconds
         self.slot: Final = slot
-        self.ident: Final = slot.ident
-        self.has_returned = False
         self.is_interrupted = False  # its coroutine was cancelled
         self.holds_place = False  # it is stuck, and there are too many quarantined threads
-
-
-class _Expired(NamedTuple):
-    """What there is to report of an attempt whose time was up."""
-
-    job: Job[Any]
-    worker: str | None
-    error: JobTimeout
 
 
 class Watchdog:
@@ -65,8 +55,7 @@ class Watchdog:
         self._running: Final[set[WatchedRun]] = set()
         self._stuck: Final[dict[WatchedRun, None]] = {}  # in order, not quarantined yet
         self._look_at = inf  # when the supervisor means to look, in steady seconds
-        self._expired: Final[deque[_Expired]] = deque()
-        self._to_finish: Final[deque[Job[Any]]] = deque()
+        self._reports: Final[deque[Callable[[], None]]] = deque()  # on runs whose time was up
         self._was_degraded = False
 
     def watch(self, job: Job[Any], attempt: int, slot: Slot) -> WatchedRun | None:
@@ -87,7 +76,6 @@ class Watchdog:
     def unwatch(self, run: WatchedRun) -> None:
         """Note that an attempt is over."""
         with self._lock:
-            run.has_returned = True
             self._running.discard(run)
             self._stuck.pop(run, None)
         if run.holds_place:
@@ -95,18 +83,17 @@ class Watchdog:
 
     def next_look(self) -> float:
         """Return when the next timeout strikes, in steady seconds."""
-        with self._lock:
-            # A run that has returned does not put it off: that would mean a look for each.
-            return self._look_at
+        # A run that has returned does not put it off: that would mean a look for each.
+        return self._look_at
 
     def end_overdue(self) -> None:
-        """End jobs whose time is up. It is quick, and reports nothing yet.
+        """End jobs whose time is up.
 
-        To be called again between any two things that take longer.
+        That is quick, and reports nothing yet; call it again between things that take longer.
         """
-        if self._look_at > clock.steady():
-            return
         now = clock.steady()
+        if self._look_at > now:
+            return
         with self._lock:
             overdue = sorted(
                 (run for run in self._running if run.deadline <= now),
@@ -114,7 +101,7 @@ class Watchdog:
             )
         frames = thread_frames() if overdue else {}
         for run in overdue:
-            self._expire(run, frames.get(run.ident))
+            self._expire(run, frames.get(run.slot.ident))
         frames.clear()
         with self._lock:
             for run in overdue:
@@ -133,12 +120,12 @@ class Watchdog:
             stack or stack_of(frame),
         )
         if expire(job, error, run.attempt, self, core):
+            if job.done():  # else it is retried
+                for each in (*job._watch().run_quick_callbacks(job), job):
+                    self._reports.append(partial(self._finish, each))
             worker = core.workers.find(run.slot)
             name = None if worker is None else worker.thread.name
-            self._expired.append(_Expired(job, name, error))
-            if job.done():  # else it is retried
-                self._to_finish.extend(job._watch().run_quick_callbacks(job))
-                self._to_finish.append(job)
+            self._reports.append(partial(self._report_timeout, job, name, error))
 
     def quarantine_stuck(self) -> None:
         """Have the threads replaced that are stuck in overdue jobs, and cancel coroutines."""
@@ -146,7 +133,7 @@ class Watchdog:
         for run in list(self._stuck):
             worker = core.workers.find(run.slot)
             with self._lock:
-                is_stuck = not run.has_returned and run.job in run.slot.jobs()
+                is_stuck = run in self._stuck and run.job in run.slot.jobs()
                 run.holds_place = bool(
                     is_stuck and worker is not None and not core.workers.quarantine(worker)
                 )
@@ -168,29 +155,26 @@ class Watchdog:
 
     def report(self) -> None:
         """Run the callbacks of jobs that have timed out, in other threads; log and notify."""
-        core = self._core
-        while self._to_finish:
-            job = self._to_finish.popleft()
-            if job._watch().callbacks or job._policy.is_detached:
-                finish = partial(self._finish, job)
-                thread = run_in_thread(finish, f"{core.label}-callbacks")
-                if thread is not None:
-                    core.workers.await_at_end(thread)
-            else:
-                release_call(job)
-            self.end_overdue()
-        while self._expired:
-            expired = self._expired.popleft()
-            log_safely(logging.WARNING, "%s", expired.error)
-            core.events.notify(
-                "job_timed_out", worker=expired.worker, job=expired.job, error=expired.error
-            )
+        while self._reports:
+            self._reports.popleft()()
             self.end_overdue()
         self._report_state()
 
     def _finish(self, job: Job[Any]) -> None:
+        if not (job._watch().callbacks or job._policy.is_detached):
+            release_call(job)
+            return
+        thread = run_in_thread(partial(self._run_callbacks, job), f"{self._core.label}-callbacks")
+        if thread is not None:
+            self._core.workers.await_at_end(thread)
+
+    def _run_callbacks(self, job: Job[Any]) -> None:
         self._core.mark_own_thread()
         finish_expired(job, self._core)
+
+    def _report_timeout(self, job: Job[Any], worker: str | None, error: JobTimeout) -> None:
+        log_safely(logging.WARNING, "%s", error)
+        self._core.events.notify("job_timed_out", worker=worker, job=job, error=error)
 
     def _report_state(self) -> None:
         core = self._core

@@ -133,7 +133,7 @@ class Worker:
         """Run jobs until there is none to take; return False to leave."""
         slot, core = self.slot, self._core
         metrics, monotonic = slot.metrics, clock.monotonic
-        runs, waits = metrics.runs, metrics.waits
+        runs, waits = metrics.runs.fresh, metrics.waits.fresh
         line, standbys = core.submitters, core.standbys
         job: Any = None
         began = slot.now = monotonic()

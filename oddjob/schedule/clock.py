@@ -1,9 +1,9 @@
-"""The clocks of this library; every file asks here what time it is.
+"""The clocks of this library, all in seconds; every file asks here what time it is.
 
-*Monotonic* time says how much later something is. Delays, periods, retries and rates go by it.
-*Wall* time is what people's clocks show, in seconds since the epoch; it can be set forward and
-back. ``at`` and ``cron`` go by it. A test can replace both with `oddjob.testing.FakeClock`.
-*Steady* time is the machine's own monotonic time, which nothing replaces: threads sleep by it.
+*Monotonic* time: delays, periods, retries and rates go by it.
+*Wall* time: what people's clocks show, since the epoch. It can be set forward and back; ``at`` and
+``cron`` go by it. A test can replace both with `oddjob.testing.FakeClock`.
+*Steady* time: the machine's own monotonic time, which nothing replaces; threads sleep by it.
 
 A tool such as freezegun, which replaces the clocks of the standard library, changes wall time and
 nothing else here: a sleeping thread or a rate limiter would not survive a jump of fifty years. That
@@ -20,14 +20,7 @@ _DEPTH: Final = 12  # calls; more than freezegun looks at
 
 
 class Clock:
-    """Tells monotonic, wall and steady time.
-
-    Attributes:
-        monotonic: returns monotonic time, in seconds.
-        steady: returns steady time, in seconds.
-
-    Thread safety: may be read from any thread. Each field is replaced in one step.
-    """
+    """Tells monotonic, wall and steady time, to any thread; each field is replaced in one step."""
 
     __slots__ = ("_lead", "_wall", "monotonic", "steady")
 
@@ -41,7 +34,7 @@ class Clock:
         self._lead = 0.0  # seconds by which monotonic time is ahead of steady time
 
     def wall(self) -> float:
-        """Return wall time, in seconds since the epoch."""
+        """Return wall time."""
         return _time_seen_from_depth(_DEPTH) if self._wall is None else self._wall()
 
     @property

@@ -5,15 +5,15 @@ these are on days when clocks change is decided in `oddjob.schedule.local_time`.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from copy import copy
 from datetime import datetime, timedelta, tzinfo
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from oddjob.compat import override
 from oddjob.schedule.clock import clock
 from oddjob.schedule.local_time import (
-    Change,
     Dst,
     as_zone,
     change_within,
@@ -42,30 +42,20 @@ _FIELDS_WITH_SECONDS: Final = 6  # an extension of cronsim's
 _LINES: Final = 6  # that are shown on either side of a change
 
 
-def _load_cronsim() -> Any:
-    try:
-        import cronsim
-    except ImportError as error:
-        raise ImportError(
-            "cron needs the package cronsim: pip install 'oddjob[cron]'", name="cronsim"
-        ) from error
-    return cronsim
-
-
 class _Stretch(NamedTuple):
     """A few days with a change of clocks in or near them, and the firings in them."""
 
-    start: float
-    end: float
-    firings: list[float]
+    start: float = 0.0
+    end: float = 0.0
+    firings: Sequence[float] = ()
 
 
 class CronExpression:
     """An expression in a time zone.
 
-    An expression that fires in every hour of the day (its hours are ``*``, or all of them) goes by
-    elapsed time: it fires whenever clocks show a time that fits. Any other one is bound to times of
-    day, to which `dst` applies; see `oddjob.schedule.local_time.moments_of`.
+    One that fires in every hour of the day goes by elapsed time: it fires whenever clocks show a
+    time that fits. Any other one is bound to times of day, to which `dst` applies; see
+    `oddjob.schedule.local_time.moments_of`.
 
     Thread safety: may be used from any thread; the cached stretch is replaced in one step.
     """
@@ -78,10 +68,12 @@ class CronExpression:
         check_dst(dst)
         self.expression: Final = expression
         self.zone: Final = as_zone(tz)
-        self._dst: Final[Dst] = dst
         self._parsed: Final = _parse(expression)
-        self._goes_by_elapsed_time: Final = len(self._parsed.hours) == 24  # noqa: PLR2004
-        self._stretch = _Stretch(0.0, 0.0, [])
+        fires_every_hour = len(self._parsed.hours) == 24  # noqa: PLR2004
+        self._moments_of: Final[Callable[[datetime, tzinfo], list[float]]] = (
+            moments_showing if fires_every_hour else partial(moments_of, dst=dst)
+        )
+        self._stretch = _Stretch()
 
     def __repr__(self) -> str:
         return f"cron {self.expression!r} in {self.zone}"
@@ -92,10 +84,15 @@ class CronExpression:
             stretch = self._stretch
             if not stretch.start <= moment < stretch.end:
                 if not self._is_near_change(moment):
-                    ahead = self._seconds_to_next(moment)
-                    if ahead is None or ahead <= _NEAR:
-                        return None if ahead is None else int(moment) + ahead
-                    moment = int(moment) + ahead - _NEAR
+                    local = local_at(int(moment), self.zone)
+                    fitting = next(self._local_times_after(local), None)
+                    if fitting is None:
+                        return None
+                    # Right if clocks do not change before that, else not far from right.
+                    following = int(moment) + (fitting - local).total_seconds()
+                    if following <= int(moment) + _NEAR:
+                        return following
+                    moment = following - _NEAR
                     continue
                 stretch = self._stretch = self._stretch_from(moment)
             index = bisect_right(stretch.firings, moment)
@@ -114,12 +111,6 @@ class CronExpression:
         around = (moment - _NEAR, moment, moment + _NEAR)
         return len({offset_at(each, self.zone) for each in around}) > 1
 
-    def _seconds_to_next(self, moment: float) -> int | None:
-        """Return the seconds to the next local time that fits, as if clocks never changed."""
-        local = local_at(int(moment), self.zone)
-        fitting = next(self._local_times_after(local), None)
-        return None if fitting is None else round((fitting - local).total_seconds())
-
     def _stretch_from(self, moment: float) -> _Stretch:
         end = moment + 2 * _NEAR
         local = local_at(int(moment), self.zone)
@@ -127,10 +118,7 @@ class CronExpression:
         for fitting in self._local_times_after(local - _SHIFT):
             if fitting > local + 3 * _SHIFT:
                 break
-            if self._goes_by_elapsed_time:
-                found.update(moments_showing(fitting, self.zone))
-            else:
-                found.update(moments_of(fitting, self.zone, self._dst))
+            found.update(self._moments_of(fitting, self.zone))
         return _Stretch(moment, end, sorted(each for each in found if moment < each <= end))
 
     def _local_times_after(self, local: datetime) -> Iterator[datetime]:
@@ -141,8 +129,13 @@ class CronExpression:
 
 
 def _parse(expression: str) -> Any:
+    try:
+        import cronsim
+    except ImportError as error:
+        raise ImportError(
+            "cron needs the package cronsim: pip install 'oddjob[cron]'", name="cronsim"
+        ) from error
     fields = _NAMES.get(expression.strip().lower(), expression)
-    cronsim = _load_cronsim()
     try:
         if len(fields.split()) == _FIELDS_WITH_SECONDS:
             raise cronsim.CronSimError("Wrong number of fields")  # noqa: TRY301  (reported below)
@@ -159,17 +152,11 @@ def _parse(expression: str) -> Any:
 
 
 class ClockChange(NamedTuple):
-    """A change of clocks, and the firings of an expression around it.
+    """A change of clocks, and the firings of an expression around it."""
 
-    Attributes:
-        at: the moment of the change, in the local time after it.
-        forward: the time by which clocks are set forward; negative if they are set back.
-        firings: the firings from a day and a half before to a day and a half after.
-    """
-
-    at: datetime
-    forward: timedelta
-    firings: list[datetime]
+    at: datetime  # the moment of the change, in the local time after it
+    forward: timedelta  # negative if clocks are set back
+    firings: list[datetime]  # from a day and a half before to a day and a half after
 
     @override
     def __str__(self) -> str:
@@ -221,20 +208,14 @@ def explain_cron(
     if not isinstance(start, datetime | None):
         raise TypeError(f"explain_cron: start must be a datetime, not {start!r}")
     moment = clock.wall() if start is None else start.timestamp()
-    changes: list[ClockChange] = []
     end = moment + _YEARS_AHEAD * 366 * _DAY
+    changes: list[ClockChange] = []
     while moment < end and len(changes) < 2:  # noqa: PLR2004  (forward, and back)
         change = change_within(moment, moment + _DAY, cron.zone)
         if change is not None:
-            changes.append(_firings_around(change, cron))
-        moment = moment + _DAY if change is None else change.moment
+            forward = offset_at(change, cron.zone) - offset_at(moment, cron.zone)
+            firings = cron.between(change - 1.5 * _DAY, change + 1.5 * _DAY)
+            dates = [in_zone(each, cron.zone) for each in firings]
+            changes.append(ClockChange(in_zone(change, cron.zone), timedelta(0, forward), dates))
+        moment = moment + _DAY if change is None else change
     return CronExplanation(expression, cron.zone, changes)
-
-
-def _firings_around(change: Change, cron: CronExpression) -> ClockChange:
-    firings = cron.between(change.moment - 1.5 * _DAY, change.moment + 1.5 * _DAY)
-    return ClockChange(
-        in_zone(change.moment, cron.zone),
-        timedelta(seconds=change.after - change.before),
-        [in_zone(each, cron.zone) for each in firings],
-    )

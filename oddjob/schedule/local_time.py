@@ -5,9 +5,10 @@ zone, it stands for one moment, for none (clocks were set forward over it), or f
 set back, and showed it twice).
 """
 
-from collections.abc import Callable, Iterable
+from bisect import bisect_left
+from collections.abc import Callable
 from datetime import UTC, datetime, time, timedelta, tzinfo
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Final, Literal, get_args
 
 from oddjob.compat import override
 from oddjob.schedule.clock import clock
@@ -20,9 +21,8 @@ _DAYS_AHEAD: Final = 400  # in which a time of day is searched
 _LONGEST_GAP: Final = 25 * 3600  # seconds; Samoa once skipped a whole day
 
 
-def check_dst(dst: object, known: Iterable[str] = get_args(Dst)) -> None:
+def check_dst(dst: object, known: tuple[str, ...] = get_args(Dst)) -> None:
     """Raise a ``ValueError`` if `dst` is none of the known policies."""
-    known = list(known)
     if dst not in known:
         raise ValueError(f"dst must be one of {', '.join(map(repr, known))}, not {dst!r}")
 
@@ -32,7 +32,6 @@ class SystemZone(tzinfo):
 
     @override
     def utcoffset(self, moment: datetime | None) -> timedelta:
-        """Return the offset of local time from UTC."""
         if moment is None:
             return timedelta(0)
         naive = _as_naive(moment)
@@ -40,19 +39,16 @@ class SystemZone(tzinfo):
 
     @override
     def dst(self, moment: datetime | None) -> timedelta | None:
-        """Return None: standard and summer time are not told apart."""
-        return None
+        return None  # standard and summer time are not told apart
 
     @override
     def tzname(self, moment: datetime | None) -> str:
-        """Return the abbreviation of the zone at that time."""
         if moment is None:
             return "local"
         return moment.replace(tzinfo=None).astimezone().tzname() or ""
 
     @override
     def fromutc(self, moment: datetime) -> datetime:
-        """Return the local time of a moment in UTC."""
         naive = datetime.fromtimestamp(moment.replace(tzinfo=UTC).timestamp())  # noqa: DTZ006
         return naive.replace(tzinfo=self)
 
@@ -69,12 +65,7 @@ _SYSTEM: Final = SystemZone()
 
 
 def as_zone(tz: str | tzinfo | None) -> tzinfo:
-    """Return the time zone of a name, or a zone itself; None stands for the machine's zone.
-
-    Raises:
-        ValueError: no zone has that name.
-        TypeError: it is neither a name nor a zone.
-    """
+    """Return the time zone of a name, or a zone itself; None stands for the machine's zone."""
     if tz is None:
         return _SYSTEM
     if isinstance(tz, str):
@@ -111,33 +102,18 @@ def offset_at(moment: float, zone: tzinfo) -> float:
     return 0.0 if offset is None else offset.total_seconds()
 
 
-class Change(NamedTuple):
-    """A change of clocks: its moment, and the offsets from UTC before and after, in seconds."""
-
-    moment: float
-    before: float
-    after: float
-
-
-def change_within(start: float, end: float, zone: tzinfo) -> Change | None:
-    """Return the change of clocks between two moments, or None if their offsets are the same."""
+def change_within(start: float, end: float, zone: tzinfo) -> float | None:
+    """Return the moment between two others at which clocks change; None if they show no change."""
     before = offset_at(start, zone)
     if before == offset_at(end, zone):
         return None
-    moment = _first_moment(lambda moment: offset_at(moment, zone) != before, start, end)
-    return Change(moment, before, offset_at(moment, zone))
+    return _first_moment(lambda moment: offset_at(moment, zone) != before, start, end)
 
 
 def _first_moment(is_reached: Callable[[float], bool], start: float, end: float) -> float:
-    """Return the first whole second of a range at which a condition holds, by bisection."""
-    low, high = int(start), int(end) + 1
-    while high - low > 1:
-        middle = (low + high) // 2
-        if is_reached(middle):
-            high = middle
-        else:
-            low = middle
-    return float(high)
+    """Return the first whole second of a range at which a condition holds."""
+    seconds = range(int(start) + 1, int(end) + 1)
+    return float(seconds.start + bisect_left(seconds, True, key=is_reached))  # noqa: FBT003
 
 
 def moments_showing(local: datetime, zone: tzinfo) -> list[float]:
@@ -156,13 +132,8 @@ def moments_of(local: datetime, zone: tzinfo, dst: Dst) -> list[float]:
     time that is skipped; with ``"run_both"``, there are two for a time that is shown twice.
     """
     shown = moments_showing(local, zone)
-    if not shown and dst != "skip":
-        return _substitutes_of(local, zone)
-    return shown if dst == "run_both" else shown[:1]
-
-
-def _substitutes_of(local: datetime, zone: tzinfo) -> list[float]:
-    """Return the moment that stands in for a local time over which clocks are set forward."""
+    if shown or dst == "skip":
+        return shown if dst == "run_both" else shown[:1]
     near = _moment(local, 0, zone)
     change = _first_moment(
         lambda moment: local_at(moment, zone) > local, near - _LONGEST_GAP, near + _LONGEST_GAP

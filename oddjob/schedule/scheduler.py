@@ -5,9 +5,8 @@ in the order of their times, those of the same time in the order in which they w
 fires or is cancelled, never both. What it raises is logged, and stops no other.
 Assumes: what an alarm does is quick; anything else runs in a thread of its own.
 
-The thread sleeps until an alarm that is set by monotonic time is due. A wall clock may be set at
-any time, without notice; so while an alarm is set by wall time, the thread looks at that clock
-every second (more often where a test has replaced ``time.time``).
+A wall clock may be set at any time, without notice; so while an alarm is set by wall time, the
+thread looks at that clock every second (more often where a test has replaced ``time.time``).
 """
 
 import logging
@@ -63,13 +62,12 @@ class _Heap:
     heap whenever a call has returned, so what a test has found is acted on before the next call.
     """
 
-    __slots__ = ("alarms", "entries", "latest", "now")
+    __slots__ = ("alarms", "entries", "now")
 
     def __init__(self, now: Callable[[], float]) -> None:
         self.now: Final = now
         self.alarms: Final[dict[int, Alarm]] = {}  # by number
         self.entries: list[tuple[float, int]] = []  # time and number
-        self.latest = 0  # the number of the alarm that was set last
 
     def first(self) -> Alarm | None:
         while self.entries:
@@ -84,11 +82,10 @@ class _Heap:
         if self.alarms.pop(alarm._number, None) is None:
             return False
         if len(self.entries) > 2 * len(self.alarms) + _FEW:
-            latest = self.latest
-            entries = [entry for entry in self.entries if entry[1] in self.alarms]
-            heapify(entries)
-            if latest == self.latest:  # no alarm was set meanwhile
-                self.entries = entries
+            entries, self.entries = self.entries, []  # alarms that are set meanwhile go in there
+            alive = [entry for entry in entries if entry[1] in self.alarms]
+            self.entries += alive
+            heapify(self.entries)
         return True
 
 
@@ -111,7 +108,7 @@ class Scheduler:
         self._wall = _Heap(clock.wall)
         self._numbers = count(1)
         self._keepers: set[Alarm] = set()  # the alarms that keep the process alive
-        self._waiting_for_keepers: list[Wakeup] = []
+        self._keepers_gone = Wakeup()
         self._thread: threading.Thread | None = None
         self._wakeup = Wakeup()
 
@@ -121,14 +118,12 @@ class Scheduler:
         """Set an alarm that is not set, or is firing; the caller holds the lock.
 
         An alarm that `keeps_process` has to fire, or be cancelled, before the process ends. One
-        that is set again while it fires keeps the process as before.
-
-        Raises:
-            Exception: no thread could be started; the alarm is not set.
+        that is set again while it fires keeps the process as before. If no thread can be started,
+        that is raised, and the alarm is not set.
         """
         alarm._at = at
         alarm._heap = heap = self._wall if is_wall else self._monotonic
-        alarm._number = heap.latest = number = next(self._numbers)
+        alarm._number = number = next(self._numbers)
         heap.alarms[number] = alarm
         heappush(heap.entries, (at, number))
         if keeps_process:
@@ -144,15 +139,15 @@ class Scheduler:
             if not alarm._heap.remove(alarm):
                 return None
             self._release(alarm)
-            if self._is_empty():
+            if not (self._monotonic.alarms or self._wall.alarms):
                 self._wakeup.set()  # the thread can end
         return max(0.0, alarm._remaining())
 
     def next_in(self) -> float:
         """Return the seconds until the next alarm is due; 0 or less if one is, inf without any."""
         with self.lock:
-            alarms = (self._monotonic.first(), self._wall.first())
-        return min((alarm._remaining() for alarm in alarms if alarm is not None), default=inf)
+            alarm = self._first()
+            return inf if alarm is None else alarm._remaining()
 
     def run_one(self) -> bool:
         """Fire the first alarm that is due; return False if there is none."""
@@ -165,7 +160,7 @@ class Scheduler:
             except BaseException as error:
                 report = partial(log_safely, logging.ERROR, "a timer failed", error=error)
                 run_in_thread(report, "oddjob-log")  # a log handler may take any time
-                del error, report
+                del report
             finally:
                 with self.lock:
                     if not alarm._is_set():  # again
@@ -180,40 +175,32 @@ class Scheduler:
         """Look at the clocks again, since they have been replaced or set."""
         self._wakeup.set()
 
-    def alarms(self) -> list[Alarm]:
-        """Return all alarms that are set, in no particular order."""
-        with self.lock:
-            return [*self._monotonic.alarms.values(), *self._wall.alarms.values()]
-
     def wait_for_keepers(self) -> None:
-        """Wait until no alarm keeps the process alive."""
-        wakeup = Wakeup()
-        with self.lock:
-            if not self._keepers:
-                return
-            self._waiting_for_keepers.append(wakeup)
-        wakeup.wait()
-
-    def _is_empty(self) -> bool:
-        return not (self._monotonic.alarms or self._wall.alarms)
+        """Wait until no alarm keeps the process alive; only one thread may do so."""
+        while self._keepers:
+            self._keepers_gone.wait()
 
     def _release(self, alarm: Alarm) -> None:
         """Let an alarm keep the process alive no more."""
         if alarm in self._keepers:
             self._keepers.discard(alarm)
-            while self._waiting_for_keepers and not self._keepers:
-                self._waiting_for_keepers.pop().set()
+            self._keepers_gone.set()
+
+    def _first(self) -> Alarm | None:
+        """Return the alarm that is due next, by either clock."""
+        alarm, other = self._monotonic.first(), self._wall.first()
+        if alarm is None or other is None:
+            return alarm or other
+        return min(alarm, other, key=lambda each: (each._remaining(), each._number))
 
     def _take_due(self) -> Alarm | None:
         with self.lock:
             while True:
-                alarms = (self._monotonic.first(), self._wall.first())
-                due = [each for each in alarms if each is not None and each._remaining() <= 0]
-                if not due:
+                alarm = self._first()
+                if alarm is None or alarm._remaining() > 0:
                     return None
-                first = min(due, key=lambda alarm: (alarm._remaining(), alarm._number))
-                if first._heap.remove(first):
-                    return first
+                if alarm._heap.remove(alarm):
+                    return alarm
 
     # The thread.
 
@@ -228,40 +215,24 @@ class Scheduler:
             raise
 
     def _run(self) -> None:
-        ends = False
-        while not ends:
+        while self._thread is threading.current_thread():  # else its start was interrupted
             try:
                 while self.run_one():
                     pass
-                ends = self._ends()
-                if not ends:
-                    self._wakeup.wait(clock.steady() + self._patience())
+                self._sleep_or_end()
             except BaseException as error:  # thrown at the thread from outside
                 log_safely(logging.ERROR, "the scheduler was interrupted", error=error)
 
-    def _ends(self) -> bool:
-        """Return whether the thread ends, since no alarm is set.
-
-        A destructor may set an alarm at any moment in here, and starts a thread only if it sees
-        none. So the thread takes leave first, and comes back if it finds an alarm after that.
-        """
+    def _sleep_or_end(self) -> None:
         with self.lock:
-            thread = self._thread
-            if thread is not threading.current_thread():
-                return True  # starting it was interrupted, and another one was started
-            if not self._is_empty():
-                return False
-            self._thread = None
-            if not self._is_empty() and self._thread is None:
-                self._thread = thread
-            return self._thread is not thread
-
-    def _patience(self) -> float:
-        """Return for how many seconds there is nothing to do."""
-        patience = max(0.0, self.next_in())
+            # No call comes in between, so a destructor cannot set an alarm there.
+            if not (self._monotonic.alarms or self._wall.alarms):
+                self._thread = None
+                return
+        patience = self.next_in()
         if self._wall.alarms:
             patience = min(patience, _LOOK_IF_REPLACED if clock.is_replaced else _LOOK)
-        return patience
+        self._wakeup.wait(clock.steady() + patience)
 
 
 scheduler: Final = Scheduler()

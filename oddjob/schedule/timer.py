@@ -5,7 +5,7 @@ it is known to the scheduler, to the core of its pool, whose end it shares, and 
 wait for it: when the last of those is cancelled, so is the timer.
 
 Locking: the scheduler's lock guards the fields of all timers, and ``core.timers``. No job is
-touched under it, and no listener called.
+touched under it.
 """
 
 import logging
@@ -23,17 +23,15 @@ from oddjob.keys import Key
 from oddjob.log import log_safely, run_in_thread
 from oddjob.runtime.job import Job, new_jobs, set_due, set_waiting
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
-from oddjob.runtime.settling import withdraw
 from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, scheduler
-from oddjob.schedule.triggers import NextFiring, Trigger
+from oddjob.schedule.triggers import Trigger
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
-_ASK_AGAIN_AFTER: Final = 1.0  # seconds, if a trigger has raised an exception
-
-_Ending = Literal["fired", "cancelled", "lost"]
+_EMPTY: Final = Context()  # shared, so that the garbage collector has less to visit
+_Ending = Literal["fired", "cancelled"]
 
 
 class Timer(Alarm):
@@ -53,11 +51,10 @@ class Timer(Alarm):
     Thread safety: all methods may be called from any thread, and from signal handlers.
     """
 
-    # There may be many timers, so the garbage collector is shown few objects for each: one that is
-    # set by ``perform`` consists of itself, its trigger and its context.
+    # There may be many timers, so the garbage collector is shown few objects for each.
 
-    __slots__ = ("_args", "_context", "_core", "_ended_jobs", "_ending", "_fn", "_jobs", "_key",
-                 "_kwargs", "_listeners", "_models", "_overlap", "_owner", "_policy", "_trigger",
+    __slots__ = ("_args", "_context", "_core", "_ending", "_fn", "_jobs", "_key", "_kwargs",
+                 "_models", "_overlap", "_owner", "_policy", "_trigger", "_waiting",
                  "error", "fired", "missed")  # fmt: skip
 
     def __init__(
@@ -74,7 +71,7 @@ class Timer(Alarm):
         keeps_process: bool = False,
         overlap: bool = False,
     ) -> None:
-        """Set the timer. Arguments are best given by position: that is faster.
+        """Set the timer.
 
         `fn`, `args`, `kwargs`, `context` and `key` are those of the jobs, see `new_jobs`; with
         BATCH_ITEM, `args` are the items of a batch. `owner` is kept until the timer ends, so that
@@ -93,14 +90,12 @@ class Timer(Alarm):
         self._fn: Any = fn
         self._args = args
         self._kwargs = kwargs
-        self._context: Any = context
+        self._context: Any = context or _EMPTY
         self._key = key
         self._owner: object = owner
         self._overlap = overlap
         self._models: Sequence[Job[Any]] = ()  # of the jobs of a recurring timer
         self._jobs: Sequence[Job[Any]] = ()  # those that wait, or else those of the latest firing
-        self._ended_jobs = 0  # how many of the first ones that wait are known to be cancelled
-        self._listeners: tuple[Callable[[], object], ...] | None = ()  # None: they were called
         self._ending: _Ending | None = None  # None: it will fire (again)
         self.fired = self.missed = 0
         self.error: Exception | None = None
@@ -109,6 +104,7 @@ class Timer(Alarm):
             self._models = self._job_maker()(inf)
         elif policy.is_prepared or not policy.is_detached:
             self._jobs = self._job_maker()(inf)
+            self._waiting = len(self._jobs)
             for job in self._jobs:
                 set_waiting(job, self)
         if keeps_process:
@@ -126,7 +122,7 @@ class Timer(Alarm):
     @override
     def __repr__(self) -> str:
         left = self.remaining()
-        state = self._ending or "fired" if left is False else f"next in {left:g} s"
+        state = f"next in {left:g} s" if left is not False else self._ending
         return f"<Timer {self._trigger!r}, pool {self._core.label}, {state}>"
 
     @property
@@ -145,7 +141,7 @@ class Timer(Alarm):
     @property
     def cancelled(self) -> bool:
         """Whether the timer was cancelled before it fired (for the last time)."""
-        return self._ending in ("cancelled", "lost")
+        return self._ending == "cancelled"
 
     @property
     def fires_at(self) -> datetime:
@@ -160,11 +156,7 @@ class Timer(Alarm):
     def remaining(self) -> float | Literal[False]:
         """Return the seconds until the next firing; False if there is none."""
         with scheduler.lock:
-            if self._ending is not None:
-                return False
-            if not self._is_set():  # it is firing
-                return 0.0 if self._trigger.repeats else False
-            return max(0.0, self._remaining())
+            return False if self._ending is not None else max(0.0, self._remaining())
 
     def cancel(self) -> float | Literal[False]:
         """Cancel the timer and the jobs that wait for it.
@@ -181,62 +173,31 @@ class Timer(Alarm):
             if left is None and not self._trigger.repeats:  # it is firing
                 return False
             self._end("cancelled")
-        try:
-            call_all(job.cancel for job in self._jobs if not self._trigger.repeats)
-        finally:
-            self._call_listeners()
+        if not self._trigger.repeats:
+            call_all(job.cancel for job in self._jobs)
         return left or 0.0
 
-    # For the pool, and for threads that wait for a job.
-
-    @property
-    def is_lost(self) -> bool:
-        """Whether the timer belongs to the process that forked this one."""
-        return self._ending == "lost"
-
     def mark_lost(self) -> None:
-        """Leave the timer to the parent; called in a forked child."""
-        self._ending = "lost"
+        """Leave the timer, and the jobs that wait for it, to the parent of a forked child."""
+        self._ending = "cancelled"
+        for job in self._jobs:
+            set_due(job, -inf)  # like those that were queued before the fork
 
     def job_cancelled(self, job: Job[Any]) -> None:
         """Let go of a cancelled job that has waited; cancel the timer if none is left."""
         set_due(job, inf)  # it refers to the timer no more: there is no reference cycle
-        jobs = self._jobs
         with scheduler.lock:
-            if self._ending is not None:
-                return
-            while self._ended_jobs < len(jobs) and jobs[self._ended_jobs].done():
-                self._ended_jobs += 1
-            if self._ended_jobs < len(jobs) or scheduler.cancel(self) is None:
-                return
-            self._end("cancelled")
-        self._call_listeners()
-
-    def add_listener(self, listener: Callable[[], object]) -> bool:
-        """Call something quick once the timer fires or is cancelled; False if it is too late."""
-        with scheduler.lock:
-            if self._listeners is None or self.is_lost:
-                return False
-            self._listeners = (*self._listeners, listener)
-            return True
-
-    def remove_listener(self, listener: Callable[[], object]) -> None:
-        """Do not call a listener any more."""
-        with scheduler.lock:
-            listeners = self._listeners
-            if listeners is not None:
-                self._listeners = tuple(each for each in listeners if each != listener)
-
-    # Inside.
+            self._waiting -= 1
+            if not self._waiting and scheduler.cancel(self) is not None:
+                self._end("cancelled")
 
     @override
     def _fire(self) -> None:
         try:
             following = self._trigger.after(self._at)
-        except Exception as error:  # of a test's clock, or of a time zone
-            self._note_refusal(error)
-            again = max(self._at, self._heap.now()) + _ASK_AGAIN_AFTER
-            following = NextFiring(again, fires_now=False)
+        except BaseException:  # of a time zone that a user has written
+            self.cancel()
+            raise
         with scheduler.lock:
             if self._ending is not None:  # it was cancelled meanwhile
                 return
@@ -264,22 +225,18 @@ class Timer(Alarm):
         self.fired += 1
         now = clock.monotonic()
         jobs = make_jobs(now) if repeats or not self._jobs else self._jobs
-        if repeats or not self._policy.is_detached:
+        if repeats:
             self._jobs = jobs
         for job in jobs:
             set_due(job, now)
         waiting = [job for job in jobs if not job.done()]
-        try:
-            if waiting:
-                self._core.accept_fired(waiting, self._note_refusal)
-        except BaseException:  # an interruption of a test: perhaps they have been queued
-            call_all(partial(withdraw, job) for job in waiting)
-            raise
-        finally:
-            self._call_listeners()
+        if waiting:
+            self._core.accept_fired(waiting, self._note_refusal)
+            if self._core.standbys:
+                self._core.job_taken()  # a thread that waits for one of these may have to run it
 
     def _note_refusal(self, error: Exception) -> None:
-        """Keep and log why there are no jobs of a firing."""
+        """Keep and log why the pool refused the jobs of a firing."""
         self.error = error
         if not isinstance(error, PoolClosed):  # a pool that closes is about to cancel the timer
             message = "%r could not queue its jobs: %r"
@@ -290,29 +247,13 @@ class Timer(Alarm):
         """Let the timer be over, and let go of its call; the caller holds the lock."""
         self._ending = ending
         self._core.timers.pop(self, None)
-        self._args = self._models = ()
         self._fn = self._kwargs = self._context = self._key = self._owner = None
-
-    def _call_listeners(self) -> None:
-        with scheduler.lock:
-            listeners, self._listeners = self._listeners or (), None
-        for listener in listeners:
-            listener()
+        self._args = self._models = ()
 
 
 def cancel_timers(core: "PoolCore") -> list[Timer]:
     """Cancel the timers of a pool that has been closed; return those that had not ended."""
     with scheduler.lock:
         timers = list(core.timers)
-    return _cancel(timers)
-
-
-def cancel_all_timers() -> int:
-    """Cancel all timers, since the process ends; return how many of them have never fired."""
-    timers = _cancel([alarm for alarm in scheduler.alarms() if isinstance(alarm, Timer)])
-    return sum(not timer.fired for timer in timers)
-
-
-def _cancel(timers: list[Timer]) -> list[Timer]:
     call_all(timer.cancel for timer in timers)
     return [timer for timer in timers if timer.cancelled]

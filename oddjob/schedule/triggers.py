@@ -36,9 +36,6 @@ class NextFiring(NamedTuple):
     fires_now: bool = True  # False: the firing that is due now is one of those left out
 
 
-_NO_OTHER: Final = NextFiring(None)
-
-
 class Trigger(ABC):
     """Tells when a timer fires, in seconds of monotonic or of wall time."""
 
@@ -54,7 +51,7 @@ class Trigger(ABC):
 
     def after(self, due: float) -> NextFiring:  # noqa: ARG002  (triggers that repeat need it)
         """Return what follows a firing that was due at `due` and happens now."""
-        return _NO_OTHER
+        return NextFiring(None)
 
     def date_of(self, at: float) -> datetime:
         """Return a time of this trigger as a date, as far as that can be known now."""
@@ -85,10 +82,7 @@ class AfterTrigger(Trigger):
 
 
 class AtTrigger(Trigger):
-    """Fires once, at a date, or the next time that clocks show a time of day.
-
-    A date that is in the past is a ``ValueError``, also when a timer is set.
-    """
+    """Fires once, at a date that is not past, or the next time that clocks show a time of day."""
 
     __slots__ = ("_dst", "_when", "zone")
 
@@ -142,11 +136,10 @@ class EveryTrigger(Trigger):
 
 
 class CronTrigger(Trigger):
-    """Fires whenever a cron expression says so.
+    """Fires whenever a cron expression says so, and never a second time for the same date.
 
-    If the machine slept, or its clock was set forward, several firings are due at once. One of them
-    happens, late, if `catch_up` is set; otherwise all that are more than a minute late are left
-    out. If the clock is set back, no firing happens a second time.
+    After a pause of the machine, several firings may be due at once. One of them happens, late, if
+    `catch_up` is set; otherwise all that are more than a minute late are left out.
     """
 
     __slots__ = ("_catch_up", "_cron", "zone")

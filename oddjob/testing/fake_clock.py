@@ -24,9 +24,8 @@ _DEFAULT_START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 class FakeClock:
     """The clock of pools and timers in a test: ``with oddjob.testing.FakeClock() as clock:``.
 
-    Inside the block, time stands still for timers, retries and rates. `advance` moves it, and stops
-    at every moment at which something is due: the jobs of that moment run, and end, before it goes
-    on. Timeouts, and waits with a timeout, go by the machine's clock.
+    Inside the block, time stands still for timers, retries and rates; `advance` moves it. Timeouts,
+    and waits with a timeout, go by the machine's clock.
 
     Args:
         start: the time at first; midnight UTC at the beginning of 2024 if not given. A naive one is
@@ -78,9 +77,10 @@ class FakeClock:
     def advance(
         self, seconds: Seconds = 0, *, minutes: float = 0, hours: float = 0, days: float = 0
     ) -> None:
-        """Let time pass, and everything that is due meanwhile happen in order.
+        """Let time pass, and stop at every moment at which something is due.
 
-        Blocks until the jobs that become due have ended.
+        The jobs of that moment run (in inline mode, in the calling thread), and end, before time
+        goes on.
 
         Raises:
             ValueError: the time is negative or infinite.
@@ -104,8 +104,11 @@ class FakeClock:
     def set_wall(self, when: datetime) -> None:
         """Set the wall clock forward or back, as a user or a time server does.
 
-        Monotonic time stands still meanwhile, as it does while a machine is suspended. What is due
-        by the new time has happened when this returns.
+        Monotonic time stands still meanwhile. What is due by the new time has happened when this
+        returns.
+
+        Raises:
+            RuntimeError: the block has not begun, or has ended.
         """
         self._check_active()
         with scheduler.firing:
@@ -135,12 +138,10 @@ class FakeClock:
         """Wait until no job runs, or can start, that is worth waiting for."""
         # This polls: a job that is retried, or waits for another, does not end.
         deadline = clock.steady() + self._patience
-        while busy := self._busy_jobs():
+        while True:
+            busy = {job for core in cores_with_threads() for job in busy_with(core)}
             if clock.steady() > deadline:
                 self._given_up |= busy
+            if busy <= self._given_up:
                 return
             time.sleep(_PAUSE)
-
-    def _busy_jobs(self) -> set[Any]:
-        found = {job for core in cores_with_threads() for job in busy_with(core)}
-        return found - self._given_up

@@ -134,20 +134,22 @@ def test_durations_are_summed_up_over_all_jobs_and_their_percentiles_are_of_the_
         for number, each in enumerate(durations):
             slots[number % 2].measure(each, 2 * each)
         metrics.close(slots[0])
-        totals = metrics.read()
-        assert totals.run_time.count == totals.queue_wait.count == 2000
-        assert (totals.run_time.max, totals.queue_wait.max) == (max(durations), 2 * max(durations))
-        assert totals.run_time.mean == pytest.approx(sum(durations) / 2000)
-        assert totals.queue_wait.mean == pytest.approx(2 * sum(durations) / 2000)
+        _, total = metrics.read()
+        run_time, queue_wait = total.runs.summary(), total.waits.summary()
+        assert run_time.count == queue_wait.count == 2000
+        assert (run_time.max, queue_wait.max) == (max(durations), 2 * max(durations))
+        assert run_time.mean == pytest.approx(sum(durations) / 2000)
+        assert queue_wait.mean == pytest.approx(2 * sum(durations) / 2000)
         ordered = sorted(durations)  # all of them are among the latest 1,024 of their slot
-        for share, value in zip((0.50, 0.95, 0.99), totals.run_time[2:5], strict=True):
+        for share, value in zip((0.50, 0.95, 0.99), run_time[2:5], strict=True):
             assert value == pytest.approx(ordered[int(share * 2000) - 1], rel=0.06)
         for _ in range(3):
             for slot in slots[1:]:
                 for _ in range(SAMPLES):
                     slot.measure(0.0, 0.0)
-        assert metrics.read().run_time.p50 == 0.0
-        assert metrics.read().run_time.max == max(durations)
+        _, total = metrics.read()
+        assert total.runs.summary().p50 == 0.0
+        assert total.runs.summary().max == max(durations)
 
 
 class Looker(threading.Thread):

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from oddjob.events import EventKind
 from oddjob.log import log_safely
 from oddjob.runtime.execution import rescue_slot
 from oddjob.runtime.job import Job
@@ -115,7 +116,7 @@ class Supervisor:
 
     def _run(self) -> None:
         core = self._core
-        core.mark_own_thread()
+        core.ending.mark_own_thread()
         while self.thread is threading.current_thread():  # else its start was interrupted
             try:
                 if not self._look():
@@ -129,7 +130,7 @@ class Supervisor:
         while self.exits:
             self._handle_exit(self.exits[0])
             self.exits.popleft()
-        core.close_if_collected()
+        core.ending.close_if_collected()
         core.watchdog.end_overdue()
         core.wake_due()
         core.watchdog.quarantine_stuck()
@@ -137,10 +138,11 @@ class Supervisor:
         core.wake_if_finished()
         core.watchdog.report()
         self._report_replacements()
-        if core.is_deserted():
-            core.finish()
+        if core.ending.is_deserted():
+            core.ending.finish()
             return False
-        self._wakeup.wait(min(core.watchdog.next_look(), core.next_look(), self._try_start_at))
+        due = clock.steady_time_of(core.next_due())
+        self._wakeup.wait(min(core.watchdog.next_look(), due, self._try_start_at))
         return True
 
     def _handle_exit(self, worker: Worker) -> None:
@@ -164,23 +166,26 @@ class Supervisor:
         name = worker.thread.name
         now = self._crash_time(worker)
         self.crashes += 1
+        pool_event: EventKind | None = None
         if not self._crash_limit.is_exceeded_by(now):
-            self._replace_missing()
-            self._log(logging.WARNING, "pool %s: worker %s crashed and was replaced", crash, name)
-            core.events.notify("worker_crashed", worker=name, job=job, error=crash)
+            level, what = logging.WARNING, "pool %s: worker %s crashed and was replaced"
         elif not self._restart_limit.is_exceeded_by(now):
+            level, what = (
+                logging.ERROR,
+                "pool %s: worker %s crashed once too often; all are replaced",
+            )
+            pool_event = "pool_restarted"
             self.pool_restarts += 1
             core.workers.retire_all()
-            self._replace_missing()
-            what = "pool %s has too many crashes: all workers are replaced"
-            self._log(logging.ERROR, what, crash)
-            core.events.notify("worker_crashed", worker=name, job=job, error=crash)
-            core.events.notify("pool_restarted", error=crash)
         else:
-            core.break_down(crash)
-            self._log(logging.CRITICAL, "pool %s is broken: its workers kept crashing", crash)
-            core.events.notify("worker_crashed", worker=name, job=job, error=crash)
-            core.events.notify("pool_broken", error=crash)
+            level, what = logging.CRITICAL, "pool %s is broken: worker %s was the last to crash"
+            pool_event = "pool_broken"
+            core.ending.break_down(crash)
+        self._replace_missing()
+        self._log(level, what, crash, name)
+        core.events.notify("worker_crashed", worker=name, job=job, error=crash)
+        if pool_event is not None:
+            core.events.notify(pool_event, error=crash)
 
     def _crash_time(self, crashed: Worker) -> float:
         """Return when a worker has crashed, for the limits.

@@ -189,7 +189,7 @@ class Watchdog:
         self._report_state()
 
     def _finish(self, job: Job[Any]) -> None:
-        self._core.mark_own_thread()
+        self._core.ending.mark_own_thread()
         finish_expired(job, self._core)
 
     def _report_state(self) -> None:

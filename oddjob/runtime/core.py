@@ -38,12 +38,7 @@ from oddjob.runtime.settling import reopen, withdraw
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog
-from oddjob.runtime.worker_set import (
-    AFTER_EXIT,
-    PoolState,
-    WorkerSet,
-    is_interpreters_end,
-)
+from oddjob.runtime.worker_set import AFTER_EXIT, PoolState, WorkerSet, is_interpreters_end
 from oddjob.schedule.clock import clock
 from oddjob.schedule.timer import Timer
 
@@ -92,7 +87,6 @@ class PoolCore:
         self.workers = WorkerSet(self)
         self.watchdog = Watchdog(self)
         self.bound = Backpressure(self)
-        self.submitters = self.bound.line
         self.ending = PoolEnding(self)
         # Threads that wait for a job which another one will run; called whenever one was taken.
         self.standbys: dict[Callable[[], object], None] = {}
@@ -178,12 +172,8 @@ class PoolCore:
     def accept_stream(self, jobs: Iterator[Job[Any]], *, keep: bool) -> list[Job[Any]]:
         """Queue the jobs of an iterator as there is room, and read it as there is room.
 
-        Args:
-            jobs: an iterator that makes the jobs.
-            keep: whether to return them; if not, there may be any number of them.
-
-        Raises like `accept`, and what the iterator raises. If the jobs are kept, those that have
-        not started by then are cancelled.
+        Raises like `accept`, and what the iterator raises. Jobs that are to be kept are returned,
+        or cancelled then, if they have not started; of others there may be any number.
         """
         kept: list[Job[Any]] = []
         try:
@@ -246,8 +236,7 @@ class PoolCore:
             former = self.dispatcher.fifo
             try:
                 limited = self.dispatcher.use_limits()
-                if self.dispatcher.fifo is not former:
-                    self.refresh()
+                self.refresh()
             finally:
                 # After that: a submitter that has not seen the change has queued its job by now.
                 if self.dispatcher.fifo is not former:
@@ -320,12 +309,11 @@ class PoolCore:
             return False
         if inline.is_on():
             return reopen(job)  # the thread that runs it will see
-        limited = self.use_limits()
-        due = clock.monotonic() + delay
-        if not reopen(job):
-            return False
-        limited.retry(job, due)
-        return True
+        limited, due = self.use_limits(), clock.monotonic() + delay
+        is_open = reopen(job)
+        if is_open:
+            limited.retry(job, due)
+        return is_open
 
     def give_back(self, job: Job[Any]) -> None:
         """Count a job that has ended no longer against its key and limits."""
@@ -358,8 +346,8 @@ class PoolCore:
             return
         for each in limited.jobs_behind(job):
             if each._queued_at < failed_at:  # else its submitter may have known
-                text = f"job {job.name}, before it in line {job.key!r}, failed"
-                failure = PredecessorFailed(text)
+                what = f"job {job.name}, before it in line {job.key!r}, failed"
+                failure = PredecessorFailed(what)
                 failure.__cause__ = error
                 refuse(each, failure, self)
 
@@ -370,14 +358,11 @@ class PoolCore:
             JobLost: no thread of this process will run it.
         """
         timer = None if job._details is None else job._details.timer
-        is_lost = job._queued_at <= self._forked_at or (timer is not None and timer.is_lost)
-        if is_lost:
+        if job._queued_at <= self._forked_at or (timer is not None and timer.is_lost):
             raise JobLost(f"pending when this process was forked, and its parent's: {job!r}")
         slot = slot_of(self)
-        if slot is None:
-            return False
         try:
-            return in_place.wait_in_place(self, job, slot, deadline)
+            return slot is not None and in_place.wait_in_place(self, job, slot, deadline)
         finally:
             del job
 
@@ -398,7 +383,7 @@ class PoolCore:
         if limited is not None:
             limited.cancel(job)
             self.dispatcher.wake_for_work()
-            if self.submitters or self.standbys:
+            if self.bound.line or self.standbys:
                 self.job_taken()
             self.wake_if_finished()
         elif self._is_bounded and self.dispatcher.remove(job):

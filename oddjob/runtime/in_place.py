@@ -23,16 +23,10 @@ if TYPE_CHECKING:
 
 
 def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) -> bool:
-    """Wait for a job on a worker of its pool, and run it if no other worker will.
+    """Wait for a job in the slot of a worker of its pool, and run it if no other worker will.
 
-    Args:
-        core: of the pool that the job was submitted to.
-        job: the job that the calling thread waits for.
-        slot: of the calling thread.
-        deadline: when to give up, in steady seconds.
-
-    Returns:
-        Whether the job has ended. If not, the caller waits for it as any thread.
+    Returns whether the job has ended by `deadline`, in steady seconds. If not, the caller waits for
+    it as any thread.
     """
     wakeup, watchers = Wakeup(), job._watch()
     watchers.add_sleeper(wakeup.lock)
@@ -64,17 +58,15 @@ def run_if_it_must(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     Returns whether one was run.
     """
     depth = len(slot.nested)
-    nested: Job[Any] | None = None
     crash: BaseException | None = None
     try:
         if not _claim(core, job, slot):
             return False
-        nested = slot.nested[-1]
-        began = clock.monotonic()
+        began, queued_at = clock.monotonic(), slot.nested[-1]._queued_at
         with occupied(slot):
-            ending = execute(nested, slot)
+            ending = execute(slot.nested[-1], slot)
         if ending is not Ending.SKIPPED:
-            slot.metrics.measure(clock.monotonic() - began, began - nested._queued_at)
+            slot.metrics.measure(clock.monotonic() - began, began - queued_at)
     except BaseException as error:
         crash = error
         raise
@@ -82,7 +74,7 @@ def run_if_it_must(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
         return True
     finally:
         _leave_nested(core, slot, depth, crash)
-        del job, crash, nested
+        del job, crash
 
 
 def _claim(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:

@@ -40,10 +40,7 @@ class DrainReport(NamedTuple):
 
 
 class PoolEnding:
-    """How one pool comes to its end.
-
-    Thread safety: all methods may be called from any thread.
-    """
+    """How one pool comes to its end."""
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
@@ -113,8 +110,7 @@ class PoolEnding:
         if thread is None:
             return True
         if not self.is_own_thread():
-            is_endless = timeout is None or timeout == inf
-            thread.join(None if is_endless else min(timeout or 0.0, threading.TIMEOUT_MAX))
+            thread.join(None if timeout in (None, inf) else min(timeout, threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
     def close_at_exit(self) -> list[Timer]:
@@ -129,8 +125,7 @@ class PoolEnding:
         if self._is_discarded:
             return
         core = self._core
-        left = None if self._exit_deadline == inf else self._exit_deadline - clock.steady()
-        if not self.join(None if left is None else max(0.0, left)):
+        if not self.join(max(0.0, self._exit_deadline - clock.steady())):
             queued, running = len(core.dispatcher.waiting()), len(core.running())
             self._cancel_queue()
             what = "pool %s: the time for its end is up: %d jobs cancelled, %d left running"

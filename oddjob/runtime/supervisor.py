@@ -52,8 +52,7 @@ class RestartLimit:
     """Counts events, and tells when more than `limit` have happened within `seconds`."""
 
     def __init__(self, limit: int, seconds: float) -> None:
-        self._limit: Final = limit
-        self._seconds: Final = seconds
+        self._limit, self._seconds = limit, seconds
         self._recent: Final[deque[float]] = deque()
 
     def is_exceeded_by(self, now: float) -> bool:
@@ -72,13 +71,11 @@ class Supervisor:
     """Sees to it that a pool keeps its workers."""
 
     def __init__(self, core: "PoolCore") -> None:
-        options = core.options
+        limit, seconds = core.options.max_restarts, core.options.max_seconds
         self._core: Final = core
-        self._max_restarts: Final = options.max_restarts
-        self._max_seconds: Final = options.max_seconds
-        self._crash_limit: Final = RestartLimit(options.max_restarts, options.max_seconds)
+        self._crash_limit: Final = RestartLimit(limit, seconds)
         # Even where every crash is one too many, the first is answered by a restart.
-        self._restart_limit: Final = RestartLimit(max(1, options.max_restarts), options.max_seconds)
+        self._restart_limit: Final = RestartLimit(max(1, limit), seconds)
         self._wakeup: Final = Wakeup()
         self.wake: Final[Callable[[], None]] = self._wakeup.release  # raises if it is awake
         self.notify: Final = self._wakeup.set
@@ -94,15 +91,15 @@ class Supervisor:
     @property
     def info(self) -> SupervisorInfo:
         """A snapshot for people."""
-        thread = self.thread
+        thread, options = self.thread, self._core.options
         return SupervisorInfo(
-            self._name,
-            None if thread is None else thread.ident,
-            thread is not None and thread.is_alive(),
-            self._max_restarts,
-            self._max_seconds,
-            self.crashes,
-            self.pool_restarts,
+            name=self._name,
+            ident=None if thread is None else thread.ident,
+            is_alive=thread is not None and thread.is_alive(),
+            max_restarts=options.max_restarts,
+            max_seconds=options.max_seconds,
+            crashes=self.crashes,
+            pool_restarts=self.pool_restarts,
         )
 
     def start(self) -> None:
@@ -137,7 +134,8 @@ class Supervisor:
         self._replace_missing()
         core.wake_if_finished()
         core.watchdog.report()
-        self._report_replacements()
+        while core.workers.replaced:
+            core.events.notify("worker_replaced", worker=core.workers.replaced.popleft())
         if core.ending.is_deserted():
             core.ending.finish()
             return False
@@ -170,15 +168,12 @@ class Supervisor:
         if not self._crash_limit.is_exceeded_by(now):
             level, what = logging.WARNING, "pool %s: worker %s crashed and was replaced"
         elif not self._restart_limit.is_exceeded_by(now):
-            level, what = (
-                logging.ERROR,
-                "pool %s: worker %s crashed once too often; all are replaced",
-            )
+            level, what = logging.ERROR, "pool %s: too many crashes (%s): all workers are replaced"
             pool_event = "pool_restarted"
             self.pool_restarts += 1
             core.workers.retire_all()
         else:
-            level, what = logging.CRITICAL, "pool %s is broken: worker %s was the last to crash"
+            level, what = logging.CRITICAL, "pool %s is broken: its workers kept crashing (%s)"
             pool_event = "pool_broken"
             core.ending.break_down(crash)
         self._replace_missing()
@@ -222,11 +217,6 @@ class Supervisor:
             self._try_start_at = clock.steady() + self._start_delay
         else:
             self._start_delay, self._try_start_at = 0.0, inf
-
-    def _report_replacements(self) -> None:
-        replaced = self._core.workers.replaced
-        while replaced:
-            self._core.events.notify("worker_replaced", worker=replaced.popleft())
 
     def _log(self, level: int, message: str, error: BaseException, *details: object) -> None:
         log_safely(level, message, self._core.label, *details, error=error)

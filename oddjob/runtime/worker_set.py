@@ -58,7 +58,7 @@ class PoolState:
 
     def check_open(self) -> None:
         """Raise why the pool takes no jobs, if it takes none."""
-        refusal = None if self.is_open else self.refusal()
+        refusal = self.refusal()
         if refusal is not None:
             raise refusal
 
@@ -84,8 +84,7 @@ class WorkerSet:
         self.quarantined: Final[set[Worker]] = set()  # stuck in a job whose time is up
         self._ending: list[threading.Thread] = []  # of workers that have just left
         self.replaced: Final[deque[str]] = deque()  # names, until the supervisor has reported them
-        self._is_starting = False
-        self._wanted = 0
+        self._to_start = 0
 
     def all(self) -> list[Worker]:
         """Return the workers, in the order of their places."""
@@ -144,18 +143,15 @@ class WorkerSet:
             Exception: no thread could be started; nothing has changed.
         """
         with self._state.lock:
-            if self._is_starting:
-                self._wanted += 1
+            self._to_start += 1
+            if self._to_start > 1:
                 return
-            self._is_starting = True
             try:
-                self._start_one()
-                while self._wanted:
-                    self._wanted -= 1
+                while self._to_start:
                     self._start_one()
+                    self._to_start -= 1
             finally:
-                self._wanted = 0
-                self._is_starting = False
+                self._to_start = 0
 
     def _start_one(self) -> None:
         core = self._core
@@ -236,20 +232,21 @@ class WorkerSet:
 
     def find(self, slot: Slot) -> Worker | None:
         """Return the worker of a slot, be it quarantined; None if it has gone, or was a guest's."""
-        with self._state.lock:
-            candidates = [*self.all(), *self.quarantined]
-        return next((worker for worker in candidates if worker.slot is slot), None)
+        return next((worker for worker in self._all_alive() if worker.slot is slot), None)
 
     def slots(self) -> list[Slot]:
         """Return the slots of all workers, the quarantined included."""
-        with self._state.lock:
-            return [worker.slot for worker in (*self.all(), *self.quarantined)]
+        return [worker.slot for worker in self._all_alive()]
 
     def retire_all(self) -> None:
         """Have every worker leave, after the job in its slot."""
         for worker in self.all():
             worker.leaving = True
         self._core.dispatcher.wake_all()
+
+    def _all_alive(self) -> list[Worker]:
+        with self._state.lock:
+            return [*self.all(), *self.quarantined]
 
     def _has(self, worker: Worker) -> bool:
         return self._workers.get(worker.index) is worker

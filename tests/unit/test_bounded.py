@@ -33,7 +33,7 @@ class Full:
 
     @property
     def line(self) -> int:
-        return len(self.pool._core.submitters)
+        return len(self.pool._core.bound.line)
 
 
 @pytest.fixture
@@ -197,7 +197,7 @@ def test_caller_runs_keeps_to_limits(full: Callable[..., Full]) -> None:
         hang.wait_until_it_hangs()
         pool.submit(abs, 1)
         thread, outcome = in_thread(lambda: keyed.submit(threading.get_ident))
-        until(lambda: len(pool._core.submitters) == 1)
+        until(lambda: len(pool._core.bound.line) == 1)
         assert not outcome
         hang.gate.set()
         thread.join(WAIT)

@@ -105,7 +105,6 @@ class Backpressure:
         if rest and self._when_full in ("raise", "drop_oldest"):
             self.put(rest)
         elif rest:
-            self._check_may_wait()
             loop = asyncio.get_running_loop()
             event = asyncio.Event()
 
@@ -211,7 +210,6 @@ class Backpressure:
 
     def _wait(self, rest: deque[Job[Any]]) -> None:
         """Stand in line until all jobs are in."""
-        self._check_may_wait()
         wakeup = Wakeup()
         wake = wakeup.set
         deadline = inf if self._patience is None else clock.steady() + self._patience
@@ -224,6 +222,8 @@ class Backpressure:
             self._leave_line(wake)
 
     def _line_up(self, wake: Wake) -> None:
+        if self._core.ending.is_own_thread():
+            raise self._full("; a thread of the pool itself cannot wait for room")
         self.line.append(wake)
         self.admit()
 
@@ -248,16 +248,12 @@ class Backpressure:
                 self.line.remove(wake)
         self.admit()
 
-    def _check_may_wait(self) -> None:
-        if self._core.ending.is_own_thread():
-            raise self._full("; a thread of the pool itself cannot wait for room")
-
     def _full_for_long(self) -> QueueFull:
         return self._full(f", and there was no room for {self._patience:g} s")
 
     def _full(self, detail: str = "") -> QueueFull:
-        waiting = f"{self._max_queue} jobs wait"
-        return QueueFull(f"the queue of pool {self._core.label} is full: {waiting}{detail}")
+        is_full = f"the queue of pool {self._core.label} is full: {self._max_queue} jobs wait"
+        return QueueFull(is_full + detail)
 
     def _drop_oldest(self) -> None:
         """Make room at the expense of the job that has waited longest, of the lowest priority."""

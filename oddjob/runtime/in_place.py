@@ -9,6 +9,7 @@ A job that is held up by what the waiting jobs themselves hold (their key, a ful
 by no other worker, and runs in place whether one is free or not.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from oddjob.runtime.execution import Ending, execute, rescue
@@ -58,7 +59,6 @@ def run_if_it_must(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     Returns whether one was run.
     """
     depth = len(slot.nested)
-    crash: BaseException | None = None
     try:
         if not _claim(core, job, slot):
             return False
@@ -67,14 +67,10 @@ def run_if_it_must(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
             ending = execute(slot.nested[-1], slot)
         if ending is not Ending.SKIPPED:
             slot.metrics.measure(clock.monotonic() - began, began - queued_at)
-    except BaseException as error:
-        crash = error
-        raise
-    else:
         return True
     finally:
-        _leave_nested(core, slot, depth, crash)
-        del job, crash
+        _leave_nested(core, slot, depth)
+        del job
 
 
 def _claim(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
@@ -105,8 +101,8 @@ def _is_held_up_by(stack: list[Job[Any]], job: Job[Any]) -> bool:
     )
 
 
-def _leave_nested(core: "PoolCore", slot: Slot, depth: int, crash: BaseException | None) -> None:
-    """Take the job out of the slot; end it if it was interrupted.
+def _leave_nested(core: "PoolCore", slot: Slot, depth: int) -> None:
+    """Take the job out of the slot; end it if the exception that is on its way interrupted it.
 
     Where the stack is full this may fail; then it is done further up, or by the worker.
     """
@@ -115,6 +111,7 @@ def _leave_nested(core: "PoolCore", slot: Slot, depth: int, crash: BaseException
         # A job of the FIFO queue that is not claimed has not left it.
         if core.dispatcher.limited is not None or job._watch().owner is slot:
             if not job.done():
+                crash = sys.exc_info()[1]
                 rescue(job, slot, crash or RuntimeError(f"{job.name} was interrupted"))
             core.give_back(job)
         slot.nested.pop()

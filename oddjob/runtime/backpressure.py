@@ -2,8 +2,7 @@
 
 Submitters that wait for room stand in line. When there is room (a worker has taken a job, one was
 cancelled) it is the turn of the first in line: it is woken, and puts in as many of its jobs as fit.
-So they are served in the order in which they came. None is overtaken: while there is a line, or it
-is the turn of one, all others line up.
+While there is a line, or it is the turn of one, all others line up, so none is overtaken.
 
 No wake-up is lost: a submitter enters the line and then looks for room; a thread that makes room
 looks at the line after that; a turn ends with another look.
@@ -14,18 +13,16 @@ pool does that for all of them, in turn.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from itertools import islice
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
-from oddjob.errors import JobDropped, PoolClosed, QueueFull
+from oddjob.errors import JobDropped, QueueFull
 from oddjob.log import run_in_thread
 from oddjob.runtime.execution import refuse
 from oddjob.runtime.inline import run_in_caller
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import withdraw
 from oddjob.runtime.wakeup import Wakeup
 from oddjob.schedule.clock import clock
 
@@ -37,17 +34,18 @@ _Fired = tuple[Sequence[Job[Any]], Callable[[Exception], object]]
 
 
 class Backpressure:
-    """The bound of a pool's queue, and the policies for a full one.
+    """The bound of a pool's queue, and the policies for a full one; without a bound, no job waits.
 
     Locking: ``_lock`` guards the line, and is held while jobs go in. It is reentrant: a destructor
     may submit or cancel at any time. Only wake-ups, which are quick, are called under it.
     """
 
-    def __init__(self, core: "PoolCore", max_queue: int) -> None:
+    def __init__(self, core: "PoolCore") -> None:
+        options = core.options
         self._core: Final = core
-        self._max_queue: Final = max_queue
-        self._when_full: Final = core.options.when_full
-        self._patience: Final = core.options.submit_timeout
+        self._max_queue: Final = inf if options.max_queue is None else options.max_queue
+        self._when_full: Final = options.when_full
+        self._patience: Final = options.submit_timeout
         self._lock: Final = threading.RLock()
         self.line: Final[deque[Wake]] = deque()
         self._turn: Wake | None = None  # of the one that was woken, and has left the line
@@ -63,27 +61,27 @@ class Backpressure:
             if size >= self._max_queue or self.line or self._turn:
                 return False
             queue.append(job)
+            if queue is not dispatcher.fifo:  # it was replaced meanwhile
+                dispatcher.reclaim(queue)
         if dispatcher.parked:
             dispatcher.wake()
         return True
 
     def put(self, jobs: Sequence[Job[Any]]) -> None:
-        """Bring jobs into the queue, as the policy says.
+        """Put jobs into the queue, as the policy says.
 
         Raises:
             QueueFull: they were not let in; the caller withdraws those that were.
             PoolClosed, PoolBroken: the pool takes no more jobs.
         """
-        policy, rest = self._when_full, deque(jobs)
-        self._enter(rest, is_whole=policy == "raise")
-        if rest and policy != "block":
-            self._enter(rest, is_whole=policy == "raise", beside_idle=True)
-        if rest and policy == "raise":
+        rest = deque(jobs)
+        self._enter(rest)
+        if rest and self._when_full == "raise":
             raise self._full()
-        if rest and policy == "block":
+        if rest and self._when_full == "block":
             self._wait(rest)
         while rest:
-            if policy == "drop_oldest":
+            if self._when_full == "drop_oldest":
                 self._drop_oldest()
             elif run_in_caller(self._core, rest[0]):
                 rest.popleft()
@@ -92,33 +90,14 @@ class Backpressure:
             self._enter(rest)
         self._core.state.check_open()
 
-    def put_stream(self, jobs: Iterator[Job[Any]], *, keep: bool) -> list[Job[Any]]:
-        """Bring jobs in as there is room, and read them as there is room.
-
-        Args:
-            jobs: made as they are read.
-            keep: whether to return them; else none is kept, and there may be any number of them.
-
-        Raises like `put`. What was put in before is withdrawn if it was kept.
-        """
-        kept: list[Job[Any]] = []
-        if self._when_full == "raise":
-            kept += islice(jobs, self._max_queue + self._core.options.pool_size + 1)
-            self.put(kept)  # all or none; an endless iterator never fits
-            return kept
-        try:
-            while chunk := list(islice(jobs, max(1, self._room()))):
-                if keep:
-                    kept += chunk
-                self.put(chunk)
-        except BaseException:
-            for job in kept:
-                withdraw(job)
-            raise
-        return kept
+    def chunk_size(self) -> int:
+        """Return how many jobs of an iterator to make and put in together."""
+        if self._when_full == "raise":  # all or none: more than that never fit
+            return int(self._max_queue) + self._core.options.pool_size + 1
+        return max(1, int(self._room()))
 
     async def put_in_loop(self, job: Job[Any]) -> None:
-        """Bring a job in; await room if the policy is to wait, or to have the caller run it."""
+        """Put a job in; await room if the policy is to wait, or to have the caller run it."""
         import asyncio
 
         rest = deque([job])
@@ -126,7 +105,6 @@ class Backpressure:
         if rest and self._when_full in ("raise", "drop_oldest"):
             self.put(rest)
         elif rest:
-            self._check_may_wait()
             loop = asyncio.get_running_loop()
             event = asyncio.Event()
 
@@ -141,50 +119,50 @@ class Backpressure:
                         await event.wait()
                         event.clear()
             except TimeoutError:
-                raise self._full(f", and there was no room for {self._patience:g} s") from None
+                raise self._full_for_long() from None
             finally:
                 self._leave_line(wake)
         self._core.state.check_open()
 
     def put_fired(
-        self, jobs: Sequence[Job[Any]], on_refused: Callable[[Exception], object]
+        self, jobs: Sequence[Job[Any]], refuse_all: Callable[[Exception], object]
     ) -> None:
-        """Bring in the jobs of a timer: now if there is room, else from a thread that waits.
+        """Put in the jobs of a timer: now if there is room, else from a thread that waits.
 
-        If they are refused later, they end with the error, and `on_refused` is called with it.
+        If they are refused later, `refuse_all` is called with the error.
 
         Raises:
             QueueFull: the policy is to raise, and there is no room.
+            PoolClosed, PoolBroken: the pool takes no more jobs.
         """
-        rest = deque(jobs)
         if self._when_full == "raise":
-            self.put(rest)
+            self.put(jobs)
             return
+        rest = deque(jobs)
         if not self._fired:
             self._enter(rest)
         if rest:
-            self._fired.append((rest, on_refused))
+            self._fired.append((rest, refuse_all))
             if len(self._fired) == 1:
                 run_in_thread(self._put_all_fired, f"{self._core.label}-timers")
+        self._core.state.check_open()
 
     def _put_all_fired(self) -> None:
         while self._fired:
-            jobs, on_refused = self._fired[0]
-            rest = deque(jobs)
+            jobs, refuse_all = self._fired[0]
             try:
                 if self._when_full == "drop_oldest":
-                    self.put(rest)
+                    self.put(jobs)
                 else:
-                    self._wait(rest)
-                self._core.state.check_open()
+                    self._wait(deque(jobs))
+                    self._core.state.check_open()
             except Exception as error:
-                on_refused(error)
-                end_refused(self._core, jobs, error)
+                refuse_all(error)
             self._fired.popleft()
 
     def admit(self) -> None:
         """Give the first in line its turn if there is room."""
-        if self._turn is not None:
+        if self._turn is not None or not self.line:
             return
         with self._lock:
             if self.line and self._turn is None and self._room_beside_line() > 0:
@@ -197,59 +175,55 @@ class Backpressure:
             if wake is not None:
                 wake()
 
-    def _enter(
-        self, rest: deque[Job[Any]], *, is_whole: bool = False, beside_idle: bool = False
-    ) -> None:
-        """Move as many jobs into the queue as there is room for.
+    def _enter(self, rest: deque[Job[Any]]) -> None:
+        """Move as many jobs into the queue as there is room for; with ``"raise"``, all or none.
 
-        Args:
-            rest: the jobs; those that are in are taken out.
-            is_whole: all of them, or none.
-            beside_idle: workers that are idle, or not started yet, count as room.
+        But for ``"block"``, workers that are idle, or not started yet, count as room.
         """
-        workers = self._core.workers
         with self._lock:
             room = self._room()
-            if beside_idle and not (self.line or self._turn):
-                while True:
-                    free = sum(worker.is_free for worker in workers.all()) + workers.room()
-                    if room == (room := self._room()):
-                        break  # else a worker has taken a job while it was counted
-                room += free
-            self._move(rest, 0 if is_whole and room < len(rest) else room)
+            if room < len(rest) and self._when_full != "block" and not (self.line or self._turn):
+                room = self._room_with_idle()
+            if room >= len(rest) or self._when_full != "raise":
+                self._move(rest, room)
 
-    def _move(self, rest: deque[Job[Any]], room: int) -> None:
-        dispatcher = self._core.dispatcher
-        count = min(max(0, room), len(rest))
-        for _ in range(count):
-            dispatcher.fifo.append(rest[0])
-            rest.popleft()
-        dispatcher.wake_for(count)
+    def _move(self, rest: deque[Job[Any]], room: float) -> None:
+        count = int(min(max(0, room), len(rest)))
+        self._core.dispatcher.put([rest.popleft() for _ in range(count)])
 
-    def _room(self) -> int:
+    def _room(self) -> float:
         return 0 if self.line or self._turn else self._room_beside_line()
 
-    def _room_beside_line(self) -> int:
+    def _room_beside_line(self) -> float:
         dispatcher = self._core.dispatcher
         if len(dispatcher) >= self._max_queue and dispatcher.limited is not None:
             dispatcher.limited.tidy()  # cancelled jobs may still be in there
         return self._max_queue - len(dispatcher)
 
+    def _room_with_idle(self) -> float:
+        workers, room = self._core.workers, self._room_beside_line()
+        while True:
+            free = sum(worker.is_free for worker in workers.all()) + workers.room()
+            before, room = room, self._room_beside_line()
+            if room == before:  # else a worker has taken a job while it was counted
+                return room + free
+
     def _wait(self, rest: deque[Job[Any]]) -> None:
         """Stand in line until all jobs are in."""
-        self._check_may_wait()
-        wakeup, patience = Wakeup(), self._patience
-        deadline = inf if patience is None else clock.steady() + patience
+        wakeup = Wakeup()
         wake = wakeup.set
+        deadline = inf if self._patience is None else clock.steady() + self._patience
         try:
             self._line_up(wake)
             while not self._use_turn(rest, wake):
                 if not wakeup.wait(deadline):
-                    raise self._full(f", and there was no room for {patience:g} s")
+                    raise self._full_for_long()
         finally:
             self._leave_line(wake)
 
     def _line_up(self, wake: Wake) -> None:
+        if self._core.ending.is_own_thread():
+            raise self._full("; a thread of the pool itself cannot wait for room")
         self.line.append(wake)
         self.admit()
 
@@ -274,27 +248,20 @@ class Backpressure:
                 self.line.remove(wake)
         self.admit()
 
-    def _check_may_wait(self) -> None:
-        if self._core.is_own_thread():
-            raise self._full("; a thread of the pool itself cannot wait for room")
+    def _full_for_long(self) -> QueueFull:
+        return self._full(f", and there was no room for {self._patience:g} s")
 
     def _full(self, detail: str = "") -> QueueFull:
-        waiting = f"{self._max_queue} jobs wait"
-        return QueueFull(f"the queue of pool {self._core.label} is full: {waiting}{detail}")
+        is_full = f"the queue of pool {self._core.label} is full: {self._max_queue} jobs wait"
+        return QueueFull(is_full + detail)
 
     def _drop_oldest(self) -> None:
+        """Make room at the expense of the job that has waited longest, of the lowest priority."""
         core = self._core
-        oldest = core.pop_oldest()
-        if oldest is not None:  # else a worker was quicker, and there is room
-            text = f"job {oldest.name} made room for a newer one, in pool {core.label}"
-            refuse(oldest, JobDropped(text), core, "dropped")
+        limited = core.dispatcher.limited
+        with suppress(IndexError):  # a worker was quicker, and there is room
+            oldest = core.dispatcher.fifo.popleft() if limited is None else limited.pop_oldest()
+            if oldest is not None:
+                text = f"job {oldest.name} made room for a newer one, in pool {core.label}"
+                refuse(oldest, JobDropped(text), core, "dropped")
         core.state.check_open()
-
-
-def end_refused(core: "PoolCore", jobs: Sequence[Job[Any]], error: Exception) -> None:
-    """End jobs of a timer that the pool has refused, those that have started excepted."""
-    for job in jobs:
-        if isinstance(error, PoolClosed):
-            job.cancel()
-        else:
-            refuse(job, error, core)

@@ -3,23 +3,20 @@
 Workers and jobs refer to the core, never to the `Pool`: so an anonymous pool that nothing refers to
 is garbage-collected, and its core finishes the queue and ends its threads.
 
-It puts together the rooms of this folder: `Dispatcher` (the queue), `Backpressure` (its bound),
-`WorkerSet`, `Supervisor`, `Watchdog`, `PoolMetrics` and the pool's timers.
+It puts together the parts in this folder: `Dispatcher` (the queue), `Backpressure` (its bound),
+`WorkerSet`, `Supervisor`, `Watchdog`, `PoolMetrics`, `PoolEnding` and the pool's timers.
 
-Locking: that of `PoolState`, on cold paths. `accept` takes no lock while the pool is open, has no
-bound, and has all its workers, or an idle one. `_open_queue` is the queue of an open pool without
-a bound, and `_steady_queue` that of one with all its workers; both are None otherwise. `accept`
-reads one of them, appends to it, and reads it again: if it has changed, `_reconsider` looks after
-the job. `_open_bound` serves pools with a bound in the same way.
+Locking: that of `PoolState`, on cold paths. `accept` takes none as long as a worker will come for
+the job: it appends to ``_open_queue``, and reads that field again. If the field has changed, the
+pool was closed or its queue replaced meanwhile, and `_reconsider` looks after the job.
 """
 
 import logging
-import threading
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
+from itertools import islice
 from math import inf
 from typing import Any, Final
 
@@ -28,7 +25,7 @@ from oddjob.events import EventListener
 from oddjob.log import log, run_in_thread
 from oddjob.options import PoolOptions
 from oddjob.runtime import in_place, inline, lifecycle
-from oddjob.runtime.backpressure import Backpressure, end_refused
+from oddjob.runtime.backpressure import Backpressure
 from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.execution import refuse
 from oddjob.runtime.job import Job
@@ -41,15 +38,8 @@ from oddjob.runtime.settling import reopen, withdraw
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog
-from oddjob.runtime.worker_set import (
-    AFTER_EXIT,
-    AFTER_SHUTDOWN,
-    PoolState,
-    WorkerSet,
-    is_interpreters_end,
-)
+from oddjob.runtime.worker_set import AFTER_EXIT, PoolState, WorkerSet, is_interpreters_end
 from oddjob.schedule.clock import clock
-from oddjob.schedule.scheduler import scheduler
 from oddjob.schedule.timer import Timer
 
 
@@ -84,31 +74,27 @@ class PoolCore:
         self.settlement: Settlement = self.memory
         self.events: Final = EventListener(label, options.on_event)
         self.timers: Final[dict[Timer, None]] = {}  # guarded by the scheduler's lock
+        self._is_bounded: Final = options.max_queue is not None
         self._forked_at = -inf  # monotonic seconds
         self._begin(pool)
         lifecycle.register(self)
 
     def _begin(self, pool: Any) -> None:
-        options = self.options
         self.state = PoolState(self.label)
         self.metrics = PoolMetrics()
         self.supervisor = Supervisor(self)
-        self.dispatcher = Dispatcher(options.priority_aging, self.supervisor.wake)
-        self.workers = WorkerSet(self, self.state, self.refresh)
+        self.dispatcher = Dispatcher(self.options.priority_aging, self.supervisor.wake)
+        self.workers = WorkerSet(self)
         self.watchdog = Watchdog(self)
+        self.bound = Backpressure(self)
+        self.ending = PoolEnding(self)
         # Threads that wait for a job which another one will run; called whenever one was taken.
         self.standbys: dict[Callable[[], object], None] = {}
-        self._bound = None if options.max_queue is None else Backpressure(self, options.max_queue)
-        self.submitters = () if self._bound is None else self._bound.line
-        self._own_threads = threading.local()
-        self.ending = PoolEnding(self)
-        self._open_queue: deque[Job[Any]] | None = None
-        self._steady_queue: deque[Job[Any]] | None = None
-        self._open_bound: Backpressure | None = None
+        self._open_queue: deque[Job[Any]] | None = None  # of an open pool without a bound
+        self._has_all_workers = False  # and is open
         notify = self.supervisor.notify
         # The callback may strike anywhere, so it only notifies; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: notify())
-        self.refresh()
 
     def begin_anew(self) -> None:
         """In a forked child: begin without threads, jobs, and locks that other threads hold."""
@@ -117,16 +103,14 @@ class PoolCore:
         for timer in self.timers:
             timer.mark_lost()
         self.timers.clear()
-        for worker in self.workers.all_without_lock():
+        for worker in self.workers.all():
             worker.leaving = True  # the one that has forked must not take its parent's jobs
         if pool is not None:
-            closed_because, limits = self.state.closed_because, self.dispatcher.limits()
-            had_limits = self.dispatcher.limited is not None
+            former, closed_because = self.dispatcher, self.state.closed_because
             self._begin(pool)
-            if had_limits:
-                self.use_limits(limits)
+            if former.limited is not None:
+                self.use_limits(former.limits())
             self.state.closed_because = closed_because
-            self.refresh()
 
     @property
     def pool(self) -> Any:
@@ -136,13 +120,12 @@ class PoolCore:
     def refresh(self) -> None:
         """Find out again whether jobs can be queued without the lock."""
         with self.state.lock:
-            is_free = self.state.is_open and not inline.is_on()
-            is_complete, bound = self.workers.is_complete(), self._bound
-            self._open_queue = self.dispatcher.fifo if is_free and bound is None else None
-            self._steady_queue = self._open_queue if is_complete else None
-            self._open_bound = bound if is_free and is_complete else None
+            has_threads = self.supervisor.thread is not None
+            is_free = has_threads and self.state.is_open and not inline.is_on()
+            self._has_all_workers = is_free and self.workers.is_complete()
+            self._open_queue = self.dispatcher.fifo if is_free and not self._is_bounded else None
 
-    # Taking jobs in.
+    # Accepting jobs.
 
     def accept(self, job: Job[Any]) -> None:
         """Queue a job and see to it that a worker takes it.
@@ -153,61 +136,65 @@ class PoolCore:
             Exception: no thread could be started, and there is none.
         """
         try:
-            queue = self._steady_queue
-            dispatcher = self.dispatcher
+            queue = self._open_queue
             if queue is not None:
                 queue.append(job)
-                if dispatcher.parked:
-                    dispatcher.wake()
-                if self._steady_queue is not queue:
+                dispatcher = self.dispatcher
+                will_come = dispatcher.wake() if dispatcher.parked else self._has_all_workers
+                if not will_come or self._open_queue is not queue:
                     self._reconsider(job, queue)
-            elif (queue := self._open_queue) is not None and dispatcher.parked:
-                queue.append(job)
-                if not dispatcher.wake() or self._open_queue is not queue:
-                    self._reconsider(job, queue)
-            elif (bound := self._open_bound) is not None and bound.try_put(job):
-                if self._open_bound is not bound:
+            elif self._has_all_workers and self.bound.try_put(job):
+                if not self._has_all_workers:
                     self.state.check_open()
             else:
-                self._accept([job])
+                self.accept_many([job])
         except BaseException:
             withdraw(job)  # it may have been queued before an interruption
             raise
 
     def accept_many(self, jobs: Sequence[Job[Any]]) -> None:
-        """Queue jobs with nothing between them; raises like `accept`."""
+        """Queue jobs with nothing between them, if there is room; raises like `accept`."""
         try:
-            self._accept(jobs)
+            if inline.is_on():
+                self.state.check_open()
+                for job in jobs:
+                    inline.run_inline(self, job)
+            elif self._is_bounded:
+                self._start_workers(len(jobs))
+                self.bound.put(jobs)
+            else:
+                self._start_workers(len(jobs), jobs)
         except BaseException:
             for job in jobs:
                 withdraw(job)
             raise
 
-    def accept_stream(self, jobs: Iterator[Job[Any]], *, keep: bool = True) -> list[Job[Any]]:
+    def accept_stream(self, jobs: Iterator[Job[Any]], *, keep: bool) -> list[Job[Any]]:
         """Queue the jobs of an iterator as there is room, and read it as there is room.
 
-        Args:
-            jobs: an iterator that makes the jobs.
-            keep: whether to return them; if not, there may be any number of them.
-
-        Raises like `accept`, and what the iterator raises. If the jobs are kept, those that have
-        not started by then are cancelled.
+        Raises like `accept`, and what the iterator raises. Jobs that are to be kept are returned,
+        or cancelled then, if they have not started; of others there may be any number.
         """
-        if self._bound is not None and not inline.is_on():
-            self._start_workers(1)
-            return self._bound.put_stream(jobs, keep=keep)
-        listed = list(jobs)
-        self.accept_many(listed)
-        return listed if keep else []
+        kept: list[Job[Any]] = []
+        try:
+            while chunk := list(islice(jobs, self.bound.chunk_size())):
+                if keep:
+                    kept += chunk
+                self.accept_many(chunk)
+        except BaseException:
+            for job in kept:
+                withdraw(job)
+            raise
+        return kept
 
     async def accept_in_loop(self, job: Job[Any]) -> None:
         """Queue a job; await room instead of blocking the event loop. Raises like `accept`."""
+        if not self._is_bounded or inline.is_on():
+            self.accept(job)
+            return
         try:
-            if self._bound is None or inline.is_on():
-                self._accept([job])
-            else:
-                self._start_workers(1)
-                await self._bound.put_in_loop(job)
+            self._start_workers(1)
+            await self.bound.put_in_loop(job)
         except BaseException:
             withdraw(job)
             raise
@@ -220,25 +207,28 @@ class PoolCore:
         Jobs that are refused end with the error, in another thread, and `on_refused` is called
         with it.
         """
+
+        def refuse_all(error: Exception) -> None:
+            on_refused(error)
+            end = partial(self._end_refused, jobs, error)
+            run_in_thread(end, f"{self.label}-callbacks")  # callbacks may take any time
+
         try:
             if inline.is_on():
-                self._run_fired_inline(jobs)
-            elif self._bound is None:
-                self._start_workers(len(jobs), jobs)
-            else:
+                inline.run_fired(self, jobs)
+            elif self._is_bounded:
                 self._start_workers(len(jobs))
-                self._bound.put_fired(jobs, on_refused)
+                self.bound.put_fired(jobs, refuse_all)
+            else:
+                self._start_workers(len(jobs), jobs)
         except Exception as error:
-            on_refused(error)
-            end = partial(end_refused, self, jobs, error)
-            run_in_thread(end, f"{self.label}-callbacks")  # callbacks may take any time
+            refuse_all(error)
 
     def ensure_worker(self) -> None:
         """Have at least one worker, though there are no jobs yet; raises like `accept`."""
-        self._start_workers(0)
         with self.state.lock:
             if not self.workers.all():
-                self.workers.start_one()
+                self._start_workers(1)
 
     def use_limits(self, limits: Iterable[Limit] = ()) -> LimitedQueue:
         """Have the queue look after more than arrival from now on, and after these limits."""
@@ -246,8 +236,7 @@ class PoolCore:
             former = self.dispatcher.fifo
             try:
                 limited = self.dispatcher.use_limits()
-                if self.dispatcher.fifo is not former:
-                    self.refresh()
+                self.refresh()
             finally:
                 # After that: a submitter that has not seen the change has queued its job by now.
                 if self.dispatcher.fifo is not former:
@@ -256,75 +245,57 @@ class PoolCore:
         self.dispatcher.wake_for_work()
         return limited
 
-    def _accept(self, jobs: Sequence[Job[Any]]) -> None:
-        """Queue jobs the careful way."""
-        if inline.is_on():
-            self.state.check_open()
-            for job in jobs:
-                inline.run_inline(self, job)
-        elif self._bound is None:
-            self._start_workers(len(jobs), jobs)
-        else:
-            if not (self.state.is_open and self.workers.is_complete()):
-                self._start_workers(len(jobs))
-            self._bound.put(jobs)
-
     def _start_workers(self, count: int, jobs: Sequence[Job[Any]] = ()) -> None:
         """Start the workers that `count` jobs need, and queue `jobs`."""
         with self.state.lock:
-            begins = self.supervisor.thread is None
-            if begins and self.state.is_open and not lifecycle.begin_threads(self):
-                self.state.closed_because = AFTER_EXIT
             self.state.check_open()
-            if begins:
-                try:
-                    self.supervisor.start()
-                except BaseException:
-                    lifecycle.end_threads(self)
-                    raise
+            if self.supervisor.thread is None:
+                self._start_supervisor()
             failure = self.workers.start_for(count)
             if failure is not None and not self.workers.all():
                 if is_interpreters_end(failure):
                     raise PoolClosed(AFTER_EXIT) from failure
                 raise failure
-            self.dispatcher.fifo.extend(jobs)
-        self.dispatcher.wake_for(len(jobs))
-        self._report_failed_start(failure)
-
-    def _reconsider(self, job: Job[Any], queue: deque[Job[Any]]) -> None:
-        """Look after a job that was queued while the pool changed.
-
-        If the queue was replaced meanwhile, it is moved to the new one. If the pool was closed, a
-        job that is still queued may have missed the last worker: it is taken back. One that is no
-        longer queued was accepted. If a worker has gone, it is replaced.
-        """
-        failure = None
-        with self.state.lock:
-            if queue is not self.dispatcher.fifo:
-                self.dispatcher.reclaim(queue)
-            refusal = self.state.refusal()
-            if refusal is None and len(self.dispatcher):
-                failure = self.workers.start_for(1)
-        if refusal is not None and self.dispatcher.remove(job):
-            raise refusal
-        self.dispatcher.wake_for(1)
-        self._report_failed_start(failure)
-
-    def _report_failed_start(self, failure: Exception | None) -> None:
+            self.dispatcher.put(jobs)
         if failure is not None and not is_interpreters_end(failure):
             what = "pool %s could not start another worker"
             log(logging.WARNING, what, self.label, error=failure)
 
-    def _run_fired_inline(self, jobs: Sequence[Job[Any]]) -> None:
-        def run() -> None:
-            for job in jobs:
-                with suppress(BaseException):  # it is raised at the end of the inline block
-                    inline.run_inline(self, job)
+    def _start_supervisor(self) -> None:
+        if not lifecycle.begin_threads(self):
+            self.state.closed_because = AFTER_EXIT
+            self.state.check_open()
+        try:
+            self.supervisor.start()
+        except BaseException:
+            lifecycle.end_threads(self)
+            raise
 
-        if scheduler.is_current_thread():  # which all timers share
-            run_in_thread(run, f"{self.label}-callbacks")
-        else:
-            run()
+    def _reconsider(self, job: Job[Any], queue: deque[Job[Any]]) -> None:
+        """Look after a job that was queued while the pool changed, or needs another worker.
+
+        If the queue was replaced meanwhile, the job is moved to the new one. If the pool takes no
+        jobs, or has no worker and can start none, the job is taken back; if it is no longer
+        queued, it was accepted.
+        """
+        dispatcher = self.dispatcher
+        if queue is not dispatcher.fifo:
+            dispatcher.reclaim(queue)
+        try:
+            self.state.check_open()
+            if len(dispatcher):
+                self._start_workers(1)
+        except Exception:
+            if dispatcher.remove(job):
+                raise
+        dispatcher.wake_for(1)
+
+    def _end_refused(self, jobs: Sequence[Job[Any]], error: Exception) -> None:
+        for job in jobs:
+            if isinstance(error, PoolClosed):
+                job.cancel()
+            else:
+                refuse(job, error, self)
 
     # What execution, watchdog and in-place runs ask for.
 
@@ -338,12 +309,11 @@ class PoolCore:
             return False
         if inline.is_on():
             return reopen(job)  # the thread that runs it will see
-        limited = self.use_limits()
-        due = clock.monotonic() + delay
-        if not reopen(job):
-            return False
-        limited.retry(job, due)
-        return True
+        limited, due = self.use_limits(), clock.monotonic() + delay
+        is_open = reopen(job)
+        if is_open:
+            limited.retry(job, due)
+        return is_open
 
     def give_back(self, job: Job[Any]) -> None:
         """Count a job that has ended no longer against its key and limits."""
@@ -355,8 +325,7 @@ class PoolCore:
 
     def job_taken(self) -> None:
         """Let waiting submitters in, and have standbys look again."""
-        if self._bound is not None:
-            self._bound.admit()
+        self.bound.admit()
         for wake in list(self.standbys):
             wake()
 
@@ -377,14 +346,10 @@ class PoolCore:
             return
         for each in limited.jobs_behind(job):
             if each._queued_at < failed_at:  # else its submitter may have known
-                text = f"job {job.name}, before it in line {job.key!r}, failed"
-                failure = PredecessorFailed(text)
+                what = f"job {job.name}, before it in line {job.key!r}, failed"
+                failure = PredecessorFailed(what)
                 failure.__cause__ = error
                 refuse(each, failure, self)
-
-    def has_lost(self, job: Job[Any]) -> bool:
-        """Return whether a job stayed behind in the process that forked this one."""
-        return job._queued_at <= self._forked_at
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         """Run a queued job in the calling thread, where that waits for it; see `in_place`.
@@ -392,13 +357,11 @@ class PoolCore:
         Raises:
             JobLost: no thread of this process will run it.
         """
-        if self.has_lost(job):
+        if job._queued_at <= self._forked_at:
             raise JobLost(f"pending when this process was forked, and its parent's: {job!r}")
         slot = slot_of(self)
-        if slot is None:
-            return False
         try:
-            return in_place.wait_in_place(self, job, slot, deadline)
+            return slot is not None and in_place.wait_in_place(self, job, slot, deadline)
         finally:
             del job
 
@@ -419,11 +382,11 @@ class PoolCore:
         if limited is not None:
             limited.cancel(job)
             self.dispatcher.wake_for_work()
-            if self.submitters or self.standbys:
+            if self.bound.line or self.standbys:
                 self.job_taken()
             self.wake_if_finished()
-        elif self._bound is not None and self.dispatcher.remove(job):
-            self._bound.admit()
+        elif self._is_bounded and self.dispatcher.remove(job):
+            self.bound.admit()
 
     def interrupt(self, job: Job[Any]) -> None:
         """Cancel the coroutine of a running job."""
@@ -432,43 +395,11 @@ class PoolCore:
             if runner is not None:
                 runner.cancel(job)
 
-    def pop_oldest(self) -> Job[Any] | None:
-        """Remove the job that has waited longest, of the lowest priority."""
-        limited = self.dispatcher.limited
-        if limited is not None:
-            return limited.pop_oldest()
-        with suppress(IndexError):
-            return self.dispatcher.fifo.popleft()
-        return None
-
-    def mark_own_thread(self) -> None:
-        """Remember that the calling thread is the pool's own."""
-        self._own_threads.is_own = True
-
-    def is_own_thread(self) -> bool:
-        """Return whether the end of the pool has to wait for the calling thread."""
-        return getattr(self._own_threads, "is_own", False) or slot_of(self) is not None
-
     # What the supervisor asks for.
 
     def is_finished(self) -> bool:
         """Return whether the pool is closed, and its queue empty."""
         return self.state.closed_because is not None and not len(self.dispatcher)
-
-    def is_deserted(self) -> bool:
-        """Return whether the pool is closed, with nothing left to do, and no thread to do it."""
-        with self.state.lock:
-            is_over = self.state.broken_by is not None or not len(self.dispatcher)
-            is_busy = bool(self.workers.all()) or any(
-                not all(job.done() for job in worker.slot.jobs())
-                for worker in self.workers.quarantined
-            )
-            return self.state.closed_because is not None and is_over and not is_busy
-
-    def close_if_collected(self) -> None:
-        """Close the pool if it was anonymous, and has been garbage-collected."""
-        if self._pool() is None and self.state.closed_because is None:
-            self.ending.close(AFTER_SHUTDOWN)
 
     def wake_due(self) -> None:
         """Open what has become due in the queue, and wake those who may run it."""
@@ -481,45 +412,16 @@ class PoolCore:
     def next_due(self) -> float:
         """Return when something in the queue becomes due, in monotonic seconds."""
         limited = self.dispatcher.limited
-        return inf if limited is None else limited.next_due()
-
-    def next_look(self) -> float:
-        """Return the same in steady seconds, which threads sleep by."""
-        limited = self.dispatcher.limited
         if limited is None:
             return inf
         limited.tidy()
-        due = limited.next_due()
-        return inf if due == inf else clock.steady_time_of(due)
+        return limited.next_due()
 
     def wake_if_finished(self) -> None:
         """Wake the workers of a closed pool that wait for jobs which will not come."""
         if self.is_finished():
             self.dispatcher.wake_all()
             self.supervisor.notify()
-
-    def break_down(self, cause: BaseException) -> None:
-        """Become broken: take no more jobs, fail those that wait, and let all workers leave."""
-        with self.state.lock:
-            self.state.broken_by = cause
-            self.refresh()
-            jobs = self.dispatcher.waiting()
-        for job in jobs:
-            self.dispatcher.remove(job)
-            with suppress(BaseException):  # of a callback
-                refuse(job, self.state.breakdown(), self)
-        if self.dispatcher.limited is not None:
-            self.dispatcher.limited.tidy()
-        if self._bound is not None:
-            self._bound.turn_away()
-        self.workers.retire_all()
-
-    def finish(self) -> None:
-        """Wait for the last threads, and forget the pool."""
-        for thread in self.workers.threads():
-            if thread is not threading.current_thread():
-                thread.join()
-        lifecycle.end_threads(self)
 
     # What users see.
 
@@ -538,15 +440,6 @@ class PoolCore:
         self.workers.retire_all()
         self.supervisor.notify()
         self.events.notify("pool_recovered" if was_broken else "pool_restarted")
-
-    def turn_away(self) -> None:
-        """Wake the submitters that wait for room: the pool takes no more jobs."""
-        if self._bound is not None:
-            self._bound.turn_away()
-
-    def refusal(self) -> Exception | None:
-        """Return why the pool takes no jobs, as an exception to raise; None if it does."""
-        return self.state.refusal()
 
     def running(self) -> list[Job[Any]]:
         """Return the jobs that workers have begun with, and that have not ended."""

@@ -21,7 +21,7 @@ handlers, destructors and callbacks.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final, Protocol
@@ -77,6 +77,14 @@ class Dispatcher:
         """Move what is in a former FIFO queue, from which workers may still be taking, to this."""
         with suppress(IndexError):
             self.fifo.extend(iter(former.popleft, None))  # one C call: no job is in neither queue
+
+    def put(self, jobs: Sequence[Job[Any]]) -> None:
+        """Queue jobs with nothing between them, also while the queue is being replaced."""
+        queue = self.fifo
+        queue.extend(jobs)
+        if queue is not self.fifo:
+            self.reclaim(queue)
+        self.wake_for(len(jobs))
 
     def taker(self, slot: Slot) -> Callable[[], Job[Any] | None]:
         """Return what takes the next job for a slot; it returns None, or raises, if there is none.

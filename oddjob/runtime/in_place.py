@@ -9,6 +9,7 @@ A job that is held up by what the waiting jobs themselves hold (their key, a ful
 by no other worker, and runs in place whether one is free or not.
 """
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from oddjob.runtime.execution import Ending, execute, rescue
@@ -23,16 +24,10 @@ if TYPE_CHECKING:
 
 
 def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) -> bool:
-    """Wait for a job on a worker of its pool, and run it if no other worker will.
+    """Wait for a job in the slot of a worker of its pool, and run it if no other worker will.
 
-    Args:
-        core: of the pool that the job was submitted to.
-        job: the job that the calling thread waits for.
-        slot: of the calling thread.
-        deadline: when to give up, in steady seconds.
-
-    Returns:
-        Whether the job has ended. If not, the caller waits for it as any thread.
+    Returns whether the job has ended by `deadline`, in steady seconds. If not, the caller waits for
+    it as any thread.
     """
     wakeup, watchers = Wakeup(), job._watch()
     watchers.add_sleeper(wakeup.lock)
@@ -59,25 +54,18 @@ def run_if_it_must(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     Returns whether one was run.
     """
     depth = len(slot.nested)
-    nested: Job[Any] | None = None
-    crash: BaseException | None = None
     try:
         if not _claim(core, job, slot):
             return False
-        nested = slot.nested[-1]
-        began = clock.monotonic()
+        began, queued_at = clock.monotonic(), slot.nested[-1]._queued_at
         with occupied(slot):
-            ending = execute(nested, slot)
+            ending = execute(slot.nested[-1], slot)
         if ending is not Ending.SKIPPED:
-            slot.metrics.measure(clock.monotonic() - began, began - nested._queued_at)
-    except BaseException as error:
-        crash = error
-        raise
-    else:
+            slot.metrics.measure(clock.monotonic() - began, began - queued_at)
         return True
     finally:
-        _leave_nested(core, slot, depth, crash)
-        del job, crash, nested
+        _leave_nested(core, slot, depth)
+        del job
 
 
 def _claim(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
@@ -108,8 +96,8 @@ def _is_held_up_by(stack: list[Job[Any]], job: Job[Any]) -> bool:
     )
 
 
-def _leave_nested(core: "PoolCore", slot: Slot, depth: int, crash: BaseException | None) -> None:
-    """Take the job out of the slot; end it if it was interrupted.
+def _leave_nested(core: "PoolCore", slot: Slot, depth: int) -> None:
+    """Take the job out of the slot; end it if the exception that is on its way interrupted it.
 
     Where the stack is full this may fail; then it is done further up, or by the worker.
     """
@@ -118,6 +106,7 @@ def _leave_nested(core: "PoolCore", slot: Slot, depth: int, crash: BaseException
         # A job of the FIFO queue that is not claimed has not left it.
         if core.dispatcher.limited is not None or job._watch().owner is slot:
             if not job.done():
+                crash = sys.exc_info()[1]
                 rescue(job, slot, crash or RuntimeError(f"{job.name} was interrupted"))
             core.give_back(job)
         slot.nested.pop()

@@ -4,14 +4,18 @@ That is what ``when_full="caller_runs"`` means, and what every job does in inlin
 made for tests; see `oddjob.testing.inline`.
 """
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.fork import ProcessLock
+from oddjob.log import run_in_thread
 from oddjob.runtime.execution import execute, rescue_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import Slot, jobs_here, occupied
 from oddjob.runtime.watchers import FAILED, QUEUED
 from oddjob.schedule.clock import clock
+from oddjob.schedule.scheduler import scheduler
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -64,6 +68,20 @@ def run_inline(core: "PoolCore", job: Job[Any]) -> None:
         with _mode.lock:
             if _mode.failed:
                 _mode.failed[-1].append(job)
+
+
+def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
+    """Run the jobs of a timer in inline mode, but not in the thread that all timers share."""
+
+    def run() -> None:
+        for job in jobs:
+            with suppress(BaseException):  # it is raised at the end of the inline block
+                run_inline(core, job)
+
+    if scheduler.is_current_thread():
+        run_in_thread(run, f"{core.label}-callbacks")
+    else:
+        run()
 
 
 def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:

@@ -189,7 +189,8 @@ def state_of(core: "PoolCore") -> StateName:
         return "broken"
     if core.watchdog.is_degraded():
         return "degraded"
-    return "restarting" if core.workers.is_restarting() else "running"
+    is_restarting = any(worker.leaving for worker in core.workers.all())
+    return "restarting" if is_restarting else "running"
 
 
 def stats_of(core: "PoolCore") -> PoolStats:

@@ -1,4 +1,4 @@
-"""PoolEnding: closing a pool, draining it, and its end with the process.
+"""PoolEnding: how a pool is closed, drained or broken, and ends with the process.
 
 A closed pool takes no more jobs and runs those that are queued. Its supervisor notices that the
 last worker has gone, and ends.
@@ -8,14 +8,18 @@ Locking: that of `PoolState`, for closing.
 
 import logging
 import threading
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.callables import call_all
 from oddjob.log import log
+from oddjob.runtime import lifecycle
+from oddjob.runtime.execution import refuse
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import cancel_quietly, run_callbacks
+from oddjob.runtime.slot import slot_of
 from oddjob.runtime.worker_set import AFTER_EXIT, AFTER_SHUTDOWN
 from oddjob.schedule.clock import clock
 from oddjob.schedule.timer import Timer, cancel_timers
@@ -36,15 +40,13 @@ class DrainReport(NamedTuple):
 
 
 class PoolEnding:
-    """How one pool comes to its end.
-
-    Thread safety: all methods may be called from any thread.
-    """
+    """How one pool comes to its end."""
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
         self._is_discarded = False  # not even the end of the process waits for what is running
         self._exit_deadline = inf  # steady seconds
+        self._own_threads: Final = threading.local()
 
     def shut_down(self, *, cancel_queued: bool, wait: bool) -> None:
         """Take no more jobs; run those that are queued, or cancel them."""
@@ -62,7 +64,7 @@ class PoolEnding:
             if is_news:
                 core.state.closed_because = why
             core.refresh()
-        core.turn_away()
+        core.bound.turn_away()
         core.dispatcher.wake_all()
         core.supervisor.notify()
         if is_news:
@@ -77,7 +79,7 @@ class PoolEnding:
     def drain(self, timeout: float | None) -> DrainReport:
         """Take no more jobs, run what is queued for `timeout` seconds, and cancel the rest."""
         core = self._core
-        if core.is_own_thread():
+        if self.is_own_thread():
             raise RuntimeError(
                 "a thread of a pool (a job, a callback, its on_event) cannot wait for the pool's "
                 "own end; use shutdown(wait=False)"
@@ -107,9 +109,8 @@ class PoolEnding:
         thread = self._core.supervisor.thread
         if thread is None:
             return True
-        if not self._core.is_own_thread():
-            is_endless = timeout is None or timeout == inf
-            thread.join(None if is_endless else min(timeout or 0.0, threading.TIMEOUT_MAX))
+        if not self.is_own_thread():
+            thread.join(None if timeout in (None, inf) else min(timeout, threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
     def close_at_exit(self) -> list[Timer]:
@@ -124,12 +125,60 @@ class PoolEnding:
         if self._is_discarded:
             return
         core = self._core
-        left = None if self._exit_deadline == inf else self._exit_deadline - clock.steady()
-        if not self.join(None if left is None else max(0.0, left)):
+        if not self.join(max(0.0, self._exit_deadline - clock.steady())):
             queued, running = len(core.dispatcher.waiting()), len(core.running())
             self._cancel_queue()
             what = "pool %s: the time for its end is up: %d jobs cancelled, %d left running"
             log(logging.WARNING, what, core.label, queued, running)
+
+    def break_down(self, cause: BaseException) -> None:
+        """Become broken: take no more jobs, fail those that wait, and let all workers leave."""
+        core = self._core
+        with core.state.lock:
+            core.state.broken_by = cause
+            core.refresh()
+            jobs = core.dispatcher.waiting()
+        for job in jobs:
+            core.dispatcher.remove(job)
+            with suppress(BaseException):  # of a callback
+                refuse(job, core.state.breakdown(), core)
+        if core.dispatcher.limited is not None:
+            core.dispatcher.limited.tidy()
+        core.bound.turn_away()
+        core.workers.retire_all()
+
+    # For the pool's own threads.
+
+    def mark_own_thread(self) -> None:
+        """Remember that the end of the pool has to wait for the calling thread."""
+        self._own_threads.is_own = True
+
+    def is_own_thread(self) -> bool:
+        """Return whether the end of the pool has to wait for the calling thread."""
+        return getattr(self._own_threads, "is_own", False) or slot_of(self._core) is not None
+
+    def close_if_collected(self) -> None:
+        """Close the pool if it was anonymous, and has been garbage-collected."""
+        if self._core.pool is None and self._core.state.closed_because is None:
+            self.close(AFTER_SHUTDOWN)
+
+    def is_deserted(self) -> bool:
+        """Return whether the pool is closed, with nothing left to do, and no thread to do it."""
+        core = self._core
+        with core.state.lock:
+            is_over = core.state.broken_by is not None or not len(core.dispatcher)
+            is_busy = bool(core.workers.all()) or any(
+                not all(job.done() for job in worker.slot.jobs())
+                for worker in core.workers.quarantined
+            )
+            return core.state.closed_because is not None and is_over and not is_busy
+
+    def finish(self) -> None:
+        """Wait for the last threads, and forget the pool."""
+        for thread in self._core.workers.threads():
+            if thread is not threading.current_thread():
+                thread.join()
+        lifecycle.end_threads(self._core)
 
     def _cancel_queue(self) -> list[Job[Any]]:
         """Cancel what is queued; return what was not cancelled before.

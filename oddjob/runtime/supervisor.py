@@ -20,6 +20,7 @@ from collections.abc import Callable
 from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from oddjob.events import EventKind
 from oddjob.log import log_safely
 from oddjob.runtime.execution import rescue_slot
 from oddjob.runtime.job import Job
@@ -51,8 +52,7 @@ class RestartLimit:
     """Counts events, and tells when more than `limit` have happened within `seconds`."""
 
     def __init__(self, limit: int, seconds: float) -> None:
-        self._limit: Final = limit
-        self._seconds: Final = seconds
+        self._limit, self._seconds = limit, seconds
         self._recent: Final[deque[float]] = deque()
 
     def is_exceeded_by(self, now: float) -> bool:
@@ -71,13 +71,11 @@ class Supervisor:
     """Sees to it that a pool keeps its workers."""
 
     def __init__(self, core: "PoolCore") -> None:
-        options = core.options
+        limit, seconds = core.options.max_restarts, core.options.max_seconds
         self._core: Final = core
-        self._max_restarts: Final = options.max_restarts
-        self._max_seconds: Final = options.max_seconds
-        self._crash_limit: Final = RestartLimit(options.max_restarts, options.max_seconds)
+        self._crash_limit: Final = RestartLimit(limit, seconds)
         # Even where every crash is one too many, the first is answered by a restart.
-        self._restart_limit: Final = RestartLimit(max(1, options.max_restarts), options.max_seconds)
+        self._restart_limit: Final = RestartLimit(max(1, limit), seconds)
         self._wakeup: Final = Wakeup()
         self.wake: Final[Callable[[], None]] = self._wakeup.release  # raises if it is awake
         self.notify: Final = self._wakeup.set
@@ -93,15 +91,15 @@ class Supervisor:
     @property
     def info(self) -> SupervisorInfo:
         """A snapshot for people."""
-        thread = self.thread
+        thread, options = self.thread, self._core.options
         return SupervisorInfo(
-            self._name,
-            None if thread is None else thread.ident,
-            thread is not None and thread.is_alive(),
-            self._max_restarts,
-            self._max_seconds,
-            self.crashes,
-            self.pool_restarts,
+            name=self._name,
+            ident=None if thread is None else thread.ident,
+            is_alive=thread is not None and thread.is_alive(),
+            max_restarts=options.max_restarts,
+            max_seconds=options.max_seconds,
+            crashes=self.crashes,
+            pool_restarts=self.pool_restarts,
         )
 
     def start(self) -> None:
@@ -115,7 +113,7 @@ class Supervisor:
 
     def _run(self) -> None:
         core = self._core
-        core.mark_own_thread()
+        core.ending.mark_own_thread()
         while self.thread is threading.current_thread():  # else its start was interrupted
             try:
                 if not self._look():
@@ -129,18 +127,20 @@ class Supervisor:
         while self.exits:
             self._handle_exit(self.exits[0])
             self.exits.popleft()
-        core.close_if_collected()
+        core.ending.close_if_collected()
         core.watchdog.end_overdue()
         core.wake_due()
         core.watchdog.quarantine_stuck()
         self._replace_missing()
         core.wake_if_finished()
         core.watchdog.report()
-        self._report_replacements()
-        if core.is_deserted():
-            core.finish()
+        while core.workers.replaced:
+            core.events.notify("worker_replaced", worker=core.workers.replaced.popleft())
+        if core.ending.is_deserted():
+            core.ending.finish()
             return False
-        self._wakeup.wait(min(core.watchdog.next_look(), core.next_look(), self._try_start_at))
+        due = clock.steady_time_of(core.next_due())
+        self._wakeup.wait(min(core.watchdog.next_look(), due, self._try_start_at))
         return True
 
     def _handle_exit(self, worker: Worker) -> None:
@@ -164,23 +164,23 @@ class Supervisor:
         name = worker.thread.name
         now = self._crash_time(worker)
         self.crashes += 1
+        pool_event: EventKind | None = None
         if not self._crash_limit.is_exceeded_by(now):
-            self._replace_missing()
-            self._log(logging.WARNING, "pool %s: worker %s crashed and was replaced", crash, name)
-            core.events.notify("worker_crashed", worker=name, job=job, error=crash)
+            level, what = logging.WARNING, "pool %s: worker %s crashed and was replaced"
         elif not self._restart_limit.is_exceeded_by(now):
+            level, what = logging.ERROR, "pool %s: too many crashes (%s): all workers are replaced"
+            pool_event = "pool_restarted"
             self.pool_restarts += 1
             core.workers.retire_all()
-            self._replace_missing()
-            what = "pool %s has too many crashes: all workers are replaced"
-            self._log(logging.ERROR, what, crash)
-            core.events.notify("worker_crashed", worker=name, job=job, error=crash)
-            core.events.notify("pool_restarted", error=crash)
         else:
-            core.break_down(crash)
-            self._log(logging.CRITICAL, "pool %s is broken: its workers kept crashing", crash)
-            core.events.notify("worker_crashed", worker=name, job=job, error=crash)
-            core.events.notify("pool_broken", error=crash)
+            level, what = logging.CRITICAL, "pool %s is broken: its workers kept crashing (%s)"
+            pool_event = "pool_broken"
+            core.ending.break_down(crash)
+        self._replace_missing()
+        self._log(level, what, crash, name)
+        core.events.notify("worker_crashed", worker=name, job=job, error=crash)
+        if pool_event is not None:
+            core.events.notify(pool_event, error=crash)
 
     def _crash_time(self, crashed: Worker) -> float:
         """Return when a worker has crashed, for the limits.
@@ -217,11 +217,6 @@ class Supervisor:
             self._try_start_at = clock.steady() + self._start_delay
         else:
             self._start_delay, self._try_start_at = 0.0, inf
-
-    def _report_replacements(self) -> None:
-        replaced = self._core.workers.replaced
-        while replaced:
-            self._core.events.notify("worker_replaced", worker=replaced.popleft())
 
     def _log(self, level: int, message: str, error: BaseException, *details: object) -> None:
         log_safely(level, message, self._core.label, *details, error=error)

@@ -169,7 +169,7 @@ class Watchdog:
             self._core.workers.await_at_end(thread)
 
     def _run_callbacks(self, job: Job[Any]) -> None:
-        self._core.mark_own_thread()
+        self._core.ending.mark_own_thread()
         finish_expired(job, self._core)
 
     def _report_timeout(self, job: Job[Any], worker: str | None, error: JobTimeout) -> None:

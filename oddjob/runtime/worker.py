@@ -134,7 +134,7 @@ class Worker:
         slot, core = self.slot, self._core
         metrics, monotonic = slot.metrics, clock.monotonic
         runs, waits = metrics.runs.fresh, metrics.waits.fresh
-        line, standbys = core.submitters, core.standbys
+        line, standbys = core.bound.line, core.standbys
         job: Any = None
         began = slot.now = monotonic()
         try:

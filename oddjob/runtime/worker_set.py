@@ -58,7 +58,7 @@ class PoolState:
 
     def check_open(self) -> None:
         """Raise why the pool takes no jobs, if it takes none."""
-        refusal = None if self.is_open else self.refusal()
+        refusal = self.refusal()
         if refusal is not None:
             raise refusal
 
@@ -70,62 +70,45 @@ class PoolState:
 
 
 class WorkerSet:
-    """The workers of one pool.
+    """The workers of one pool."""
 
-    Args:
-        core: the pool's core.
-        changed: called with the lock held whenever a place was filled or became empty.
-    """
-
-    def __init__(self, core: "PoolCore", state: PoolState, changed: Callable[[], None]) -> None:
+    def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
-        self._state: Final = state
-        self._changed: Final = changed
+        self._state: Final = core.state
         self.size = core.options.pool_size
-        self._prefix: Final = core.options.thread_name_prefix or state.label
+        self._prefix: Final = core.options.thread_name_prefix or core.label
         most = core.options.max_abandoned
         self._max_quarantined: Final = core.options.pool_size if most is None else most
-        self._places: list[Worker | None] = []
+        self._workers: Final[dict[int, Worker]] = {}  # by the numbers of their places
+        self._places = 0  # that were filled, or that queued jobs count on
         self.quarantined: Final[set[Worker]] = set()  # stuck in a job whose time is up
         self._ending: list[threading.Thread] = []  # of workers that have just left
         self.replaced: Final[deque[str]] = deque()  # names, until the supervisor has reported them
-        self._is_starting = False
-        self._wanted = 0
+        self._to_start = 0
 
     def all(self) -> list[Worker]:
         """Return the workers, in the order of their places."""
-        with self._state.lock:
-            return [worker for worker in self._places if worker is not None]
-
-    def all_without_lock(self) -> list[Worker]:
-        """Return the workers in a forked child, where a thread that is gone may hold the lock."""
-        return [worker for worker in self._places if worker is not None]
+        return sorted(self._workers.values(), key=lambda worker: worker.index)
 
     def is_complete(self) -> bool:
-        """Return whether every place is filled."""
-        return len(self._places) == self.size and None not in self._places
+        """Return whether there are as many workers as there may be."""
+        return self.room() == 0
 
     def room(self) -> int:
         """Return how many more workers there may be."""
-        with self._state.lock:
-            return self.size - len(self._places) + self._places.count(None)
+        return self.size - len(self._workers)
 
     def missing(self) -> int:
         """Return how many workers have gone that should be replaced."""
         state = self._state
         with state.lock:
             is_over = state.closed_because is not None and not len(self._core.dispatcher)
-            if state.broken_by is not None or is_over:
-                return 0
-            return self._places.count(None)
+            is_needed = state.broken_by is None and not is_over
+            return self._places - len(self._workers) if is_needed else 0
 
     def has_free(self) -> bool:
         """Return whether a worker will take a queued job at once, or can be started for it."""
         return self.room() > 0 or any(worker.is_free for worker in self.all())
-
-    def is_restarting(self) -> bool:
-        """Return whether workers are about to be replaced."""
-        return any(worker.leaving for worker in self.all())
 
     def threads(self) -> list[threading.Thread]:
         """Return all threads that may still be alive."""
@@ -160,44 +143,39 @@ class WorkerSet:
             Exception: no thread could be started; nothing has changed.
         """
         with self._state.lock:
-            if self._is_starting:
-                self._wanted += 1
+            self._to_start += 1
+            if self._to_start > 1:
                 return
-            self._is_starting = True
             try:
-                self._start_one()
-                while self._wanted:
-                    self._wanted -= 1
+                while self._to_start:
                     self._start_one()
+                    self._to_start -= 1
             finally:
-                self._wanted = 0
-                self._is_starting = False
+                self._to_start = 0
 
     def _start_one(self) -> None:
-        is_new_place = None not in self._places
-        if is_new_place:
-            if len(self._places) == self.size:
-                return
-            self._places.append(None)
-        index = self._places.index(None)
-        worker = self._places[index] = Worker(self._core, index, f"{self._prefix}_{index}")
+        core = self._core
+        index = next((each for each in range(self.size) if each not in self._workers), None)
+        if index is None:
+            return
+        is_replacement = index < self._places
+        worker = self._workers[index] = Worker(core, index, f"{self._prefix}_{index}")
         try:
             worker.thread.start()
         except BaseException:
             # Where Ctrl-C has struck, the thread may come all the same: it leaves at once then.
             worker.leaving = True
-            self._core.metrics.close(worker.slot.metrics)
-            self._places[index] = None
-            # A place that a queued job counts on is kept for the supervisor to fill.
-            if is_new_place and not len(self._core.dispatcher):
-                self._places.pop()
-            else:
-                self._core.supervisor.notify()
+            core.metrics.close(worker.slot.metrics)
+            del self._workers[index]
+            if len(core.dispatcher):  # the supervisor is to fill this place
+                self._places = max(self._places, index + 1)
+            core.supervisor.notify()
             raise
-        if not is_new_place:
+        self._places = max(self._places, index + 1)
+        if is_replacement:
             self.replaced.append(worker.thread.name)
-            self._core.supervisor.notify()
-        self._changed()
+            core.supervisor.notify()
+        core.refresh()
 
     def start_nested(self, slot: Slot, run: Callable[[], None]) -> threading.Thread:
         """Start a thread that stands in for the calling one, which waits for it."""
@@ -218,7 +196,7 @@ class WorkerSet:
         with self._state.lock:
             worker = Worker(self._core, 0, f"{self._prefix}_0")
             worker.thread = threading.current_thread()
-            self._places[:1] = [worker]
+            self._workers[0] = worker
         worker.run()
 
     def remove(self, worker: Worker) -> bool:
@@ -227,9 +205,9 @@ class WorkerSet:
             self.quarantined.discard(worker)
             if not self._has(worker):
                 return False
-            self._places[worker.index] = None
+            del self._workers[worker.index]
             self.await_at_end(worker.thread)
-            self._changed()
+            self._core.refresh()
         self._core.dispatcher.forget_worker(worker.wake)
         return True
 
@@ -248,20 +226,17 @@ class WorkerSet:
             worker.leaving = True
             worker.thread.name += "-abandoned"
             self.quarantined.add(worker)
-            self._places[worker.index] = None
-            self._changed()
+            del self._workers[worker.index]
+            self._core.refresh()
             return True
 
     def find(self, slot: Slot) -> Worker | None:
         """Return the worker of a slot, be it quarantined; None if it has gone, or was a guest's."""
-        with self._state.lock:
-            candidates = [*self.all(), *self.quarantined]
-        return next((worker for worker in candidates if worker.slot is slot), None)
+        return next((worker for worker in self._all_alive() if worker.slot is slot), None)
 
     def slots(self) -> list[Slot]:
         """Return the slots of all workers, the quarantined included."""
-        with self._state.lock:
-            return [worker.slot for worker in (*self.all(), *self.quarantined)]
+        return [worker.slot for worker in self._all_alive()]
 
     def retire_all(self) -> None:
         """Have every worker leave, after the job in its slot."""
@@ -269,5 +244,9 @@ class WorkerSet:
             worker.leaving = True
         self._core.dispatcher.wake_all()
 
+    def _all_alive(self) -> list[Worker]:
+        with self._state.lock:
+            return [*self.all(), *self.quarantined]
+
     def _has(self, worker: Worker) -> bool:
-        return worker.index < len(self._places) and self._places[worker.index] is worker
+        return self._workers.get(worker.index) is worker

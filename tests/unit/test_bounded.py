@@ -6,13 +6,14 @@ import queue
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pytest
 
 import oddjob
-from oddjob import Pool
+from oddjob import Job, Pool
 from tests.hang import Hang, until
 
 WAIT = 10.0
@@ -33,7 +34,7 @@ class Full:
 
     @property
     def line(self) -> int:
-        return len(self.pool._core.submitters)
+        return len(self.pool._core.bound.line)
 
 
 @pytest.fixture
@@ -197,7 +198,7 @@ def test_caller_runs_keeps_to_limits(full: Callable[..., Full]) -> None:
         hang.wait_until_it_hangs()
         pool.submit(abs, 1)
         thread, outcome = in_thread(lambda: keyed.submit(threading.get_ident))
-        until(lambda: len(pool._core.submitters) == 1)
+        until(lambda: len(pool._core.bound.line) == 1)
         assert not outcome
         hang.gate.set()
         thread.join(WAIT)
@@ -386,3 +387,33 @@ def test_the_least_urgent_is_dropped_also_when_it_stands_behind_another_of_its_k
             least.result(WAIT)
         hang.gate.set()
         assert [job.result(WAIT) for job in (*before, other)] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("max_queue", [None, 5])
+def test_a_job_is_not_lost_that_is_queued_while_its_pool_learns_of_priorities(
+    max_queue: int | None,
+) -> None:
+    """Forced: another thread asks for a priority right before the job goes into the queue."""
+
+    class Jobs(deque[Job[Any]]):
+        def append(self, job: Job[Any]) -> None:
+            pool.options(priority=1)
+            super().append(job)
+
+        def extend(self, jobs: Iterable[Job[Any]]) -> None:
+            pool.options(priority=1)
+            super().extend(jobs)
+
+    for submit in (
+        lambda pool: pool.submit(abs, -1),
+        lambda pool: pool.submit_many(abs, [-1])[0],
+    ):
+        with Pool(1, max_queue=max_queue) as pool:
+            pool.submit(abs, 1).result(WAIT)
+            core = pool._core
+            core.dispatcher.fifo = Jobs()
+            core.refresh()
+            until(lambda core=core: len(core.dispatcher.parked) == 1)
+            core.dispatcher.wake_all()  # the worker is to look at this queue from now on
+            until(lambda core=core: len(core.dispatcher.parked) == 1)
+            assert submit(pool).result(WAIT) == 1

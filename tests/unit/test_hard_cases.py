@@ -15,7 +15,7 @@ import pytest
 
 from oddjob import GroupClosed, Job, JobTimeout, Pool, PoolBroken, PoolEvent
 from oddjob.runtime import lifecycle, watchdog
-from oddjob.runtime.core import PoolCore
+from oddjob.runtime.pool_ending import PoolEnding
 from tests.hang import WAIT, Hang, until
 
 SHORT = 0.02
@@ -331,15 +331,15 @@ def test_a_pool_that_breaks_is_reported_whatever_callbacks_raise(
 
 
 def test_jobs_accepted_after_a_revival_are_not_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    break_down = PoolCore.break_down
+    break_down = PoolEnding.break_down
     revived: list[Job[int]] = []
 
-    def break_down_and_be_revived(core: PoolCore, cause: BaseException) -> None:
-        break_down(core, cause)
+    def break_down_and_be_revived(ending: PoolEnding, cause: BaseException) -> None:
+        break_down(ending, cause)
         pool.restart()
         revived.extend(pool.submit_many(abs, [-1, -2]))
 
-    monkeypatch.setattr(PoolCore, "break_down", break_down_and_be_revived)
+    monkeypatch.setattr(PoolEnding, "break_down", break_down_and_be_revived)
     with Pool(1, max_restarts=0, max_seconds=100) as pool:
         for _ in range(2):
             pool.submit(fail, Crash()).exception(WAIT)

@@ -459,7 +459,7 @@ def test_a_submit_during_which_the_pool_closes_queues_nothing(
     pool = Pool(1)
     pool.submit(pow, 2, 3).result(WAIT)
     core = pool._core
-    assert core._steady_queue is core.dispatcher.fifo
+    assert core._open_queue is core.dispatcher.fifo
 
     class Jobs(deque[Job[object]]):
         def append(self, job: Job[object]) -> None:
@@ -468,7 +468,7 @@ def test_a_submit_during_which_the_pool_closes_queues_nothing(
 
     jobs = Jobs()
     monkeypatch.setattr(core.dispatcher, "fifo", jobs)
-    monkeypatch.setattr(core, "_steady_queue", jobs)
+    monkeypatch.setattr(core, "_open_queue", jobs)
     ran: list[int] = []
     with pytest.raises(PoolClosed):
         pool.submit(ran.append, 1)
@@ -502,7 +502,7 @@ def test_a_submit_interrupted_right_after_queueing_leaves_nothing_behind(
         for call in calls:
             interrupted = Jobs()
             monkeypatch.setattr(core.dispatcher, "fifo", interrupted)
-            monkeypatch.setattr(core, "_steady_queue", interrupted)
+            monkeypatch.setattr(core, "_open_queue", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 call()
             core.dispatcher.fifo.extend(interrupted)

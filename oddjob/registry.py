@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final, Unpack
 
 from oddjob.errors import PoolClosed, PoolNameTaken, PoolNotFound, SettingsError
-from oddjob.fork import ProcessLock
+from oddjob.locks import ProcessLock
 from oddjob.options import PoolArguments, as_name
 from oddjob.quantities import Seconds, as_timeout
 from oddjob.schedule.clock import clock

@@ -7,7 +7,7 @@ import threading
 from types import FrameType
 from typing import Any, Final
 
-from oddjob.fork import ProcessLock
+from oddjob.locks import ProcessLock
 
 Frame = tuple[str, int, str]  # file, line, function
 

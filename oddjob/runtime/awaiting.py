@@ -17,7 +17,7 @@ from math import inf
 from typing import Any, Final
 from weakref import WeakKeyDictionary
 
-from oddjob.fork import after_fork_in_child
+from oddjob.locks import after_fork_in_child
 from oddjob.runtime.in_place import run_if_it_must
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import slot_of

@@ -12,10 +12,10 @@ by no other worker, and runs in place whether one is free or not.
 import sys
 from typing import TYPE_CHECKING, Any
 
+from oddjob.locks import Wakeup
 from oddjob.runtime.execution import Ending, execute, rescue
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import Slot, jobs_here, occupied
-from oddjob.runtime.wakeup import Wakeup
 from oddjob.runtime.watchers import QUEUED, RUNNING
 from oddjob.schedule.clock import clock
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
-from oddjob.fork import ProcessLock
+from oddjob.locks import ProcessLock
 from oddjob.log import run_in_thread
 from oddjob.runtime.execution import execute, rescue_slot
 from oddjob.runtime.job import Job

@@ -11,7 +11,7 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
-from oddjob.fork import ProcessLock, after_fork_in_child
+from oddjob.locks import ProcessLock, after_fork_in_child
 from oddjob.log import log
 from oddjob.schedule.scheduler import scheduler
 

@@ -21,10 +21,10 @@ from math import inf
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from oddjob.events import EventKind
+from oddjob.locks import Wakeup
 from oddjob.log import log_safely
 from oddjob.runtime.execution import rescue_slot
 from oddjob.runtime.job import Job
-from oddjob.runtime.wakeup import Wakeup
 from oddjob.runtime.worker import Worker
 from oddjob.runtime.worker_set import is_interpreters_end
 from oddjob.schedule.clock import clock

@@ -121,8 +121,7 @@ class Watchdog:
         )
         if expire(job, error, run.attempt, self, core):
             if job.done():  # else it is retried
-                for each in (*job._watch().run_quick_callbacks(job), job):
-                    self._reports.append(partial(self._finish, each))
+                self._reports.append(partial(self._finish, job))
             worker = core.workers.find(run.slot)
             name = None if worker is None else worker.thread.name
             self._reports.append(partial(self._report_timeout, job, name, error))

@@ -32,7 +32,7 @@ from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from oddjob.fork import ProcessLock
+from oddjob.locks import ProcessLock
 from oddjob.log import log
 from oddjob.schedule.clock import clock
 
@@ -71,23 +71,6 @@ class Failure:
         """Return the exception, and remember that it has been looked at."""
         self.is_seen = True
         return BaseException.with_traceback(self.error, self.traceback)
-
-
-class QuickCallback:
-    """A callback of our own: quick, and harmless in any thread, the supervisor's included.
-
-    It returns jobs that it has cancelled: their callbacks are run by the thread that has called it.
-    """
-
-    __slots__ = ("act",)
-
-    def __init__(self, act: "Callable[[Any], list[Job[Any]]]") -> None:
-        self.act: Final = act
-
-    def __call__(self, job: Any) -> None:
-        """Act as any callback."""
-        for cancelled in self.act(job):
-            cancelled._watch().run_callbacks(cancelled)
 
 
 class Watchers:
@@ -196,15 +179,6 @@ class Watchers:
             has_ended = self.state in ENDED
         if has_ended:
             self.run_callbacks(job)
-
-    def run_quick_callbacks(self, job: "Job[Any]") -> "list[Job[Any]]":
-        """Run our own callbacks, leaving the user's; return the jobs that these have cancelled."""
-        cancelled: list[Job[Any]] = []
-        for each in [*(self.callbacks or ())]:
-            if isinstance(each[0], QuickCallback) and self.callbacks is not None:
-                self.callbacks.remove(each)
-                cancelled += each[0].act(job)
-        return cancelled
 
     def run_callbacks(self, job: "Job[Any]") -> None:
         """Run the callbacks that have not run yet, in the order in which they were added.

@@ -12,12 +12,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.compat import override
+from oddjob.locks import Wakeup
 from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.execution import Ending, execute, rescue_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SAMPLES
 from oddjob.runtime.slot import Slot, bind_thread
-from oddjob.runtime.wakeup import Wakeup
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:

@@ -18,9 +18,8 @@ from itertools import count
 from math import inf
 from typing import Final
 
-from oddjob.fork import after_fork_in_child
+from oddjob.locks import Wakeup, after_fork_in_child
 from oddjob.log import log_safely, run_in_thread
-from oddjob.runtime.wakeup import Wakeup
 from oddjob.schedule.clock import clock
 
 _LOOK: Final = 1.0  # seconds between looks at the wall clock

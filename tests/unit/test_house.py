@@ -24,11 +24,11 @@ TESTS = Path(__file__).parents[1]
 LAYERS = {
     "vocabulary": """
         oddjob.runtime oddjob.schedule
-        compat errors log fork callables quantities keys rate retry tracebacks
-        schedule.clock schedule.local_time
+        compat errors log schedule.clock schedule.local_time locks
+        callables quantities keys rate retry tracebacks
     """,
     "configuration, clocks and limits": """
-        events schedule.cron schedule.triggers runtime.wakeup schedule.scheduler
+        events schedule.cron schedule.triggers schedule.scheduler
         runtime.limits options
     """,
     "job": """

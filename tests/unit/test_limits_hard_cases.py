@@ -11,7 +11,7 @@ import pytest
 import oddjob
 import oddjob.testing
 from oddjob import Pool, Rate
-from oddjob.runtime.wakeup import Wakeup
+from oddjob.locks import Wakeup
 from oddjob.schedule.clock import clock
 from tests.hang import Hang, until
 

@@ -15,7 +15,7 @@ from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.errors import GroupClosed
 from oddjob.runtime.job import Job, run_where_awaited
 from oddjob.runtime.settling import cancel_quietly, failure_of, run_callbacks
-from oddjob.runtime.watchers import Failure
+from oddjob.runtime.watchers import Failure, QuickCallback
 
 if TYPE_CHECKING:
     from oddjob.submitter import Submitter
@@ -130,21 +130,22 @@ class JobGroup:
                 self._members.update(dict.fromkeys(jobs))
             call.set_result(None)
         for job in jobs:
-            job.add_done_callback(self._job_ended)
+            job.add_done_callback(QuickCallback(self._job_ended))
         if self._why_closed is not None:
             self._stop(self._why_closed)
         return jobs
 
-    def _job_ended(self, job: Any) -> None:
-        if _failure_of(job) is not None:
-            self._stop("a job of it has failed")
+    def _job_ended(self, job: Job[Any]) -> list[Job[Any]]:
+        return [] if _failure_of(job) is None else self._close("a job of it has failed")
 
-    def _stop(self, why: str) -> None:
-        """Take no more jobs, and cancel those that have not started before any callback runs."""
+    def _close(self, why: str) -> list[Job[Any]]:
+        """Take no more jobs and cancel those that have not started; return the cancelled ones."""
         with self._lock:
             self._why_closed = self._why_closed or why
-        cancelled = [job for job in self.jobs if cancel_quietly(job)]
-        call_all(partial(run_callbacks, job) for job in cancelled)
+        return [job for job in self.jobs if cancel_quietly(job)]
+
+    def _stop(self, why: str) -> None:
+        call_all(partial(run_callbacks, job) for job in self._close(why))
 
     def _unfinished(self) -> list[Future[Any]]:
         """Return what has not ended; if nothing, close the group."""

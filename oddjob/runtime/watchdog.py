@@ -121,7 +121,8 @@ class Watchdog:
         )
         if expire(job, error, run.attempt, self, core):
             if job.done():  # else it is retried
-                self._reports.append(partial(self._finish, job))
+                for each in (*job._watch().run_quick_callbacks(job), job):
+                    self._reports.append(partial(self._finish, each))
             worker = core.workers.find(run.slot)
             name = None if worker is None else worker.thread.name
             self._reports.append(partial(self._report_timeout, job, name, error))

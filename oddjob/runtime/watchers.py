@@ -73,6 +73,24 @@ class Failure:
         return BaseException.with_traceback(self.error, self.traceback)
 
 
+class QuickCallback:
+    """A callback of our own, which the supervisor may run at once when a job has timed out.
+
+    So a group cancels its other jobs before the worker that replaces the stuck one can start them.
+    It returns those that it has cancelled: their callbacks are run by the thread that has called.
+    """
+
+    __slots__ = ("act",)
+
+    def __init__(self, act: "Callable[[Any], list[Job[Any]]]") -> None:
+        self.act: Final = act
+
+    def __call__(self, job: Any) -> None:
+        """Act as any callback."""
+        for cancelled in self.act(job):
+            cancelled._watch().run_callbacks(cancelled)
+
+
 class Watchers:
     """The state of a watched job, and who wants to know of its end.
 
@@ -179,6 +197,15 @@ class Watchers:
             has_ended = self.state in ENDED
         if has_ended:
             self.run_callbacks(job)
+
+    def run_quick_callbacks(self, job: "Job[Any]") -> "list[Job[Any]]":
+        """Run our own callbacks, leaving the user's; return the jobs that these have cancelled."""
+        cancelled: list[Job[Any]] = []
+        for each in [*(self.callbacks or ())]:
+            if isinstance(each[0], QuickCallback) and self.callbacks is not None:
+                self.callbacks.remove(each)
+                cancelled += each[0].act(job)
+        return cancelled
 
     def run_callbacks(self, job: "Job[Any]") -> None:
         """Run the callbacks that have not run yet, in the order in which they were added.

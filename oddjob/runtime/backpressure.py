@@ -51,6 +51,7 @@ class Backpressure:
         self._turn: Wake | None = None  # of the one that was woken, and has left the line
         # Jobs of timers that wait for room, and what to call if they are refused.
         self._fired: Final[deque[_Fired]] = deque()
+        self._is_putting_fired = False  # a thread does that
 
     def try_put(self, job: Job[Any]) -> bool:
         """Put a job into the queue; return False if there is no room."""
@@ -142,14 +143,20 @@ class Backpressure:
         if not self._fired:
             self._enter(rest)
         if rest:
-            self._fired.append((rest, refuse_all))
-            if len(self._fired) == 1:
+            with self._lock:
+                self._fired.append((rest, refuse_all))
+                is_first, self._is_putting_fired = not self._is_putting_fired, True
+            if is_first:
                 run_in_thread(self._put_all_fired, f"{self._core.label}-timers")
         self._core.state.check_open()
 
     def _put_all_fired(self) -> None:
-        while self._fired:
-            jobs, refuse_all = self._fired[0]
+        while True:
+            with self._lock:
+                if not self._fired:
+                    self._is_putting_fired = False
+                    return
+                jobs, refuse_all = self._fired[0]
             try:
                 if self._when_full == "drop_oldest":
                     self.put(jobs)

@@ -68,8 +68,8 @@ class Dispatcher:
                 self.searched,
                 self.wake_for_work,
             )
+            self.limited = limited  # before `fifo`: see `taker`
             self.fifo = inbox
-            self.limited = limited
             self.wake = self.wake_searcher
         return self.limited
 
@@ -90,9 +90,11 @@ class Dispatcher:
         """Return what takes the next job for a slot; it returns None, or raises, if there is none.
 
         It is used until then: a worker that is taking from the FIFO queue when limits come finds
-        only what came before.
+        only what came before. (It must not take from the inbox of `limited`. So the two are read
+        in the opposite order of that in which they are written.)
         """
-        return self.fifo.popleft if self.limited is None else partial(self.limited.take, slot)
+        fifo, limited = self.fifo, self.limited
+        return fifo.popleft if limited is None else partial(limited.take, slot)
 
     def wake_for(self, count: int) -> None:
         """Wake workers for `count` jobs that have been queued."""

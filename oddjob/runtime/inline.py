@@ -5,13 +5,13 @@ made for tests; see `oddjob.testing.inline`.
 """
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.locks import ProcessLock
 from oddjob.log import run_in_thread
 from oddjob.runtime.execution import execute, rescue_slot
 from oddjob.runtime.job import Job
+from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.slot import Slot, jobs_here, occupied
 from oddjob.runtime.watchers import FAILED, QUEUED
 from oddjob.schedule.clock import clock
@@ -22,14 +22,20 @@ if TYPE_CHECKING:
 
 
 class _InlineMode(ProcessLock):
-    """The active blocks of inline mode, and which jobs have failed in each.
+    """The active blocks of inline mode, innermost last: of each, the jobs that have failed in it.
 
-    Locking: ``lock`` guards the list; nothing is called under it.
+    Locking: ``lock`` guards changes of the list; nothing is called under it.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.failed: list[list[Job[Any]]] = []
+        self.blocks: list[list[Job[Any]]] = []
+
+    def note_failure(self, job: Job[Any]) -> None:
+        """Have the end of the block raise what a job has raised, unless that is seen before."""
+        with self.lock:
+            if self.blocks:
+                self.blocks[-1].append(job)
 
 
 _mode: Final = _InlineMode()
@@ -37,20 +43,20 @@ _mode: Final = _InlineMode()
 
 def is_on() -> bool:
     """Return whether inline mode is on."""
-    return bool(_mode.failed)
+    return bool(_mode.blocks)
 
 
 def begin() -> None:
     """Begin a block of inline mode."""
     with _mode.lock:
-        _mode.failed.append([])
+        _mode.blocks.append([])
 
 
 def end() -> list[Job[Any]]:
     """End the block; return the jobs that failed in it, and that nobody has looked at."""
     with _mode.lock:
-        jobs = _mode.failed.pop()
-    return [job for job in jobs if job.state is FAILED and not job._outcome.is_seen]
+        failed = _mode.blocks.pop()
+    return [job for job in failed if not job._outcome.is_seen]
 
 
 def run_inline(core: "PoolCore", job: Job[Any]) -> None:
@@ -59,15 +65,11 @@ def run_inline(core: "PoolCore", job: Job[Any]) -> None:
     Raises:
         BaseException: what a detached job has raised.
     """
-    slot = Slot(core, core.metrics.open(), is_guest=True)
-    slot.nested.append(job)
-    _run(core, job, slot)
+    _run_in_new_slot(core, job)
     if job.state is FAILED:
         if job._policy.is_detached:
-            job.result()
-        with _mode.lock:
-            if _mode.failed:
-                _mode.failed[-1].append(job)
+            job.result()  # raises it: no caller will ask for it
+        _mode.note_failure(job)
 
 
 def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
@@ -75,8 +77,10 @@ def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
 
     def run() -> None:
         for job in jobs:
-            with suppress(BaseException):  # it is raised at the end of the inline block
-                run_inline(core, job)
+            _run_in_new_slot(core, job)
+            if job.state is FAILED:
+                job._outcome.is_seen = False  # that of a detached job was logged, no more
+                _mode.note_failure(job)
 
     if scheduler.is_current_thread():
         run_in_thread(run, f"{core.label}-callbacks")
@@ -84,41 +88,54 @@ def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
         run()
 
 
+def _run_in_new_slot(core: "PoolCore", job: Job[Any]) -> None:
+    slot = Slot(core, core.metrics.open(), is_guest=True)
+    slot.nested.append(job)
+    _run(core, job, slot)
+
+
 def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
     """Run a job for which there is no room, and those of its key that have to go before it.
 
-    Returns False if a limit stops it.
+    Returns False if a limit stops the job: it is in no queue then. Otherwise it has run, was
+    cancelled, or is to be retried, and in the queue for that.
     """
     limited = core.dispatcher.limited
-    if limited is not None:
-        limited.inbox.append(job)  # there is no room, but it does not stay
-    while job.state is QUEUED:
-        slot = Slot(core, core.metrics.open(), is_guest=True)
-        if limited is None:
-            slot.nested.append(job)
-        elif limited.claim(job, jobs_here(), slot) is None:
-            core.metrics.close(slot.metrics)
-            limited.cancel(job)
-            limited.tidy()
-            return job.state is not QUEUED
-        first = slot.nested[0]
-        _run(core, first, slot)
-        if first.state is QUEUED:  # it is retried: a worker will run it, whether there is room
-            if first is job:
-                return True
-        else:
-            core.give_back(first)
+    if limited is None:
+        _run_in_new_slot(core, job)
+    elif not _run_limited(core, limited, job):
+        return False
     if job.state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
         job.result()  # Ctrl-C was meant for this thread
     return True
 
 
+def _run_limited(core: "PoolCore", limited: LimitedQueue, job: Job[Any]) -> bool:
+    # The limits are asked as for any job that waits. So for a moment it is in the full queue.
+    limited.inbox.append(job)
+    while job.state is QUEUED:
+        slot = Slot(core, core.metrics.open(), is_guest=True)
+        first = limited.claim(job, jobs_here(), slot)
+        if first is None:
+            core.metrics.close(slot.metrics)
+            limited.cancel(job)
+            limited.tidy()
+            return job.state is not QUEUED
+        _run(core, first, slot)
+        if first.state is not QUEUED:
+            core.give_back(first)
+        elif first is job:
+            return True  # it is retried by a worker, whether there is room or not
+    return True
+
+
 def _run(core: "PoolCore", job: Job[Any], slot: Slot) -> None:
+    """Run a job that is nested in a slot; in inline mode, its retries as well."""
     began = clock.monotonic()
     try:
         with occupied(slot):
             execute(job, slot)
-            while job.state is QUEUED and is_on():  # it is retried at once
+            while job.state is QUEUED and is_on():
                 slot.nested.append(job)
                 execute(job, slot)
     except BaseException as error:

@@ -11,12 +11,14 @@ import threading
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
+from oddjob.callables import call_all
 from oddjob.locks import ProcessLock, after_fork_in_child
 from oddjob.log import log
 from oddjob.schedule.scheduler import scheduler
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
+    from oddjob.schedule.timer import Timer
 
 
 class _Process(ProcessLock):
@@ -84,12 +86,13 @@ def _finish_all() -> None:
             cores = [
                 each for each in _process.known if each in _process.with_threads or each.timers
             ]
-        timers = [timer for core in cores for timer in core.ending.close_at_exit()]
+        timers: list[Timer] = []
+        for core in cores:
+            timers += core.ending.close_at_exit()
         never_fired = sum(not timer.fired for timer in timers)
         if never_fired:
             log(logging.WARNING, "the process ends with %d timers that never fired", never_fired)
-        for core in cores:
-            core.ending.finish_at_exit()
+        call_all(core.ending.finish_at_exit for core in cores)
 
 
 after_fork_in_child(_begin_anew)

@@ -60,8 +60,8 @@ def cancel_quietly(job: "Job[Any]", *, is_counted: bool = True) -> bool:
     the cancellation does not leave it half done.
     """
     watchers, policy = job._watch(), job._policy
-    is_free = policy.is_plain or watchers.state is not QUEUED
-    if not is_free and not policy.settlement.cancelled(job):
+    must_commit = not policy.is_plain and watchers.state is QUEUED
+    if must_commit and not policy.settlement.cancelled(job):
         return False
     try:
         with watchers.lock:
@@ -70,16 +70,19 @@ def cancel_quietly(job: "Job[Any]", *, is_counted: bool = True) -> bool:
                 return False
             job._fast_state = watchers.state = CANCELLED
             watchers.announce(job)
-        release_call(job)
-        policy.host.job_cancelled(job, is_counted=is_counted)
+        _leave_queue(job, is_counted=is_counted)
     except BaseException:
-        if job._fast_state is CANCELLED:
+        if job._fast_state is CANCELLED:  # whatever has been done may be done again
             with watchers.lock:
                 watchers.announce(job)
-            release_call(job)
-            policy.host.job_cancelled(job, is_counted=False)
+            _leave_queue(job, is_counted=False)
         raise
     return True
+
+
+def _leave_queue(job: "Job[Any]", *, is_counted: bool) -> None:
+    release_call(job)
+    job._policy.host.job_cancelled(job, is_counted=is_counted)
 
 
 def withdraw(job: "Job[Any]") -> None:

@@ -230,7 +230,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         """
         seconds = as_timeout(timeout)
         self._registry.remove(self.name, self)
-        self._core.ending.shut_down(cancel_queued=cancel_futures, wait=wait)
+        self._core.ending.shut_down(cancel_queued=cancel_futures, will_wait=wait)
         if wait:
             self._core.ending.join(seconds)
 

@@ -71,7 +71,7 @@ class PoolCore:
         self.name = name
         self.label = label
         self.memory: Settlement = MemorySettlement(self)
-        self.settlement: Settlement = self.memory
+        self.settlement: Settlement = self.memory  # a store puts its own in the place
         self.events: Final = EventListener(label, options.on_event)
         self.timers: Final[dict[Timer, None]] = {}  # guarded by the scheduler's lock
         self._is_bounded: Final = options.max_queue is not None
@@ -90,13 +90,14 @@ class PoolCore:
         self.ending = PoolEnding(self)
         # Threads that wait for a job which another one will run; called whenever one was taken.
         self.standbys: dict[Callable[[], object], None] = {}
-        self._open_queue: deque[Job[Any]] | None = None  # of an open pool without a bound
-        self._has_all_workers = False  # and is open
+        # Both are kept by `refresh`, which follows every change of what they say.
+        self._open_queue: deque[Job[Any]] | None = None  # unless jobs can only go in with a lock
+        self._has_all_workers = False  # and is open, and not in inline mode
         notify = self.supervisor.notify
         # The callback may strike anywhere, so it only notifies; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: notify())
 
-    def begin_anew(self) -> None:
+    def reset_after_fork(self) -> None:
         """In a forked child: begin without threads, jobs, and locks that other threads hold."""
         pool = self._pool()
         self._forked_at = clock.monotonic()
@@ -118,7 +119,7 @@ class PoolCore:
         return self._pool()
 
     def refresh(self) -> None:
-        """Find out again whether jobs can be queued without the lock."""
+        """Note that the state, workers or queue of the pool, or inline mode, have changed."""
         with self.state.lock:
             has_threads = self.supervisor.thread is not None
             is_free = has_threads and self.state.is_open and not inline.is_on()
@@ -144,7 +145,7 @@ class PoolCore:
                 if not will_come or self._open_queue is not queue:
                     self._reconsider(job, queue)
             elif self._has_all_workers and self.bound.try_put(job):
-                if not self._has_all_workers:
+                if not self._has_all_workers:  # it may have been closed meanwhile
                     self.state.check_open()
             else:
                 self.accept_many([job])
@@ -231,7 +232,7 @@ class PoolCore:
                 self._start_workers(1)
 
     def use_limits(self, limits: Iterable[Limit] = ()) -> LimitedQueue:
-        """Have the queue look after more than arrival from now on, and after these limits."""
+        """Have the queue look after priorities, keys, retries and these limits from now on."""
         with self.state.lock:
             former = self.dispatcher.fifo
             try:
@@ -321,9 +322,9 @@ class PoolCore:
         if limited is not None and (job._key is not None or job._policy.limits):
             limited.give_back(job)
             self.dispatcher.wake_for_work()
-            self.job_taken()
+            self.wake_waiters()
 
-    def job_taken(self) -> None:
+    def wake_waiters(self) -> None:
         """Let waiting submitters in, and have standbys look again."""
         self.bound.admit()
         for wake in list(self.standbys):
@@ -383,7 +384,7 @@ class PoolCore:
             limited.cancel(job)
             self.dispatcher.wake_for_work()
             if self.bound.line or self.standbys:
-                self.job_taken()
+                self.wake_waiters()
             self.wake_if_finished()
         elif self._is_bounded and self.dispatcher.remove(job):
             self.bound.admit()
@@ -407,7 +408,7 @@ class PoolCore:
         if limited is not None and limited.next_due() <= clock.monotonic():
             limited.tidy()
             self.dispatcher.wake_for(1)
-            self.job_taken()
+            self.wake_waiters()
 
     def next_due(self) -> float:
         """Return when something in the queue becomes due, in monotonic seconds."""

@@ -43,13 +43,17 @@ class JobSource(Protocol):
 
 
 class Dispatcher:
-    """The queue of a pool, and the workers that wait for jobs."""
+    """The queue of a pool, and the workers that wait for jobs.
+
+    Whom to call: `wake` after a job was queued, `wake_for` after several; `wake_for_work` after a
+    change that may let a job of `limited` start; `wake_all` when the pool is closed.
+    """
 
     def __init__(self, priority_aging: float | None, alarm: Callable[[], object]) -> None:
         self._priority_aging: Final = priority_aging
         self._alarm: Final = alarm
         self.fifo: deque[Job[Any]] = deque()  # the queue; the inbox of `limited`, once there is one
-        # LIFO: the worker that parked last has the warmest caches.
+        # What wakes each of them. LIFO: the worker that parked last has the warmest caches.
         self.parked: Final[deque[Callable[[], None]]] = deque()
         self.limited: LimitedQueue | None = None
         self.source: JobSource | None = None

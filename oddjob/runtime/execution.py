@@ -1,7 +1,12 @@
 """Execution: running a job that a thread has taken, from the start to its callbacks.
 
 A plain job is called and settled, by the shortest way there is. Any other one makes an *attempt*,
-which passes through the steps of this file: begin, call, judge, settle, announce.
+which passes through the steps of this file: it begins, is called and judged, and the job ends.
+
+Words: an attempt is *concluded* by its thread or by the watchdog, whichever comes first. A failure
+is *judged*: another attempt follows, or the job has failed. A job is *settled* when its outcome is
+set, and has *ended* when its call has been let go of and its callbacks have run as well. It is
+*claimed* by the thread that runs it, under the lock of its `Watchers` if it has any.
 
 Guarantees: a job that is executed ends, is queued again, or is left to the thread that has it. A
 failed job is in no reference cycle: its traceback begins at its own function. But the frame of that
@@ -54,7 +59,7 @@ def execute(job: Job[Any], slot: Slot) -> Ending:
     Raises:
         BaseException: only what a callback of the job, or another thread, throws at this one.
     """
-    job._fast_state = RUNNING
+    job._fast_state = RUNNING  # before `_watchers` is read: race 1 of `watchers`
     watchers = job._watchers
     if watchers is not None and not watchers.claim(slot):
         job._fast_state = watchers.state
@@ -89,7 +94,7 @@ def execute(job: Job[Any], slot: Slot) -> Ending:
     if job._watchers is None:
         job._outcome = result
         job._fast_state = SUCCEEDED
-        if job._watchers is None:
+        if job._watchers is None:  # else they came between, and may not have seen it: race 2
             return _SUCCEEDED
     return _end_succeeded(job, result, slot)
 
@@ -121,6 +126,7 @@ def _attempt(job: Job[Any], slot: Slot) -> Ending:
                 return _SKIPPED
             job._policy.settlement.succeeded(job, result)
         except BaseException as error:
+            # (If the commit has failed, it is concluded already: the answer is the same again.)
             if not details.conclude(watchers, number, slot):
                 return _SKIPPED  # what it raises now is of no interest any more
             return _judge(job, error, slot)
@@ -248,7 +254,8 @@ def finish_expired(job: Job[Any], core: "PoolCore") -> None:
     context = _reporting_context(job)
     if context is not None:
         job._outcome.is_seen = True
-        context.copy().run(core.report_failure, job, job._outcome.error)
+        context = context.copy()  # the stuck thread is still in the job's own
+        context.run(core.report_failure, job, job._outcome.error)
     release_call(job)
     run_callbacks(job)
 

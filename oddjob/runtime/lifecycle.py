@@ -71,10 +71,10 @@ def refresh_all() -> None:
         core.refresh()
 
 
-def _begin_anew() -> None:
+def _reset_after_fork() -> None:
     _process.with_threads.clear()
     for core in list(_process.known):
-        core.begin_anew()
+        core.reset_after_fork()
 
 
 def _finish_all() -> None:
@@ -95,7 +95,7 @@ def _finish_all() -> None:
         call_all(core.ending.finish_at_exit for core in cores)
 
 
-after_fork_in_child(_begin_anew)
+after_fork_in_child(_reset_after_fork)
 # ``atexit`` is too late, and forked ``multiprocessing`` children skip it. This is the hook of
 # ``concurrent.futures.thread`` itself; it has no public name.
 _at_end: Final[Any] = getattr(threading, "_register_atexit", atexit.register)

@@ -20,7 +20,7 @@ from oddjob.runtime.ready_order import ReadyOrder
 
 Tickets = Sequence[int | None]  # of a job's limits, in their order; None: nothing to release
 
-NOTHING_TO_RELEASE: Final[Tickets] = [None]
+NOTHING_TO_RELEASE: Final[Tickets] = [None]  # of a single limit, as it mostly is
 
 
 class LimitGate:
@@ -46,7 +46,7 @@ class LimitGate:
         self._adopted: Final[WeakSet[Limit]] = WeakSet()
 
     def adopt(self, limits: Iterable[Limit]) -> None:
-        """Let jobs of this queue pass limits that belong to no other one."""
+        """Let jobs of this queue pass limits that are new to it; they begin anew."""
         for limit in limits:
             if limit not in self._adopted:
                 limit.reset()
@@ -78,7 +78,7 @@ class LimitGate:
         limits = job._policy.limits
         closed = [each for each in limits if each.opens_at > now and each not in held]
         for limit in closed:
-            self._look_at_opening(limit)
+            self._schedule_opening(limit)
         if closed:
             return None
         return [None if each in held else each.acquire(now, job._queued_at) for each in limits]
@@ -106,7 +106,7 @@ class LimitGate:
     def resume_one(self, limit: Limit, now: float) -> None:
         """Let the first job before an open limit go on; have a closed one looked at later."""
         if limit.opens_at > now:
-            self._look_at_opening(limit)
+            self._schedule_opening(limit)
             return
         while limit.waiting:
             job = heappop(limit.waiting)[2]
@@ -120,7 +120,7 @@ class LimitGate:
         self.resume_one(limit, now)
 
     def rebuild(self, holders: Iterable[tuple[Job[Any], Tickets]]) -> None:
-        """Count anew what jobs hold that run; no job waits before a limit now."""
+        """Count anew what the running jobs hold; no job waits before a limit now."""
         held = Counter(
             limit
             for job, tickets in holders
@@ -131,7 +131,7 @@ class LimitGate:
             limit.waiting, limit.scheduled_for = [], inf
             limit.recount(held[limit])
 
-    def _look_at_opening(self, limit: Limit) -> None:
+    def _schedule_opening(self, limit: Limit) -> None:
         if limit.opens_at < limit.scheduled_for:
             limit.scheduled_for = limit.opens_at
             self._schedule(limit.opens_at, limit)

@@ -24,7 +24,7 @@ from oddjob.runtime.job import Job
 from oddjob.runtime.key_lines import KeyLines
 from oddjob.runtime.limit_gate import NOTHING_TO_RELEASE, LimitGate, Tickets
 from oddjob.runtime.limits import Limit
-from oddjob.runtime.ready_order import Entry, ReadyOrder
+from oddjob.runtime.ready_order import ReadyOrder
 from oddjob.runtime.slot import Slot
 from oddjob.schedule.clock import clock
 
@@ -125,7 +125,7 @@ class LimitedQueue:
         It is in the slot before it leaves the queue. None: no job may start, or another thread has
         the lock, and will wake a worker.
         """
-        former, now = slot.job, slot.now
+        former, now = slot.job, slot.last_ended_at
         job = None
         # A loop: nothing can strike between taking the lock and `try`.
         for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
@@ -378,16 +378,16 @@ class LimitedQueue:
     def waiting(self) -> list[Job[Any]]:
         """Return the jobs that wait, in the order in which they start if no limit stops them."""
         self.tidy()
-        last_of_key: dict[Any, Entry] = {}
-        entries = []
+        places: dict[Job[Any], tuple[float, int]] = {}
+        last_of_key: dict[Any, tuple[float, int]] = {}
         for job in self._waiting.copy():
-            entry = self._ready.entry(job)
+            rank, number, _ = self._ready.entry(job)
+            place = (rank, number)
             if job._key is not None:  # it starts after those of its key that came before it
-                before = last_of_key.get(job._key, entry)
-                entry = last_of_key[job._key] = (max(before[0], entry[0]), job._number, job)
-            entries.append(entry)
+                place = last_of_key[job._key] = max(place, last_of_key.get(job._key, place))
+            places[job] = place
         delayed = self._delayed.copy()
-        return [*(entry[2] for entry in sorted(entries)), *sorted(delayed, key=delayed.__getitem__)]
+        return [*sorted(places, key=places.__getitem__), *sorted(delayed, key=delayed.__getitem__)]
 
     def ready(self) -> list[Job[Any]]:
         """Return the jobs that wait if one of them may start now, else none."""

@@ -205,7 +205,7 @@ def stats_of(core: "PoolCore") -> PoolStats:
         queued=queued,
         running=running,
         idle=sum(
-            slot.job is None or (slot.job.done() and not core.watchdog.is_stuck(slot))
+            slot.job is None or (slot.job.done() and not core.watchdog.holds_overdue_job(slot))
             for slot in slots
         ),
         started=running + ended + counts["retried"],

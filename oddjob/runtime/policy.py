@@ -73,7 +73,7 @@ class JobHost(Protocol):
 class JobPolicy:
     """The options of a pool or view, ready for use by its jobs.
 
-    Thread safety: immutable.
+    Thread safety: immutable, but for `detached`, which two threads may make twice without harm.
     """
 
     __slots__ = ("accept", "detached", "host", "is_detached", "is_limited", "is_plain",

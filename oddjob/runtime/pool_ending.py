@@ -1,7 +1,9 @@
 """PoolEnding: how a pool is closed, drained or broken, and ends with the process.
 
-A closed pool takes no more jobs and runs those that are queued. Its supervisor notices that the
-last worker has gone, and ends.
+A pool is *closed* by its user (`shut_down`, `drain`), by the garbage collector or at exit: it takes
+no more jobs, and runs those that are queued. It is *broken* by too many crashes: those that are
+queued fail. When it is *deserted* (closed, with nothing to do and no worker left), its supervisor
+finishes it and ends; `join` waits for that.
 
 Locking: that of `PoolState`, for closing.
 """
@@ -44,14 +46,17 @@ class PoolEnding:
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
-        self._is_discarded = False  # not even the end of the process waits for what is running
+        self._skips_exit = False  # the end of the process does not wait for what is running
         self._exit_deadline = inf  # steady seconds
         self._own_threads: Final = threading.local()
 
-    def shut_down(self, *, cancel_queued: bool, wait: bool) -> None:
-        """Take no more jobs; run those that are queued, or cancel them."""
-        if cancel_queued and not wait:
-            self._is_discarded = True
+    def shut_down(self, *, cancel_queued: bool, will_wait: bool) -> None:
+        """Take no more jobs; run those that are queued, or cancel them.
+
+        If `will_wait` is false as well, not even the end of the process waits for the others.
+        """
+        if cancel_queued and not will_wait:
+            self._skips_exit = True
         self.close(AFTER_SHUTDOWN)
         if cancel_queued:
             self._cancel_queue()
@@ -85,7 +90,7 @@ class PoolEnding:
                 "own end; use shutdown(wait=False)"
             )
         timers = self.close(AFTER_SHUTDOWN)
-        queued = core.dispatcher.waiting()  # first: a job that starts meanwhile is seen twice
+        queued = core.dispatcher.waiting()  # first: so a job that starts meanwhile is not missed
         jobs = [*core.running(), *queued]
         cancelled: list[Job[Any]] = []
         has_ended = False
@@ -93,7 +98,7 @@ class PoolEnding:
             has_ended = self.join(timeout)
         finally:  # the time is up, or the wait was interrupted
             if not has_ended:
-                self._is_discarded = True
+                self._skips_exit = True
                 cancelled = self._cancel_queue()
                 jobs += core.running()
         known = dict.fromkeys(jobs)
@@ -122,14 +127,14 @@ class PoolEnding:
 
     def finish_at_exit(self) -> None:
         """Return when the queue has been run, or the time for that is up."""
-        if self._is_discarded:
+        if self._skips_exit:
             return
         core = self._core
         if not self.join(max(0.0, self._exit_deadline - clock.steady())):
             queued, running = len(core.dispatcher.waiting()), len(core.running())
-            self._cancel_queue()
             what = "pool %s: the time for its end is up: %d jobs cancelled, %d left running"
             log(logging.WARNING, what, core.label, queued, running)
+            self._cancel_queue()
 
     def break_down(self, cause: BaseException) -> None:
         """Become broken: take no more jobs, fail those that wait, and let all workers leave."""

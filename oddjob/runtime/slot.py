@@ -31,9 +31,9 @@ class Slot:
         "ident",
         "is_guest",
         "job",
+        "last_ended_at",
         "metrics",
         "nested",
-        "now",
     )
 
     def __init__(self, core: "PoolCore", metrics: SlotMetrics, *, is_guest: bool = False) -> None:
@@ -43,9 +43,10 @@ class Slot:
         self.coroutines: Final = CoroutineRunner()
         self.ident = threading.get_ident()  # of its thread; a worker corrects it
         self.job: Job[Any] | None = None  # taken from the queue
-        self.nested: list[Job[Any]] = []  # run while that one waits for them, the innermost last
+        # Run while that one waits for them (of a guest: run for their submitter), innermost last.
+        self.nested: list[Job[Any]] = []
         self.crash: BaseException | None = None  # what the thread should end with
-        self.now = 0.0  # when the last job has ended, in monotonic seconds
+        self.last_ended_at = 0.0  # when its last job did, in monotonic seconds
 
     def jobs(self) -> list[Job[Any]]:
         """Return the job and those nested in it, the innermost last."""

@@ -53,7 +53,9 @@ class Watchdog:
         self._core: Final = core
         self._lock: Final = core.state.lock
         self._running: Final[set[WatchedRun]] = set()
-        self._stuck: Final[dict[WatchedRun, None]] = {}  # in order, not quarantined yet
+        self._overdue: Final[
+            dict[WatchedRun, None]
+        ] = {}  # in order; their threads are not quarantined
         self._look_at = inf  # when the supervisor means to look, in steady seconds
         self._reports: Final[deque[Callable[[], None]]] = deque()  # on runs whose time was up
         self._was_degraded = False
@@ -67,9 +69,9 @@ class Watchdog:
         job._add_details().deadline = run.deadline
         with self._lock:
             self._running.add(run)
-            is_news = run.deadline < self._look_at
+            is_sooner = run.deadline < self._look_at
             self._look_at = min(self._look_at, run.deadline)
-        if is_news:
+        if is_sooner:
             self._core.supervisor.notify()
         return run
 
@@ -77,7 +79,7 @@ class Watchdog:
         """Note that an attempt is over."""
         with self._lock:
             self._running.discard(run)
-            self._stuck.pop(run, None)
+            self._overdue.pop(run, None)
         if run.holds_place:
             self._core.supervisor.notify()
 
@@ -102,12 +104,12 @@ class Watchdog:
         frames = thread_frames() if overdue else {}
         for run in overdue:
             self._expire(run, frames.get(run.slot.ident))
-        frames.clear()
+        frames.clear()  # they refer to the locals of every thread
         with self._lock:
             for run in overdue:
                 if run in self._running:
                     self._running.discard(run)
-                    self._stuck[run] = None
+                    self._overdue[run] = None
             self._look_at = min((run.deadline for run in self._running), default=inf)
 
     def _expire(self, run: WatchedRun, frame: FrameType | None) -> None:
@@ -130,15 +132,15 @@ class Watchdog:
     def quarantine_stuck(self) -> None:
         """Have the threads replaced that are stuck in overdue jobs, and cancel coroutines."""
         core = self._core
-        for run in list(self._stuck):
-            worker = core.workers.find(run.slot)
+        for run in list(self._overdue):
+            worker = core.workers.find(run.slot)  # None: it is quarantined, or a guest
             with self._lock:
-                is_stuck = run in self._stuck and run.job in run.slot.jobs()
-                run.holds_place = bool(
-                    is_stuck and worker is not None and not core.workers.quarantine(worker)
-                )
+                is_stuck = run in self._overdue and run.job in run.slot.jobs()
+                run.holds_place = False
+                if is_stuck and worker is not None:
+                    run.holds_place = not core.workers.quarantine(worker)
                 if not run.holds_place:
-                    self._stuck.pop(run, None)
+                    self._overdue.pop(run, None)
             if is_stuck and not run.is_interrupted:
                 run.is_interrupted = True
                 runner = run.slot.coroutines.find(run.job)
@@ -147,11 +149,11 @@ class Watchdog:
 
     def is_degraded(self) -> bool:
         """Return whether stuck threads take up places of workers."""
-        return any(run.holds_place for run in list(self._stuck))
+        return any(run.holds_place for run in list(self._overdue))
 
-    def is_stuck(self, slot: Slot) -> bool:
-        """Return whether the thread of a slot has not come back from an overdue job."""
-        return any(run.slot is slot for run in list(self._stuck))
+    def holds_overdue_job(self, slot: Slot) -> bool:
+        """Return whether a thread that is in an overdue job keeps its place, at least for now."""
+        return any(run.slot is slot for run in list(self._overdue))
 
     def report(self) -> None:
         """Run the callbacks of jobs that have timed out, in other threads; log and notify."""

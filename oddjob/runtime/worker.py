@@ -40,10 +40,11 @@ class WorkerInfo(NamedTuple):
 
 
 class JobThread(threading.Thread):
-    """A thread that runs jobs: a daemon, whose children are none.
+    """A thread that runs jobs: a daemon, whose child threads are not daemons.
 
     At exit the pools are waited for by rules of their own, so to the interpreter a worker is a
-    daemon. A thread that a job starts must not inherit that: it would die with the main thread.
+    daemon. A thread that a job starts must not inherit that: it would die with the main thread. It
+    would take it from ``current_thread().daemon``, so that says False once the worker runs.
     """
 
     _is_serving = False
@@ -120,8 +121,8 @@ class Worker:
     def _serve(self) -> None:
         dispatcher = self._core.dispatcher
         while not self.leaving:
-            is_empty = self._run_jobs(dispatcher.taker(self.slot))
-            if not is_empty:
+            may_park = self._run_jobs(dispatcher.taker(self.slot))
+            if not may_park:
                 return
             if self.slot.nested:  # left by one that ran in place when the stack was full
                 rescue_slot(self.slot, RuntimeError("the job was interrupted"))
@@ -130,21 +131,21 @@ class Worker:
                 return
 
     def _run_jobs(self, take: Callable[[], Job[Any] | None]) -> bool:
-        """Run jobs until there is none to take; return False to leave."""
+        """Run jobs until there is none to take; return False if the worker is to leave."""
         slot, core = self.slot, self._core
         metrics, monotonic = slot.metrics, clock.monotonic
         runs, waits = metrics.runs.fresh, metrics.waits.fresh
         line, standbys = core.bound.line, core.standbys
         job: Any = None
-        began = slot.now = monotonic()
+        began = slot.last_ended_at = monotonic()
         try:
             # Taken by a loop over a C iterator, and so known in the same step.
             for slot.job in iter(take, None):
                 job = slot.job
                 if line or standbys:
-                    core.job_taken()
+                    core.wake_waiters()
                 ending = execute(job, slot)
-                ended = slot.now = monotonic()
+                ended = slot.last_ended_at = monotonic()
                 if ending is not _SKIPPED:
                     runs.append(ended - began)
                     waits.append(began - job._queued_at)
@@ -154,13 +155,13 @@ class Worker:
                 if self.leaving or slot.crash is not None:
                     return False
         except IndexError as error:
-            # The queue is empty, so says a deque; or else this was thrown in deeper down.
-            if error.__traceback__ is not None and error.__traceback__.tb_next is not None:
+            if not _is_raised_here(error):
                 raise
+            # A deque says so that it is empty: to ask it first is slower, and a race.
         finally:
             del job  # the traceback of a failed job may refer to this frame
         if line or standbys:  # the last job may have held what others wait for
-            core.job_taken()
+            core.wake_waiters()
         return True
 
     def _park(self, dispatcher: Dispatcher) -> bool:
@@ -177,3 +178,9 @@ class Worker:
             dispatcher.wake()
         self._wakeup.lock.acquire()
         return True
+
+
+def _is_raised_here(error: BaseException) -> bool:
+    """Return whether the caller's own frame raised an exception, not one that it has called."""
+    traceback = error.__traceback__
+    return traceback is None or traceback.tb_next is None

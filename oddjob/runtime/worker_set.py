@@ -155,9 +155,11 @@ class WorkerSet:
 
     def _start_one(self) -> None:
         core = self._core
-        index = next((each for each in range(self.size) if each not in self._workers), None)
-        if index is None:
+        # No generator: Ctrl-C would be swallowed that strikes while one is closed.
+        free = [index for index in range(self.size) if index not in self._workers]
+        if not free:
             return
+        index = free[0]
         is_replacement = index < self._places
         worker = self._workers[index] = Worker(core, index, f"{self._prefix}_{index}")
         try:

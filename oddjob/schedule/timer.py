@@ -235,7 +235,7 @@ class Timer(Alarm):
         if waiting:
             self._core.accept_fired(waiting, self._note_refusal)
             if self._core.standbys:
-                self._core.job_taken()  # a thread that waits for one of these may have to run it
+                self._core.wake_waiters()  # a thread that waits for one of these may have to run it
 
     def _note_refusal(self, error: Exception) -> None:
         """Keep and log why the pool refused the jobs of a firing."""

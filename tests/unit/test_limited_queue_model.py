@@ -103,7 +103,7 @@ class Walk:
         if self.random.random() < 0.5:
             self.take_the_first(slot)
             return
-        slot.now = self.now
+        slot.last_ended_at = self.now
         job = self.queue.take(slot)
         self.read_mail()
         if job is None:
@@ -117,7 +117,7 @@ class Walk:
         self.tell_everything()
         expected = min(filter(self.may_start, self.waiting), key=self.rank, default=None)
         assert expected is None or self.queue.has_work(), "no worker would be woken"
-        slot.job, slot.now = None, self.now
+        slot.job, slot.last_ended_at = None, self.now
         job = self.queue.take(slot)
         assert job is expected
         if job is None:

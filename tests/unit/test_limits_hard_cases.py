@@ -125,16 +125,18 @@ def test_a_serial_job_keeps_its_turn_wherever_its_first_attempt_was_made(place: 
 
 
 def test_priorities_of_one_key_count_when_their_turn_comes() -> None:
-    order: list[int] = []
+    order: list[Any] = []
     with Pool(1) as pool:
         hang = Hang()
         pool.submit(hang)
         hang.wait_until_it_hangs()
-        for key, priority in (("a", 10), ("a", 0), ("a", 7), (None, 5), (None, 1), ("b", 6)):
-            pool.options(key=key, priority=priority).submit(order.append, priority)
-        assert [job.priority for job in pool.queue()] == [10, 6, 5, 1, 0, 7]
+        given = [("a", 10), ("a", 0), (None, 0), ("a", 7), (None, 5), (None, 1), ("b", 6)]
+        for key, priority in given:
+            pool.options(key=key, priority=priority).submit(order.append, (key, priority))
+        queue = [(job.key, job.priority) for job in pool.queue()]
         hang.gate.set()
-    assert order == [10, 6, 5, 1, 0, 7]
+    assert order == queue
+    assert order == [("a", 10), ("b", 6), (None, 5), (None, 1), ("a", 0), ("a", 7), (None, 0)]
 
 
 def test_a_serial_job_that_is_queued_after_a_failure_was_seen_is_run() -> None:

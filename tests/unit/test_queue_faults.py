@@ -122,7 +122,7 @@ class Scene:
 
     def take(self, slot: Slot) -> Job[Any] | None:
         self.now += 0.01
-        slot.now = self.now
+        slot.last_ended_at = self.now
         return self.lone.queue.take(slot)
 
     def run(self, job: Job[Any]) -> None:

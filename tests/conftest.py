@@ -6,6 +6,7 @@ or share a fixture that takes long.
 """
 
 import gc
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -17,6 +18,10 @@ import pytest
 import oddjob
 
 pytest_plugins = ["pytester"]
+
+# Started in the background by a shell (`make test &`), a process ignores Ctrl-C, and so would those
+# that the tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 GROUPED_BY_FOLDER = {"bench", "process"}
 GROUPED_BY_FILE = {"stress"}

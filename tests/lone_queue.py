@@ -49,7 +49,7 @@ class LoneQueue:
     def is_empty(self) -> bool:
         """Return whether neither jobs nor permits are left, in any index."""
         queue = self.queue
-        left: list[Any] = [queue.inbox, queue._mail, queue._waiting, queue._delayed, queue._running]
+        left: list[Any] = [queue.inbox, queue._mail, queue._waiting, queue._delayed, queue._holding]
         left += [queue._lines, queue._due, queue._ready.ranks]
         left += [limit.waiting for limit in queue.gate.adopted()]
         return not any(len(each) for each in left) and not any(map(running, queue.gate.adopted()))

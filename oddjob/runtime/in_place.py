@@ -99,11 +99,11 @@ def _is_held_up_by(stack: list[Job[Any]], job: Job[Any]) -> bool:
 def _leave_nested(core: "PoolCore", slot: Slot, depth: int) -> None:
     """Take the job out of the slot; end it if the exception that is on its way interrupted it.
 
-    Where the stack is full this may fail; then it is done further up, or by the worker.
+    At the recursion limit this may fail; then it is done further up, or by the worker.
     """
     while len(slot.nested) > depth:
         job = slot.nested[-1]
-        # A job of the FIFO queue that is not claimed has not left it.
+        # Taken out of the queue it was: by `LimitedQueue.claim`, or when this thread claimed it.
         if core.dispatcher.limited is not None or job._watch().owner is slot:
             if not job.done():
                 crash = sys.exc_info()[1]

@@ -140,7 +140,7 @@ class Job(Future[T]):
 
     @property
     def deadline(self) -> float | None:
-        """When the current attempt times out, in monotonic seconds; None without a timeout."""
+        """When the current attempt times out, as ``time.monotonic()`` tells; None: never."""
         return None if self._details is None else self._details.deadline
 
     @property

@@ -4,9 +4,18 @@ The first job that needs it makes it, and it then replaces the FIFO queue of its
 together from `ReadyOrder` (who is first), `KeyLines` (who may start of a key), `LimitGate` (which
 limits are full, or too fast) and a heap of what becomes due (retries, limits that open).
 
-Three dicts are the truth: the jobs that wait, those that are delayed, and those that have started
-and count. Everything else is an index, which `_rebuild` makes anew from them. So an exception that
-strikes a worker at any bytecode in here costs nothing: the next thread finds ``_is_torn`` set.
+Three dicts are the truth: the jobs that wait, those that are delayed until a time, and those that
+hold something (a place of their key, tickets of limits). Everything else is an index, which
+`_rebuild` makes anew from them. So an exception that strikes a worker at any bytecode in here costs
+nothing: the next thread finds ``_is_torn`` set. What moves a job:
+
+=====================  =========================================================================
+a worker takes it      from the waiting to those that hold, if it has a key or limits
+it has ended           away from those that hold (`take`, by its worker; `give_back`)
+it is to be retried    to the delayed; a serial one goes on holding its place (`retry`)
+its time has come      from the delayed to the waiting
+it was cancelled       away from wherever it is (`cancel`)
+=====================  =========================================================================
 """
 
 import sys
@@ -102,12 +111,12 @@ class LimitedQueue:
         # The truth.
         self._waiting: Final[dict[Job[Any], None]] = {}  # in the order of arrival
         self._delayed: Final[dict[Job[Any], float]] = {}  # until when
-        # With tickets, if they have limits. A serial job that is delayed keeps its turn, in here.
-        self._running: Final[dict[Job[Any], Tickets]] = {}
+        # With their tickets. A serial job that is to be retried is in here and in one of the above.
+        self._holding: Final[dict[Job[Any], Tickets]] = {}
         # Indexes.
         self._is_torn = False
         self._ready: Final = ReadyOrder(priority_aging)
-        self._lines: Final = KeyLines(self._waiting, self._running)
+        self._lines: Final = KeyLines(self._waiting, self._holding)
         self._due: list[tuple[float, int, Job[Any] | Limit]] = []
         self.gate: Final = LimitGate(self._ready, self._waiting, self._schedule)
         # What to call afterwards, and when the supervisor means to look.
@@ -123,18 +132,19 @@ class LimitedQueue:
         """Give back what the former job of a slot holds and return the job that may start now.
 
         It is in the slot before it leaves the queue. None: no job may start, or another thread has
-        the lock, and will wake a worker.
+        the lock, and will wake a worker. (A former job that is to be retried is in no slot.)
         """
         former, now = slot.job, slot.last_ended_at
         job = None
-        # A loop: nothing can strike between taking the lock and `try`.
+        # A loop of one pass at most: nothing can strike between taking the lock and `try`. Inside,
+        # it does what `_tidy` does, but calls nothing that has nothing to do.
         for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
             try:
                 self._owner = slot.ident
                 if self._is_torn:
                     self._rebuild()
                 self._is_torn = True
-                if former is not None and former in self._running:
+                if former is not None and former in self._holding:
                     self._leave(former, now)
                 if self.inbox:
                     self._sort_in()
@@ -148,10 +158,10 @@ class LimitedQueue:
                 self._owner = None
                 self._unlock()
             break
-        else:
+        else:  # another thread has the lock
             if former is not None:
                 self.give_back(former)
-        if former is None:
+        if former is None:  # the worker may have been woken to search
             self._searched()
         elif self._parked:
             self._wake_for_work()
@@ -175,9 +185,9 @@ class LimitedQueue:
                 if tickets is None:
                     continue
                 if tickets != NOTHING_TO_RELEASE or key is not None:
-                    self._running[job] = tickets
+                    self._holding[job] = tickets
             elif key is not None:
-                self._running[job] = ()
+                self._holding[job] = ()
             if key is not None and self._lines.of[key] is not job:
                 following = self._lines.start(job)
                 if following is not None:
@@ -189,7 +199,7 @@ class LimitedQueue:
 
     def _leave(self, job: Job[Any], now: float, *, keeps_turn: bool = False) -> None:
         """Count a job no longer, except against its key if it keeps its turn."""
-        tickets = self._running.pop(job, None)
+        tickets = self._holding.pop(job, None)
         if tickets is None:
             return
         if tickets:
@@ -230,10 +240,10 @@ class LimitedQueue:
             self._mail.popleft()
 
     def _delay(self, job: Job[Any], until: float, now: float) -> None:
-        keeps_turn = job._policy.is_serial and job in self._running
+        keeps_turn = job._policy.is_serial and job in self._holding
         self._leave(job, now, keeps_turn=keeps_turn)
         if keeps_turn:
-            self._running[job] = ()
+            self._holding[job] = ()
         self._delayed[job] = until
         self._schedule(until, job)
 
@@ -245,7 +255,7 @@ class LimitedQueue:
         if job not in self._waiting:
             return
         del self._waiting[job]
-        if job in self._running:
+        if job in self._holding:
             self._leave(job, now)
         elif job._key is not None:
             following = self._lines.cancel(job)
@@ -264,7 +274,7 @@ class LimitedQueue:
                 thing._number = self._next_number()
                 self._waiting[thing] = None
                 del self._delayed[thing]
-                if thing in self._running or thing._key is None or self._lines.add(thing):
+                if thing in self._holding or thing._key is None or self._lines.add(thing):
                     self._ready.insert(thing)
 
     def _schedule(self, at: float, thing: Job[Any] | Limit) -> None:
@@ -307,8 +317,8 @@ class LimitedQueue:
         among those nested in the slot before it leaves the queue. None: none may start now.
         """
         first: Job[Any] | None = job if job in self._waiting else None
-        holders = [each for each in stack if each in self._running]
-        if first is not None and job._key is not None and job not in self._running:
+        holders = [each for each in stack if each in self._holding]
+        if first is not None and job._key is not None and job not in self._holding:
             first = self._lines.first_of(job, sum(job._key == each._key for each in holders))
         if first is None:
             return None
@@ -328,9 +338,9 @@ class LimitedQueue:
         self._ready.remove(job)
         self.gate.remove(job)
         slot.nested.append(job)
-        keeps_turn = job in self._running
+        keeps_turn = job in self._holding
         if job._key is not None or tickets:
-            self._running[job] = tickets
+            self._holding[job] = tickets
         if job._key is not None and not keeps_turn:
             following = self._lines.start_claimed(job)
             if following is not None:
@@ -401,18 +411,18 @@ class LimitedQueue:
         self._ready.clear()
         self._lines.clear()
         self._due = []
-        waiting, running = self._waiting, self._running
+        waiting, holding = self._waiting, self._holding
         if self.inbox and self.inbox[0] in waiting:
             self.inbox.popleft()
-        for job in [*running]:
+        for job in [*holding]:
             if job.done() and job not in waiting:
-                del running[job]
+                del holding[job]
             elif job._key is not None:
                 self._lines.add_running(job)
-        self.gate.rebuild(each for each in running.items() if each[0] not in waiting)
+        self.gate.rebuild(each for each in holding.items() if each[0] not in waiting)
         for job in waiting:
             self._delayed.pop(job, None)
-            if job in running or job._key is None or self._lines.add(job):
+            if job in holding or job._key is None or self._lines.add(job):
                 self._ready.insert(job)
         for job, until in self._delayed.items():
             self._schedule(until, job)

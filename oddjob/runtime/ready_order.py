@@ -13,25 +13,28 @@ from typing import Any, Final
 
 from oddjob.runtime.job import Job
 
-_KEPT: Final = 64  # empty buckets
+_KEPT: Final = 64  # buckets; beyond that, one that becomes empty is dropped
 _HIGHEST_PRIORITY: Final = 10**300  # with aging: more is no float
 
 Entry = tuple[float, int, Job[Any]]
 
 
 class _Bucket:
-    """The jobs of one priority: those that came in order, and those that had to wait."""
+    """The jobs of one rank: those that came in their order, and a heap of all others."""
 
-    __slots__ = ("fresh", "is_listed", "resumed")
+    __slots__ = ("fresh", "is_listed", "sorted_in")
 
     def __init__(self) -> None:
         self.fresh: deque[Job[Any]] = deque()
-        self.resumed: list[Entry] = []  # a heap
+        self.sorted_in: list[Entry] = []  # a heap
         self.is_listed = False
 
 
 class ReadyOrder:
-    """Buckets of jobs by rank, which is minus the priority; and a heap of the ranks in use."""
+    """Buckets of jobs by rank, which is minus the priority; and a heap of the ranks in use.
+
+    With aging there is one bucket, of rank 0, with all jobs in its heap.
+    """
 
     __slots__ = ("_aging", "_buckets", "ranks")
 
@@ -62,7 +65,7 @@ class ReadyOrder:
         bucket = self._buckets.get(rank)
         if bucket is None or not bucket.is_listed:
             bucket = self._listed(rank)
-        heappush(bucket.resumed, entry)
+        heappush(bucket.sorted_in, entry)
 
     def entry(self, job: Job[Any]) -> Entry:
         """Return what sorts as the job does: its rank, its number, and the job."""
@@ -76,12 +79,12 @@ class ReadyOrder:
         """Remove the first entry and return its job; there must be one."""
         ranks = self.ranks
         bucket = self._buckets[ranks[0]]
-        fresh, resumed = bucket.fresh, bucket.resumed
-        if resumed and not (fresh and fresh[0]._number < resumed[0][1]):
-            job = heappop(resumed)[2]
+        fresh, sorted_in = bucket.fresh, bucket.sorted_in
+        if sorted_in and not (fresh and fresh[0]._number < sorted_in[0][1]):
+            job = heappop(sorted_in)[2]
         else:
             job = fresh.popleft()
-        if not fresh and not resumed:
+        if not fresh and not sorted_in:
             bucket.is_listed = False
             rank = heappop(ranks)
             if len(self._buckets) > _KEPT:
@@ -95,9 +98,9 @@ class ReadyOrder:
         if bucket is None:
             return
         bucket.fresh = deque(each for each in bucket.fresh if each is not job)
-        bucket.resumed = [entry for entry in bucket.resumed if entry[2] is not job]
-        heapify(bucket.resumed)
-        if bucket.is_listed and not (bucket.fresh or bucket.resumed):
+        bucket.sorted_in = [entry for entry in bucket.sorted_in if entry[2] is not job]
+        heapify(bucket.sorted_in)
+        if bucket.is_listed and not (bucket.fresh or bucket.sorted_in):
             bucket.is_listed = False
             self.ranks.remove(rank)
             heapify(self.ranks)

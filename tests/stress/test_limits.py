@@ -266,7 +266,7 @@ def test_keys_that_one_job_has_for_itself_and_keys_that_several_want(seed: int) 
     record.check_order()
     queue = pool._core.dispatcher.limited
     assert queue is not None
-    assert not queue._running
+    assert not queue._holding
     assert not len(queue._lines)
 
 

@@ -172,7 +172,7 @@ class Storm:
         until(lambda: (self.pool.stats().queued, self.pool.stats().running) == (0, 0))
         queue = self.pool._core.dispatcher.limited
         if queue is not None:
-            until(lambda: not (queue._running or queue._waiting or queue._delayed))
+            until(lambda: not (queue._holding or queue._waiting or queue._delayed))
             assert not len(queue._lines)
             assert not any(getattr(limit, "_running", 0) for limit in queue.gate.adopted())
 

@@ -186,7 +186,7 @@ def test_keys_leave_nothing_behind() -> None:
         pool.submit(abs, 1).result(WAIT)
         until(lambda: pool.stats().succeeded == 2_001)
         queue = limited_queue(pool)
-        until(lambda: not len(queue._lines) and not queue._running)
+        until(lambda: not len(queue._lines) and not queue._holding)
         assert not queue._waiting
 
 

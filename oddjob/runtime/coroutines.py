@@ -3,7 +3,8 @@
 Guarantees: tasks that a coroutine leaves running are cancelled before the next one starts. A
 coroutine that is run while the loop of its thread is busy (a coroutine waits for a job, which runs
 in its place) gets a thread and a loop of its own, in which the pool's initializer has run.
-Locking: none. The runner belongs to its thread, but for `cancel`.
+Locking: none. The runner belongs to its thread, but for `find` and `cancel`. Asyncio is imported
+where it is needed: most programs do without.
 """
 
 from collections.abc import Coroutine
@@ -21,7 +22,9 @@ if TYPE_CHECKING:
     from oddjob.runtime.job import Job
     from oddjob.runtime.slot import Slot
 
-_Outcome = tuple[BaseException | None, Any]  # what was raised, and what was returned
+# What was raised, and what was returned. It is added to a list, as an exception that was raised
+# through the event loop would be held there: see `_await_into`.
+_Outcome = tuple[BaseException | None, Any]
 
 
 class CoroutineRunner:
@@ -33,7 +36,7 @@ class CoroutineRunner:
         self._runner: asyncio.Runner | None = None
         self.loop: asyncio.AbstractEventLoop | None = None
         self.job: Job[Any] | None = None  # whose coroutine is running
-        self.coroutine: Coroutine[Any, Any, Any] | None = None
+        self.coroutine: Coroutine[Any, Any, Any] | None = None  # for its stack
         self.nested: CoroutineRunner | None = None  # where one runs that this one waits for
 
     def find(self, job: "Job[Any]") -> "CoroutineRunner | None":
@@ -73,7 +76,7 @@ class CoroutineRunner:
         """
         error: BaseException | None = None
         try:
-            if self.nested is not None:
+            if self.nested is not None:  # the calling thread is that of the nested runner
                 return self.nested.run(job, coroutine, context, slot)
             if self._is_busy():
                 error, result = self._run_in_thread(job, coroutine, context, slot)
@@ -119,9 +122,11 @@ class CoroutineRunner:
         except asyncio.CancelledError as cancellation:
             return CancelledError(*cancellation.args), None
         finally:
-            self._cancel_leftovers()
-            self.job = self.coroutine = None
-            del job, coroutine, context  # see `execution`
+            try:
+                self._cancel_leftovers()
+            finally:  # or the runner would be busy for ever after a Ctrl-C in there
+                self.job = self.coroutine = None
+                del job, coroutine, context  # a traceback would keep them alive
 
     def _cancel_leftovers(self) -> None:
         """End the tasks that a coroutine has left running: they must not run inside the next."""

@@ -131,8 +131,12 @@ class Dispatcher:
         """
         while not self._is_searching:
             self._is_searching = True
-            if self.wake_one():
-                return True
+            try:
+                if self.wake_one():
+                    return True
+            except BaseException:  # Ctrl-C: else no worker would be woken any more
+                self._is_searching = False
+                raise
             self._is_searching = False
             if not (self.parked and self.has_work()):
                 return False  # else a worker has parked meanwhile, believing that another looks

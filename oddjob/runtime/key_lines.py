@@ -84,6 +84,7 @@ class KeyLines:
         line.head = None
         line.running = running = line.running + 1
         behind = line.behind
+        # (If the first one is stale, the next job that leaves has `_advance` look again.)
         if behind and running < behind[0]._policy.key_limit:
             return self._advance(job._key, line)
         return None

@@ -18,8 +18,8 @@ _GRANT: Final = 64  # starts that are counted together at most
 _WORTH_GRANTING: Final = 8  # fewer than that are counted one by one
 _GRANT_LASTS: Final = 0.002  # seconds in which granted starts must happen
 _LATENESS: Final = 0.05  # seconds by which a start may be late and the next ones make up for it
-_UNCERTAINTY: Final = 0.05  # seconds by which a start may reach the callee later; but at least
-_UNCERTAINTY_OF_WINDOW: Final = 0.005, 0.1  # and at most these fractions of the window
+_UNCERTAINTY: Final = 0.05  # seconds by which a start may reach the callee later
+_UNCERTAINTY_OF_WINDOW: Final = 0.005, 0.1  # fractions of the window: that is at least, at most
 
 
 class Limit(ABC):
@@ -46,7 +46,7 @@ class Limit(ABC):
     def acquire(self, now: float, queued_at: float) -> int | None:
         """Let a job pass that has waited since `queued_at`; return the ticket for `release`.
 
-        None: there is nothing to release.
+        The limit is open: the caller has looked. None: there is nothing to release.
         """
 
     @abstractmethod
@@ -148,17 +148,17 @@ class RateLimiter(Limit):
                 if not self._granted:
                     self._update()
                 return None
-            self._take_back_grant()
+            self._take_back_grant()  # of at least one start, which this one is
         elif self._grant(now):
             return None
         due = self._due
-        if due >= now:
-            began = due
-        elif queued_at <= due:
-            began = max(due, now - _LATENESS)
-        else:
-            began = now
-        self._due = began + self._interval
+        if due >= now:  # ahead of an even spread: a saved-up start
+            counted_from = due
+        elif queued_at <= due:  # late for the pool's own reasons
+            counted_from = max(due, now - _LATENESS)
+        else:  # the job came after an idle time, of which nothing is made up for
+            counted_from = now
+        self._due = counted_from + self._interval
         ticket = self._started
         self._started = ticket + 1
         if ticket < self._limit:
@@ -189,7 +189,7 @@ class RateLimiter(Limit):
         place = started % limit
         due = max(self._due, now)
         saved_up = int((now + self._saved - due) / self._interval)
-        number = min(_GRANT, saved_up, limit - place)
+        number = min(_GRANT, saved_up, limit - place)  # up to the end of the ring
         if number < _WORTH_GRANTING:
             return False
         window = slice(place, place + number)
@@ -217,6 +217,6 @@ class RateLimiter(Limit):
     def _update(self) -> None:
         opens_at = self._due - self._saved
         if self._started >= self._limit:
-            window_is_over = self._stamps[self._started % self._limit] + self._per
-            opens_at = max(opens_at, window_is_over)
+            window_ends_at = self._stamps[self._started % self._limit] + self._per
+            opens_at = max(opens_at, window_ends_at)
         self.opens_at = opens_at

@@ -1,10 +1,11 @@
 """Metrics: what a pool has done.
 
 Every slot counts for itself, without a lock; what happens to jobs that are in no slot (cancelled,
-refused, timed out) is counted under one. `PoolMetrics.read` adds it all up.
+refused, timed out) is counted under a lock. `PoolMetrics.read` adds it all up.
 
-Guarantees: a job is counted before its result can be seen. Counters never go back for good. Once
-no job is running, ``started == succeeded + failed - refused + timed_out + retried``.
+Guarantees: a job is counted before its result can be seen. Durations may be missing for a moment,
+while a slot adds them to its sums. Once no job is running,
+``started == succeeded + failed - refused + timed_out + retried``.
 """
 
 from _thread import RLock
@@ -16,14 +17,14 @@ if TYPE_CHECKING:
 
 StateName = Literal["running", "restarting", "degraded", "broken", "closed"]
 
-SAMPLES: Final = 1_024  # of each slot, that are kept as they are
+SAMPLES: Final = 1_024  # durations of each slot that are kept, for the percentiles
 
 
 class Durations(NamedTuple):
     """How long something took, in seconds; all zero if it has never happened.
 
-    `count`, `mean` and `max` are of all there were, the percentiles of the latest, 1,024 or more
-    for each worker.
+    `count`, `mean` and `max` are of all there were, the percentiles of the latest: of each worker
+    at least 1,024, if there were so many.
     """
 
     count: int  # type: ignore[assignment]  # tuple.count is no loss

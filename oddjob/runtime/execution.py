@@ -267,15 +267,18 @@ def refuse(
 
     `counted_as` is what `PoolStats` counts it as.
     """
-    if job._watch().claim_queued(core):
-        job._fast_state = RUNNING
-        try:
+    watchers = job._watch()
+    try:
+        if watchers.claim_queued(core):
+            job._fast_state = RUNNING
             core.metrics.count(counted_as)
             _end_failed(job, error, core)
-        except BaseException:  # a worker that is struck: nobody else would end the job
+    except BaseException:  # a worker that is struck: no other thread would end the job
+        if watchers.owner is core:
             settle(job, FAILED, Failure(error))
-            raise
-        finally:
+        raise
+    finally:
+        if watchers.owner is core:
             core.give_back(job)  # it may have kept its turn
 
 

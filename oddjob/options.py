@@ -232,28 +232,28 @@ class JobSettings(NamedTuple):
     retry_on: Annotated[Exceptions, _as_exceptions] = Exception
     no_retry_on: Annotated[Exceptions, _as_exceptions] = ()
     middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
-    pool_rate: RateLimiter | None = None
+    inherited_limits: tuple[Limit, ...] = ()  # of the pool, and of views that set the same option
 
     @classmethod
     def of_pool(cls, options: PoolOptions) -> Self:
         """Return what a pool's own options say about its jobs."""
         shared = set(cls._fields) & set(options._fields) - {"rate"}
-        pool_rate = None if options.rate is None else RateLimiter(options.rate)
-        return cls(pool_rate=pool_rate, **{name: getattr(options, name) for name in shared})
+        limits = () if options.rate is None else (RateLimiter(options.rate),)
+        return cls(inherited_limits=limits, **{name: getattr(options, name) for name in shared})
 
     def replace(self, **changes: Any) -> Self:
-        """Return a copy as `PoolOptions.replace` does; middleware is added to what is there."""
+        """Return a copy as `PoolOptions.replace` does; limits and middleware are added."""
         values = _checked("options", JOB_CHECKS, changes)
         values["middleware"] = (*self.middleware, *values.get("middleware", ()))
+        former = {"max_concurrency": self.max_concurrency, "rate": self.rate}
+        kept = [limit for name, limit in former.items() if name in values and limit is not None]
+        values["inherited_limits"] = (*kept, *self.inherited_limits)
         return self._replace(**values)
 
     @property
     def limits(self) -> tuple[Limit, ...]:
-        """The limits that a job has to pass, besides that of its key.
-
-        Concurrency comes first: a job that it stops must not have been counted as a start.
-        """
-        limits = (self.max_concurrency, self.rate, self.pool_rate)
+        """The limits that a job has to pass, besides that of its key."""
+        limits = (self.max_concurrency, self.rate, *self.inherited_limits)
         return tuple(limit for limit in limits if limit is not None)
 
     @property

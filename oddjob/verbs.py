@@ -218,8 +218,9 @@ def perform_this(
     if at is not None and after is not None:
         raise TypeError("perform_this() takes either at= or after=, not both")
 
+    found: Any = find_pool(pool)
+
     def run(body: _Body) -> object:
-        found: Any = find_pool(pool)
         target = found.after(after) if after is not None else found
         target = found.at(at) if at is not None else target
         return target.submit(body) if async_ else target.perform(body)

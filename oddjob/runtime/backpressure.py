@@ -78,7 +78,7 @@ class Backpressure:
         rest = deque(jobs)
         self._enter(rest)
         if rest and self._when_full == "raise":
-            raise self._full()
+            raise self._full(f"has no room for {len(rest)} more")
         if rest and self._when_full == "block":
             self._wait(rest)
         while rest:
@@ -230,7 +230,7 @@ class Backpressure:
 
     def _line_up(self, wake: Wake) -> None:
         if self._core.ending.is_own_thread():
-            raise self._full("; a thread of the pool itself cannot wait for room")
+            raise self._full("is full, and a thread of the pool itself cannot wait for room")
         self.line.append(wake)
         self.admit()
 
@@ -256,11 +256,11 @@ class Backpressure:
         self.admit()
 
     def _full_for_long(self) -> QueueFull:
-        return self._full(f", and there was no room for {self._patience:g} s")
+        return self._full(f"was full for {self._patience:g} s")
 
-    def _full(self, detail: str = "") -> QueueFull:
-        is_full = f"the queue of pool {self._core.label} is full: {self._max_queue} jobs wait"
-        return QueueFull(is_full + detail)
+    def _full(self, what: str) -> QueueFull:
+        waiting = f"{len(self._core.dispatcher)} of at most {self._max_queue} jobs wait"
+        return QueueFull(f"the queue of pool {self._core.label} {what}: {waiting}")
 
     def _drop_oldest(self) -> None:
         """Make room at the expense of the job that has waited longest, of the lowest priority."""

@@ -299,6 +299,25 @@ def test_each_function_has_its_own_ceiling() -> None:
     assert peaks["all"].most == 5
 
 
+@pytest.mark.parametrize("at_most", [1, 5])
+def test_a_view_keeps_the_limits_of_the_view_that_it_is_derived_from(at_most: int) -> None:
+    """Otherwise a library that is given a limited view could take the limit off, unknowingly."""
+    peak, together = Peak(), threading.Semaphore(0)
+
+    def work() -> None:
+        with peak.counted():
+            together.acquire(timeout=0.002)
+
+    with Pool(8) as pool:
+        outer = pool.options(max_concurrency=2, rate="10/hour")
+        inner = outer.options(max_concurrency=at_most, rate="100/hour")
+        jobs = [view.submit(work) for view in (outer, inner) * 8]
+        until(lambda: sum(job.done() for job in jobs) == 10)
+        assert pool.stats().queued == 6
+        assert peak.most == 2
+        pool.shutdown(cancel_futures=True)
+
+
 def test_a_ceiling_comes_back_however_its_jobs_end() -> None:
     class Crash(BaseException):
         """Ends the worker."""

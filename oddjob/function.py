@@ -106,6 +106,14 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
                 setattr(self, attribute, getattr(fn, attribute))
         self.timer = None
 
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Have annotations evaluated when they are asked for, as CPython 3.14 has."""
+            if name != "__annotations__":
+                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+            return self.__wrapped__.__annotations__
+
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in the calling thread."""
         return self.__wrapped__(*args, **kwargs)

@@ -8,6 +8,7 @@ import sys
 import time
 import types
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 from typing import NamedTuple
@@ -254,7 +255,9 @@ def test_the_public_names_are_these() -> None:
     ("cls", "names"), [(oddjob.Job, NAMES_OF_JOB), (oddjob.Pool, NAMES_OF_POOL)]
 )
 def test_a_public_class_shows_no_internals(cls: type, names: list[str]) -> None:
-    assert [name for name in dir(cls) if not name.startswith("_")] == names
+    # (CPython 3.14 has two public names in `ThreadPoolExecutor` that are not for its users.)
+    inherited = {"BROKEN", "prepare_context"} & set(dir(ThreadPoolExecutor))
+    assert sorted({name for name in dir(cls) if not name.startswith("_")} - inherited) == names
 
 
 @EVERY_MODULE
@@ -438,9 +441,11 @@ HEAVY = [
 ]
 # Before 3.13, what newer versions of `typing` have comes from `typing_extensions`.
 HEAVY_FROM_3_13 = ["inspect", "typing_extensions"] if sys.version_info >= (3, 13) else []
+# What the standard library's own executor loads: `traceback`, in CPython 3.14.
+UNAVOIDABLE = {"dataclasses", "inspect"} if sys.version_info >= (3, 14) else set[str]()
 
 
-@pytest.mark.parametrize("heavy", [*HEAVY, *HEAVY_FROM_3_13])
+@pytest.mark.parametrize("heavy", sorted({*HEAVY, *HEAVY_FROM_3_13} - UNAVOIDABLE))
 def test_importing_does_not_load_what_most_programs_do_not_need(
     heavy: str, after_import: AfterImport
 ) -> None:

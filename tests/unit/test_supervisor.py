@@ -9,6 +9,7 @@ import pytest
 from oddjob import Pool, PoolBroken, PoolClosed
 from oddjob.runtime.supervisor import RestartLimit
 from tests.peak import Peak
+from tests.strikes import WITH_LOSES_LOCKS
 
 WAIT = 10.0
 
@@ -312,6 +313,7 @@ def test_a_further_worker_that_cannot_start_costs_only_speed(
         assert (standing.result(WAIT), waiting.result(WAIT)) == (True, 8)
 
 
+@pytest.mark.skipif(WITH_LOSES_LOCKS, reason="a struck `with` block of CPython keeps its lock")
 @pytest.mark.parametrize("_", range(20))
 def test_something_thrown_at_the_supervisor_does_not_cost_the_pool_its_supervision(_: int) -> None:
     import ctypes

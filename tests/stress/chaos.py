@@ -219,7 +219,8 @@ class Chaos:
 
     def strike(self) -> None:
         """Throw something into a worker, busy or idle."""
-        workers = random.choice(self.pools)._core.workers.all()
+        # One that has not begun could not say that it ends.
+        workers = [each for each in random.choice(self.pools)._core.workers.all() if each.has_begun]
         if workers and not WITH_LOSES_LOCKS:
             self.counts["strikes"] += strike_thread(random.choice(workers).thread, Struck)
 

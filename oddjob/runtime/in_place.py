@@ -103,7 +103,7 @@ def _leave_nested(core: "PoolCore", slot: Slot, depth: int) -> None:
     """
     while len(slot.nested) > depth:
         job = slot.nested[-1]
-        # Taken out of the queue it was: by `LimitedQueue.claim`, or when this thread claimed it.
+        # Else it is still in the FIFO queue, and is left to its worker.
         if core.dispatcher.limited is not None or job._watch().owner is slot:
             if not job.done():
                 crash = sys.exc_info()[1]

@@ -84,7 +84,7 @@ class WorkerSet:
         self.quarantined: Final[set[Worker]] = set()  # stuck in a job whose time is up
         self._ending: list[threading.Thread] = []  # of workers that have just left
         self.replaced: Final[deque[str]] = deque()  # names, until the supervisor has reported them
-        self._to_start = 0
+        self._to_start = 0  # above 1 if a signal handler asks for one while one is started
 
     def all(self) -> list[Worker]:
         """Return the workers, in the order of their places."""

@@ -114,9 +114,8 @@ class Timer(Alarm):
         with scheduler.lock:
             scheduler.set_alarm(self, at, trigger.is_wall, keeps_process)
             core.timers[self] = None
-        refusal = (
-            core.state.refusal()
-        )  # asked when a thread that closes the pool can find the timer
+        # Asked only now that a thread which closes the pool can find the timer.
+        refusal = core.state.refusal()
         if refusal is not None:
             self.cancel()
             raise refusal

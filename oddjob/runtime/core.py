@@ -83,7 +83,9 @@ class PoolCore:
         self.state = PoolState(self.label)
         self.metrics = PoolMetrics()
         self.supervisor = Supervisor(self)
-        self.dispatcher = Dispatcher(self.options.priority_aging, self.supervisor.wake)
+        self.dispatcher = Dispatcher(
+            self.options.priority_aging, self.supervisor.wake, self.is_finished
+        )
         self.workers = WorkerSet(self)
         self.watchdog = Watchdog(self)
         self.bound = Backpressure(self)
@@ -385,7 +387,6 @@ class PoolCore:
             self.dispatcher.wake_for_work()
             if self.bound.line or self.standbys:
                 self.wake_waiters()
-            self.wake_if_finished()
         elif self._is_bounded and self.dispatcher.remove(job):
             self.bound.admit()
 
@@ -417,12 +418,6 @@ class PoolCore:
             return inf
         limited.tidy()
         return limited.next_due()
-
-    def wake_if_finished(self) -> None:
-        """Wake the workers of a closed pool that wait for jobs which will not come."""
-        if self.is_finished():
-            self.dispatcher.wake_all()
-            self.supervisor.notify()
 
     # What users see.
 

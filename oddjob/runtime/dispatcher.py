@@ -49,9 +49,15 @@ class Dispatcher:
     change that may let a job of `limited` start; `wake_all` when the pool is closed.
     """
 
-    def __init__(self, priority_aging: float | None, alarm: Callable[[], object]) -> None:
+    def __init__(
+        self,
+        priority_aging: float | None,
+        alarm: Callable[[], object],
+        is_finished: Callable[[], bool],
+    ) -> None:
         self._priority_aging: Final = priority_aging
         self._alarm: Final = alarm
+        self._is_finished: Final = is_finished  # whether idle workers are to leave
         self.fifo: deque[Job[Any]] = deque()  # the queue; the inbox of `limited`, once there is one
         # What wakes each of them. LIFO: the worker that parked last has the warmest caches.
         self.parked: Final[deque[Callable[[], None]]] = deque()
@@ -148,8 +154,8 @@ class Dispatcher:
         self.wake_for_work()
 
     def wake_for_work(self) -> None:
-        """Wake a worker if there is something to find in `limited`."""
-        if self.parked and not self._is_searching and self.has_work():
+        """Wake a worker if there is something to find in `limited`, or never will be again."""
+        if self.parked and not self._is_searching and (self.has_work() or self._is_finished()):
             self.wake_searcher()
 
     def has_work(self) -> bool:

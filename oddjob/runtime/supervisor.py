@@ -132,7 +132,8 @@ class Supervisor:
         core.wake_due()
         core.watchdog.quarantine_stuck()
         self._replace_missing()
-        core.wake_if_finished()
+        if core.is_finished():
+            core.dispatcher.wake_all()  # to leave: those that parked before the last job was taken
         core.watchdog.report()
         while core.workers.replaced:
             core.events.notify("worker_replaced", worker=core.workers.replaced.popleft())

@@ -9,6 +9,8 @@ import pytest
 
 import oddjob
 from oddjob import Pool, PoolClosed
+from oddjob.runtime.supervisor import Supervisor
+from tests.hang import until
 
 WAIT = 10.0
 
@@ -163,3 +165,46 @@ def test_a_drain_at_any_moment_accounts_for_every_job(seed: int) -> None:
     stats = pool.stats()
     assert (stats.queued, stats.running) == (0, 0)
     assert stats.succeeded + stats.cancelled == len(accepted)
+
+
+def test_nothing_polls_while_a_closed_pool_waits_for_its_last_job(
+    gate: Gate, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks: list[None] = []
+    look = Supervisor._look
+
+    def counted(supervisor: Supervisor) -> bool:
+        looks.append(None)
+        return look(supervisor)
+
+    monkeypatch.setattr(Supervisor, "_look", counted)
+    pool = Pool(2)
+    pool.submit(gate)
+    assert gate.begun.acquire(timeout=WAIT)
+    pool.shutdown(wait=False)
+    assert not pool.join(0.1)
+    assert len(looks) < 10
+    gate.open.set()
+    assert pool.join(WAIT)
+
+
+def test_the_thread_that_empties_the_queue_of_a_closed_pool_lets_its_workers_leave(
+    gate: Gate,
+) -> None:
+    """Another thread has the queue's lock when the last job ends: the worker leaves it a message.
+
+    As long as that is unread the queue is not empty, so the worker parks.
+    """
+    pool = Pool(1)
+    job = pool.options(priority=1).submit(gate)
+    assert gate.begun.acquire(timeout=WAIT)
+    queue = pool._core.dispatcher.limited
+    assert queue is not None
+    parked = pool._core.dispatcher.parked
+    with queue._lock:
+        pool.shutdown(wait=False)
+        gate.open.set()
+        job.result(WAIT)
+        until(lambda: len(parked) == 1)
+    assert pool.queue() == []
+    assert pool.join(WAIT)

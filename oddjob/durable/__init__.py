@@ -1,0 +1,1 @@
+"""Durable jobs: the store contract, the stores, and the runner that connects them to a pool."""

@@ -1,0 +1,230 @@
+"""What a store holds, and what a runner and a store say to each other.
+
+Ids of jobs and processes are opaque to the runner: it gets them from the store and hands them back.
+Times that people see are seconds since the epoch by the store's clock; what is still to come is
+given as a delay in seconds from now, so no two clocks are ever compared.
+"""
+
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any, Final, NamedTuple
+
+MAX_CRASHES: Final = 3  # a job that was running in so many processes when they died fails
+
+
+class State(IntEnum):
+    """Where a stored job is in its life; all from SUCCEEDED on are ends."""
+
+    SCHEDULED = 0  # waits for its time, or for its next attempt
+    QUEUED = 1
+    RUNNING = 2  # claimed by a process, begun or not
+    PARKED = 3  # queued behind other jobs of its key
+    SUCCEEDED = 4
+    FAILED = 5
+    CANCELLED = 6
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether a job in this state never runs again by itself."""
+        return self >= State.SUCCEEDED
+
+    @property
+    def label(self) -> str:
+        """The word that users see; a parked job is a queued one to them."""
+        return "queued" if self is State.PARKED else self.name.lower()
+
+
+class Limiter(NamedTuple):
+    """A limit that all processes share, by its name within a pool.
+
+    It allows `max_running` jobs at once, or `starts` of them in any `period` seconds, of which no
+    more than `burst` without a pause before them.
+    """
+
+    name: str
+    max_running: int | None = None
+    starts: int | None = None
+    period: float = 1.0
+    burst: int = 1
+
+
+class Lane(NamedTuple):
+    """The jobs of a pool that call the same function under the same limits.
+
+    Only processes that know the function consume a lane, so a job never reaches one that does not.
+    """
+
+    pool: str
+    function: str
+    limiters: tuple[Limiter, ...] = ()
+
+
+@dataclass(slots=True)
+class Submit:
+    """A job to be stored.
+
+    Of a key at most `key_limit` jobs run at once; a serial one waits until the one before it in its
+    key has succeeded. At most one unfinished job of a pool has the same `unique`.
+    """
+
+    lane: Lane
+    payload: bytes
+    name: str = ""  # for people
+    priority: int = 0
+    delay: float | None = None
+    key: str | None = None
+    key_limit: int = 1
+    is_serial: bool = False
+    unique: bytes | None = None
+    meta: bytes | None = None
+    wants_outcome: bool = True  # the process that submits it is to have news of its end
+    entry: str | None = None  # the recurring entry that has made it
+    max_queue: int | None = None  # it is turned away if so many jobs of its pool wait
+
+
+class Submitted(NamedTuple):
+    """The job that a `Submit` stands for: a new one, or the unfinished one that is as unique.
+
+    `id` is None if it was turned away; the process is woken when there may be room again.
+    """
+
+    id: Any
+    is_new: bool
+
+
+class Capacity(NamedTuple):
+    """How many jobs of a pool a process can take.
+
+    `idle` workers have no job: a process that gets fewer is *hungry*, and is woken when there are
+    more. `limit` is how many it takes at most, those included that are to wait for a worker here.
+    `has_spare`: it has such claims already, and hands them back when a peer is hungry.
+    """
+
+    idle: int
+    limit: int
+    has_spare: bool = False
+
+
+@dataclass(slots=True)
+class Claim:
+    """A job that this process may run, until it says under this token what has become of it."""
+
+    id: Any
+    token: int
+    lane: Any  # opaque
+    pool: str
+    function: str
+    payload: bytes
+    meta: bytes | None
+    name: str
+    priority: int
+    attempt: int  # how many have failed before
+    crashes: int
+    key: str | None
+    is_serial: bool
+    origin: Any  # the process that waits for the outcome; None: there is none
+    is_suspect: bool = False  # it was there when processes died: it must run alone in this one
+
+
+class Update(NamedTuple):
+    """What has become of a claim.
+
+    SUCCEEDED, FAILED, CANCELLED: it has ended, with `outcome`. SCHEDULED: it failed, and is tried
+    again after `delay`. QUEUED: it was not begun, and is handed back. RUNNING: it goes on, and
+    `outcome` is its progress.
+    """
+
+    claim: Claim
+    state: State
+    outcome: bytes | None = None
+    error: str | None = None  # one line, for people
+    delay: float = 0.0
+    started: float | None = None  # seconds since the epoch
+    traceback: str | None = None  # of an attempt that failed
+
+
+class News(NamedTuple):
+    """A job that this process waits for has ended; RUNNING: one that it runs is to be stopped."""
+
+    id: Any
+    state: State
+    outcome: bytes | None
+    error: str | None
+
+
+@dataclass(slots=True)
+class Entry:
+    """A recurring submission: `rule` says when, in terms that the store does not read."""
+
+    name: str
+    lane: Lane
+    rule: bytes
+    tick: float  # when it is to be submitted next
+    payload: bytes
+    meta: bytes | None = None
+    priority: int = 0
+    is_paused: bool = False
+    last_tick: float | None = None
+    last_job: Any = None
+
+
+@dataclass(slots=True)
+class Turn:
+    """The answer to `Store.turn`."""
+
+    now: float
+    submitted: list[Submitted] = field(default_factory=list)  # in the order of the submits
+    refused: list[Update] = field(default_factory=list)  # under a token that is not valid any more
+    claims: list[Claim] = field(default_factory=list)  # in the order in which they are to start
+    news: list[News] = field(default_factory=list)
+    entries: list[Entry] = field(default_factory=list)  # that are due
+    next_look: float | None = None  # seconds until the next turn, if nothing else happens
+    hungry_peers: bool = False  # another process could run what this one has not begun
+
+
+class Attempt(NamedTuple):
+    """An attempt of a job that has failed."""
+
+    number: int
+    started: float | None
+    finished: float
+    process: str
+    traceback: str
+
+
+@dataclass(slots=True)
+class Record:
+    """A stored job, as people see it."""
+
+    id: Any
+    pool: str
+    function: str
+    name: str
+    state: State
+    priority: int
+    attempt: int
+    crashes: int
+    run_at: float | None
+    key: str | None
+    unique: bytes | None
+    entry: str | None
+    owner: Any
+    created: float
+    started: float | None
+    finished: float | None
+    error: str | None
+    progress: bytes | None
+    meta: bytes | None
+    payload: bytes
+    outcome: bytes | None
+
+
+class Member(NamedTuple):
+    """A process that has joined a store."""
+
+    id: Any
+    host: str
+    pid: int
+    joined: float
+    version: str
+    pools: tuple[str, ...]

@@ -1,0 +1,269 @@
+"""Database: the file of a store, its one writing connection, transactions and checkpoints.
+
+Guarantees
+  * The only write transaction is BEGIN IMMEDIATE, in the writer's turn. Where it fails, all of it
+    is undone, and the error is `StoreFull` or `StoreUnusable`.
+  * A checkpoint happens in the writer's turn only, so no commit of ours runs beside one.
+  * Nothing is written to a file before it is known to be ours, or empty.
+  * Readers fetch a page on a connection of their own, and hold no snapshot.
+
+Assumes that one thread writes. Nobody else opens the files of the database in this process:
+closing any descriptor of them would give up all of SQLite's locks.
+"""
+
+import logging
+import random
+import sqlite3
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from oddjob.durable.peers import Peers
+from oddjob.durable.sqlite import schema
+from oddjob.durable.store import StoreFull, StoreUnsafe, StoreUnusable
+from oddjob.log import log
+from oddjob.schedule.clock import clock
+
+_IDLE_WAL: Final = 1 << 20  # bytes that this process has written since a checkpoint: worth one,
+_BUSY_WAL: Final = 16 << 20  # if it is idle; and in any case
+_HUGE_WAL: Final = 64 << 20
+_BYTES_OF_COMMIT: Final = 6 * 4096  # roughly; and of each changed row
+_BYTES_OF_CHANGE: Final = 400
+_CHECKPOINT_PAUSE: Final = 1.0  # seconds, after a reader was in the way
+_FOREIGN_PAUSE: Final = (0.005, 0.05)  # seconds, after somebody else's transaction was in the way
+
+# Where SQLite's locks and shared memory may reach no other machine, or no other container.
+_NETWORK_FILE_SYSTEMS: Final = (
+    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "afs", "lustre", "gfs2"),
+    *("fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse", "fuse.osxfs"),
+    *("fuse.grpcfuse", "fakeowner"),
+)
+
+
+class Database:
+    """A SQLite file that is a store."""
+
+    def __init__(self, path: str, peers: Peers, *, is_durable: bool) -> None:
+        self.path: Final = path
+        self.is_in_memory: Final = path == ":memory:"
+        self.peers: Final = peers
+        self._is_durable: Final = is_durable
+        self._is_full_sync: bool | None = None
+        self._wal_bytes = 0  # written by this process since its last checkpoint
+        self._no_checkpoint_before = 0.0
+        self._is_warned = False
+        self.connection: Final = self._open()
+        self.execute: Final = self.connection.execute
+
+    def _open(self) -> sqlite3.Connection:
+        self.peers.lock()  # one process creates the tables, the others wait here
+        try:
+            connection = sqlite3.connect(
+                self.path, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            try:
+                self._prepare(connection)
+            except BaseException:
+                connection.close()
+                raise
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+        finally:
+            self.peers.unlock()
+        return connection
+
+    def _prepare(self, connection: sqlite3.Connection) -> None:
+        def ask(pragma: str) -> Any:
+            return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
+
+        application, version = ask("application_id"), ask("user_version")
+        if application != schema.APPLICATION_ID:
+            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
+                raise StoreUnusable(
+                    f"{self.path} is a database of another program: choose another file"
+                )
+            version = 0
+        elif version > schema.VERSION:
+            raise StoreUnusable(
+                f"{self.path} was written by a newer version of oddjob (its schema is {version}, "
+                f"this version knows {schema.VERSION}): update oddjob"
+            )
+        for pragma in ("busy_timeout = 50", "cache_size = -16000", "journal_size_limit = 16777216",
+                       "temp_store = MEMORY", "trusted_schema = OFF"):  # fmt: skip
+            connection.execute(f"PRAGMA {pragma}")
+        if version == 0:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA wal_autocheckpoint = 0")
+        if sys.platform == "darwin":
+            connection.execute("PRAGMA fullfsync = 1")
+            connection.execute("PRAGMA checkpoint_fullfsync = 1")
+        if version < schema.VERSION:
+            self._migrate(connection, version)
+
+    def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
+        steps = [schema.CREATE] if version == 0 else []
+        while version and version < schema.VERSION:
+            steps.append(schema.MIGRATIONS[version])
+            version += 1
+        try:
+            connection.executescript(
+                f"BEGIN IMMEDIATE; {';'.join(steps)};"
+                f"PRAGMA application_id = {schema.APPLICATION_ID};"
+                f"PRAGMA user_version = {schema.VERSION}; COMMIT"
+            )
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+
+    # Transactions.
+
+    @contextmanager
+    def transaction(self, *, is_synced: bool) -> Iterator[None]:
+        """Run one write transaction in the writer's turn.
+
+        If it is synced, it survives a loss of power. One that is not is undone by that, unless a
+        synced one has followed.
+
+        Raises:
+            StoreFull, StoreUnusable: SQLite failed; everything is undone.
+        """
+        self._begin(is_synced=is_synced and self._is_durable)
+        changes = self.connection.total_changes
+        try:
+            yield
+            self.execute("COMMIT")
+        except BaseException as error:
+            if self.connection.in_transaction:
+                self.execute("ROLLBACK")
+            if isinstance(error, sqlite3.Error):
+                raise self._translated(error) from error
+            raise
+        finally:
+            self.peers.unlock()
+        changes = self.connection.total_changes - changes
+        if changes:
+            self._wal_bytes += _BYTES_OF_COMMIT + _BYTES_OF_CHANGE * changes
+            if self._wal_bytes > _BUSY_WAL:
+                self._checkpoint()
+
+    def _begin(self, *, is_synced: bool) -> None:
+        while True:
+            self.peers.lock()
+            try:
+                if is_synced is not self._is_full_sync:  # possible outside of transactions only
+                    self.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
+                    self._is_full_sync = is_synced
+                self.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                self.peers.unlock()
+                if _code(error) != sqlite3.SQLITE_BUSY:
+                    raise self._translated(error) from error
+            except BaseException:
+                self.peers.unlock()
+                raise
+            # A writer that is none of our processes: they are not to wait behind this one for it.
+            time.sleep(random.uniform(*_FOREIGN_PAUSE))  # noqa: S311
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection for one short look, in any thread."""
+        if self.is_in_memory:
+            self.peers.lock()
+            try:
+                yield self.connection
+            finally:
+                self.peers.unlock()
+            return
+        try:
+            uri = f"{Path(self.path).absolute().as_uri()}?mode=ro"
+            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+                yield connection
+        except sqlite3.Error as error:
+            raise self._translated(error) from error
+
+    def _translated(self, error: sqlite3.Error) -> Exception:
+        """Return what to raise for an error of SQLite's."""
+        if _code(error) == sqlite3.SQLITE_FULL:
+            return StoreFull(f"no space left for {self.path}")
+        what = {
+            sqlite3.SQLITE_NOTADB: "is no SQLite database",
+            sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",
+            sqlite3.SQLITE_READONLY: "is not writable",
+            sqlite3.SQLITE_CANTOPEN: "cannot be opened: does its directory exist, and may this "
+            "process write there?",
+        }.get(_code(error), f"cannot be used: {error}")
+        return StoreUnusable(f"{self.path} {what}")
+
+    # The write-ahead log.
+
+    def tidy(self) -> None:
+        """Move what the write-ahead log holds into the database, if that is worth it by now."""
+        if self._wal_bytes > _IDLE_WAL:
+            self._checkpoint()
+
+    def _checkpoint(self) -> None:
+        # RESTART, and not TRUNCATE: to append to a shortened file makes a synced commit twice as
+        # slow. In the turn, for a checkpoint beside a commit can corrupt the file before 3.51.3.
+        if clock.monotonic() < self._no_checkpoint_before or self.is_in_memory:
+            return
+        self.peers.lock()
+        try:
+            is_busy = self.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]
+        except sqlite3.OperationalError:
+            is_busy = True
+        finally:
+            self.peers.unlock()
+        if not is_busy:
+            self._wal_bytes = 0
+            self._is_warned = False
+            return
+        self._no_checkpoint_before = clock.monotonic() + _CHECKPOINT_PAUSE
+        if self._wal_bytes > _HUGE_WAL and not self._is_warned:
+            self._is_warned = True
+            what = (
+                "the write-ahead log of %s is larger than %d MB, and cannot be emptied: a reader "
+                "(an open transaction, a forgotten cursor) holds an old snapshot"
+            )
+            log(logging.WARNING, what, self.path, _HUGE_WAL >> 20)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.connection.close()
+
+
+def _code(error: sqlite3.Error) -> int:
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+
+
+def check_file_system(path: str) -> None:
+    """Refuse a file on a network file system.
+
+    Raises:
+        StoreUnsafe: it is on one; the message says what to do.
+    """
+    kind = _file_system_of(Path(path).absolute().parent)
+    if kind in _NETWORK_FILE_SYSTEMS:
+        raise StoreUnsafe(
+            f"{path} is on a network file system ({kind}), where locks cannot be relied on: put it "
+            "on a local disk (in a container: a named volume), or use Redis"
+        )
+
+
+def _file_system_of(directory: Path) -> str:
+    """Return the kind of file system that a directory is on; empty where that is not known."""
+    try:
+        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    except OSError:
+        return ""
+    kinds: dict[str, str] = {}
+    for mount in mounts:
+        before, _, after = mount.partition(" - ")
+        kinds[before.split()[4]] = after.split()[0]  # a later mount hides an earlier one
+    places = map(str, (directory, *directory.parents))
+    return next((kinds[place] for place in places if place in kinds), "")

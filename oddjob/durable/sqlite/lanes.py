@@ -1,0 +1,182 @@
+"""Lanes: which of a pool's jobs may be claimed at present, and how many of them.
+
+A lane holds the jobs of one function under the same limiters. Limiters count in the database, so
+they hold for all processes together. Lanes are never deleted, so what is known of them is kept.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from math import inf
+from typing import Any, Final, NamedTuple
+
+from oddjob.durable.record import Lane, Limiter
+
+Execute = Callable[..., sqlite3.Cursor]
+
+_EPSILON: Final = 1e-9  # of a token: sums of fractions are not exact
+
+
+class KnownLane(NamedTuple):
+    """A lane as it is stored; of its limiters, the names."""
+
+    id: int
+    pool: str
+    function: str
+    limiters: tuple[str, ...]
+
+    @property
+    def lane(self) -> Lane:
+        """The lane, without what its limiters allow."""
+        return Lane(self.pool, self.function)
+
+
+class LaneTable:
+    """The lanes of a store, as far as this process has met them."""
+
+    def __init__(self) -> None:
+        self._ids: Final[dict[Lane, int]] = {}
+        self._known: Final[dict[int, KnownLane]] = {}
+
+    def forget(self) -> None:
+        """Read everything again: a transaction that has stored lanes was undone."""
+        self._ids.clear()
+        self._known.clear()
+
+    def id_of(self, execute: Execute, lane: Lane) -> int:
+        """Return the id of a lane, which is stored if it is new, and its limiters with it."""
+        known = self._ids.get(lane)
+        if known is not None:
+            return known
+        names = "\n".join(limiter.name for limiter in lane.limiters)
+        place = (lane.pool, lane.function, names)
+        execute("INSERT OR IGNORE INTO pool (name) VALUES (?)", (lane.pool,))
+        for limiter in lane.limiters:
+            execute(_PUT_LIMITER, (lane.pool, *limiter))
+        execute("INSERT OR IGNORE INTO lane (pool, function, limiters) VALUES (?, ?, ?)", place)
+        found = execute(f"{_SELECT} WHERE pool = ? AND function = ? AND limiters = ?", place)
+        self._ids[lane] = self._add(found.fetchone()).id
+        return self._ids[lane]
+
+    def get(self, execute: Execute, lane: int) -> KnownLane:
+        """Return the lane with an id."""
+        if lane not in self._known:
+            self._add(execute(f"{_SELECT} WHERE id = ?", (lane,)).fetchone())
+        return self._known[lane]
+
+    def sharing(self, execute: Execute, lane: KnownLane) -> set[int]:
+        """Return the lanes that have a limiter in common with one."""
+        if not lane.limiters:
+            return set()
+        rows = execute(f"{_SELECT} WHERE pool = ? AND limiters != ''", (lane.pool,)).fetchall()
+        mine = set(lane.limiters)
+        return {each.id for each in map(self._add, rows) if not mine.isdisjoint(each.limiters)}
+
+    def _add(self, row: tuple[Any, ...]) -> KnownLane:
+        lane_id, pool, function, names = row
+        known = KnownLane(lane_id, pool, function, tuple(names.split("\n")) if names else ())
+        self._known[lane_id] = known
+        return known
+
+
+class Allowance:
+    """How many jobs the limiters of a pool allow to start now, in one transaction."""
+
+    def __init__(self, execute: Execute, pool: str, now: float) -> None:
+        self._execute: Final = execute
+        self._pool: Final = pool
+        self._now: Final = now
+        self._left: Final[dict[str, float]] = {}  # by the names of limiters
+        self._rates: Final[dict[str, Limiter]] = {}
+        self._taken: Final[dict[str, int]] = {}
+
+    def of(self, lane: KnownLane) -> float:
+        """Return how many jobs of a lane may start."""
+        return min((self._of_limiter(name) for name in lane.limiters), default=inf)
+
+    def is_rated(self, lane: KnownLane) -> bool:
+        """Return whether a rate limits the lane, so that its jobs start when they are claimed."""
+        self.of(lane)
+        return any(name in self._rates for name in lane.limiters)
+
+    def take(self, lane: KnownLane) -> None:
+        """Count a job of the lane that starts."""
+        for name in lane.limiters:
+            self._left[name] -= 1
+            self._taken[name] = self._taken.get(name, 0) + 1
+
+    def store(self) -> None:
+        """Write down what was taken."""
+        for name, taken in self._taken.items():
+            place = (self._pool, name)
+            self._execute(_COUNT, (taken, *place))
+            if name in self._rates:
+                self._execute(_ADD_START, (*place, self._now, taken))
+                self._execute(_SET_TOKENS, (self._tokens(name) - taken, self._now, *place))
+
+    def opens_in(self, lane: KnownLane) -> float:
+        """Return the seconds until all rates of a lane allow a start; 0 if they do."""
+        rates = [name for name in lane.limiters if name in self._rates]
+        return max((self._rate_left(name)[1] for name in rates), default=0.0)
+
+    def _of_limiter(self, name: str) -> float:
+        left = self._left.get(name)
+        if left is None:
+            row = self._execute(_LIMITER, (self._pool, name)).fetchone()
+            limiter, running = Limiter(*row[:-1]), row[-1]
+            left = inf if limiter.max_running is None else limiter.max_running - running
+            if limiter.starts is not None:
+                self._rates[name] = limiter
+                left = min(left, self._rate_left(name)[0])
+            self._left[name] = left = max(0, left)
+        return left
+
+    def _rate_left(self, name: str) -> tuple[float, float]:
+        """Return how many starts a rate allows now, and the seconds until it allows one.
+
+        In no window of a period there are more than `starts` of them, and each of them costs a
+        token: there are up to `burst`, and `starts` new ones in a period.
+        """
+        limiter = self._rates[name]
+        most = limiter.starts or 0
+        begin = self._now - limiter.period
+        self._execute(_FORGET_STARTS, (self._pool, name, begin))
+        first, number = self._execute(_STARTS, (self._pool, name)).fetchone()
+        left = most - number
+        tokens = self._tokens(name)
+        opens_in = max(
+            0.0 if left > 0 else first - begin,
+            0.0 if tokens >= 1 - _EPSILON else (1 - tokens) * limiter.period / most,
+        )
+        return min(left, int(tokens + _EPSILON)), opens_in
+
+    def _tokens(self, name: str) -> float:
+        limiter = self._rates[name]
+        tokens, filled = self._execute(_TOKENS, (self._pool, name)).fetchone()
+        if tokens is None:
+            return limiter.burst
+        new = max(0.0, self._now - filled) * (limiter.starts or 0) / limiter.period
+        return min(limiter.burst, float(tokens) + new)
+
+
+def release(execute: Execute, lane: KnownLane, count: int) -> None:
+    """Count jobs of a lane that do not run any more."""
+    for name in lane.limiters:
+        execute(_COUNT, (-count, lane.pool, name))
+
+
+_SELECT: Final = "SELECT id, pool, function, limiters FROM lane"
+_LIMITER: Final = """
+SELECT name, max_running, starts, period, burst, running FROM limiter WHERE pool = ? AND name = ?"""
+_PUT_LIMITER: Final = """
+INSERT INTO limiter (pool, name, max_running, starts, period, burst) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET max_running = excluded.max_running, starts = excluded.starts,
+  period = excluded.period, burst = excluded.burst"""
+_COUNT: Final = "UPDATE limiter SET running = running + ? WHERE pool = ? AND name = ?"
+_TOKENS: Final = "SELECT tokens, filled FROM limiter WHERE pool = ? AND name = ?"
+_SET_TOKENS: Final = "UPDATE limiter SET tokens = ?, filled = ? WHERE pool = ? AND name = ?"
+_STARTS: Final = """
+SELECT min(at), coalesce(sum(number), 0) FROM start WHERE pool = ? AND limiter = ?"""
+_ADD_START: Final = """
+INSERT INTO start (pool, limiter, at, number) VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET number = number + excluded.number"""
+_FORGET_STARTS: Final = "DELETE FROM start WHERE pool = ? AND limiter = ? AND at <= ?"

@@ -1,0 +1,165 @@
+"""The tables and indexes of a store, and the statements of the hot path.
+
+A job's row is in exactly the partial index of its state, so a claim never looks at jobs that cannot
+run, however many there are. Hot statements have literal states and say INDEXED BY: without its
+index such a statement cannot be prepared, which is an error and not a slow day.
+
+``key_slot`` is not null while a job holds a place of its key: the unique index ``job_holder`` makes
+it impossible that two jobs hold the same one.
+"""
+
+from typing import Final
+
+APPLICATION_ID: Final = 0x6F646A62  # "odjb"
+VERSION: Final = 1  # of the schema
+
+CREATE: Final = """
+CREATE TABLE process (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused
+  host TEXT NOT NULL, pid INT NOT NULL, place TEXT NOT NULL, joined REAL NOT NULL,
+  version TEXT NOT NULL);
+CREATE TABLE consumer (
+  pool TEXT, process INT, hungry INT NOT NULL DEFAULT 0, ahead INT NOT NULL DEFAULT 0,
+  PRIMARY KEY (pool, process)) WITHOUT ROWID;
+CREATE TABLE known (pool TEXT, function TEXT, process INT, PRIMARY KEY (pool, function, process))
+  WITHOUT ROWID;
+CREATE TABLE pool (
+  name TEXT PRIMARY KEY, waiting INT NOT NULL DEFAULT 0, paused INT NOT NULL DEFAULT 0)
+  WITHOUT ROWID;
+CREATE TABLE lane (
+  id INTEGER PRIMARY KEY, pool TEXT NOT NULL, function TEXT NOT NULL, limiters TEXT NOT NULL,
+  stranded REAL,  -- since when no process knows the function, though one consumes the pool
+  UNIQUE (pool, function, limiters));
+CREATE TABLE limiter (
+  pool TEXT, name TEXT, max_running INT, running INT NOT NULL DEFAULT 0,
+  starts INT, period REAL, burst INT, tokens REAL, filled REAL, PRIMARY KEY (pool, name)) WITHOUT ROWID;
+CREATE TABLE start (pool TEXT, limiter TEXT, at REAL, number INT,
+  PRIMARY KEY (pool, limiter, at, number)) WITHOUT ROWID;
+CREATE TABLE job (
+  id INTEGER PRIMARY KEY AUTOINCREMENT,
+  lane INT NOT NULL, pool TEXT NOT NULL, state INT NOT NULL, priority INT NOT NULL,
+  due REAL, attempt INT NOT NULL DEFAULT 0, crashes INT NOT NULL DEFAULT 0,
+  owner INT, token INT NOT NULL DEFAULT 0, origin INT,
+  key TEXT, key_limit INT, key_slot INT, serial INT NOT NULL DEFAULT 0, uniq BLOB, entry TEXT,
+  created REAL NOT NULL, started REAL, finished REAL,
+  name TEXT NOT NULL, error TEXT, progress BLOB, meta BLOB, payload BLOB, outcome BLOB);
+CREATE TABLE attempt (
+  job INT, number INT, started REAL, finished REAL NOT NULL, process TEXT NOT NULL,
+  traceback TEXT NOT NULL, PRIMARY KEY (job, number)) WITHOUT ROWID;
+CREATE TABLE step (job INT, name TEXT, value BLOB, PRIMARY KEY (job, name)) WITHOUT ROWID;
+CREATE TABLE watch (job INT, process INT, PRIMARY KEY (job, process)) WITHOUT ROWID;
+CREATE TABLE news (
+  process INT, id INTEGER PRIMARY KEY, job INT NOT NULL, state INT NOT NULL, outcome BLOB,
+  error TEXT);
+CREATE TABLE room (pool TEXT, process INT, PRIMARY KEY (pool, process)) WITHOUT ROWID;
+CREATE TABLE entry (
+  pool TEXT, name TEXT, lane INT NOT NULL, rule BLOB NOT NULL, tick REAL NOT NULL,
+  payload BLOB, meta BLOB, priority INT NOT NULL, paused INT NOT NULL DEFAULT 0,
+  last_tick REAL, last_job INT, PRIMARY KEY (pool, name)) WITHOUT ROWID;
+
+CREATE INDEX job_queued  ON job (lane, priority DESC, id) WHERE state = 1;
+CREATE INDEX job_due     ON job (due) WHERE state = 0;
+CREATE INDEX job_running ON job (owner) WHERE state = 2;
+CREATE INDEX job_parked  ON job (pool, key, priority DESC, id) WHERE state = 3;
+CREATE UNIQUE INDEX job_holder ON job (pool, key, key_slot) WHERE key_slot IS NOT NULL;
+CREATE UNIQUE INDEX job_unique ON job (pool, uniq) WHERE uniq IS NOT NULL AND state < 4;
+CREATE INDEX job_ended   ON job (pool, state, finished) WHERE finished IS NOT NULL;
+CREATE INDEX news_reader ON news (process);
+CREATE INDEX entry_due   ON entry (tick) WHERE paused = 0;
+"""
+
+# One statement for each step from a version to the next one; run in one transaction.
+MIGRATIONS: Final[dict[int, str]] = {}
+
+INSERT: Final = """
+INSERT INTO job (id, lane, pool, state, priority, due, origin, key, key_limit, key_slot, serial,
+                 uniq, entry, created, name, meta, payload)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'job'"
+FIND_UNIQUE: Final = """
+SELECT id, origin FROM job INDEXED BY job_unique
+WHERE pool = ? AND uniq = ? AND uniq IS NOT NULL AND state < 4"""
+
+_CLAIMED: Final = """
+RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
+CLAIM: Final = f"""
+UPDATE job SET state = 2, owner = ?, token = token + 1
+WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
+             ORDER BY priority DESC, id LIMIT ?) {_CLAIMED}"""
+CLAIM_THESE: Final = f"""
+UPDATE job SET state = 2, owner = ?, token = token + 1
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 1 {_CLAIMED}"""
+HEADS: Final = """
+SELECT priority, id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
+ORDER BY priority DESC, id LIMIT ?"""
+ANY_QUEUED: Final = """
+SELECT 1 FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1 LIMIT 1"""
+
+# An attempt is charged unless the job is handed back. A job that waits for its next attempt lets go
+# of its key, but for a serial one.
+UPDATE: Final = """
+UPDATE job SET state = ?, due = ?, outcome = ?, error = ?, started = coalesce(?, started),
+  finished = ?, attempt = attempt + ?, owner = NULL,
+  key_slot = CASE ? WHEN 0 THEN key_slot END
+WHERE id = ? AND token = ? AND state = 2"""
+FORGET: Final = "DELETE FROM job WHERE id = ? AND token = ? AND state = 2"
+PROGRESS: Final = "UPDATE job SET progress = ? WHERE id = ? AND token = ? AND state = 2"
+
+# Keys: who holds which slots, and who is next.
+HELD_SLOTS: Final = """
+SELECT key_slot FROM job INDEXED BY job_holder
+WHERE pool = ? AND key = ? AND key_slot IS NOT NULL"""
+NEXT_PARKED: Final = """
+SELECT id, lane, key_limit FROM job INDEXED BY job_parked WHERE pool = ? AND key = ? AND state = 3
+ORDER BY priority DESC, id LIMIT 1"""
+UNPARK: Final = "UPDATE job SET state = 1, key_slot = ? WHERE id = ? AND state = 3"
+FAIL_SERIAL: Final = """
+UPDATE job SET state = 5, finished = ?, error = ?
+WHERE id IN (SELECT id FROM job INDEXED BY job_parked
+             WHERE pool = ? AND key = ? AND state = 3 AND serial = 1)
+  AND EXISTS (SELECT 1 FROM job AS failed WHERE failed.id = ? AND failed.serial = 1)
+RETURNING id, origin"""
+
+DUE: Final = """
+SELECT id, lane, pool, key, key_limit, key_slot FROM job INDEXED BY job_due
+WHERE state = 0 AND due <= ? ORDER BY due, id LIMIT 500"""
+NEXT_DUE: Final = """
+SELECT due FROM job INDEXED BY job_due WHERE state = 0 AND due NOT NULL ORDER BY due LIMIT 1"""
+OPEN: Final = """
+UPDATE job SET state = ?, key_slot = ?, due = NULL WHERE id = ? AND state = 0"""
+
+RUNNING: Final = """
+SELECT id, token, lane, pool, key, serial, crashes, origin FROM job INDEXED BY job_running
+WHERE state = 2 AND owner = ?"""
+TAKE_OVER: Final = """
+UPDATE job SET state = ?, crashes = ?, finished = ?, error = ?, owner = NULL,
+  key_slot = CASE ? WHEN 0 THEN key_slot END
+WHERE id = ? AND token = ? AND state = 2"""
+
+BRIEF: Final = """
+SELECT id, state, lane, pool, key, owner, origin, uniq, key_limit, key_slot FROM job WHERE id = ?"""
+RETRY: Final = """
+UPDATE job SET state = ?, key_slot = ?, due = NULL, attempt = 0, crashes = 0, finished = NULL,
+  outcome = NULL, error = NULL, origin = CASE WHEN state = 0 THEN origin END
+WHERE id = ?"""
+
+READ_NEWS: Final = "DELETE FROM news WHERE process = ? RETURNING job, state, outcome, error"
+ADD_NEWS: Final = """
+INSERT INTO news (process, job, state, outcome, error)
+SELECT id, ?, ?, ?, ? FROM process WHERE id = ?"""
+HUNGRY: Final = """
+SELECT consumer.process FROM consumer JOIN known USING (pool, process)
+WHERE consumer.pool = ? AND known.function = ? AND hungry = 1"""
+
+PURGE_SUCCEEDED: Final = """
+SELECT id FROM job INDEXED BY job_ended
+WHERE pool = ? AND state = 4 AND finished IS NOT NULL ORDER BY finished DESC, id DESC
+LIMIT ? OFFSET ?"""
+PURGE_OTHERS: Final = """
+SELECT id FROM job INDEXED BY job_ended
+WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished < ? LIMIT ?"""
+
+RECORD: Final = """
+SELECT job.id, job.pool, lane.function, job.name, state, priority, attempt, crashes, due, key, uniq,
+  entry, owner, created, started, finished, error, progress, meta, payload, outcome
+FROM job JOIN lane ON lane.id = job.lane"""

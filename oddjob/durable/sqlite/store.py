@@ -1,0 +1,496 @@
+"""SqliteStore: the store contract on one SQLite file.
+
+It joins `Database` (transactions), `Work` (what they do to jobs) and `Peers` (the processes that
+share the file). Wake-ups are sent after the commit.
+"""
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+from typing import Any, Final
+
+from oddjob.compat import override
+from oddjob.durable.local_peers import LocalPeers
+from oddjob.durable.peers import FilePeers, Peers, this_place
+from oddjob.durable.record import (
+    Attempt,
+    Capacity,
+    Claim,
+    Entry,
+    Member,
+    Record,
+    State,
+    Submit,
+    Submitted,
+    Turn,
+    Update,
+)
+from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.database import Database, check_file_system
+from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
+from oddjob.durable.sqlite.work import Mismatch, Work
+from oddjob.durable.store import Evicted, Filter, StartedMarks, Store
+from oddjob.schedule.clock import clock
+
+_UNKNOWN_AFTER: Final = 600.0  # seconds, until jobs fail whose function no consumer knows
+
+
+class SqliteStore(Store):
+    """One process's access to the file.
+
+    Args:
+        path: the file; it is made if there is none. ``":memory:"``: there is no file.
+        is_durable: whether what is acknowledged survives a loss of power, and not only of the
+            process.
+        keep_succeeded: how many succeeded jobs of each pool are kept; 0 deletes them at once.
+        peers: the other processes; for tests.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        *,
+        is_durable: bool = True,
+        keep_succeeded: int = 1000,
+        peers: Peers | None = None,
+    ) -> None:
+        if peers is None and path == ":memory:":
+            peers = LocalPeers()
+        if peers is None:
+            check_file_system(path)
+            directory = Path(f"{path}-oddjob")
+            directory.mkdir(exist_ok=True)
+            peers = FilePeers(directory)
+        self._peers: Final = peers
+        self._database: Final = Database(path, peers, is_durable=is_durable)
+        self._execute: Final = self._database.execute
+        self._lanes: Final = LaneTable()
+        self._keep_succeeded: Final = keep_succeeded
+        self._me: int | None = None
+        self._pools: dict[str, list[KnownLane]] = {}  # that this process consumes
+        self._said: dict[str, tuple[bool, bool]] = {}  # of each pool: hungry, has spare claims
+        self._newest: tuple[int, int] = (0, 0)  # ids of the newest process and lane it knows
+
+    @contextmanager
+    def _work(self, *, is_synced: bool) -> Iterator[Work]:
+        """Do the work of one transaction, then wake those whom it concerns."""
+        try:
+            with self._database.transaction(is_synced=is_synced):
+                work = Work(self._database.connection, self._lanes, self._me, clock.wall())
+                yield work
+        except BaseException:
+            self._lanes.forget()
+            raise
+        for process in work.to_wake - {self._me}:
+            self._peers.send(process)
+
+    @property
+    @override
+    def marks(self) -> StartedMarks:
+        return self._peers
+
+    @override
+    def wake(self) -> None:
+        self._peers.wake()
+
+    # Membership.
+
+    @override
+    def join(self, lanes: Mapping[str, Iterable[str]], workers: int) -> None:
+        with self._work(is_synced=False) as work:
+            values = (socket.gethostname(), os.getpid(), this_place(), work.now, "")
+            ((me,),) = self._execute(
+                "INSERT INTO process (host, pid, place, joined, version) VALUES (?, ?, ?, ?, ?) "
+                "RETURNING id",
+                values,
+            ).fetchall()
+            self._peers.enter(me)  # before anybody can see the row
+            self._me = me
+            self._pools.clear()
+            for pool, functions in lanes.items():
+                self._learn(pool, functions)
+            # They are to watch this process.
+            work.to_wake.update(id for (id,) in self._execute("SELECT id FROM process"))
+        self._newest = (0, 0)
+        self._meet_peers()
+
+    @override
+    def learn(self, pool: str, functions: Iterable[str], workers: int) -> None:
+        with self._work(is_synced=False):
+            self._learn(pool, functions)
+        self._newest = (self._newest[0], 0)
+
+    def _learn(self, pool: str, functions: Iterable[str]) -> None:
+        self._pools.setdefault(pool, [])
+        self._said.pop(pool, None)
+        self._execute(
+            "INSERT OR IGNORE INTO consumer (pool, process) VALUES (?, ?)", (pool, self._me)
+        )
+        for function in functions:
+            self._execute(
+                "INSERT OR IGNORE INTO known (pool, function, process) VALUES (?, ?, ?)",
+                (pool, function, self._me),
+            )
+
+    def _meet_peers(self) -> None:
+        """Watch processes that are new; take over those that are dead already."""
+        rows = self._execute(
+            "SELECT id, pid, place FROM process WHERE id != ?", (self._me,)
+        ).fetchall()
+        watched = self._peers.watched()
+        for gone in watched - {row[0] for row in rows}:
+            self._peers.unwatch(gone)
+        for process, pid, place in rows:
+            if process not in watched:
+                self._peers.watch(process, pid, place)
+                if self._peers.is_dead(process):
+                    self.takeover(process)
+
+    @override
+    def leave(self) -> None:
+        if self._me is not None:
+            self.takeover(self._me)
+            self._me = None
+        self._peers.leave()
+
+    @override
+    def close(self) -> None:
+        self._database.close()
+        self._peers.close()
+
+    @override
+    def takeover(self, process: Any) -> int:
+        is_other = process != self._me
+        begun = self._peers.marks_of(process) if is_other else set()
+        with self._work(is_synced=True) as work:
+            gone = self._execute("DELETE FROM process WHERE id = ?", (process,)).rowcount
+            if not gone:
+                return 0  # another process has done it
+            count = work.put_back(process, begun)
+            for table in ("consumer", "known", "news", "watch", "room"):
+                self._execute(f"DELETE FROM {table} WHERE process = ?", (process,))  # noqa: S608
+            work.finish()
+            # This process may have been the one that would have looked at the right time.
+            work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
+            if is_other:
+                work.to_wake.add(process)  # it may be alive after all, and is to join again
+                self._peers.wake()  # this one may have been waiting for these jobs
+        if is_other:
+            self._peers.unwatch(process)
+        return count
+
+    # The hot call.
+
+    @override
+    def turn(
+        self,
+        updates: Sequence[Update],
+        submits: Sequence[Submit],
+        capacity: Mapping[str, Capacity],
+    ) -> Turn:
+        try:
+            return self._turn(updates, submits, capacity, one_by_one=False)
+        except Mismatch:
+            return self._turn(updates, submits, capacity, one_by_one=True)
+
+    def _turn(
+        self,
+        updates: Sequence[Update],
+        submits: Sequence[Submit],
+        capacity: Mapping[str, Capacity],
+        *,
+        one_by_one: bool,
+    ) -> Turn:
+        said: dict[str, tuple[bool, bool]] = {}
+        is_synced = bool(submits) or any(each.state is not State.QUEUED for each in updates)
+        with self._work(is_synced=is_synced) as work:
+            turn = Turn(work.now)
+            newest, newest_lane, is_member = self._execute(_NEWEST, (self._me,)).fetchone()
+            if not is_member:
+                raise Evicted
+            if updates:
+                turn.refused = work.update(
+                    updates,
+                    forgets_succeeded=self._keep_succeeded == 0,
+                    one_by_one=one_by_one,
+                )
+            if submits:
+                turn.submitted = work.insert(submits)
+                newest_lane = self._execute("SELECT coalesce(max(id), 0) FROM lane").fetchone()[0]
+            if newest_lane != self._newest[1]:
+                self._find_lanes()
+            if capacity:
+                work.promote()
+            mine: list[KnownLane] = []
+            left: list[KnownLane] = []
+            for pool, room in capacity.items():
+                lanes = self._pools[pool]
+                claims = work.claim(pool, lanes, room)
+                turn.claims += claims
+                mine += lanes
+                if len(claims) >= room.idle:
+                    left += lanes
+                said[pool] = (len(claims) < room.idle, room.has_spare or len(claims) > room.idle)
+                if said[pool] != self._said.get(pool):
+                    self._say(work, pool, *said[pool])
+            turn.hungry_peers = work.finish(mine, left)
+            turn.news = work.read_news()
+            self._look_ahead(work, turn, capacity)
+        self._said.update(said)
+        has_new_peers = newest not in (self._newest[0], self._me)
+        self._newest = (newest, newest_lane)
+        if has_new_peers:
+            self._meet_peers()
+        return turn
+
+    def _find_lanes(self) -> None:
+        for pool, lanes in self._pools.items():
+            rows = self._execute(_MY_LANES, (pool, self._me)).fetchall()
+            lanes[:] = [self._lanes.get(self._execute, lane) for (lane,) in rows]
+
+    def _say(self, work: Work, pool: str, is_hungry: bool, has_spare: bool) -> None:
+        self._execute(
+            "UPDATE consumer SET hungry = ?, ahead = ? WHERE pool = ? AND process = ?",
+            (is_hungry, has_spare, pool, self._me),
+        )
+        if is_hungry:  # those that have claims to spare may hand them back
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ? AND ahead", (pool,))
+            work.to_wake.update(process for (process,) in rows)
+
+    def _look_ahead(self, work: Work, turn: Turn, capacity: Mapping[str, Capacity]) -> None:
+        """Find the recurring entries that are due, and when to look again."""
+        if not capacity:
+            return
+        due = min(work.next_due(), work.now + work.opens_in)
+        row = self._execute(
+            "SELECT tick FROM entry INDEXED BY entry_due WHERE paused = 0 ORDER BY tick LIMIT 1"
+        ).fetchone()
+        if row is not None and row[0] <= work.now:
+            rows = self._execute(f"{_ENTRY} WHERE paused = 0 AND tick <= ?", (work.now,))
+            turn.entries = [self._entry(each) for each in rows.fetchall()]
+            turn.entries = [each for each in turn.entries if each.lane.pool in capacity]
+        elif row is not None:
+            due = min(due, row[0])
+        turn.next_look = None if due == inf else max(0.0, due - work.now)
+
+    # By hand.
+
+    @override
+    def watch(self, job: Any) -> Record | None:
+        with self._work(is_synced=False) as work:
+            row = self._execute(f"{schema.RECORD} WHERE job.id = ?", (job,)).fetchone()
+            record = None if row is None else _record(row)
+            if record is not None and not record.state.has_ended:
+                work.watch(job)
+        return record
+
+    @override
+    def cancel(self, jobs: Iterable[Any]) -> int:
+        return self._change(jobs, Work.cancel)
+
+    @override
+    def retry(self, jobs: Iterable[Any]) -> int:
+        return self._change(jobs, Work.retry)
+
+    @override
+    def delete(self, jobs: Iterable[Any]) -> int:
+        return self._change(jobs, Work.delete)
+
+    def _change(self, jobs: Iterable[Any], change: Callable[[Work, int], bool]) -> int:
+        with self._work(is_synced=True) as work:
+            count = sum(change(work, job) for job in jobs)
+            work.finish()
+        self._peers.wake()  # this process may be hungry itself
+        return count
+
+    @override
+    def pause(self, pool: str, *, is_paused: bool) -> None:
+        with self._work(is_synced=True) as work:
+            self._execute(
+                "INSERT INTO pool (name, paused) VALUES (?, ?) "
+                "ON CONFLICT DO UPDATE SET paused = excluded.paused",
+                (pool, is_paused),
+            )
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
+            work.to_wake.update(process for (process,) in rows)
+        self._peers.wake()
+
+    @override
+    def save_step(self, claim: Claim, name: str, value: bytes) -> bool:
+        with self._work(is_synced=True):
+            saved = self._execute(
+                "INSERT OR REPLACE INTO step (job, name, value) SELECT id, ?, ? FROM job "
+                "WHERE id = ? AND token = ? AND state = 2",
+                (name, value, claim.id, claim.token),
+            )
+            return bool(saved.rowcount)
+
+    @override
+    def steps(self, job: Any) -> dict[str, bytes]:
+        with self._database.reading() as connection:
+            return dict(connection.execute("SELECT name, value FROM step WHERE job = ?", (job,)))
+
+    # Recurring entries.
+
+    @override
+    def put_entry(self, entry: Entry) -> None:
+        with self._work(is_synced=True) as work:
+            lane = self._lanes.id_of(self._execute, entry.lane)
+            self._execute(
+                _PUT_ENTRY,
+                (entry.lane.pool, entry.name, lane, entry.rule, entry.tick, entry.payload,
+                 entry.meta, entry.priority),
+            )  # fmt: skip
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (entry.lane.pool,))
+            work.to_wake.update(process for (process,) in rows)
+
+    @override
+    def fire_entry(self, entry: Entry, next_tick: float) -> Submitted | None:
+        place = (entry.lane.pool, entry.name)
+        with self._work(is_synced=True) as work:
+            moved = self._execute(
+                "UPDATE entry SET tick = ?, last_tick = tick "
+                "WHERE pool = ? AND name = ? AND tick = ? AND paused = 0",
+                (next_tick, *place, entry.tick),
+            )
+            if not moved.rowcount:
+                return None
+            job = Submit(entry.lane, entry.payload, entry.name, entry.priority, meta=entry.meta,
+                         wants_outcome=False, entry=entry.name)  # fmt: skip
+            (submitted,) = work.insert([job])
+            self._execute(
+                "UPDATE entry SET last_job = ? WHERE pool = ? AND name = ?", (submitted.id, *place)
+            )
+            work.finish()
+        return submitted
+
+    @override
+    def pause_entry(self, pool: str, name: str, *, is_paused: bool) -> bool:
+        statement = "UPDATE entry SET paused = ? WHERE pool = ? AND name = ?"
+        return self._change_entry(pool, statement, (is_paused, pool, name))
+
+    @override
+    def delete_entry(self, pool: str, name: str) -> bool:
+        statement = "DELETE FROM entry WHERE pool = ? AND name = ?"
+        return self._change_entry(pool, statement, (pool, name))
+
+    def _change_entry(self, pool: str, statement: str, values: tuple[Any, ...]) -> bool:
+        with self._work(is_synced=True) as work:
+            changed = bool(self._execute(statement, values).rowcount)
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
+            work.to_wake.update(process for (process,) in rows)
+        return changed
+
+    def _entry(self, row: tuple[Any, ...]) -> Entry:
+        name, lane, *rest = row
+        rule, tick, payload, meta, priority, paused, last_tick, last_job = rest
+        known = self._lanes.get(self._execute, lane)
+        return Entry(name, known.lane, rule, tick, payload, meta, priority, bool(paused),
+                     last_tick, last_job)  # fmt: skip
+
+    @override
+    def purge(self, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
+        with self._work(is_synced=False) as work:
+            rows = self._execute(schema.PURGE_SUCCEEDED, (pool, budget, keep_succeeded)).fetchall()
+            for state in (State.FAILED, State.CANCELLED):
+                left = budget - len(rows)
+                rows += self._execute(
+                    schema.PURGE_OTHERS, (pool, int(state), failed_before, left)
+                ).fetchall()
+            work.erase(job for (job,) in rows)
+        return len(rows)
+
+    # Looking, from any thread.
+
+    @override
+    def records(
+        self, pool: str, which: Filter, before: Any = None, limit: int = 100
+    ) -> list[Record]:
+        where, values = ["job.pool = ?"], [pool]
+        conditions: list[tuple[str, Any]] = [
+            ("job.id < ?", before),
+            ("job.name = ?", which.name),
+            ("key = ?", which.key),
+            ("instr(error, ?)", which.error),
+            ("created >= ?", which.since),
+            ("created < ?", which.until),
+        ]
+        if which.state is not None:
+            states = (State.QUEUED, State.PARKED) if which.state is State.QUEUED else (which.state,)
+            where.append(f"state IN ({', '.join(str(int(state)) for state in states)})")
+        for condition, value in conditions:
+            if value is not None:
+                where.append(condition)
+                values.append(value)
+        query = f"{schema.RECORD} WHERE {' AND '.join(where)} ORDER BY job.id DESC LIMIT ?"
+        with self._database.reading() as connection:
+            return [_record(row) for row in connection.execute(query, [*values, limit]).fetchall()]
+
+    @override
+    def record(self, job: Any) -> Record | None:
+        with self._database.reading() as connection:
+            row = connection.execute(f"{schema.RECORD} WHERE job.id = ?", (job,)).fetchone()
+        return None if row is None else _record(row)
+
+    @override
+    def attempts(self, job: Any) -> list[Attempt]:
+        query = """SELECT number, started, finished, process, traceback FROM attempt
+                   WHERE job = ? ORDER BY number"""
+        with self._database.reading() as connection:
+            return [Attempt(*row) for row in connection.execute(query, (job,)).fetchall()]
+
+    @override
+    def counts(self, pool: str) -> dict[State, int]:
+        query = "SELECT state, count(*) FROM job WHERE pool = ? GROUP BY state"
+        with self._database.reading() as connection:
+            found = dict(connection.execute(query, (pool,)).fetchall())
+        found[State.QUEUED] = found.get(State.QUEUED, 0) + found.pop(State.PARKED, 0)
+        return {state: found.get(state, 0) for state in State if state is not State.PARKED}
+
+    @override
+    def entries(self, pool: str) -> list[Entry]:
+        with self._database.reading() as connection:
+            rows = connection.execute(f"{_ENTRY} WHERE pool = ? ORDER BY name", (pool,)).fetchall()
+            lanes = LaneTable()
+            known = {row[1]: lanes.get(connection.execute, row[1]) for row in rows}
+        return [
+            Entry(row[0], known[row[1]].lane, *row[2:7], bool(row[7]), *row[8:]) for row in rows
+        ]
+
+    @override
+    def members(self) -> list[Member]:
+        query = """SELECT id, host, pid, joined, version,
+                   (SELECT json_group_array(pool) FROM consumer WHERE process = id) FROM process"""
+        with self._database.reading() as connection:
+            rows = connection.execute(query).fetchall()
+        return [Member(*row[:-1], tuple(json.loads(row[-1]))) for row in rows]
+
+    # Sleeping.
+
+    @override
+    def wait(self, timeout: float | None) -> list[Any]:
+        self._database.tidy()
+        return [each for each in self._peers.wait(timeout) if self._peers.is_dead(each)]
+
+
+def _record(row: tuple[Any, ...]) -> Record:
+    return Record(*row[:4], State(row[4]), *row[5:])
+
+
+_NEWEST: Final = """
+SELECT max(id), (SELECT coalesce(max(id), 0) FROM lane), max(id = ?) FROM process"""
+_MY_LANES: Final = """
+SELECT lane.id FROM lane JOIN known USING (pool, function)
+WHERE lane.pool = ? AND known.process = ?"""
+_ENTRY: Final = """
+SELECT name, lane, rule, tick, payload, meta, priority, paused, last_tick, last_job FROM entry"""
+_PUT_ENTRY: Final = """
+INSERT INTO entry (pool, name, lane, rule, tick, payload, meta, priority)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET lane = excluded.lane, payload = excluded.payload, meta = excluded.meta,
+  priority = excluded.priority,
+  tick = CASE WHEN rule = excluded.rule THEN tick ELSE excluded.tick END, rule = excluded.rule"""

@@ -1,0 +1,229 @@
+"""The store contract: everything that a runner asks of a store, the same for each of them.
+
+Guarantees
+  * `turn` is one commit: all of it has happened when it returns, or none of it.
+  * An update of a claim names its fencing token. A token that is not valid any more (the job was
+    taken over, or ended by hand) changes nothing, and the update is reported as refused.
+  * A job whose submission has returned ends, whatever dies; only `delete` removes it before.
+  * Whoever leaves jobs behind that a hungry process could run wakes one. So a store need not be
+    looked at but when `wait` says so.
+
+Assumptions
+  * One thread of a process calls everything but `records`, `attempts`, `counts`, `entries`,
+    `members` and `wake`, which any thread may call.
+  * A process that has joined either leaves or dies: the store finds out about its death by itself.
+
+There is one hot call, `turn`: one transaction, or one script. Handing back, retrying, finishing and
+reporting progress are all updates of a claim, and news come back with the same call.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, Protocol
+
+from oddjob.durable.record import (
+    Attempt,
+    Capacity,
+    Claim,
+    Entry,
+    Lane,
+    Limiter,
+    Member,
+    Record,
+    State,
+    Submit,
+    Submitted,
+    Turn,
+    Update,
+)
+from oddjob.errors import OddJobError
+
+
+class StoreUnusable(OddJobError, OSError):
+    """The store cannot be used: it is not ours, too new, not writable, damaged, or out of reach.
+
+    What was asked of it has not happened.
+    """
+
+
+class StoreUnsafe(StoreUnusable):
+    """The store could be used, but jobs might be lost or corrupted there; the message says why."""
+
+
+class StoreFull(OddJobError, OSError):
+    """There is no room for the job in the store; it was not accepted."""
+
+
+class Evicted(Exception):
+    """Another process has taken this one for dead: its claims are lost. Join again."""
+
+
+class Filter(NamedTuple):
+    """Which jobs `Store.records` returns; None: whichever."""
+
+    state: State | None = None
+    name: str | None = None
+    key: str | None = None
+    error: str | None = None  # contained in the line that says what went wrong
+    since: float | None = None  # submitted at that time or later, in seconds since the epoch
+    until: float | None = None
+
+
+class StartedMarks(Protocol):
+    """Which of the claimed jobs have begun, as whoever takes them over is to know.
+
+    It survives the death of the process, and costs no transaction.
+    """
+
+    def mark(self, place: int, claim: Claim) -> None:
+        """Note that the job in that place has begun; a place is a worker's, from 0."""
+
+    def unmark(self, place: int) -> None:
+        """Note that it has come to its end."""
+
+
+class Store(Protocol):
+    """One process's access to a store."""
+
+    @property
+    def marks(self) -> StartedMarks:
+        """Where this process notes what has begun."""
+        ...
+
+    def join(self, lanes: Mapping[str, Iterable[str]], workers: int) -> None:
+        """Register this process, and take over what dead ones have left.
+
+        Args:
+            lanes: the pools that this process consumes, each with the names of the functions that
+                it knows; empty if it only submits.
+            workers: how many jobs it runs at most at once.
+
+        Raises:
+            StoreUnusable: the store cannot be used.
+        """
+
+    def learn(self, pool: str, functions: Iterable[str], workers: int) -> None:
+        """Consume a pool, too, or know more functions of it; for `workers` more jobs at once."""
+
+    def leave(self) -> None:
+        """Unregister; hand back the claims that are left."""
+
+    def close(self) -> None:
+        """Let go of everything that is open."""
+
+    def turn(
+        self,
+        updates: Sequence[Update],
+        submits: Sequence[Submit],
+        capacity: Mapping[str, Capacity],
+    ) -> Turn:
+        """Update claims, store jobs, open what is due, claim jobs, and read the news: one commit.
+
+        Args:
+            updates: what has become of claims of this process.
+            submits: new jobs.
+            capacity: for each pool that this process consumes. One that is draining takes nothing,
+                and says so, or it would be woken in place of others.
+
+        Raises:
+            Evicted: this process is not registered any more; nothing has happened.
+            StoreFull, StoreUnusable: nothing has happened.
+        """
+        ...
+
+    def takeover(self, process: Any) -> int:
+        """Put back the jobs of a dead process; return how many. Twice does no harm.
+
+        A crash is charged to those that had begun. After `MAX_CRASHES` a job fails; its last try
+        is as a suspect, alone in its process, so that no other is charged for its deeds.
+        """
+        ...
+
+    def watch(self, job: Any) -> Record | None:
+        """Return a job's record; if it has not ended, this process will have news of its end."""
+        ...
+
+    def cancel(self, jobs: Iterable[Any]) -> int:
+        """Cancel jobs that wait, ask the owners of running ones to stop; return how many."""
+        ...
+
+    def retry(self, jobs: Iterable[Any]) -> int:
+        """Queue failed and cancelled jobs again, and scheduled ones at once; return how many."""
+        ...
+
+    def delete(self, jobs: Iterable[Any]) -> int:
+        """Delete jobs that are not running; return how many."""
+        ...
+
+    def pause(self, pool: str, *, is_paused: bool) -> None:
+        """Have no process claim jobs of a pool, or all of them again."""
+
+    def save_step(self, claim: Claim, name: str, value: bytes) -> bool:
+        """Keep the value of a step of a running job; return False if the token is not valid."""
+        ...
+
+    def steps(self, job: Any) -> dict[str, bytes]:
+        """Return the values of the steps that a job has taken."""
+        ...
+
+    def put_entry(self, entry: Entry) -> None:
+        """Declare a recurring entry. One that exists keeps its tick, unless its rule changes."""
+
+    def fire_entry(self, entry: Entry, next_tick: float) -> Submitted | None:
+        """Submit the job of an entry that is due, and move it to its next tick, in one commit.
+
+        None: another process has done so.
+        """
+        ...
+
+    def pause_entry(self, pool: str, name: str, *, is_paused: bool) -> bool:
+        """Stop an entry from firing, or let it again; return False if there is none."""
+        ...
+
+    def delete_entry(self, pool: str, name: str) -> bool:
+        """Forget an entry; return False if there is none."""
+        ...
+
+    def purge(self, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
+        """Delete at most `budget` old jobs; return how many.
+
+        Those are the succeeded ones but for the newest `keep_succeeded`, and the failed and
+        cancelled ones that ended before that time.
+        """
+        ...
+
+    def records(
+        self, pool: str, which: Filter, before: Any = None, limit: int = 100
+    ) -> list[Record]:
+        """Return a page of jobs, the newest first, older than the job `before`."""
+        ...
+
+    def record(self, job: Any) -> Record | None:
+        """Return the record of one job; None if there is none."""
+        ...
+
+    def attempts(self, job: Any) -> list[Attempt]:
+        """Return the attempts of a job that have failed, the first one first."""
+        ...
+
+    def counts(self, pool: str) -> dict[State, int]:
+        """Return how many jobs of a pool are in each state."""
+        ...
+
+    def entries(self, pool: str) -> list[Entry]:
+        """Return the recurring entries of a pool."""
+        ...
+
+    def members(self) -> list[Member]:
+        """Return the processes that have joined."""
+        ...
+
+    def wait(self, timeout: float | None) -> list[Any]:
+        """Sleep until woken, or for `timeout` seconds; return the processes that have died."""
+        ...
+
+    def wake(self) -> None:
+        """End this process's `wait`, now or the next one."""
+
+
+__all__ = ["Evicted", "Filter", "Lane", "Limiter", "StartedMarks", "Store", "StoreFull",
+           "StoreUnsafe", "StoreUnusable"]  # fmt: skip

@@ -1,0 +1,466 @@
+"""What every store must do, as tests: derive a class from `StoreContract`, and run it with pytest.
+
+    class TestMyStore(StoreContract):
+        def open(self, directory):
+            return MyStore(...)
+
+Several stores that are opened in the same directory are members of the same store.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from oddjob.durable.record import (
+    MAX_CRASHES,
+    Capacity,
+    Claim,
+    Entry,
+    Lane,
+    Limiter,
+    State,
+    Submit,
+    Update,
+)
+from oddjob.durable.store import Evicted, Filter, Store
+from oddjob.schedule.clock import clock
+
+POOL = "pool"
+LANE = Lane(POOL, "function")
+ALL = Capacity(100, 100)
+NONE = Capacity(0, 0)
+
+
+class StoreContract:
+    """Tests of the store contract."""
+
+    def open(self, directory: Path) -> Store:
+        """Return a new member of the store in this directory, which has not joined yet."""
+        raise NotImplementedError
+
+    def close(self, store: Store) -> None:
+        """Close a member that `open` has returned."""
+        store.leave()
+        store.close()
+
+    def member(self, directory: Path, *functions: str) -> Store:
+        """Return a member that knows these functions of the pool."""
+        store = self.open(directory)
+        store.join({POOL: functions or ("function",)}, 4)
+        return store
+
+    def add(self, store: Store, **options: Any) -> Any:
+        """Store a job; return its id."""
+        lane = options.pop("lane", LANE)
+        turn = store.turn([], [Submit(lane, b"payload", **options)], {POOL: NONE})
+        return turn.submitted[0].id
+
+    def claim(self, store: Store, capacity: Capacity = ALL) -> list[Claim]:
+        """Claim what there is."""
+        return store.turn([], [], {POOL: capacity}).claims
+
+    def settle(self, store: Store, claim: Claim, state: State, **what: Any) -> bool:
+        """Say what has become of a claim; return whether the store believes it."""
+        return not store.turn([Update(claim, state, **what)], [], {POOL: NONE}).refused
+
+    def state(self, store: Store, job: Any) -> State | None:
+        """Return a job's state."""
+        record = store.record(job)
+        return None if record is None else record.state
+
+    # Jobs.
+
+    def test_a_job_is_claimed_once_and_keeps_its_outcome(self, tmp_path: Path) -> None:
+        """Its payload comes back as it was given."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        job = self.add(store, name="name", meta=b"meta", priority=3)
+        (claim,) = self.claim(store)
+        assert self.claim(other) == []
+        assert (claim.id, claim.payload, claim.meta) == (job, b"payload", b"meta")
+        assert (claim.pool, claim.function, claim.priority) == (POOL, "function", 3)
+        assert self.settle(store, claim, State.SUCCEEDED, outcome=b"outcome", started=1.0)
+        record = other.record(job)
+        assert record is not None
+        assert (record.state, record.outcome, record.attempt) == (State.SUCCEEDED, b"outcome", 1)
+        assert (record.name, record.payload, record.started) == ("name", b"payload", 1.0)
+        self.close(other)
+        self.close(store)
+
+    def test_jobs_start_by_priority_and_then_in_order(self, tmp_path: Path) -> None:
+        """Also those of different functions."""
+        store = self.member(tmp_path, "function", "other")
+        other = Lane(POOL, "other")
+        jobs = [self.add(store, priority=n % 2, lane=(LANE, other)[n // 2 % 2]) for n in range(8)]
+        claimed = [claim.id for claim in self.claim(store)]
+        assert claimed == jobs[1::2] + jobs[::2]
+        self.close(store)
+
+    def test_a_job_waits_for_a_process_that_knows_its_function(self, tmp_path: Path) -> None:
+        """And does not stand in the way of others."""
+        store = self.member(tmp_path)
+        unknown = self.add(store, lane=Lane(POOL, "unknown"))
+        known = self.add(store)
+        assert [claim.id for claim in self.claim(store)] == [known]
+        other = self.member(tmp_path, "unknown")
+        assert [claim.id for claim in self.claim(other)] == [unknown]
+        self.close(other)
+        self.close(store)
+
+    def test_a_delayed_job_comes_when_it_is_due(self, tmp_path: Path) -> None:
+        """The turn before says when that is."""
+        store = self.member(tmp_path)
+        self.add(store, delay=0.05)
+        turn = store.turn([], [], {POOL: ALL})
+        assert turn.claims == []
+        assert turn.next_look is not None
+        assert 0 < turn.next_look <= 0.05
+        store.wait(turn.next_look)
+        assert len(self.claim(store)) == 1
+        self.close(store)
+
+    def test_a_stale_token_changes_nothing(self, tmp_path: Path) -> None:
+        """A process that was taken over says that it has finished a job."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        job = self.add(store)
+        (claim,) = self.claim(store)
+        assert self.settle(store, claim, State.QUEUED)
+        (again,) = self.claim(other)
+        assert again.token != claim.token
+        for state in State:
+            if state is not State.PARKED:
+                assert not self.settle(store, claim, state)
+        assert self.state(store, job) is State.RUNNING
+        assert self.settle(other, again, State.SUCCEEDED)
+        assert not self.settle(other, again, State.FAILED)
+        self.close(other)
+        self.close(store)
+
+    def test_one_refused_update_does_not_take_others_with_it(self, tmp_path: Path) -> None:
+        """All in one call."""
+        store = self.member(tmp_path)
+        jobs = [self.add(store) for _ in range(3)]
+        claims = self.claim(store)
+        assert self.settle(store, claims[1], State.FAILED)
+        updates = [Update(claim, State.SUCCEEDED) for claim in claims]
+        turn = store.turn(updates, [], {POOL: NONE})
+        assert turn.refused == [updates[1]]
+        states = [self.state(store, job) for job in jobs]
+        assert states == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
+        self.close(store)
+
+    def test_handing_back_charges_no_attempt_and_a_retry_does(self, tmp_path: Path) -> None:
+        """What failed is kept with its traceback."""
+        store = self.member(tmp_path)
+        job = self.add(store)
+        (claim,) = self.claim(store)
+        assert self.settle(store, claim, State.QUEUED)
+        (claim,) = self.claim(store)
+        assert claim.attempt == 0
+        assert self.settle(store, claim, State.SCHEDULED, delay=0.0, traceback="why")
+        (claim,) = self.claim(store)
+        assert claim.attempt == 1
+        assert self.settle(store, claim, State.FAILED, error="OSError: no", traceback="again")
+        record = store.record(job)
+        assert record is not None
+        assert (record.attempt, record.error) == (2, "OSError: no")
+        assert [(each.number, each.traceback) for each in store.attempts(job)] == [
+            (1, "why"),
+            (2, "again"),
+        ]
+        self.close(store)
+
+    def test_progress_is_seen_while_a_job_runs(self, tmp_path: Path) -> None:
+        """It is no settlement."""
+        store = self.member(tmp_path)
+        job = self.add(store)
+        (claim,) = self.claim(store)
+        assert self.settle(store, claim, State.RUNNING, outcome=b"half")
+        record = store.record(job)
+        assert record is not None
+        assert (record.state, record.progress) == (State.RUNNING, b"half")
+        assert self.settle(store, claim, State.SUCCEEDED)
+        self.close(store)
+
+    # Keys, limiters, unique jobs, bounded queues.
+
+    def test_jobs_of_a_key_run_one_after_the_other(self, tmp_path: Path) -> None:
+        """Others overtake them."""
+        store = self.member(tmp_path)
+        first, second = self.add(store, key="k"), self.add(store, key="k")
+        other = self.add(store, key="o")
+        claims = self.claim(store)
+        assert [claim.id for claim in claims] == [first, other]
+        assert self.settle(store, claims[0], State.FAILED)
+        assert [claim.id for claim in self.claim(store)] == [second]
+        self.close(store)
+
+    def test_as_many_jobs_of_a_key_run_as_its_limit_says(self, tmp_path: Path) -> None:
+        """Also when they are handed back and canceled."""
+        store = self.member(tmp_path)
+        jobs = [self.add(store, key="k", key_limit=2) for _ in range(4)]
+        claims = self.claim(store)
+        assert [claim.id for claim in claims] == jobs[:2]
+        assert store.cancel([jobs[2]]) == 1
+        assert self.claim(store) == []
+        assert self.settle(store, claims[1], State.SUCCEEDED)
+        assert [claim.id for claim in self.claim(store)] == [jobs[3]]
+        self.close(store)
+
+    def test_a_serial_job_waits_for_the_success_of_the_one_before(self, tmp_path: Path) -> None:
+        """Between two attempts of that one, too; what waits when it fails, fails."""
+        store = self.member(tmp_path)
+        first = self.add(store, key="k", is_serial=True)
+        second = self.add(store, key="k", is_serial=True)
+        (claim,) = self.claim(store)
+        assert self.settle(store, claim, State.SCHEDULED, delay=0.02)
+        assert self.claim(store) == []
+        store.wait(0.02)
+        (claim,) = self.claim(store)
+        assert claim.id == first
+        assert self.settle(store, claim, State.FAILED)
+        record = store.record(second)
+        assert record is not None
+        assert record.state is State.FAILED
+        assert "PredecessorFailed" in str(record.error)
+        self.close(store)
+
+    def test_a_limiter_counts_what_runs_in_all_processes(self, tmp_path: Path) -> None:
+        """Of two lanes that share it."""
+        store, other = self.member(tmp_path, "a", "b"), self.member(tmp_path, "a", "b")
+        limiter = (Limiter("two", max_running=2),)
+        for name in ("a", "b", "a", "b"):
+            self.add(store, lane=Lane(POOL, name, limiter))
+        claims = [*self.claim(store, Capacity(1, 1)), *self.claim(other)]
+        assert len(claims) == 2
+        assert self.claim(store) == []
+        assert self.settle(store, claims[0], State.SUCCEEDED)
+        assert len(self.claim(other)) == 1
+        self.close(other)
+        self.close(store)
+
+    def test_a_rate_holds_for_all_processes(self, tmp_path: Path) -> None:
+        """The turn says when it opens."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        lane = Lane(POOL, "function", (Limiter("rate", starts=2, period=0.1, burst=2),))
+        for _ in range(3):
+            self.add(store, lane=lane)
+        assert len(self.claim(store)) == 2
+        turn = other.turn([], [], {POOL: ALL})
+        assert turn.claims == []
+        assert turn.next_look is not None
+        assert 0 < turn.next_look <= 0.1
+        began = clock.monotonic()
+        while not self.claim(other):
+            assert clock.monotonic() - began < 10
+            other.wait(turn.next_look)
+        self.close(other)
+        self.close(store)
+
+    def test_a_unique_job_is_there_once_until_it_has_ended(self, tmp_path: Path) -> None:
+        """The second one who submits it gets the first one's job."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        job = self.add(store, unique=b"u")
+        turn = other.turn([], [Submit(LANE, b"", unique=b"u")] * 2, {POOL: NONE})
+        assert [(each.id, each.is_new) for each in turn.submitted] == [(job, False)] * 2
+        (claim,) = self.claim(store)
+        assert self.settle(store, claim, State.SUCCEEDED, outcome=b"o")
+        assert [(each.id, each.outcome) for each in other.turn([], [], {POOL: NONE}).news] == [
+            (job, b"o")
+        ]
+        assert self.add(store, unique=b"u") != job
+        self.close(other)
+        self.close(store)
+
+    def test_a_full_queue_turns_jobs_away_and_wakes_who_wants_room(self, tmp_path: Path) -> None:
+        """As many as do not fit."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        jobs = [Submit(LANE, b"", max_queue=2)] * 3
+        turn = other.turn([], jobs, {POOL: NONE})
+        assert [each.id is None for each in turn.submitted] == [False, False, True]
+        other.wait(0.0)
+        assert len(self.claim(store, Capacity(1, 1))) == 1
+        began = clock.monotonic()
+        other.wait(10.0)
+        assert clock.monotonic() - began < 5
+        assert self.add(other, max_queue=2) is not None
+        self.close(other)
+        self.close(store)
+
+    # Other processes.
+
+    def test_whoever_waits_for_a_job_has_news_of_its_end(self, tmp_path: Path) -> None:
+        """Its submitter, and those who watch it."""
+        store, other, third = (self.member(tmp_path) for _ in range(3))
+        job = self.add(store, wants_outcome=True)
+        assert third.watch(job) is not None
+        (claim,) = self.claim(other)
+        assert self.settle(other, claim, State.FAILED, outcome=b"o", error="E: e")
+        for each in (store, third):
+            (news,) = each.turn([], [], {POOL: NONE}).news
+            assert (news.id, news.state, news.outcome, news.error) == (
+                job,
+                State.FAILED,
+                b"o",
+                "E: e",
+            )
+            assert each.turn([], [], {POOL: NONE}).news == []
+        for each in (third, other, store):
+            self.close(each)
+
+    def test_the_owner_of_a_running_job_is_asked_to_stop_it(self, tmp_path: Path) -> None:
+        """One that waits is canceled at once."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        running, waiting = self.add(store), self.add(store)
+        (claim,) = self.claim(other, Capacity(1, 1))
+        assert store.cancel([running, waiting, "no such job"]) == 2
+        (news,) = other.turn([], [], {POOL: NONE}).news
+        assert (news.id, news.state) == (running, State.RUNNING)
+        assert self.state(store, waiting) is State.CANCELLED
+        assert self.settle(other, claim, State.CANCELLED)
+        assert store.cancel([running]) == 0
+        self.close(other)
+        self.close(store)
+
+    def test_what_a_dead_process_had_begun_is_charged_to_it(self, tmp_path: Path) -> None:
+        """Its other claims are not, and all of them are back."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        begun, claimed = self.add(store), self.add(store)
+        for crashes in range(MAX_CRASHES):
+            claims = {claim.id: claim for claim in self.claim(other)}
+            assert claims[begun].is_suspect == (crashes == MAX_CRASHES - 1)
+            other.marks.mark(0, claims[begun])
+            member = max(each.id for each in store.members())
+            assert store.takeover(member) == 2
+            assert store.takeover(member) == 0
+            try:
+                other.turn([], [], {POOL: ALL})
+            except Evicted:
+                other.join({POOL: ["function"]}, 4)
+            else:
+                raise AssertionError("it is not a member any more")
+        record = store.record(begun)
+        assert record is not None
+        assert (record.state, record.crashes) == (State.FAILED, MAX_CRASHES)
+        assert "JobLost" in str(record.error)
+        (claim,) = self.claim(store)
+        assert (claim.id, claim.crashes, claim.attempt) == (claimed, 0, 0)
+        self.close(other)
+        self.close(store)
+
+    def test_a_process_that_leaves_hands_back_what_it_has(self, tmp_path: Path) -> None:
+        """Uncharged."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        job = self.add(store)
+        (claim,) = self.claim(other)
+        other.marks.mark(0, claim)
+        self.close(other)
+        (claim,) = self.claim(store)
+        assert (claim.id, claim.crashes) == (job, 0)
+        assert len(store.members()) == 1
+        self.close(store)
+
+    def test_a_hungry_process_is_woken_for_a_job(self, tmp_path: Path) -> None:
+        """And a wake-up that comes before the wait is not lost."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        assert self.claim(other) == []
+        other.wait(0.0)
+        self.add(store)
+        began = clock.monotonic()
+        other.wait(10.0)
+        assert clock.monotonic() - began < 5
+        assert len(self.claim(other)) == 1
+        self.close(other)
+        self.close(store)
+
+    # By hand.
+
+    def test_a_failed_job_can_be_tried_again_by_hand(self, tmp_path: Path) -> None:
+        """As if it were new; a succeeded one cannot."""
+        store = self.member(tmp_path)
+        job, done = self.add(store), self.add(store)
+        claims = self.claim(store)
+        assert self.settle(store, claims[0], State.FAILED, error="E: e")
+        assert self.settle(store, claims[1], State.SUCCEEDED)
+        assert store.retry([job, done]) == 1
+        (claim,) = self.claim(store)
+        assert (claim.id, claim.attempt) == (job, 0)
+        assert store.delete([job, done]) == 1
+        assert self.state(store, done) is None
+        self.close(store)
+
+    def test_a_paused_pool_is_left_alone(self, tmp_path: Path) -> None:
+        """By all processes."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        self.add(store)
+        store.pause(POOL, is_paused=True)
+        assert self.claim(other) == []
+        store.pause(POOL, is_paused=False)
+        assert len(self.claim(other)) == 1
+        self.close(other)
+        self.close(store)
+
+    def test_steps_belong_to_a_job_and_need_its_token(self, tmp_path: Path) -> None:
+        """They are there at the next attempt."""
+        store = self.member(tmp_path)
+        job = self.add(store)
+        (claim,) = self.claim(store)
+        assert store.save_step(claim, "one", b"1")
+        assert self.settle(store, claim, State.SCHEDULED, delay=0.0)
+        assert not store.save_step(claim, "two", b"2")
+        assert store.steps(job) == {"one": b"1"}
+        self.close(store)
+
+    def test_an_entry_fires_once_per_tick(self, tmp_path: Path) -> None:
+        """However many processes declare it; declaring it again does not move its tick."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        entry = Entry("entry", LANE, b"rule", tick=clock.wall() - 1, payload=b"payload")
+        for each in (store, other):
+            each.put_entry(entry)
+        turns = [each.turn([], [], {POOL: NONE}) for each in (store, other)]
+        (one,), (two,) = (turn.entries for turn in turns)
+        next_tick = clock.wall() + 3600
+        assert store.fire_entry(one, next_tick) is not None
+        assert other.fire_entry(two, next_tick) is None
+        other.put_entry(entry)
+        (stored,) = other.entries(POOL)
+        assert (stored.tick, stored.last_tick) == (next_tick, entry.tick)
+        (claim,) = self.claim(store)
+        assert (claim.id, claim.payload) == (stored.last_job, b"payload")
+        assert store.pause_entry(POOL, "entry", is_paused=True)
+        assert store.turn([], [], {POOL: NONE}).next_look is None
+        assert store.delete_entry(POOL, "entry")
+        assert store.entries(POOL) == []
+        self.close(other)
+        self.close(store)
+
+    def test_old_jobs_are_purged_and_the_newest_kept(self, tmp_path: Path) -> None:
+        """In portions."""
+        store = self.member(tmp_path)
+        jobs = [self.add(store) for _ in range(6)]
+        for claim in self.claim(store):
+            state = State.FAILED if claim.id == jobs[5] else State.SUCCEEDED
+            assert self.settle(store, claim, state)
+        assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 2
+        assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 1
+        assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 0
+        assert store.purge(POOL, 2, clock.wall() + 1, 10) == 1
+        assert [record.id for record in store.records(POOL, Filter())] == [jobs[4], jobs[3]]
+        self.close(store)
+
+    def test_records_come_in_pages_and_are_filtered(self, tmp_path: Path) -> None:
+        """The newest first."""
+        store = self.member(tmp_path)
+        jobs = [self.add(store, name=f"n{n % 2}", key=f"k{n}") for n in range(5)]
+        page = store.records(POOL, Filter(), limit=2)
+        assert [record.id for record in page] == jobs[:-3:-1]
+        page = store.records(POOL, Filter(), before=page[-1].id, limit=2)
+        assert [record.id for record in page] == [jobs[2], jobs[1]]
+        assert len(store.records(POOL, Filter(name="n1"))) == 2
+        assert [record.id for record in store.records(POOL, Filter(key="k3"))] == [jobs[3]]
+        (claim, *_) = self.claim(store, Capacity(1, 1))
+        assert self.settle(store, claim, State.FAILED, error="OSError: disk")
+        assert len(store.records(POOL, Filter(error="disk"))) == 1
+        assert len(store.records(POOL, Filter(state=State.QUEUED))) == 4
+        assert store.records(POOL, Filter(since=clock.wall() + 60)) == []
+        counts = store.counts(POOL)
+        assert (counts[State.QUEUED], counts[State.FAILED]) == (4, 1)
+        self.close(store)

@@ -7,6 +7,9 @@ Guarantees
   * Nothing is written to a file before it is known to be ours, or empty.
   * Readers fetch a page on a connection of their own, and hold no snapshot.
 
+  * A forked child does not close the connection that it inherits: with the parent's locks out of
+    its sight, SQLite would delete the write-ahead log that the parent goes on writing.
+
 Assumes that one thread writes. Nobody else opens the files of the database in this process:
 closing any descriptor of them would give up all of SQLite's locks.
 """
@@ -20,10 +23,12 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
+from weakref import WeakSet
 
 from oddjob.durable.peers import Peers
 from oddjob.durable.sqlite import schema
 from oddjob.durable.store import StoreFull, StoreUnsafe, StoreUnusable
+from oddjob.locks import after_fork_in_child
 from oddjob.log import log
 from oddjob.schedule.clock import clock
 
@@ -56,6 +61,7 @@ class Database:
         self._no_checkpoint_before = 0.0
         self._is_warned = False
         self.connection: Final = self._open()
+        _in_use.add(self)
         self.execute: Final = self.connection.execute
 
     def _open(self) -> sqlite3.Connection:
@@ -235,6 +241,19 @@ class Database:
     def close(self) -> None:
         """Close the connection."""
         self.connection.close()
+
+
+_in_use: Final[WeakSet[Database]] = WeakSet()
+
+
+def _keep_open_in_child() -> None:
+    import ctypes  # with one reference too many, a connection is never closed, not even at exit
+
+    for database in list(_in_use):
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
+
+
+after_fork_in_child(_keep_open_in_child)
 
 
 def _code(error: sqlite3.Error) -> int:

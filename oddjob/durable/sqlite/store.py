@@ -66,7 +66,11 @@ class SqliteStore(Store):
             directory.mkdir(exist_ok=True)
             peers = FilePeers(directory)
         self._peers: Final = peers
-        self._database: Final = Database(path, peers, is_durable=is_durable)
+        try:
+            self._database: Final = Database(path, peers, is_durable=is_durable)
+        except BaseException:
+            peers.close()
+            raise
         self._execute: Final = self._database.execute
         self._lanes: Final = LaneTable()
         self._keep_succeeded: Final = keep_succeeded

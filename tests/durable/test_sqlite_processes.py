@@ -1,0 +1,240 @@
+"""Many processes on one file: who is woken, who is dead, and what becomes of the jobs."""
+
+import os
+import random
+import re
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from oddjob.durable.record import MAX_CRASHES, Capacity, State, Submit
+from oddjob.durable.sqlite.store import SqliteStore
+from oddjob.durable.store import Filter
+from tests.durable.member import LANE, POISON
+
+WAIT = 30.0
+ROOT = Path(__file__).parents[2]
+IS_LONG = "ODDJOB_STRESS_ROUNDS" in os.environ
+
+Start = Callable[..., "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "jobs.db"
+
+
+@pytest.fixture
+def start(path: Path) -> Iterator[Start]:
+    """Start a process that uses the store, and wait until it has joined."""
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(kind: str, name: str = "log", *rest: str) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "tests.durable.member", kind, str(path), name, *rest]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        processes.append(process)
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[SqliteStore]:
+    store = SqliteStore(str(path), keep_succeeded=10**9)
+    store.join({"pool": ["function"]}, 4)
+    yield store
+    store.leave()
+    store.close()
+
+
+def read(process: "subprocess.Popen[str]") -> str:
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
+def submit(store: SqliteStore, count: int, payload: bytes = b"x") -> list[int]:
+    jobs = [Submit(LANE, payload, wants_outcome=False) for _ in range(count)]
+    return [each.id for each in store.turn([], jobs, {}).submitted]
+
+
+def test_a_dead_process_is_taken_over_at_once(store: SqliteStore, start: Start) -> None:
+    """Its death is an event: nobody looks for it (faults 17 and 18)."""
+    jobs = submit(store, 3)
+    holder = start("hold")
+    assert read(holder) == "3\n"
+    assert store.turn([], [], {"pool": Capacity(100, 100)}).claims == []
+    holder.kill()
+    began = time.monotonic()
+    dead: list[int] = []
+    while not dead:
+        dead = store.wait(WAIT)
+        assert time.monotonic() - began < WAIT
+    assert [store.takeover(process) for process in dead] == [3]
+    claims = store.turn([], [], {"pool": Capacity(100, 100)}).claims
+    assert [claim.id for claim in claims] == jobs
+    assert [claim.crashes for claim in claims] == [1, 0, 0]
+    assert time.monotonic() - began < 2
+
+
+def test_a_stopped_process_keeps_its_jobs(store: SqliteStore, start: Start) -> None:
+    """It may go on at any time: only its death gives them to others (fault 15)."""
+    submit(store, 1)
+    holder = start("hold")
+    assert read(holder) == "1\n"
+    holder.send_signal(signal.SIGSTOP)
+    store.turn([], [], {"pool": Capacity(1, 1)})
+    assert store.wait(0.3) == []
+    holder.send_signal(signal.SIGCONT)
+
+
+def test_jobs_of_a_process_that_died_while_nobody_was_there(path: Path, start: Start) -> None:
+    """Whoever joins next takes them over."""
+    store = SqliteStore(str(path))
+    store.join({}, 0)
+    submit(store, 2)
+    store.leave()
+    store.close()
+    holder = start("hold")
+    assert read(holder) == "2\n"
+    holder.kill()
+    holder.wait()
+    store = SqliteStore(str(path))
+    store.join({"pool": ["function"]}, 4)
+    assert len(store.turn([], [], {"pool": Capacity(9, 9)}).claims) == 2
+    store.leave()
+    store.close()
+
+
+def test_a_job_starts_in_another_process_at_once(store: SqliteStore, start: Start) -> None:
+    """And that process sleeps without a look at the clock until then (faults 12 and 13)."""
+    idle = start("idle")
+    assert read(idle).startswith("woken")
+    time.sleep(0.2)
+    switches = context_switches(idle.pid)
+    time.sleep(1.0)
+    assert context_switches(idle.pid) == switches
+    submitted = time.time()
+    submit(store, 1)
+    _, count, at = read(idle).split()
+    assert count == "1"
+    assert float(at) - submitted < 5
+
+
+def context_switches(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", status)))
+
+
+def test_no_writer_starves_and_none_hears_of_locks(path: Path, start: Start) -> None:
+    """Beside a foreign writer, too, which holds the file for a while (fault 2)."""
+    seconds, hold, count = (30.0, 7.0, 8) if IS_LONG else (2.0, 0.5, 4)
+    writers = [start("write", f"w{n}", str(seconds)) for n in range(count)]
+    foreign = sqlite3.connect(path, isolation_level=None)
+    for _ in range(2):
+        foreign.execute("PRAGMA busy_timeout = 60000")
+        foreign.execute("BEGIN IMMEDIATE")
+        time.sleep(hold)
+        foreign.execute("COMMIT")
+        time.sleep(seconds / 10)
+    foreign.close()
+    results = [read(writer).split() for writer in writers]
+    counts = [int(commits) for commits, _ in results]
+    assert min(counts) >= max(counts) / 3, counts
+    assert max(float(worst) for _, worst in results) < hold + 5
+
+
+def test_whoever_is_killed_loses_no_job(path: Path, start: Start) -> None:
+    """Every job ends, and every run of it but the last was in a process that died (fault 19)."""
+    kills = 200 if IS_LONG else 20
+    dice = random.Random(kills)
+    store = SqliteStore(str(path), keep_succeeded=10**9)
+    store.join({}, 0)
+    poison = submit(store, 1, POISON)
+    consumers = [start("consume") for _ in range(3)]
+    feeders = [start("feed", "fed")]
+    for _ in range(kills):
+        time.sleep(dice.uniform(0.0, 0.1))
+        place = dice.randrange(4)
+        group, kind, log = (feeders, "feed", "fed") if place == 3 else (consumers, "consume", "log")
+        victim = group[place % 3]
+        victim.kill()
+        victim.wait()
+        group[place % 3] = start(kind, log)
+    for feeder in feeders:
+        feeder.kill()
+        feeder.wait()
+    deadline = time.monotonic() + WAIT
+    while any(store.counts("pool")[state] for state in (State.QUEUED, State.RUNNING)):
+        assert time.monotonic() < deadline, store.counts("pool")
+        time.sleep(0.05)
+    alive = {consumer.pid for consumer in consumers if consumer.poll() is None}
+    for consumer in consumers:
+        consumer.kill()
+    check_tally(store, path, set(poison), alive)
+    store.leave()
+    store.close()
+
+
+def check_tally(store: SqliteStore, path: Path, poison: set[int], alive: set[int]) -> None:
+    records = {each.id: each for each in store.records("pool", Filter(), limit=10**7)}
+    acknowledged = [int(each) for each in path.with_name("jobs.db-fed").read_text().split()]
+    assert len(acknowledged) > 100
+    assert all(records[job].state is State.SUCCEEDED for job in acknowledged)
+    runs: defaultdict[int, list[int]] = defaultdict(list)
+    for line in path.with_name("jobs.db-log").read_text().splitlines():
+        job, pid = map(int, line.split())
+        runs[job].append(pid)
+    for job in acknowledged:
+        assert runs[job], "it is said to have succeeded, and has never run"
+        assert alive.isdisjoint(runs[job][:-1]), "it has run again without need"
+        assert records[job].crashes < MAX_CRASHES
+    for job in poison:
+        assert records[job].state is State.FAILED
+        assert records[job].crashes == MAX_CRASHES
+        assert "JobLost" in str(records[job].error)
+
+
+def test_the_neighbors_of_a_poison_job_are_not_charged(store: SqliteStore, start: Start) -> None:
+    """It is one of 256, and kills whoever runs it (fault 20)."""
+    jobs = submit(store, 128)
+    poison = submit(store, 1, POISON)
+    jobs += submit(store, 127)
+
+    def keep_one_alive() -> None:
+        while not is_over.is_set():
+            consumer = start("consume")
+            while consumer.poll() is None and not is_over.is_set():
+                time.sleep(0.01)
+
+    is_over = threading.Event()
+    nurse = threading.Thread(target=keep_one_alive)
+    nurse.start()
+    deadline = time.monotonic() + WAIT
+    try:
+        while any(store.counts("pool")[state] for state in (State.QUEUED, State.RUNNING)):
+            assert time.monotonic() < deadline
+            for process in store.wait(0.05):
+                store.takeover(process)
+    finally:
+        is_over.set()
+        nurse.join()
+    records = {each.id: each for each in store.records("pool", Filter(), limit=1000)}
+    assert records[poison[0]].state is State.FAILED
+    assert records[poison[0]].crashes == MAX_CRASHES
+    assert {records[job].state for job in jobs} == {State.SUCCEEDED}
+    assert {records[job].crashes for job in jobs} == {0}

@@ -1,0 +1,159 @@
+"""Codec: how calls, results and errors become bytes, and functions names.
+
+A call is stored with its arguments as they are when it is submitted. Its function is stored by
+name, ``module:qualname``, so what has no name that another process can look up is refused.
+
+Guarantees: what cannot be encoded is a `TypeError` that says what to do; what cannot be decoded, a
+`PayloadError` with the reason. Neither harms the thread that tries.
+"""
+
+import pickle
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import MethodType
+from typing import Any, Final, NamedTuple
+
+from oddjob.callables import describe
+from oddjob.durable.record import State
+from oddjob.errors import JobLost, OddJobError, PredecessorFailed
+from oddjob.keys import Key
+from oddjob.runtime.policy import BATCH_ITEM
+
+_PROTOCOL: Final = 5
+_MARK_OF_OTHERS: Final = "="  # before keys that are no strings
+
+
+class PayloadError(OddJobError, ValueError):
+    """A stored call or outcome cannot be read; the stored bytes are kept."""
+
+
+class UnknownFunction(OddJobError, LookupError):
+    """No process that consumes the pool knows the job's function."""
+
+
+# What a store says when it fails a job by itself: the name of the class, and a message.
+_STORE_ERRORS: Final = {each.__name__: each for each in (JobLost, PredecessorFailed, UnknownFunction)}
+
+
+class Meta(NamedTuple):
+    """What is stored with a call besides its arguments."""
+
+    carrier: dict[Any, Any]  # of the middleware
+    options: dict[str, Any]  # that the call was given, and its function was not
+
+
+def name_of(fn: Callable[..., Any]) -> str:
+    """Return the name by which other processes find a function.
+
+    Raises:
+        TypeError: it has none: it is a lambda, defined in another function, or bound to an object.
+    """
+    fn = getattr(fn, "__wrapped__", fn) if hasattr(fn, "_target") else fn
+    module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
+    is_bound = isinstance(fn, MethodType) and not isinstance(fn.__self__, type)
+    if not module or not name or "<" in name or is_bound:
+        raise TypeError(
+            f"{describe(fn)} cannot be stored: another process has no way to find it. A durable "
+            "job needs a function at the top level of a module, or persist=False"
+        )
+    return f"{_real_name(module)}:{name}"
+
+
+def _real_name(module: str) -> str:
+    """Return under which name others import a module, also if it is run as a program."""
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    if (spec := getattr(main, "__spec__", None)) is not None:
+        return str(spec.name.removesuffix(".__main__"))
+    file = getattr(main, "__file__", None)
+    return "__main__" if file is None else Path(file).stem
+
+
+def find_function(name: str) -> Callable[..., Any] | None:
+    """Return the function of that name if its module has been imported here; else None."""
+    module_name, _, path = name.partition(":")
+    found: Any = sys.modules.get(module_name)
+    if found is None and _real_name("__main__") == module_name:
+        found = sys.modules["__main__"]
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found if callable(found) else None
+
+
+def encode_call(name: str, args: Any, kwargs: Any) -> bytes:
+    """Return the bytes of a call's arguments, given as `Job` holds them."""
+    call = ((args,), {}) if kwargs is BATCH_ITEM else (args, kwargs or {})
+    return _dump(call, f"the arguments of {name}")
+
+
+def decode_call(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments of a call."""
+    args, kwargs = _load(payload, "its arguments")
+    return args, kwargs
+
+
+def encode_meta(meta: Meta) -> bytes | None:
+    """Return the bytes of what is stored with a call; None if there is nothing."""
+    if not meta.carrier and not meta.options:
+        return None
+    return _dump(tuple(meta), "the options of a call and what its middleware passes on")
+
+
+def decode_meta(data: bytes | None) -> Meta:
+    """Return what is stored with a call."""
+    return Meta({}, {}) if data is None else Meta(*_load(data, "its options"))
+
+
+def encode_result(result: Any) -> bytes | None:
+    """Return the bytes of a result; None is its own."""
+    return None if result is None else _dump(result, "the result")
+
+
+def encode_error(error: BaseException) -> bytes:
+    """Return the bytes of an exception: itself, or what can be said of it."""
+    try:
+        data = pickle.dumps(error, _PROTOCOL)
+        pickle.loads(data)  # some are stored well, and cannot be made again
+    except Exception:
+        said = f"{type(error).__qualname__}: {error}"
+        data = pickle.dumps(PayloadError(f"a failure that cannot be stored: {said}"), _PROTOCOL)
+    return data
+
+
+def decode_outcome(state: State, outcome: bytes | None, error: str | None) -> Any:
+    """Return the result of a job that has succeeded, or the exception of one that has failed."""
+    if state is State.SUCCEEDED:
+        return None if outcome is None else _load(outcome, "its result")
+    if outcome is None:
+        kind, _, message = (error or "JobLost: ").partition(": ")
+        return _STORE_ERRORS.get(kind, JobLost)(message)
+    return _load(outcome, "its failure")
+
+
+def describe_error(error: BaseException) -> str:
+    """Return one line about an exception, for people."""
+    text = str(error).strip().partition("\n")[0]
+    return f"{type(error).__qualname__}: {text}"[:500]
+
+
+def encode_key(key: Key | None) -> str | None:
+    """Return the text of a key: of a string itself, of others what nobody else's text is."""
+    if key is None or (isinstance(key, str) and not key.startswith(_MARK_OF_OTHERS)):
+        return key
+    return f"{_MARK_OF_OTHERS}{key!r}"
+
+
+def _dump(value: Any, what: str) -> bytes:
+    try:
+        return pickle.dumps(value, _PROTOCOL)
+    except Exception as error:
+        raise TypeError(f"{what} cannot be stored: {describe_error(error)}") from error
+
+
+def _load(data: bytes, what: str) -> Any:
+    try:
+        return pickle.loads(data)
+    except Exception as error:
+        raise PayloadError(f"{what} cannot be read: {describe_error(error)}") from error

@@ -33,7 +33,9 @@ class UnknownFunction(OddJobError, LookupError):
 
 
 # What a store says when it fails a job by itself: the name of the class, and a message.
-_STORE_ERRORS: Final = {each.__name__: each for each in (JobLost, PredecessorFailed, UnknownFunction)}
+_STORE_ERRORS: Final = {
+    each.__name__: each for each in (JobLost, PredecessorFailed, UnknownFunction)
+}
 
 
 class Meta(NamedTuple):

@@ -188,6 +188,20 @@ class PoolStore(Consumer, Settlement):
         settings = settings._replace(**meta.options, middleware=(self, *settings.middleware))
         return JobPolicy(self._core, settings, settlement=self)
 
+    def wait(self, job: Job[Any], deadline: float) -> bool:
+        """Wait for a job on a worker of this pool, while another one stands in for it."""
+        workers = self._core.workers
+        with self._core.state.lock:
+            workers.size += 1
+            self._core.refresh()
+        self._runner.wake()
+        try:
+            return job._watch().wait(deadline)
+        finally:
+            with self._core.state.lock:
+                workers.size -= 1
+                self._core.refresh()
+
     def run(self, job: Job[Any], _carrier: dict[str, str], call: Callable[[], Any]) -> Any:
         """Run an attempt as the outermost middleware: mark that it has begun."""
         claim = self._claims[job]
@@ -250,7 +264,13 @@ class PoolStore(Consumer, Settlement):
 
     @override
     def cancelled(self, job: Job[Any]) -> bool:
-        return True
+        details = job._details
+        if job._policy.settlement is self or details is None or details.id is None:
+            return True  # it is a claim's, or was not stored
+        stored = int(details.id)
+        self._runner.call(lambda store: store.cancel([stored]))
+        record = self._runner.call(lambda store: store.record(stored))
+        return record is None or record.state is State.CANCELLED
 
     def ended(self, job: Job[Any]) -> None:
         """Report a job that ended without an attempt's coming to its end: its worker crashed."""
@@ -311,7 +331,8 @@ def _ender(job: Job[Any]) -> Callable[[State, bytes | None, str | None], object]
         except Exception as failure:
             end(job, FAILED, Failure(failure))
             return
-        end(job, _STATES[state], value if state is State.SUCCEEDED else Failure(value))
+        ending: Any = _STATES[state]
+        end(job, ending, value if state is State.SUCCEEDED else Failure(value))
 
     return on_end
 

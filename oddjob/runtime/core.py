@@ -71,7 +71,8 @@ class PoolCore:
         self.name = name
         self.label = label
         self.memory: Settlement = MemorySettlement(self)
-        self.settlement: Settlement = self.memory  # a store puts its own in the place
+        self.settlement: Settlement = self.memory
+        self.store: Any = None  # a `PoolStore`: where jobs go in place of the queue
         self.events: Final = EventListener(label, options.on_event)
         self.timers: Final[dict[Timer, None]] = {}  # guarded by the scheduler's lock
         self._is_bounded: Final = options.max_queue is not None
@@ -158,7 +159,9 @@ class PoolCore:
     def accept_many(self, jobs: Sequence[Job[Any]]) -> None:
         """Queue jobs with nothing between them, if there is room; raises like `accept`."""
         try:
-            if inline.is_on():
+            if jobs and jobs[0]._policy.is_durable:
+                self.store.accept_many(jobs)
+            elif inline.is_on():
                 self.state.check_open()
                 for job in jobs:
                     inline.run_inline(self, job)
@@ -320,6 +323,9 @@ class PoolCore:
 
     def give_back(self, job: Job[Any]) -> None:
         """Count a job that has ended no longer against its key and limits."""
+        if job._policy.settlement is not self.memory:
+            self.store.ended(job)
+            return
         limited = self.dispatcher.limited
         if limited is not None and (job._key is not None or job._policy.limits):
             limited.give_back(job)
@@ -363,6 +369,8 @@ class PoolCore:
         if job._queued_at <= self._forked_at:
             raise JobLost(f"pending when this process was forked, and its parent's: {job!r}")
         slot = slot_of(self)
+        if job._policy.is_durable:
+            return slot is not None and self.store.wait(job, deadline)
         try:
             return slot is not None and in_place.wait_in_place(self, job, slot, deadline)
         finally:

@@ -47,6 +47,7 @@ class JobHost(Protocol):
     label: str
     memory: Settlement  # it commits nothing
     settlement: Settlement  # of this pool
+    store: Any  # where jobs go in place of the queue; None: there is none
 
     @property
     def pool(self) -> Any:
@@ -76,11 +77,19 @@ class JobPolicy:
     Thread safety: immutable, but for `detached`, which two threads may make twice without harm.
     """
 
-    __slots__ = ("accept", "detached", "host", "is_detached", "is_limited", "is_plain",
+    __slots__ = ("_accept", "accept", "detached", "host", "is_detached", "is_durable",
+                 "is_limited", "is_plain",
                  "is_prepared", "is_serial", "key_function", "key_limit", "limits", "middleware",
                  "name", "priority", "retry", "settings", "settlement", "timeout")  # fmt: skip
 
-    def __init__(self, host: JobHost, settings: JobSettings, *, is_detached: bool = False) -> None:
+    def __init__(
+        self,
+        host: JobHost,
+        settings: JobSettings,
+        *,
+        is_detached: bool = False,
+        settlement: Settlement | None = None,
+    ) -> None:
         self.host: Final = host
         self.settings: Final = settings
         self.is_detached: Final = is_detached  # nobody waits: a failure is reported at once
@@ -94,14 +103,17 @@ class JobPolicy:
         self.timeout: Final = None if settings.timeout == inf else settings.timeout
         self.retry: Final = settings.retry
         self.middleware: Final = settings.middleware
-        self.settlement: Final = host.settlement
+        self.settlement: Final = settlement or host.settlement
+        # Whether its jobs go to the store; those that come from there have a settlement.
+        self.is_durable: Final = host.store is not None and settlement is None
         # A plain job is called and settled; any other one makes attempts that are accounted for.
         self.is_plain: Final = (
             self.timeout is None
             and self.retry is None
             and not self.is_serial
             and not self.middleware
-            and host.settlement is host.memory
+            and self.settlement is host.memory
+            and not self.is_durable
         )
         # Whether its jobs need more than a FIFO queue. (A constant key is a view's, not its own.)
         self.is_limited: Final = bool(
@@ -109,8 +121,11 @@ class JobPolicy:
         )
         # Whether `prepare` has anything to do. Chosen here, once: no job pays for the question.
         self.is_prepared: Final = bool(self.key_function or self.is_serial or self.middleware)
+        self._accept: Final[Callable[[Job[Any]], None]] = (
+            host.store.accept if self.is_durable else host.accept
+        )
         self.accept: Final[Callable[[Job[Any]], None]] = (
-            self._prepare_and_accept if self.is_prepared else host.accept
+            self._prepare_and_accept if self.is_prepared else self._accept
         )
 
     def detach(self) -> "JobPolicy":
@@ -143,4 +158,4 @@ class JobPolicy:
 
     def _prepare_and_accept(self, job: "Job[Any]") -> None:
         self.prepare(job)
-        self.host.accept(job)
+        self._accept(job)

@@ -66,6 +66,7 @@ class PoolStore(Consumer, Settlement):
         self._marks: Final = marks
         self._lock: Final = threading.Lock()
         self._functions: Final[dict[str, JobPolicy | None]] = {}  # None: the pool's own
+        self._policies: Final[dict[str, JobPolicy]] = {}  # of claims, by function
         self._held: Final[dict[Any, Job[Any]]] = {}  # claims that are not reported, by job id
         self._claims: Final[dict[Job[Any], Claim]] = {}
         self._places: Final = list(range(4096))  # for marks, that are free
@@ -78,6 +79,7 @@ class PoolStore(Consumer, Settlement):
         """Run jobs of a function with that name, under that policy (None: the pool's own)."""
         with self._lock:
             self._functions[name] = policy
+            self._policies.pop(name, None)
 
     def accept(self, job: Job[Any]) -> None:
         """Store a job; raises like `PoolCore.accept`, and `StoreFull` or `StoreUnusable`."""
@@ -182,6 +184,14 @@ class PoolStore(Consumer, Settlement):
         return job
 
     def _policy_of(self, claim: Claim, meta: Meta) -> JobPolicy:
+        known = None if meta.options else self._policies.get(claim.function)
+        if known is None:
+            known = self._new_policy(claim, meta)
+            if not meta.options:
+                self._policies[claim.function] = known
+        return known
+
+    def _new_policy(self, claim: Claim, meta: Meta) -> JobPolicy:
         settings = self._base_policy(claim.function)._replace(
             key=None, serial=False, rate=None, max_concurrency=None, inherited_limits=(), priority=0
         )

@@ -38,3 +38,12 @@ def attach(pool: "Pool", path: str, **options: Any) -> PoolStore:
     pool._policy = JobPolicy(core, pool._policy.settings)
     runner.attach(core.store)
     return core.store
+
+
+def detach_all() -> None:
+    """Close all stores; for tests."""
+    with _runners.lock:
+        for runner, store in _runners.by_path.values():
+            runner.close()
+            store.close()
+        _runners.by_path.clear()

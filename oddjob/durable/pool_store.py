@@ -140,7 +140,8 @@ class PoolStore(Consumer, Settlement):
 
     @override
     def capacity(self) -> Capacity:
-        size = 0 if self._is_draining else self._core.workers.size
+        may_take = self._core.state.is_open and not self._is_draining
+        size = self._core.workers.size if may_take else 0
         with self._lock:
             held = len(self._held)
         ahead = _MOST_CLAIMS if self._mean < _SHORT else int(size * _LOOKAHEAD / self._mean)
@@ -275,7 +276,7 @@ class PoolStore(Consumer, Settlement):
     @override
     def cancelled(self, job: Job[Any]) -> bool:
         details = job._details
-        if job._policy.settlement is self or details is None or details.id is None:
+        if not job._policy.is_durable or details is None or details.id is None:
             return True  # it is a claim's, or was not stored
         stored = int(details.id)
         self._runner.call(lambda store: store.cancel([stored]))

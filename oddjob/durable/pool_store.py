@@ -70,7 +70,7 @@ class PoolStore(Consumer, Settlement):
         self._held: Final[dict[Any, Job[Any]]] = {}  # claims that are not reported, by job id
         self._claims: Final[dict[Job[Any], Claim]] = {}
         self._places: Final = list(range(4096))  # for marks, that are free
-        self._mean = 0.0  # seconds that a job took of late
+        self._mean = _LOOKAHEAD  # seconds that a job took of late
         self._is_draining = False
 
     # Submitting.
@@ -238,9 +238,17 @@ class PoolStore(Consumer, Settlement):
 
     @override
     def stop(self, job: Any) -> None:
-        running = self._held.get(job)
-        if running is not None and not running.cancel():
-            self._core.interrupt(running)
+        held = self._held.get(job)
+        if held is not None:
+            self._cancel(held)
+
+    def _cancel(self, job: Job[Any]) -> bool:
+        """Cancel a claim that has not begun, or ask it to stop."""
+        claim = self._claims.get(job)
+        is_cancelled = job.cancel()
+        if is_cancelled and claim is not None:
+            self._report(claim, State.CANCELLED)
+        return is_cancelled
 
     @override
     def drop_all(self) -> None:
@@ -279,6 +287,9 @@ class PoolStore(Consumer, Settlement):
         if not job._policy.is_durable or details is None or details.id is None:
             return True  # it is a claim's, or was not stored
         stored = int(details.id)
+        held = self._held.get(stored)
+        if held is not None and self._cancel(held):
+            return True
         self._runner.call(lambda store: store.cancel([stored]))
         record = self._runner.call(lambda store: store.record(stored))
         return record is None or record.state is State.CANCELLED

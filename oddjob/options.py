@@ -133,7 +133,11 @@ class PoolOptions(NamedTuple):
             if changes.get("pool_size") is not None:
                 raise TypeError("pool_size and max_workers are one and the same: give only one")
             changes["pool_size"] = as_size("max_workers", max_workers)
-        return self._replace(**_checked("Pool", POOL_CHECKS, changes))
+        options = self._replace(**_checked("Pool", POOL_CHECKS, changes))
+        for name in ("when_full", "submit_timeout"):
+            if options.max_queue is None and changes.get(name) is not None:
+                raise ValueError(f"{name}= has no effect without max_queue=: the queue has no end")
+        return options
 
 
 class _SharedOptions(TypedDict, total=False):
@@ -244,6 +248,11 @@ class JobSettings(NamedTuple):
     def replace(self, **changes: Any) -> Self:
         """Return a copy as `PoolOptions.replace` does; limits and middleware are added."""
         values = _checked("options", JOB_CHECKS, changes)
+        if values.get("serial") and values.get("key_limit", 1) > 1:
+            raise ValueError(
+                "serial=True runs one job of a key at a time: leave out key_limit="
+                f"{changes['key_limit']!r}, or serial"
+            )
         values["middleware"] = (*self.middleware, *values.get("middleware", ()))
         former = {"max_concurrency": self.max_concurrency, "rate": self.rate}
         kept = [limit for name, limit in former.items() if name in values and limit is not None]
@@ -288,8 +297,7 @@ def suggest(unknown: str, known: Iterable[str]) -> str:
     from difflib import get_close_matches
 
     names = list(known)
-    if unknown == "max_workers":  # the standard library's word
+    near = get_close_matches(unknown, [*names, "max_workers"], n=1)
+    if near == ["max_workers"]:  # the standard library's word
         near = [name for name in names if name == "pool_size"]
-    else:
-        near = get_close_matches(unknown, names, n=1)
     return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"

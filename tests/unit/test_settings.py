@@ -660,10 +660,10 @@ def test_valid_settings_are_accepted_and_arrive_as_written(
 @EVERY_KEY
 def test_replacing_an_option_changes_a_copy(key: str, value: object) -> None:
     """Pools share their defaults: a change in place would affect other pools."""
-    before = PoolOptions()
+    before = PoolOptions(max_queue=7)
     after = before.replace(**{key: value})
-    assert after._asdict() == {**PoolOptions()._asdict(), key: value}
-    assert before == DEFAULTS
+    assert after._asdict() == {**PoolOptions(max_queue=7)._asdict(), key: value}
+    assert before == PoolOptions(max_queue=7)
 
 
 def test_replacing_an_option_with_none_leaves_it_as_it_is() -> None:

@@ -83,9 +83,7 @@ class PoolCore:
         self.state = PoolState(self.label)
         self.metrics = PoolMetrics()
         self.supervisor = Supervisor(self)
-        self.dispatcher = Dispatcher(
-            self.options.priority_aging, self.supervisor.wake, self.is_finished
-        )
+        self.dispatcher = Dispatcher(self)
         self.workers = WorkerSet(self)
         self.watchdog = Watchdog(self)
         self.bound = Backpressure(self)
@@ -93,7 +91,7 @@ class PoolCore:
         # Threads that wait for a job which another one will run; called whenever one was taken.
         self.standbys: dict[Callable[[], object], None] = {}
         # Both are kept by `refresh`, which follows every change of what they say.
-        self._open_queue: deque[Job[Any]] | None = None  # unless jobs can only go in with a lock
+        self._open_queue: deque[Job[Any]] | None = None  # into which jobs may go without ado
         self._has_all_workers = False  # and is open, and not in inline mode
         notify = self.supervisor.notify
         # The callback may strike anywhere, so it only notifies; that needs no lock.
@@ -126,7 +124,7 @@ class PoolCore:
             has_threads = self.supervisor.thread is not None
             is_free = has_threads and self.state.is_open and not inline.is_on()
             self._has_all_workers = is_free and self.workers.is_complete()
-            self._open_queue = self.dispatcher.fifo if is_free and not self._is_bounded else None
+            self._open_queue = self.dispatcher.fifo if is_free else None
 
     # Accepting jobs.
 
@@ -140,17 +138,18 @@ class PoolCore:
         """
         try:
             queue = self._open_queue
-            if queue is not None:
-                queue.append(job)
-                dispatcher = self.dispatcher
-                will_come = dispatcher.wake() if dispatcher.parked else self._has_all_workers
-                if not will_come or self._open_queue is not queue:
-                    self._reconsider(job, queue)
-            elif self._has_all_workers and self.bound.try_put(job):
-                if not self._has_all_workers:  # it may have been closed meanwhile
-                    self.state.check_open()
-            else:
+            if queue is None:
                 self.accept_many([job])
+                return
+            if not self._is_bounded:
+                queue.append(job)
+            elif not self.bound.try_put(job, queue):
+                self.accept_many([job])
+                return
+            dispatcher = self.dispatcher
+            will_come = dispatcher.wake() if dispatcher.parked else self._has_all_workers
+            if not will_come or self._open_queue is not queue:
+                self._reconsider([job])
         except BaseException:
             withdraw(job)  # it may have been queued before an interruption
             raise
@@ -165,6 +164,7 @@ class PoolCore:
             elif self._is_bounded:
                 self._start_workers(len(jobs))
                 self.bound.put(jobs)
+                self._reconsider(jobs)
             else:
                 self._start_workers(len(jobs), jobs)
         except BaseException:
@@ -198,6 +198,7 @@ class PoolCore:
         try:
             self._start_workers(1)
             await self.bound.put_in_loop(job)
+            self._reconsider([job])
         except BaseException:
             withdraw(job)
             raise
@@ -236,14 +237,11 @@ class PoolCore:
     def use_limits(self, limits: Iterable[Limit] = ()) -> LimitedQueue:
         """Have the queue look after priorities, keys, retries and these limits from now on."""
         with self.state.lock:
-            former = self.dispatcher.fifo
             try:
                 limited = self.dispatcher.use_limits()
                 self.refresh()
             finally:
-                # After that: a submitter that has not seen the change has queued its job by now.
-                if self.dispatcher.fifo is not former:
-                    self.dispatcher.reclaim(former)
+                self.dispatcher.reclaim()
         limited.gate.adopt(limits)
         self.dispatcher.wake_for_work()
         return limited
@@ -259,7 +257,7 @@ class PoolCore:
                 if is_interpreters_end(failure):
                     raise PoolClosed(AFTER_EXIT) from failure
                 raise failure
-            self.dispatcher.put(jobs)
+            self.dispatcher.put(jobs, len(jobs))
         if failure is not None and not is_interpreters_end(failure):
             what = "pool %s could not start another worker"
             log(logging.WARNING, what, self.label, error=failure)
@@ -274,24 +272,25 @@ class PoolCore:
             lifecycle.end_threads(self)
             raise
 
-    def _reconsider(self, job: Job[Any], queue: deque[Job[Any]]) -> None:
-        """Look after a job that was queued while the pool changed, or needs another worker.
+    def _reconsider(self, jobs: Sequence[Job[Any]]) -> None:
+        """Look after jobs that were queued while the pool changed, or need another worker.
 
-        If the queue was replaced meanwhile, the job is moved to the new one. If the pool takes no
-        jobs, or has no worker and can start none, the job is taken back; if it is no longer
-        queued, it was accepted.
+        If the queue was replaced meanwhile, they are moved to the new one. If the pool takes no
+        jobs, or has no worker and can start none, they are withdrawn; if all have been started,
+        they were accepted.
         """
-        dispatcher = self.dispatcher
-        if queue is not dispatcher.fifo:
-            dispatcher.reclaim(queue)
+        self.dispatcher.reclaim()
         try:
             self.state.check_open()
-            if len(dispatcher):
+            if len(self.dispatcher):
                 self._start_workers(1)
         except Exception:
-            if dispatcher.remove(job):
+            withdrawn = [job for job in jobs if withdraw(job)]
+            for job in withdrawn:
+                self.dispatcher.remove(job)  # no worker may ever come to do that
+            if withdrawn:
                 raise
-        dispatcher.wake_for(1)
+        self.dispatcher.wake_for(len(jobs))
 
     def _end_refused(self, jobs: Sequence[Job[Any]], error: Exception) -> None:
         for job in jobs:

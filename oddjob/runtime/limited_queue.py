@@ -26,7 +26,7 @@ from functools import partial, wraps
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import TypeVar
 from oddjob.runtime.job import Job
@@ -36,6 +36,9 @@ from oddjob.runtime.limits import Limit
 from oddjob.runtime.ready_order import ReadyOrder
 from oddjob.runtime.slot import Slot
 from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
 
 T = TypeVar("T")
 
@@ -66,7 +69,7 @@ def _locked(default: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
                     finally:
                         queue._owner = None
             finally:
-                queue._wake_for_work()
+                queue._dispatcher.wake_for_work()
 
         return run
 
@@ -87,17 +90,9 @@ class LimitedQueue:
     lock, the owner releases the lock and then looks at ``parked``; one of them sees the other.
     """
 
-    def __init__(
-        self,
-        inbox: deque[Job[Any]],
-        priority_aging: float | None = None,
-        alarm: Callable[[], object] = bool,
-        parked: Collection[object] = (),
-        searched: Callable[[], object] = bool,
-        wake_for_work: Callable[[], object] = bool,
-    ) -> None:
+    def __init__(self, core: "PoolCore") -> None:
         # Mailboxes.
-        self.inbox: Final = inbox  # new jobs
+        self.inbox: Final[deque[Job[Any]]] = deque()  # new jobs
         self._mail: Final[deque[_Message]] = deque()  # what has become of others
         self._lock: Final = allocate_lock()
         self._owner: int | None = None  # the identifier of the thread that holds it
@@ -115,15 +110,13 @@ class LimitedQueue:
         self._holding: Final[dict[Job[Any], Tickets]] = {}
         # Indexes.
         self._is_torn = False
-        self._ready: Final = ReadyOrder(priority_aging)
+        self._ready: Final = ReadyOrder(core.options.priority_aging)
         self._lines: Final = KeyLines(self._waiting, self._holding)
         self._due: list[tuple[float, int, Job[Any] | Limit]] = []
         self.gate: Final = LimitGate(self._ready, self._waiting, self._schedule)
-        # What to call afterwards, and when the supervisor means to look.
-        self._parked: Final = parked
-        self._searched: Final = searched
-        self._wake_for_work: Final = wake_for_work
-        self._alarm: Final = alarm
+        self._dispatcher: Final = core.dispatcher  # wakes workers when the lock is free again
+        self._parked: Final = core.dispatcher.parked
+        self._alarm: Final = core.supervisor.wake  # it calls `tidy` at `alarm_at`
         self.alarm_at = inf
 
     # For workers.
@@ -162,9 +155,9 @@ class LimitedQueue:
             if former is not None:
                 self.give_back(former)
         if former is None:  # the worker may have been woken to search
-            self._searched()
+            self._dispatcher.searched()
         elif self._parked:
-            self._wake_for_work()
+            self._dispatcher.wake_for_work()
         return job
 
     def has_work(self) -> bool:

@@ -130,6 +130,7 @@ class Supervisor:
         core.ending.close_if_collected()
         core.watchdog.end_overdue()
         core.wake_due()
+        waiters_due = core.bound.refuse_overdue()
         core.watchdog.quarantine_stuck()
         self._replace_missing()
         if core.is_finished():
@@ -141,7 +142,7 @@ class Supervisor:
             core.ending.finish()
             return False
         due = clock.steady_time_of(core.next_due())
-        self._wakeup.wait(min(core.watchdog.next_look(), due, self._try_start_at))
+        self._wakeup.wait(min(core.watchdog.next_look(), due, waiters_due, self._try_start_at))
         return True
 
     def _handle_exit(self, worker: Worker) -> None:

@@ -68,7 +68,7 @@ class LoneQueue:
 
     def job_cancelled(self, job: Job[Any], *, is_counted: bool) -> None:
         assert is_counted
-        self.queue.cancel(job)
+        self.queue.forget(job)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         return False

@@ -320,8 +320,8 @@ class PoolCore:
     def give_back(self, job: Job[Any]) -> None:
         """Count a job that has ended no longer against its key and limits."""
         limited = self.dispatcher.limited
-        if limited is not None and (job._key is not None or job._policy.limits):
-            limited.give_back(job)
+        if limited is not None:
+            limited.forget(job)
             self.dispatcher.wake_for_work()
             self.wake_waiters()
 
@@ -380,12 +380,8 @@ class PoolCore:
         if job._details is not None and job._details.timer is not None:
             job._details.timer.job_cancelled(job)
             return
-        limited = self.dispatcher.limited
-        if limited is not None:
-            limited.cancel(job)
-            self.dispatcher.wake_for_work()
-            if self.bound.line or self.standbys:
-                self.wake_waiters()
+        if self.dispatcher.limited is not None:
+            self.give_back(job)
         elif self._is_bounded and self.dispatcher.remove(job):
             self.bound.admit()
 

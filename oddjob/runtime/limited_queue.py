@@ -11,10 +11,9 @@ nothing: the next thread finds ``_is_torn`` set. What moves a job:
 
 =====================  =========================================================================
 a worker takes it      from the waiting to those that hold, if it has a key or limits
-it has ended           away from those that hold (`take`, by its worker; `give_back`)
 it is to be retried    to the delayed; a serial one goes on holding its place (`retry`)
 its time has come      from the delayed to the waiting
-it was cancelled       away from wherever it is (`cancel`)
+it has ended           away from wherever it is (`take`, by its worker; else `forget`)
 =====================  =========================================================================
 """
 
@@ -80,7 +79,7 @@ class LimitedQueue:
     """The jobs of a pool that wait, and what those that run count against.
 
     Locking: ``_lock`` guards every field but the mailboxes, which are appended to without it: so
-    `put`, `cancel`, `retry` and `give_back` never wait, and may be called from signal handlers and
+    `forget` and `retry` never wait, and may be called from signal handlers and
     destructors. The next thread that holds the lock reads them first. Under it nothing of the
     user's is called: keys are of classes that `check_key` trusts.
 
@@ -111,7 +110,7 @@ class LimitedQueue:
         # Indexes.
         self._is_torn = False
         self._ready: Final = ReadyOrder(core.options.priority_aging)
-        self._lines: Final = KeyLines(self._waiting, self._holding)
+        self._lines: Final = KeyLines(self._ready, self._waiting, self._holding)
         self._due: list[tuple[float, int, Job[Any] | Limit]] = []
         self.gate: Final = LimitGate(self._ready, self._waiting, self._schedule)
         self._dispatcher: Final = core.dispatcher  # wakes workers when the lock is free again
@@ -153,7 +152,7 @@ class LimitedQueue:
             break
         else:  # another thread has the lock
             if former is not None:
-                self.give_back(former)
+                self.forget(former)
         if former is None:  # the worker may have been woken to search
             self._dispatcher.searched()
         elif self._parked:
@@ -182,9 +181,7 @@ class LimitedQueue:
             elif key is not None:
                 self._holding[job] = ()
             if key is not None and self._lines.of[key] is not job:
-                following = self._lines.start(job)
-                if following is not None:
-                    ready.insert(following)
+                self._lines.start(job)
             slot.job = job
             del waiting[job]
             return job
@@ -201,15 +198,8 @@ class LimitedQueue:
         if key is not None and not keeps_turn:
             if self._lines.of[key] is job:
                 del self._lines.of[key]
-            elif (following := self._lines.leave(job)) is not None:
-                self._ready.insert(following)
-
-    def _forget(self, job: Job[Any], now: float) -> None:
-        """Let a job wait no longer, nor count: it has ended."""
-        if job in self._waiting:
-            self._drop(job, now)
-        else:
-            self._leave(job, now)
+            else:
+                self._lines.leave(job)
 
     # Reading the mail, with the lock held.
 
@@ -240,21 +230,15 @@ class LimitedQueue:
         self._delayed[job] = until
         self._schedule(until, job)
 
-    def _drop(self, job: Job[Any], now: float) -> None:
-        """Forget a job that has ended without being started."""
-        if self._delayed.pop(job, None) is not None:
-            self._leave(job, now)  # it may have kept its turn
-            return
-        if job not in self._waiting:
-            return
-        del self._waiting[job]
-        if job in self._holding:
-            self._leave(job, now)
-        elif job._key is not None:
-            following = self._lines.cancel(job)
-            if following is not None:
-                self._ready.insert(following)
-        self.gate.resume(job._policy.limits, now)
+    def _forget(self, job: Job[Any], now: float) -> None:
+        """Let a job that has ended wait no longer, nor count."""
+        self._delayed.pop(job, None)
+        if job in self._waiting:
+            del self._waiting[job]
+            if job._key is not None and job not in self._holding:
+                self._lines.cancel(job)
+            self.gate.resume(job._policy.limits, now)
+        self._leave(job, now)
 
     def _open_due(self, now: float) -> None:
         due = self._due
@@ -281,12 +265,8 @@ class LimitedQueue:
 
     # Messages, which anybody may write without the lock.
 
-    def cancel(self, job: Job[Any]) -> None:
-        """Note that a job has ended without being started."""
-        self._mail.append((self._drop, (job,)))
-
-    def give_back(self, job: Job[Any]) -> None:
-        """Count a job that has ended no longer against limits; twice does no harm."""
+    def forget(self, job: Job[Any]) -> None:
+        """Note that a job has ended, whether it was started or not; twice does no harm."""
         self._mail.append((self._forget, (job,)))
 
     def retry(self, job: Job[Any], due: float) -> None:
@@ -335,9 +315,7 @@ class LimitedQueue:
         if job._key is not None or tickets:
             self._holding[job] = tickets
         if job._key is not None and not keeps_turn:
-            following = self._lines.start_claimed(job)
-            if following is not None:
-                self._ready.insert(following)
+            self._lines.start_claimed(job)
         del self._waiting[job]
 
     @_locked(())
@@ -352,7 +330,7 @@ class LimitedQueue:
         job = min(candidates, key=lambda job: job._policy.priority, default=None)
         if job is not None:
             self._is_torn = True
-            self._drop(job, now)
+            self._forget(job, now)
             self._is_torn = False
         return job
 

@@ -163,7 +163,7 @@ class Walk:
     def leave(self, job: Job[Any], slot: Slot) -> None:
         if slot.nested:
             slot.nested.pop()
-            self.queue.give_back(job)
+            self.queue.forget(job)
 
     def fail_those_behind(self, job: Job[Any]) -> None:
         """Cancel the serial jobs that wait for one to succeed."""
@@ -234,7 +234,7 @@ class Walk:
         """Let the queue, and the model, know of all that has happened."""
         for slot in self.slots:
             if slot.job is not None and slot.job.done():
-                self.queue.give_back(slot.job)
+                self.queue.forget(slot.job)
         self.queue.tidy()
         self.read_mail()
         assert len(self.queue) == len(self.waiting) + len(self.delayed)

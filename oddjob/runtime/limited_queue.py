@@ -64,7 +64,11 @@ def _locked(default: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
                 with queue._lock:
                     queue._owner = me
                     try:
-                        return method(queue, queue._tidy(), *args)
+                        now = clock.monotonic()
+                        queue._tidy(now)
+                        result = method(queue, now, *args)
+                        queue._is_torn = False
+                        return result
                     finally:
                         queue._owner = None
             finally:
@@ -128,22 +132,13 @@ class LimitedQueue:
         """
         former, now = slot.job, slot.last_ended_at
         job = None
-        # A loop of one pass at most: nothing can strike between taking the lock and `try`. Inside,
-        # it does what `_tidy` does, but calls nothing that has nothing to do.
+        # A loop of one pass at most: nothing can strike between taking the lock and `try`.
         for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
             try:
                 self._owner = slot.ident
-                if self._is_torn:
-                    self._rebuild()
-                self._is_torn = True
+                self._tidy(now)
                 if former is not None and former in self._holding:
                     self._leave(former, now)
-                if self.inbox:
-                    self._sort_in()
-                if self._mail:
-                    self._read_mail(now)
-                if self._due and self._due[0][0] <= now:
-                    self._open_due(now)
                 job = self._start_next(slot, now)
                 self._is_torn = False
             finally:
@@ -202,6 +197,18 @@ class LimitedQueue:
                 self._lines.leave(job)
 
     # Reading the mail, with the lock held.
+
+    def _tidy(self, now: float) -> None:
+        """Sort in what has come and open what is due; who calls it clears `_is_torn` in the end."""
+        if self._is_torn:
+            self._rebuild()
+        self._is_torn = True
+        if self.inbox:
+            self._sort_in()
+        if self._mail:
+            self._read_mail(now)
+        if self._due and self._due[0][0] <= now:
+            self._open_due(now)
 
     def _sort_in(self) -> None:
         inbox, waiting, number = self.inbox, self._waiting, self._next_number
@@ -298,13 +305,12 @@ class LimitedQueue:
         held = {
             limit for each in holders for limit in each._policy.limits if limit.limits_running_jobs
         }
-        self._is_torn = True
         tickets = self.gate.enter_beside(first, held, now)
-        if tickets is not None:
-            self._start_claimed(first, tickets, slot)
-            self.gate.resume(first._policy.limits, now)
-        self._is_torn = False
-        return None if tickets is None else first
+        if tickets is None:
+            return None
+        self._start_claimed(first, tickets, slot)
+        self.gate.resume(first._policy.limits, now)
+        return first
 
     def _start_claimed(self, job: Job[Any], tickets: Tickets, slot: Slot) -> None:
         """Start a job out of its turn. It may come back, so no entry of it is left."""
@@ -329,21 +335,8 @@ class LimitedQueue:
         candidates = self._waiting or self._delayed
         job = min(candidates, key=lambda job: job._policy.priority, default=None)
         if job is not None:
-            self._is_torn = True
             self._forget(job, now)
-            self._is_torn = False
         return job
-
-    def _tidy(self) -> float:
-        if self._is_torn:
-            self._rebuild()
-        self._is_torn = True
-        now = clock.monotonic()
-        self._sort_in()
-        self._read_mail(now)
-        self._open_due(now)
-        self._is_torn = False
-        return now
 
     # Looking, without the lock.
 

@@ -60,8 +60,11 @@ class ReadyOrder:
 
     def insert(self, job: Job[Any]) -> None:
         """Add a job that has waited for something else, at its place."""
-        entry = self.entry(job)
-        rank = entry[0] if self._aging is None else 0
+        if self._aging is None:
+            rank: float = -job._policy.priority
+            entry: Entry = (rank, job._number, job)
+        else:
+            rank, entry = 0, self.entry(job)
         bucket = self._buckets.get(rank)
         if bucket is None or not bucket.is_listed:
             bucket = self._listed(rank)

@@ -346,7 +346,7 @@ class PoolCore:
         limited = self.dispatcher.limited
         if limited is None:
             return
-        for each in limited.jobs_behind(job):
+        for each in limited.jobs_behind(job) or ():
             if each._queued_at < failed_at:  # else its submitter may have known
                 what = f"job {job.name}, before it in line {job.key!r}, failed"
                 failure = PredecessorFailed(what)
@@ -398,20 +398,19 @@ class PoolCore:
         """Return whether the pool is closed, and its queue empty."""
         return self.state.closed_because is not None and not len(self.dispatcher)
 
-    def wake_due(self) -> None:
-        """Open what has become due in the queue, and wake those who may run it."""
-        limited = self.dispatcher.limited
-        if limited is not None and limited.next_due() <= clock.monotonic():
-            limited.tidy()
-            self.dispatcher.wake_for(1)
-            self.wake_waiters()
+    def open_due(self) -> float:
+        """Open what has become due in the queue, and wake those who may run it.
 
-    def next_due(self) -> float:
-        """Return when something in the queue becomes due, in monotonic seconds."""
+        Returns when the next thing becomes due, in monotonic seconds.
+        """
         limited = self.dispatcher.limited
         if limited is None:
             return inf
+        is_due = limited.next_due() <= clock.monotonic()
         limited.tidy()
+        if is_due:
+            self.dispatcher.wake_for(1)
+            self.wake_waiters()
         return limited.next_due()
 
     # What users see.

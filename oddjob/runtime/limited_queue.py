@@ -20,7 +20,7 @@ it has ended           away from wherever it is (`take`, by its worker; else `fo
 import sys
 from _thread import allocate_lock, get_ident
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import partial, wraps
 from heapq import heappop, heappush
 from itertools import count
@@ -47,36 +47,33 @@ _PATIENCE_WITHOUT_GIL: Final = 0.0005  # seconds; the owner of the lock runs mea
 _Message = tuple[Callable[..., None], tuple[Any, ...]]  # what to call, and with what
 
 
-def _locked(default: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def _locked(method: Callable[..., T]) -> Callable[..., T | None]:
     """Let a method run with the lock held, the mail read, and the time as its first argument.
 
     A destructor or signal handler may come here while its own thread holds the lock. It must not
-    wait then, and gets `default`; what it has to say it has written into the mailbox.
+    wait then, and gets None; what it has to say it has written into the mailbox.
     """
 
-    def decorate(method: Callable[..., T]) -> Callable[..., T]:
-        @wraps(method)
-        def run(queue: "LimitedQueue", *args: Any) -> T:
-            me = get_ident()
-            if queue._owner == me:
-                return default  # type: ignore[no-any-return]  # it is what the method may return
-            try:
-                with queue._lock:
-                    queue._owner = me
-                    try:
-                        now = clock.monotonic()
-                        queue._tidy(now)
-                        result = method(queue, now, *args)
-                        queue._is_torn = False
-                        return result
-                    finally:
-                        queue._owner = None
-            finally:
-                queue._dispatcher.wake_for_work()
+    @wraps(method)
+    def run(queue: "LimitedQueue", *args: Any) -> T | None:
+        me = get_ident()
+        if queue._owner == me:
+            return None
+        try:
+            with queue._lock:
+                queue._owner = me
+                try:
+                    now = clock.monotonic()
+                    queue._tidy(now)
+                    result = method(queue, now, *args)
+                    queue._is_torn = False
+                    return result
+                finally:
+                    queue._owner = None
+        finally:
+            queue._dispatcher.wake_for_work()
 
-        return run
-
-    return decorate
+    return run
 
 
 class LimitedQueue:
@@ -282,12 +279,12 @@ class LimitedQueue:
 
     # For everybody else, with the lock held.
 
-    @_locked(None)
+    @_locked
     def tidy(self, _: float) -> None:
         """Read the mail and open what is due; for the supervisor, and to make room."""
         self.alarm_at = self._due[0][0] if self._due else inf
 
-    @_locked(None)
+    @_locked
     def claim(
         self, now: float, job: Job[Any], stack: Collection[Job[Any]], slot: Slot
     ) -> Job[Any] | None:
@@ -324,12 +321,12 @@ class LimitedQueue:
             self._lines.start_claimed(job)
         del self._waiting[job]
 
-    @_locked(())
-    def jobs_behind(self, _: float, job: Job[Any]) -> Sequence[Job[Any]]:
+    @_locked
+    def jobs_behind(self, _: float, job: Job[Any]) -> list[Job[Any]]:
         """Return the serial jobs that wait for this one, of the same key, to succeed."""
         return [each for each in self._lines.behind(job) if each._policy.is_serial]
 
-    @_locked(None)
+    @_locked
     def pop_oldest(self, now: float) -> Job[Any] | None:
         """Remove the job that has waited longest, of the lowest priority; None if none waits."""
         candidates = self._waiting or self._delayed

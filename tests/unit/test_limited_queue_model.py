@@ -168,7 +168,7 @@ class Walk:
     def fail_those_behind(self, job: Job[Any]) -> None:
         """Cancel the serial jobs that wait for one to succeed."""
         was_torn = self.queue._is_torn
-        behind = [*self.queue.jobs_behind(job)]
+        behind = [*(self.queue.jobs_behind(job) or ())]
         self.read_mail()
         expected = [
             each

@@ -3,12 +3,15 @@
 Workers and jobs refer to the core, never to the `Pool`: so an anonymous pool that nothing refers to
 is garbage-collected, and its core finishes the queue and ends its threads.
 
-It puts together the parts in this folder: `Dispatcher` (the queue), `Backpressure` (its bound),
-`WorkerSet`, `Supervisor`, `Watchdog`, `PoolMetrics`, `PoolEnding` and the pool's timers.
+It puts together the parts in this folder, which know each other through it; `_begin` lists them.
 
 Locking: that of `PoolState`, on cold paths. `accept` takes none as long as a worker will come for
-the job: it appends to ``_open_queue``, and reads that field again. If the field has changed, the
-pool was closed or its queue replaced meanwhile, and `_reconsider` looks after the job.
+the job. No job is queued in a pool that has just been closed, or in a queue that has just been
+replaced, and left there:
+
+1. The submitter appends the job to ``_open_queue``, then reads that field again.
+2. To close the pool, or to replace the queue, is to change the field, then to look at the queue.
+3. A submitter that finds the field changed has `_reconsider` look after the job.
 """
 
 import logging
@@ -80,14 +83,14 @@ class PoolCore:
         lifecycle.register(self)
 
     def _begin(self, pool: Any) -> None:
-        self.state = PoolState(self.label)
+        self.state = PoolState(self.label)  # open, closed or broken
         self.metrics = PoolMetrics()
-        self.supervisor = Supervisor(self)
-        self.dispatcher = Dispatcher(self)
-        self.workers = WorkerSet(self)
-        self.watchdog = Watchdog(self)
-        self.bound = Backpressure(self)
-        self.ending = PoolEnding(self)
+        self.supervisor = Supervisor(self)  # a thread: restarts workers, wakes the parts in time
+        self.dispatcher = Dispatcher(self)  # the queue, and the workers that wait for jobs
+        self.workers = WorkerSet(self)  # all of them
+        self.watchdog = Watchdog(self)  # ends jobs past their timeout
+        self.bound = Backpressure(self)  # `max_queue`, and the submitters that wait for room
+        self.ending = PoolEnding(self)  # shutdown, drain, breakdown
         # Threads that wait for a job which another one will run; called whenever one was taken.
         self.standbys: dict[Callable[[], object], None] = {}
         # Both are kept by `refresh`, which follows every change of what they say.
@@ -110,7 +113,7 @@ class PoolCore:
             former, closed_because = self.dispatcher, self.state.closed_because
             self._begin(pool)
             if former.limited is not None:
-                self.use_limits(former.limits())
+                self.use_limits(former.limited.gate.adopted())
             self.state.closed_because = closed_because
 
     @property
@@ -138,14 +141,11 @@ class PoolCore:
         """
         try:
             queue = self._open_queue
-            if queue is None:
+            if queue is None or (self._is_bounded and not self.bound.try_put(job, queue)):
                 self.accept_many([job])
                 return
             if not self._is_bounded:
                 queue.append(job)
-            elif not self.bound.try_put(job, queue):
-                self.accept_many([job])
-                return
             dispatcher = self.dispatcher
             will_come = dispatcher.wake() if dispatcher.parked else self._has_all_workers
             if not will_come or self._open_queue is not queue:
@@ -257,7 +257,8 @@ class PoolCore:
                 if is_interpreters_end(failure):
                     raise PoolClosed(AFTER_EXIT) from failure
                 raise failure
-            self.dispatcher.put(jobs, len(jobs))
+            if jobs:
+                self.dispatcher.put(jobs, len(jobs))
         if failure is not None and not is_interpreters_end(failure):
             what = "pool %s could not start another worker"
             log(logging.WARNING, what, self.label, error=failure)

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
-from oddjob.runtime.limits import Limit
 from oddjob.runtime.slot import Slot
 
 if TYPE_CHECKING:
@@ -48,8 +47,8 @@ class JobSource(Protocol):
 class Dispatcher:
     """The queue of a pool, and the workers that wait for jobs.
 
-    Whom to call: `wake` after a job was queued, `wake_for` after several; `wake_for_work` after a
-    change that may let a job of `limited` start; `wake_all` when the pool is closed.
+    Call `wake` after a job was queued, `wake_for` after several; `wake_for_work` after a change
+    that may let a job of `limited` start; `wake_all` when the pool is closed.
     """
 
     def __init__(self, core: "PoolCore") -> None:
@@ -183,10 +182,6 @@ class Dispatcher:
     def forget_worker(self, wake: Callable[[], None]) -> None:
         """Take a worker that will not answer off the list of the parked."""
         remove(self.parked, wake)
-
-    def limits(self) -> list[Limit]:
-        """Return the limits in use."""
-        return [] if self.limited is None else self.limited.gate.adopted()
 
 
 def snapshot(items: deque[Any]) -> list[Any]:

@@ -44,8 +44,6 @@ T = TypeVar("T")
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 _PATIENCE_WITHOUT_GIL: Final = 0.0005  # seconds; the owner of the lock runs meanwhile
 
-_Message = tuple[Callable[..., None], tuple[Any, ...]]  # what to call, and with what
-
 
 def _locked(method: Callable[..., T]) -> Callable[..., T | None]:
     """Let a method run with the lock held, the mail read, and the time as its first argument.
@@ -80,9 +78,9 @@ class LimitedQueue:
     """The jobs of a pool that wait, and what those that run count against.
 
     Locking: ``_lock`` guards every field but the mailboxes, which are appended to without it: so
-    `forget` and `retry` never wait, and may be called from signal handlers and
-    destructors. The next thread that holds the lock reads them first. Under it nothing of the
-    user's is called: keys are of classes that `check_key` trusts.
+    `forget` and `retry` never wait, and may be called from signal handlers and destructors. The
+    next thread that holds the lock reads them first. Under it nothing of the user's is called: keys
+    are of classes that `check_key` trusts.
 
     A worker does not wait for the lock: under the GIL waiting workers would form a convoy, and
     change places at every job (a third of the throughput of full limits). It parks, and the owner
@@ -93,7 +91,8 @@ class LimitedQueue:
     def __init__(self, core: "PoolCore") -> None:
         # Mailboxes.
         self.inbox: Final[deque[Job[Any]]] = deque()  # new jobs
-        self._mail: Final[deque[_Message]] = deque()  # what has become of others
+        # Jobs that have ended, and those to be retried with the time of that.
+        self._mail: Final[deque[tuple[Job[Any], float | None]]] = deque()
         self._lock: Final = allocate_lock()
         self._owner: int | None = None  # the identifier of the thread that holds it
         self._try_lock: Final = (
@@ -222,8 +221,11 @@ class LimitedQueue:
     def _read_mail(self, now: float) -> None:
         # A message is thrown away when it has been dealt with: to deal with one twice does no harm.
         while self._mail:
-            act, args = self._mail[0]
-            act(*args, now)
+            job, due = self._mail[0]
+            if due is None:
+                self._forget(job, now)
+            else:
+                self._delay(job, due, now)
             self._mail.popleft()
 
     def _delay(self, job: Job[Any], until: float, now: float) -> None:
@@ -271,11 +273,11 @@ class LimitedQueue:
 
     def forget(self, job: Job[Any]) -> None:
         """Note that a job has ended, whether it was started or not; twice does no harm."""
-        self._mail.append((self._forget, (job,)))
+        self._mail.append((job, None))
 
     def retry(self, job: Job[Any], due: float) -> None:
         """Take back a started job that is to run again at `due`, in monotonic seconds."""
-        self._mail.append((self._delay, (job, due)))
+        self._mail.append((job, due))
 
     # For everybody else, with the lock held.
 

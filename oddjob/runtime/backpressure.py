@@ -75,14 +75,14 @@ class Backpressure:
         """
         rest = deque(jobs)
         self._enter(rest)
-        while rest:
+        if rest and self._when_full == "drop_oldest":
+            for end in self._displace_oldest(rest):
+                end()
+        elif rest and self._when_full == "block":
+            self._wait(rest)
+        while rest:  # "caller_runs"
             self._core.state.check_open()
-            if self._when_full == "drop_oldest":
-                for end in self._displace_oldest(rest):
-                    end()
-            elif self._when_full == "block":
-                self._wait(rest)
-            elif run_in_caller(self._core, rest[0]):
+            if run_in_caller(self._core, rest[0]):
                 rest.popleft()
             else:  # a limit stops it: it waits as any job
                 self._wait(deque([rest.popleft()]))

@@ -115,8 +115,8 @@ class LimitedQueue:
         self.gate: Final = LimitGate(self._ready, self._waiting, self._schedule)
         self._dispatcher: Final = core.dispatcher  # wakes workers when the lock is free again
         self._parked: Final = core.dispatcher.parked
-        self._alarm: Final = core.supervisor.wake  # it calls `tidy` at `alarm_at`
-        self.alarm_at = inf
+        self._alarm: Final = core.supervisor.wake  # it calls `tidy` at `_alarm_at`
+        self._alarm_at = inf
 
     # For workers.
 
@@ -178,21 +178,21 @@ class LimitedQueue:
             return job
         return None
 
-    def _leave(self, job: Job[Any], now: float, *, keeps_turn: bool = False) -> None:
-        """Count a job no longer, except against its key if it keeps its turn."""
+    def _leave(self, job: Job[Any], now: float) -> None:
+        """Count a job no longer against its key and limits."""
         tickets = self._holding.pop(job, None)
         if tickets is None:
             return
         if tickets:
             self.gate.leave(job, tickets, now)
         key = job._key
-        if key is not None and not keeps_turn:
+        if key is not None:
             if self._lines.of[key] is job:
                 del self._lines.of[key]
             else:
                 self._lines.leave(job)
 
-    # Reading the mail, with the lock held.
+    # Bringing the indexes up to date, with the lock held.
 
     def _tidy(self, now: float) -> None:
         """Sort in what has come and open what is due; who calls it clears `_is_torn` in the end."""
@@ -229,10 +229,12 @@ class LimitedQueue:
             self._mail.popleft()
 
     def _delay(self, job: Job[Any], until: float, now: float) -> None:
-        keeps_turn = job._policy.is_serial and job in self._holding
-        self._leave(job, now, keeps_turn=keeps_turn)
-        if keeps_turn:
+        tickets = self._holding.get(job)
+        if tickets is not None and job._policy.is_serial:  # it keeps its turn
+            self.gate.leave(job, tickets, now)
             self._holding[job] = ()
+        else:
+            self._leave(job, now)
         self._delayed[job] = until
         self._schedule(until, job)
 
@@ -262,14 +264,14 @@ class LimitedQueue:
 
     def _schedule(self, at: float, thing: Job[Any] | Limit) -> None:
         heappush(self._due, (at, self._next_number(), thing))
-        if at < self.alarm_at:
-            self.alarm_at = at
+        if at < self._alarm_at:
+            self._alarm_at = at
             try:  # noqa: SIM105  (one C call: nothing may come in between)
                 self._alarm()
             except RuntimeError:  # the supervisor is awake
                 pass
 
-    # Messages, which anybody may write without the lock.
+    # Messages, which any thread may write without the lock.
 
     def forget(self, job: Job[Any]) -> None:
         """Note that a job has ended, whether it was started or not; twice does no harm."""
@@ -284,7 +286,7 @@ class LimitedQueue:
     @_locked
     def tidy(self, _: float) -> None:
         """Read the mail and open what is due; for the supervisor, and to make room."""
-        self.alarm_at = self._due[0][0] if self._due else inf
+        self._alarm_at = self._due[0][0] if self._due else inf
 
     @_locked
     def claim(

@@ -109,10 +109,8 @@ class ReadyOrder:
             heapify(self.ranks)
 
     def _listed(self, rank: float) -> _Bucket:
-        bucket = self._buckets.get(rank)
-        if bucket is None:
-            bucket = self._buckets[rank] = _Bucket()
-        if not bucket.is_listed:
-            bucket.is_listed = True
-            heappush(self.ranks, rank)
+        """Return the bucket of a rank that had no entries, and is about to have one."""
+        bucket = self._buckets[rank] = self._buckets.get(rank) or _Bucket()
+        bucket.is_listed = True
+        heappush(self.ranks, rank)
         return bucket

@@ -1,12 +1,12 @@
 """A `LimitedQueue` without a pool, for tests that decide themselves what happens when."""
 
-from collections import deque
 from contextvars import copy_context
+from types import SimpleNamespace
 from typing import Any
 
 from oddjob.options import JobSettings
+from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.job import Job
-from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import SlotMetrics
 from oddjob.runtime.policy import JobPolicy
@@ -21,7 +21,11 @@ class LoneQueue:
     pool = None
 
     def __init__(self, priority_aging: float | None = None) -> None:
-        self.queue = LimitedQueue(deque(), priority_aging)
+        core: Any = self
+        self.options = SimpleNamespace(priority_aging=priority_aging)
+        self.supervisor = SimpleNamespace(wake=bool)
+        self.dispatcher = Dispatcher(core)
+        self.queue = self.dispatcher.use_limits()
         self.settlement: Any = self
         self.memory: Any = self
 
@@ -59,9 +63,12 @@ class LoneQueue:
     def accept(self, job: Job[Any]) -> None:
         self.queue.inbox.append(job)
 
+    def is_finished(self) -> bool:
+        return False
+
     def job_cancelled(self, job: Job[Any], *, is_counted: bool) -> None:
         assert is_counted
-        self.queue.cancel(job)
+        self.queue.forget(job)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         return False

@@ -3,12 +3,15 @@
 Workers and jobs refer to the core, never to the `Pool`: so an anonymous pool that nothing refers to
 is garbage-collected, and its core finishes the queue and ends its threads.
 
-It puts together the parts in this folder: `Dispatcher` (the queue), `Backpressure` (its bound),
-`WorkerSet`, `Supervisor`, `Watchdog`, `PoolMetrics`, `PoolEnding` and the pool's timers.
+It puts together the parts in this folder, which know each other through it; `_begin` lists them.
 
 Locking: that of `PoolState`, on cold paths. `accept` takes none as long as a worker will come for
-the job: it appends to ``_open_queue``, and reads that field again. If the field has changed, the
-pool was closed or its queue replaced meanwhile, and `_reconsider` looks after the job.
+the job. No job is queued in a pool that has just been closed, or in a queue that has just been
+replaced, and left there:
+
+1. The submitter appends the job to ``_open_queue``, then reads that field again.
+2. To close the pool, or to replace the queue, is to change the field, then to look at the queue.
+3. A submitter that finds the field changed has `_reconsider` look after the job.
 """
 
 import logging
@@ -80,20 +83,18 @@ class PoolCore:
         lifecycle.register(self)
 
     def _begin(self, pool: Any) -> None:
-        self.state = PoolState(self.label)
+        self.state = PoolState(self.label)  # open, closed or broken
         self.metrics = PoolMetrics()
-        self.supervisor = Supervisor(self)
-        self.dispatcher = Dispatcher(
-            self.options.priority_aging, self.supervisor.wake, self.is_finished
-        )
-        self.workers = WorkerSet(self)
-        self.watchdog = Watchdog(self)
-        self.bound = Backpressure(self)
-        self.ending = PoolEnding(self)
+        self.supervisor = Supervisor(self)  # a thread: restarts workers, wakes the parts in time
+        self.dispatcher = Dispatcher(self)  # the queue, and the workers that wait for jobs
+        self.workers = WorkerSet(self)  # all of them
+        self.watchdog = Watchdog(self)  # ends jobs past their timeout
+        self.bound = Backpressure(self)  # `max_queue`, and the submitters that wait for room
+        self.ending = PoolEnding(self)  # shutdown, drain, breakdown
         # Threads that wait for a job which another one will run; called whenever one was taken.
         self.standbys: dict[Callable[[], object], None] = {}
         # Both are kept by `refresh`, which follows every change of what they say.
-        self._open_queue: deque[Job[Any]] | None = None  # unless jobs can only go in with a lock
+        self._open_queue: deque[Job[Any]] | None = None  # into which jobs may go without ado
         self._has_all_workers = False  # and is open, and not in inline mode
         notify = self.supervisor.notify
         # The callback may strike anywhere, so it only notifies; that needs no lock.
@@ -112,7 +113,7 @@ class PoolCore:
             former, closed_because = self.dispatcher, self.state.closed_because
             self._begin(pool)
             if former.limited is not None:
-                self.use_limits(former.limits())
+                self.use_limits(former.limited.gate.adopted())
             self.state.closed_because = closed_because
 
     @property
@@ -126,7 +127,7 @@ class PoolCore:
             has_threads = self.supervisor.thread is not None
             is_free = has_threads and self.state.is_open and not inline.is_on()
             self._has_all_workers = is_free and self.workers.is_complete()
-            self._open_queue = self.dispatcher.fifo if is_free and not self._is_bounded else None
+            self._open_queue = self.dispatcher.fifo if is_free else None
 
     # Accepting jobs.
 
@@ -140,17 +141,15 @@ class PoolCore:
         """
         try:
             queue = self._open_queue
-            if queue is not None:
-                queue.append(job)
-                dispatcher = self.dispatcher
-                will_come = dispatcher.wake() if dispatcher.parked else self._has_all_workers
-                if not will_come or self._open_queue is not queue:
-                    self._reconsider(job, queue)
-            elif self._has_all_workers and self.bound.try_put(job):
-                if not self._has_all_workers:  # it may have been closed meanwhile
-                    self.state.check_open()
-            else:
+            if queue is None or (self._is_bounded and not self.bound.try_put(job, queue)):
                 self.accept_many([job])
+                return
+            if not self._is_bounded:
+                queue.append(job)
+            dispatcher = self.dispatcher
+            will_come = dispatcher.wake() if dispatcher.parked else self._has_all_workers
+            if not will_come or self._open_queue is not queue:
+                self._reconsider([job])
         except BaseException:
             withdraw(job)  # it may have been queued before an interruption
             raise
@@ -165,6 +164,7 @@ class PoolCore:
             elif self._is_bounded:
                 self._start_workers(len(jobs))
                 self.bound.put(jobs)
+                self._reconsider(jobs)
             else:
                 self._start_workers(len(jobs), jobs)
         except BaseException:
@@ -198,6 +198,7 @@ class PoolCore:
         try:
             self._start_workers(1)
             await self.bound.put_in_loop(job)
+            self._reconsider([job])
         except BaseException:
             withdraw(job)
             raise
@@ -236,14 +237,11 @@ class PoolCore:
     def use_limits(self, limits: Iterable[Limit] = ()) -> LimitedQueue:
         """Have the queue look after priorities, keys, retries and these limits from now on."""
         with self.state.lock:
-            former = self.dispatcher.fifo
             try:
                 limited = self.dispatcher.use_limits()
                 self.refresh()
             finally:
-                # After that: a submitter that has not seen the change has queued its job by now.
-                if self.dispatcher.fifo is not former:
-                    self.dispatcher.reclaim(former)
+                self.dispatcher.reclaim()
         limited.gate.adopt(limits)
         self.dispatcher.wake_for_work()
         return limited
@@ -259,7 +257,8 @@ class PoolCore:
                 if is_interpreters_end(failure):
                     raise PoolClosed(AFTER_EXIT) from failure
                 raise failure
-            self.dispatcher.put(jobs)
+            if jobs:
+                self.dispatcher.put(jobs, len(jobs))
         if failure is not None and not is_interpreters_end(failure):
             what = "pool %s could not start another worker"
             log(logging.WARNING, what, self.label, error=failure)
@@ -274,24 +273,25 @@ class PoolCore:
             lifecycle.end_threads(self)
             raise
 
-    def _reconsider(self, job: Job[Any], queue: deque[Job[Any]]) -> None:
-        """Look after a job that was queued while the pool changed, or needs another worker.
+    def _reconsider(self, jobs: Sequence[Job[Any]]) -> None:
+        """Look after jobs that were queued while the pool changed, or need another worker.
 
-        If the queue was replaced meanwhile, the job is moved to the new one. If the pool takes no
-        jobs, or has no worker and can start none, the job is taken back; if it is no longer
-        queued, it was accepted.
+        If the queue was replaced meanwhile, they are moved to the new one. If the pool takes no
+        jobs, or has no worker and can start none, they are withdrawn; if all have been started,
+        they were accepted.
         """
-        dispatcher = self.dispatcher
-        if queue is not dispatcher.fifo:
-            dispatcher.reclaim(queue)
+        self.dispatcher.reclaim()
         try:
             self.state.check_open()
-            if len(dispatcher):
+            if len(self.dispatcher):
                 self._start_workers(1)
         except Exception:
-            if dispatcher.remove(job):
+            withdrawn = [job for job in jobs if withdraw(job)]
+            for job in withdrawn:
+                self.dispatcher.remove(job)  # no worker may ever come to do that
+            if withdrawn:
                 raise
-        dispatcher.wake_for(1)
+        self.dispatcher.wake_for(len(jobs))
 
     def _end_refused(self, jobs: Sequence[Job[Any]], error: Exception) -> None:
         for job in jobs:
@@ -321,8 +321,8 @@ class PoolCore:
     def give_back(self, job: Job[Any]) -> None:
         """Count a job that has ended no longer against its key and limits."""
         limited = self.dispatcher.limited
-        if limited is not None and (job._key is not None or job._policy.limits):
-            limited.give_back(job)
+        if limited is not None:
+            limited.forget(job)
             self.dispatcher.wake_for_work()
             self.wake_waiters()
 
@@ -347,7 +347,7 @@ class PoolCore:
         limited = self.dispatcher.limited
         if limited is None:
             return
-        for each in limited.jobs_behind(job):
+        for each in limited.jobs_behind(job) or ():
             if each._queued_at < failed_at:  # else its submitter may have known
                 what = f"job {job.name}, before it in line {job.key!r}, failed"
                 failure = PredecessorFailed(what)
@@ -381,12 +381,8 @@ class PoolCore:
         if job._details is not None and job._details.timer is not None:
             job._details.timer.job_cancelled(job)
             return
-        limited = self.dispatcher.limited
-        if limited is not None:
-            limited.cancel(job)
-            self.dispatcher.wake_for_work()
-            if self.bound.line or self.standbys:
-                self.wake_waiters()
+        if self.dispatcher.limited is not None:
+            self.give_back(job)
         elif self._is_bounded and self.dispatcher.remove(job):
             self.bound.admit()
 
@@ -403,20 +399,19 @@ class PoolCore:
         """Return whether the pool is closed, and its queue empty."""
         return self.state.closed_because is not None and not len(self.dispatcher)
 
-    def wake_due(self) -> None:
-        """Open what has become due in the queue, and wake those who may run it."""
-        limited = self.dispatcher.limited
-        if limited is not None and limited.next_due() <= clock.monotonic():
-            limited.tidy()
-            self.dispatcher.wake_for(1)
-            self.wake_waiters()
+    def open_due(self) -> float:
+        """Open what has become due in the queue, and wake those who may run it.
 
-    def next_due(self) -> float:
-        """Return when something in the queue becomes due, in monotonic seconds."""
+        Returns when the next thing becomes due, in monotonic seconds.
+        """
         limited = self.dispatcher.limited
         if limited is None:
             return inf
+        is_due = limited.next_due() <= clock.monotonic()
         limited.tidy()
+        if is_due:
+            self.dispatcher.wake_for(1)
+            self.wake_waiters()
         return limited.next_due()
 
     # What users see.

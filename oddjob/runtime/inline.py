@@ -118,7 +118,7 @@ def _run_limited(core: "PoolCore", limited: LimitedQueue, job: Job[Any]) -> bool
         first = limited.claim(job, jobs_here(), slot)
         if first is None:
             core.metrics.close(slot.metrics)
-            limited.cancel(job)
+            limited.forget(job)
             limited.tidy()
             return job.state is not QUEUED
         _run(core, first, slot)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from oddjob.keys import Key
 from oddjob.runtime.job import Job
+from oddjob.runtime.ready_order import ReadyOrder
 
 
 class _Line:
@@ -32,13 +33,17 @@ class KeyLines:
     The queue looks into `of` itself before it calls a method: most keys have one job.
 
     Args:
+        ready: takes the jobs that become startable.
         waiting: the jobs that wait; any other one in a line is stale.
         running: the jobs that count. A serial one that is retried may be in both.
     """
 
-    __slots__ = ("_running", "_waiting", "of")
+    __slots__ = ("_ready", "_running", "_waiting", "of")
 
-    def __init__(self, waiting: Container[Job[Any]], running: Container[Job[Any]]) -> None:
+    def __init__(
+        self, ready: ReadyOrder, waiting: Container[Job[Any]], running: Container[Job[Any]]
+    ) -> None:
+        self._ready: Final = ready
         self._waiting: Final = waiting
         self._running: Final = running
         self.of: Final[dict[Key, Job[Any] | _Line]] = {}
@@ -76,47 +81,42 @@ class KeyLines:
         line = self.of[alone._key] = _Line(0, alone) if is_waiting else _Line(1, None)
         return line
 
-    def start(self, job: Job[Any]) -> Job[Any] | None:
-        """Count a startable job as running; return the one that may start now, if there is one."""
+    def start(self, job: Job[Any]) -> None:
+        """Count a startable job as running, and let another one be startable."""
         line = self.of[job._key]
         if not isinstance(line, _Line) or line.head is not job:
-            return None  # it has the key for itself, or has kept its turn
+            return  # it has the key for itself, or has kept its turn
         line.head = None
         line.running = running = line.running + 1
         behind = line.behind
         # (If the first one is stale, the next job that leaves has `_advance` look again.)
         if behind and running < behind[0]._policy.key_limit:
-            return self._advance(job._key, line)
-        return None
+            self._advance(job._key, line)
 
-    def start_claimed(self, job: Job[Any]) -> Job[Any] | None:
+    def start_claimed(self, job: Job[Any]) -> None:
         """Count a job as running that `first_of` has returned, whether it was startable or not."""
         line = self.of[job._key]
         if isinstance(line, _Line) and line.head is not job:
             line.behind.remove(job)  # it may come back
             line.running += 1
-            return None
-        return self.start(job)
+        else:
+            self.start(job)
 
-    def leave(self, job: Job[Any]) -> Job[Any] | None:
-        """Count a running job no longer; return the one that may start now, if there is one."""
-        key = job._key
-        line = self.of[key]
+    def leave(self, job: Job[Any]) -> None:
+        """Count a running job no longer that has not had its key for itself."""
+        line = self.of[job._key]
         if isinstance(line, _Line):
             line.running -= 1
-            return self._advance(key, line)
-        del self.of[key]
-        return None
+            self._advance(job._key, line)
 
-    def cancel(self, job: Job[Any]) -> Job[Any] | None:
-        """Note that a waiting job waits no more; return the one that may start now."""
+    def cancel(self, job: Job[Any]) -> None:
+        """Note that a waiting job waits no more."""
         line = self.of.get(job._key)
         if line is job:
             del self.of[job._key]
         elif isinstance(line, _Line) and line.head is job:
             line.head = None
-            return self._advance(job._key, line)
-        return None
+            self._advance(job._key, line)
 
     def first_of(self, job: Job[Any], held: int) -> Job[Any] | None:
         """Return the job that has to run first so that a waiting job can; None: not now.
@@ -139,18 +139,16 @@ class KeyLines:
         found = [*(() if line.head is None else (line.head,)), *line.behind]
         return [each for each in found if each is not job and each in self._waiting]
 
-    def _advance(self, key: Key, line: _Line) -> Job[Any] | None:
+    def _advance(self, key: Key, line: _Line) -> None:
         """Make the next job startable, if there is none and the limit allows it."""
         behind = line.behind
         while behind and line.head is None:
             first = behind[0]
             if first in self._waiting:
                 if line.running >= first._policy.key_limit:
-                    return None
+                    return
                 line.head = first
-                behind.popleft()
-                return first
+                self._ready.insert(first)
             behind.popleft()
         if not line.running and line.head is None:
             del self.of[key]
-        return None

@@ -85,10 +85,15 @@ def _leave_queue(job: "Job[Any]", *, is_counted: bool) -> None:
     job._policy.host.job_cancelled(job, is_counted=is_counted)
 
 
-def withdraw(job: "Job[Any]") -> None:
-    """Cancel a job that its pool has refused, and that may have been queued all the same."""
-    if cancel_quietly(job, is_counted=False):
+def withdraw(job: "Job[Any]") -> bool:
+    """Cancel a job that its pool has refused, and that may have been queued all the same.
+
+    Returns whether this call has done so.
+    """
+    was_queued = cancel_quietly(job, is_counted=False)
+    if was_queued:
         run_callbacks(job)
+    return was_queued
 
 
 def reopen(job: "Job[Any]") -> bool:

@@ -129,7 +129,7 @@ class Supervisor:
             self.exits.popleft()
         core.ending.close_if_collected()
         core.watchdog.end_overdue()
-        core.wake_due()
+        queue_due, waiters_due = core.open_due(), core.bound.refuse_overdue()
         core.watchdog.quarantine_stuck()
         self._replace_missing()
         if core.is_finished():
@@ -140,7 +140,7 @@ class Supervisor:
         if core.ending.is_deserted():
             core.ending.finish()
             return False
-        due = clock.steady_time_of(core.next_due())
+        due = min(clock.steady_time_of(queue_due), waiters_due)
         self._wakeup.wait(min(core.watchdog.next_look(), due, self._try_start_at))
         return True
 

@@ -124,14 +124,14 @@ class FakeClock:
 
     def _next_in(self) -> float:
         """Return the seconds until something is due; 0 if something is."""
-        dues = [core.next_due() - self._monotonic for core in cores_with_threads()]
+        dues = [core.open_due() - self._monotonic for core in cores_with_threads()]
         return max(0.0, min([scheduler.next_in(), *dues]))
 
     def _run_due(self) -> None:
         while scheduler.run_one():
             self._wait_for_jobs()
         for core in cores_with_threads():
-            core.wake_due()
+            core.open_due()
         self._wait_for_jobs()
 
     def _wait_for_jobs(self) -> None:

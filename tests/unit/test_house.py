@@ -37,7 +37,7 @@ LAYERS = {
         runtime.job
     """,
     "queues": """
-        runtime.key_lines runtime.ready_order runtime.metrics runtime.coroutines runtime.slot
+        runtime.ready_order runtime.key_lines runtime.metrics runtime.coroutines runtime.slot
         runtime.limit_gate runtime.limited_queue runtime.dispatcher schedule.timer
     """,
     "workers": """

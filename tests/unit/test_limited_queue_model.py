@@ -163,12 +163,12 @@ class Walk:
     def leave(self, job: Job[Any], slot: Slot) -> None:
         if slot.nested:
             slot.nested.pop()
-            self.queue.give_back(job)
+            self.queue.forget(job)
 
     def fail_those_behind(self, job: Job[Any]) -> None:
         """Cancel the serial jobs that wait for one to succeed."""
         was_torn = self.queue._is_torn
-        behind = [*self.queue.jobs_behind(job)]
+        behind = [*(self.queue.jobs_behind(job) or ())]
         self.read_mail()
         expected = [
             each
@@ -234,7 +234,7 @@ class Walk:
         """Let the queue, and the model, know of all that has happened."""
         for slot in self.slots:
             if slot.job is not None and slot.job.done():
-                self.queue.give_back(slot.job)
+                self.queue.forget(slot.job)
         self.queue.tidy()
         self.read_mail()
         assert len(self.queue) == len(self.waiting) + len(self.delayed)

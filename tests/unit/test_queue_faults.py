@@ -152,7 +152,7 @@ class Scene:
         if job is not None:
             if job not in self.ran:
                 self.run(job)
-            self.lone.queue.give_back(job)
+            self.lone.queue.forget(job)
 
     def run_the_rest(self) -> None:
         """Let one worker run all that is left."""

@@ -81,7 +81,7 @@ def execute(job: Job[Any], slot: Slot) -> Ending:
         else:
             result = context.run(fn, *job._args, **kwargs)
         if type(result) is CoroutineType and is_async(fn):
-            result = slot.coroutines.run(job, result, context, slot)
+            result = slot.coroutines.run(job, result, context)
     except BaseException as error:
         try:
             return _fail(job, error, slot)
@@ -146,7 +146,7 @@ def _call(job: Job[Any], slot: Slot) -> Any:
     try:
         if middleware:
             details = job._add_details()
-            details.is_inline = slot.is_guest or job is not slot.job
+            details.is_inline = slot.is_inline
             call = compose(middleware, job, details.carrier, call)
         return context.run(call)
     finally:
@@ -158,7 +158,7 @@ def _call_function(job: Job[Any], slot: Slot) -> Any:
     try:
         result = fn(args) if kwargs is BATCH_ITEM else fn(*args, **kwargs)
         if type(result) is CoroutineType and is_async(fn):
-            result = slot.coroutines.run(job, result, copy_context(), slot)
+            result = slot.coroutines.run(job, result, copy_context())
         return result
     finally:
         del job, slot, fn, args, kwargs
@@ -171,7 +171,7 @@ def _judge(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
     delay = job._policy.settlement.failed(job, error)
     if delay is None:
         return _fail(job, error, slot)
-    slot.forget(job)
+    slot.job = None
     slot.metrics.retried += 1
     core = slot.core
     what = "job %s of pool %s failed in attempt %d, and is retried in %g s: %r"
@@ -301,9 +301,26 @@ def rescue(job: Job[Any], slot: Slot, crash: BaseException) -> None:
 
 def rescue_slot(slot: Slot, crash: BaseException) -> None:
     """End the jobs in a slot whose thread was interrupted, the innermost first."""
-    while slot.nested:
-        rescue(slot.nested[-1], slot, crash)
-        slot.core.give_back(slot.nested.pop())
+    leave_nested(slot, crash)
     job = slot.job
     if job is not None:
         rescue(job, slot, crash)
+        if job.done():  # else another thread has it
+            slot.core.give_back(job)
+
+
+def leave_nested(outer: Slot, crash: BaseException | None = None) -> None:
+    """Take out the slot that is nested in one, when a stand-in is through with it.
+
+    The job in it is ended if it was interrupted, by `crash` if that is on its way. At the recursion
+    limit this may fail; then it is done further up.
+    """
+    slot = outer.nested
+    if slot is None:
+        return
+    if slot.stand_in is not None:
+        slot.stand_in.join()
+    if slot.job is not None:
+        rescue_slot(slot, crash or RuntimeError("the job was interrupted"))
+    outer.crash = outer.crash or slot.crash
+    outer.nested = None

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from oddjob.compat import override
 from oddjob.locks import Wakeup
 from oddjob.runtime.dispatcher import Dispatcher
-from oddjob.runtime.execution import Ending, execute, rescue_slot
+from oddjob.runtime.execution import Ending, execute, leave_nested, rescue_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SAMPLES
 from oddjob.runtime.slot import Slot, bind_thread
@@ -124,8 +124,6 @@ class Worker:
             may_park = self._run_jobs(dispatcher.taker(self.slot))
             if not may_park:
                 return
-            if self.slot.nested:  # left by one that ran in place when the stack was full
-                rescue_slot(self.slot, RuntimeError("the job was interrupted"))
             self.slot.job = None
             if not self._park(dispatcher):
                 return
@@ -152,6 +150,8 @@ class Worker:
                     if len(runs) >= SAMPLES:
                         metrics.fold()
                 began = ended
+                if slot.nested is not None:  # a stand-in is still running
+                    leave_nested(slot)
                 if self.leaving or slot.crash is not None:
                     return False
         except IndexError as error:

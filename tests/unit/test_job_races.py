@@ -45,7 +45,7 @@ class Host:
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         slot = new_slot(self)
-        slot.nested.append(job)
+        slot.job = job
         if not job._watch().claim_queued(slot):
             return False
         execute(job, slot)

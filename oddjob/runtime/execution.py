@@ -16,8 +16,7 @@ Assumes: the caller has put the job into its slot, and runs it in no other threa
 
 import logging
 from collections.abc import Callable
-from contextvars import Context, copy_context
-from enum import Enum, auto
+from contextvars import copy_context
 from functools import partial
 from types import CoroutineType, FunctionType
 from typing import TYPE_CHECKING, Any
@@ -38,23 +37,12 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 
-class Ending(Enum):
-    """What came of executing a job."""
-
-    SUCCEEDED = auto()
-    FAILED = auto()
-    RETRIED = auto()  # it failed, and is queued again
-    SKIPPED = auto()  # it was cancelled, another thread has it, or its time was up before
-
-
-_SUCCEEDED = Ending.SUCCEEDED  # a global is quicker than an attribute of a class
-_SKIPPED = Ending.SKIPPED
-
-
-def execute(job: Job[Any], slot: Slot) -> Ending:
+def execute(job: Job[Any], slot: Slot) -> bool:
     """Run a job that is in a slot of the calling thread, unless it was cancelled or taken before.
 
     If the thread should end with what the job raised, that is in ``slot.crash`` afterwards.
+
+    Returns whether it was this thread that has run it: to its end, or until it was queued again.
 
     Raises:
         BaseException: only what a callback of the job, or another thread, throws at this one.
@@ -63,7 +51,7 @@ def execute(job: Job[Any], slot: Slot) -> Ending:
     watchers = job._watchers
     if watchers is not None and not watchers.claim(slot):
         job._fast_state = watchers.state
-        return _SKIPPED
+        return False
     if not job._policy.is_plain:
         try:
             return _attempt(job, slot)
@@ -95,26 +83,26 @@ def execute(job: Job[Any], slot: Slot) -> Ending:
         job._outcome = result
         job._fast_state = SUCCEEDED
         if job._watchers is None:  # else they came between, and may not have seen it: race 2
-            return _SUCCEEDED
+            return True
     return _end_succeeded(job, result, slot)
 
 
-def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> Ending:
-    if end(job, SUCCEEDED, result):
-        return _SUCCEEDED
-    slot.metrics.succeeded -= 1  # it was settled by hand meanwhile
-    return _SKIPPED
+def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> bool:
+    has_ended = end(job, SUCCEEDED, result)
+    if not has_ended:  # it was settled by hand meanwhile
+        slot.metrics.succeeded -= 1
+    return has_ended
 
 
 # An attempt, step by step.
 
 
-def _attempt(job: Job[Any], slot: Slot) -> Ending:
+def _attempt(job: Job[Any], slot: Slot) -> bool:
     """Make one attempt of a job that the thread has claimed, or claims now."""
     watchers, details = job._watch(), job._add_details()
     if not watchers.claim(slot):
         job._fast_state = watchers.state
-        return _SKIPPED
+        return False
     number = details.begin_attempt()
     run = None
     try:
@@ -123,12 +111,12 @@ def _attempt(job: Job[Any], slot: Slot) -> Ending:
                 run = slot.core.watchdog.watch(job, number, slot)
             result = _call(job, slot)
             if not details.conclude(watchers, number, slot):
-                return _SKIPPED
+                return False
             job._policy.settlement.succeeded(job, result)
         except BaseException as error:
             # (If the commit has failed, it is concluded already: the answer is the same again.)
             if not details.conclude(watchers, number, slot):
-                return _SKIPPED  # what it raises now is of no interest any more
+                return False  # what it raises now is of no interest any more
             return _judge(job, error, slot)
         slot.metrics.succeeded += 1
         return _end_succeeded(job, result, slot)
@@ -164,7 +152,7 @@ def _call_function(job: Job[Any], slot: Slot) -> Any:
         del job, slot, fn, args, kwargs
 
 
-def _judge(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
+def _judge(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     """Decide what a failed attempt comes to: another one, or the end of the job."""
     drop_own_frames(error)
     number = job.attempt
@@ -179,10 +167,10 @@ def _judge(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
     core.events.notify("job_retried", job=job, error=error)
     if core.is_crash(error):
         slot.crash = error
-    return Ending.RETRIED
+    return True
 
 
-def _fail(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
+def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     """End a job as failed, and mark the slot if its worker should be replaced."""
     core = slot.core
     try:
@@ -191,36 +179,35 @@ def _fail(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
         slot.metrics.failed += 1  # before the failure can be seen
         if not _end_failed(job, error, core):
             slot.metrics.failed -= 1
-            return _SKIPPED
+            return False
         core.events.notify("job_failed", job=job, error=error)
         if job._policy.is_serial:
             core.fail_successors(job, error, failed_at)
         if core.is_crash(error):
             slot.crash = error
-        return Ending.FAILED
+        return True
     finally:
         del job, error, slot
 
 
 def _end_failed(job: Job[Any], error: BaseException, core: "PoolCore") -> bool:
-    """Settle a job as failed, and report it if nobody waits for it."""
-    context = _reporting_context(job)
-    if not end(job, FAILED, Failure(error)):
+    if not settle(job, FAILED, Failure(error)):
         return False
-    if context is not None:
-        job._outcome.is_seen = True
-        context.run(core.report_failure, job, error)
+    finish_failed(job, core)
     return True
 
 
-def _reporting_context(job: Job[Any]) -> Context | None:
-    """Return the context in which the failure of a detached job is reported; else None."""
-    if not job._policy.is_detached:
-        return None
-    context: Context | None = job._context
-    if context is None:
-        return copy_context()
-    return context.copy() if job._kwargs is BATCH_ITEM else context
+def finish_failed(job: Job[Any], core: "PoolCore") -> None:
+    """End a job that is settled as failed; report it if nobody waits for it."""
+    try:
+        if job._policy.is_detached:
+            job._outcome.is_seen = True
+            # A copy: the thread of a job that has timed out may still be in its context.
+            context = copy_context() if job._context is None else job._context.copy()
+            context.run(core.report_failure, job, job._outcome.error)
+    finally:
+        release_call(job)
+        run_callbacks(job)
 
 
 # Ends that no attempt has brought about.
@@ -232,7 +219,7 @@ def expire(
     """End an attempt whose time is up, by the watchdog; return False if it is over.
 
     The job has ended then, or is queued again. Its callbacks, and the report of a detached job's
-    failure, are left to `finish_expired`: they are the user's, and the watchdog has no time.
+    failure, are left to `finish_failed`: they are the user's, and the watchdog has no time.
     """
     details = job._add_details()
     if not details.conclude(job._watch(), number, watchdog):
@@ -247,17 +234,6 @@ def expire(
         core.fail_successors(job, error, failed_at)
     core.give_back(job)
     return True
-
-
-def finish_expired(job: Job[Any], core: "PoolCore") -> None:
-    """Run the callbacks of a job that has timed out, and report it if it is detached."""
-    context = _reporting_context(job)
-    if context is not None:
-        job._outcome.is_seen = True
-        context = context.copy()  # the stuck thread is still in the job's own
-        context.run(core.report_failure, job, job._outcome.error)
-    release_call(job)
-    run_callbacks(job)
 
 
 def refuse(

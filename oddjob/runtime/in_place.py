@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.callables import is_async
 from oddjob.locks import Wakeup
 from oddjob.runtime.coroutines import CoroutineRunner, is_loop_running
-from oddjob.runtime.execution import Ending, execute, leave_nested, rescue_slot
+from oddjob.runtime.execution import execute, leave_nested, rescue_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import Slot, bind_thread, jobs_here, occupied, slots_here
 from oddjob.runtime.watchers import QUEUED, RUNNING
@@ -43,7 +43,7 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
     it as any thread.
     """
     wakeup, watchers = Wakeup(), job._watch()
-    watchers.add_sleeper(wakeup.lock)
+    watchers.add_sleeper(wakeup)
     core.standbys[wakeup.set] = None
     try:
         while not job.done():
@@ -56,7 +56,7 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
                 return False
     finally:
         core.standbys.pop(wakeup.set, None)
-        watchers.remove_sleeper(wakeup.lock)
+        watchers.remove_sleeper(wakeup)
         del job, watchers  # see `execution`: a job that is run in here may fail
     return True
 
@@ -112,12 +112,15 @@ def claim(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     limited = core.dispatcher.limited
     if limited is not None:
         return limited.claim(job, jobs_here(), slot) is not None
+    watchers = job._watch()
     slot.job = job  # first: once it is claimed, only this thread can end it
-    if job._watch().claim_queued(slot):
-        core.dispatcher.remove(job)
-        return True
-    slot.job = None
-    return False
+    try:
+        if watchers.claim_queued(slot):
+            core.dispatcher.remove(job)
+    finally:
+        if watchers.owner is not slot:  # it is still in the queue, or another thread has it
+            slot.job = None
+    return slot.job is job
 
 
 def run(slot: Slot) -> None:
@@ -143,7 +146,7 @@ def _run_here(slot: Slot) -> None:
     assert job is not None  # noqa: S101
     try:
         queued_at = job._queued_at
-        if execute(job, slot) is not Ending.SKIPPED:
+        if execute(job, slot):
             slot.metrics.measure(clock.monotonic() - began, began - queued_at)
         leave_nested(slot)
         if slot.job is not None:  # else it is queued again

@@ -219,14 +219,11 @@ class Job(Future[T]):
         Callbacks of a cancelled job run in the calling thread.
         """
         try:
-            if cancel_quietly(self):
-                run_callbacks(self)
-            elif self.state is RUNNING:
+            if not cancel_quietly(self) and self.state is RUNNING:
                 self._policy.host.interrupt(self)
-        except BaseException:  # Ctrl-C may come too late to prevent the cancellation
-            if self.state is CANCELLED:
+        finally:
+            if self.state is CANCELLED:  # also if Ctrl-C came too late to prevent that
                 run_callbacks(self)
-            raise
         return self.state is CANCELLED
 
     @override
@@ -262,11 +259,8 @@ class Job(Future[T]):
             TimeoutError, CancelledError, JobLost: as `result` does.
         """
         self._wait(timeout)
-        state = self.state
-        if state is CANCELLED:
-            raise CancelledError
         try:
-            return self._outcome.exception() if state is FAILED else None
+            return self._failure()
         finally:
             del self
 
@@ -388,16 +382,20 @@ class Job(Future[T]):
         finally:
             del self
 
-    def _read(self) -> T:
+    def _failure(self) -> BaseException | None:
         state = self.state
         if state is CANCELLED:
             raise CancelledError
-        if state is FAILED:
-            try:
-                raise self._outcome.exception()
-            finally:
-                del self
-        return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
+        return self._outcome.exception() if state is FAILED else None
+
+    def _read(self) -> T:
+        failure = self._failure()
+        try:
+            if failure is not None:
+                raise failure
+            return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
+        finally:
+            del self, failure
 
 
 def new_jobs(

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.errors import JobTimeout
 from oddjob.log import log_safely, run_in_thread
 from oddjob.runtime import inline
-from oddjob.runtime.execution import expire, finish_expired
+from oddjob.runtime.execution import expire, finish_failed
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import release_call
 from oddjob.runtime.slot import Slot
@@ -170,7 +170,7 @@ class Watchdog:
 
     def _run_callbacks(self, job: Job[Any]) -> None:
         self._core.ending.mark_own_thread()
-        finish_expired(job, self._core)
+        finish_failed(job, self._core)
 
     def _report_timeout(self, job: Job[Any], worker: str | None, error: JobTimeout) -> None:
         log_safely(logging.WARNING, "%s", error)

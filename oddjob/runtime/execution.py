@@ -40,19 +40,19 @@ if TYPE_CHECKING:
 def execute(job: Job[Any], slot: Slot) -> bool:
     """Run a job that is in a slot of the calling thread, unless it was cancelled or taken before.
 
-    If the thread should end with what the job raised, that is in ``slot.crash`` afterwards.
-
-    Returns whether it was this thread that has run it: to its end, or until it was queued again.
+    Returns whether it was run here: to its end, or until it was queued again. If the thread should
+    end with what the job raised, that is in ``slot.crash``.
 
     Raises:
         BaseException: only what a callback of the job, or another thread, throws at this one.
     """
     job._fast_state = RUNNING  # before `_watchers` is read: race 1 of `watchers`
-    watchers = job._watchers
+    is_plain = job._policy.is_plain
+    watchers = job._watchers if is_plain else job._watch()
     if watchers is not None and not watchers.claim(slot):
         job._fast_state = watchers.state
         return False
-    if not job._policy.is_plain:
+    if not is_plain:
         try:
             return _attempt(job, slot)
         finally:
@@ -98,11 +98,8 @@ def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> bool:
 
 
 def _attempt(job: Job[Any], slot: Slot) -> bool:
-    """Make one attempt of a job that the thread has claimed, or claims now."""
+    """Make one attempt of a job that the thread has claimed."""
     watchers, details = job._watch(), job._add_details()
-    if not watchers.claim(slot):
-        job._fast_state = watchers.state
-        return False
     number = details.begin_attempt()
     run = None
     try:

@@ -13,7 +13,6 @@ from oddjob.log import run_in_thread
 from oddjob.runtime.execution import rescue_slot
 from oddjob.runtime.in_place import claim, run
 from oddjob.runtime.job import Job
-from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.slot import Slot
 from oddjob.runtime.watchers import FAILED, QUEUED
 from oddjob.schedule.scheduler import scheduler
@@ -95,29 +94,21 @@ def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
     Returns False if a limit stops the job: it is in no queue then. Otherwise it has run, was
     cancelled, or is to be retried, and in the queue for that.
     """
-    limited = core.dispatcher.limited
-    if limited is None:
-        _run_in_new_slot(core, job)
-    elif not _run_limited(core, limited, job):
-        return False
-    if job.state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
-        job.result()  # Ctrl-C was meant for this thread
-    return True
-
-
-def _run_limited(core: "PoolCore", limited: LimitedQueue, job: Job[Any]) -> bool:
-    # The limits are asked as for any job that waits. So for a moment it is in the full queue.
-    limited.inbox.append(job)
-    while job.state is QUEUED:
+    limited, latest = core.dispatcher.limited, None
+    if limited is not None:
+        limited.inbox.append(job)  # for a moment: the limits are asked as for any job that waits
+    while job.state is QUEUED and latest is not job:
         with _guest_slot(core) as slot:
-            if not claim(core, job, slot):
+            if limited is None:
+                slot.job = job
+            elif not claim(core, job, slot):
                 limited.cancel(job)
                 limited.tidy()
                 return job.state is not QUEUED
-            is_last = slot.job is job
+            latest = slot.job
             run(slot)
-        if is_last:  # it may be retried: by a worker, whether there is room or not
-            return True
+    if job.state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
+        job.result()  # Ctrl-C was meant for this thread
     return True
 
 

@@ -7,15 +7,7 @@ races that a lock-free start makes possible are told in `oddjob.runtime.watchers
 from typing import TYPE_CHECKING, Any
 
 from oddjob.callables import describe
-from oddjob.runtime.watchers import (
-    CANCELLED,
-    ENDED,
-    FAILED,
-    QUEUED,
-    RUNNING,
-    Failure,
-    JobState,
-)
+from oddjob.runtime.watchers import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, Failure, JobState
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -38,9 +30,7 @@ def end(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
     if not settle(job, state, outcome):
         return False
     release_call(job)
-    watchers = job._watchers
-    if watchers is not None and watchers.callbacks:
-        watchers.run_callbacks(job)
+    run_callbacks(job)
     return True
 
 
@@ -60,8 +50,7 @@ def cancel_quietly(job: "Job[Any]", *, is_counted: bool = True) -> bool:
     the cancellation does not leave it half done.
     """
     watchers, policy = job._watch(), job._policy
-    must_commit = not policy.is_plain and watchers.state is QUEUED
-    if must_commit and not policy.settlement.cancelled(job):
+    if not policy.is_plain and watchers.state is QUEUED and not policy.settlement.cancelled(job):
         return False
     try:
         with watchers.lock:

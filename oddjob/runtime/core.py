@@ -27,14 +27,13 @@ from oddjob.options import PoolOptions
 from oddjob.runtime import in_place, inline, lifecycle
 from oddjob.runtime.backpressure import Backpressure
 from oddjob.runtime.dispatcher import Dispatcher
-from oddjob.runtime.execution import refuse
 from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import PoolMetrics
 from oddjob.runtime.policy import Settlement
 from oddjob.runtime.pool_ending import PoolEnding
-from oddjob.runtime.settling import reopen, withdraw
+from oddjob.runtime.settling import refuse, reopen, withdraw
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog

@@ -4,9 +4,8 @@ A plain job is called and settled, by the shortest way there is. Any other one m
 which passes through the steps of this file: it begins, is called and judged, and the job ends.
 
 Words: an attempt is *concluded* by its thread or by the watchdog, whichever comes first. A failure
-is *judged*: another attempt follows, or the job has failed. A job is *settled* when its outcome is
-set, and has *ended* when its call has been let go of and its callbacks have run as well. It is
-*claimed* by the thread that runs it, under the lock of its `Watchers` if it has any.
+is *judged*: another attempt follows, or the job has failed. A job is *claimed* by the thread that
+runs it, under the lock of its `Watchers` if it has any.
 
 Guarantees: a job that is executed ends, is queued again, or is left to the thread that has it. A
 failed job is in no reference cycle: its traceback begins at its own function. But the frame of that
@@ -19,22 +18,18 @@ from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from types import CoroutineType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oddjob.callables import describe, is_async
-from oddjob.errors import JobTimeout
 from oddjob.log import log
 from oddjob.runtime.job import Job
 from oddjob.runtime.middleware import compose
 from oddjob.runtime.policy import BATCH_ITEM
-from oddjob.runtime.settling import end, release_call, run_callbacks, settle
+from oddjob.runtime.settling import end, end_failed
 from oddjob.runtime.slot import Slot
-from oddjob.runtime.watchers import ENDED, FAILED, RUNNING, SUCCEEDED, Failure
+from oddjob.runtime.watchers import ENDED, RUNNING, SUCCEEDED
 from oddjob.schedule.clock import clock
 from oddjob.tracebacks import drop_own_frames
-
-if TYPE_CHECKING:
-    from oddjob.runtime.core import PoolCore
 
 
 def execute(job: Job[Any], slot: Slot) -> bool:
@@ -174,7 +169,7 @@ def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
         drop_own_frames(error)
         failed_at = clock.monotonic()
         slot.metrics.failed += 1  # before the failure can be seen
-        if not _end_failed(job, error, core):
+        if not end_failed(job, error, core):
             slot.metrics.failed -= 1
             return False
         core.events.notify("job_failed", job=job, error=error)
@@ -187,72 +182,7 @@ def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
         del job, error, slot
 
 
-def _end_failed(job: Job[Any], error: BaseException, core: "PoolCore") -> bool:
-    if not settle(job, FAILED, Failure(error)):
-        return False
-    finish_failed(job, core)
-    return True
-
-
-def finish_failed(job: Job[Any], core: "PoolCore") -> None:
-    """End a job that is settled as failed; report it if nobody waits for it."""
-    try:
-        if job._policy.is_detached:
-            job._outcome.is_seen = True
-            # A copy: the thread of a job that has timed out may still be in its context.
-            context = copy_context() if job._context is None else job._context.copy()
-            context.run(core.report_failure, job, job._outcome.error)
-    finally:
-        release_call(job)
-        run_callbacks(job)
-
-
-# Ends that no attempt has brought about.
-
-
-def expire(
-    job: Job[Any], error: JobTimeout, number: int, watchdog: object, core: "PoolCore"
-) -> bool:
-    """End an attempt whose time is up, by the watchdog; return False if it is over.
-
-    The job has ended then, or is queued again. Its callbacks, and the report of a detached job's
-    failure, are left to `finish_failed`: they are the user's, and the watchdog has no time.
-    """
-    details = job._add_details()
-    if not details.conclude(job._watch(), number, watchdog):
-        return False
-    failed_at = clock.monotonic()
-    if job._policy.settlement.failed(job, error) is not None:
-        core.metrics.count("retried")
-        return True
-    core.metrics.count("timed_out")
-    settle(job, FAILED, Failure(error))
-    if job._policy.is_serial:
-        core.fail_successors(job, error, failed_at)
-    core.give_back(job)
-    return True
-
-
-def refuse(
-    job: Job[Any], error: BaseException, core: "PoolCore", counted_as: str = "refused"
-) -> None:
-    """Fail a queued job that is not going to run; twice does no harm.
-
-    `counted_as` is what `PoolStats` counts it as.
-    """
-    watchers = job._watch()
-    try:
-        if watchers.claim_queued(core):
-            job._fast_state = RUNNING
-            core.metrics.count(counted_as)
-            _end_failed(job, error, core)
-    except BaseException:  # a worker that is struck: no other thread would end the job
-        if watchers.owner is core:
-            settle(job, FAILED, Failure(error))
-        raise
-    finally:
-        if watchers.owner is core:
-            core.give_back(job)  # it may have kept its turn
+# When an exception was thrown at the thread.
 
 
 def rescue(job: Job[Any], slot: Slot, crash: BaseException) -> None:

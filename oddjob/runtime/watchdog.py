@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.errors import JobTimeout
 from oddjob.log import log_safely, run_in_thread
 from oddjob.runtime import inline
-from oddjob.runtime.execution import expire, finish_failed
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import release_call
+from oddjob.runtime.settling import expire, finish_failed, release_call
 from oddjob.runtime.slot import Slot
 from oddjob.schedule.clock import clock
 from oddjob.tracebacks import coroutine_stack, stack_of, thread_frames

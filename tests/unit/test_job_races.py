@@ -20,10 +20,11 @@ from oddjob.errors import JobTimeout
 from oddjob.locks import Wakeup
 from oddjob.options import JobSettings
 from oddjob.runtime import job as job_module
-from oddjob.runtime.execution import execute, expire, finish_failed, rescue
+from oddjob.runtime.execution import execute, rescue
 from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SlotMetrics
 from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settling import expire, finish_failed
 from oddjob.runtime.slot import Slot
 from oddjob.runtime.watchers import Watchers
 

@@ -81,12 +81,13 @@ def _run_if_it_must(core: "PoolCore", job: Job[Any], outer: Slot) -> bool:
 
 def _nest(outer: Slot) -> Slot | None:
     """Return a new slot nested in one; None if a stand-in runs a job in such a one."""
-    if outer.nested is not None:
-        if outer.nested.stand_in is not None:
+    former = outer.nested
+    if former is not None:
+        if former.stand_in is not None:
             return None
         leave_nested(outer)  # it was left at the recursion limit
-    outer.nested = Slot(outer.core, outer.metrics, outer)
-    return outer.nested
+    slot = outer.nested = Slot(outer.core, outer.metrics, outer)
+    return slot
 
 
 def _claim_if_it_must_run(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:

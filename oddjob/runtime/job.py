@@ -219,11 +219,14 @@ class Job(Future[T]):
         Callbacks of a cancelled job run in the calling thread.
         """
         try:
-            if not cancel_quietly(self) and self.state is RUNNING:
-                self._policy.host.interrupt(self)
-        finally:
-            if self.state is CANCELLED:  # also if Ctrl-C came too late to prevent that
+            if cancel_quietly(self):
                 run_callbacks(self)
+            elif self.state is RUNNING:
+                self._policy.host.interrupt(self)
+        except BaseException:  # Ctrl-C may come too late to prevent the cancellation
+            if self.state is CANCELLED:
+                run_callbacks(self)
+            raise
         return self.state is CANCELLED
 
     @override

@@ -13,7 +13,8 @@ from typing import Any, Literal, Protocol, overload
 from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.quantities import Seconds, as_timeout
 from oddjob.registry import pool as find_pool
-from oddjob.runtime.job import Job, run_where_awaited
+from oddjob.runtime.in_place import run_where_awaited
+from oddjob.runtime.job import Job
 from oddjob.runtime.supervisor import SupervisorInfo
 from oddjob.runtime.worker import WorkerInfo
 from oddjob.schedule.clock import clock

@@ -21,9 +21,9 @@ from oddjob.callables import call_all
 from oddjob.errors import JobDropped, QueueFull
 from oddjob.locks import Wakeup
 from oddjob.log import run_in_thread
-from oddjob.runtime.execution import refuse
 from oddjob.runtime.inline import run_in_caller
 from oddjob.runtime.job import Job
+from oddjob.runtime.settling import refuse
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:

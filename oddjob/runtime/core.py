@@ -30,14 +30,13 @@ from oddjob.options import PoolOptions
 from oddjob.runtime import in_place, inline, lifecycle
 from oddjob.runtime.backpressure import Backpressure
 from oddjob.runtime.dispatcher import Dispatcher
-from oddjob.runtime.execution import refuse
 from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import PoolMetrics
 from oddjob.runtime.policy import Settlement
 from oddjob.runtime.pool_ending import PoolEnding
-from oddjob.runtime.settling import reopen, withdraw
+from oddjob.runtime.settling import refuse, reopen, withdraw
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog
@@ -360,13 +359,17 @@ class PoolCore:
         Raises:
             JobLost: no thread of this process will run it.
         """
-        if job._queued_at <= self._forked_at:
-            raise JobLost(f"pending when this process was forked, and its parent's: {job!r}")
+        self.check_own(job)
         slot = slot_of(self)
         try:
             return slot is not None and in_place.wait_in_place(self, job, slot, deadline)
         finally:
             del job
+
+    def check_own(self, job: Job[Any]) -> None:
+        """Raise `JobLost` if no thread of this process will run a job."""
+        if job._queued_at <= self._forked_at:
+            raise JobLost(f"pending when this process was forked, and its parent's: {job!r}")
 
     def wait_in_loop(self, job: Job[Any]) -> Generator[Any, None, None]:
         """Wait in the running event loop until the job has ended; see `awaiting`."""
@@ -389,9 +392,8 @@ class PoolCore:
     def interrupt(self, job: Job[Any]) -> None:
         """Cancel the coroutine of a running job."""
         for slot in self.workers.slots():
-            runner = slot.coroutines.find(job)
-            if runner is not None:
-                runner.cancel(job)
+            if slot.job is job:
+                slot.coroutines.cancel(job)
 
     # What the supervisor asks for.
 
@@ -434,4 +436,5 @@ class PoolCore:
 
     def running(self) -> list[Job[Any]]:
         """Return the jobs that workers have begun with, and that have not ended."""
-        return [job for slot in self.workers.slots() for job in slot.jobs() if not job.done()]
+        jobs = [slot.job for slot in self.workers.slots()]
+        return [job for job in jobs if job is not None and not job.done()]

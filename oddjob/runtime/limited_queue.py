@@ -295,7 +295,7 @@ class LimitedQueue:
         """Start, in the slot of a thread that waits for a queued job, that one or one before it.
 
         What the jobs in `stack` hold is no obstacle, as they wait, too. The job that is started is
-        among those nested in the slot before it leaves the queue. None: none may start now.
+        in the slot before it leaves the queue. None: none may start now.
         """
         first: Job[Any] | None = job if job in self._waiting else None
         holders = [each for each in stack if each in self._holding]
@@ -317,7 +317,7 @@ class LimitedQueue:
         """Start a job out of its turn. It may come back, so no entry of it is left."""
         self._ready.remove(job)
         self.gate.remove(job)
-        slot.nested.append(job)
+        slot.job = job
         keeps_turn = job in self._holding
         if job._key is not None or tickets:
             self._holding[job] = tickets

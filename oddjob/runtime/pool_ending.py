@@ -18,9 +18,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from oddjob.callables import call_all
 from oddjob.log import log
 from oddjob.runtime import lifecycle
-from oddjob.runtime.execution import refuse
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import cancel_quietly, run_callbacks
+from oddjob.runtime.settling import cancel_quietly, refuse, run_callbacks
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.worker_set import AFTER_EXIT, AFTER_SHUTDOWN
 from oddjob.schedule.clock import clock

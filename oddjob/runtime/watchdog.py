@@ -21,9 +21,8 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.errors import JobTimeout
 from oddjob.log import log_safely, run_in_thread
 from oddjob.runtime import inline
-from oddjob.runtime.execution import expire, finish_expired
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import release_call
+from oddjob.runtime.settling import expire, finish_failed, release_call
 from oddjob.runtime.slot import Slot
 from oddjob.schedule.clock import clock
 from oddjob.tracebacks import coroutine_stack, stack_of, thread_frames
@@ -115,8 +114,8 @@ class Watchdog:
     def _expire(self, run: WatchedRun, frame: FrameType | None) -> None:
         # The stack is taken before the job is ended, and so while it ran.
         job, core = run.job, self._core
-        runner = run.slot.coroutines.find(job)
-        stack = [] if runner is None else coroutine_stack(runner.coroutine)
+        coroutine = run.slot.coroutines.coroutine_of(job)
+        stack = [] if coroutine is None else coroutine_stack(coroutine)
         error = JobTimeout(
             f"job {job.name} of pool {core.label} ran for more than {job.timeout:g} s",
             stack or stack_of(frame),
@@ -135,7 +134,7 @@ class Watchdog:
         for run in list(self._overdue):
             worker = core.workers.find(run.slot)  # None: it is quarantined, or a guest
             with self._lock:
-                is_stuck = run in self._overdue and run.job in run.slot.jobs()
+                is_stuck = run in self._overdue and run.slot.job is run.job
                 run.holds_place = False
                 if is_stuck and worker is not None:
                     run.holds_place = not core.workers.quarantine(worker)
@@ -143,9 +142,7 @@ class Watchdog:
                     self._overdue.pop(run, None)
             if is_stuck and not run.is_interrupted:
                 run.is_interrupted = True
-                runner = run.slot.coroutines.find(run.job)
-                if runner is not None:
-                    runner.cancel(run.job)
+                run.slot.coroutines.cancel(run.job)
 
     def is_degraded(self) -> bool:
         """Return whether stuck threads take up places of workers."""
@@ -153,7 +150,7 @@ class Watchdog:
 
     def holds_overdue_job(self, slot: Slot) -> bool:
         """Return whether a thread that is in an overdue job keeps its place, at least for now."""
-        return any(run.slot is slot for run in list(self._overdue))
+        return any(run.slot in slot.all() for run in list(self._overdue))
 
     def report(self) -> None:
         """Run the callbacks of jobs that have timed out, in other threads; log and notify."""
@@ -172,7 +169,7 @@ class Watchdog:
 
     def _run_callbacks(self, job: Job[Any]) -> None:
         self._core.ending.mark_own_thread()
-        finish_expired(job, self._core)
+        finish_failed(job, self._core)
 
     def _report_timeout(self, job: Job[Any], worker: str | None, error: JobTimeout) -> None:
         log_safely(logging.WARNING, "%s", error)

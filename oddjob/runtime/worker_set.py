@@ -7,12 +7,11 @@ Locking: that of `PoolState`. `Thread.start` is called under it.
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from oddjob.errors import PoolBroken, PoolClosed
-from oddjob.runtime.slot import Slot, bind_thread
-from oddjob.runtime.worker import JobThread, Worker
+from oddjob.runtime.slot import Slot
+from oddjob.runtime.worker import Worker
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -179,20 +178,6 @@ class WorkerSet:
             core.supervisor.notify()
         core.refresh()
 
-    def start_nested(self, slot: Slot, run: Callable[[], None]) -> threading.Thread:
-        """Start a thread that stands in for the calling one, which waits for it."""
-        options = self._core.options
-
-        def target() -> None:
-            bind_thread(slot)
-            if options.initializer is not None and not slot.is_guest:
-                options.initializer(*options.initargs)
-            run()
-
-        thread = JobThread(target=target, name=f"{self._state.label}-nested-loop")
-        thread.start()
-        return thread
-
     def serve_here(self) -> None:
         """Be a worker in the calling thread until a closed pool's queue is empty."""
         with self._state.lock:
@@ -234,11 +219,11 @@ class WorkerSet:
 
     def find(self, slot: Slot) -> Worker | None:
         """Return the worker of a slot, be it quarantined; None if it has gone, or was a guest's."""
-        return next((worker for worker in self._all_alive() if worker.slot is slot), None)
+        return next((each for each in self._all_alive() if slot in each.slot.all()), None)
 
     def slots(self) -> list[Slot]:
-        """Return the slots of all workers, the quarantined included."""
-        return [worker.slot for worker in self._all_alive()]
+        """Return the slots of all workers, the quarantined included, and those nested in them."""
+        return [slot for worker in self._all_alive() for slot in worker.slot.all()]
 
     def retire_all(self) -> None:
         """Have every worker leave, after the job in its slot."""

@@ -41,8 +41,8 @@ LAYERS = {
         runtime.limit_gate runtime.limited_queue runtime.dispatcher schedule.timer
     """,
     "workers": """
-        runtime.execution runtime.in_place runtime.awaiting runtime.inline
-        runtime.worker runtime.worker_set runtime.supervisor runtime.watchdog runtime.backpressure
+        runtime.execution runtime.worker runtime.in_place runtime.awaiting runtime.inline
+        runtime.worker_set runtime.supervisor runtime.watchdog runtime.backpressure
         runtime.lifecycle runtime.pool_ending runtime.core
     """,
     "what users hold": "mapping scheduled group function submitter thread_pool",

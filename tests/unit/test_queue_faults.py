@@ -143,7 +143,7 @@ class Scene:
         self.submit(self.jobs[6:])
         self.jobs[7].cancel()
         assert reopen(running)
-        self.first.forget(running)
+        self.first.job = None
         self.lone.queue.retry(running, self.now)
 
     def clean_up_after_the_struck(self) -> None:

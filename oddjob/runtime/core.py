@@ -148,7 +148,7 @@ class PoolCore:
             dispatcher = self.dispatcher
             will_come = dispatcher.wake() if dispatcher.parked else self._has_all_workers
             if not will_come or self._open_queue is not queue:
-                self._reconsider([job])
+                self._reconsider([job], needed=1)
         except BaseException:
             withdraw(job)  # it may have been queued before an interruption
             raise
@@ -272,8 +272,8 @@ class PoolCore:
             lifecycle.end_threads(self)
             raise
 
-    def _reconsider(self, jobs: Sequence[Job[Any]]) -> None:
-        """Look after jobs that were queued while the pool changed, or need another worker.
+    def _reconsider(self, jobs: Sequence[Job[Any]], needed: int = 0) -> None:
+        """Look after jobs that were queued while the pool changed, or need more workers.
 
         If the queue was replaced meanwhile, they are moved to the new one. If the pool takes no
         jobs, or has no worker and can start none, they are withdrawn; if all have been started,
@@ -282,8 +282,8 @@ class PoolCore:
         self.dispatcher.reclaim()
         try:
             self.state.check_open()
-            if len(self.dispatcher):
-                self._start_workers(1)
+            if needed and len(self.dispatcher):
+                self._start_workers(needed)
         except Exception:
             withdrawn = [job for job in jobs if withdraw(job)]
             for job in withdrawn:

@@ -477,3 +477,13 @@ def test_a_submitter_is_woken_whose_job_was_moved_by_a_worker_that_was_interrupt
     pool.open()
     thread.join(WAIT)
     assert outcome[0].result(WAIT) == 9
+
+
+def test_one_job_starts_one_worker() -> None:
+    """However long that takes to start: threads are started on demand."""
+    gate = threading.Event()
+    with Pool(3, max_queue=5, initializer=gate.wait) as pool:
+        job = pool.submit(abs, -1)
+        assert len(pool.workers()) == 1
+        gate.set()
+        assert job.result(WAIT) == 1

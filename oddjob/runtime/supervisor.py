@@ -141,7 +141,7 @@ class Supervisor:
             core.ending.finish()
             return False
         due = clock.steady_time_of(core.next_due())
-        self._wakeup.wait(min(core.watchdog.next_look(), due, self._try_start_at))
+        self._wakeup.wait(min(core.watchdog.next_look, due, self._try_start_at))
         return True
 
     def _handle_exit(self, worker: Worker) -> None:

@@ -114,11 +114,11 @@ class Timer(Alarm):
         with scheduler.lock:
             scheduler.set_alarm(self, at, trigger.is_wall, keeps_process)
             core.timers[self] = None
-        # Asked only now that a thread which closes the pool can find the timer.
-        refusal = core.state.refusal()
-        if refusal is not None:
+        try:  # asked only now that a thread which closes the pool can find the timer
+            core.state.check_open()
+        except Exception:
             self.cancel()
-            raise refusal
+            raise
 
     @override
     def __repr__(self) -> str:

@@ -157,9 +157,7 @@ class Scheduler:
             try:
                 alarm._fire()
             except BaseException as error:
-                report = partial(log_safely, logging.ERROR, "a timer failed", error=error)
-                run_in_thread(report, "oddjob-log")  # a log handler may take any time
-                del report
+                log_in_thread(logging.ERROR, "a timer failed", error=error)
             finally:
                 with self.lock:
                     if not alarm._is_set():  # again
@@ -232,6 +230,13 @@ class Scheduler:
         if self._wall.alarms:
             patience = min(patience, _LOOK_IF_REPLACED if clock.is_replaced else _LOOK)
         self._wakeup.wait(clock.steady() + patience)
+
+
+def log_in_thread(
+    level: int, message: str, *details: object, error: BaseException | None = None
+) -> None:
+    """Log what an alarm has to say, without waiting: a log handler may take any time."""
+    run_in_thread(partial(log_safely, level, message, *details, error=error), "oddjob-log")
 
 
 scheduler: Final = Scheduler()

@@ -210,7 +210,7 @@ class Backpressure:
     def _room_with_idle(self) -> float:
         workers, room = self._core.workers, self._room_beside_line()
         while True:
-            free = sum(worker.is_free for worker in workers.all()) + workers.room()
+            free = workers.free()
             before, room = room, self._room_beside_line()
             if room == before:  # else a worker has taken a job while it was counted
                 return room + free

@@ -392,8 +392,8 @@ class PoolCore:
 
     def interrupt(self, job: Job[Any]) -> None:
         """Cancel the coroutine of a running job."""
-        for slot in self.workers.slots():
-            runner = slot.coroutines.find(job)
+        for worker in self.workers.all_alive():
+            runner = worker.slot.coroutines.find(job)
             if runner is not None:
                 runner.cancel(job)
 
@@ -439,4 +439,5 @@ class PoolCore:
 
     def running(self) -> list[Job[Any]]:
         """Return the jobs that workers have begun with, and that have not ended."""
-        return [job for slot in self.workers.slots() for job in slot.jobs() if not job.done()]
+        slots = [worker.slot for worker in self.workers.all_alive()]
+        return [job for slot in slots for job in slot.jobs() if not job.done()]

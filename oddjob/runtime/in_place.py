@@ -73,7 +73,7 @@ def _claim(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     if job.state is not QUEUED:
         return False
     stack = jobs_here()
-    if core.workers.has_free() and not _is_held_up_by(stack, job):
+    if core.workers.free() and not _is_held_up_by(stack, job):
         return False
     limited = core.dispatcher.limited
     if limited is not None:

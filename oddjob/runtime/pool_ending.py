@@ -103,14 +103,14 @@ class PoolEnding:
         """Take no more jobs; return the timers that were cancelled for that."""
         core = self._core
         with core.state.lock:
-            is_news = core.state.closed_because is None
-            if is_news:
+            was_open = core.state.closed_because is None
+            if was_open:
                 core.state.closed_because = why
             core.refresh()
         core.bound.turn_away()
         core.dispatcher.wake_all()
         core.supervisor.notify()
-        if is_news:
+        if was_open:
             core.events.notify("pool_closed")
         # Afterwards: a timer that is set in between finds the pool closed, and is refused.
         timers = cancel_timers(core)

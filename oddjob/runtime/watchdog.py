@@ -35,16 +35,6 @@ if TYPE_CHECKING:
 class WatchedRun:
     """One attempt of a job with a timeout."""
 
-    __slots__ = (
-        "attempt",
-        "deadline",
-        "holds_place",
-        "is_interrupted",
-        "is_overdue",
-        "job",
-        "slot",
-    )
-
     def __init__(self, job: Job[Any], attempt: int, deadline: float, slot: Slot) -> None:
         self.job: Final = job
         self.attempt: Final = attempt
@@ -174,16 +164,18 @@ class Watchdog:
             self._core.events.notify("pool_recovered")
 
     def _finish(self, job: Job[Any]) -> None:
+        core = self._core
         if not (job._watch().callbacks or job._policy.is_detached):
             release_call(job)
             return
-        thread = run_in_thread(partial(self._run_callbacks, job), f"{self._core.label}-callbacks")
-        if thread is not None:
-            self._core.workers.await_at_end(thread)
 
-    def _run_callbacks(self, job: Job[Any]) -> None:
-        self._core.ending.mark_own_thread()
-        finish_expired(job, self._core)
+        def finish() -> None:
+            core.ending.mark_own_thread()
+            finish_expired(job, core)
+
+        thread = run_in_thread(finish, f"{core.label}-callbacks")
+        if thread is not None:
+            core.workers.await_at_end(thread)
 
     def _report_timeout(self, job: Job[Any], worker: str | None, error: JobTimeout) -> None:
         log_safely(logging.WARNING, "%s", error)

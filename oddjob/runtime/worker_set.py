@@ -44,6 +44,11 @@ class WorkerSet:
         """Return the workers, in the order of their places."""
         return [worker for worker in self._places.copy() if worker is not None]
 
+    def all_alive(self) -> list[Worker]:
+        """Return the workers, the quarantined included."""
+        with self._lock:
+            return [*self.all(), *self.quarantined]
+
     def room(self) -> int:
         """Return how many more workers there may be."""
         return self._size - len(self.all())
@@ -54,9 +59,9 @@ class WorkerSet:
             is_needed = self._core.state.broken_by is None and not self._core.is_finished()
             return self._places.count(None) if is_needed else 0
 
-    def has_free(self) -> bool:
-        """Return whether a worker will take a queued job at once, or can be started for it."""
-        return self.room() > 0 or any(worker.is_free for worker in self.all())
+    def free(self) -> int:
+        """Return how many workers will take a queued job at once, or can be started for one."""
+        return self.room() + sum(worker.is_free for worker in self.all())
 
     def threads(self) -> list[threading.Thread]:
         """Return all threads that may still be alive."""
@@ -184,18 +189,10 @@ class WorkerSet:
 
     def find(self, slot: Slot) -> Worker | None:
         """Return the worker of a slot, be it quarantined; None if it has gone, or was a guest's."""
-        return next((worker for worker in self._all_alive() if worker.slot is slot), None)
-
-    def slots(self) -> list[Slot]:
-        """Return the slots of all workers, the quarantined included."""
-        return [worker.slot for worker in self._all_alive()]
+        return next((worker for worker in self.all_alive() if worker.slot is slot), None)
 
     def retire_all(self) -> None:
         """Have every worker leave, after the job in its slot."""
         for worker in self.all():
             worker.leaving = True
         self._core.dispatcher.wake_all()
-
-    def _all_alive(self) -> list[Worker]:
-        with self._lock:
-            return [*self.all(), *self.quarantined]

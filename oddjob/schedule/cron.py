@@ -18,7 +18,6 @@ from oddjob.schedule.local_time import (
     as_zone,
     change_within,
     check_dst,
-    in_zone,
     local_at,
     moments_of,
     moments_showing,
@@ -218,7 +217,8 @@ def explain_cron(
         if change is not None:
             forward = offset_at(change, cron.zone) - offset_at(moment, cron.zone)
             firings = cron.between(change - 1.5 * _DAY, change + 1.5 * _DAY)
-            dates = [in_zone(each, cron.zone) for each in firings]
-            changes.append(ClockChange(in_zone(change, cron.zone), timedelta(0, forward), dates))
+            dates = [datetime.fromtimestamp(each, cron.zone) for each in firings]
+            at = datetime.fromtimestamp(change, cron.zone)
+            changes.append(ClockChange(at, timedelta(seconds=forward), dates))
         moment = moment + _DAY if change is None else change
     return CronExplanation(expression, cron.zone, changes)

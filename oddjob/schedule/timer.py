@@ -4,6 +4,10 @@ A timer is an alarm of the scheduler. When it fires, its jobs are queued like an
 it is known to the scheduler, to the core of its pool, whose end it shares, and to the jobs that
 wait for it: when the last of those is cancelled, so is the timer.
 
+Keys are computed, and middleware is asked, in the thread that sets the timer, not in that of the
+scheduler: so the jobs are made at once, or, if it fires again and again, models of them, whose keys
+and carriers the jobs of each firing take over.
+
 Locking: the scheduler's lock guards the fields of all timers, and ``core.timers``. No job is
 touched under it.
 """
@@ -90,7 +94,6 @@ class Timer(Alarm):
         self._ending: Literal["fired", "cancelled"] | None = None  # None: it will fire (again)
         self.fired = self.missed = 0
         self.error: Exception | None = None
-        # Keys are computed, and middleware is asked, here and not in the scheduler's thread.
         if trigger.repeats:
             self._models = new_jobs(*calls, inf)
         elif calls.policy.is_prepared or not self._is_detached:
@@ -98,7 +101,7 @@ class Timer(Alarm):
             self._waiting = len(self._jobs)
             for job in self._jobs:
                 set_waiting(job, self)
-        self._calls: Any = None if self._jobs else calls  # of jobs that are yet to be made
+        self._calls = None if self._jobs else calls  # of jobs that are yet to be made
         if keeps_process:
             core.ensure_worker()  # no thread can be started at the end of the process (3.12)
         at = trigger.first()
@@ -203,7 +206,7 @@ class Timer(Alarm):
         if following.fires_now:
             self._submit(calls, models)
 
-    def _submit(self, calls: Calls, models: Sequence[Job[Any]]) -> None:
+    def _submit(self, calls: Calls | None, models: Sequence[Job[Any]]) -> None:
         """Queue the jobs of a firing, unless those of the previous one have to end first."""
         repeats = self._trigger.repeats
         if repeats and not self._overlap and not all(job.done() for job in self._jobs):
@@ -211,9 +214,7 @@ class Timer(Alarm):
             return
         self.fired += 1
         now = clock.monotonic()
-        jobs = self._jobs
-        if repeats or not jobs:
-            jobs = new_jobs(*calls, now, models)
+        jobs = self._jobs if calls is None else new_jobs(*calls, now, models)
         if repeats:
             self._jobs = jobs
         for job in jobs:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from oddjob.quantities import Seconds, as_seconds
 from oddjob.runtime.lifecycle import cores_with_threads
 from oddjob.schedule.clock import clock
-from oddjob.schedule.local_time import as_zone, in_zone
+from oddjob.schedule.local_time import as_zone
 from oddjob.schedule.scheduler import scheduler
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class FakeClock:
 
     def now(self) -> datetime:
         """Return the time, in the zone of `start`."""
-        return in_zone(self._wall() if self._is_active else self._start, self._zone)
+        return datetime.fromtimestamp(self._wall() if self._is_active else self._start, self._zone)
 
     def advance(
         self, seconds: Seconds = 0, *, minutes: float = 0, hours: float = 0, days: float = 0

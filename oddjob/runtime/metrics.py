@@ -197,12 +197,14 @@ def stats_of(core: "PoolCore") -> PoolStats:
     counts, total = core.metrics.read()
     running = len(core.running())
     ended = counts["succeeded"] + counts["failed"] + counts["timed_out"]
-    is_overdue, slots = core.watchdog.is_overdue, [each.slot for each in core.workers.all()]
+    # A slot is read once: its job may go at any time.
+    slots = [(worker.slot, worker.slot.job) for worker in core.workers.all()]
+    is_overdue = core.watchdog.is_overdue
     return PoolStats(
         state=state_of(core),
         queued=queued,
         running=running,
-        idle=sum(each.job is None or (each.job.done() and not is_overdue(each)) for each in slots),
+        idle=sum(job is None or (job.done() and not is_overdue(slot)) for slot, job in slots),
         started=running + ended + counts["retried"],
         succeeded=counts["succeeded"],
         failed=counts["failed"] + counts["refused"],

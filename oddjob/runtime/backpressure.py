@@ -197,7 +197,7 @@ class Backpressure:
         """Return the room there is if workers that are idle, or not started yet, count as well."""
         workers, room = self._core.workers, self._room()
         while True:
-            free = sum(worker.is_free for worker in workers.all()) + workers.room()
+            free = workers.free()
             before, room = room, self._room()
             if room == before:  # else a worker has taken a job while it was counted
                 return room + free

@@ -35,12 +35,12 @@ from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import PoolMetrics
 from oddjob.runtime.policy import Settlement
-from oddjob.runtime.pool_ending import PoolEnding
+from oddjob.runtime.pool_ending import AFTER_EXIT, PoolEnding, PoolState
 from oddjob.runtime.settling import refuse, reopen, withdraw
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog
-from oddjob.runtime.worker_set import AFTER_EXIT, PoolState, WorkerSet, is_interpreters_end
+from oddjob.runtime.worker_set import WorkerSet, is_interpreters_end
 from oddjob.schedule.clock import clock
 from oddjob.schedule.timer import Timer
 
@@ -125,7 +125,7 @@ class PoolCore:
         with self.state.lock:
             has_threads = self.supervisor.thread is not None
             is_free = has_threads and self.state.is_open and not inline.is_on()
-            self._has_all_workers = is_free and self.workers.is_complete()
+            self._has_all_workers = is_free and not self.workers.room()
             self._open_queue = self.dispatcher.fifo if is_free else None
 
     # Accepting jobs.

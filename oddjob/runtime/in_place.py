@@ -94,7 +94,7 @@ def _nest(outer: Slot) -> Slot | None:
 def _claim_if_it_must_run(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     if job.state is not QUEUED:
         return False
-    if core.workers.has_free() and not _is_held_up_by(jobs_here(), job):
+    if core.workers.free() and not _is_held_up_by(jobs_here(), job):
         return False
     return claim(core, job, slot)
 
@@ -247,7 +247,7 @@ class StandIn:
     def _look(self) -> None:
         self._is_posted = False
         core, outer = self._slot.core, self._slot
-        if core.dispatcher.limited is None and core.workers.has_free():
+        if core.dispatcher.limited is None and core.workers.free():
             return
         slot = _nest(outer)
         if slot is None:

@@ -42,9 +42,6 @@ class Alarm:
     def _fire(self) -> None:
         raise NotImplementedError
 
-    def _is_set(self) -> bool:
-        return self._number in self._heap.alarms
-
     def _remaining(self) -> float:
         """Return the seconds until the alarm is due; negative if it is late."""
         return self._at - self._heap.now()
@@ -151,18 +148,19 @@ class Scheduler:
     def run_one(self) -> bool:
         """Fire the first alarm that is due; return False if there is none."""
         with self.firing:
-            alarm = self._take_due()
-            if alarm is None:
-                return False
+            with self.lock:
+                alarm = self._first()
+                if alarm is None or alarm._remaining() > 0:
+                    return False
+                if not alarm._heap.remove(alarm):
+                    return True  # a signal handler or destructor has just cancelled it
             try:
                 alarm._fire()
             except BaseException as error:
-                report = partial(log_safely, logging.ERROR, "a timer failed", error=error)
-                run_in_thread(report, "oddjob-log")  # a log handler may take any time
-                del report
+                log_in_thread(logging.ERROR, "a timer failed", error=error)
             finally:
                 with self.lock:
-                    if not alarm._is_set():  # again
+                    if alarm._number not in alarm._heap.alarms:  # else it has been set again
                         self._release(alarm)
             return True
 
@@ -191,17 +189,6 @@ class Scheduler:
         if alarm is None or other is None:
             return alarm or other
         return min(alarm, other, key=lambda each: (each._remaining(), each._number))
-
-    def _take_due(self) -> Alarm | None:
-        with self.lock:
-            while True:
-                alarm = self._first()
-                if alarm is None or alarm._remaining() > 0:
-                    return None
-                if alarm._heap.remove(alarm):
-                    return alarm
-
-    # The thread.
 
     def _start_thread(self, alarm: Alarm) -> None:
         self._thread = threading.Thread(target=self._run, name="oddjob-scheduler", daemon=True)
@@ -232,6 +219,13 @@ class Scheduler:
         if self._wall.alarms:
             patience = min(patience, _LOOK_IF_REPLACED if clock.is_replaced else _LOOK)
         self._wakeup.wait(clock.steady() + patience)
+
+
+def log_in_thread(
+    level: int, message: str, *details: object, error: BaseException | None = None
+) -> None:
+    """Log what an alarm has to say, without waiting: a log handler may take any time."""
+    run_in_thread(partial(log_safely, level, message, *details, error=error), "oddjob-log")
 
 
 scheduler: Final = Scheduler()

@@ -318,8 +318,9 @@ def test_a_further_worker_that_cannot_start_costs_only_speed(
 def test_something_thrown_at_the_supervisor_does_not_cost_the_pool_its_supervision(_: int) -> None:
     import ctypes
 
-    with Pool(1) as pool:
-        pool.submit(pow, 2, 3).result(WAIT)
+    with Pool(1, max_restarts=10) as pool:
+        pool.submit(crash, Crash()).exception(WAIT)
+        pool.submit(pow, 2, 3).result(WAIT)  # by a second worker: the supervisor is in its loop
         ident = pool.supervisor().ident
         assert ident is not None
         for _ in range(3):

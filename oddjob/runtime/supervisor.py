@@ -100,9 +100,12 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the thread; the caller holds the lock. Raises what starting a thread raises."""
-        self.thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        if self.thread is not None:  # a signal handler has submitted meanwhile
+            return
+        self.thread = thread
         try:
-            self.thread.start()
+            thread.start()
         except BaseException:
             self.thread = None
             raise

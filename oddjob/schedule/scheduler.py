@@ -191,9 +191,12 @@ class Scheduler:
         return min(alarm, other, key=lambda each: (each._remaining(), each._number))
 
     def _start_thread(self, alarm: Alarm) -> None:
-        self._thread = threading.Thread(target=self._run, name="oddjob-scheduler", daemon=True)
+        thread = threading.Thread(target=self._run, name="oddjob-scheduler", daemon=True)
+        if self._thread is not None:  # a signal handler has set an alarm meanwhile
+            return
+        self._thread = thread
         try:
-            self._thread.start()
+            thread.start()
         except BaseException:
             self._thread = None
             alarm._heap.remove(alarm)

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -374,3 +375,22 @@ def test_a_stop_that_comes_before_the_threads_have_begun_is_not_lost(
     gate.set()
     assert pool.join(WAIT)
     assert job.cancelled() if stop != "shutdown" else job.result(0) == 8
+
+
+def test_a_job_that_a_signal_handler_submits_while_the_supervisor_is_made_starts_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two supervisors would share the wake-ups, and one of them sleep for ever."""
+    real, made = threading.Thread, list[threading.Thread]()
+    pool = Pool(2)
+
+    def interrupted(*args: Any, **options: Any) -> threading.Thread:
+        monkeypatch.setattr(threading, "Thread", real)
+        pool.perform(int)  # as the handler does
+        made.append(real(*args, **options))
+        return made[0]
+
+    monkeypatch.setattr(threading, "Thread", interrupted)
+    assert pool.submit(abs, -1).result(10) == 1
+    pool.shutdown()
+    assert made[0].ident is None, "it was started as well"

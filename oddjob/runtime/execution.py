@@ -83,7 +83,8 @@ def execute(job: Job[Any], slot: Slot) -> bool:
 
 
 def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> bool:
-    has_ended = end(job, SUCCEEDED, result)
+    # If it had ended with this very result, the first watcher came after the fast end.
+    has_ended = end(job, SUCCEEDED, result) or job._outcome is result
     if not has_ended:  # it was settled by hand meanwhile
         slot.metrics.succeeded -= 1
     return has_ended

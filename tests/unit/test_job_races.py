@@ -43,10 +43,12 @@ class Host:
 
     def __init__(self) -> None:
         self.reports: list[BaseException] = []
+        self.slots: list[Slot] = []
         self.settlement = self.memory = self.events = self.watchdog = self.metrics = self
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         slot = new_slot(self)
+        self.slots.append(slot)
         slot.job = job
         if not job._watch().claim_queued(slot):
             return False
@@ -242,6 +244,9 @@ def check(scene: Scene, was_executed: bool) -> None:
         assert all(result in (42, scene.error) for result in scene.results)
         assert scene.job.exception(0) is scene.error
     assert scene.told == [scene.job] * scene.asked + ["late"]
+    slots = [scene.slot, *scene.host.slots]
+    assert sum(slot.metrics.succeeded for slot in slots) == (scene.job.state == "succeeded")
+    assert sum(slot.metrics.failed for slot in slots) == (scene.job.state == "failed")
 
 
 @pytest.mark.usefixtures("probed_watchers")

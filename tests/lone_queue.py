@@ -1,6 +1,7 @@
 """A `LimitedQueue` without a pool, for tests that decide themselves what happens when."""
 
 from collections import deque
+from collections.abc import Iterable
 from contextvars import copy_context
 from typing import Any
 
@@ -25,9 +26,9 @@ class LoneQueue:
         self.settlement: Any = self
         self.memory: Any = self
 
-    def policy(self, **settings: Any) -> JobPolicy:
-        """Make the policy of a view with these settings."""
-        policy = JobPolicy(self, JobSettings(**settings))
+    def policy(self, limits: Iterable[Limit] = (), **options: Any) -> JobPolicy:
+        """Make the policy of a view with these options; views may share limits."""
+        policy = JobPolicy(self, JobSettings(limits=tuple(limits)).replace(**options))
         self.queue.gate.adopt(policy.limits)
         return policy
 

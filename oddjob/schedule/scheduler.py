@@ -19,7 +19,7 @@ from math import inf
 from typing import Final
 
 from oddjob.locks import Wakeup, after_fork_in_child
-from oddjob.log import log_safely, run_in_thread
+from oddjob.log import log, run_in_thread
 from oddjob.schedule.clock import clock
 
 _LOOK: Final = 1.0  # seconds between looks at the wall clock
@@ -157,7 +157,7 @@ class Scheduler:
             try:
                 alarm._fire()
             except BaseException as error:
-                report = partial(log_safely, logging.ERROR, "a timer failed", error=error)
+                report = partial(log, logging.ERROR, "a timer failed", error=error)
                 run_in_thread(report, "oddjob-log")  # a log handler may take any time
                 del report
             finally:
@@ -220,7 +220,7 @@ class Scheduler:
                     pass
                 self._sleep_or_end()
             except BaseException as error:  # thrown at the thread from outside
-                log_safely(logging.ERROR, "the scheduler was interrupted", error=error)
+                log(logging.ERROR, "the scheduler was interrupted", error=error)
 
     def _sleep_or_end(self) -> None:
         with self.lock:

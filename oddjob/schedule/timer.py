@@ -20,7 +20,7 @@ from oddjob.callables import call_all
 from oddjob.compat import override
 from oddjob.errors import PoolClosed
 from oddjob.keys import Key
-from oddjob.log import log_safely, run_in_thread
+from oddjob.log import log, run_in_thread
 from oddjob.runtime.job import Job, new_jobs, set_due, set_waiting
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
 from oddjob.schedule.clock import clock
@@ -241,7 +241,7 @@ class Timer(Alarm):
         self.error = error
         if not isinstance(error, PoolClosed):  # a pool that closes is about to cancel the timer
             message = "%r could not queue its jobs: %r"
-            report = partial(log_safely, logging.WARNING, message, self, error)
+            report = partial(log, logging.WARNING, message, self, error)
             run_in_thread(report, "oddjob-log")  # a log handler may take any time
 
     def _end(self, ending: _Ending) -> None:

@@ -646,6 +646,8 @@ def test_help_explains_every_option_with_its_default() -> None:
 def test_an_option_that_does_not_exist_is_a_type_error_with_the_nearest_name() -> None:
     with pytest.raises(TypeError, match=r"Pool\(\) .* 'pool_sise'; did you mean 'pool_size'\?"):
         Pool(pool_sise=3)  # type: ignore[call-arg]  # the point
+    with pytest.raises(TypeError, match=r"did you mean 'max_workers'\?"):
+        Pool(max_worker=3)  # type: ignore[call-arg]
 
 
 def test_importing_is_quick_and_starts_nothing() -> None:

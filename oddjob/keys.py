@@ -46,6 +46,11 @@ def check_key(value: Any) -> Key:
             "a key must be an identifier: a string, a number, bytes, a date, a UUID, an enum "
             f"member or a tuple of these, not {value!r}"
         )
+    if value != value:  # noqa: PLR0124
+        raise ValueError(
+            f"{value!r} cannot be a key: it is not equal to itself, so no two jobs would have the "
+            "same key; a job for which the key function returns None has none"
+        )
     if isinstance(value, tuple | frozenset):
         members = [check_key(each) for each in value]
         if any(new is not old for new, old in zip(members, value, strict=True)):

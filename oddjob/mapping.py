@@ -12,7 +12,7 @@ from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from oddjob.compat import TypedDict
-from oddjob.quantities import Seconds, as_timeout
+from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock
 
@@ -42,7 +42,7 @@ def map_calls(
     progress: bool,
 ) -> Iterator[Any]:
     """Do what `Pool.map` says."""
-    deadline = clock.steady() + as_timeout(timeout)
+    deadline = clock.steady() + as_wait("timeout", timeout)
     if buffersize is not None and not isinstance(buffersize, int):
         raise TypeError("buffersize must be an integer or None")
     if buffersize is not None and buffersize < 1:

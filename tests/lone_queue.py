@@ -1,5 +1,6 @@
 """A `LimitedQueue` without a pool, for tests that decide themselves what happens when."""
 
+from collections.abc import Iterable
 from contextvars import copy_context
 from types import SimpleNamespace
 from typing import Any
@@ -29,9 +30,9 @@ class LoneQueue:
         self.settlement: Any = self
         self.memory: Any = self
 
-    def policy(self, **settings: Any) -> JobPolicy:
-        """Make the policy of a view with these settings."""
-        policy = JobPolicy(self, JobSettings(**settings))
+    def policy(self, limits: Iterable[Limit] = (), **options: Any) -> JobPolicy:
+        """Make the policy of a view with these options; views may share limits."""
+        policy = JobPolicy(self, JobSettings(limits=tuple(limits)).replace(**options))
         self.queue.gate.adopt(policy.limits)
         return policy
 

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from oddjob.events import EventKind
 from oddjob.locks import Wakeup
-from oddjob.log import log_safely
+from oddjob.log import log
 from oddjob.runtime.execution import rescue_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.worker import Worker
@@ -216,4 +216,4 @@ class Supervisor:
             self._start_delay = self._try_start_at = 0.0
 
     def _log(self, level: int, message: str, error: BaseException, *details: object) -> None:
-        log_safely(level, message, self._core.label, *details, error=error)
+        log(level, message, self._core.label, *details, error=error)

@@ -19,7 +19,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.errors import JobTimeout
-from oddjob.log import log_safely, run_in_thread
+from oddjob.log import log, run_in_thread
 from oddjob.runtime import inline
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import expire, finish_failed, release_call
@@ -154,10 +154,10 @@ class Watchdog:
         self._was_degraded = is_degraded
         if is_degraded and not was_degraded:
             what = "pool %s is degraded: stuck threads take up places of its workers"
-            log_safely(logging.ERROR, what, self._core.label)
+            log(logging.ERROR, what, self._core.label)
             self._core.events.notify("pool_degraded")
         elif was_degraded and not is_degraded and self._core.state.closed_because is None:
-            log_safely(logging.INFO, "pool %s has all its workers again", self._core.label)
+            log(logging.INFO, "pool %s has all its workers again", self._core.label)
             self._core.events.notify("pool_recovered")
 
     def _finish(self, job: Job[Any]) -> None:
@@ -175,5 +175,5 @@ class Watchdog:
             core.workers.await_at_end(thread)
 
     def _report_timeout(self, job: Job[Any], worker: str | None, error: JobTimeout) -> None:
-        log_safely(logging.WARNING, "%s", error)
+        log(logging.WARNING, "%s", error)
         self._core.events.notify("job_timed_out", worker=worker, job=job, error=error)

@@ -19,7 +19,7 @@ from math import inf
 from typing import Final
 
 from oddjob.locks import Wakeup, after_fork_in_child
-from oddjob.log import log_safely, run_in_thread
+from oddjob.log import log, run_in_thread
 from oddjob.schedule.clock import clock
 
 _LOOK: Final = 1.0  # seconds between looks at the wall clock
@@ -210,7 +210,7 @@ class Scheduler:
                     pass
                 self._sleep_or_end()
             except BaseException as error:  # thrown at the thread from outside
-                log_safely(logging.ERROR, "the scheduler was interrupted", error=error)
+                log(logging.ERROR, "the scheduler was interrupted", error=error)
 
     def _sleep_or_end(self) -> None:
         with self.lock:
@@ -228,7 +228,7 @@ def log_in_thread(
     level: int, message: str, *details: object, error: BaseException | None = None
 ) -> None:
     """Log what an alarm has to say, without waiting: a log handler may take any time."""
-    run_in_thread(partial(log_safely, level, message, *details, error=error), "oddjob-log")
+    run_in_thread(partial(log, level, message, *details, error=error), "oddjob-log")
 
 
 scheduler: Final = Scheduler()

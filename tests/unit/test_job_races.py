@@ -148,7 +148,7 @@ class Scene:
         self.host: Any = Host()
         self.slot = new_slot(self.host)
         is_detached = policy.pop("is_detached", False)
-        self.policy = JobPolicy(self.host, JobSettings(**policy), is_detached=is_detached)
+        self.policy = JobPolicy(self.host, JobSettings().replace(**policy), is_detached=is_detached)
         self.job: Job[int] = ProbedJob(self.call, (), None, copy_context(), self.policy, 0.0)
         self.slot.job = self.job
 

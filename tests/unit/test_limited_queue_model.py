@@ -65,8 +65,13 @@ class Walk:
             priority=chance.randrange(3),
             serial=is_serial,
             key_limit=1 if is_serial else chance.choice([1, 2]),
-            max_concurrency=chance.choice([None, None, *self.concurrency]),
-            rate=chance.choice([None, None, self.rate]),
+            limits=filter(
+                None,
+                [
+                    chance.choice([None, None, *self.concurrency]),
+                    chance.choice([None, None, self.rate]),
+                ],
+            ),
         )
 
     def run(self) -> None:

@@ -90,9 +90,9 @@ KINDS: dict[str, Callable[[], dict[str, Any]]] = {
     "key": dict,
     "key_limit": lambda: {"key_limit": 2},
     "serial": lambda: {"serial": True},
-    "concurrency": lambda: {"max_concurrency": ConcurrencyLimit(2)},
-    "rate": lambda: {"rate": RateLimiter(Rate(1000))},
-    "evenly spaced rate": lambda: {"rate": RateLimiter(Rate(1000, burst=1))},
+    "concurrency": lambda: {"limits": [ConcurrencyLimit(2)]},
+    "rate": lambda: {"limits": [RateLimiter(Rate(1000))]},
+    "evenly spaced rate": lambda: {"limits": [RateLimiter(Rate(1000, burst=1))]},
 }
 USE_KEYS = {"key", "key_limit", "serial"}
 

@@ -38,7 +38,7 @@ def check_key(value: Any) -> Key:
         return check_key(value.item())
     try:
         hash(value)
-        is_key = _is_trusted(kind) and value == value  # noqa: PLR0124  (NaN is not)
+        is_key = _is_trusted(kind)
     except Exception:  # a few instances of good types have no hash
         is_key = False
     if not is_key:

@@ -315,6 +315,9 @@ def test_a_further_worker_that_cannot_start_costs_only_speed(
 
 
 @pytest.mark.skipif(WITH_LOSES_LOCKS, reason="a struck `with` block of CPython keeps its lock")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # a file that it reads
 @pytest.mark.parametrize("_", range(20))
 def test_something_thrown_at_the_supervisor_does_not_cost_the_pool_its_supervision(_: int) -> None:
     import ctypes

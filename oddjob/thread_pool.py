@@ -63,10 +63,10 @@ class Pool(Submitter, ThreadPoolExecutor):
         exit_timeout: how long the end of the process waits for the pool's jobs, in seconds, 0 or
             more (no limit). Then they are cancelled or abandoned.
         max_queue: how many jobs may be queued or waiting for a retry, 1 or more (no limit).
-        when_full: what happens to a job for which `max_queue` leaves no room. ``"block"`` (the
-            default): the caller blocks until there is, first come, first served (a job of the pool
-            itself gets `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the caller
-            runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
+        when_full: what happens to a job when `max_queue` jobs wait. ``"block"`` (the default): the
+            caller blocks until there is room, first come, first served (a job of the pool itself
+            gets `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the
+            caller runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
             longest, among those with the lowest priority, ends with `JobDropped`.
         submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more (no limit); then
             `QueueFull`.

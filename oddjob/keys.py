@@ -17,16 +17,10 @@ _TRUSTED_MODULES: Final = frozenset({
 })  # fmt: skip
 
 
-def is_key_function(value: object) -> bool:
-    """Return whether `value` is no key, but a function that computes one from the arguments."""
-    return callable(value) and not isinstance(value, Enum)
-
-
 def constant_key(value: Any) -> Key | None:
-    """Return the key that the option ``key=`` gives to all jobs; None if it is no constant."""
-    if type(value) in _SIMPLE_TYPES:
-        return value
-    return None if value is None or is_key_function(value) else check_key(value)
+    """Return the key that the option ``key=`` gives to all jobs; None if that is a function."""
+    is_function = callable(value) and not isinstance(value, Enum)
+    return None if value is None or is_function else check_key(value)
 
 
 def check_key(value: Any) -> Key:

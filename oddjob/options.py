@@ -132,7 +132,7 @@ class PoolOptions(NamedTuple):
 
     def refuse_idle(self, given: Mapping[str, Any]) -> None:
         """Raise a ``TypeError`` if something given for this one pool would have no effect."""
-        # With max_queue=None beside it, it was meant, or is passed on from somewhere else.
+        # max_queue=None beside it is a decision, or passed on by a function that has both options.
         if self.max_queue is not None or "max_queue" in given:
             return
         for name in ("when_full", "submit_timeout"):

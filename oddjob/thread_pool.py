@@ -63,11 +63,11 @@ class Pool(Submitter, ThreadPoolExecutor):
         exit_timeout: how long the end of the process waits for the pool's jobs, in seconds, 0 or
             more (no limit). Then they are cancelled or abandoned.
         max_queue: how many jobs may be queued or waiting for a retry, 1 or more (no limit).
-        when_full: what happens to a job that finds no room. ``"block"`` (the default):
-            the caller blocks until there is, first come, first served (a job of the pool itself
+        when_full: what happens to a job when `max_queue` jobs wait. ``"block"`` (the default): the
+            caller blocks until there is room, first come, first served (a job of the pool itself
             gets `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the
-            caller runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has
-            waited longest, among those with the lowest priority, ends with `JobDropped`.
+            caller runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
+            longest, among those with the lowest priority, ends with `JobDropped`.
         submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more (no limit); then
             `QueueFull`.
         priority_aging: the seconds after which a waiting job counts as one priority level higher,

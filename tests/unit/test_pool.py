@@ -5,7 +5,6 @@ import inspect
 import itertools
 import logging
 import re
-import subprocess
 import sys
 import threading
 import weakref
@@ -648,19 +647,3 @@ def test_an_option_that_does_not_exist_is_a_type_error_with_the_nearest_name() -
         Pool(pool_sise=3)  # type: ignore[call-arg]  # the point
     with pytest.raises(TypeError, match=r"did you mean 'max_workers'\?"):
         Pool(max_worker=3)  # type: ignore[call-arg]
-
-
-def test_importing_is_quick_and_starts_nothing() -> None:
-    script = """
-import sys, threading
-import concurrent.futures.thread
-theirs = set(sys.modules)  # of CPython 3.14: dataclasses, inspect
-import oddjob
-assert threading.active_count() == 1
-heavy = {"asyncio", "multiprocessing", "dataclasses", "difflib", "pathlib"}
-if sys.version_info >= (3, 13):
-    heavy |= {"inspect", "typing_extensions"}
-loaded = heavy & (set(sys.modules) - theirs)
-assert not loaded, loaded
-"""
-    subprocess.run([sys.executable, "-I", "-c", script], check=True, timeout=50, cwd="/")

@@ -43,8 +43,9 @@ class _Waiter(NamedTuple):
 class Backpressure:
     """The bound of a pool's queue, and the policies for a full one; without a bound, no job waits.
 
-    Locking: ``_lock`` guards the line, and is held while jobs go in. It is reentrant: a destructor
-    may submit or cancel at any time. Only wake-ups, which are quick, are called under it.
+    Locking: ``_lock`` is held while jobs go in, and while they leave the line; they enter it
+    without. It is reentrant: a destructor may submit or cancel at any time. Only wake-ups, which
+    are quick, are called under it.
     """
 
     def __init__(self, core: "PoolCore") -> None:
@@ -94,8 +95,9 @@ class Backpressure:
 
         rest = deque([job])
         self._enter(rest)
-        if self._when_full == "drop_oldest":
+        if rest and self._when_full == "drop_oldest":
             self.put(rest)
+            return
         if not rest:
             return
         loop = asyncio.get_running_loop()

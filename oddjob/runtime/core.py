@@ -90,11 +90,11 @@ class PoolCore:
         self.watchdog = Watchdog(self)  # ends jobs past their timeout
         self.bound = Backpressure(self)  # `max_queue`, and the submitters that wait for room
         self.ending = PoolEnding(self)  # shutdown, drain, breakdown
-        # Threads that wait for a job which another one will run; called whenever one was taken.
+        # What wakes the threads that wait for a queued job, whenever a worker has taken one.
         self.standbys: dict[Callable[[], object], None] = {}
         # Both are kept by `refresh`, which follows every change of what they say.
-        self._open_queue: deque[Job[Any]] | None = None  # into which jobs may go without ado
-        self._has_all_workers = False  # and is open, and not in inline mode
+        self._open_queue: deque[Job[Any]] | None = None  # where a job may be put without a look
+        self._needs_no_thread = False  # for a job in there: all workers are there, and will come
         notify = self.supervisor.notify
         # The callback may strike anywhere, so it only notifies; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: notify())
@@ -125,7 +125,7 @@ class PoolCore:
         with self.state.lock:
             has_threads = self.supervisor.thread is not None
             is_free = has_threads and self.state.is_open and not inline.is_on()
-            self._has_all_workers = is_free and not self.workers.room()
+            self._needs_no_thread = is_free and not self.workers.room()
             self._open_queue = self.dispatcher.fifo if is_free else None
 
     # Accepting jobs.
@@ -146,7 +146,7 @@ class PoolCore:
             if not self._is_bounded:
                 queue.append(job)
             dispatcher = self.dispatcher
-            will_come = dispatcher.wake() if dispatcher.parked else self._has_all_workers
+            will_come = dispatcher.wake() if dispatcher.parked else self._needs_no_thread
             if not will_come or self._open_queue is not queue:
                 self._reconsider([job], needed=1)
         except BaseException:
@@ -165,7 +165,7 @@ class PoolCore:
                 self.bound.put(jobs)
                 self._reconsider(jobs)
             else:
-                self._start_workers(len(jobs), jobs)
+                self._start_workers(len(jobs), and_queue=jobs)
         except BaseException:
             for job in jobs:
                 withdraw(job)
@@ -223,7 +223,7 @@ class PoolCore:
                 self._start_workers(len(jobs))
                 self.bound.put_fired(jobs, refuse_all)
             else:
-                self._start_workers(len(jobs), jobs)
+                self._start_workers(len(jobs), and_queue=jobs)
         except Exception as error:
             refuse_all(error)
 
@@ -245,8 +245,8 @@ class PoolCore:
         self.dispatcher.wake_for_work()
         return limited
 
-    def _start_workers(self, count: int, jobs: Sequence[Job[Any]] = ()) -> None:
-        """Start the workers that `count` jobs need, and queue `jobs`."""
+    def _start_workers(self, count: int, *, and_queue: Sequence[Job[Any]] = ()) -> None:
+        """Start the supervisor and the workers that `count` jobs need, and queue jobs."""
         with self.state.lock:
             self.state.check_open()
             if self.supervisor.thread is None:
@@ -256,8 +256,8 @@ class PoolCore:
                 if is_interpreters_end(failure):
                     raise PoolClosed(AFTER_EXIT) from failure
                 raise failure
-            if jobs:
-                self.dispatcher.put(jobs, len(jobs))
+            if and_queue:
+                self.dispatcher.put(and_queue, len(and_queue))
         if failure is not None and not is_interpreters_end(failure):
             what = "pool %s could not start another worker"
             log(logging.WARNING, what, self.label, error=failure)

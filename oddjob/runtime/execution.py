@@ -9,7 +9,8 @@ runs it, under the lock of its `Watchers` if it has any.
 
 Guarantees: a job that is executed ends, is queued again, or is left to the thread that has it. A
 failed job is in no reference cycle: its traceback begins at its own function. But the frame of that
-refers to the frames of its callers, so each of ours lets go of the job (``del``) before it returns.
+refers to the frames of its callers, so a function here that the job's call goes through, or its
+exception, lets go of the job (``del``) before it returns.
 Assumes: the caller has put the job into its slot, and runs it in no other thread.
 """
 
@@ -35,13 +36,16 @@ from oddjob.tracebacks import drop_own_frames
 def execute(job: Job[Any], slot: Slot) -> bool:
     """Run a job that is in a slot of the calling thread, unless it was cancelled or taken before.
 
-    Returns whether it was run here: to its end, or until it was queued again. If the thread should
-    end with what the job raised, that is in ``slot.crash``.
+    Returns whether this thread has brought it to its end, or back to the queue. (It may have been
+    cancelled, another thread may have it, or the watchdog has ended it, as its time was up.) If the
+    thread should end with what the job raised, that is in ``slot.crash``.
 
     Raises:
         BaseException: only what a callback of the job, or another thread, throws at this one.
     """
-    job._fast_state = RUNNING  # before `_watchers` is read: race 1 of `watchers`
+    # Written before `_watchers` is read. A watcher installs them, and then reads the state: so at
+    # least one of the two sees the other (race 1 of `watchers`).
+    job._fast_state = RUNNING
     is_plain = job._policy.is_plain
     watchers = job._watchers if is_plain else job._watch()
     if watchers is not None and not watchers.claim(slot):
@@ -77,17 +81,18 @@ def execute(job: Job[Any], slot: Slot) -> bool:
     if job._watchers is None:
         job._outcome = result
         job._fast_state = SUCCEEDED
-        if job._watchers is None:  # else they came between, and may not have seen it: race 2
+        if job._watchers is None:  # else a watcher has come, and may have seen neither: race 2
             return True
     return _end_succeeded(job, result, slot)
 
 
 def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> bool:
-    # If it had ended with this very result, the first watcher came after the fast end.
-    has_ended = end(job, SUCCEEDED, result) or job._outcome is result
-    if not has_ended:  # it was settled by hand meanwhile
+    # If it had ended with this very result, its thread has set that without a lock, and the first
+    # watcher came after that.
+    ended_here = end(job, SUCCEEDED, result) or job._outcome is result
+    if not ended_here:  # it was settled by hand meanwhile
         slot.metrics.succeeded -= 1
-    return has_ended
+    return ended_here
 
 
 # An attempt, step by step.
@@ -107,7 +112,7 @@ def _attempt(job: Job[Any], slot: Slot) -> bool:
                 return False
             job._policy.settlement.succeeded(job, result)
         except BaseException as error:
-            # (If the commit has failed, it is concluded already: the answer is the same again.)
+            # (If the settlement has raised, it is concluded already: the answer is the same.)
             if not details.conclude(watchers, number, slot):
                 return False  # what it raises now is of no interest any more
             return _judge(job, error, slot)

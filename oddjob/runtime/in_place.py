@@ -40,8 +40,8 @@ if TYPE_CHECKING:
 def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) -> bool:
     """Wait for a job in the slot of a worker of its pool, and run it if no other worker will.
 
-    Returns whether the job has ended by `deadline`, in steady seconds. If not, the caller waits for
-    it as any thread.
+    Returns whether the job has ended by `deadline`, in steady seconds. If not, as the time is up or
+    another worker runs it, the caller waits for it as any thread.
     """
     wakeup, watchers = Wakeup(), job._watch()
     watchers.add_sleeper(wakeup)
@@ -158,8 +158,8 @@ def _run_here(slot: Slot) -> None:
         del job
 
 
-def start_stand_in(slot: Slot, run: Callable[[], None]) -> None:
-    """Have a new thread stand in for the calling one: it calls `run`, which runs jobs in this slot.
+def start_stand_in(slot: Slot, body: Callable[[], None]) -> None:
+    """Have a new thread stand in for the calling one: it calls `body`, to run jobs in this slot.
 
     If no thread can be started (the process has none left, or is about to end), the calling one
     does that itself, and its event loop stands still meanwhile.
@@ -168,7 +168,7 @@ def start_stand_in(slot: Slot, run: Callable[[], None]) -> None:
     slot.coroutines, slot.metrics, slot.is_inline = CoroutineRunner(), core.metrics.open(), False
     slots = [*slots_here(), slot]
     slot.stand_in = JobThread(
-        target=partial(_serve_as_stand_in, slots, run), name=f"{core.label}-stand-in"
+        target=partial(_serve_as_stand_in, slots, body), name=f"{core.label}-stand-in"
     )
     try:
         slot.stand_in.start()
@@ -177,22 +177,26 @@ def start_stand_in(slot: Slot, run: Callable[[], None]) -> None:
         if not isinstance(failure, Exception):
             raise
         with occupied(slot):
-            _serve(slot, run)
+            _serve(slot, body)
 
 
-def _serve_as_stand_in(slots: list[Slot], run: Callable[[], None]) -> None:
-    slot = slots[-1]
+def _serve_as_stand_in(slots: list[Slot], body: Callable[[], None]) -> None:
+    slot, initialize = slots[-1], slots[-1].core.options.initializer
     slot.ident = threading.get_ident()
     bind_thread(*slots)
-    _serve(slot, run)
+    if initialize is not None:
+        initialize = partial(initialize, *slot.core.options.initargs)
+    _serve(slot, body, None if slot.is_guest else initialize)
 
 
-def _serve(slot: Slot, run: Callable[[], None]) -> None:
+def _serve(
+    slot: Slot, body: Callable[[], None], initialize: Callable[[], object] | None = None
+) -> None:
     core, outer = slot.core, slot.outer
     try:
-        if slot.stand_in is not None and not slot.is_guest and core.options.initializer is not None:
-            core.options.initializer(*core.options.initargs)
-        run()
+        if initialize is not None:
+            initialize()
+        body()
     except BaseException as crash:
         slot.crash = crash
         rescue_slot(slot, crash)
@@ -252,23 +256,25 @@ class StandIn:
         slot = _nest(outer)
         if slot is None:
             return  # the thread looks itself when it is through with its job
-        if any(_claim_if_it_must_run(core, job, slot) for job in self._awaited.copy().values()):
+        if self._claim_one(slot):
             start_stand_in(slot, partial(self._run, slot))
         else:
             outer.nested = None
 
+    def _claim_one(self, slot: Slot) -> bool:
+        """Claim an awaited job that must be run, if there is one; the first that may."""
+        for job in self._awaited.copy().values():
+            if _claim_if_it_must_run(slot.core, job, slot):
+                return True
+        return False
+
     def _run(self, slot: Slot) -> None:
         """Run the job in a slot, and then those awaited, as long as there are any to run."""
         _run_here(slot)
-        has_run = True
-        while has_run:
-            has_run = False
-            for job in self._awaited.copy().values():
-                if slot.crash is None and _claim_if_it_must_run(slot.core, job, slot):
-                    _run_here(slot)
-                    has_run = True
+        while slot.crash is None and self._claim_one(slot):
+            _run_here(slot)
 
 
 def run_where_awaited(job: Job[Any]) -> bool:
-    """Run a queued job in the calling thread, if that is right; return whether it has ended."""
+    """Run a queued job here, if no other worker will; return whether it has ended."""
     return job.done() or job._policy.host.run_where_awaited(job, inf)

@@ -75,7 +75,7 @@ def run_inline(core: "PoolCore", job: Job[Any]) -> None:
 def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
     """Run the jobs of a timer in inline mode, but not in the thread that all timers share."""
 
-    def run() -> None:
+    def run_all() -> None:
         for job in jobs:
             _run_in_new_slot(core, job)
             if job.state is FAILED:
@@ -83,9 +83,9 @@ def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
                 _mode.note_failure(job)
 
     if scheduler.is_current_thread():
-        run_in_thread(run, f"{core.label}-callbacks")
+        run_in_thread(run_all, f"{core.label}-callbacks")
     else:
-        run()
+        run_all()
 
 
 def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:

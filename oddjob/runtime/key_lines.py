@@ -1,10 +1,11 @@
 """KeyLines: which job of a key may start.
 
-At most ``key_limit`` jobs of a key run at once, and they start in the order of arrival. So one
-job of a key at a time is *startable*; the others stand in line behind it.
+At most ``key_limit`` jobs of a key run at once, and they start in the order of arrival. So of those
+that wait, one at a time is *startable*; the others stand behind it in the *line* of the key.
 
-Most keys have one job at a time. That job is all there is to such a key; a `_Line` is made when a
-second one comes. Entries may be stale, as in `ReadyOrder`. Locking: that of the queue.
+Most keys have one job at a time, which has the key *for itself*, waiting or running: that job is
+all there is to such a key. A `_Line` is made when a second one comes. Entries may be stale, as in
+`ReadyOrder`. Locking: that of the queue.
 """
 
 from collections import deque
@@ -30,7 +31,8 @@ class _Line:
 class KeyLines:
     """The lines of all keys in use: ``of[key]`` is the one job of a key, or its line.
 
-    The queue looks into `of` itself before it calls a method: most keys have one job.
+    For the sake of speed, the queue handles a job that has its key for itself without a call: it
+    adds the entry in `of`, and deletes it when the job has ended.
 
     Args:
         ready: takes the jobs that become startable.
@@ -71,7 +73,7 @@ class KeyLines:
         return False
 
     def add_running(self, job: Job[Any]) -> None:
-        """Count a job as running that has started, or keeps its turn; before any is added."""
+        """Count a job that holds a place of its key; for a rebuild, before others are added."""
         line = self.of.setdefault(job._key, _Line(0, None))
         if isinstance(line, _Line):
             line.running += 1
@@ -103,7 +105,7 @@ class KeyLines:
             self.start(job)
 
     def leave(self, job: Job[Any]) -> None:
-        """Count a running job no longer that has not had its key for itself."""
+        """Count a job of a line no longer as running, and let the next one be startable."""
         line = self.of[job._key]
         if isinstance(line, _Line):
             line.running -= 1
@@ -131,7 +133,7 @@ class KeyLines:
         first = next(each for each in line.behind if each in self._waiting)
         return first if line.running - held < first._policy.key_limit else None
 
-    def behind(self, job: Job[Any]) -> list[Job[Any]]:
+    def waiting_behind(self, job: Job[Any]) -> list[Job[Any]]:
         """Return the jobs that wait for a running one, in their order."""
         line = self.of.get(job._key)
         if not isinstance(line, _Line):

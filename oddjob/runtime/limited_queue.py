@@ -5,9 +5,10 @@ together from `ReadyOrder` (who is first), `KeyLines` (who may start of a key), 
 limits are full, or too fast) and a heap of what becomes due (retries, limits that open).
 
 Three dicts are the truth: the jobs that wait, those that are delayed until a time, and those that
-hold something (a place of their key, tickets of limits). Everything else is an index, which
-`_rebuild` makes anew from them. So an exception that strikes a worker at any bytecode in here costs
-nothing: the next thread finds ``_is_torn`` set. What moves a job:
+hold something (a place of their key, tickets of limits). Two mailboxes hold what has come in since.
+Everything else is an index, which `_rebuild` makes anew from the dicts. So an exception that
+strikes a worker at any bytecode in here costs nothing: the next thread finds ``_is_torn`` set. What
+moves a job:
 
 =====================  =========================================================================
 a worker takes it      from the waiting to those that hold, if it has a key or limits
@@ -107,8 +108,10 @@ class LimitedQueue:
         self._delayed: Final[dict[Job[Any], float]] = {}  # until when
         # With their tickets. A serial job that is to be retried is in here and in one of the above.
         self._holding: Final[dict[Job[Any], Tickets]] = {}
+        self._is_torn = (
+            False  # they are being changed or, if nobody has the lock, this was broken off
+        )
         # Indexes.
-        self._is_torn = False
         self._ready: Final = ReadyOrder(core.options.priority_aging)
         self._lines: Final = KeyLines(self._ready, self._waiting, self._holding)
         self._due: list[tuple[float, int, Job[Any] | Limit]] = []
@@ -128,7 +131,8 @@ class LimitedQueue:
         """
         former, now = slot.job, slot.last_ended_at
         job = None
-        # A loop of one pass at most: nothing can strike between taking the lock and `try`.
+        # An `if` in the form of a loop: an exception that is thrown at the thread strikes between
+        # two instructions, and between taking the lock and `try` a loop has none where it can.
         for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
             try:
                 self._owner = slot.ident
@@ -328,7 +332,7 @@ class LimitedQueue:
     @_locked
     def jobs_behind(self, _: float, job: Job[Any]) -> list[Job[Any]]:
         """Return the serial jobs that wait for this one, of the same key, to succeed."""
-        return [each for each in self._lines.behind(job) if each._policy.is_serial]
+        return [each for each in self._lines.waiting_behind(job) if each._policy.is_serial]
 
     @_locked
     def pop_oldest(self, now: float) -> Job[Any] | None:
@@ -339,7 +343,7 @@ class LimitedQueue:
             self._forget(job, now)
         return job
 
-    # Looking, without the lock.
+    # For people, and for those who need a number of a moment ago.
 
     def __len__(self) -> int:
         # A message may be of a job that is to be retried, and is nowhere else.

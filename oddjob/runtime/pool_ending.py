@@ -107,14 +107,14 @@ class PoolEnding:
         """Take no more jobs; return the timers that were cancelled for that."""
         core = self._core
         with core.state.lock:
-            was_open = core.state.closed_because is None
-            if was_open:
+            is_first = core.state.closed_because is None
+            if is_first:
                 core.state.closed_because = why
             core.refresh()
         core.bound.turn_away()
         core.dispatcher.wake_all()
         core.supervisor.notify()
-        if was_open:
+        if is_first:
             core.events.notify("pool_closed")
         # Afterwards: a timer that is set in between finds the pool closed, and is refused.
         timers = cancel_timers(core)
@@ -168,7 +168,7 @@ class PoolEnding:
         return self.close(AFTER_EXIT)
 
     def finish_at_exit(self) -> None:
-        """Return when the queue has been run, or the time for that is up."""
+        """Wait until the queue has been run; when the time for that is up, cancel the rest."""
         if self._skips_exit:
             return
         core = self._core
@@ -199,7 +199,7 @@ class PoolEnding:
         self._own_threads.is_own = True
 
     def is_own_thread(self) -> bool:
-        """Return whether the end of the pool has to wait for the calling thread."""
+        """Return whether the calling thread is one that the pool's end waits for, as workers."""
         return getattr(self._own_threads, "is_own", False) or slot_of(self._core) is not None
 
     def close_if_collected(self) -> None:

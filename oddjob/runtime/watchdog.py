@@ -39,7 +39,7 @@ class WatchedRun:
         self.attempt: Final = attempt
         self.deadline: Final = deadline  # steady seconds
         self.slot: Final = slot
-        self.is_overdue = False  # its job was ended, or is being retried; its thread goes on
+        self.is_overdue = False  # its time was up, and what had to be done with its job is done
         self.is_interrupted = False  # its coroutine was cancelled
         self.holds_place = False  # it is stuck, and there are too many quarantined threads
 
@@ -50,7 +50,7 @@ class Watchdog:
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
         self._lock: Final = core.state.lock
-        # Those whose threads are neither through with them nor quarantined.
+        # Those whose threads are neither through with them nor given up.
         self._runs: Final[dict[WatchedRun, None]] = {}
         # When the next timeout strikes, in steady seconds. A run that has returned does not put
         # that off: it would mean a look at all the others for each.

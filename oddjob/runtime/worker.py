@@ -63,7 +63,7 @@ class Worker:
         self.wake: Final = self._wakeup.release  # once for each time that it has parked
         self.index: Final = index  # of its place in the set
         self.slot: Final = Slot(core, core.metrics.open())
-        self.leaving = False  # it ends after the job in its slot
+        self.leaving = False  # it is to end after the job in its slot
         self.has_begun = False  # the initializer has returned
         self.thread: threading.Thread = JobThread(target=self.run, name=name)
 
@@ -151,7 +151,10 @@ class Worker:
         return True
 
     def _park(self, dispatcher: Dispatcher) -> bool:
-        """Sleep until there may be a job; return False to leave."""
+        """Sleep until there may be a job; return False to leave.
+
+        What has changed before it could be woken, it finds by itself: it wakes itself then.
+        """
         core = self._core
         if core.is_finished():
             return False

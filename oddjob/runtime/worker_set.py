@@ -63,7 +63,7 @@ class WorkerSet:
         return self.room() + sum(worker.is_free for worker in self.all())
 
     def threads(self) -> list[threading.Thread]:
-        """Return all threads that may still be alive."""
+        """Return the threads that the end of the pool has to wait for."""
         with self._lock:
             return [worker.thread for worker in self.all()] + self._ending
 
@@ -92,7 +92,7 @@ class WorkerSet:
         when it is through.
 
         Raises:
-            Exception: no thread could be started; nothing has changed.
+            Exception: no thread could be started, and the place is empty.
         """
         with self._lock:
             self._to_start += 1

@@ -329,6 +329,20 @@ def test_asubmit_follows_the_policies(full: Callable[..., Full]) -> None:
     asyncio.run(refused(full(when_full="raise")))
 
 
+def test_asubmit_that_drops_the_oldest_job_queues_its_own_once(
+    full: Callable[..., Full],
+) -> None:
+    pool = full(when_full="drop_oldest")
+
+    async def main() -> int:
+        job = await asyncio.wait_for(pool.pool.asubmit(abs, -7), WAIT)
+        assert pool.pool.queue() == [pool.queued[1], job]
+        pool.open()
+        return await job
+
+    assert asyncio.run(main()) == 7
+
+
 def test_asubmit_gives_up_in_time(full: Callable[..., Full]) -> None:
     pool = full(submit_timeout=0.02)
 

@@ -5,6 +5,7 @@ called like it, is bound like it, and is pickled like it, by reference.
 """
 
 import functools
+import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from datetime import datetime, time
 from types import MethodType
@@ -113,6 +114,14 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
             if name != "__annotations__":
                 raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
             return self.__wrapped__.__annotations__
+
+        if sys.version_info < (3, 13):
+
+            def __class_getitem__(cls, parameters: Any) -> Any:
+                """Fill in the defaults of the type variables, which `typing` does from 3.13 on."""
+                given = parameters if isinstance(parameters, tuple) else (parameters,)
+                result = given[1] if len(given) > 1 else Any
+                return super().__class_getitem__((*given, result, result)[: max(len(given), 3)])
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
         """Call the function in the calling thread."""

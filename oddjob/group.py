@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from oddjob.callables import call_all
 from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.errors import GroupClosed
-from oddjob.runtime.job import Job, run_where_awaited
+from oddjob.runtime.in_place import run_where_awaited
+from oddjob.runtime.job import Job
 from oddjob.runtime.settling import cancel_quietly, failure_of, run_callbacks
 from oddjob.runtime.watchers import Failure, QuickCallback
 

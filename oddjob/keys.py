@@ -17,16 +17,10 @@ _TRUSTED_MODULES: Final = frozenset({
 })  # fmt: skip
 
 
-def is_key_function(value: object) -> bool:
-    """Return whether `value` is no key, but a function that computes one from the arguments."""
-    return callable(value) and not isinstance(value, Enum)
-
-
 def constant_key(value: Any) -> Key | None:
-    """Return the key that the option ``key=`` gives to all jobs; None if it is no constant."""
-    if type(value) in _SIMPLE_TYPES:
-        return value
-    return None if value is None or is_key_function(value) else check_key(value)
+    """Return the key that the option ``key=`` gives to all jobs; None if that is a function."""
+    is_function = callable(value) and not isinstance(value, Enum)
+    return None if value is None or is_function else check_key(value)
 
 
 def check_key(value: Any) -> Key:
@@ -45,6 +39,11 @@ def check_key(value: Any) -> Key:
         raise TypeError(
             "a key must be an identifier: a string, a number, bytes, a date, a UUID, an enum "
             f"member or a tuple of these, not {value!r}"
+        )
+    if value != value:  # noqa: PLR0124
+        raise ValueError(
+            f"{value!r} cannot be a key: it is not equal to itself, so no two jobs would have the "
+            "same key; a job for which the key function returns None has none"
         )
     if isinstance(value, tuple | frozenset):
         members = [check_key(each) for each in value]

@@ -12,24 +12,21 @@ _logger: Final = logging.getLogger("oddjob")
 
 
 def log(level: int, message: str, *details: object, error: BaseException | None = None) -> None:
-    """Log a message, with the traceback of `error` if there is one; never raise an ``Exception``.
+    """Log a message, with the traceback of `error` if there is one; raise nothing.
 
-    What a log handler of the application raises must not cost a pool a worker. It is printed to
-    stderr, as the handlers of the standard library do.
+    What a log handler of the application raises must not cost a pool a thread. It is printed to
+    stderr, as the handlers of the standard library do. Only in the main thread, Ctrl-C and a signal
+    handler that ends the process go on.
     """
     try:
         _logger.log(level, message, *details, exc_info=error)
-    except Exception:
+    except BaseException as failure:
         if logging.raiseExceptions and sys.stderr is not None:
-            traceback.print_exc()
-
-
-def log_safely(
-    level: int, message: str, *details: object, error: BaseException | None = None
-) -> None:
-    """Log a message, and raise nothing at all, not even a ``SystemExit`` of a log handler."""
-    with suppress(BaseException):
-        log(level, message, *details, error=error)
+            with suppress(Exception):
+                traceback.print_exc()
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        if in_main_thread and not isinstance(failure, Exception):
+            raise
 
 
 def run_in_thread(action: Callable[[], object], name: str) -> threading.Thread | None:
@@ -50,4 +47,4 @@ def _run_logged(action: Callable[[], object], name: str) -> None:
     try:
         action()
     except BaseException as error:
-        log_safely(logging.ERROR, "exception in thread %s", name, error=error)
+        log(logging.ERROR, "exception in thread %s", name, error=error)

@@ -11,8 +11,9 @@ from itertools import islice
 from operator import length_hint
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from oddjob.callables import call_all
 from oddjob.compat import TypedDict
-from oddjob.quantities import Seconds, as_timeout
+from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock
 
@@ -42,7 +43,7 @@ def map_calls(
     progress: bool,
 ) -> Iterator[Any]:
     """Do what `Pool.map` says."""
-    deadline = clock.steady() + as_timeout(timeout)
+    deadline = clock.steady() + as_wait("timeout", timeout)
     if buffersize is not None and not isinstance(buffersize, int):
         raise TypeError("buffersize must be an integer or None")
     if buffersize is not None and buffersize < 1:
@@ -64,18 +65,13 @@ def map_calls(
     try:
         queue(buffersize)
     except BaseException:
-        _cancel_all(jobs)
+        call_all(job.cancel for job in jobs)
         raise
     if buffersize is None:
         results, total = _results_of(jobs, deadline, None), len(jobs)
     else:
         results = _results_of(jobs, deadline, queue)
     return _with_bar(results, None if total < 0 else total) if progress else results
-
-
-def _cancel_all(jobs: Iterable[Job[Any]]) -> None:
-    for job in jobs:
-        job.cancel()
 
 
 def _results_of(
@@ -90,7 +86,7 @@ def _results_of(
         while jobs:
             yield _next_result(jobs, deadline, queue)  # and refer to no result meanwhile
     finally:
-        _cancel_all(jobs)
+        call_all(job.cancel for job in jobs)
         del jobs, queue  # an exception that is raised here refers to this frame
 
 

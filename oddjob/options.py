@@ -1,13 +1,14 @@
 """The options of pools and of single jobs: name, type, default and check of each.
 
-`PoolOptions` holds what a whole pool may be given, `JobSettings` what all jobs of a view have in
-common. The annotation of each field names the check, which converts a value to the type that the
-rest of the library relies on. The ``TypedDict`` classes say what users may write.
+`PoolOptions` holds the options of a pool. `JobSettings` holds those of a view: the pool's, with
+what the view has changed of them, and those that only jobs have. The annotation of a field names
+its check, which converts a value to the type that the rest of the library relies on. The
+``TypedDict`` classes say what users may write.
 
 Guarantees: an instance holds only checked values. Nothing here starts or locks anything.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
@@ -24,7 +25,7 @@ from oddjob.quantities import (
     as_whole_number,
 )
 from oddjob.rate import Rate, as_rate
-from oddjob.retry import DEFAULT_DELAYS, Backoff, Delays, Exceptions, RetryPolicy, as_delays
+from oddjob.retry import DEFAULT_DELAYS, Backoff, Delays, Exceptions, as_delays
 from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter
 from oddjob.schedule.local_time import Dst
 
@@ -89,14 +90,6 @@ def _as_when_full(name: str, value: Any) -> Any:
     return value
 
 
-def _as_concurrency_limit(name: str, value: Any) -> ConcurrencyLimit:
-    return ConcurrencyLimit(as_size(name, value))
-
-
-def _as_rate_limiter(name: str, value: Any) -> RateLimiter:
-    return RateLimiter(as_rate(name, value))
-
-
 # Options of a pool.
 
 
@@ -127,13 +120,27 @@ class PoolOptions(NamedTuple):
     on_event: Annotated[OnEvent | None, as_callable] = None
     middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
 
-    def replace(self, *, max_workers: Any = None, **changes: Any) -> Self:
+    def replace(self, **changes: Any) -> Self:
         """Return a copy with other values, each of them checked; None leaves a value as it is."""
-        if max_workers is not None:
-            if changes.get("pool_size") is not None:
+        given = _checked("Pool", {**POOL_CHECKS, "max_workers": as_size}, changes)
+        if "max_workers" in given:
+            if "pool_size" in given:
                 raise TypeError("pool_size and max_workers are one and the same: give only one")
-            changes["pool_size"] = as_size("max_workers", max_workers)
-        return self._replace(**_checked("Pool", POOL_CHECKS, changes))
+            given["pool_size"] = given.pop("max_workers")
+        self.refuse_idle(changes)
+        return self._replace(**given)
+
+    def refuse_idle(self, given: Mapping[str, Any]) -> None:
+        """Raise a ``TypeError`` if something given for this one pool would have no effect."""
+        # max_queue=None beside it is a decision, or passed on by a function that has both options.
+        if self.max_queue is not None or "max_queue" in given:
+            return
+        for name in ("when_full", "submit_timeout"):
+            if given.get(name) is not None:
+                raise TypeError(
+                    f"{name}={given[name]!r} has no effect without max_queue, because the queue is "
+                    f"never full: give max_queue= as well, or leave {name} out"
+                )
 
 
 class _SharedOptions(TypedDict, total=False):
@@ -214,54 +221,36 @@ class DecoratorOptions(JobOptions, RecurrenceOptions, total=False):
 
 
 class JobSettings(NamedTuple):
-    """What all jobs of a view have in common, except for a constant key, which a view holds.
+    """What all jobs of a pool or view have in common, except for a constant key: a view holds that.
 
     The limits are objects that count: every view derived from this one shares them.
     """
 
+    options: PoolOptions = PoolOptions()
     name: Annotated[str | None, as_name] = None
-    timeout: Annotated[float | None, as_time_limit] = None
     priority: Annotated[int, as_whole_number] = 0
     key: Annotated[Callable[..., Key] | None, as_callable] = None
-    key_limit: Annotated[int, as_size] = 1
     serial: Annotated[bool, as_flag] = False
-    max_concurrency: Annotated[ConcurrencyLimit | None, _as_concurrency_limit] = None
-    rate: Annotated[RateLimiter | None, _as_rate_limiter] = None
-    retries: Annotated[int, as_count] = 0
-    backoff: Annotated[Delays, as_delays] = DEFAULT_DELAYS
-    retry_on: Annotated[Exceptions, _as_exceptions] = Exception
-    no_retry_on: Annotated[Exceptions, _as_exceptions] = ()
-    middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
-    inherited_limits: tuple[Limit, ...] = ()  # of the pool, and of views that set the same option
-
-    @classmethod
-    def of_pool(cls, options: PoolOptions) -> Self:
-        """Return what a pool's own options say about its jobs."""
-        shared = set(cls._fields) & set(options._fields) - {"rate"}
-        limits = () if options.rate is None else (RateLimiter(options.rate),)
-        return cls(inherited_limits=limits, **{name: getattr(options, name) for name in shared})
+    limits: tuple[Limit, ...] = ()  # that a job has to pass, besides that of its key
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy as `PoolOptions.replace` does; limits and middleware are added."""
-        values = _checked("options", JOB_CHECKS, changes)
-        values["middleware"] = (*self.middleware, *values.get("middleware", ()))
-        former = {"max_concurrency": self.max_concurrency, "rate": self.rate}
-        kept = [limit for name, limit in former.items() if name in values and limit is not None]
-        values["inherited_limits"] = (*kept, *self.inherited_limits)
-        return self._replace(**values)
-
-    @property
-    def limits(self) -> tuple[Limit, ...]:
-        """The limits that a job has to pass, besides that of its key."""
-        limits = (self.max_concurrency, self.rate, *self.inherited_limits)
-        return tuple(limit for limit in limits if limit is not None)
-
-    @property
-    def retry(self) -> RetryPolicy | None:
-        """How failures are retried; None if they are not."""
-        if not self.retries:
-            return None
-        return RetryPolicy(self.retries, self.backoff, self.retry_on, self.no_retry_on)
+        given = _checked("options", JOB_CHECKS, changes)
+        key_limit = given.get("key_limit", 1)
+        if key_limit > 1 and given.get("serial", self.serial):
+            raise ValueError(
+                "serial=True runs the jobs of a key one at a time: key_limit must be 1 or left "
+                f"out, not {key_limit!r}"
+            )
+        limits = self.limits
+        if "max_concurrency" in given:
+            limits = (ConcurrencyLimit(given.pop("max_concurrency")), *limits)
+        if "rate" in given:
+            limits = (RateLimiter(given.pop("rate")), *limits)
+        if "middleware" in given:
+            given["middleware"] = (*self.options.middleware, *given["middleware"])
+        shared = {name: given.pop(name) for name in _SHARED if name in given}
+        return self._replace(options=self.options._replace(**shared), limits=limits, **given)
 
 
 def _checks_of(options: type[Any]) -> dict[str, Check]:
@@ -269,8 +258,13 @@ def _checks_of(options: type[Any]) -> dict[str, Check]:
     return {name: hint.__metadata__[0] for name, hint in hints if hasattr(hint, "__metadata__")}
 
 
+_SHARED: Final = tuple(_SharedOptions.__annotations__)
 POOL_CHECKS: Final = _checks_of(PoolOptions)
-JOB_CHECKS: Final = _checks_of(JobSettings)
+JOB_CHECKS: Final = {
+    **_checks_of(JobSettings),
+    "max_concurrency": as_size,
+    **{name: POOL_CHECKS[name] for name in _SHARED},
+}
 TIMING_OPTIONS: Final = ("every", "cron", *RecurrenceOptions.__annotations__)
 
 
@@ -287,9 +281,9 @@ def suggest(unknown: str, known: Iterable[str]) -> str:
     """Return a hint for an error message: the known name that is nearest, or all of them."""
     from difflib import get_close_matches
 
-    names = list(known)
-    if unknown == "max_workers":  # the standard library's word
-        near = [name for name in names if name == "pool_size"]
-    else:
-        near = get_close_matches(unknown, names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known are {', '.join(names)}"
+    words = {name: name for name in known}
+    names = ", ".join(words)
+    if "pool_size" in words:
+        words.setdefault("max_workers", "pool_size")  # the standard library's word
+    near = get_close_matches(unknown, words, n=1)
+    return f"did you mean {words[near[0]]!r}?" if near else f"known are {names}"

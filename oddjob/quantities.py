@@ -41,9 +41,12 @@ def as_seconds(name: str, value: Any) -> float:
     return as_number(name, value, "a number of seconds or a timedelta")
 
 
-def as_timeout(value: Any) -> float:
-    """Return the longest wait of a call in seconds; None and ``math.inf`` mean no limit."""
-    return inf if value is None else as_seconds("timeout", value)
+def as_wait(name: str, value: Any) -> float:
+    """Return the longest wait in seconds; None and ``math.inf`` mean no limit.
+
+    It may be negative, as in the standard library: what is left of a time that is over.
+    """
+    return inf if value is None else as_seconds(name, value)
 
 
 def bounded(
@@ -65,4 +68,4 @@ as_count = bounded(as_whole_number, lambda number: number >= 0, "0 or more")
 as_delay = bounded(as_seconds, lambda time: 0 <= time < inf, "0 or more and finite")
 as_period = bounded(as_seconds, lambda time: 0 < time < inf, "greater than 0 and finite")
 as_time_limit = bounded(as_seconds, lambda time: time > 0, "greater than 0 (math.inf: no limit)")
-as_patience = bounded(as_seconds, lambda time: time >= 0, "0 or more (math.inf: no limit)")
+as_patience = bounded(as_wait, lambda time: time >= 0, "0 or more (math.inf: no limit)")

@@ -13,9 +13,8 @@ _UNITS: Final = {
     **dict.fromkeys(("h", "hr", "hour", "hours"), 3_600.0),
     **dict.fromkeys(("d", "day", "days"), 86_400.0),
 }
-_PATTERN: Final = re.compile(
-    r"\s*(?P<limit>\d+)\s*(?:/|per\b)\s*(?P<count>\d+(?:\.\d+)?)?\s*(?P<unit>[a-z]+)\s*",
-    re.IGNORECASE,
+_PATTERN: Final = (  # compiled when it is used: that takes time
+    r"(?i)\s*(?P<limit>\d+)\s*(?:/|per\b)\s*(?P<count>\d+(?:\.\d+)?)?\s*(?P<unit>[a-z]+)\s*"
 )
 
 
@@ -61,7 +60,7 @@ class Rate(_Rate):
         Raises:
             ValueError: the text is not written like this, or has another unit.
         """
-        match = _PATTERN.fullmatch(text)
+        match = re.fullmatch(_PATTERN, text)
         unit = None if match is None else _UNITS.get(match["unit"].lower())
         if match is None or unit is None:
             raise ValueError(

@@ -10,7 +10,7 @@ from typing import Any, Final, Unpack
 from oddjob.errors import PoolClosed, PoolNameTaken, PoolNotFound, SettingsError
 from oddjob.locks import ProcessLock
 from oddjob.options import PoolArguments, as_name
-from oddjob.quantities import Seconds, as_timeout
+from oddjob.quantities import Seconds, as_patience
 from oddjob.schedule.clock import clock
 from oddjob.settings import Plan, read_settings
 from oddjob.thread_pool import Pool
@@ -190,7 +190,7 @@ def shutdown_all(timeout: Seconds | None = None) -> bool:
         timeout: the longest wait for all pools together, in seconds; None or ``math.inf``: no
             limit. Pools that are not done by then go on, and False is returned.
     """
-    deadline = clock.steady() + as_timeout(timeout)
+    deadline = clock.steady() + as_patience("timeout", timeout)
     ending = registry.clear()
     for each in ending:
         each.shutdown(wait=False)

@@ -5,18 +5,20 @@ see a copy of the context variables as they are then.
 """
 
 from collections.abc import Callable, Iterable
-from contextvars import copy_context
-from typing import TYPE_CHECKING, Any, overload
+from contextvars import Context, copy_context
+from typing import TYPE_CHECKING, Any, Final, overload
 
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.options import as_flag
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
-from oddjob.schedule.timer import Timer
+from oddjob.schedule.timer import Calls, Timer
 from oddjob.schedule.triggers import Trigger
 
 if TYPE_CHECKING:
     from oddjob.submitter import Submitter
+
+_EMPTY: Final = Context()  # shared by many timers: there is less for the garbage collector to visit
 
 
 class Scheduled:
@@ -45,11 +47,10 @@ class Scheduled:
     def _set_timer(
         self, policy: JobPolicy, fn: Callable[..., Any], args: Any, kwargs: Any
     ) -> Timer:
-        source, trigger, context = self._source, self._trigger, copy_context()
+        source, items = self._source, args if kwargs is BATCH_ITEM else (args,)
+        calls = Calls(policy, fn, items, kwargs, copy_context() or _EMPTY, source._key)
         how = self._keeps_process, self._overlap
-        return Timer(
-            trigger, source._core, policy, fn, args, kwargs, context, source._key, source, *how
-        )
+        return Timer(self._trigger, source._core, calls, source, *how)
 
 
 class Delayed(Scheduled):

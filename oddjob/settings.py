@@ -46,7 +46,12 @@ def read_settings(settings: Mapping[str, Any]) -> Plan:
             raise SettingsError(f"{path}: {error}{hint}") from None
         if name in pools:
             raise SettingsError(f"{path}: these settings name a pool {name!r} twice")
-        pools[name] = _with_options(path, defaults, {} if options is None else options)
+        given: Any = {} if options is None else options
+        pools[name] = _with_options(path, defaults, given)
+        try:
+            defaults.refuse_idle(given)
+        except TypeError as error:
+            raise SettingsError(f"{path}: {error}") from None
     return Plan(settings.get("default_pool", "job") or None, defaults, pools)
 
 

@@ -228,7 +228,8 @@ class Submitter(Executor):
                 once, in the order in which they were queued; other jobs overtake them.
             key_limit: how many jobs of one key may run at once, 1 or more; 1 by default.
             serial: each job waits until the previous one of its key has succeeded, retries
-                included. If that fails, the jobs behind it end with `PredecessorFailed`.
+                included. If that fails, the jobs behind it end with `PredecessorFailed`. It leaves
+                `key_limit` no choice.
             max_concurrency: how many jobs of this view may run at once.
             rate: how many jobs of this view may start in a period: a `Rate`, or a text such as
                 ``"100/minute"``.

@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack
 from oddjob.compat import override
 from oddjob.events import OnEvent
 from oddjob.options import JobSettings, KeywordOptions, PoolOptions, as_callable, as_name
-from oddjob.quantities import Seconds, as_timeout
+from oddjob.quantities import Seconds, as_patience
 from oddjob.runtime.core import PoolCore
 from oddjob.runtime.job import Job
+from oddjob.runtime.limits import RateLimiter
 from oddjob.runtime.metrics import PoolStats, StateName, state_of, stats_of
 from oddjob.runtime.pool_ending import DrainReport
 from oddjob.runtime.supervisor import SupervisorInfo
@@ -62,10 +63,10 @@ class Pool(Submitter, ThreadPoolExecutor):
         exit_timeout: how long the end of the process waits for the pool's jobs, in seconds, 0 or
             more (no limit). Then they are cancelled or abandoned.
         max_queue: how many jobs may be queued or waiting for a retry, 1 or more (no limit).
-        when_full: what happens to a job for which there is no room. ``"block"`` (the default): the
-            caller blocks until there is, first come, first served (a job of the pool itself gets
-            `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the caller
-            runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
+        when_full: what happens to a job when `max_queue` jobs wait. ``"block"`` (the default): the
+            caller blocks until there is room, first come, first served (a job of the pool itself
+            gets `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the
+            caller runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
             longest, among those with the lowest priority, ends with `JobDropped`.
         submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more (no limit); then
             `QueueFull`.
@@ -123,7 +124,8 @@ class Pool(Submitter, ThreadPoolExecutor):
 
     def _open(self, name: str | None, options: PoolOptions) -> None:
         label = name or f"oddjob-{next(_numbers)}"
-        self._use(PoolCore(options, name, label, self), JobSettings.of_pool(options))
+        limits = () if options.rate is None else (RateLimiter(options.rate),)
+        self._use(PoolCore(options, name, label, self), JobSettings(options, limits=limits))
         if name is not None:
             self._registry.add(name, self)
 
@@ -198,17 +200,18 @@ class Pool(Submitter, ThreadPoolExecutor):
         The name is free at once.
 
         Args:
-            timeout: how long to go on, in seconds; None or ``math.inf``: until the last job has
-                ended. Then jobs that have not started are cancelled, and running ones abandoned:
-                not even the end of the process waits for them.
+            timeout: how long to go on, in seconds, 0 or more; None or ``math.inf``: until the last
+                job has ended. Then jobs that have not started are cancelled, and running ones
+                abandoned: not even the end of the process waits for them.
 
         Returns:
             What became of the queued and running jobs, and which timers were cancelled.
 
         Raises:
             RuntimeError: a job of the pool called this; it cannot wait for its own end.
+            ValueError: `timeout` is negative.
         """
-        seconds = as_timeout(timeout)
+        seconds = as_patience("timeout", timeout)
         self._registry.remove(self.name, self)
         return self._core.ending.drain(seconds)
 
@@ -225,10 +228,11 @@ class Pool(Submitter, ThreadPoolExecutor):
                 are not waited for.
             cancel_futures: cancel the queued jobs. With ``wait=False``, not even the end of the
                 process waits for the running ones.
-            timeout: how long to wait, in seconds; None or ``math.inf``: no limit. What is not done
-                then goes on as with ``wait=False``; see `join`, and `drain`, which ends it.
+            timeout: how long to wait, in seconds, 0 or more; None or ``math.inf``: no limit. What
+                is not done then goes on as with ``wait=False``; see `join`, and `drain`, which ends
+                it.
         """
-        seconds = as_timeout(timeout)
+        seconds = as_patience("timeout", timeout)
         self._registry.remove(self.name, self)
         self._core.ending.shut_down(cancel_queued=cancel_futures, will_wait=wait)
         if wait:
@@ -240,14 +244,14 @@ class Pool(Submitter, ThreadPoolExecutor):
         In a job of the pool itself that is False at once.
 
         Args:
-            timeout: the longest wait, in seconds; None or ``math.inf``: no limit.
+            timeout: the longest wait, in seconds, 0 or more; None or ``math.inf``: no limit.
 
         Raises:
             RuntimeError: the pool has not been shut down, so its threads would not end.
         """
         if self._core.state.closed_because is None:
             raise RuntimeError(f"join() needs shutdown() or drain() first: {self!r} is open")
-        return self._core.ending.join(as_timeout(timeout))
+        return self._core.ending.join(as_patience("timeout", timeout))
 
     if not TYPE_CHECKING:
         # Private attributes of ThreadPoolExecutor that existing code is known to read.

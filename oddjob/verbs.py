@@ -11,9 +11,10 @@ from math import inf
 from typing import Any, Literal, Protocol, overload
 
 from oddjob.compat import AsyncFunction, Item, P, T
-from oddjob.quantities import Seconds, as_timeout
+from oddjob.quantities import Seconds, as_wait
 from oddjob.registry import pool as find_pool
-from oddjob.runtime.job import Job, run_where_awaited
+from oddjob.runtime.in_place import run_where_awaited
+from oddjob.runtime.job import Job
 from oddjob.runtime.supervisor import SupervisorInfo
 from oddjob.runtime.worker import WorkerInfo
 from oddjob.schedule.clock import clock
@@ -78,8 +79,9 @@ def await_(job: Future[T], timeout: Seconds | None = 5.0) -> T:
         CancelledError: the job was cancelled.
         BaseException: whatever the job raised.
     """
+    seconds = as_wait("timeout", timeout)
     try:
-        return job.result(_finite(as_timeout(timeout)))
+        return job.result(None if seconds == inf else seconds)
     finally:
         del job  # an exception that is raised here refers to this frame
 
@@ -90,7 +92,7 @@ def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list
     `timeout` is for all of them together. What one of them raises is raised as soon as it is; if
     several have, it is the first of these in the order given.
     """
-    deadline = clock.steady() + as_timeout(timeout)
+    deadline = clock.steady() + as_wait("timeout", timeout)
     awaited, job = list(jobs), None
     try:
         _results(awaited)
@@ -99,7 +101,7 @@ def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list
             in_time = clock.steady() < deadline
             if in_time and isinstance(job, Job) and run_where_awaited(job):
                 job.result()
-        left = _finite(max(0.0, deadline - clock.steady()))
+        left = None if deadline == inf else max(0.0, deadline - clock.steady())
         pending = len(wait(awaited, left, return_when=FIRST_EXCEPTION).not_done)
         results = _results(awaited)
         if pending:
@@ -115,10 +117,6 @@ def _results(jobs: list[Future[T]]) -> list[T]:
         return [job.result() for job in jobs if job.done()]
     finally:
         del jobs  # an exception that is raised here refers to this frame
-
-
-def _finite(seconds: float) -> float | None:
-    return None if seconds == inf else seconds
 
 
 def perform_after(

@@ -1,12 +1,13 @@
 """A `LimitedQueue` without a pool, for tests that decide themselves what happens when."""
 
-from collections import deque
+from collections.abc import Iterable
 from contextvars import copy_context
+from types import SimpleNamespace
 from typing import Any
 
 from oddjob.options import JobSettings
+from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.job import Job
-from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import SlotMetrics
 from oddjob.runtime.policy import JobPolicy
@@ -21,13 +22,17 @@ class LoneQueue:
     pool = None
 
     def __init__(self, priority_aging: float | None = None) -> None:
-        self.queue = LimitedQueue(deque(), priority_aging)
+        core: Any = self
+        self.options = SimpleNamespace(priority_aging=priority_aging)
+        self.supervisor = SimpleNamespace(wake=bool)
+        self.dispatcher = Dispatcher(core)
+        self.queue = self.dispatcher.use_limits()
         self.settlement: Any = self
         self.memory: Any = self
 
-    def policy(self, **settings: Any) -> JobPolicy:
-        """Make the policy of a view with these settings."""
-        policy = JobPolicy(self, JobSettings(**settings))
+    def policy(self, limits: Iterable[Limit] = (), **options: Any) -> JobPolicy:
+        """Make the policy of a view with these options; views may share limits."""
+        policy = JobPolicy(self, JobSettings(limits=tuple(limits)).replace(**options))
         self.queue.gate.adopt(policy.limits)
         return policy
 
@@ -59,9 +64,12 @@ class LoneQueue:
     def accept(self, job: Job[Any]) -> None:
         self.queue.inbox.append(job)
 
+    def is_finished(self) -> bool:
+        return False
+
     def job_cancelled(self, job: Job[Any], *, is_counted: bool) -> None:
         assert is_counted
-        self.queue.cancel(job)
+        self.queue.forget(job)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         return False

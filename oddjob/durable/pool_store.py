@@ -124,12 +124,12 @@ class PoolStore(Consumer, Settlement):
         return {
             option: value
             for option in _STORED_OPTIONS
-            if (value := getattr(policy.settings, option)) != getattr(base, option)
+            if (value := getattr(policy.settings.options, option)) != getattr(base.options, option)
         }
 
     def _base_policy(self, name: str) -> JobSettings:
         policy = self._functions.get(name)
-        return JobSettings.of_pool(self._core.options) if policy is None else policy.settings
+        return self._core.pool._policy.settings if policy is None else policy.settings
 
     # What the runner asks for, in the store thread.
 
@@ -160,7 +160,7 @@ class PoolStore(Consumer, Settlement):
                 self._report(claim, State.FAILED, error)
         if jobs:
             try:
-                self._core._start_workers(len(jobs), jobs)
+                self._core._start_workers(len(jobs), and_queue=jobs)
             except Exception:  # the pool takes no jobs any more
                 for job in jobs:
                     self._give_up(job)
@@ -193,10 +193,12 @@ class PoolStore(Consumer, Settlement):
         return known
 
     def _new_policy(self, claim: Claim, meta: Meta) -> JobPolicy:
-        settings = self._base_policy(claim.function)._replace(
-            key=None, serial=False, rate=None, max_concurrency=None, inherited_limits=(), priority=0
+        settings = self._base_policy(claim.function)
+        options = settings.options._replace(**meta.options)
+        options = options._replace(middleware=(self, *options.middleware))
+        settings = settings._replace(
+            options=options, key=None, serial=False, limits=(), priority=0
         )
-        settings = settings._replace(**meta.options, middleware=(self, *settings.middleware))
         return JobPolicy(self._core, settings, settlement=self)
 
     def wait(self, job: Job[Any], deadline: float) -> bool:

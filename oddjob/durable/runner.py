@@ -26,7 +26,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 from oddjob.durable.record import Capacity, Claim, News, State, Submit, Submitted, Turn, Update
 from oddjob.durable.store import Evicted, Store, StoreFull, StoreUnusable
-from oddjob.log import log, log_safely
+from oddjob.log import log
 from oddjob.schedule.clock import clock
 
 _FIRST_PAUSE: Final = 0.1  # seconds, after the store has failed
@@ -213,7 +213,7 @@ class Runner:
             except (StoreFull, StoreUnusable) as error:
                 self._survive(error)
             except BaseException as error:
-                log_safely(logging.ERROR, "the runner of %s failed", self._label, error=error)
+                log(logging.ERROR, "the runner of %s failed", self._label, error=error)
                 self._survive(error)
 
     def _sleep(self, seconds: float | None) -> None:
@@ -419,7 +419,7 @@ def _guard(call: Callable[..., object], *args: object) -> None:
     try:
         call(*args)
     except BaseException as error:
-        log_safely(logging.ERROR, "a callback of the store thread failed", error=error)
+        log(logging.ERROR, "a callback of the store thread failed", error=error)
 
 
 __all__ = ["Consumer", "News", "OnEnd", "Report", "Runner"]

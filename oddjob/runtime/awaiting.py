@@ -2,43 +2,47 @@
 
 Waking a loop from another thread costs a write to a socket. Each loop therefore has one mailbox:
 the first job that ends announces it to the loop, and those that end before the loop has looked only
-post a waiter.
+post a callback.
 
-No wake-up is lost: a thread that posts appends its waiter and then looks at ``_is_announced``; the
-loop clears that and then takes the waiters out. Either the thread finds it cleared, and announces,
-or the loop finds the waiter.
+No wake-up is lost: a thread that posts appends its callback and then looks at ``_is_announced``;
+the loop clears that and then takes the callbacks out. Either the thread finds it cleared, and
+announces, or the loop finds the callback.
 """
 
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Generator
-from math import inf
-from typing import Any, Final
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
 from oddjob.locks import after_fork_in_child
-from oddjob.runtime.in_place import run_if_it_must
+from oddjob.runtime.in_place import StandIn
 from oddjob.runtime.job import Job
-from oddjob.runtime.slot import slot_of
+from oddjob.runtime.slot import Slot, slot_of
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
 
 
 class _Mailbox:
-    """The waiters of one loop that can go on.
+    """What other threads have a loop call.
 
     Locking: ``_lock`` guards ``_is_announced``; the loop is woken outside it.
     """
 
     def __init__(self) -> None:
-        self._posted: Final[deque[asyncio.Future[None]]] = deque()
+        self._posted: Final[deque[Callable[[], object]]] = deque()
         self._lock: Final = threading.RLock()
         self._is_announced = False
+        self.stand_ins: Final[dict[Slot, StandIn]] = {}  # while there is something to await
 
-    def post(self, waiter: asyncio.Future[None]) -> None:
-        """Have the loop settle `waiter`; from any thread."""
-        self._posted.append(waiter)
+    def post(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
+        """Have the loop call something; from any thread."""
+        self._posted.append(callback)
         if not self._is_announced:
-            self._announce(waiter.get_loop())
+            self._announce(loop)
 
     def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
         with self._lock:
@@ -47,7 +51,7 @@ class _Mailbox:
             self._is_announced = True
         try:
             loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:  # it is closed; the waiters hold it, the key of this mailbox
+        except RuntimeError:  # it is closed; the callbacks hold it, the key of this mailbox
             self._is_announced = False
             self._posted.clear()
 
@@ -55,31 +59,11 @@ class _Mailbox:
         with self._lock:
             self._is_announced = False
         while self._posted:
-            waiter = self._posted.popleft()
-            if not waiter.done():
-                waiter.set_result(None)
+            self._posted.popleft()()
 
 
 _mailboxes: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox]] = WeakKeyDictionary()
 after_fork_in_child(_mailboxes.clear)
-
-
-class _Waiter:
-    """Something to await until another thread posts, again and again."""
-
-    def __init__(self) -> None:
-        self._loop: Final = asyncio.get_running_loop()
-        mailbox = _mailboxes.get(self._loop)
-        self._mailbox: Final = mailbox or _mailboxes.setdefault(self._loop, _Mailbox())
-        self._future: asyncio.Future[None] = self._loop.create_future()
-
-    def post(self, _: object = None) -> None:
-        """Wake the coroutine, from any thread; also as a callback of a job."""
-        self._mailbox.post(self._future)
-
-    def __await__(self) -> Generator[Any, None, None]:
-        yield from self._future
-        self._future = self._loop.create_future()
 
 
 def wait_in_loop(job: Job[Any]) -> Generator[Any, None, None]:
@@ -102,19 +86,33 @@ def wait_in_loop(job: Job[Any]) -> Generator[Any, None, None]:
 
 async def until_ended(job: Job[Any]) -> None:
     """Wait in the running event loop until the job has ended, however it does."""
-    if job.done() or job._policy.host.run_where_awaited(job, -inf):
+    if job.done():
         return
-    waiter = _Waiter()
-    job.add_done_callback(waiter.post)
-    # A coroutine on a worker: this thread may have to run the job when no other one is free.
-    slot = slot_of(job._policy.host)  # type: ignore[arg-type]  # a core is what hosts jobs here
+    core = cast("PoolCore", job._policy.host)
+    core.check_own(job)
+    loop = asyncio.get_running_loop()
+    mailbox = _mailboxes.get(loop) or _mailboxes.setdefault(loop, _Mailbox())
+    ended, post = loop.create_future(), partial(mailbox.post, loop)
+    job.add_done_callback(lambda _: post(partial(_settle, ended)))
+    slot = slot_of(core)
     try:
-        if slot is not None:
-            slot.core.standbys[waiter.post] = None
-        while not job.done():
-            if slot is None or not run_if_it_must(slot.core, job, slot):
-                await waiter
+        if slot is None:
+            await ended
+            return
+        # A coroutine on a worker: the job may have to run in this place when no worker is free.
+        stand_in = mailbox.stand_ins.get(slot)
+        if stand_in is None:
+            stand_in = mailbox.stand_ins[slot] = StandIn(slot, post)
+        try:
+            with stand_in.awaiting(job):
+                await ended
+        finally:
+            if not stand_in.is_needed():
+                mailbox.stand_ins.pop(slot, None)
     finally:
-        if slot is not None:
-            slot.core.standbys.pop(waiter.post, None)
         del job  # see `execution`
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)

@@ -1,43 +1,51 @@
 """Backpressure: the way into a queue of at most ``max_queue`` jobs, and what to do when it is full.
 
-Submitters that wait for room stand in line. When there is room (a worker has taken a job, one was
-cancelled) it is the turn of the first in line: it is woken, and puts in as many of its jobs as fit.
-While there is a line, or it is the turn of one, all others line up, so none is overtaken.
+Jobs that wait for room stand in line. A thread that makes room (a worker that has taken a job, a
+cancellation) moves as many of them into the queue as fit, and wakes the submitter whose last job it
+has moved. While there is a line, all others join it, so none is overtaken.
 
 No wake-up is lost: a submitter enters the line and then looks for room; a thread that makes room
-looks at the line after that; a turn ends with another look.
-
-Jobs that a timer brings have no thread that could wait for room, or run them. One thread of the
-pool does that for all of them, in turn.
+looks at the line after that.
 """
 
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from functools import partial
+from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from oddjob.callables import call_all
 from oddjob.errors import JobDropped, QueueFull
 from oddjob.locks import Wakeup
 from oddjob.log import run_in_thread
-from oddjob.runtime.execution import refuse
 from oddjob.runtime.inline import run_in_caller
 from oddjob.runtime.job import Job
+from oddjob.runtime.settling import refuse
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
-Wake = Callable[[], object]
-_Fired = tuple[Sequence[Job[Any]], Callable[[Exception], object]]
+
+class _Waiter(NamedTuple):
+    """Jobs of one submitter that stand in line."""
+
+    jobs: deque[Job[Any]]  # that are not in the queue yet
+    wake: Callable[[], object]  # called when all are, or the pool takes no more jobs
+    # Of a timer, for whose jobs no thread waits: called with the error if they are refused.
+    refuse: Callable[[Exception], object] | None = None
+    deadline: float = inf  # until when they may wait, in steady seconds
 
 
 class Backpressure:
     """The bound of a pool's queue, and the policies for a full one; without a bound, no job waits.
 
-    Locking: ``_lock`` guards the line, and is held while jobs go in. It is reentrant: a destructor
-    may submit or cancel at any time. Only wake-ups, which are quick, are called under it.
+    Locking: ``_lock`` is held while jobs go in, and while they leave the line; they enter it
+    without. It is reentrant: a destructor may submit or cancel at any time. Only wake-ups, which
+    are quick, are called under it.
     """
 
     def __init__(self, core: "PoolCore") -> None:
@@ -47,26 +55,17 @@ class Backpressure:
         self._when_full: Final = options.when_full
         self._patience: Final = options.submit_timeout
         self._lock: Final = threading.RLock()
-        self.line: Final[deque[Wake]] = deque()
-        self._turn: Wake | None = None  # of the one that was woken, and has left the line
-        # Jobs of timers that wait for room, and what to call if they are refused.
-        self._fired: Final[deque[_Fired]] = deque()
-        self._is_putting_fired = False  # a thread does that
+        self.line: Final[deque[_Waiter]] = deque()
 
-    def try_put(self, job: Job[Any]) -> bool:
-        """Put a job into the queue; return False if there is no room."""
-        dispatcher = self._core.dispatcher
+    def try_put(self, job: Job[Any], queue: deque[Job[Any]]) -> bool:
+        """Append a job to `queue`; return False if there is no room."""
+        limited = self._core.dispatcher.limited
         with self._lock:
-            queue = dispatcher.fifo
-            size = len(queue) if dispatcher.limited is None else len(dispatcher.limited)
-            if size >= self._max_queue or self.line or self._turn:
+            size = len(queue) if limited is None else len(limited)
+            if size >= self._max_queue or self.line:
                 return False
             queue.append(job)
-            if queue is not dispatcher.fifo:  # it was replaced meanwhile
-                dispatcher.reclaim(queue)
-        if dispatcher.parked:
-            dispatcher.wake()
-        return True
+            return True
 
     def put(self, jobs: Sequence[Job[Any]]) -> None:
         """Put jobs into the queue, as the policy says.
@@ -77,25 +76,18 @@ class Backpressure:
         """
         rest = deque(jobs)
         self._enter(rest)
-        if rest and self._when_full == "raise":
-            raise self._full(f"has no room for {len(rest)} more")
-        if rest and self._when_full == "block":
+        if rest and self._when_full == "drop_oldest":
+            for end in self._displace_oldest(rest):
+                end()
+        elif rest and self._when_full == "block":
             self._wait(rest)
-        while rest:
-            if self._when_full == "drop_oldest":
-                self._drop_oldest()
-            elif run_in_caller(self._core, rest[0]):
+        while rest:  # "caller_runs"
+            self._core.state.check_open()
+            if run_in_caller(self._core, rest[0]):
                 rest.popleft()
             else:  # a limit stops it: it waits as any job
                 self._wait(deque([rest.popleft()]))
             self._enter(rest)
-        self._core.state.check_open()
-
-    def chunk_size(self) -> int:
-        """Return how many jobs of an iterator to make and put in together."""
-        if self._when_full == "raise":  # all or none: more than that never fit
-            return int(self._max_queue) + self._core.options.pool_size + 1
-        return max(1, int(self._room()))
 
     async def put_in_loop(self, job: Job[Any]) -> None:
         """Put a job in; await room if the policy is to wait, or to have the caller run it."""
@@ -103,157 +95,167 @@ class Backpressure:
 
         rest = deque([job])
         self._enter(rest)
-        if rest and self._when_full in ("raise", "drop_oldest"):
+        if rest and self._when_full == "drop_oldest":
             self.put(rest)
-        elif rest:
-            loop = asyncio.get_running_loop()
-            event = asyncio.Event()
+            return
+        if not rest:
+            return
+        loop = asyncio.get_running_loop()
+        event = asyncio.Event()
 
-            def wake() -> None:
-                with suppress(RuntimeError):  # the loop is closed
-                    loop.call_soon_threadsafe(event.set)
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(event.set)
 
-            try:
-                async with asyncio.timeout(self._patience):
-                    self._line_up(wake)
-                    while not self._use_turn(rest, wake):
-                        await event.wait()
-                        event.clear()
-            except TimeoutError:
-                raise self._full_for_long() from None
-            finally:
-                self._leave_line(wake)
-        self._core.state.check_open()
+        waiter = self._line_up(rest, wake)
+        try:
+            async with asyncio.timeout(self._patience):
+                while rest:
+                    self._core.state.check_open()
+                    await event.wait()
+                    event.clear()
+        except TimeoutError:
+            pass
+        finally:
+            self._leave_line(waiter)
+        if rest:
+            raise self._full_for_long()
 
     def put_fired(
         self, jobs: Sequence[Job[Any]], refuse_all: Callable[[Exception], object]
     ) -> None:
-        """Put in the jobs of a timer: now if there is room, else from a thread that waits.
+        """Put in the jobs of a timer, without waiting: the scheduler has no time, and runs no job.
 
-        If they are refused later, `refuse_all` is called with the error.
+        If they have to wait, they stand in line alone, and the supervisor sees to `refuse_all`.
 
         Raises:
             QueueFull: the policy is to raise, and there is no room.
             PoolClosed, PoolBroken: the pool takes no more jobs.
         """
-        if self._when_full == "raise":
-            self.put(jobs)
-            return
         rest = deque(jobs)
-        if not self._fired:
-            self._enter(rest)
-        if rest:
-            with self._lock:
-                self._fired.append((rest, refuse_all))
-                is_first, self._is_putting_fired = not self._is_putting_fired, True
-            if is_first:
-                run_in_thread(self._put_all_fired, f"{self._core.label}-timers")
-        self._core.state.check_open()
+        self._enter(rest)
+        if rest and self._when_full == "drop_oldest":
+            end = partial(call_all, [*self._displace_oldest(rest)])
+            run_in_thread(end, f"{self._core.label}-callbacks")  # callbacks may take any time
+        if not rest:
+            self._core.state.check_open()
+            return
+        wake = self._core.supervisor.notify
+        self.line.append(_Waiter(rest, wake, refuse_all, self._deadline()))
+        self.admit()
+        self.refuse_overdue()  # the pool may have been closed, and its supervisor have ended
+        wake()  # it is to know the deadline
 
-    def _put_all_fired(self) -> None:
-        while True:
-            with self._lock:
-                if not self._fired:
-                    self._is_putting_fired = False
-                    return
-                jobs, refuse_all = self._fired[0]
-            try:
-                if self._when_full == "drop_oldest":
-                    self.put(jobs)
-                else:
-                    self._wait(deque(jobs))
-                    self._core.state.check_open()
-            except Exception as error:
-                refuse_all(error)
-            self._fired.popleft()
+    def chunk_size(self) -> int:
+        """Return how many jobs of an iterator to make and put in together."""
+        if self._when_full == "raise":  # all or none: more than that never fit
+            return int(self._max_queue) + self._core.options.pool_size + 1
+        return max(1, int(self._room()))
 
     def admit(self) -> None:
-        """Give the first in line its turn if there is room."""
-        if self._turn is not None or not self.line:
+        """Move jobs from the line into the queue, as there is room."""
+        if not self.line:
             return
         with self._lock:
-            if self.line and self._turn is None and self._room_beside_line() > 0:
-                self._turn = self.line.popleft()
-                self._turn()
+            while self.line and (room := self._room()) > 0:
+                first = self.line[0]
+                self._move(first.jobs, room)
+                if first.jobs:
+                    return
+                first.wake()
+                self._leave_line(first)
 
     def turn_away(self) -> None:
         """Wake all who stand in line: the pool takes no more jobs."""
-        for wake in (*self.line, self._turn):
-            if wake is not None:
-                wake()
-
-    def _enter(self, rest: deque[Job[Any]]) -> None:
-        """Move as many jobs into the queue as there is room for; with ``"raise"``, all or none.
-
-        But for ``"block"``, workers that are idle, or not started yet, count as room.
-        """
         with self._lock:
-            room = self._room()
-            if room < len(rest) and self._when_full != "block" and not (self.line or self._turn):
-                room = self._room_with_idle()
-            if room >= len(rest) or self._when_full != "raise":
-                self._move(rest, room)
+            for waiter in list(self.line):
+                waiter.wake()
 
-    def _move(self, rest: deque[Job[Any]], room: float) -> None:
-        count = int(min(max(0, room), len(rest)))
-        self._core.dispatcher.put([rest.popleft() for _ in range(count)])
+    def refuse_overdue(self) -> float:
+        """Refuse the jobs of timers whose time is up; all, if the pool takes no more jobs.
+
+        Returns when the supervisor is to call this again, in steady seconds.
+        """
+        if not self.line:
+            return inf
+        refusal, now = self._core.state.refusal(), clock.steady()
+        with self._lock:
+            fired = [each for each in self.line if each.refuse is not None]
+            overdue = [each for each in fired if refusal is not None or each.deadline <= now]
+            for waiter in overdue:
+                self.line.remove(waiter)
+        if overdue:
+            error = refusal or self._full_for_long()
+            call_all(partial(each.refuse, error) for each in overdue if each.refuse is not None)
+        return min((each.deadline for each in fired if each not in overdue), default=inf)
 
     def _room(self) -> float:
-        return 0 if self.line or self._turn else self._room_beside_line()
-
-    def _room_beside_line(self) -> float:
         dispatcher = self._core.dispatcher
         if len(dispatcher) >= self._max_queue and dispatcher.limited is not None:
             dispatcher.limited.tidy()  # cancelled jobs may still be in there
         return self._max_queue - len(dispatcher)
 
     def _room_with_idle(self) -> float:
-        workers, room = self._core.workers, self._room_beside_line()
+        """Return the room there is if workers that are idle, or not started yet, count as well."""
+        workers, room = self._core.workers, self._room()
         while True:
-            free = sum(worker.is_free for worker in workers.all()) + workers.room()
-            before, room = room, self._room_beside_line()
+            free = workers.free()
+            before, room = room, self._room()
             if room == before:  # else a worker has taken a job while it was counted
                 return room + free
 
-    def _wait(self, rest: deque[Job[Any]]) -> None:
-        """Stand in line until all jobs are in."""
-        wakeup = Wakeup()
-        wake = wakeup.set
-        deadline = inf if self._patience is None else clock.steady() + self._patience
-        try:
-            self._line_up(wake)
-            while not self._use_turn(rest, wake):
-                if not wakeup.wait(deadline):
-                    raise self._full_for_long()
-        finally:
-            self._leave_line(wake)
+    def _enter(self, jobs: deque[Job[Any]]) -> None:
+        """Move as many jobs into the queue as there is room for; with ``"raise"``, all or none.
 
-    def _line_up(self, wake: Wake) -> None:
+        Where the submitter is not going to wait, idle workers count as room: no job is refused,
+        dropped or left to the caller while one is on its way to take a job.
+        """
+        with self._lock:
+            room = 0 if self.line else self._room()
+            if room < len(jobs) and not self.line and not self._may_wait():
+                room = self._room_with_idle()
+            if room >= len(jobs) or self._when_full != "raise":
+                self._move(jobs, room)
+        if jobs and self._when_full == "raise":
+            raise self._full(f"has no room for {len(jobs)} more")
+
+    def _may_wait(self) -> bool:
+        is_patient = self._when_full == "block" and self._patience != 0
+        return is_patient and not self._core.ending.is_own_thread()
+
+    def _move(self, jobs: deque[Job[Any]], room: float) -> None:
+        count = int(min(max(0, room), len(jobs)))
+        # One C call takes them out and puts them in: one that is struck in here loses no job.
+        self._core.dispatcher.put(islice(iter(jobs.popleft, None), count), count)
+
+    def _wait(self, jobs: deque[Job[Any]]) -> None:
+        """Stand in line until all jobs are in."""
+        wakeup, deadline = Wakeup(), self._deadline()
+        waiter = self._line_up(jobs, wakeup.set)
+        try:
+            while jobs:
+                self._core.state.check_open()
+                if not wakeup.wait(deadline):
+                    break
+        finally:
+            self._leave_line(waiter)
+        if jobs:
+            raise self._full_for_long()
+
+    def _deadline(self) -> float:
+        return inf if self._patience is None else clock.steady() + self._patience
+
+    def _line_up(self, jobs: deque[Job[Any]], wake: Callable[[], object]) -> _Waiter:
         if self._core.ending.is_own_thread():
             raise self._full("is full, and a thread of the pool itself cannot wait for room")
-        self.line.append(wake)
+        waiter = _Waiter(jobs, wake)
+        self.line.append(waiter)
         self.admit()
+        return waiter
 
-    def _use_turn(self, rest: deque[Job[Any]], wake: Wake) -> bool:
-        """Put in what there is room for, if it is the turn; return whether all jobs are in."""
-        self._core.state.check_open()
-        with self._lock:
-            if self._turn is not wake:
-                return False
-            self._move(rest, self._room_beside_line())
-            if rest:
-                self.line.appendleft(wake)
-            self._turn = None
-        self.admit()
-        return not rest
-
-    def _leave_line(self, wake: Wake) -> None:
-        with self._lock:
-            if self._turn is wake:
-                self._turn = None
-            elif wake in self.line:
-                self.line.remove(wake)
-        self.admit()
+    def _leave_line(self, waiter: _Waiter) -> None:
+        with self._lock, suppress(ValueError):  # it has left
+            self.line.remove(waiter)
 
     def _full_for_long(self) -> QueueFull:
         return self._full(f"was full for {self._patience:g} s")
@@ -262,13 +264,16 @@ class Backpressure:
         waiting = f"{len(self._core.dispatcher)} of at most {self._max_queue} jobs wait"
         return QueueFull(f"the queue of pool {self._core.label} {what}: {waiting}")
 
-    def _drop_oldest(self) -> None:
-        """Make room at the expense of the job that has waited longest, of the lowest priority."""
+    def _displace_oldest(self, jobs: deque[Job[Any]]) -> Iterator[Callable[[], None]]:
+        """Let jobs in at the expense of those that have waited longest, of the lowest priority.
+
+        Yields what ends each of these, at once: it runs their callbacks.
+        """
         core = self._core
-        limited = core.dispatcher.limited
-        with suppress(IndexError):  # a worker was quicker, and there is room
-            oldest = core.dispatcher.fifo.popleft() if limited is None else limited.pop_oldest()
-            if oldest is not None:
+        while jobs:
+            core.state.check_open()
+            oldest = core.dispatcher.take_oldest()
+            if oldest is not None:  # else a worker was quicker, and there is room
                 text = f"job {oldest.name} made room for a newer one, in pool {core.label}"
-                refuse(oldest, JobDropped(text), core, "dropped")
-        core.state.check_open()
+                yield partial(refuse, oldest, JobDropped(text), core, "dropped")
+            self._enter(jobs)

@@ -3,12 +3,15 @@
 Workers and jobs refer to the core, never to the `Pool`: so an anonymous pool that nothing refers to
 is garbage-collected, and its core finishes the queue and ends its threads.
 
-It puts together the parts in this folder: `Dispatcher` (the queue), `Backpressure` (its bound),
-`WorkerSet`, `Supervisor`, `Watchdog`, `PoolMetrics`, `PoolEnding` and the pool's timers.
+It puts together the parts in this folder, which know each other through it; `_begin` lists them.
 
 Locking: that of `PoolState`, on cold paths. `accept` takes none as long as a worker will come for
-the job: it appends to ``_open_queue``, and reads that field again. If the field has changed, the
-pool was closed or its queue replaced meanwhile, and `_reconsider` looks after the job.
+the job. No job is queued in a pool that has just been closed, or in a queue that has just been
+replaced, and left there:
+
+1. The submitter appends the job to ``_open_queue``, then reads that field again.
+2. To close the pool, or to replace the queue, is to change the field, then to look at the queue.
+3. A submitter that finds the field changed has `_reconsider` look after the job.
 """
 
 import logging
@@ -27,18 +30,17 @@ from oddjob.options import PoolOptions
 from oddjob.runtime import in_place, inline, lifecycle
 from oddjob.runtime.backpressure import Backpressure
 from oddjob.runtime.dispatcher import Dispatcher
-from oddjob.runtime.execution import refuse
 from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import PoolMetrics
 from oddjob.runtime.policy import Settlement
-from oddjob.runtime.pool_ending import PoolEnding
-from oddjob.runtime.settling import reopen, withdraw
+from oddjob.runtime.pool_ending import AFTER_EXIT, PoolEnding, PoolState
+from oddjob.runtime.settling import refuse, reopen, withdraw
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog
-from oddjob.runtime.worker_set import AFTER_EXIT, PoolState, WorkerSet, is_interpreters_end
+from oddjob.runtime.worker_set import WorkerSet, is_interpreters_end
 from oddjob.schedule.clock import clock
 from oddjob.schedule.timer import Timer
 
@@ -81,21 +83,19 @@ class PoolCore:
         lifecycle.register(self)
 
     def _begin(self, pool: Any) -> None:
-        self.state = PoolState(self.label)
+        self.state = PoolState(self.label)  # open, closed or broken
         self.metrics = PoolMetrics()
-        self.supervisor = Supervisor(self)
-        self.dispatcher = Dispatcher(
-            self.options.priority_aging, self.supervisor.wake, self.is_finished
-        )
-        self.workers = WorkerSet(self)
-        self.watchdog = Watchdog(self)
-        self.bound = Backpressure(self)
-        self.ending = PoolEnding(self)
-        # Threads that wait for a job which another one will run; called whenever one was taken.
+        self.supervisor = Supervisor(self)  # a thread: restarts workers, wakes the parts in time
+        self.dispatcher = Dispatcher(self)  # the queue, and the workers that wait for jobs
+        self.workers = WorkerSet(self)  # all of them
+        self.watchdog = Watchdog(self)  # ends jobs past their timeout
+        self.bound = Backpressure(self)  # `max_queue`, and the submitters that wait for room
+        self.ending = PoolEnding(self)  # shutdown, drain, breakdown
+        # What wakes the threads that wait for a queued job, whenever a worker has taken one.
         self.standbys: dict[Callable[[], object], None] = {}
         # Both are kept by `refresh`, which follows every change of what they say.
-        self._open_queue: deque[Job[Any]] | None = None  # unless jobs can only go in with a lock
-        self._has_all_workers = False  # and is open, and not in inline mode
+        self._open_queue: deque[Job[Any]] | None = None  # where a job may be put without a look
+        self._needs_no_thread = False  # for a job in there: all workers are there, and will come
         notify = self.supervisor.notify
         # The callback may strike anywhere, so it only notifies; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: notify())
@@ -113,7 +113,7 @@ class PoolCore:
             former, closed_because = self.dispatcher, self.state.closed_because
             self._begin(pool)
             if former.limited is not None:
-                self.use_limits(former.limits())
+                self.use_limits(former.limited.gate.adopted())
             self.state.closed_because = closed_because
 
     @property
@@ -126,8 +126,8 @@ class PoolCore:
         with self.state.lock:
             has_threads = self.supervisor.thread is not None
             is_free = has_threads and self.state.is_open and not inline.is_on()
-            self._has_all_workers = is_free and self.workers.is_complete()
-            self._open_queue = self.dispatcher.fifo if is_free and not self._is_bounded else None
+            self._needs_no_thread = is_free and not self.workers.room()
+            self._open_queue = self.dispatcher.fifo if is_free else None
 
     # Accepting jobs.
 
@@ -141,17 +141,15 @@ class PoolCore:
         """
         try:
             queue = self._open_queue
-            if queue is not None:
-                queue.append(job)
-                dispatcher = self.dispatcher
-                will_come = dispatcher.wake() if dispatcher.parked else self._has_all_workers
-                if not will_come or self._open_queue is not queue:
-                    self._reconsider(job, queue)
-            elif self._has_all_workers and self.bound.try_put(job):
-                if not self._has_all_workers:  # it may have been closed meanwhile
-                    self.state.check_open()
-            else:
+            if queue is None or (self._is_bounded and not self.bound.try_put(job, queue)):
                 self.accept_many([job])
+                return
+            if not self._is_bounded:
+                queue.append(job)
+            dispatcher = self.dispatcher
+            will_come = dispatcher.wake() if dispatcher.parked else self._needs_no_thread
+            if not will_come or self._open_queue is not queue:
+                self._reconsider([job], needed=1)
         except BaseException:
             withdraw(job)  # it may have been queued before an interruption
             raise
@@ -168,8 +166,9 @@ class PoolCore:
             elif self._is_bounded:
                 self._start_workers(len(jobs))
                 self.bound.put(jobs)
+                self._reconsider(jobs)
             else:
-                self._start_workers(len(jobs), jobs)
+                self._start_workers(len(jobs), and_queue=jobs)
         except BaseException:
             for job in jobs:
                 withdraw(job)
@@ -201,6 +200,7 @@ class PoolCore:
         try:
             self._start_workers(1)
             await self.bound.put_in_loop(job)
+            self._reconsider([job])
         except BaseException:
             withdraw(job)
             raise
@@ -226,7 +226,7 @@ class PoolCore:
                 self._start_workers(len(jobs))
                 self.bound.put_fired(jobs, refuse_all)
             else:
-                self._start_workers(len(jobs), jobs)
+                self._start_workers(len(jobs), and_queue=jobs)
         except Exception as error:
             refuse_all(error)
 
@@ -239,20 +239,17 @@ class PoolCore:
     def use_limits(self, limits: Iterable[Limit] = ()) -> LimitedQueue:
         """Have the queue look after priorities, keys, retries and these limits from now on."""
         with self.state.lock:
-            former = self.dispatcher.fifo
             try:
                 limited = self.dispatcher.use_limits()
                 self.refresh()
             finally:
-                # After that: a submitter that has not seen the change has queued its job by now.
-                if self.dispatcher.fifo is not former:
-                    self.dispatcher.reclaim(former)
+                self.dispatcher.reclaim()
         limited.gate.adopt(limits)
         self.dispatcher.wake_for_work()
         return limited
 
-    def _start_workers(self, count: int, jobs: Sequence[Job[Any]] = ()) -> None:
-        """Start the workers that `count` jobs need, and queue `jobs`."""
+    def _start_workers(self, count: int, *, and_queue: Sequence[Job[Any]] = ()) -> None:
+        """Start the supervisor and the workers that `count` jobs need, and queue jobs."""
         with self.state.lock:
             self.state.check_open()
             if self.supervisor.thread is None:
@@ -262,7 +259,8 @@ class PoolCore:
                 if is_interpreters_end(failure):
                     raise PoolClosed(AFTER_EXIT) from failure
                 raise failure
-            self.dispatcher.put(jobs)
+            if and_queue:
+                self.dispatcher.put(and_queue, len(and_queue))
         if failure is not None and not is_interpreters_end(failure):
             what = "pool %s could not start another worker"
             log(logging.WARNING, what, self.label, error=failure)
@@ -277,24 +275,25 @@ class PoolCore:
             lifecycle.end_threads(self)
             raise
 
-    def _reconsider(self, job: Job[Any], queue: deque[Job[Any]]) -> None:
-        """Look after a job that was queued while the pool changed, or needs another worker.
+    def _reconsider(self, jobs: Sequence[Job[Any]], needed: int = 0) -> None:
+        """Look after jobs that were queued while the pool changed, or need more workers.
 
-        If the queue was replaced meanwhile, the job is moved to the new one. If the pool takes no
-        jobs, or has no worker and can start none, the job is taken back; if it is no longer
-        queued, it was accepted.
+        If the queue was replaced meanwhile, they are moved to the new one. If the pool takes no
+        jobs, or has no worker and can start none, they are withdrawn; if all have been started,
+        they were accepted.
         """
-        dispatcher = self.dispatcher
-        if queue is not dispatcher.fifo:
-            dispatcher.reclaim(queue)
+        self.dispatcher.reclaim()
         try:
             self.state.check_open()
-            if len(dispatcher):
-                self._start_workers(1)
+            if needed and len(self.dispatcher):
+                self._start_workers(needed)
         except Exception:
-            if dispatcher.remove(job):
+            withdrawn = [job for job in jobs if withdraw(job)]
+            for job in withdrawn:
+                self.dispatcher.remove(job)  # no worker may ever come to do that
+            if withdrawn:
                 raise
-        dispatcher.wake_for(1)
+        self.dispatcher.wake_for(len(jobs))
 
     def _end_refused(self, jobs: Sequence[Job[Any]], error: Exception) -> None:
         for job in jobs:
@@ -327,8 +326,8 @@ class PoolCore:
             self.store.ended(job)
             return
         limited = self.dispatcher.limited
-        if limited is not None and (job._key is not None or job._policy.limits):
-            limited.give_back(job)
+        if limited is not None:
+            limited.forget(job)
             self.dispatcher.wake_for_work()
             self.wake_waiters()
 
@@ -353,7 +352,7 @@ class PoolCore:
         limited = self.dispatcher.limited
         if limited is None:
             return
-        for each in limited.jobs_behind(job):
+        for each in limited.jobs_behind(job) or ():
             if each._queued_at < failed_at:  # else its submitter may have known
                 what = f"job {job.name}, before it in line {job.key!r}, failed"
                 failure = PredecessorFailed(what)
@@ -366,8 +365,7 @@ class PoolCore:
         Raises:
             JobLost: no thread of this process will run it.
         """
-        if job._queued_at <= self._forked_at:
-            raise JobLost(f"pending when this process was forked, and its parent's: {job!r}")
+        self.check_own(job)
         slot = slot_of(self)
         if job._policy.is_durable:
             return slot is not None and self.store.wait(job, deadline)
@@ -375,6 +373,11 @@ class PoolCore:
             return slot is not None and in_place.wait_in_place(self, job, slot, deadline)
         finally:
             del job
+
+    def check_own(self, job: Job[Any]) -> None:
+        """Raise `JobLost` if no thread of this process will run a job."""
+        if job._queued_at <= self._forked_at:
+            raise JobLost(f"pending when this process was forked, and its parent's: {job!r}")
 
     def wait_in_loop(self, job: Job[Any]) -> Generator[Any, None, None]:
         """Wait in the running event loop until the job has ended; see `awaiting`."""
@@ -389,21 +392,16 @@ class PoolCore:
         if job._details is not None and job._details.timer is not None:
             job._details.timer.job_cancelled(job)
             return
-        limited = self.dispatcher.limited
-        if limited is not None:
-            limited.cancel(job)
-            self.dispatcher.wake_for_work()
-            if self.bound.line or self.standbys:
-                self.wake_waiters()
+        if self.dispatcher.limited is not None:
+            self.give_back(job)
         elif self._is_bounded and self.dispatcher.remove(job):
             self.bound.admit()
 
     def interrupt(self, job: Job[Any]) -> None:
         """Cancel the coroutine of a running job."""
         for slot in self.workers.slots():
-            runner = slot.coroutines.find(job)
-            if runner is not None:
-                runner.cancel(job)
+            if slot.job is job:
+                slot.coroutines.cancel(job)
 
     # What the supervisor asks for.
 
@@ -411,20 +409,19 @@ class PoolCore:
         """Return whether the pool is closed, and its queue empty."""
         return self.state.closed_because is not None and not len(self.dispatcher)
 
-    def wake_due(self) -> None:
-        """Open what has become due in the queue, and wake those who may run it."""
-        limited = self.dispatcher.limited
-        if limited is not None and limited.next_due() <= clock.monotonic():
-            limited.tidy()
-            self.dispatcher.wake_for(1)
-            self.wake_waiters()
+    def open_due(self) -> float:
+        """Open what has become due in the queue, and wake those who may run it.
 
-    def next_due(self) -> float:
-        """Return when something in the queue becomes due, in monotonic seconds."""
+        Returns when the next thing becomes due, in monotonic seconds.
+        """
         limited = self.dispatcher.limited
         if limited is None:
             return inf
+        is_due = limited.next_due() <= clock.monotonic()
         limited.tidy()
+        if is_due:
+            self.dispatcher.wake_for(1)
+            self.wake_waiters()
         return limited.next_due()
 
     # What users see.
@@ -447,4 +444,5 @@ class PoolCore:
 
     def running(self) -> list[Job[Any]]:
         """Return the jobs that workers have begun with, and that have not ended."""
-        return [job for slot in self.workers.slots() for job in slot.jobs() if not job.done()]
+        jobs = [slot.job for slot in self.workers.slots()]
+        return [job for job in jobs if job is not None and not job.done()]

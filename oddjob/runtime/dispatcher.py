@@ -21,15 +21,17 @@ handlers, destructors and callbacks.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
-from typing import Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
-from oddjob.runtime.limits import Limit
 from oddjob.runtime.slot import Slot
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
 
 
 class JobSource(Protocol):
@@ -45,20 +47,14 @@ class JobSource(Protocol):
 class Dispatcher:
     """The queue of a pool, and the workers that wait for jobs.
 
-    Whom to call: `wake` after a job was queued, `wake_for` after several; `wake_for_work` after a
-    change that may let a job of `limited` start; `wake_all` when the pool is closed.
+    Call `wake` after a job was queued, `wake_for` after several; `wake_for_work` after a change
+    that may let a job of `limited` start; `wake_all` when the pool is closed.
     """
 
-    def __init__(
-        self,
-        priority_aging: float | None,
-        alarm: Callable[[], object],
-        is_finished: Callable[[], bool],
-    ) -> None:
-        self._priority_aging: Final = priority_aging
-        self._alarm: Final = alarm
-        self._is_finished: Final = is_finished  # whether idle workers are to leave
+    def __init__(self, core: "PoolCore") -> None:
+        self._core: Final = core
         self.fifo: deque[Job[Any]] = deque()  # the queue; the inbox of `limited`, once there is one
+        self._former = self.fifo  # the queue that `limited` has replaced
         # What wakes each of them. LIFO: the worker that parked last has the warmest caches.
         self.parked: Final[deque[Callable[[], None]]] = deque()
         self.limited: LimitedQueue | None = None
@@ -69,32 +65,24 @@ class Dispatcher:
     def use_limits(self) -> LimitedQueue:
         """Replace the FIFO queue by a `LimitedQueue`, for good; the caller sees to `reclaim`."""
         if self.limited is None:
-            inbox = deque[Job[Any]]()
-            limited = LimitedQueue(
-                inbox,
-                self._priority_aging,
-                self._alarm,
-                self.parked,
-                self.searched,
-                self.wake_for_work,
-            )
-            self.limited = limited  # before `fifo`: see `taker`
-            self.fifo = inbox
+            self._former = self.fifo
+            self.limited = LimitedQueue(self._core)  # before `fifo`: see `taker`
+            self.fifo = self.limited.inbox
             self.wake = self.wake_searcher
         return self.limited
 
-    def reclaim(self, former: deque[Job[Any]]) -> None:
-        """Move what is in a former FIFO queue, from which workers may still be taking, to this."""
-        with suppress(IndexError):
-            self.fifo.extend(iter(former.popleft, None))  # one C call: no job is in neither queue
+    def reclaim(self) -> None:
+        """Move jobs that were put into a queue while it was being replaced to the one in use."""
+        former = self._former
+        if former is not self.fifo:
+            with suppress(IndexError):  # one C call: no job is ever in neither queue
+                self.fifo.extend(iter(former.popleft, None))
 
-    def put(self, jobs: Sequence[Job[Any]]) -> None:
-        """Queue jobs with nothing between them, also while the queue is being replaced."""
-        queue = self.fifo
-        queue.extend(jobs)
-        if queue is not self.fifo:
-            self.reclaim(queue)
-        self.wake_for(len(jobs))
+    def put(self, jobs: Iterable[Job[Any]], count: int) -> None:
+        """Queue `count` jobs with nothing between them, also while the queue is being replaced."""
+        self.fifo.extend(jobs)
+        self.reclaim()
+        self.wake_for(count)
 
     def taker(self, slot: Slot) -> Callable[[], Job[Any] | None]:
         """Return what takes the next job for a slot; it returns None, or raises, if there is none.
@@ -155,7 +143,7 @@ class Dispatcher:
 
     def wake_for_work(self) -> None:
         """Wake a worker if there is something to find in `limited`, or never will be again."""
-        if self.parked and not self._is_searching and (self.has_work() or self._is_finished()):
+        if self.parked and not self._is_searching and (self.has_work() or self._core.is_finished()):
             self.wake_searcher()
 
     def has_work(self) -> bool:
@@ -179,6 +167,14 @@ class Dispatcher:
         limited = self.limited
         return self.waiting() if limited is None else limited.ready()
 
+    def take_oldest(self) -> Job[Any] | None:
+        """Take the job that has waited longest, of the lowest priority, out of the queue."""
+        if self.limited is not None:
+            return self.limited.pop_oldest()
+        with suppress(IndexError):
+            return self.fifo.popleft()
+        return None
+
     def remove(self, job: Job[Any]) -> bool:
         """Remove a job that was put into the FIFO queue; return False if it is not there."""
         return remove(self.fifo, job)
@@ -186,10 +182,6 @@ class Dispatcher:
     def forget_worker(self, wake: Callable[[], None]) -> None:
         """Take a worker that will not answer off the list of the parked."""
         remove(self.parked, wake)
-
-    def limits(self) -> list[Limit]:
-        """Return the limits in use."""
-        return [] if self.limited is None else self.limited.gate.adopted()
 
 
 def snapshot(items: deque[Any]) -> list[Any]:

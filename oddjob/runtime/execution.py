@@ -4,67 +4,54 @@ A plain job is called and settled, by the shortest way there is. Any other one m
 which passes through the steps of this file: it begins, is called and judged, and the job ends.
 
 Words: an attempt is *concluded* by its thread or by the watchdog, whichever comes first. A failure
-is *judged*: another attempt follows, or the job has failed. A job is *settled* when its outcome is
-set, and has *ended* when its call has been let go of and its callbacks have run as well. It is
-*claimed* by the thread that runs it, under the lock of its `Watchers` if it has any.
+is *judged*: another attempt follows, or the job has failed. A job is *claimed* by the thread that
+runs it, under the lock of its `Watchers` if it has any.
 
 Guarantees: a job that is executed ends, is queued again, or is left to the thread that has it. A
 failed job is in no reference cycle: its traceback begins at its own function. But the frame of that
-refers to the frames of its callers, so each of ours lets go of the job (``del``) before it returns.
+refers to the frames of its callers, so a function here that the job's call goes through, or its
+exception, lets go of the job (``del``) before it returns.
 Assumes: the caller has put the job into its slot, and runs it in no other thread.
 """
 
 import logging
 from collections.abc import Callable
-from contextvars import Context, copy_context
-from enum import Enum, auto
+from contextvars import copy_context
 from functools import partial
 from types import CoroutineType, FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from oddjob.callables import describe, is_async
-from oddjob.errors import JobTimeout
 from oddjob.log import log
 from oddjob.runtime.job import Job
 from oddjob.runtime.middleware import compose
 from oddjob.runtime.policy import BATCH_ITEM
-from oddjob.runtime.settling import end, release_call, run_callbacks, settle
+from oddjob.runtime.settling import end, end_failed
 from oddjob.runtime.slot import Slot
-from oddjob.runtime.watchers import ENDED, FAILED, RUNNING, SUCCEEDED, Failure
+from oddjob.runtime.watchers import ENDED, RUNNING, SUCCEEDED
 from oddjob.schedule.clock import clock
 from oddjob.tracebacks import drop_own_frames
 
-if TYPE_CHECKING:
-    from oddjob.runtime.core import PoolCore
 
-
-class Ending(Enum):
-    """What came of executing a job."""
-
-    SUCCEEDED = auto()
-    FAILED = auto()
-    RETRIED = auto()  # it failed, and is queued again
-    SKIPPED = auto()  # it was cancelled, another thread has it, or its time was up before
-
-
-_SUCCEEDED = Ending.SUCCEEDED  # a global is quicker than an attribute of a class
-_SKIPPED = Ending.SKIPPED
-
-
-def execute(job: Job[Any], slot: Slot) -> Ending:
+def execute(job: Job[Any], slot: Slot) -> bool:
     """Run a job that is in a slot of the calling thread, unless it was cancelled or taken before.
 
-    If the thread should end with what the job raised, that is in ``slot.crash`` afterwards.
+    Returns whether this thread has brought it to its end, or back to the queue. (It may have been
+    cancelled, another thread may have it, or the watchdog has ended it, as its time was up.) If the
+    thread should end with what the job raised, that is in ``slot.crash``.
 
     Raises:
         BaseException: only what a callback of the job, or another thread, throws at this one.
     """
-    job._fast_state = RUNNING  # before `_watchers` is read: race 1 of `watchers`
-    watchers = job._watchers
+    # Written before `_watchers` is read. A watcher installs them, and then reads the state: so at
+    # least one of the two sees the other (race 1 of `watchers`).
+    job._fast_state = RUNNING
+    is_plain = job._policy.is_plain
+    watchers = job._watchers if is_plain else job._watch()
     if watchers is not None and not watchers.claim(slot):
         job._fast_state = watchers.state
-        return _SKIPPED
-    if not job._policy.is_plain:
+        return False
+    if not is_plain:
         try:
             return _attempt(job, slot)
         finally:
@@ -81,7 +68,7 @@ def execute(job: Job[Any], slot: Slot) -> Ending:
         else:
             result = context.run(fn, *job._args, **kwargs)
         if type(result) is CoroutineType and is_async(fn):
-            result = slot.coroutines.run(job, result, context, slot)
+            result = slot.coroutines.run(job, result, context)
     except BaseException as error:
         try:
             return _fail(job, error, slot)
@@ -94,27 +81,26 @@ def execute(job: Job[Any], slot: Slot) -> Ending:
     if job._watchers is None:
         job._outcome = result
         job._fast_state = SUCCEEDED
-        if job._watchers is None:  # else they came between, and may not have seen it: race 2
-            return _SUCCEEDED
+        if job._watchers is None:  # else a watcher has come, and may have seen neither: race 2
+            return True
     return _end_succeeded(job, result, slot)
 
 
-def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> Ending:
-    if end(job, SUCCEEDED, result):
-        return _SUCCEEDED
-    slot.metrics.succeeded -= 1  # it was settled by hand meanwhile
-    return _SKIPPED
+def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> bool:
+    # If it had ended with this very result, its thread has set that without a lock, and the first
+    # watcher came after that.
+    ended_here = end(job, SUCCEEDED, result) or job._outcome is result
+    if not ended_here:  # it was settled by hand meanwhile
+        slot.metrics.succeeded -= 1
+    return ended_here
 
 
 # An attempt, step by step.
 
 
-def _attempt(job: Job[Any], slot: Slot) -> Ending:
-    """Make one attempt of a job that the thread has claimed, or claims now."""
+def _attempt(job: Job[Any], slot: Slot) -> bool:
+    """Make one attempt of a job that the thread has claimed."""
     watchers, details = job._watch(), job._add_details()
-    if not watchers.claim(slot):
-        job._fast_state = watchers.state
-        return _SKIPPED
     number = details.begin_attempt()
     run = None
     try:
@@ -123,12 +109,12 @@ def _attempt(job: Job[Any], slot: Slot) -> Ending:
                 run = slot.core.watchdog.watch(job, number, slot)
             result = _call(job, slot)
             if not details.conclude(watchers, number, slot):
-                return _SKIPPED
+                return False
             job._policy.settlement.succeeded(job, result)
         except BaseException as error:
-            # (If the commit has failed, it is concluded already: the answer is the same again.)
+            # (If the settlement has raised, it is concluded already: the answer is the same.)
             if not details.conclude(watchers, number, slot):
-                return _SKIPPED  # what it raises now is of no interest any more
+                return False  # what it raises now is of no interest any more
             return _judge(job, error, slot)
         slot.metrics.succeeded += 1
         return _end_succeeded(job, result, slot)
@@ -146,7 +132,7 @@ def _call(job: Job[Any], slot: Slot) -> Any:
     try:
         if middleware:
             details = job._add_details()
-            details.is_inline = slot.is_guest or job is not slot.job
+            details.is_inline = slot.is_inline
             call = compose(middleware, job, details.carrier, call)
         return context.run(call)
     finally:
@@ -158,20 +144,20 @@ def _call_function(job: Job[Any], slot: Slot) -> Any:
     try:
         result = fn(args) if kwargs is BATCH_ITEM else fn(*args, **kwargs)
         if type(result) is CoroutineType and is_async(fn):
-            result = slot.coroutines.run(job, result, copy_context(), slot)
+            result = slot.coroutines.run(job, result, copy_context())
         return result
     finally:
         del job, slot, fn, args, kwargs
 
 
-def _judge(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
+def _judge(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     """Decide what a failed attempt comes to: another one, or the end of the job."""
     drop_own_frames(error)
     number = job.attempt
     delay = job._policy.settlement.failed(job, error)
     if delay is None:
         return _fail(job, error, slot)
-    slot.forget(job)
+    slot.job = None
     slot.metrics.retried += 1
     core = slot.core
     what = "job %s of pool %s failed in attempt %d, and is retried in %g s: %r"
@@ -179,107 +165,30 @@ def _judge(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
     core.events.notify("job_retried", job=job, error=error)
     if core.is_crash(error):
         slot.crash = error
-    return Ending.RETRIED
+    return True
 
 
-def _fail(job: Job[Any], error: BaseException, slot: Slot) -> Ending:
+def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     """End a job as failed, and mark the slot if its worker should be replaced."""
     core = slot.core
     try:
         drop_own_frames(error)
         failed_at = clock.monotonic()
         slot.metrics.failed += 1  # before the failure can be seen
-        if not _end_failed(job, error, core):
+        if not end_failed(job, error, core):
             slot.metrics.failed -= 1
-            return _SKIPPED
+            return False
         core.events.notify("job_failed", job=job, error=error)
         if job._policy.is_serial:
             core.fail_successors(job, error, failed_at)
         if core.is_crash(error):
             slot.crash = error
-        return Ending.FAILED
+        return True
     finally:
         del job, error, slot
 
 
-def _end_failed(job: Job[Any], error: BaseException, core: "PoolCore") -> bool:
-    """Settle a job as failed, and report it if nobody waits for it."""
-    context = _reporting_context(job)
-    if not end(job, FAILED, Failure(error)):
-        return False
-    if context is not None:
-        job._outcome.is_seen = True
-        context.run(core.report_failure, job, error)
-    return True
-
-
-def _reporting_context(job: Job[Any]) -> Context | None:
-    """Return the context in which the failure of a detached job is reported; else None."""
-    if not job._policy.is_detached:
-        return None
-    context: Context | None = job._context
-    if context is None:
-        return copy_context()
-    return context.copy() if job._kwargs is BATCH_ITEM else context
-
-
-# Ends that no attempt has brought about.
-
-
-def expire(
-    job: Job[Any], error: JobTimeout, number: int, watchdog: object, core: "PoolCore"
-) -> bool:
-    """End an attempt whose time is up, by the watchdog; return False if it is over.
-
-    The job has ended then, or is queued again. Its callbacks, and the report of a detached job's
-    failure, are left to `finish_expired`: they are the user's, and the watchdog has no time.
-    """
-    details = job._add_details()
-    if not details.conclude(job._watch(), number, watchdog):
-        return False
-    failed_at = clock.monotonic()
-    if job._policy.settlement.failed(job, error) is not None:
-        core.metrics.count("retried")
-        return True
-    core.metrics.count("timed_out")
-    settle(job, FAILED, Failure(error))
-    if job._policy.is_serial:
-        core.fail_successors(job, error, failed_at)
-    core.give_back(job)
-    return True
-
-
-def finish_expired(job: Job[Any], core: "PoolCore") -> None:
-    """Run the callbacks of a job that has timed out, and report it if it is detached."""
-    context = _reporting_context(job)
-    if context is not None:
-        job._outcome.is_seen = True
-        context = context.copy()  # the stuck thread is still in the job's own
-        context.run(core.report_failure, job, job._outcome.error)
-    release_call(job)
-    run_callbacks(job)
-
-
-def refuse(
-    job: Job[Any], error: BaseException, core: "PoolCore", counted_as: str = "refused"
-) -> None:
-    """Fail a queued job that is not going to run; twice does no harm.
-
-    `counted_as` is what `PoolStats` counts it as.
-    """
-    watchers = job._watch()
-    try:
-        if watchers.claim_queued(core):
-            job._fast_state = RUNNING
-            core.metrics.count(counted_as)
-            _end_failed(job, error, core)
-    except BaseException:  # a worker that is struck: no other thread would end the job
-        if watchers.owner is core:
-            settle(job, FAILED, Failure(error))
-        raise
-    finally:
-        if watchers.owner is core:
-            core.give_back(job)  # it may have kept its turn
+# When an exception was thrown at the thread.
 
 
 def rescue(job: Job[Any], slot: Slot, crash: BaseException) -> None:
@@ -301,9 +210,26 @@ def rescue(job: Job[Any], slot: Slot, crash: BaseException) -> None:
 
 def rescue_slot(slot: Slot, crash: BaseException) -> None:
     """End the jobs in a slot whose thread was interrupted, the innermost first."""
-    while slot.nested:
-        rescue(slot.nested[-1], slot, crash)
-        slot.core.give_back(slot.nested.pop())
+    leave_nested(slot, crash)
     job = slot.job
     if job is not None:
         rescue(job, slot, crash)
+        if job.done():  # else another thread has it
+            slot.core.give_back(job)
+
+
+def leave_nested(outer: Slot, crash: BaseException | None = None) -> None:
+    """Take out the slot that is nested in one, when a stand-in is through with it.
+
+    The job in it is ended if it was interrupted, by `crash` if that is on its way. At the recursion
+    limit this may fail; then it is done further up.
+    """
+    slot = outer.nested
+    if slot is None:
+        return
+    if slot.stand_in is not None:
+        slot.stand_in.join()
+    if slot.job is not None:
+        rescue_slot(slot, crash or RuntimeError("the job was interrupted"))
+    outer.crash = outer.crash or slot.crash
+    outer.nested = None

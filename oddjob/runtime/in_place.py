@@ -1,22 +1,36 @@
-"""In place: a worker that waits for a queued job of its own pool runs it.
+"""In place: a worker whose job waits for a queued job of its own pool runs that one, too.
 
 Jobs may wait for jobs of their own pool, however small that is: when no worker is free to take the
-job from the queue, the waiting one runs it inside the job that waits. While one is free, it sleeps
-as a *standby*: it looks again whenever a worker has taken a job, so it notices when the last free
-one has become busy, and whenever a timer has fired.
+job from the queue, the waiting one runs it, in a slot nested in its own. While one is free, it is a
+*standby*: it looks again whenever a worker has taken a job, so it notices when the last free one
+has become busy, and whenever a timer has fired.
+
+A thread that waits with `result` runs the job itself. One that awaits has a loop to run, whose
+tasks the job may depend on, so another thread stands in for it: see `StandIn`.
 
 A job that is held up by what the waiting jobs themselves hold (their key, a full limit) can be run
 by no other worker, and runs in place whether one is free or not.
+
+Guarantees: a worker runs one job in place at a time. It takes no other one from the queue before
+that one has ended, even if its own job has given up waiting.
 """
 
 import sys
-from typing import TYPE_CHECKING, Any
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
 
+from oddjob.callables import is_async
 from oddjob.locks import Wakeup
-from oddjob.runtime.execution import Ending, execute, rescue
+from oddjob.runtime.coroutines import CoroutineRunner, is_loop_running
+from oddjob.runtime.execution import execute, leave_nested, rescue_slot
 from oddjob.runtime.job import Job
-from oddjob.runtime.slot import Slot, jobs_here, occupied
+from oddjob.runtime.slot import Slot, bind_thread, jobs_here, occupied, slots_here
 from oddjob.runtime.watchers import QUEUED, RUNNING
+from oddjob.runtime.worker import JobThread
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -26,15 +40,15 @@ if TYPE_CHECKING:
 def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) -> bool:
     """Wait for a job in the slot of a worker of its pool, and run it if no other worker will.
 
-    Returns whether the job has ended by `deadline`, in steady seconds. If not, the caller waits for
-    it as any thread.
+    Returns whether the job has ended by `deadline`, in steady seconds. If not, as the time is up or
+    another worker runs it, the caller waits for it as any thread.
     """
     wakeup, watchers = Wakeup(), job._watch()
-    watchers.add_sleeper(wakeup.lock)
+    watchers.add_sleeper(wakeup)
     core.standbys[wakeup.set] = None
     try:
         while not job.done():
-            if run_if_it_must(core, job, slot):
+            if _run_if_it_must(core, job, slot):
                 continue
             if job.state is RUNNING and job._policy.retry is None:
                 return False  # no use for this thread: the job will not be queued again
@@ -43,47 +57,46 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
                 return False
     finally:
         core.standbys.pop(wakeup.set, None)
-        watchers.remove_sleeper(wakeup.lock)
+        watchers.remove_sleeper(wakeup)
         del job, watchers  # see `execution`: a job that is run in here may fail
     return True
 
 
-def run_if_it_must(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
+def _run_if_it_must(core: "PoolCore", job: Job[Any], outer: Slot) -> bool:
     """Run a queued job, or one that has to go before it, if no other worker will.
 
     Returns whether one was run.
     """
-    depth = len(slot.nested)
+    slot = _nest(outer)
+    if slot is None:
+        return False
     try:
-        if not _claim(core, job, slot):
+        if not _claim_if_it_must_run(core, job, slot):
             return False
-        began, queued_at = clock.monotonic(), slot.nested[-1]._queued_at
-        with occupied(slot):
-            ending = execute(slot.nested[-1], slot)
-        if ending is not Ending.SKIPPED:
-            slot.metrics.measure(clock.monotonic() - began, began - queued_at)
+        run(slot)
         return True
     finally:
-        _leave_nested(core, slot, depth)
+        leave_nested(outer, sys.exc_info()[1])
         del job
 
 
-def _claim(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
-    """Take the job to run out of the queue, if there is one: it is nested in the slot then."""
+def _nest(outer: Slot) -> Slot | None:
+    """Return a new slot nested in one; None if a stand-in runs a job in such a one."""
+    former = outer.nested
+    if former is not None:
+        if former.stand_in is not None:
+            return None
+        leave_nested(outer)  # it was left at the recursion limit
+    slot = outer.nested = Slot(outer.core, outer.metrics, outer)
+    return slot
+
+
+def _claim_if_it_must_run(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     if job.state is not QUEUED:
         return False
-    stack = jobs_here()
-    if core.workers.has_free() and not _is_held_up_by(stack, job):
+    if core.workers.free() and not _is_held_up_by(jobs_here(), job):
         return False
-    limited = core.dispatcher.limited
-    if limited is not None:
-        return limited.claim(job, stack, slot) is not None
-    slot.nested.append(job)  # first: once it is claimed, only this thread can end it
-    if job._watch().claim_queued(slot):
-        core.dispatcher.remove(job)
-        return True
-    slot.nested.pop()
-    return False
+    return claim(core, job, slot)
 
 
 def _is_held_up_by(stack: list[Job[Any]], job: Job[Any]) -> bool:
@@ -96,17 +109,172 @@ def _is_held_up_by(stack: list[Job[Any]], job: Job[Any]) -> bool:
     )
 
 
-def _leave_nested(core: "PoolCore", slot: Slot, depth: int) -> None:
-    """Take the job out of the slot; end it if the exception that is on its way interrupted it.
+def claim(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
+    """Take a job, or one that has to go before it, from the queue into a slot; False: none may."""
+    limited = core.dispatcher.limited
+    if limited is not None:
+        return limited.claim(job, jobs_here(), slot) is not None
+    watchers = job._watch()
+    slot.job = job  # first: once it is claimed, only this thread can end it
+    try:
+        if watchers.claim_queued(slot):
+            core.dispatcher.remove(job)
+    finally:
+        if watchers.owner is not slot:  # it is still in the queue, or another thread has it
+            slot.job = None
+    return slot.job is job
 
-    At the recursion limit this may fail; then it is done further up, or by the worker.
+
+def run(slot: Slot) -> None:
+    """Run the job in a slot, in the calling thread if it can.
+
+    A coroutine needs an event loop; where one is running already, a stand-in runs it.
     """
-    while len(slot.nested) > depth:
-        job = slot.nested[-1]
-        # Else it is still in the FIFO queue, and is left to its worker.
-        if core.dispatcher.limited is not None or job._watch().owner is slot:
-            if not job.done():
-                crash = sys.exc_info()[1]
-                rescue(job, slot, crash or RuntimeError(f"{job.name} was interrupted"))
-            core.give_back(job)
-        slot.nested.pop()
+    job = slot.job
+    try:
+        if is_loop_running() and job is not None and is_async(job._fn):
+            start_stand_in(slot, partial(_run_here, slot))
+            if slot.stand_in is not None:
+                slot.stand_in.join()
+        else:
+            with occupied(slot):
+                _run_here(slot)
+    finally:
+        del job
+
+
+def _run_here(slot: Slot) -> None:
+    job, began = slot.job, clock.monotonic()
+    assert job is not None  # noqa: S101
+    try:
+        queued_at = job._queued_at
+        if execute(job, slot):
+            slot.metrics.measure(clock.monotonic() - began, began - queued_at)
+        leave_nested(slot)
+        if slot.job is not None:  # else it is queued again
+            slot.core.give_back(job)
+            slot.job = None
+    finally:
+        del job
+
+
+def start_stand_in(slot: Slot, body: Callable[[], None]) -> None:
+    """Have a new thread stand in for the calling one: it calls `body`, to run jobs in this slot.
+
+    If no thread can be started (the process has none left, or is about to end), the calling one
+    does that itself, and its event loop stands still meanwhile.
+    """
+    core = slot.core
+    slot.coroutines, slot.metrics, slot.is_inline = CoroutineRunner(), core.metrics.open(), False
+    slots = [*slots_here(), slot]
+    slot.stand_in = JobThread(
+        target=partial(_serve_as_stand_in, slots, body), name=f"{core.label}-stand-in"
+    )
+    try:
+        slot.stand_in.start()
+    except BaseException as failure:
+        slot.stand_in = None  # if Ctrl-C has struck, it may come all the same: it finds no job then
+        if not isinstance(failure, Exception):
+            raise
+        with occupied(slot):
+            _serve(slot, body)
+
+
+def _serve_as_stand_in(slots: list[Slot], body: Callable[[], None]) -> None:
+    slot, initialize = slots[-1], slots[-1].core.options.initializer
+    slot.ident = threading.get_ident()
+    bind_thread(*slots)
+    if initialize is not None:
+        initialize = partial(initialize, *slot.core.options.initargs)
+    _serve(slot, body, None if slot.is_guest else initialize)
+
+
+def _serve(
+    slot: Slot, body: Callable[[], None], initialize: Callable[[], object] | None = None
+) -> None:
+    core, outer = slot.core, slot.outer
+    try:
+        if initialize is not None:
+            initialize()
+        body()
+    except BaseException as crash:
+        slot.crash = crash
+        rescue_slot(slot, crash)
+    finally:
+        slot.coroutines.close()
+        core.metrics.close(slot.metrics)
+        if outer is not None:
+            outer.crash = outer.crash or slot.crash
+            outer.nested = None
+        core.wake_waiters()
+
+
+class StandIn:
+    """Has the queued jobs run that the tasks of a worker's event loop await, if no worker will.
+
+    They run in a thread beside the loop, one at a time. It is started when there is one to run,
+    and ends when there is none.
+
+    Locking: none. `awaiting` and `_look` are called by the thread of the loop, `_wake` by any.
+    """
+
+    def __init__(self, slot: Slot, post: Callable[[Callable[[], object]], object]) -> None:
+        self._slot: Final = slot  # of the thread that runs the loop
+        self._post: Final = post  # has the loop call something
+        self._awaited: Final[dict[object, Job[Any]]] = {}
+        self._is_posted = False
+
+    @contextmanager
+    def awaiting(self, job: Job[Any]) -> Iterator[None]:
+        """Have a job run, if it must be, while a task awaits it."""
+        key, standbys = object(), self._slot.core.standbys
+        self._awaited[key] = job
+        standbys[self._wake] = None
+        try:
+            self._wake()  # not at once: other tasks may be about to await jobs as well
+            yield
+        finally:
+            del self._awaited[key], job
+            if not self._awaited:
+                standbys.pop(self._wake, None)
+
+    def is_needed(self) -> bool:
+        """Return whether a task awaits a job."""
+        return bool(self._awaited)
+
+    def _wake(self) -> None:
+        """Have the thread of the loop look whether a job must be run."""
+        if not self._is_posted:
+            self._is_posted = True
+            self._post(self._look)
+
+    def _look(self) -> None:
+        self._is_posted = False
+        core, outer = self._slot.core, self._slot
+        if core.dispatcher.limited is None and core.workers.free():
+            return
+        slot = _nest(outer)
+        if slot is None:
+            return  # the thread looks itself when it is through with its job
+        if self._claim_one(slot):
+            start_stand_in(slot, partial(self._run, slot))
+        else:
+            outer.nested = None
+
+    def _claim_one(self, slot: Slot) -> bool:
+        """Claim an awaited job that must be run, if there is one; the first that may."""
+        for job in self._awaited.copy().values():
+            if _claim_if_it_must_run(slot.core, job, slot):
+                return True
+        return False
+
+    def _run(self, slot: Slot) -> None:
+        """Run the job in a slot, and then those awaited, as long as there are any to run."""
+        _run_here(slot)
+        while slot.crash is None and self._claim_one(slot):
+            _run_here(slot)
+
+
+def run_where_awaited(job: Job[Any]) -> bool:
+    """Run a queued job here, if no other worker will; return whether it has ended."""
+    return job.done() or job._policy.host.run_where_awaited(job, inf)

@@ -4,17 +4,17 @@ That is what ``when_full="caller_runs"`` means, and what every job does in inlin
 made for tests; see `oddjob.testing.inline`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.locks import ProcessLock
 from oddjob.log import run_in_thread
-from oddjob.runtime.execution import execute, rescue_slot
+from oddjob.runtime.execution import rescue_slot
+from oddjob.runtime.in_place import claim, run
 from oddjob.runtime.job import Job
-from oddjob.runtime.limited_queue import LimitedQueue
-from oddjob.runtime.slot import Slot, jobs_here, occupied
+from oddjob.runtime.slot import Slot
 from oddjob.runtime.watchers import FAILED, QUEUED
-from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import scheduler
 
 if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def run_inline(core: "PoolCore", job: Job[Any]) -> None:
 def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
     """Run the jobs of a timer in inline mode, but not in the thread that all timers share."""
 
-    def run() -> None:
+    def run_all() -> None:
         for job in jobs:
             _run_in_new_slot(core, job)
             if job.state is FAILED:
@@ -83,15 +83,9 @@ def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
                 _mode.note_failure(job)
 
     if scheduler.is_current_thread():
-        run_in_thread(run, f"{core.label}-callbacks")
+        run_in_thread(run_all, f"{core.label}-callbacks")
     else:
-        run()
-
-
-def _run_in_new_slot(core: "PoolCore", job: Job[Any]) -> None:
-    slot = Slot(core, core.metrics.open(), is_guest=True)
-    slot.nested.append(job)
-    _run(core, job, slot)
+        run_all()
 
 
 def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
@@ -100,48 +94,44 @@ def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
     Returns False if a limit stops the job: it is in no queue then. Otherwise it has run, was
     cancelled, or is to be retried, and in the queue for that.
     """
-    limited = core.dispatcher.limited
-    if limited is None:
-        _run_in_new_slot(core, job)
-    elif not _run_limited(core, limited, job):
-        return False
+    limited, latest = core.dispatcher.limited, None
+    if limited is not None:
+        limited.inbox.append(job)  # for a moment: the limits are asked as for any job that waits
+    while job.state is QUEUED and latest is not job:
+        with _guest_slot(core) as slot:
+            if limited is None:
+                slot.job = job
+            elif not claim(core, job, slot):
+                limited.forget(job)
+                limited.tidy()
+                return job.state is not QUEUED
+            latest = slot.job
+            run(slot)
     if job.state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
         job.result()  # Ctrl-C was meant for this thread
     return True
 
 
-def _run_limited(core: "PoolCore", limited: LimitedQueue, job: Job[Any]) -> bool:
-    # The limits are asked as for any job that waits. So for a moment it is in the full queue.
-    limited.inbox.append(job)
-    while job.state is QUEUED:
-        slot = Slot(core, core.metrics.open(), is_guest=True)
-        first = limited.claim(job, jobs_here(), slot)
-        if first is None:
-            core.metrics.close(slot.metrics)
-            limited.cancel(job)
-            limited.tidy()
-            return job.state is not QUEUED
-        _run(core, first, slot)
-        if first.state is not QUEUED:
-            core.give_back(first)
-        elif first is job:
-            return True  # it is retried by a worker, whether there is room or not
-    return True
+def _run_in_new_slot(core: "PoolCore", job: Job[Any]) -> None:
+    """Run a job; in inline mode, its retries as well."""
+    with _guest_slot(core) as slot:
+        slot.job = job
+        run(slot)
+        while job.state is QUEUED and is_on():
+            slot.job = job
+            run(slot)
 
 
-def _run(core: "PoolCore", job: Job[Any], slot: Slot) -> None:
-    """Run a job that is nested in a slot; in inline mode, its retries as well."""
-    began = clock.monotonic()
+@contextmanager
+def _guest_slot(core: "PoolCore") -> Iterator[Slot]:
+    """Make a slot for the calling thread, which need not be a worker."""
+    metrics = core.metrics.open()
+    slot = Slot(core, metrics, is_guest=True)
     try:
-        with occupied(slot):
-            execute(job, slot)
-            while job.state is QUEUED and is_on():
-                slot.nested.append(job)
-                execute(job, slot)
+        yield slot
     except BaseException as error:
         rescue_slot(slot, error)
         raise
     finally:
         slot.coroutines.close()
-        slot.metrics.measure(clock.monotonic() - began, began - job._queued_at)
-        core.metrics.close(slot.metrics)
+        core.metrics.close(metrics)

@@ -262,11 +262,8 @@ class Job(Future[T]):
             TimeoutError, CancelledError, JobLost: as `result` does.
         """
         self._wait(timeout)
-        state = self.state
-        if state is CANCELLED:
-            raise CancelledError
         try:
-            return self._outcome.exception() if state is FAILED else None
+            return self._failure()
         finally:
             del self
 
@@ -388,16 +385,20 @@ class Job(Future[T]):
         finally:
             del self
 
-    def _read(self) -> T:
+    def _failure(self) -> BaseException | None:
         state = self.state
         if state is CANCELLED:
             raise CancelledError
-        if state is FAILED:
-            try:
-                raise self._outcome.exception()
-            finally:
-                del self
-        return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
+        return self._outcome.exception() if state is FAILED else None
+
+    def _read(self) -> T:
+        failure = self._failure()
+        try:
+            if failure is not None:
+                raise failure
+            return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
+        finally:
+            del self, failure
 
 
 def new_jobs(
@@ -430,11 +431,6 @@ def new_jobs(
         for job in jobs:
             policy.prepare(job)
     return jobs
-
-
-def run_where_awaited(job: Job[Any]) -> bool:
-    """Run a queued job in the calling thread, if that is right; return whether it has ended."""
-    return job.done() or job._policy.host.run_where_awaited(job, inf)
 
 
 def set_waiting(job: Job[Any], timer: Any) -> None:

@@ -1,10 +1,11 @@
 """KeyLines: which job of a key may start.
 
-At most ``key_limit`` jobs of a key run at once, and they start in the order of arrival. So one
-job of a key at a time is *startable*; the others stand in line behind it.
+At most ``key_limit`` jobs of a key run at once, and they start in the order of arrival. So of those
+that wait, one at a time is *startable*; the others stand behind it in the *line* of the key.
 
-Most keys have one job at a time. That job is all there is to such a key; a `_Line` is made when a
-second one comes. Entries may be stale, as in `ReadyOrder`. Locking: that of the queue.
+Most keys have one job at a time, which has the key *for itself*, waiting or running: that job is
+all there is to such a key. A `_Line` is made when a second one comes. Entries may be stale, as in
+`ReadyOrder`. Locking: that of the queue.
 """
 
 from collections import deque
@@ -13,6 +14,7 @@ from typing import Any, Final
 
 from oddjob.keys import Key
 from oddjob.runtime.job import Job
+from oddjob.runtime.ready_order import ReadyOrder
 
 
 class _Line:
@@ -29,16 +31,21 @@ class _Line:
 class KeyLines:
     """The lines of all keys in use: ``of[key]`` is the one job of a key, or its line.
 
-    The queue looks into `of` itself before it calls a method: most keys have one job.
+    For the sake of speed, the queue handles a job that has its key for itself without a call: it
+    adds the entry in `of`, and deletes it when the job has ended.
 
     Args:
+        ready: takes the jobs that become startable.
         waiting: the jobs that wait; any other one in a line is stale.
         running: the jobs that count. A serial one that is retried may be in both.
     """
 
-    __slots__ = ("_running", "_waiting", "of")
+    __slots__ = ("_ready", "_running", "_waiting", "of")
 
-    def __init__(self, waiting: Container[Job[Any]], running: Container[Job[Any]]) -> None:
+    def __init__(
+        self, ready: ReadyOrder, waiting: Container[Job[Any]], running: Container[Job[Any]]
+    ) -> None:
+        self._ready: Final = ready
         self._waiting: Final = waiting
         self._running: Final = running
         self.of: Final[dict[Key, Job[Any] | _Line]] = {}
@@ -66,7 +73,7 @@ class KeyLines:
         return False
 
     def add_running(self, job: Job[Any]) -> None:
-        """Count a job as running that has started, or keeps its turn; before any is added."""
+        """Count a job that holds a place of its key; for a rebuild, before others are added."""
         line = self.of.setdefault(job._key, _Line(0, None))
         if isinstance(line, _Line):
             line.running += 1
@@ -76,47 +83,42 @@ class KeyLines:
         line = self.of[alone._key] = _Line(0, alone) if is_waiting else _Line(1, None)
         return line
 
-    def start(self, job: Job[Any]) -> Job[Any] | None:
-        """Count a startable job as running; return the one that may start now, if there is one."""
+    def start(self, job: Job[Any]) -> None:
+        """Count a startable job as running, and let another one be startable."""
         line = self.of[job._key]
         if not isinstance(line, _Line) or line.head is not job:
-            return None  # it has the key for itself, or has kept its turn
+            return  # it has the key for itself, or has kept its turn
         line.head = None
         line.running = running = line.running + 1
         behind = line.behind
         # (If the first one is stale, the next job that leaves has `_advance` look again.)
         if behind and running < behind[0]._policy.key_limit:
-            return self._advance(job._key, line)
-        return None
+            self._advance(job._key, line)
 
-    def start_claimed(self, job: Job[Any]) -> Job[Any] | None:
+    def start_claimed(self, job: Job[Any]) -> None:
         """Count a job as running that `first_of` has returned, whether it was startable or not."""
         line = self.of[job._key]
         if isinstance(line, _Line) and line.head is not job:
             line.behind.remove(job)  # it may come back
             line.running += 1
-            return None
-        return self.start(job)
+        else:
+            self.start(job)
 
-    def leave(self, job: Job[Any]) -> Job[Any] | None:
-        """Count a running job no longer; return the one that may start now, if there is one."""
-        key = job._key
-        line = self.of[key]
+    def leave(self, job: Job[Any]) -> None:
+        """Count a job of a line no longer as running, and let the next one be startable."""
+        line = self.of[job._key]
         if isinstance(line, _Line):
             line.running -= 1
-            return self._advance(key, line)
-        del self.of[key]
-        return None
+            self._advance(job._key, line)
 
-    def cancel(self, job: Job[Any]) -> Job[Any] | None:
-        """Note that a waiting job waits no more; return the one that may start now."""
+    def cancel(self, job: Job[Any]) -> None:
+        """Note that a waiting job waits no more."""
         line = self.of.get(job._key)
         if line is job:
             del self.of[job._key]
         elif isinstance(line, _Line) and line.head is job:
             line.head = None
-            return self._advance(job._key, line)
-        return None
+            self._advance(job._key, line)
 
     def first_of(self, job: Job[Any], held: int) -> Job[Any] | None:
         """Return the job that has to run first so that a waiting job can; None: not now.
@@ -131,7 +133,7 @@ class KeyLines:
         first = next(each for each in line.behind if each in self._waiting)
         return first if line.running - held < first._policy.key_limit else None
 
-    def behind(self, job: Job[Any]) -> list[Job[Any]]:
+    def waiting_behind(self, job: Job[Any]) -> list[Job[Any]]:
         """Return the jobs that wait for a running one, in their order."""
         line = self.of.get(job._key)
         if not isinstance(line, _Line):
@@ -139,18 +141,16 @@ class KeyLines:
         found = [*(() if line.head is None else (line.head,)), *line.behind]
         return [each for each in found if each is not job and each in self._waiting]
 
-    def _advance(self, key: Key, line: _Line) -> Job[Any] | None:
+    def _advance(self, key: Key, line: _Line) -> None:
         """Make the next job startable, if there is none and the limit allows it."""
         behind = line.behind
         while behind and line.head is None:
             first = behind[0]
             if first in self._waiting:
                 if line.running >= first._policy.key_limit:
-                    return None
+                    return
                 line.head = first
-                behind.popleft()
-                return first
+                self._ready.insert(first)
             behind.popleft()
         if not line.running and line.head is None:
             del self.of[key]
-        return None

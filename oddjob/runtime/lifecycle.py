@@ -18,7 +18,6 @@ from oddjob.schedule.scheduler import scheduler
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
-    from oddjob.schedule.timer import Timer
 
 
 class _Process(ProcessLock):
@@ -83,13 +82,9 @@ def _finish_all() -> None:
     finally:  # Ctrl-C ends that wait
         with _process.lock:
             _process.is_ending = True
-            cores = [
-                each for each in _process.known if each in _process.with_threads or each.timers
-            ]
-        timers: list[Timer] = []
-        for core in cores:
-            timers += core.ending.close_at_exit()
-        never_fired = sum(not timer.fired for timer in timers)
+            cores = _process.with_threads | {core for core in _process.known if core.timers}
+        cancelled = [timer for core in cores for timer in core.ending.close_at_exit()]
+        never_fired = sum(not timer.fired for timer in cancelled)
         if never_fired:
             log(logging.WARNING, "the process ends with %d timers that never fired", never_fired)
         call_all(core.ending.finish_at_exit for core in cores)

@@ -5,28 +5,28 @@ together from `ReadyOrder` (who is first), `KeyLines` (who may start of a key), 
 limits are full, or too fast) and a heap of what becomes due (retries, limits that open).
 
 Three dicts are the truth: the jobs that wait, those that are delayed until a time, and those that
-hold something (a place of their key, tickets of limits). Everything else is an index, which
-`_rebuild` makes anew from them. So an exception that strikes a worker at any bytecode in here costs
-nothing: the next thread finds ``_is_torn`` set. What moves a job:
+hold something (a place of their key, tickets of limits). Two mailboxes hold what has come in since.
+Everything else is an index, which `_rebuild` makes anew from the dicts. So an exception that
+strikes a worker at any bytecode in here costs nothing: the next thread finds ``_is_torn`` set. What
+moves a job:
 
 =====================  =========================================================================
 a worker takes it      from the waiting to those that hold, if it has a key or limits
-it has ended           away from those that hold (`take`, by its worker; `give_back`)
 it is to be retried    to the delayed; a serial one goes on holding its place (`retry`)
 its time has come      from the delayed to the waiting
-it was cancelled       away from wherever it is (`cancel`)
+it has ended           away from wherever it is (`take`, by its worker; else `forget`)
 =====================  =========================================================================
 """
 
 import sys
 from _thread import allocate_lock, get_ident
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import partial, wraps
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import TypeVar
 from oddjob.runtime.job import Job
@@ -37,49 +37,51 @@ from oddjob.runtime.ready_order import ReadyOrder
 from oddjob.runtime.slot import Slot
 from oddjob.schedule.clock import clock
 
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
 T = TypeVar("T")
 
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 _PATIENCE_WITHOUT_GIL: Final = 0.0005  # seconds; the owner of the lock runs meanwhile
 
-_Message = tuple[Callable[..., None], tuple[Any, ...]]  # what to call, and with what
 
-
-def _locked(default: Any) -> Callable[[Callable[..., T]], Callable[..., T]]:
+def _locked(method: Callable[..., T]) -> Callable[..., T | None]:
     """Let a method run with the lock held, the mail read, and the time as its first argument.
 
     A destructor or signal handler may come here while its own thread holds the lock. It must not
-    wait then, and gets `default`; what it has to say it has written into the mailbox.
+    wait then, and gets None; what it has to say it has written into the mailbox.
     """
 
-    def decorate(method: Callable[..., T]) -> Callable[..., T]:
-        @wraps(method)
-        def run(queue: "LimitedQueue", *args: Any) -> T:
-            me = get_ident()
-            if queue._owner == me:
-                return default  # type: ignore[no-any-return]  # it is what the method may return
-            try:
-                with queue._lock:
-                    queue._owner = me
-                    try:
-                        return method(queue, queue._tidy(), *args)
-                    finally:
-                        queue._owner = None
-            finally:
-                queue._wake_for_work()
+    @wraps(method)
+    def run(queue: "LimitedQueue", *args: Any) -> T | None:
+        me = get_ident()
+        if queue._owner == me:
+            return None
+        try:
+            with queue._lock:
+                queue._owner = me
+                try:
+                    now = clock.monotonic()
+                    queue._tidy(now)
+                    result = method(queue, now, *args)
+                    queue._is_torn = False
+                    return result
+                finally:
+                    queue._owner = None
+        finally:
+            queue._dispatcher.wake_for_work()
 
-        return run
-
-    return decorate
+    return run
 
 
 class LimitedQueue:
     """The jobs of a pool that wait, and what those that run count against.
 
     Locking: ``_lock`` guards every field but the mailboxes, which are appended to without it: so
-    `put`, `cancel`, `retry` and `give_back` never wait, and may be called from signal handlers and
-    destructors. The next thread that holds the lock reads them first. Under it nothing of the
-    user's is called: keys are of classes that `check_key` trusts.
+    `forget` and `retry` never wait, and may be called from signal handlers and destructors. The
+    next thread that holds the lock reads them first. Under it nothing of the user's is called: keys
+    are of classes that `check_key` trusts.
 
     A worker does not wait for the lock: under the GIL waiting workers would form a convoy, and
     change places at every job (a third of the throughput of full limits). It parks, and the owner
@@ -87,18 +89,11 @@ class LimitedQueue:
     lock, the owner releases the lock and then looks at ``parked``; one of them sees the other.
     """
 
-    def __init__(
-        self,
-        inbox: deque[Job[Any]],
-        priority_aging: float | None = None,
-        alarm: Callable[[], object] = bool,
-        parked: Collection[object] = (),
-        searched: Callable[[], object] = bool,
-        wake_for_work: Callable[[], object] = bool,
-    ) -> None:
+    def __init__(self, core: "PoolCore") -> None:
         # Mailboxes.
-        self.inbox: Final = inbox  # new jobs
-        self._mail: Final[deque[_Message]] = deque()  # what has become of others
+        self.inbox: Final[deque[Job[Any]]] = deque()  # new jobs
+        # Jobs that have ended, and those to be retried with the time of that.
+        self._mail: Final[deque[tuple[Job[Any], float | None]]] = deque()
         self._lock: Final = allocate_lock()
         self._owner: int | None = None  # the identifier of the thread that holds it
         self._try_lock: Final = (
@@ -113,18 +108,18 @@ class LimitedQueue:
         self._delayed: Final[dict[Job[Any], float]] = {}  # until when
         # With their tickets. A serial job that is to be retried is in here and in one of the above.
         self._holding: Final[dict[Job[Any], Tickets]] = {}
+        self._is_torn = (
+            False  # they are being changed or, if nobody has the lock, this was broken off
+        )
         # Indexes.
-        self._is_torn = False
-        self._ready: Final = ReadyOrder(priority_aging)
-        self._lines: Final = KeyLines(self._waiting, self._holding)
+        self._ready: Final = ReadyOrder(core.options.priority_aging)
+        self._lines: Final = KeyLines(self._ready, self._waiting, self._holding)
         self._due: list[tuple[float, int, Job[Any] | Limit]] = []
         self.gate: Final = LimitGate(self._ready, self._waiting, self._schedule)
-        # What to call afterwards, and when the supervisor means to look.
-        self._parked: Final = parked
-        self._searched: Final = searched
-        self._wake_for_work: Final = wake_for_work
-        self._alarm: Final = alarm
-        self.alarm_at = inf
+        self._dispatcher: Final = core.dispatcher  # wakes workers when the lock is free again
+        self._parked: Final = core.dispatcher.parked
+        self._alarm: Final = core.supervisor.wake  # it calls `tidy` at `_alarm_at`
+        self._alarm_at = inf
 
     # For workers.
 
@@ -136,22 +131,14 @@ class LimitedQueue:
         """
         former, now = slot.job, slot.last_ended_at
         job = None
-        # A loop of one pass at most: nothing can strike between taking the lock and `try`. Inside,
-        # it does what `_tidy` does, but calls nothing that has nothing to do.
+        # An `if` in the form of a loop: an exception that is thrown at the thread strikes between
+        # two instructions, and between taking the lock and `try` a loop has none where it can.
         for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
             try:
                 self._owner = slot.ident
-                if self._is_torn:
-                    self._rebuild()
-                self._is_torn = True
+                self._tidy(now)
                 if former is not None and former in self._holding:
                     self._leave(former, now)
-                if self.inbox:
-                    self._sort_in()
-                if self._mail:
-                    self._read_mail(now)
-                if self._due and self._due[0][0] <= now:
-                    self._open_due(now)
                 job = self._start_next(slot, now)
                 self._is_torn = False
             finally:
@@ -160,11 +147,11 @@ class LimitedQueue:
             break
         else:  # another thread has the lock
             if former is not None:
-                self.give_back(former)
+                self.forget(former)
         if former is None:  # the worker may have been woken to search
-            self._searched()
+            self._dispatcher.searched()
         elif self._parked:
-            self._wake_for_work()
+            self._dispatcher.wake_for_work()
         return job
 
     def has_work(self) -> bool:
@@ -189,36 +176,39 @@ class LimitedQueue:
             elif key is not None:
                 self._holding[job] = ()
             if key is not None and self._lines.of[key] is not job:
-                following = self._lines.start(job)
-                if following is not None:
-                    ready.insert(following)
+                self._lines.start(job)
             slot.job = job
             del waiting[job]
             return job
         return None
 
-    def _leave(self, job: Job[Any], now: float, *, keeps_turn: bool = False) -> None:
-        """Count a job no longer, except against its key if it keeps its turn."""
+    def _leave(self, job: Job[Any], now: float) -> None:
+        """Count a job no longer against its key and limits."""
         tickets = self._holding.pop(job, None)
         if tickets is None:
             return
         if tickets:
             self.gate.leave(job, tickets, now)
         key = job._key
-        if key is not None and not keeps_turn:
+        if key is not None:
             if self._lines.of[key] is job:
                 del self._lines.of[key]
-            elif (following := self._lines.leave(job)) is not None:
-                self._ready.insert(following)
+            else:
+                self._lines.leave(job)
 
-    def _forget(self, job: Job[Any], now: float) -> None:
-        """Let a job wait no longer, nor count: it has ended."""
-        if job in self._waiting:
-            self._drop(job, now)
-        else:
-            self._leave(job, now)
+    # Bringing the indexes up to date, with the lock held.
 
-    # Reading the mail, with the lock held.
+    def _tidy(self, now: float) -> None:
+        """Sort in what has come and open what is due; who calls it clears `_is_torn` in the end."""
+        if self._is_torn:
+            self._rebuild()
+        self._is_torn = True
+        if self.inbox:
+            self._sort_in()
+        if self._mail:
+            self._read_mail(now)
+        if self._due and self._due[0][0] <= now:
+            self._open_due(now)
 
     def _sort_in(self) -> None:
         inbox, waiting, number = self.inbox, self._waiting, self._next_number
@@ -235,33 +225,32 @@ class LimitedQueue:
     def _read_mail(self, now: float) -> None:
         # A message is thrown away when it has been dealt with: to deal with one twice does no harm.
         while self._mail:
-            act, args = self._mail[0]
-            act(*args, now)
+            job, due = self._mail[0]
+            if due is None:
+                self._forget(job, now)
+            else:
+                self._delay(job, due, now)
             self._mail.popleft()
 
     def _delay(self, job: Job[Any], until: float, now: float) -> None:
-        keeps_turn = job._policy.is_serial and job in self._holding
-        self._leave(job, now, keeps_turn=keeps_turn)
-        if keeps_turn:
+        tickets = self._holding.get(job)
+        if tickets is not None and job._policy.is_serial:  # it keeps its turn
+            self.gate.leave(job, tickets, now)
             self._holding[job] = ()
+        else:
+            self._leave(job, now)
         self._delayed[job] = until
         self._schedule(until, job)
 
-    def _drop(self, job: Job[Any], now: float) -> None:
-        """Forget a job that has ended without being started."""
-        if self._delayed.pop(job, None) is not None:
-            self._leave(job, now)  # it may have kept its turn
-            return
-        if job not in self._waiting:
-            return
-        del self._waiting[job]
-        if job in self._holding:
-            self._leave(job, now)
-        elif job._key is not None:
-            following = self._lines.cancel(job)
-            if following is not None:
-                self._ready.insert(following)
-        self.gate.resume(job._policy.limits, now)
+    def _forget(self, job: Job[Any], now: float) -> None:
+        """Let a job that has ended wait no longer, nor count."""
+        self._delayed.pop(job, None)
+        if job in self._waiting:
+            del self._waiting[job]
+            if job._key is not None and job not in self._holding:
+                self._lines.cancel(job)
+            self.gate.resume(job._policy.limits, now)
+        self._leave(job, now)
 
     def _open_due(self, now: float) -> None:
         due = self._due
@@ -279,42 +268,38 @@ class LimitedQueue:
 
     def _schedule(self, at: float, thing: Job[Any] | Limit) -> None:
         heappush(self._due, (at, self._next_number(), thing))
-        if at < self.alarm_at:
-            self.alarm_at = at
+        if at < self._alarm_at:
+            self._alarm_at = at
             try:  # noqa: SIM105  (one C call: nothing may come in between)
                 self._alarm()
             except RuntimeError:  # the supervisor is awake
                 pass
 
-    # Messages, which anybody may write without the lock.
+    # Messages, which any thread may write without the lock.
 
-    def cancel(self, job: Job[Any]) -> None:
-        """Note that a job has ended without being started."""
-        self._mail.append((self._drop, (job,)))
-
-    def give_back(self, job: Job[Any]) -> None:
-        """Count a job that has ended no longer against limits; twice does no harm."""
-        self._mail.append((self._forget, (job,)))
+    def forget(self, job: Job[Any]) -> None:
+        """Note that a job has ended, whether it was started or not; twice does no harm."""
+        self._mail.append((job, None))
 
     def retry(self, job: Job[Any], due: float) -> None:
         """Take back a started job that is to run again at `due`, in monotonic seconds."""
-        self._mail.append((self._delay, (job, due)))
+        self._mail.append((job, due))
 
     # For everybody else, with the lock held.
 
-    @_locked(None)
+    @_locked
     def tidy(self, _: float) -> None:
         """Read the mail and open what is due; for the supervisor, and to make room."""
-        self.alarm_at = self._due[0][0] if self._due else inf
+        self._alarm_at = self._due[0][0] if self._due else inf
 
-    @_locked(None)
+    @_locked
     def claim(
         self, now: float, job: Job[Any], stack: Collection[Job[Any]], slot: Slot
     ) -> Job[Any] | None:
         """Start, in the slot of a thread that waits for a queued job, that one or one before it.
 
         What the jobs in `stack` hold is no obstacle, as they wait, too. The job that is started is
-        among those nested in the slot before it leaves the queue. None: none may start now.
+        in the slot before it leaves the queue. None: none may start now.
         """
         first: Job[Any] | None = job if job in self._waiting else None
         holders = [each for each in stack if each in self._holding]
@@ -325,56 +310,40 @@ class LimitedQueue:
         held = {
             limit for each in holders for limit in each._policy.limits if limit.limits_running_jobs
         }
-        self._is_torn = True
         tickets = self.gate.enter_beside(first, held, now)
-        if tickets is not None:
-            self._start_claimed(first, tickets, slot)
-            self.gate.resume(first._policy.limits, now)
-        self._is_torn = False
-        return None if tickets is None else first
+        if tickets is None:
+            return None
+        self._start_claimed(first, tickets, slot)
+        self.gate.resume(first._policy.limits, now)
+        return first
 
     def _start_claimed(self, job: Job[Any], tickets: Tickets, slot: Slot) -> None:
         """Start a job out of its turn. It may come back, so no entry of it is left."""
         self._ready.remove(job)
         self.gate.remove(job)
-        slot.nested.append(job)
+        slot.job = job
         keeps_turn = job in self._holding
         if job._key is not None or tickets:
             self._holding[job] = tickets
         if job._key is not None and not keeps_turn:
-            following = self._lines.start_claimed(job)
-            if following is not None:
-                self._ready.insert(following)
+            self._lines.start_claimed(job)
         del self._waiting[job]
 
-    @_locked(())
-    def jobs_behind(self, _: float, job: Job[Any]) -> Sequence[Job[Any]]:
+    @_locked
+    def jobs_behind(self, _: float, job: Job[Any]) -> list[Job[Any]]:
         """Return the serial jobs that wait for this one, of the same key, to succeed."""
-        return [each for each in self._lines.behind(job) if each._policy.is_serial]
+        return [each for each in self._lines.waiting_behind(job) if each._policy.is_serial]
 
-    @_locked(None)
+    @_locked
     def pop_oldest(self, now: float) -> Job[Any] | None:
         """Remove the job that has waited longest, of the lowest priority; None if none waits."""
         candidates = self._waiting or self._delayed
         job = min(candidates, key=lambda job: job._policy.priority, default=None)
         if job is not None:
-            self._is_torn = True
-            self._drop(job, now)
-            self._is_torn = False
+            self._forget(job, now)
         return job
 
-    def _tidy(self) -> float:
-        if self._is_torn:
-            self._rebuild()
-        self._is_torn = True
-        now = clock.monotonic()
-        self._sort_in()
-        self._read_mail(now)
-        self._open_due(now)
-        self._is_torn = False
-        return now
-
-    # Looking, without the lock.
+    # For people, and for those who need a number of a moment ago.
 
     def __len__(self) -> int:
         # A message may be of a job that is to be retried, and is nowhere else.

@@ -77,17 +77,19 @@ class Series:
 
     def fold(self) -> None:
         """Move the fresh ones into the sums; a reader may miss them for a moment."""
-        fresh = self.fresh.copy()
+        self.latest = self.fresh.copy()
         self.fresh.clear()
-        self.latest = fresh
-        self._add(len(fresh), sum(fresh), max(fresh))
+        self.count += len(self.latest)
+        self.total += sum(self.latest)
+        self.longest = max(self.longest, *self.latest)
 
     def merge(self, other: "Series") -> None:
-        """Add what another one has measured, fresh or not."""
+        """Add to the sums what another one has measured, fresh or not."""
         fresh = other.fresh.copy()
         self.latest += [*other.latest, *fresh]
-        self._add(other.count, other.total, other.longest)
-        self._add(len(fresh), sum(fresh), max(fresh, default=0.0))
+        self.count += other.count + len(fresh)
+        self.total += other.total + sum(fresh)
+        self.longest = max(self.longest, other.longest, *fresh)
 
     def summary(self) -> Durations:
         """Return what users are shown, once all is in the sums."""
@@ -97,11 +99,6 @@ class Series:
         last = len(ordered) - 1
         p50, p95, p99 = (ordered[round(share * last)] for share in (0.50, 0.95, 0.99))
         return Durations(self.count, self.total / self.count, p50, p95, p99, self.longest)
-
-    def _add(self, count: int, total: float, longest: float) -> None:
-        self.count += count
-        self.total += total
-        self.longest = max(self.longest, longest)
 
 
 class SlotMetrics:
@@ -122,7 +119,7 @@ class SlotMetrics:
             self.fold()
 
     def fold(self) -> None:
-        """Move the fresh samples into the sums."""
+        """Move the fresh ones into the sums."""
         self.runs.fold()
         self.waits.fold()
 
@@ -196,19 +193,18 @@ def state_of(core: "PoolCore") -> StateName:
 
 def stats_of(core: "PoolCore") -> PoolStats:
     """Return what a pool is doing and has done."""
-    queued = len(core.dispatcher.waiting())
+    queued = len(core.dispatcher.waiting())  # first: a job that starts meanwhile is not missed
     counts, total = core.metrics.read()
     running = len(core.running())
     ended = counts["succeeded"] + counts["failed"] + counts["timed_out"]
-    slots = [worker.slot for worker in core.workers.all()]
+    # A slot is read once: its job may go at any time.
+    slots = [(worker.slot, worker.slot.job) for worker in core.workers.all()]
+    is_overdue = core.watchdog.is_overdue
     return PoolStats(
         state=state_of(core),
         queued=queued,
         running=running,
-        idle=sum(
-            slot.job is None or (slot.job.done() and not core.watchdog.holds_overdue_job(slot))
-            for slot in slots
-        ),
+        idle=sum(job is None or (job.done() and not is_overdue(slot)) for slot, job in slots),
         started=running + ended + counts["retried"],
         succeeded=counts["succeeded"],
         failed=counts["failed"] + counts["refused"],
@@ -223,14 +219,3 @@ def stats_of(core: "PoolCore") -> PoolStats:
         queue_wait=total.waits.summary(),
         run_time=total.runs.summary(),
     )
-
-
-def busy_with(core: "PoolCore") -> list[object]:
-    """Return the jobs that run or may start now, and the workers that are looking for one."""
-    parked = list(core.dispatcher.parked)
-    looking = [worker for worker in core.workers.all() if worker.wake not in parked]
-    return [
-        *(worker.slot.job or worker for worker in looking),
-        *core.running(),
-        *core.dispatcher.ready(),
-    ]

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from oddjob.keys import check_key
 from oddjob.options import JobSettings
+from oddjob.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -95,14 +96,16 @@ class JobPolicy:
         self.is_detached: Final = is_detached  # nobody waits: a failure is reported at once
         self.detached: JobPolicy | None = None  # the same for `perform`, made on first use
         self.name: Final = settings.name
-        self.priority: Final = settings.priority or 0
+        self.priority: Final = settings.priority
         self.key_function: Final = settings.key
-        self.is_serial: Final = bool(settings.serial)
-        self.key_limit: Final = 1 if settings.serial else settings.key_limit or 1
+        self.is_serial: Final = settings.serial
         self.limits: Final = settings.limits
-        self.timeout: Final = None if settings.timeout == inf else settings.timeout
-        self.retry: Final = settings.retry
-        self.middleware: Final = settings.middleware
+        options = settings.options
+        self.key_limit: Final = 1 if settings.serial else options.key_limit
+        self.timeout: Final = None if options.timeout == inf else options.timeout
+        retry = RetryPolicy(options.retries, options.backoff, options.retry_on, options.no_retry_on)
+        self.retry: Final = retry if options.retries else None
+        self.middleware: Final = options.middleware
         self.settlement: Final = settlement or host.settlement
         # Whether its jobs go to the store; those that come from there have a settlement.
         self.is_durable: Final = host.store is not None and settlement is None

@@ -1,11 +1,9 @@
-"""PoolEnding: how a pool is closed, drained or broken, and ends with the process.
+"""PoolState: whether a pool takes jobs; PoolEnding: how it comes to its end.
 
 A pool is *closed* by its user (`shut_down`, `drain`), by the garbage collector or at exit: it takes
 no more jobs, and runs those that are queued. It is *broken* by too many crashes: those that are
 queued fail. When it is *deserted* (closed, with nothing to do and no worker left), its supervisor
 finishes it and ends; `join` waits for that.
-
-Locking: that of `PoolState`, for closing.
 """
 
 import logging
@@ -16,20 +14,64 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.callables import call_all
+from oddjob.errors import PoolBroken, PoolClosed
 from oddjob.log import log
 from oddjob.runtime import lifecycle
-from oddjob.runtime.execution import refuse
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import cancel_quietly, run_callbacks
+from oddjob.runtime.settling import cancel_quietly, refuse, run_callbacks
 from oddjob.runtime.slot import slot_of
-from oddjob.runtime.worker_set import AFTER_EXIT, AFTER_SHUTDOWN
 from oddjob.schedule.clock import clock
 from oddjob.schedule.timer import Timer, cancel_timers
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
+AFTER_SHUTDOWN: Final = "cannot schedule new futures after shutdown"
+AFTER_EXIT: Final = "cannot schedule new futures after interpreter shutdown"
 _LISTED: Final = 10  # timers that a message names
+
+
+class PoolState:
+    """Whether a pool takes jobs: it is open, closed or broken.
+
+    Locking: ``lock`` guards the fields, and those of `WorkerSet` and `Watchdog`. It is reentrant,
+    since a signal handler or destructor may submit while its thread holds it. Nothing of the
+    user's is called under it and nothing is logged. The fields may be read without it; workers and
+    submitters do so, and look again after they have parked, or queued.
+    """
+
+    __slots__ = ("broken_by", "closed_because", "label", "lock")
+
+    def __init__(self, label: str) -> None:
+        self.label: Final = label
+        self.lock: Final = threading.RLock()
+        self.closed_because: str | None = None
+        self.broken_by: BaseException | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the pool takes jobs."""
+        return self.closed_because is None and self.broken_by is None
+
+    def refusal(self) -> Exception | None:
+        """Return why the pool takes no jobs, as an exception to raise; None if it does."""
+        if self.closed_because is not None:
+            closed = PoolClosed(self.closed_because)
+            closed.add_note(f"pool: {self.label}")
+            return closed
+        return None if self.broken_by is None else self.breakdown()
+
+    def check_open(self) -> None:
+        """Raise why the pool takes no jobs, if it takes none."""
+        refusal = self.refusal()
+        if refusal is not None:
+            raise refusal
+
+    def breakdown(self) -> PoolBroken:
+        """Return what broke the pool, as an exception to raise or to settle a job with."""
+        broken = PoolBroken(f"pool {self.label} is broken: its workers kept crashing")
+        broken.__cause__ = self.broken_by
+        return broken
 
 
 class DrainReport(NamedTuple):
@@ -42,7 +84,7 @@ class DrainReport(NamedTuple):
 
 
 class PoolEnding:
-    """How one pool comes to its end."""
+    """What closes, drains, breaks and finishes one pool."""
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
@@ -65,14 +107,14 @@ class PoolEnding:
         """Take no more jobs; return the timers that were cancelled for that."""
         core = self._core
         with core.state.lock:
-            is_news = core.state.closed_because is None
-            if is_news:
+            is_first = core.state.closed_because is None
+            if is_first:
                 core.state.closed_because = why
             core.refresh()
         core.bound.turn_away()
         core.dispatcher.wake_all()
         core.supervisor.notify()
-        if is_news:
+        if is_first:
             core.events.notify("pool_closed")
         # Afterwards: a timer that is set in between finds the pool closed, and is refused.
         timers = cancel_timers(core)
@@ -126,7 +168,7 @@ class PoolEnding:
         return self.close(AFTER_EXIT)
 
     def finish_at_exit(self) -> None:
-        """Return when the queue has been run, or the time for that is up."""
+        """Wait until the queue has been run; when the time for that is up, cancel the rest."""
         if self._skips_exit:
             return
         core = self._core
@@ -152,14 +194,12 @@ class PoolEnding:
         core.bound.turn_away()
         core.workers.retire_all()
 
-    # For the pool's own threads.
-
     def mark_own_thread(self) -> None:
         """Remember that the end of the pool has to wait for the calling thread."""
         self._own_threads.is_own = True
 
     def is_own_thread(self) -> bool:
-        """Return whether the end of the pool has to wait for the calling thread."""
+        """Return whether the calling thread is one that the pool's end waits for, as workers."""
         return getattr(self._own_threads, "is_own", False) or slot_of(self._core) is not None
 
     def close_if_collected(self) -> None:
@@ -171,12 +211,9 @@ class PoolEnding:
         """Return whether the pool is closed, with nothing left to do, and no thread to do it."""
         core = self._core
         with core.state.lock:
-            is_over = core.state.broken_by is not None or not len(core.dispatcher)
-            is_busy = bool(core.workers.all()) or any(
-                not all(job.done() for job in worker.slot.jobs())
-                for worker in core.workers.quarantined
-            )
-            return core.state.closed_because is not None and is_over and not is_busy
+            is_needed = core.state.broken_by is None and len(core.dispatcher)
+            is_busy = core.workers.all() or core.running()
+            return core.state.closed_because is not None and not (is_needed or is_busy)
 
     def finish(self) -> None:
         """Wait for the last threads, and forget the pool."""

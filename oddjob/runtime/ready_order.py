@@ -60,8 +60,11 @@ class ReadyOrder:
 
     def insert(self, job: Job[Any]) -> None:
         """Add a job that has waited for something else, at its place."""
-        entry = self.entry(job)
-        rank = entry[0] if self._aging is None else 0
+        if self._aging is None:
+            rank: float = -job._policy.priority
+            entry: Entry = (rank, job._number, job)
+        else:
+            rank, entry = 0, self.entry(job)
         bucket = self._buckets.get(rank)
         if bucket is None or not bucket.is_listed:
             bucket = self._listed(rank)
@@ -106,10 +109,8 @@ class ReadyOrder:
             heapify(self.ranks)
 
     def _listed(self, rank: float) -> _Bucket:
-        bucket = self._buckets.get(rank)
-        if bucket is None:
-            bucket = self._buckets[rank] = _Bucket()
-        if not bucket.is_listed:
-            bucket.is_listed = True
-            heappush(self.ranks, rank)
+        """Return the bucket of a rank that had no entries, and is about to have one."""
+        bucket = self._buckets[rank] = self._buckets.get(rank) or _Bucket()
+        bucket.is_listed = True
+        heappush(self.ranks, rank)
         return bucket

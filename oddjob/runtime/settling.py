@@ -1,23 +1,23 @@
 """Settling: how a job comes to its end, or goes back to the queue.
 
+A job is *settled* when its outcome is set, and has *ended* when its call has been let go of and its
+callbacks have run as well. The two are apart where callbacks, which are the user's and may take any
+time, have to wait: for the watchdog to end other jobs, or for a queue to be cancelled.
+
 Functions rather than methods of `Job`, which shows users nothing that is not theirs. The three
 races that a lock-free start makes possible are told in `oddjob.runtime.watchers`.
 """
 
+from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from oddjob.callables import describe
-from oddjob.runtime.watchers import (
-    CANCELLED,
-    ENDED,
-    FAILED,
-    QUEUED,
-    RUNNING,
-    Failure,
-    JobState,
-)
+from oddjob.errors import JobTimeout
+from oddjob.runtime.watchers import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, Failure, JobState
+from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
     from oddjob.runtime.job import Job
 
 
@@ -38,10 +38,29 @@ def end(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
     if not settle(job, state, outcome):
         return False
     release_call(job)
-    watchers = job._watchers
-    if watchers is not None and watchers.callbacks:
-        watchers.run_callbacks(job)
+    run_callbacks(job)
     return True
+
+
+def end_failed(job: "Job[Any]", error: BaseException, core: "PoolCore") -> bool:
+    """End a job as failed; return False if it had ended."""
+    if not settle(job, FAILED, Failure(error)):
+        return False
+    finish_failed(job, core)
+    return True
+
+
+def finish_failed(job: "Job[Any]", core: "PoolCore") -> None:
+    """End a job that is settled as failed; report it if nobody waits for it."""
+    try:
+        if job._policy.is_detached:
+            job._outcome.is_seen = True
+            # A copy: the thread of a job that has timed out may still be in its context.
+            context = copy_context() if job._context is None else job._context.copy()
+            context.run(core.report_failure, job, job._outcome.error)
+    finally:
+        release_call(job)
+        run_callbacks(job)
 
 
 def release_call(job: "Job[Any]") -> None:
@@ -53,6 +72,51 @@ def release_call(job: "Job[Any]") -> None:
         job._fn = job._args = job._kwargs = job._context = None
 
 
+def expire(
+    job: "Job[Any]", error: JobTimeout, number: int, watchdog: object, core: "PoolCore"
+) -> bool:
+    """End an attempt whose time is up, by the watchdog; return False if it is over.
+
+    The job has ended then, or is queued again. Its callbacks, and the report of a detached job's
+    failure, are left to `finish_failed`: they are the user's, and the watchdog has no time.
+    """
+    details = job._add_details()
+    if not details.conclude(job._watch(), number, watchdog):
+        return False
+    failed_at = clock.monotonic()
+    if job._policy.settlement.failed(job, error) is not None:
+        core.metrics.count("retried")
+        return True
+    core.metrics.count("timed_out")
+    settle(job, FAILED, Failure(error))
+    if job._policy.is_serial:
+        core.fail_successors(job, error, failed_at)
+    core.give_back(job)
+    return True
+
+
+def refuse(
+    job: "Job[Any]", error: BaseException, core: "PoolCore", counted_as: str = "refused"
+) -> None:
+    """Fail a queued job that is not going to run; twice does no harm.
+
+    `counted_as` is what `PoolStats` counts it as.
+    """
+    watchers = job._watch()
+    try:
+        if watchers.claim_queued(core):
+            job._fast_state = RUNNING
+            core.metrics.count(counted_as)
+            end_failed(job, error, core)
+    except BaseException:  # a worker that is struck: no other thread would end the job
+        if watchers.owner is core:
+            settle(job, FAILED, Failure(error))
+        raise
+    finally:
+        if watchers.owner is core:
+            core.give_back(job)  # it may have kept its turn
+
+
 def cancel_quietly(job: "Job[Any]", *, is_counted: bool = True) -> bool:
     """Cancel a job that has not started, and leave its callbacks to the caller.
 
@@ -60,8 +124,7 @@ def cancel_quietly(job: "Job[Any]", *, is_counted: bool = True) -> bool:
     the cancellation does not leave it half done.
     """
     watchers, policy = job._watch(), job._policy
-    must_commit = not policy.is_plain and watchers.state is QUEUED
-    if must_commit and not policy.settlement.cancelled(job):
+    if not policy.is_plain and watchers.state is QUEUED and not policy.settlement.cancelled(job):
         return False
     try:
         with watchers.lock:
@@ -85,10 +148,15 @@ def _leave_queue(job: "Job[Any]", *, is_counted: bool) -> None:
     job._policy.host.job_cancelled(job, is_counted=is_counted)
 
 
-def withdraw(job: "Job[Any]") -> None:
-    """Cancel a job that its pool has refused, and that may have been queued all the same."""
-    if cancel_quietly(job, is_counted=False):
+def withdraw(job: "Job[Any]") -> bool:
+    """Cancel a job that its pool has refused, and that may have been queued all the same.
+
+    Returns whether this call has done so.
+    """
+    was_queued = cancel_quietly(job, is_counted=False)
+    if was_queued:
         run_callbacks(job)
+    return was_queued
 
 
 def reopen(job: "Job[Any]") -> bool:

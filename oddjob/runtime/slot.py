@@ -1,10 +1,12 @@
 """Slot: a place in which one job runs at a time, and what a thread needs to run jobs in it.
 
-Every worker has one. A thread that runs a job without being a worker (the submitter of a job that
-finds the queue full, inline mode) uses a temporary one, on top of its own if it is a worker, too.
+Every worker has one. While its job waits for another one of the same pool, which no other worker
+will run, that runs in a slot *nested* in it: in the same thread, or in one that stands in for it.
+A thread that runs a job without being a worker (the submitter of a job that finds the queue full,
+inline mode) is a *guest*, with a slot for that job.
 
 Guarantees: a job that was taken from the queue is in a slot, so a thread that is struck by an
-exception loses no job: `rescue` ends what is left.
+exception loses no job: `rescue_slot` ends what is left.
 Locking: none. The thread of the slot writes; others read, and see a moment ago.
 """
 
@@ -22,53 +24,48 @@ if TYPE_CHECKING:
 
 
 class Slot:
-    """What one thread runs for a pool."""
+    """Where one thread runs jobs for a pool, one at a time."""
 
-    __slots__ = (
-        "core",
-        "coroutines",
-        "crash",
-        "ident",
-        "is_guest",
-        "job",
-        "last_ended_at",
-        "metrics",
-        "nested",
-    )
+    __slots__ = ("core", "coroutines", "crash", "ident", "is_guest", "is_inline", "job",
+                 "last_ended_at", "metrics", "nested", "outer", "stand_in")  # fmt: skip
 
-    def __init__(self, core: "PoolCore", metrics: SlotMetrics, *, is_guest: bool = False) -> None:
+    def __init__(
+        self,
+        core: "PoolCore",
+        metrics: SlotMetrics,
+        outer: "Slot | None" = None,
+        *,
+        is_guest: bool = False,
+    ) -> None:
         self.core: Final = core
-        self.metrics: Final = metrics
-        self.is_guest: Final = is_guest  # its thread is no worker
-        self.coroutines: Final = CoroutineRunner()
-        self.ident = threading.get_ident()  # of its thread; a worker corrects it
-        self.job: Job[Any] | None = None  # taken from the queue
-        # Run while that one waits for them (of a guest: run for their submitter), innermost last.
-        self.nested: list[Job[Any]] = []
+        self.metrics = metrics
+        self.is_guest: Final = is_guest
+        self.is_inline = is_guest or outer is not None  # its job runs inside other code
+        self.outer: Final = outer  # in which it is nested
+        self.nested: Slot | None = None
+        self.stand_in: threading.Thread | None = None  # which runs this slot, not that of `outer`
+        self.coroutines: CoroutineRunner = outer.coroutines if outer else CoroutineRunner()
+        self.ident = threading.get_ident()  # of its thread, which corrects it
+        self.job: Job[Any] | None = None
         self.crash: BaseException | None = None  # what the thread should end with
         self.last_ended_at = 0.0  # when its last job did, in monotonic seconds
 
+    def all(self) -> "list[Slot]":
+        """Return this slot and those nested in it, the innermost last."""
+        slots: list[Slot] = []
+        slot: Slot | None = self
+        while slot is not None:
+            slots.append(slot)
+            slot = slot.nested
+        return slots
+
     def jobs(self) -> list[Job[Any]]:
-        """Return the job and those nested in it, the innermost last."""
-        job = self.job
-        return [*(() if job is None else (job,)), *self.nested]
-
-    def forget(self, job: Job[Any]) -> None:
-        """Take out a job that is queued again."""
-        if self.job is job:
-            self.job = None
-        elif job in self.nested:
-            self.nested.remove(job)
-
-    @property
-    def innermost(self) -> Job[Any] | None:
-        """The job that is running, while the others wait."""
-        nested = self.nested
-        return nested[-1] if nested else self.job
+        """Return the job and those that run while it waits, the innermost last."""
+        return [job for slot in self.all() if (job := slot.job) is not None]
 
 
 class _Here(threading.local):
-    """The slots of the calling thread, the innermost last."""
+    """The slots of the calling thread, and of those that it stands in for, the innermost last."""
 
     def __init__(self) -> None:
         self.slots: list[Slot] = []
@@ -77,9 +74,9 @@ class _Here(threading.local):
 _here: Final = _Here()
 
 
-def bind_thread(slot: Slot) -> None:
-    """Let the calling thread run jobs in this slot for good."""
-    _here.slots.append(slot)
+def bind_thread(*slots: Slot) -> None:
+    """Let the calling thread run jobs in the last one of these slots for good."""
+    _here.slots += slots
 
 
 @contextmanager
@@ -94,9 +91,14 @@ def occupied(slot: Slot) -> Iterator[None]:
         del slots[depth:]
 
 
+def slots_here() -> list[Slot]:
+    """Return the slots in which the calling thread runs jobs, the innermost last."""
+    return [*_here.slots]
+
+
 def slot_of(core: "PoolCore") -> Slot | None:
-    """Return the slot of the calling thread if it is a worker of that pool."""
-    for slot in _here.slots:
+    """Return the innermost slot of the calling thread as a worker of that pool, if it is one."""
+    for slot in reversed(_here.slots):
         if slot.core is core and not slot.is_guest:
             return slot
     return None
@@ -109,9 +111,9 @@ def current_job() -> Job[Any] | None:
     (``deadline``) and which ``attempt`` this is, and reports its progress (``report``). A thread
     that a job has started itself is outside.
     """
-    return _here.slots[-1].innermost if _here.slots else None
+    return _here.slots[-1].job if _here.slots else None
 
 
 def jobs_here() -> list[Job[Any]]:
     """Return all jobs that the calling thread is running, the innermost last."""
-    return [*dict.fromkeys(job for slot in _here.slots for job in slot.jobs())]
+    return [job for slot in _here.slots if (job := slot.job) is not None]

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from oddjob.events import EventKind
 from oddjob.locks import Wakeup
-from oddjob.log import log_safely
+from oddjob.log import log
 from oddjob.runtime.execution import rescue_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.worker import Worker
@@ -83,7 +83,7 @@ class Supervisor:
         self._name: Final = f"{core.label}-supervisor"
         self._stuck_since: float | None = None
         self._start_delay = 0.0  # while threads cannot be started
-        self._try_start_at = inf
+        self._try_start_at = 0.0
         self.crashes = 0
         self.pool_restarts = 0
         self.thread: threading.Thread | None = None
@@ -92,21 +92,20 @@ class Supervisor:
     def info(self) -> SupervisorInfo:
         """A snapshot for people."""
         thread, options = self.thread, self._core.options
+        ident, is_alive = (None, False) if thread is None else (thread.ident, thread.is_alive())
+        limits = options.max_restarts, options.max_seconds
         return SupervisorInfo(
-            name=self._name,
-            ident=None if thread is None else thread.ident,
-            is_alive=thread is not None and thread.is_alive(),
-            max_restarts=options.max_restarts,
-            max_seconds=options.max_seconds,
-            crashes=self.crashes,
-            pool_restarts=self.pool_restarts,
+            self._name, ident, is_alive, *limits, self.crashes, self.pool_restarts
         )
 
     def start(self) -> None:
         """Start the thread; the caller holds the lock. Raises what starting a thread raises."""
-        self.thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        if self.thread is not None:  # a signal handler has submitted meanwhile
+            return
+        self.thread = thread
         try:
-            self.thread.start()
+            thread.start()
         except BaseException:
             self.thread = None
             raise
@@ -129,7 +128,7 @@ class Supervisor:
             self.exits.popleft()
         core.ending.close_if_collected()
         core.watchdog.end_overdue()
-        core.wake_due()
+        queue_due, waiters_due = core.open_due(), core.bound.refuse_overdue()
         core.watchdog.quarantine_stuck()
         self._replace_missing()
         if core.is_finished():
@@ -140,8 +139,8 @@ class Supervisor:
         if core.ending.is_deserted():
             core.ending.finish()
             return False
-        due = clock.steady_time_of(core.next_due())
-        self._wakeup.wait(min(core.watchdog.next_look(), due, self._try_start_at))
+        due = min(clock.steady_time_of(queue_due), waiters_due)
+        self._wakeup.wait(min(core.watchdog.next_look, due, self._try_start_at or inf))
         return True
 
     def _handle_exit(self, worker: Worker) -> None:
@@ -160,10 +159,8 @@ class Supervisor:
             self._answer_crash(crash, worker, job)
 
     def _answer_crash(self, crash: BaseException, worker: Worker, job: Job[object] | None) -> None:
-        """Do what the restart limits say."""
-        core = self._core
-        name = worker.thread.name
-        now = self._crash_time(worker)
+        """Replace one worker, or all of them, or break the pool, as the restart limits say."""
+        core, name, now = self._core, worker.thread.name, self._crash_time(worker)
         self.crashes += 1
         pool_event: EventKind | None = None
         if not self._crash_limit.is_exceeded_by(now):
@@ -189,17 +186,16 @@ class Supervisor:
         While no worker gets past its initializer, time stands still: however slowly these fail,
         the pool has to break in the end.
         """
-        if crashed.has_begun or any(worker.has_begun for worker in self._core.workers.all()):
+        if any(worker.has_begun for worker in (crashed, *self._core.workers.all())):
             self._stuck_since = None
             return clock.steady()
-        if self._stuck_since is None:
-            self._stuck_since = clock.steady()
+        self._stuck_since = self._stuck_since or clock.steady()
         return self._stuck_since
 
     def _replace_missing(self) -> None:
         """Start the workers that are missing; if that fails, try again with growing delays."""
         core = self._core
-        if self._start_delay and clock.steady() < self._try_start_at:
+        if clock.steady() < self._try_start_at:
             return
         try:
             for _ in range(core.workers.missing()):
@@ -217,7 +213,7 @@ class Supervisor:
             self._start_delay = min(max(_FIRST_DELAY, self._start_delay * 2), _LONGEST_DELAY)
             self._try_start_at = clock.steady() + self._start_delay
         else:
-            self._start_delay, self._try_start_at = 0.0, inf
+            self._start_delay = self._try_start_at = 0.0
 
     def _log(self, level: int, message: str, error: BaseException, *details: object) -> None:
-        log_safely(level, message, self._core.label, *details, error=error)
+        log(level, message, self._core.label, *details, error=error)

@@ -19,11 +19,10 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.errors import JobTimeout
-from oddjob.log import log_safely, run_in_thread
+from oddjob.log import log, run_in_thread
 from oddjob.runtime import inline
-from oddjob.runtime.execution import expire, finish_expired
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import release_call
+from oddjob.runtime.settling import expire, finish_failed, release_call
 from oddjob.runtime.slot import Slot
 from oddjob.schedule.clock import clock
 from oddjob.tracebacks import coroutine_stack, stack_of, thread_frames
@@ -35,13 +34,12 @@ if TYPE_CHECKING:
 class WatchedRun:
     """One attempt of a job with a timeout."""
 
-    __slots__ = ("attempt", "deadline", "holds_place", "is_interrupted", "job", "slot")
-
     def __init__(self, job: Job[Any], attempt: int, deadline: float, slot: Slot) -> None:
         self.job: Final = job
         self.attempt: Final = attempt
         self.deadline: Final = deadline  # steady seconds
         self.slot: Final = slot
+        self.is_overdue = False  # its time was up, and what had to be done with its job is done
         self.is_interrupted = False  # its coroutine was cancelled
         self.holds_place = False  # it is stuck, and there are too many quarantined threads
 
@@ -52,11 +50,11 @@ class Watchdog:
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
         self._lock: Final = core.state.lock
-        self._running: Final[set[WatchedRun]] = set()
-        self._overdue: Final[
-            dict[WatchedRun, None]
-        ] = {}  # in order; their threads are not quarantined
-        self._look_at = inf  # when the supervisor means to look, in steady seconds
+        # Those whose threads are neither through with them nor given up.
+        self._runs: Final[dict[WatchedRun, None]] = {}
+        # When the next timeout strikes, in steady seconds. A run that has returned does not put
+        # that off: it would mean a look at all the others for each.
+        self.next_look = inf
         self._reports: Final[deque[Callable[[], None]]] = deque()  # on runs whose time was up
         self._was_degraded = False
 
@@ -68,9 +66,9 @@ class Watchdog:
         run = WatchedRun(job, attempt, clock.steady() + timeout, slot)
         job._add_details().deadline = run.deadline
         with self._lock:
-            self._running.add(run)
-            is_sooner = run.deadline < self._look_at
-            self._look_at = min(self._look_at, run.deadline)
+            self._runs[run] = None
+            is_sooner = run.deadline < self.next_look
+            self.next_look = min(self.next_look, run.deadline)
         if is_sooner:
             self._core.supervisor.notify()
         return run
@@ -78,45 +76,33 @@ class Watchdog:
     def unwatch(self, run: WatchedRun) -> None:
         """Note that an attempt is over."""
         with self._lock:
-            self._running.discard(run)
-            self._overdue.pop(run, None)
+            self._runs.pop(run, None)
         if run.holds_place:
             self._core.supervisor.notify()
 
-    def next_look(self) -> float:
-        """Return when the next timeout strikes, in steady seconds."""
-        # A run that has returned does not put it off: that would mean a look for each.
-        return self._look_at
-
     def end_overdue(self) -> None:
-        """End jobs whose time is up.
-
-        That is quick, and reports nothing yet; call it again between things that take longer.
-        """
+        """End jobs whose time is up; that is quick, and reports nothing yet."""
         now = clock.steady()
-        if self._look_at > now:
+        if self.next_look > now:
             return
         with self._lock:
-            overdue = sorted(
-                (run for run in self._running if run.deadline <= now),
-                key=lambda run: run.deadline,
-            )
+            overdue = [run for run in self._runs if run.deadline <= now and not run.is_overdue]
+        overdue.sort(key=lambda run: run.deadline)
         frames = thread_frames() if overdue else {}
         for run in overdue:
             self._expire(run, frames.get(run.slot.ident))
         frames.clear()  # they refer to the locals of every thread
         with self._lock:
             for run in overdue:
-                if run in self._running:
-                    self._running.discard(run)
-                    self._overdue[run] = None
-            self._look_at = min((run.deadline for run in self._running), default=inf)
+                run.is_overdue = True
+            in_time = (run.deadline for run in self._runs if not run.is_overdue)
+            self.next_look = min(in_time, default=inf)
 
     def _expire(self, run: WatchedRun, frame: FrameType | None) -> None:
         # The stack is taken before the job is ended, and so while it ran.
         job, core = run.job, self._core
-        runner = run.slot.coroutines.find(job)
-        stack = [] if runner is None else coroutine_stack(runner.coroutine)
+        coroutine = run.slot.coroutines.coroutine_of(job)
+        stack = [] if coroutine is None else coroutine_stack(coroutine)
         error = JobTimeout(
             f"job {job.name} of pool {core.label} ran for more than {job.timeout:g} s",
             stack or stack_of(frame),
@@ -132,60 +118,62 @@ class Watchdog:
     def quarantine_stuck(self) -> None:
         """Have the threads replaced that are stuck in overdue jobs, and cancel coroutines."""
         core = self._core
-        for run in list(self._overdue):
+        for run in self._overdue():
             worker = core.workers.find(run.slot)  # None: it is quarantined, or a guest
             with self._lock:
-                is_stuck = run in self._overdue and run.job in run.slot.jobs()
-                run.holds_place = False
-                if is_stuck and worker is not None:
-                    run.holds_place = not core.workers.quarantine(worker)
+                is_stuck = run in self._runs and run.slot.job is run.job
+                run.holds_place = (
+                    is_stuck and worker is not None and not core.workers.quarantine(worker)
+                )
                 if not run.holds_place:
-                    self._overdue.pop(run, None)
+                    self._runs.pop(run, None)
             if is_stuck and not run.is_interrupted:
                 run.is_interrupted = True
-                runner = run.slot.coroutines.find(run.job)
-                if runner is not None:
-                    runner.cancel(run.job)
+                run.slot.coroutines.cancel(run.job)
 
     def is_degraded(self) -> bool:
         """Return whether stuck threads take up places of workers."""
-        return any(run.holds_place for run in list(self._overdue))
+        return any(run.holds_place for run in self._overdue())
 
-    def holds_overdue_job(self, slot: Slot) -> bool:
-        """Return whether a thread that is in an overdue job keeps its place, at least for now."""
-        return any(run.slot is slot for run in list(self._overdue))
+    def is_overdue(self, slot: Slot) -> bool:
+        """Return whether a thread is in an overdue job, and keeps its place, at least for now."""
+        return any(run.slot in slot.all() for run in self._overdue())
+
+    def _overdue(self) -> list[WatchedRun]:
+        return [run for run in list(self._runs) if run.is_overdue]
 
     def report(self) -> None:
-        """Run the callbacks of jobs that have timed out, in other threads; log and notify."""
+        """Run the callbacks of jobs that have timed out, in other threads; log and notify.
+
+        The log and ``on_event`` may take their time, so what becomes overdue meanwhile is ended.
+        """
         while self._reports:
             self._reports.popleft()()
             self.end_overdue()
-        self._report_state()
-
-    def _finish(self, job: Job[Any]) -> None:
-        if not (job._watch().callbacks or job._policy.is_detached):
-            release_call(job)
-            return
-        thread = run_in_thread(partial(self._run_callbacks, job), f"{self._core.label}-callbacks")
-        if thread is not None:
-            self._core.workers.await_at_end(thread)
-
-    def _run_callbacks(self, job: Job[Any]) -> None:
-        self._core.ending.mark_own_thread()
-        finish_expired(job, self._core)
-
-    def _report_timeout(self, job: Job[Any], worker: str | None, error: JobTimeout) -> None:
-        log_safely(logging.WARNING, "%s", error)
-        self._core.events.notify("job_timed_out", worker=worker, job=job, error=error)
-
-    def _report_state(self) -> None:
-        core = self._core
         is_degraded, was_degraded = self.is_degraded(), self._was_degraded
         self._was_degraded = is_degraded
         if is_degraded and not was_degraded:
             what = "pool %s is degraded: stuck threads take up places of its workers"
-            log_safely(logging.ERROR, what, core.label)
-            core.events.notify("pool_degraded")
-        elif was_degraded and not is_degraded and core.state.closed_because is None:
-            log_safely(logging.INFO, "pool %s has all its workers again", core.label)
-            core.events.notify("pool_recovered")
+            log(logging.ERROR, what, self._core.label)
+            self._core.events.notify("pool_degraded")
+        elif was_degraded and not is_degraded and self._core.state.closed_because is None:
+            log(logging.INFO, "pool %s has all its workers again", self._core.label)
+            self._core.events.notify("pool_recovered")
+
+    def _finish(self, job: Job[Any]) -> None:
+        core = self._core
+        if not (job._watch().callbacks or job._policy.is_detached):
+            release_call(job)
+            return
+
+        def finish() -> None:
+            core.ending.mark_own_thread()
+            finish_failed(job, core)
+
+        thread = run_in_thread(finish, f"{core.label}-callbacks")
+        if thread is not None:
+            core.workers.await_at_end(thread)
+
+    def _report_timeout(self, job: Job[Any], worker: str | None, error: JobTimeout) -> None:
+        log(logging.WARNING, "%s", error)
+        self._core.events.notify("job_timed_out", worker=worker, job=job, error=error)

@@ -25,16 +25,14 @@ writes to one object are ordered (by the GIL, or by the object's own lock on fre
 
 import logging
 import threading
-from _thread import LockType, RLock, allocate_lock
+from _thread import RLock
 from collections.abc import Callable
 from functools import partial
-from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from oddjob.locks import ProcessLock
+from oddjob.locks import ProcessLock, Wakeup
 from oddjob.log import log
-from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -96,8 +94,7 @@ class Watchers:
 
     Locking: ``lock`` guards every field. It is reentrant, since a signal handler may ask about the
     very job whose lock its thread holds. Only the standard library's own waiters are called under
-    it; callbacks run when it has been released. Each sleeping thread has a lock of its own, which
-    is released once, at the end.
+    it; callbacks run when it has been released.
     """
 
     __slots__ = ("callbacks", "cancel_requested", "condition", "lock", "owner", "sleepers", "state",
@@ -110,7 +107,7 @@ class Watchers:
         self.cancel_requested = False
         self.condition: threading.Condition | None = None
         # Made when needed: most stay empty.
-        self.sleepers: list[LockType] | None = None
+        self.sleepers: list[Wakeup] | None = None
         self.waiters: list[Any] | None = None
         self.callbacks: list[tuple[Callable[[Any], object]]] | None = None
 
@@ -150,13 +147,10 @@ class Watchers:
         if self.condition is not None:
             self.condition.notify_all()
         for sleeper in self.sleepers or ():
-            try:  # noqa: SIM105  (`suppress` would double the time of this function)
-                sleeper.release()
-            except RuntimeError:  # it is awake: something else that it waits for woke it
-                pass
+            sleeper.set()
 
-    def add_sleeper(self, sleeper: LockType) -> bool:
-        """Release a held lock when the job has ended; return False if it has."""
+    def add_sleeper(self, sleeper: Wakeup) -> bool:
+        """Wake a thread when the job has ended; return False if it has."""
         with self.lock:
             if self.state in ENDED:
                 return False
@@ -165,27 +159,23 @@ class Watchers:
             self.sleepers.append(sleeper)
             return True
 
-    def remove_sleeper(self, sleeper: LockType) -> None:
-        """Forget a lock that was added."""
+    def remove_sleeper(self, sleeper: Wakeup) -> None:
+        """Forget a thread that has been woken by something else."""
         with self.lock:
             if self.sleepers is not None and sleeper in self.sleepers:
                 self.sleepers.remove(sleeper)
 
     def wait(self, deadline: float) -> bool:
         """Sleep until the job has ended; return False at `deadline`, in steady seconds."""
-        sleeper = allocate_lock()
-        sleeper.acquire()
-        if not self.add_sleeper(sleeper):
+        wakeup = Wakeup()
+        if not self.add_sleeper(wakeup):
             return True
         woken = False
         try:
-            left = -1.0
-            if deadline != inf:
-                left = min(max(0.0, deadline - clock.steady()), threading.TIMEOUT_MAX)
-            woken = sleeper.acquire(True, left)  # noqa: FBT003  (by keyword it is slower)
+            woken = wakeup.wait(deadline)
         finally:
             if not woken:
-                self.remove_sleeper(sleeper)
+                self.remove_sleeper(wakeup)
         return woken or self.state in ENDED
 
     def add_callback(self, job: "Job[Any]", callback: Callable[[Any], object]) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from oddjob.compat import override
 from oddjob.locks import Wakeup
 from oddjob.runtime.dispatcher import Dispatcher
-from oddjob.runtime.execution import Ending, execute, rescue_slot
+from oddjob.runtime.execution import execute, leave_nested, rescue_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SAMPLES
 from oddjob.runtime.slot import Slot, bind_thread
@@ -22,8 +22,6 @@ from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
-
-_SKIPPED: Final = Ending.SKIPPED
 
 
 class WorkerInfo(NamedTuple):
@@ -47,23 +45,11 @@ class JobThread(threading.Thread):
     would take it from ``current_thread().daemon``, so that says False once the worker runs.
     """
 
-    _is_serving = False
-
     @property
     @override
-    def daemon(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
+    def daemon(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the interpreter does not wait for it; False where a child asks."""
-        return not self._is_serving
-
-    @daemon.setter
-    def daemon(self, value: bool) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]
-        raise RuntimeError(f"a worker thread is a daemon, and cannot be made {value!r}")
-
-    @override
-    def run(self) -> None:
-        """Run the target, with children that are no daemons."""
-        self._is_serving = True
-        super().run()
+        return not self.is_alive()
 
 
 class Worker:
@@ -77,7 +63,7 @@ class Worker:
         self.wake: Final = self._wakeup.release  # once for each time that it has parked
         self.index: Final = index  # of its place in the set
         self.slot: Final = Slot(core, core.metrics.open())
-        self.leaving = False  # it ends after the job in its slot
+        self.leaving = False  # it is to end after the job in its slot
         self.has_begun = False  # the initializer has returned
         self.thread: threading.Thread = JobThread(target=self.run, name=name)
 
@@ -124,8 +110,6 @@ class Worker:
             may_park = self._run_jobs(dispatcher.taker(self.slot))
             if not may_park:
                 return
-            if self.slot.nested:  # left by one that ran in place when the stack was full
-                rescue_slot(self.slot, RuntimeError("the job was interrupted"))
             self.slot.job = None
             if not self._park(dispatcher):
                 return
@@ -144,14 +128,16 @@ class Worker:
                 job = slot.job
                 if line or standbys:
                     core.wake_waiters()
-                ending = execute(job, slot)
+                has_run = execute(job, slot)
                 ended = slot.last_ended_at = monotonic()
-                if ending is not _SKIPPED:
+                if has_run:
                     runs.append(ended - began)
                     waits.append(began - job._queued_at)
                     if len(runs) >= SAMPLES:
                         metrics.fold()
                 began = ended
+                if slot.nested is not None:  # a stand-in is still running
+                    leave_nested(slot)
                 if self.leaving or slot.crash is not None:
                     return False
         except IndexError as error:
@@ -165,7 +151,10 @@ class Worker:
         return True
 
     def _park(self, dispatcher: Dispatcher) -> bool:
-        """Sleep until there may be a job; return False to leave."""
+        """Sleep until there may be a job; return False to leave.
+
+        What has changed before it could be woken, it finds by itself: it wakes itself then.
+        """
         core = self._core
         if core.is_finished():
             return False

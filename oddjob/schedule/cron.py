@@ -18,7 +18,6 @@ from oddjob.schedule.local_time import (
     as_zone,
     change_within,
     check_dst,
-    in_zone,
     local_at,
     moments_of,
     moments_showing,
@@ -81,24 +80,22 @@ class CronExpression:
     def next_after(self, moment: float) -> float | None:
         """Return the first firing after a moment; None if there is none in the next 50 years."""
         while True:
-            stretch = self._stretch
-            if not stretch.start <= moment < stretch.end:
-                if not self._is_near_change(moment):
-                    local = local_at(int(moment), self.zone)
-                    fitting = next(self._local_times_after(local), None)
-                    if fitting is None:
-                        return None
-                    # Right if clocks do not change before that, else not far from right.
-                    following = int(moment) + (fitting - local).total_seconds()
-                    if following <= int(moment) + _NEAR:
-                        return following
-                    moment = following - _NEAR
-                    continue
-                stretch = self._stretch = self._stretch_from(moment)
-            index = bisect_right(stretch.firings, moment)
-            if index < len(stretch.firings):
-                return stretch.firings[index]
-            moment = stretch.end
+            stretch = self._stretch_at(moment)
+            if stretch is not None:
+                index = bisect_right(stretch.firings, moment)
+                if index < len(stretch.firings):
+                    return stretch.firings[index]
+                moment = stretch.end
+                continue
+            local = local_at(int(moment), self.zone)
+            fitting = next(self._local_times_after(local), None)
+            if fitting is None:
+                return None
+            # Right if clocks do not change before that, else not far from right.
+            following = int(moment) + (fitting - local).total_seconds()
+            if following <= int(moment) + _NEAR:
+                return following
+            moment = following - _NEAR
 
     def between(self, start: float, end: float) -> Iterator[float]:
         """Yield the firings after the first moment, up to and including the second."""
@@ -107,11 +104,14 @@ class CronExpression:
             yield moment
             moment = self.next_after(moment)
 
-    def _is_near_change(self, moment: float) -> bool:
+    def _stretch_at(self, moment: float) -> _Stretch | None:
+        """Return the stretch in which a moment is; None if clocks do not change near that."""
+        stretch = self._stretch
+        if stretch.start <= moment < stretch.end:
+            return stretch
         around = (moment - _NEAR, moment, moment + _NEAR)
-        return len({offset_at(each, self.zone) for each in around}) > 1
-
-    def _stretch_from(self, moment: float) -> _Stretch:
+        if len({offset_at(each, self.zone) for each in around}) == 1:
+            return None
         end = moment + 2 * _NEAR
         local = local_at(int(moment), self.zone)
         found: set[float] = set()
@@ -119,7 +119,9 @@ class CronExpression:
             if fitting > local + 3 * _SHIFT:
                 break
             found.update(self._moments_of(fitting, self.zone))
-        return _Stretch(moment, end, sorted(each for each in found if moment < each <= end))
+        firings = sorted(each for each in found if moment < each <= end)
+        stretch = self._stretch = _Stretch(moment, end, firings)
+        return stretch
 
     def _local_times_after(self, local: datetime) -> Iterator[datetime]:
         parsed = copy(self._parsed)
@@ -215,7 +217,8 @@ def explain_cron(
         if change is not None:
             forward = offset_at(change, cron.zone) - offset_at(moment, cron.zone)
             firings = cron.between(change - 1.5 * _DAY, change + 1.5 * _DAY)
-            dates = [in_zone(each, cron.zone) for each in firings]
-            changes.append(ClockChange(in_zone(change, cron.zone), timedelta(0, forward), dates))
+            dates = [datetime.fromtimestamp(each, cron.zone) for each in firings]
+            at = datetime.fromtimestamp(change, cron.zone)
+            changes.append(ClockChange(at, timedelta(seconds=forward), dates))
         moment = moment + _DAY if change is None else change
     return CronExplanation(expression, cron.zone, changes)

@@ -86,19 +86,14 @@ def as_zone(tz: str | tzinfo | None) -> tzinfo:
     return tz
 
 
-def in_zone(moment: float, zone: tzinfo) -> datetime:
-    """Return a moment as an aware ``datetime``."""
-    return datetime.fromtimestamp(moment, zone)
-
-
 def local_at(moment: float, zone: tzinfo) -> datetime:
     """Return the local time at a moment."""
-    return in_zone(moment, zone).replace(tzinfo=None, fold=0)
+    return datetime.fromtimestamp(moment, zone).replace(tzinfo=None, fold=0)
 
 
 def offset_at(moment: float, zone: tzinfo) -> float:
     """Return the offset of local time from UTC at a moment, in seconds."""
-    offset = in_zone(moment, zone).utcoffset()
+    offset = datetime.fromtimestamp(moment, zone).utcoffset()
     return 0.0 if offset is None else offset.total_seconds()
 
 
@@ -171,9 +166,8 @@ def moment_of_datetime(when: datetime, dst: Dst) -> float:
     if not moments:
         raise ValueError(f"at: {when} does not exist: clocks are set forward over it")
     if moments[0] < now:
-        raise ValueError(
-            f"at: {in_zone(moments[0], zone)} is past: it is {in_zone(now, zone)} there"
-        )
+        then, here = (datetime.fromtimestamp(each, zone) for each in (moments[0], now))
+        raise ValueError(f"at: {then} is past: it is {here} there")
     return moments[0]
 
 

@@ -19,7 +19,7 @@ from math import inf
 from typing import Final
 
 from oddjob.locks import Wakeup, after_fork_in_child
-from oddjob.log import log_safely, run_in_thread
+from oddjob.log import log, run_in_thread
 from oddjob.schedule.clock import clock
 
 _LOOK: Final = 1.0  # seconds between looks at the wall clock
@@ -41,9 +41,6 @@ class Alarm:
 
     def _fire(self) -> None:
         raise NotImplementedError
-
-    def _is_set(self) -> bool:
-        return self._number in self._heap.alarms
 
     def _remaining(self) -> float:
         """Return the seconds until the alarm is due; negative if it is late."""
@@ -151,18 +148,19 @@ class Scheduler:
     def run_one(self) -> bool:
         """Fire the first alarm that is due; return False if there is none."""
         with self.firing:
-            alarm = self._take_due()
-            if alarm is None:
-                return False
+            with self.lock:
+                alarm = self._first()
+                if alarm is None or alarm._remaining() > 0:
+                    return False
+                if not alarm._heap.remove(alarm):
+                    return True  # a signal handler or destructor has just cancelled it
             try:
                 alarm._fire()
             except BaseException as error:
-                report = partial(log_safely, logging.ERROR, "a timer failed", error=error)
-                run_in_thread(report, "oddjob-log")  # a log handler may take any time
-                del report
+                log_in_thread(logging.ERROR, "a timer failed", error=error)
             finally:
                 with self.lock:
-                    if not alarm._is_set():  # again
+                    if alarm._number not in alarm._heap.alarms:  # else it has been set again
                         self._release(alarm)
             return True
 
@@ -192,21 +190,13 @@ class Scheduler:
             return alarm or other
         return min(alarm, other, key=lambda each: (each._remaining(), each._number))
 
-    def _take_due(self) -> Alarm | None:
-        with self.lock:
-            while True:
-                alarm = self._first()
-                if alarm is None or alarm._remaining() > 0:
-                    return None
-                if alarm._heap.remove(alarm):
-                    return alarm
-
-    # The thread.
-
     def _start_thread(self, alarm: Alarm) -> None:
-        self._thread = threading.Thread(target=self._run, name="oddjob-scheduler", daemon=True)
+        thread = threading.Thread(target=self._run, name="oddjob-scheduler", daemon=True)
+        if self._thread is not None:  # a signal handler has set an alarm meanwhile
+            return
+        self._thread = thread
         try:
-            self._thread.start()
+            thread.start()
         except BaseException:
             self._thread = None
             alarm._heap.remove(alarm)
@@ -220,7 +210,7 @@ class Scheduler:
                     pass
                 self._sleep_or_end()
             except BaseException as error:  # thrown at the thread from outside
-                log_safely(logging.ERROR, "the scheduler was interrupted", error=error)
+                log(logging.ERROR, "the scheduler was interrupted", error=error)
 
     def _sleep_or_end(self) -> None:
         with self.lock:
@@ -232,6 +222,13 @@ class Scheduler:
         if self._wall.alarms:
             patience = min(patience, _LOOK_IF_REPLACED if clock.is_replaced else _LOOK)
         self._wakeup.wait(clock.steady() + patience)
+
+
+def log_in_thread(
+    level: int, message: str, *details: object, error: BaseException | None = None
+) -> None:
+    """Log what an alarm has to say, without waiting: a log handler may take any time."""
+    run_in_thread(partial(log, level, message, *details, error=error), "oddjob-log")
 
 
 scheduler: Final = Scheduler()

@@ -4,6 +4,10 @@ A timer is an alarm of the scheduler. When it fires, its jobs are queued like an
 it is known to the scheduler, to the core of its pool, whose end it shares, and to the jobs that
 wait for it: when the last of those is cancelled, so is the timer.
 
+Keys are computed, and middleware is asked, in the thread that sets the timer, not in that of the
+scheduler: so the jobs are made at once, or, if it fires again and again, models of them, whose keys
+and carriers the jobs of each firing take over.
+
 Locking: the scheduler's lock guards the fields of all timers, and ``core.timers``. No job is
 touched under it.
 """
@@ -12,26 +16,32 @@ import logging
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from datetime import datetime
-from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from oddjob.callables import call_all
 from oddjob.compat import override
 from oddjob.errors import PoolClosed
 from oddjob.keys import Key
-from oddjob.log import log_safely, run_in_thread
 from oddjob.runtime.job import Job, new_jobs, set_due, set_waiting
-from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
+from oddjob.runtime.policy import JobPolicy
 from oddjob.schedule.clock import clock
-from oddjob.schedule.scheduler import Alarm, scheduler
+from oddjob.schedule.scheduler import Alarm, log_in_thread, scheduler
 from oddjob.schedule.triggers import Trigger
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
-_EMPTY: Final = Context()  # shared, so that the garbage collector has less to visit
-_Ending = Literal["fired", "cancelled"]
+
+class Calls(NamedTuple):
+    """What a timer submits, as `new_jobs` takes it."""
+
+    policy: JobPolicy
+    fn: Callable[..., Any]
+    calls: Sequence[Any]
+    kwargs: Any
+    context: Context
+    key: Key | None
 
 
 class Timer(Alarm):
@@ -51,33 +61,23 @@ class Timer(Alarm):
     Thread safety: all methods may be called from any thread, and from signal handlers.
     """
 
-    # There may be many timers, so the garbage collector is shown few objects for each.
-
-    __slots__ = ("_args", "_context", "_core", "_ending", "_fn", "_jobs", "_key", "_kwargs",
-                 "_models", "_overlap", "_owner", "_policy", "_trigger", "_waiting",
-                 "error", "fired", "missed")  # fmt: skip
+    __slots__ = ("_calls", "_core", "_ending", "_is_detached", "_jobs", "_models", "_overlap",
+                 "_owner", "_trigger", "_waiting", "error", "fired", "missed")  # fmt: skip
 
     def __init__(
         self,
         trigger: Trigger,
         core: "PoolCore",
-        policy: JobPolicy,
-        fn: Callable[..., Any],
-        args: Sequence[Any],
-        kwargs: Any,
-        context: Context,
-        key: Key | None,
+        calls: Calls,
         owner: object,
-        keeps_process: bool = False,
-        overlap: bool = False,
+        keeps_process: bool,
+        overlap: bool,
     ) -> None:
         """Set the timer.
 
-        `fn`, `args`, `kwargs`, `context` and `key` are those of the jobs, see `new_jobs`; with
-        BATCH_ITEM, `args` are the items of a batch. `owner` is kept until the timer ends, so that
-        an anonymous pool is not collected before. If it `keeps_process`, the process does not end
-        before the timer does. Unless firings may `overlap`, one is left out if the jobs of the
-        previous one have not ended.
+        `owner` is kept until the timer ends, so that an anonymous pool is not collected before. If
+        it `keeps_process`, the process does not end before the timer does. Unless firings may
+        `overlap`, one is left out if the jobs of the previous one have not ended.
 
         Raises:
             PoolClosed, PoolBroken: the pool takes no jobs.
@@ -86,39 +86,34 @@ class Timer(Alarm):
         """
         self._trigger = trigger
         self._core = core
-        self._policy = policy
-        self._fn: Any = fn
-        self._args = args
-        self._kwargs = kwargs
-        self._context: Any = context or _EMPTY
-        self._key = key
-        self._owner: object = owner
+        self._is_detached: Final = calls.policy.is_detached
+        self._owner = owner
         self._overlap = overlap
         self._models: Sequence[Job[Any]] = ()  # of the jobs of a recurring timer
         self._jobs: Sequence[Job[Any]] = ()  # those that wait, or else those of the latest firing
-        self._ending: _Ending | None = None  # None: it will fire (again)
+        self._ending: Literal["fired", "cancelled"] | None = None  # None: it will fire (again)
         self.fired = self.missed = 0
         self.error: Exception | None = None
-        # Keys are computed, and middleware is asked, here and not in the scheduler's thread.
         if trigger.repeats:
-            self._models = self._job_maker()(inf)
-        elif policy.is_prepared or not policy.is_detached:
-            self._jobs = self._job_maker()(inf)
+            self._models = new_jobs(*calls, inf)
+        elif calls.policy.is_prepared or not self._is_detached:
+            self._jobs = new_jobs(*calls, inf)
             self._waiting = len(self._jobs)
             for job in self._jobs:
                 set_waiting(job, self)
+        self._calls = None if self._jobs else calls  # of jobs that are yet to be made
         if keeps_process:
-            keeps_process = kwargs is not BATCH_ITEM or bool(args)  # an empty batch does not
             core.ensure_worker()  # no thread can be started at the end of the process (3.12)
         at = trigger.first()
         with scheduler.lock:
-            scheduler.set_alarm(self, at, trigger.is_wall, keeps_process)
+            # An empty batch keeps no process.
+            scheduler.set_alarm(self, at, trigger.is_wall, keeps_process and bool(calls.calls))
             core.timers[self] = None
-        # Asked only now that a thread which closes the pool can find the timer.
-        refusal = core.state.refusal()
-        if refusal is not None:
+        try:  # asked only now that a thread which closes the pool can find the timer
+            core.state.check_open()
+        except Exception:
             self.cancel()
-            raise refusal
+            raise
 
     @override
     def __repr__(self) -> str:
@@ -137,7 +132,7 @@ class Timer(Alarm):
 
         The list is empty if the calls were given to ``perform`` or ``perform_many``.
         """
-        return [] if self._policy.is_detached else list(self._jobs)
+        return [] if self._is_detached else list(self._jobs)
 
     @property
     def cancelled(self) -> bool:
@@ -202,22 +197,16 @@ class Timer(Alarm):
         with scheduler.lock:
             if self._ending is not None:  # it was cancelled meanwhile
                 return
-            make_jobs = self._job_maker()
+            calls, models = self._calls, self._models  # of which `_end` lets go
             self.missed += following.missed
             if following.at is None:
                 self._end("fired")
             else:
                 scheduler.set_alarm(self, following.at, self._trigger.is_wall)
         if following.fires_now:
-            self._submit(make_jobs)
+            self._submit(calls, models)
 
-    def _job_maker(self) -> Callable[[float], list[Job[Any]]]:
-        """Return what makes the jobs of a firing; it takes the time at which they are queued."""
-        calls = self._args if self._kwargs is BATCH_ITEM else (self._args,)
-        call = self._fn, calls, self._kwargs, self._context, self._key
-        return partial(new_jobs, self._policy, *call, models=self._models)
-
-    def _submit(self, make_jobs: Callable[[float], list[Job[Any]]]) -> None:
+    def _submit(self, calls: Calls | None, models: Sequence[Job[Any]]) -> None:
         """Queue the jobs of a firing, unless those of the previous one have to end first."""
         repeats = self._trigger.repeats
         if repeats and not self._overlap and not all(job.done() for job in self._jobs):
@@ -225,7 +214,7 @@ class Timer(Alarm):
             return
         self.fired += 1
         now = clock.monotonic()
-        jobs = make_jobs(now) if repeats or not self._jobs else self._jobs
+        jobs = self._jobs if calls is None else new_jobs(*calls, now, models)
         if repeats:
             self._jobs = jobs
         for job in jobs:
@@ -240,16 +229,14 @@ class Timer(Alarm):
         """Keep and log why the pool refused the jobs of a firing."""
         self.error = error
         if not isinstance(error, PoolClosed):  # a pool that closes is about to cancel the timer
-            message = "%r could not queue its jobs: %r"
-            report = partial(log_safely, logging.WARNING, message, self, error)
-            run_in_thread(report, "oddjob-log")  # a log handler may take any time
+            log_in_thread(logging.WARNING, "%r could not queue its jobs: %r", self, error)
 
-    def _end(self, ending: _Ending) -> None:
-        """Let the timer be over, and let go of its call; the caller holds the lock."""
+    def _end(self, ending: Literal["fired", "cancelled"]) -> None:
+        """Let the timer be over, and let go of its calls; the caller holds the lock."""
         self._ending = ending
         self._core.timers.pop(self, None)
-        self._fn = self._kwargs = self._context = self._key = self._owner = None
-        self._args = self._models = ()
+        self._calls = self._owner = None
+        self._models = ()
 
 
 def cancel_timers(core: "PoolCore") -> list[Timer]:

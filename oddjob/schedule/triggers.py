@@ -18,7 +18,6 @@ from oddjob.schedule.local_time import (
     Dst,
     as_zone,
     check_dst,
-    in_zone,
     moment_of_datetime,
     next_time_of_day,
 )
@@ -57,7 +56,7 @@ class Trigger(ABC):
         """Return a time of this trigger as a date, as far as that can be known now."""
         moment = at if self.is_wall else clock.wall() + at - clock.monotonic()
         try:
-            return in_zone(moment, self.zone)
+            return datetime.fromtimestamp(moment, self.zone)
         except (ValueError, OverflowError, OSError):  # beyond all dates
             return datetime.max.replace(tzinfo=UTC)
 

@@ -7,14 +7,16 @@ moves it; the scheduler's own thread, which goes by the same clock, finds nothin
 import time
 from datetime import UTC, datetime, timedelta
 from math import ceil, inf
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from oddjob.quantities import Seconds, as_seconds
 from oddjob.runtime.lifecycle import cores_with_threads
-from oddjob.runtime.metrics import busy_with
 from oddjob.schedule.clock import clock
-from oddjob.schedule.local_time import as_zone, in_zone
+from oddjob.schedule.local_time import as_zone
 from oddjob.schedule.scheduler import scheduler
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
 
 _ROUNDING: Final = 1e-6  # seconds: ten times 0.1 is a second
 _PAUSE: Final = 0.0005  # seconds between two looks at whether jobs have ended
@@ -72,7 +74,7 @@ class FakeClock:
 
     def now(self) -> datetime:
         """Return the time, in the zone of `start`."""
-        return in_zone(self._wall() if self._is_active else self._start, self._zone)
+        return datetime.fromtimestamp(self._wall() if self._is_active else self._start, self._zone)
 
     def advance(
         self, seconds: Seconds = 0, *, minutes: float = 0, hours: float = 0, days: float = 0
@@ -124,14 +126,14 @@ class FakeClock:
 
     def _next_in(self) -> float:
         """Return the seconds until something is due; 0 if something is."""
-        dues = [core.next_due() - self._monotonic for core in cores_with_threads()]
+        dues = [core.open_due() - self._monotonic for core in cores_with_threads()]
         return max(0.0, min([scheduler.next_in(), *dues]))
 
     def _run_due(self) -> None:
         while scheduler.run_one():
             self._wait_for_jobs()
         for core in cores_with_threads():
-            core.wake_due()
+            core.open_due()
         self._wait_for_jobs()
 
     def _wait_for_jobs(self) -> None:
@@ -139,9 +141,20 @@ class FakeClock:
         # This polls: a job that is retried, or waits for another, does not end.
         deadline = clock.steady() + self._patience
         while True:
-            busy = {job for core in cores_with_threads() for job in busy_with(core)}
+            busy = {each for core in cores_with_threads() for each in _busy(core)}
             if clock.steady() > deadline:
                 self._given_up |= busy
             if busy <= self._given_up:
                 return
             time.sleep(_PAUSE)
+
+
+def _busy(core: "PoolCore") -> list[object]:
+    """Return the jobs that run or may start now, and the workers that are looking for one."""
+    parked = list(core.dispatcher.parked)
+    looking = [worker for worker in core.workers.all() if worker.wake not in parked]
+    return [
+        *(worker.slot.job or worker for worker in looking),
+        *core.running(),
+        *core.dispatcher.ready(),
+    ]

@@ -273,9 +273,10 @@ def test_a_queued_job_can_be_settled_from_outside(make: Make, gate: threading.Ev
 def test_map_keeps_order_and_stops_at_the_shortest(make: Make) -> None:
     executor = make(max_workers=3)
     assert list(executor.map(pow, range(10), [2, 3, 2], timeout=WAIT)) == [0, 1, 4]
-    assert list(executor.map(pow, range(10), itertools.repeat(2), chunksize=3)) == [
-        number**2 for number in range(10)
-    ]
+    for chunksize in (3, 0, -1):
+        assert list(executor.map(pow, range(10), itertools.repeat(2), chunksize=chunksize)) == [
+            number**2 for number in range(10)
+        ]
     assert list(executor.map(pow, [], [])) == []
 
 

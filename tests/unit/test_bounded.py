@@ -8,6 +8,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import copy_context
 from typing import Any
 
 import pytest
@@ -328,6 +329,20 @@ def test_asubmit_follows_the_policies(full: Callable[..., Full]) -> None:
     asyncio.run(refused(full(when_full="raise")))
 
 
+def test_asubmit_that_drops_the_oldest_job_queues_its_own_once(
+    full: Callable[..., Full],
+) -> None:
+    pool = full(when_full="drop_oldest")
+
+    async def main() -> int:
+        job = await asyncio.wait_for(pool.pool.asubmit(abs, -7), WAIT)
+        assert pool.pool.queue() == [pool.queued[1], job]
+        pool.open()
+        return await job
+
+    assert asyncio.run(main()) == 7
+
+
 def test_asubmit_gives_up_in_time(full: Callable[..., Full]) -> None:
     pool = full(submit_timeout=0.02)
 
@@ -419,3 +434,70 @@ def test_a_job_is_not_lost_that_is_queued_while_its_pool_learns_of_priorities(
             core.dispatcher.wake_all()  # the worker is to look at this queue from now on
             until(lambda core=core: len(core.dispatcher.parked) == 1)
             assert submit(pool).result(WAIT) == 1
+
+
+def test_a_job_is_not_refused_while_an_idle_worker_is_about_to_take_one() -> None:
+    """Neither where the submitter must not wait, nor where it is a job of the pool itself."""
+    for _ in range(20):
+        with Pool("fresh", 3, max_queue=2, submit_timeout=0) as pool:
+            hang = Hang()
+            jobs = [pool.submit(hang) for _ in range(5)]
+            hang.wait_until_it_hangs(3)
+            with pytest.raises(oddjob.QueueFull, match=r"was full for 0 s"):
+                pool.submit(hang)
+            hang.gate.set()
+            assert [job.result(WAIT) for job in jobs] == ["late"] * 5
+        with Pool("own", 4, max_queue=2) as pool:
+            hang = Hang()
+            jobs = pool.submit(lambda p, h: [p.submit(h) for _ in range(5)], pool, hang).result(
+                WAIT
+            )
+            hang.gate.set()
+            assert [job.result(WAIT) for job in jobs] == ["late"] * 5
+
+
+def test_jobs_of_timers_are_refused_in_time_whatever_refusing_others_has_raised(
+    full: Callable[..., Full],
+) -> None:
+    pool = full(submit_timeout=0.05)
+    core = pool.pool._core
+    refused: list[Exception] = []
+
+    def new_job() -> Job[Any]:
+        return Job(abs, (-1,), None, copy_context(), pool.pool._policy, 0.0)
+
+    def fail(error: Exception) -> None:
+        refused.append(error)
+        raise error
+
+    core.accept_fired([new_job()], fail)
+    core.accept_fired([new_job()], refused.append)
+    until(lambda: len(refused) == 2)
+    later = new_job()
+    core.accept_fired([later], refused.append)
+    pool.open()
+    assert later.result(WAIT) == 1
+
+
+def test_a_submitter_is_woken_whose_job_was_moved_by_a_worker_that_was_interrupted(
+    full: Callable[..., Full],
+) -> None:
+    """Forced: the exception strikes the worker before it wakes the submitter."""
+    pool = full(1)
+    bound = pool.pool._core.bound
+    thread, outcome = in_thread(lambda: pool.pool.submit(abs, -9))
+    until(lambda: pool.line == 1)
+    bound._move(bound.line[0].jobs, 1)
+    pool.open()
+    thread.join(WAIT)
+    assert outcome[0].result(WAIT) == 9
+
+
+def test_one_job_starts_one_worker() -> None:
+    """However long that takes to start: threads are started on demand."""
+    gate = threading.Event()
+    with Pool(3, max_queue=5, initializer=gate.wait) as pool:
+        job = pool.submit(abs, -1)
+        assert len(pool.workers()) == 1
+        gate.set()
+        assert job.result(WAIT) == 1

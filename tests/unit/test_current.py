@@ -86,6 +86,34 @@ def test_a_running_job_hears_that_it_should_stop(options: Any) -> None:
         assert (job.cancelled(), job.state, job.cancel_requested) == (False, "succeeded", True)
 
 
+def test_a_coroutine_that_is_cancelled_before_its_loop_is_there_does_not_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its job is running by then."""
+    entered, gate = threading.Event(), threading.Event()
+    begun: list[None] = []
+
+    class Late(asyncio.Runner):
+        def get_loop(self) -> asyncio.AbstractEventLoop:
+            entered.set()
+            assert gate.wait(WAIT)
+            return super().get_loop()
+
+    async def begin() -> None:
+        begun.append(None)
+        await asyncio.sleep(WAIT)
+
+    monkeypatch.setattr(asyncio, "Runner", Late)
+    with Pool(1) as pool:
+        job = pool.submit(begin)
+        assert entered.wait(WAIT)
+        assert not job.cancel()
+        gate.set()
+        with pytest.raises(CancelledError):
+            job.result(WAIT)
+    assert not begun
+
+
 def test_a_running_coroutine_is_cancelled() -> None:
     started = threading.Event()
     cleaned: list[str] = []

@@ -2,15 +2,21 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from oddjob import Pool
 from oddjob.runtime.dispatcher import Dispatcher
 from tests.hang import WAIT, Hang
 
 
+def lone_dispatcher() -> Dispatcher:
+    no_core: Any = None  # it is asked only for limits
+    return Dispatcher(no_core)
+
+
 def dispatcher_with(parked: int) -> tuple[Dispatcher, list[int]]:
     """Return a dispatcher with parked workers, and the list of those that were woken."""
-    dispatcher, woken = Dispatcher(None, bool, bool), list[int]()
+    dispatcher, woken = lone_dispatcher(), list[int]()
 
     def waker(number: int) -> Callable[[], None]:
         return lambda: woken.append(number)
@@ -38,7 +44,7 @@ def test_a_batch_wakes_no_more_workers_than_it_needs() -> None:
 
 
 def test_a_worker_that_was_woken_meanwhile_can_be_forgotten() -> None:
-    dispatcher, lock = Dispatcher(None, bool, bool), threading.Lock()
+    dispatcher, lock = lone_dispatcher(), threading.Lock()
     dispatcher.forget_worker(lock.release)
     dispatcher.parked.append(lock.release)
     dispatcher.forget_worker(lock.release)

@@ -1,5 +1,6 @@
 """`drain` and `shutdown(timeout=…)`: an end by a certain time, and word of what was left undone."""
 
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -101,6 +102,23 @@ def test_draining_an_idle_or_a_closed_pool_reports_nothing() -> None:
         assert pool.drain(timeout=WAIT) == ([], [], [], [])
         assert pool.drain(timeout=0) == ([], [], [], [])
     assert Pool(1).drain() == ([], [], [], [])
+
+
+@pytest.mark.parametrize("timeout", [-1, math.nan])
+def test_a_pool_is_not_ended_by_a_wait_that_makes_no_sense(timeout: float) -> None:
+    """-1 means "no limit" elsewhere; here it would cancel all jobs at once."""
+    message = r"^timeout must be 0 or more \(math\.inf: no limit\), not "
+    with Pool("drained", 1) as pool:
+        for end in (
+            pool.drain,
+            lambda timeout: pool.shutdown(timeout=timeout),
+            oddjob.shutdown_all,
+        ):
+            with pytest.raises(ValueError, match=message):
+                end(timeout)
+        assert pool.submit(abs, -1).result(WAIT) == 1
+    with pytest.raises(ValueError, match=message):
+        pool.join(timeout)
 
 
 def test_a_job_cannot_drain_its_own_pool() -> None:

@@ -9,7 +9,7 @@ import multiprocessing
 import operator
 import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
@@ -779,6 +779,19 @@ def test_job_functions_of_a_class_are_pickled_by_reference(
 def test_a_bound_method_is_pickled_with_its_instance() -> None:
     """As plain bound methods are."""
     assert pickle.loads(pickle.dumps(Shape(6).sides))() == 6
+
+
+def test_the_type_of_a_job_function_may_leave_out_what_has_a_default() -> None:
+    """Annotations are evaluated, also by Pythons whose `typing` knows no defaults."""
+    for written, expected in [
+        (oddjob.JobFunction[[int], bool], bool),
+        (oddjob.JobFunction[..., int], int),
+        (oddjob.JobFunction[[str], Coroutine[Any, Any, bytes], bytes], bytes),
+    ]:
+        assert written.__origin__ is oddjob.JobFunction  # type: ignore[attr-defined]
+        assert expected in written.__args__  # type: ignore[attr-defined]
+    with pytest.raises(TypeError, match="Too many"):
+        oddjob.JobFunction[[int], bool, bool, bool]  # type: ignore[misc]
 
 
 def test_a_job_function_can_be_used_in_another_process() -> None:

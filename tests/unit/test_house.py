@@ -37,12 +37,12 @@ LAYERS = {
         runtime.job
     """,
     "queues": """
-        runtime.key_lines runtime.ready_order runtime.metrics runtime.coroutines runtime.slot
+        runtime.ready_order runtime.key_lines runtime.metrics runtime.coroutines runtime.slot
         runtime.limit_gate runtime.limited_queue runtime.dispatcher schedule.timer
     """,
     "workers": """
-        runtime.execution runtime.in_place runtime.awaiting runtime.inline
-        runtime.worker runtime.worker_set runtime.supervisor runtime.watchdog runtime.backpressure
+        runtime.execution runtime.worker runtime.in_place runtime.awaiting runtime.inline
+        runtime.worker_set runtime.supervisor runtime.watchdog runtime.backpressure
         runtime.lifecycle runtime.pool_ending runtime.core
     """,
     "what users hold": "mapping scheduled group function submitter thread_pool",
@@ -430,22 +430,15 @@ def test_importing_starts_no_thread_and_makes_no_pool(after_import: AfterImport)
 
 
 HEAVY = [
-    *("asyncio", "cronsim", "ctypes", "dataclasses", "difflib", "multiprocessing", "pathlib"),
-    *(
-        "socket",
-        "subprocess",
-        "zoneinfo",
-        "oddjob.runtime.awaiting",
-        "oddjob.testing.pytest_plugin",
-    ),
+    *("asyncio", "cronsim", "ctypes", "dataclasses", "difflib", "inspect", "multiprocessing"),
+    *("pathlib", "socket", "subprocess", "typing_extensions", "zoneinfo"),
+    *("oddjob.runtime.awaiting", "oddjob.testing.pytest_plugin"),
 ]
-# Before 3.13, what newer versions of `typing` have comes from `typing_extensions`.
-HEAVY_FROM_3_13 = ["inspect", "typing_extensions"] if sys.version_info >= (3, 13) else []
 # What the standard library's own executor loads: `traceback`, in CPython 3.14.
 UNAVOIDABLE = {"dataclasses", "inspect"} if sys.version_info >= (3, 14) else set[str]()
 
 
-@pytest.mark.parametrize("heavy", sorted({*HEAVY, *HEAVY_FROM_3_13} - UNAVOIDABLE))
+@pytest.mark.parametrize("heavy", sorted({*HEAVY} - UNAVOIDABLE))
 def test_importing_does_not_load_what_most_programs_do_not_need(
     heavy: str, after_import: AfterImport
 ) -> None:

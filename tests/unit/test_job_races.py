@@ -17,12 +17,14 @@ from typing import Any
 import pytest
 
 from oddjob.errors import JobTimeout
+from oddjob.locks import Wakeup
 from oddjob.options import JobSettings
 from oddjob.runtime import job as job_module
-from oddjob.runtime.execution import execute, expire, finish_expired, rescue
+from oddjob.runtime.execution import execute, rescue
 from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SlotMetrics
 from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settling import expire, finish_failed
 from oddjob.runtime.slot import Slot
 from oddjob.runtime.watchers import Watchers
 
@@ -41,11 +43,13 @@ class Host:
 
     def __init__(self) -> None:
         self.reports: list[BaseException] = []
+        self.slots: list[Slot] = []
         self.settlement = self.memory = self.events = self.watchdog = self.metrics = self
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         slot = new_slot(self)
-        slot.nested.append(job)
+        self.slots.append(slot)
+        slot.job = job
         if not job._watch().claim_queued(slot):
             return False
         execute(job, slot)
@@ -144,7 +148,7 @@ class Scene:
         self.host: Any = Host()
         self.slot = new_slot(self.host)
         is_detached = policy.pop("is_detached", False)
-        self.policy = JobPolicy(self.host, JobSettings(**policy), is_detached=is_detached)
+        self.policy = JobPolicy(self.host, JobSettings().replace(**policy), is_detached=is_detached)
         self.job: Job[int] = ProbedJob(self.call, (), None, copy_context(), self.policy, 0.0)
         self.slot.job = self.job
 
@@ -240,6 +244,9 @@ def check(scene: Scene, was_executed: bool) -> None:
         assert all(result in (42, scene.error) for result in scene.results)
         assert scene.job.exception(0) is scene.error
     assert scene.told == [scene.job] * scene.asked + ["late"]
+    slots = [scene.slot, *scene.host.slots]
+    assert sum(slot.metrics.succeeded for slot in slots) == (scene.job.state == "succeeded")
+    assert sum(slot.metrics.failed for slot in slots) == (scene.job.state == "failed")
 
 
 @pytest.mark.usefixtures("probed_watchers")
@@ -358,7 +365,7 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
         for striker in strikers:
             striker.join(10)
         if expired == [True]:
-            finish_expired(scene.job, scene.host)
+            finish_failed(scene.job, scene.host)
         outcome = scene.job.exception(0)
         assert isinstance(outcome, JobTimeout) == (expired == [True])
         assert scene.told == [scene.job]
@@ -370,26 +377,13 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
     assert outcomes == {JobTimeout, type(error)}
 
 
-class LyingLock:
-    """A lock that is released by another thread just after it says that it is held."""
-
-    def __init__(self) -> None:
-        self.releases = 0
-
-    def locked(self) -> bool:
-        return True
-
-    def release(self) -> None:
-        self.releases += 1
-        raise RuntimeError("release unlocked lock")
-
-
 def test_a_waiter_that_something_else_wakes_at_the_same_moment_is_no_fault_of_the_job() -> None:
     """A worker that waits in place is also woken whenever a job is taken from the queue."""
     scene = Scene()
-    lock: Any = LyingLock()
-    assert scene.job._watch().add_sleeper(lock)
+    wakeup = Wakeup()
+    assert scene.job._watch().add_sleeper(wakeup)
+    wakeup.set()
     scene.execute()
-    assert lock.releases == 1
+    assert wakeup.wait(0)
     assert scene.job.result(0) == 42
     assert scene.slot.crash is None

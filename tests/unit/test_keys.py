@@ -4,6 +4,7 @@ import datetime as dt
 import decimal
 import enum
 import functools
+import math
 import operator
 import sys
 import threading
@@ -75,6 +76,32 @@ def test_what_is_no_identifier_is_refused(key: object) -> None:
         with pytest.raises(TypeError, match="a key must be an identifier"):
             pool.options(key=lambda _: key).submit(abs, 1)
         assert pool.queue() == []
+
+
+@pytest.mark.parametrize("key", [math.nan, decimal.Decimal("nan"), ("a", math.nan)])
+def test_what_is_not_equal_to_itself_is_refused(key: object) -> None:
+    """Jobs with the key NaN, of a row without a customer say, would all run at once."""
+    with Pool(2) as pool:
+        with pytest.raises(ValueError, match="cannot be a key: it is not equal to itself"):
+            pool.options(key=key)
+        with pytest.raises(ValueError, match="cannot be a key: it is not equal to itself"):
+            pool.options(key=lambda _: key).submit(abs, 1)
+        assert pool.queue() == []
+
+
+def test_serial_jobs_with_a_key_limit_are_refused() -> None:
+    """One of the two would silently lose."""
+    with Pool(2, key_limit=2) as pool:
+        for view, options in [
+            (pool, {"serial": True, "key_limit": 3}),
+            (pool.options(serial=True), {"key_limit": 3}),
+        ]:
+            with pytest.raises(ValueError, match=r"serial=True .* must be 1 or left out, not 3"):
+                view.options(**options)  # type: ignore[arg-type]
+        several = pool.options(key="a", key_limit=3)
+        assert several.options(serial=True, key_limit=1)._policy.key_limit == 1
+        assert several.options(serial=True)._policy.key_limit == 1
+        assert several.options(serial=False, key_limit=3)._policy.key_limit == 3
 
 
 def test_one_job_of_a_key_runs_at_once_in_order_and_others_overtake() -> None:

@@ -65,8 +65,13 @@ class Walk:
             priority=chance.randrange(3),
             serial=is_serial,
             key_limit=1 if is_serial else chance.choice([1, 2]),
-            max_concurrency=chance.choice([None, None, *self.concurrency]),
-            rate=chance.choice([None, None, self.rate]),
+            limits=filter(
+                None,
+                [
+                    chance.choice([None, None, *self.concurrency]),
+                    chance.choice([None, None, self.rate]),
+                ],
+            ),
         )
 
     def run(self) -> None:
@@ -128,7 +133,7 @@ class Walk:
     def begin(self, job: Job[Any], slot: Slot) -> None:
         """Start a job that a slot has taken or claimed; or find that it was just cancelled."""
         assert job not in self.running
-        assert slot.innermost is job
+        assert slot.job is job
         del self.waiting[job]
         self.keeps_turn.discard(job)
         if self.rate in job._policy.limits:
@@ -142,14 +147,15 @@ class Walk:
 
     def finish(self) -> None:
         """The innermost job of a slot returns, or fails, or is to be tried again."""
-        innermost = [job for job, slot in self.running.items() if slot.innermost is job]
+        innermost = [job for job, slot in self.running.items() if slot.nested is None]
         if not innermost:
             return
         job = self.random.choice(innermost)
         slot = self.running.pop(job)
         chance = self.random.random()
         if chance < 0.3 and reopen(job):
-            slot.forget(job)
+            slot.job = None
+            self.unnest(slot)
             self.delayed[job] = self.now + self.random.choice([0.0, self.random.uniform(0, 3)])
             if job._policy.is_serial:
                 self.keeps_turn.add(job)
@@ -161,14 +167,19 @@ class Walk:
         self.leave(job, slot)
 
     def leave(self, job: Job[Any], slot: Slot) -> None:
-        if slot.nested:
-            slot.nested.pop()
-            self.queue.give_back(job)
+        if slot.outer is not None:
+            slot.job = None
+            self.unnest(slot)
+            self.queue.forget(job)
+
+    def unnest(self, slot: Slot) -> None:
+        if slot.outer is not None:
+            slot.outer.nested = None
 
     def fail_those_behind(self, job: Job[Any]) -> None:
         """Cancel the serial jobs that wait for one to succeed."""
         was_torn = self.queue._is_torn
-        behind = [*self.queue.jobs_behind(job)]
+        behind = [*(self.queue.jobs_behind(job) or ())]
         self.read_mail()
         expected = [
             each
@@ -204,13 +215,17 @@ class Walk:
         queued = [job for job in self.jobs if job.state == "queued"]
         if not queued or not self.running:
             return
-        slot, job = self.random.choice([*self.running.values()]), self.random.choice(queued)
+        worker = outermost(self.random.choice([*self.running.values()]))
+        job = self.random.choice(queued)
         self.tell_everything()
-        stack = slot.jobs()
+        stack, outer = worker.jobs(), worker.all()[-1]
+        slot = outer.nested = Slot(outer.core, outer.metrics, outer)
         expected = self.first_to_run(job, stack)
         assert self.queue.claim(job, stack, slot) is expected
         if expected is not None:
             self.begin(expected, slot)
+        else:
+            self.unnest(slot)
 
     def drop_oldest(self) -> None:
         """The job that has waited longest, of the least urgent, makes room for another."""
@@ -234,7 +249,7 @@ class Walk:
         """Let the queue, and the model, know of all that has happened."""
         for slot in self.slots:
             if slot.job is not None and slot.job.done():
-                self.queue.give_back(slot.job)
+                self.queue.forget(slot.job)
         self.queue.tidy()
         self.read_mail()
         assert len(self.queue) == len(self.waiting) + len(self.delayed)
@@ -294,7 +309,9 @@ class Walk:
         """Return whether a limit lets a job pass. (Jobs nested in one slot count once.)"""
         if limit is self.rate:
             return limit.opens_at <= self.now
-        slots = {slot for job, slot in self.running.items() if limit in job._policy.limits}
+        slots = {
+            outermost(slot) for job, slot in self.running.items() if limit in job._policy.limits
+        }
         assert isinstance(limit, ConcurrencyLimit)
         return len(slots) < limit.limit
 
@@ -318,7 +335,7 @@ class Walk:
                     self.take_the_first(slot)
             for job in [*self.running]:
                 slot = self.running[job]
-                if job is slot.innermost:
+                if slot.nested is None:
                     del self.running[job]
                     job.set_result(None)
                     self.leave(job, slot)
@@ -332,6 +349,10 @@ class Walk:
         assert self.lone.is_empty()
         windows = zip(self.starts, self.starts[self.rate.rate.limit :], strict=False)
         assert all(later - earlier >= self.rate.rate.per - 1e-9 for earlier, later in windows)
+
+
+def outermost(slot: Slot) -> Slot:
+    return slot if slot.outer is None else outermost(slot.outer)
 
 
 @pytest.fixture

@@ -231,7 +231,7 @@ def test_a_gone_worker_gives_back_what_it_held_once() -> None:
             queue._is_torn = True
             hang.gate.set()
             job.result(WAIT)
-        limit: Any = limited._policy.settings.max_concurrency
+        limit: Any = limited._policy.limits[0]
         until(lambda: limit._running == 0)
 
 

@@ -5,7 +5,6 @@ import inspect
 import itertools
 import logging
 import re
-import subprocess
 import sys
 import threading
 import weakref
@@ -646,19 +645,5 @@ def test_help_explains_every_option_with_its_default() -> None:
 def test_an_option_that_does_not_exist_is_a_type_error_with_the_nearest_name() -> None:
     with pytest.raises(TypeError, match=r"Pool\(\) .* 'pool_sise'; did you mean 'pool_size'\?"):
         Pool(pool_sise=3)  # type: ignore[call-arg]  # the point
-
-
-def test_importing_is_quick_and_starts_nothing() -> None:
-    script = """
-import sys, threading
-import concurrent.futures.thread
-theirs = set(sys.modules)  # of CPython 3.14: dataclasses, inspect
-import oddjob
-assert threading.active_count() == 1
-heavy = {"asyncio", "multiprocessing", "dataclasses", "difflib", "pathlib"}
-if sys.version_info >= (3, 13):
-    heavy |= {"inspect", "typing_extensions"}
-loaded = heavy & (set(sys.modules) - theirs)
-assert not loaded, loaded
-"""
-    subprocess.run([sys.executable, "-I", "-c", script], check=True, timeout=50, cwd="/")
+    with pytest.raises(TypeError, match=r"did you mean 'max_workers'\?"):
+        Pool(max_worker=3)  # type: ignore[call-arg]

@@ -90,9 +90,9 @@ KINDS: dict[str, Callable[[], dict[str, Any]]] = {
     "key": dict,
     "key_limit": lambda: {"key_limit": 2},
     "serial": lambda: {"serial": True},
-    "concurrency": lambda: {"max_concurrency": ConcurrencyLimit(2)},
-    "rate": lambda: {"rate": RateLimiter(Rate(1000))},
-    "evenly spaced rate": lambda: {"rate": RateLimiter(Rate(1000, burst=1))},
+    "concurrency": lambda: {"limits": [ConcurrencyLimit(2)]},
+    "rate": lambda: {"limits": [RateLimiter(Rate(1000))]},
+    "evenly spaced rate": lambda: {"limits": [RateLimiter(Rate(1000, burst=1))]},
 }
 USE_KEYS = {"key", "key_limit", "serial"}
 
@@ -143,7 +143,7 @@ class Scene:
         self.submit(self.jobs[6:])
         self.jobs[7].cancel()
         assert reopen(running)
-        self.first.forget(running)
+        self.first.job = None
         self.lone.queue.retry(running, self.now)
 
     def clean_up_after_the_struck(self) -> None:
@@ -152,7 +152,7 @@ class Scene:
         if job is not None:
             if job not in self.ran:
                 self.run(job)
-            self.lone.queue.give_back(job)
+            self.lone.queue.forget(job)
 
     def run_the_rest(self) -> None:
         """Let one worker run all that is left."""

@@ -218,6 +218,26 @@ def test_signal_handlers_and_destructors_may_set_and_cancel_anywhere(
     assert len(fired) == len(rounds) > 20
 
 
+def test_an_alarm_that_a_signal_handler_sets_while_the_thread_is_made_starts_no_other(
+    scheduler: AlarmClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two threads would share the wake-ups, and one of them sleep for ever."""
+    real, made = threading.Thread, list[threading.Thread]()
+
+    def interrupted(*args: Any, **options: Any) -> threading.Thread:
+        monkeypatch.setattr(threading, "Thread", real)
+        scheduler.cancel(scheduler.call_at(clock.monotonic() + FAR))  # as the handler does
+        made.append(real(*args, **options))
+        return made[0]
+
+    monkeypatch.setattr(threading, "Thread", interrupted)
+    fired = threading.Event()
+    scheduler.call_at(clock.monotonic() + 0.05, fired.set)
+    assert fired.wait(WAIT)
+    scheduler.join()
+    assert made[0].ident is None, "it was started as well"
+
+
 def test_a_wall_clock_that_is_set_is_noticed(
     scheduler: AlarmClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

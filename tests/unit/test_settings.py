@@ -80,6 +80,7 @@ DEFAULTS = (
     *(None, None, ()),
 )
 EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
+BESIDE = {key: {"max_queue": 7} for key in ("when_full", "submit_timeout")}  # what a key needs
 
 PATIENCE = ("timeout", "exit_timeout")
 RETRIES = ("retry_on", "no_retry_on")
@@ -203,7 +204,8 @@ def test_a_key_at_the_top_is_the_default_of_every_pool(key: str, value: object) 
 @EVERY_KEY
 def test_a_key_of_one_pool_is_for_that_pool_alone(key: str, value: object) -> None:
     """A limit meant for one API does not throttle the others."""
-    plan = read_settings({"extra_pools": ["email", {"external_app": {key: value}}, "report"]})
+    options = {key: value, **BESIDE.get(key, {})}
+    plan = read_settings({"extra_pools": ["email", {"external_app": options}, "report"]})
     assert getattr(plan.pools["external_app"], key) == value
     for name in ("job", "email", "report"):
         assert plan.pools[name] == PoolOptions()
@@ -365,6 +367,7 @@ def test_a_settings_error_is_one_error_both_a_value_error_and_an_oddjob_error(
         ("pool_sise", "pool_size"),
         ("poolsize", "pool_size"),
         ("max_workers", "pool_size"),
+        ("max_worker", "pool_size"),
         ("max_restart", "max_restarts"),
         ("default_pools", "default_pool"),
         ("extra_pool", "extra_pools"),
@@ -660,10 +663,10 @@ def test_valid_settings_are_accepted_and_arrive_as_written(
 @EVERY_KEY
 def test_replacing_an_option_changes_a_copy(key: str, value: object) -> None:
     """Pools share their defaults: a change in place would affect other pools."""
-    before = PoolOptions()
+    before = PoolOptions(**BESIDE.get(key, {}))
     after = before.replace(**{key: value})
-    assert after._asdict() == {**PoolOptions()._asdict(), key: value}
-    assert before == DEFAULTS
+    assert after._asdict() == {**before._asdict(), key: value}
+    assert before == PoolOptions(**BESIDE.get(key, {}))
 
 
 def test_replacing_an_option_with_none_leaves_it_as_it_is() -> None:
@@ -711,6 +714,41 @@ def test_a_pool_can_have_none_of_what_the_settings_give_to_all_pools(key: str) -
     plan = read_settings({key: value, "extra_pools": [{"patient": {key: None}}]})
     assert getattr(plan.pools["job"], key) == value
     assert getattr(plan.pools["patient"], key) is None
+
+
+# What has no effect.
+
+
+IDLE = pytest.mark.parametrize(("key", "value"), [("when_full", "block"), ("submit_timeout", 0.5)])
+
+
+@IDLE
+def test_what_to_do_in_a_full_queue_is_refused_where_no_queue_is_ever_full(
+    key: str, value: object
+) -> None:
+    """A forgotten `max_queue` is an unbounded queue, found out when memory is full."""
+    message = f"{key}={value!r} has no effect without max_queue, .* give max_queue= as well"
+    with pytest.raises(TypeError, match=f"^{message}"):
+        PoolOptions().replace(**{key: value})
+    refused = refusal_of({"extra_pools": [{"email": {key: value}}]})
+    assert re.match(rf"settings\['extra_pools'\]\[0\]\['email'\]: {message}", refused)
+
+
+@IDLE
+def test_it_may_be_said_once_for_all_pools_of_which_some_have_a_bound(
+    key: str, value: object
+) -> None:
+    plan = read_settings({key: value, "extra_pools": ["email", {"report": {"max_queue": 5}}]})
+    assert getattr(plan.pools["report"], key) == value
+    assert plan.defaults.replace(pool_size=2, max_queue=3).max_queue == 3
+
+
+@IDLE
+def test_it_may_stand_beside_a_bound_that_is_inherited_or_none(key: str, value: object) -> None:
+    """A function that passes on `max_queue=None` says that it knows."""
+    assert read_settings({"max_queue": 3, "extra_pools": {"email": {key: value}}})
+    assert PoolOptions().replace(**{key: value, "max_queue": None}).max_queue is None
+    assert PoolOptions(max_queue=3).replace(**{key: value}).max_queue == 3
 
 
 # Numbers, times and predicates of other types.

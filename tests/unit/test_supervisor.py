@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -314,12 +315,16 @@ def test_a_further_worker_that_cannot_start_costs_only_speed(
 
 
 @pytest.mark.skipif(WITH_LOSES_LOCKS, reason="a struck `with` block of CPython keeps its lock")
+@pytest.mark.filterwarnings(
+    "ignore::pytest.PytestUnraisableExceptionWarning"
+)  # a file that it reads
 @pytest.mark.parametrize("_", range(20))
 def test_something_thrown_at_the_supervisor_does_not_cost_the_pool_its_supervision(_: int) -> None:
     import ctypes
 
-    with Pool(1) as pool:
-        pool.submit(pow, 2, 3).result(WAIT)
+    with Pool(1, max_restarts=10) as pool:
+        pool.submit(crash, Crash()).exception(WAIT)
+        pool.submit(pow, 2, 3).result(WAIT)  # by a second worker: the supervisor is in its loop
         ident = pool.supervisor().ident
         assert ident is not None
         for _ in range(3):
@@ -373,3 +378,22 @@ def test_a_stop_that_comes_before_the_threads_have_begun_is_not_lost(
     gate.set()
     assert pool.join(WAIT)
     assert job.cancelled() if stop != "shutdown" else job.result(0) == 8
+
+
+def test_a_job_that_a_signal_handler_submits_while_the_supervisor_is_made_starts_no_other(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Two supervisors would share the wake-ups, and one of them sleep for ever."""
+    real, made = threading.Thread, list[threading.Thread]()
+    pool = Pool(2)
+
+    def interrupted(*args: Any, **options: Any) -> threading.Thread:
+        monkeypatch.setattr(threading, "Thread", real)
+        pool.perform(int)  # as the handler does
+        made.append(real(*args, **options))
+        return made[0]
+
+    monkeypatch.setattr(threading, "Thread", interrupted)
+    assert pool.submit(abs, -1).result(10) == 1
+    pool.shutdown()
+    assert made[0].ident is None, "it was started as well"

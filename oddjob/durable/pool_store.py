@@ -196,9 +196,7 @@ class PoolStore(Consumer, Settlement):
         settings = self._base_policy(claim.function)
         options = settings.options._replace(**meta.options)
         options = options._replace(middleware=(self, *options.middleware))
-        settings = settings._replace(
-            options=options, key=None, serial=False, limits=(), priority=0
-        )
+        settings = settings._replace(options=options, key=None, serial=False, limits=(), priority=0)
         return JobPolicy(self._core, settings, settlement=self)
 
     def wait(self, job: Job[Any], deadline: float) -> bool:
@@ -293,7 +291,7 @@ class PoolStore(Consumer, Settlement):
         if held is not None and self._cancel(held):
             return True
         self._runner.call(lambda store: store.cancel([stored]))
-        record = self._runner.call(lambda store: store.record(stored))
+        record = self._runner.call(lambda store: store.reader.record(stored))
         return record is None or record.state is State.CANCELLED
 
     def ended(self, job: Job[Any]) -> None:

@@ -9,8 +9,7 @@ Guarantees
     looked at but when `wait` says so.
 
 Assumptions
-  * One thread of a process calls everything but `records`, `attempts`, `counts`, `entries`,
-    `members` and `wake`, which any thread may call.
+  * One thread of a process calls everything but `wake` and `reader`, which are for any thread.
   * A process that has joined either leaves or dies: the store finds out about its death by itself.
 
 There is one hot call, `turn`: one transaction, or one script. Handing back, retrying, finishing and
@@ -81,12 +80,51 @@ class StartedMarks(Protocol):
         """Note that it has come to its end."""
 
 
+class StoreReader(Protocol):
+    """What people see of a store: a moment ago, a page at a time, from any thread."""
+
+    def records(
+        self, pool: str, which: Filter, before: Any = None, limit: int = 100
+    ) -> list[Record]:
+        """Return a page of jobs, the newest first, older than the job `before`."""
+        ...
+
+    def record(self, job: Any) -> Record | None:
+        """Return the record of one job; None if there is none."""
+        ...
+
+    def attempts(self, job: Any) -> list[Attempt]:
+        """Return the attempts of a job that have failed, the first one first."""
+        ...
+
+    def counts(self, pool: str) -> dict[State, int]:
+        """Return how many jobs of a pool are in each state."""
+        ...
+
+    def entries(self, pool: str) -> list[Entry]:
+        """Return the recurring entries of a pool."""
+        ...
+
+    def members(self) -> list[Member]:
+        """Return the processes that have joined."""
+        ...
+
+    def steps(self, job: Any) -> dict[str, bytes]:
+        """Return the values of the steps that a job has taken."""
+        ...
+
+
 class Store(Protocol):
     """One process's access to a store."""
 
     @property
     def marks(self) -> StartedMarks:
         """Where this process notes what has begun."""
+        ...
+
+    @property
+    def reader(self) -> StoreReader:
+        """The half of the store that any thread may use."""
         ...
 
     def join(self, lanes: Mapping[str, Iterable[str]], workers: int) -> None:
@@ -161,10 +199,6 @@ class Store(Protocol):
         """Keep the value of a step of a running job; return False if the token is not valid."""
         ...
 
-    def steps(self, job: Any) -> dict[str, bytes]:
-        """Return the values of the steps that a job has taken."""
-        ...
-
     def put_entry(self, entry: Entry) -> None:
         """Declare a recurring entry. One that exists keeps its tick, unless its rule changes."""
 
@@ -191,32 +225,6 @@ class Store(Protocol):
         """
         ...
 
-    def records(
-        self, pool: str, which: Filter, before: Any = None, limit: int = 100
-    ) -> list[Record]:
-        """Return a page of jobs, the newest first, older than the job `before`."""
-        ...
-
-    def record(self, job: Any) -> Record | None:
-        """Return the record of one job; None if there is none."""
-        ...
-
-    def attempts(self, job: Any) -> list[Attempt]:
-        """Return the attempts of a job that have failed, the first one first."""
-        ...
-
-    def counts(self, pool: str) -> dict[State, int]:
-        """Return how many jobs of a pool are in each state."""
-        ...
-
-    def entries(self, pool: str) -> list[Entry]:
-        """Return the recurring entries of a pool."""
-        ...
-
-    def members(self) -> list[Member]:
-        """Return the processes that have joined."""
-        ...
-
     def wait(self, timeout: float | None) -> list[Any]:
         """Sleep until woken, or for `timeout` seconds; return the processes that have died."""
         ...
@@ -225,5 +233,5 @@ class Store(Protocol):
         """End this process's `wait`, now or the next one."""
 
 
-__all__ = ["Evicted", "Filter", "Lane", "Limiter", "StartedMarks", "Store", "StoreFull",
+__all__ = ["Evicted", "Filter", "Lane", "Limiter", "StartedMarks", "Store", "StoreFull", "StoreReader",
            "StoreUnsafe", "StoreUnusable"]  # fmt: skip

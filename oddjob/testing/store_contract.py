@@ -64,7 +64,7 @@ class StoreContract:
 
     def state(self, store: Store, job: Any) -> State | None:
         """Return a job's state."""
-        record = store.record(job)
+        record = store.reader.record(job)
         return None if record is None else record.state
 
     # Jobs.
@@ -78,7 +78,7 @@ class StoreContract:
         assert (claim.id, claim.payload, claim.meta) == (job, b"payload", b"meta")
         assert (claim.pool, claim.function, claim.priority) == (POOL, "function", 3)
         assert self.settle(store, claim, State.SUCCEEDED, outcome=b"outcome", started=1.0)
-        record = other.record(job)
+        record = other.reader.record(job)
         assert record is not None
         assert (record.state, record.outcome, record.attempt) == (State.SUCCEEDED, b"outcome", 1)
         assert (record.name, record.payload, record.started) == ("name", b"payload", 1.0)
@@ -159,10 +159,10 @@ class StoreContract:
         (claim,) = self.claim(store)
         assert claim.attempt == 1
         assert self.settle(store, claim, State.FAILED, error="OSError: no", traceback="again")
-        record = store.record(job)
+        record = store.reader.record(job)
         assert record is not None
         assert (record.attempt, record.error) == (2, "OSError: no")
-        assert [(each.number, each.traceback) for each in store.attempts(job)] == [
+        assert [(each.number, each.traceback) for each in store.reader.attempts(job)] == [
             (1, "why"),
             (2, "again"),
         ]
@@ -174,7 +174,7 @@ class StoreContract:
         job = self.add(store)
         (claim,) = self.claim(store)
         assert self.settle(store, claim, State.RUNNING, outcome=b"half")
-        record = store.record(job)
+        record = store.reader.record(job)
         assert record is not None
         assert (record.state, record.progress) == (State.RUNNING, b"half")
         assert self.settle(store, claim, State.SUCCEEDED)
@@ -217,7 +217,7 @@ class StoreContract:
         (claim,) = self.claim(store)
         assert claim.id == first
         assert self.settle(store, claim, State.FAILED)
-        record = store.record(second)
+        record = store.reader.record(second)
         assert record is not None
         assert record.state is State.FAILED
         assert "PredecessorFailed" in str(record.error)
@@ -328,7 +328,7 @@ class StoreContract:
             claims = {claim.id: claim for claim in self.claim(other)}
             assert claims[begun].is_suspect == (crashes == MAX_CRASHES - 1)
             other.marks.mark(0, claims[begun])
-            member = max(each.id for each in store.members())
+            member = max(each.id for each in store.reader.members())
             assert store.takeover(member) == 2
             assert store.takeover(member) == 0
             try:
@@ -337,7 +337,7 @@ class StoreContract:
                 other.join({POOL: ["function"]}, 4)
             else:
                 raise AssertionError("it is not a member any more")
-        record = store.record(begun)
+        record = store.reader.record(begun)
         assert record is not None
         assert (record.state, record.crashes) == (State.FAILED, MAX_CRASHES)
         assert "JobLost" in str(record.error)
@@ -355,7 +355,7 @@ class StoreContract:
         self.close(other)
         (claim,) = self.claim(store)
         assert (claim.id, claim.crashes) == (job, 0)
-        assert len(store.members()) == 1
+        assert len(store.reader.members()) == 1
         self.close(store)
 
     def test_a_hungry_process_is_woken_for_a_job(self, tmp_path: Path) -> None:
@@ -406,7 +406,7 @@ class StoreContract:
         assert store.save_step(claim, "one", b"1")
         assert self.settle(store, claim, State.SCHEDULED, delay=0.0)
         assert not store.save_step(claim, "two", b"2")
-        assert store.steps(job) == {"one": b"1"}
+        assert store.reader.steps(job) == {"one": b"1"}
         self.close(store)
 
     def test_an_entry_fires_once_per_tick(self, tmp_path: Path) -> None:
@@ -421,14 +421,14 @@ class StoreContract:
         assert store.fire_entry(one, next_tick) is not None
         assert other.fire_entry(two, next_tick) is None
         other.put_entry(entry)
-        (stored,) = other.entries(POOL)
+        (stored,) = other.reader.entries(POOL)
         assert (stored.tick, stored.last_tick) == (next_tick, entry.tick)
         (claim,) = self.claim(store)
         assert (claim.id, claim.payload) == (stored.last_job, b"payload")
         assert store.pause_entry(POOL, "entry", is_paused=True)
         assert store.turn([], [], {POOL: NONE}).next_look is None
         assert store.delete_entry(POOL, "entry")
-        assert store.entries(POOL) == []
+        assert store.reader.entries(POOL) == []
         self.close(other)
         self.close(store)
 
@@ -443,24 +443,24 @@ class StoreContract:
         assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 1
         assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 0
         assert store.purge(POOL, 2, clock.wall() + 1, 10) == 1
-        assert [record.id for record in store.records(POOL, Filter())] == [jobs[4], jobs[3]]
+        assert [record.id for record in store.reader.records(POOL, Filter())] == [jobs[4], jobs[3]]
         self.close(store)
 
     def test_records_come_in_pages_and_are_filtered(self, tmp_path: Path) -> None:
         """The newest first."""
         store = self.member(tmp_path)
         jobs = [self.add(store, name=f"n{n % 2}", key=f"k{n}") for n in range(5)]
-        page = store.records(POOL, Filter(), limit=2)
+        page = store.reader.records(POOL, Filter(), limit=2)
         assert [record.id for record in page] == jobs[:-3:-1]
-        page = store.records(POOL, Filter(), before=page[-1].id, limit=2)
+        page = store.reader.records(POOL, Filter(), before=page[-1].id, limit=2)
         assert [record.id for record in page] == [jobs[2], jobs[1]]
-        assert len(store.records(POOL, Filter(name="n1"))) == 2
-        assert [record.id for record in store.records(POOL, Filter(key="k3"))] == [jobs[3]]
+        assert len(store.reader.records(POOL, Filter(name="n1"))) == 2
+        assert [record.id for record in store.reader.records(POOL, Filter(key="k3"))] == [jobs[3]]
         (claim, *_) = self.claim(store, Capacity(1, 1))
         assert self.settle(store, claim, State.FAILED, error="OSError: disk")
-        assert len(store.records(POOL, Filter(error="disk"))) == 1
-        assert len(store.records(POOL, Filter(state=State.QUEUED))) == 4
-        assert store.records(POOL, Filter(since=clock.wall() + 60)) == []
-        counts = store.counts(POOL)
+        assert len(store.reader.records(POOL, Filter(error="disk"))) == 1
+        assert len(store.reader.records(POOL, Filter(state=State.QUEUED))) == 4
+        assert store.reader.records(POOL, Filter(since=clock.wall() + 60)) == []
+        counts = store.reader.counts(POOL)
         assert (counts[State.QUEUED], counts[State.FAILED]) == (4, 1)
         self.close(store)

@@ -179,8 +179,8 @@ def test_whoever_is_killed_loses_no_job(path: Path, start: Start) -> None:
         feeder.kill()
         feeder.wait()
     deadline = time.monotonic() + WAIT
-    while any(store.counts("pool")[state] for state in (State.QUEUED, State.RUNNING)):
-        assert time.monotonic() < deadline, store.counts("pool")
+    while any(store.reader.counts("pool")[state] for state in (State.QUEUED, State.RUNNING)):
+        assert time.monotonic() < deadline, store.reader.counts("pool")
         time.sleep(0.05)
     alive = {consumer.pid for consumer in consumers if consumer.poll() is None}
     for consumer in consumers:
@@ -191,7 +191,7 @@ def test_whoever_is_killed_loses_no_job(path: Path, start: Start) -> None:
 
 
 def check_tally(store: SqliteStore, path: Path, poison: set[int], alive: set[int]) -> None:
-    records = {each.id: each for each in store.records("pool", Filter(), limit=10**7)}
+    records = {each.id: each for each in store.reader.records("pool", Filter(), limit=10**7)}
     acknowledged = [int(each) for each in path.with_name("jobs.db-fed").read_text().split()]
     assert len(acknowledged) > 100
     assert all(records[job].state is State.SUCCEEDED for job in acknowledged)
@@ -226,14 +226,14 @@ def test_the_neighbors_of_a_poison_job_are_not_charged(store: SqliteStore, start
     nurse.start()
     deadline = time.monotonic() + WAIT
     try:
-        while any(store.counts("pool")[state] for state in (State.QUEUED, State.RUNNING)):
+        while any(store.reader.counts("pool")[state] for state in (State.QUEUED, State.RUNNING)):
             assert time.monotonic() < deadline
             for process in store.wait(0.05):
                 store.takeover(process)
     finally:
         is_over.set()
         nurse.join()
-    records = {each.id: each for each in store.records("pool", Filter(), limit=1000)}
+    records = {each.id: each for each in store.reader.records("pool", Filter(), limit=1000)}
     assert records[poison[0]].state is State.FAILED
     assert records[poison[0]].crashes == MAX_CRASHES
     assert {records[job].state for job in jobs} == {State.SUCCEEDED}

@@ -15,7 +15,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -412,7 +411,7 @@ class Walk:
     # Checks.
 
     def check(self) -> None:
-        records = self.members[0].store.records(POOL, Filter(), limit=10**6)
+        records = self.members[0].store.reader.records(POOL, Filter(), limit=10**6)
         rows = {
             each.id: (each.state, each.attempt, each.crashes, each.run_at, each.key)
             for each in records
@@ -463,7 +462,7 @@ class Walk:
                     member.join()
                     continue
                 member.claims = {claim.id: claim for claim in turn.claims}
-            counts = self.members[0].store.counts(POOL)
+            counts = self.members[0].store.reader.counts(POOL)
             if not counts[State.QUEUED] + counts[State.RUNNING] + counts[State.SCHEDULED]:
                 break
         else:

@@ -163,3 +163,5 @@ RECORD: Final = """
 SELECT job.id, job.pool, lane.function, job.name, state, priority, attempt, crashes, due, key, uniq,
   entry, owner, created, started, finished, error, progress, meta, payload, outcome
 FROM job JOIN lane ON lane.id = job.lane"""
+ENTRY: Final = """
+SELECT name, lane, rule, tick, payload, meta, priority, paused, last_tick, last_job FROM entry"""

@@ -4,7 +4,6 @@ It joins `Database` (transactions), `Work` (what they do to jobs) and `Peers` (t
 share the file). Wake-ups are sent after the commit.
 """
 
-import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,11 +16,9 @@ from oddjob.compat import override
 from oddjob.durable.local_peers import LocalPeers
 from oddjob.durable.peers import FilePeers, Peers, this_place
 from oddjob.durable.record import (
-    Attempt,
     Capacity,
     Claim,
     Entry,
-    Member,
     Record,
     State,
     Submit,
@@ -32,8 +29,9 @@ from oddjob.durable.record import (
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database, check_file_system
 from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
+from oddjob.durable.sqlite.reader import SqliteReader, record_of
 from oddjob.durable.sqlite.work import Mismatch, Work
-from oddjob.durable.store import Evicted, Filter, StartedMarks, Store
+from oddjob.durable.store import Evicted, StartedMarks, Store, StoreReader
 from oddjob.schedule.clock import clock
 
 _UNKNOWN_AFTER: Final = 600.0  # seconds, until jobs fail whose function no consumer knows
@@ -72,6 +70,7 @@ class SqliteStore(Store):
             peers.close()
             raise
         self._execute: Final = self._database.execute
+        self._reader: Final = SqliteReader(self._database)
         self._lanes: Final = LaneTable()
         self._keep_succeeded: Final = keep_succeeded
         self._me: int | None = None
@@ -96,6 +95,11 @@ class SqliteStore(Store):
     @override
     def marks(self) -> StartedMarks:
         return self._peers
+
+    @property
+    @override
+    def reader(self) -> StoreReader:
+        return self._reader
 
     @override
     def wake(self) -> None:
@@ -274,7 +278,7 @@ class SqliteStore(Store):
             "SELECT tick FROM entry INDEXED BY entry_due WHERE paused = 0 ORDER BY tick LIMIT 1"
         ).fetchone()
         if row is not None and row[0] <= work.now:
-            rows = self._execute(f"{_ENTRY} WHERE paused = 0 AND tick <= ?", (work.now,))
+            rows = self._execute(f"{schema.ENTRY} WHERE paused = 0 AND tick <= ?", (work.now,))
             turn.entries = [self._entry(each) for each in rows.fetchall()]
             turn.entries = [each for each in turn.entries if each.lane.pool in capacity]
         elif row is not None:
@@ -287,7 +291,7 @@ class SqliteStore(Store):
     def watch(self, job: Any) -> Record | None:
         with self._work(is_synced=False) as work:
             row = self._execute(f"{schema.RECORD} WHERE job.id = ?", (job,)).fetchone()
-            record = None if row is None else _record(row)
+            record = None if row is None else record_of(row)
             if record is not None and not record.state.has_ended:
                 work.watch(job)
         return record
@@ -332,11 +336,6 @@ class SqliteStore(Store):
                 (name, value, claim.id, claim.token),
             )
             return bool(saved.rowcount)
-
-    @override
-    def steps(self, job: Any) -> dict[str, bytes]:
-        with self._database.reading() as connection:
-            return dict(connection.execute("SELECT name, value FROM step WHERE job = ?", (job,)))
 
     # Recurring entries.
 
@@ -408,71 +407,6 @@ class SqliteStore(Store):
             work.erase(job for (job,) in rows)
         return len(rows)
 
-    # Looking, from any thread.
-
-    @override
-    def records(
-        self, pool: str, which: Filter, before: Any = None, limit: int = 100
-    ) -> list[Record]:
-        where, values = ["job.pool = ?"], [pool]
-        conditions: list[tuple[str, Any]] = [
-            ("job.id < ?", before),
-            ("job.name = ?", which.name),
-            ("key = ?", which.key),
-            ("instr(error, ?)", which.error),
-            ("created >= ?", which.since),
-            ("created < ?", which.until),
-        ]
-        if which.state is not None:
-            states = (State.QUEUED, State.PARKED) if which.state is State.QUEUED else (which.state,)
-            where.append(f"state IN ({', '.join(str(int(state)) for state in states)})")
-        for condition, value in conditions:
-            if value is not None:
-                where.append(condition)
-                values.append(value)
-        query = f"{schema.RECORD} WHERE {' AND '.join(where)} ORDER BY job.id DESC LIMIT ?"
-        with self._database.reading() as connection:
-            return [_record(row) for row in connection.execute(query, [*values, limit]).fetchall()]
-
-    @override
-    def record(self, job: Any) -> Record | None:
-        with self._database.reading() as connection:
-            row = connection.execute(f"{schema.RECORD} WHERE job.id = ?", (job,)).fetchone()
-        return None if row is None else _record(row)
-
-    @override
-    def attempts(self, job: Any) -> list[Attempt]:
-        query = """SELECT number, started, finished, process, traceback FROM attempt
-                   WHERE job = ? ORDER BY number"""
-        with self._database.reading() as connection:
-            return [Attempt(*row) for row in connection.execute(query, (job,)).fetchall()]
-
-    @override
-    def counts(self, pool: str) -> dict[State, int]:
-        query = "SELECT state, count(*) FROM job WHERE pool = ? GROUP BY state"
-        with self._database.reading() as connection:
-            found = dict(connection.execute(query, (pool,)).fetchall())
-        found[State.QUEUED] = found.get(State.QUEUED, 0) + found.pop(State.PARKED, 0)
-        return {state: found.get(state, 0) for state in State if state is not State.PARKED}
-
-    @override
-    def entries(self, pool: str) -> list[Entry]:
-        with self._database.reading() as connection:
-            rows = connection.execute(f"{_ENTRY} WHERE pool = ? ORDER BY name", (pool,)).fetchall()
-            lanes = LaneTable()
-            known = {row[1]: lanes.get(connection.execute, row[1]) for row in rows}
-        return [
-            Entry(row[0], known[row[1]].lane, *row[2:7], bool(row[7]), *row[8:]) for row in rows
-        ]
-
-    @override
-    def members(self) -> list[Member]:
-        query = """SELECT id, host, pid, joined, version,
-                   (SELECT json_group_array(pool) FROM consumer WHERE process = id) FROM process"""
-        with self._database.reading() as connection:
-            rows = connection.execute(query).fetchall()
-        return [Member(*row[:-1], tuple(json.loads(row[-1]))) for row in rows]
-
     # Sleeping.
 
     @override
@@ -481,17 +415,11 @@ class SqliteStore(Store):
         return [each for each in self._peers.wait(timeout) if self._peers.is_dead(each)]
 
 
-def _record(row: tuple[Any, ...]) -> Record:
-    return Record(*row[:4], State(row[4]), *row[5:])
-
-
 _NEWEST: Final = """
 SELECT max(id), (SELECT coalesce(max(id), 0) FROM lane), max(id = ?) FROM process"""
 _MY_LANES: Final = """
 SELECT lane.id FROM lane JOIN known USING (pool, function)
 WHERE lane.pool = ? AND known.process = ?"""
-_ENTRY: Final = """
-SELECT name, lane, rule, tick, payload, meta, priority, paused, last_tick, last_job FROM entry"""
 _PUT_ENTRY: Final = """
 INSERT INTO entry (pool, name, lane, rule, tick, payload, meta, priority)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)

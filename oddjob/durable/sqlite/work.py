@@ -29,6 +29,7 @@ from oddjob.durable.record import (
     Update,
 )
 from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.key_slots import KeySlots
 from oddjob.durable.sqlite.lanes import Allowance, KnownLane, LaneTable, release
 
 Row = tuple[Any, ...]
@@ -41,7 +42,7 @@ class Mismatch(Exception):
 class Work:
     """One transaction."""
 
-    __slots__ = ("_alarms", "_execute", "_lanes", "_many", "_me", "_ready", "_taken", "_waiting",
+    __slots__ = ("_alarms", "_execute", "_keys", "_lanes", "_many", "_me", "_ready", "_taken", "_waiting",
                  "now", "opens_in", "to_wake")  # fmt: skip
 
     def __init__(
@@ -49,6 +50,7 @@ class Work:
     ) -> None:
         self._execute: Final = connection.execute
         self._many: Final = connection.executemany
+        self._keys: Final = KeySlots(connection.execute)
         self._lanes: Final = lanes
         self._me: Final = me  # the number of this process
         self.now: Final = now
@@ -69,7 +71,6 @@ class Work:
         submitted: list[Submitted] = []
         rows: list[Row] = []
         uniques: dict[tuple[str, bytes], tuple[int, int | None]] = {}
-        slots: dict[tuple[str, str], set[int] | None] = {}
         room: dict[str, int] = {}
         for each in submits:
             pool = each.lane.pool
@@ -94,7 +95,7 @@ class Work:
                 state, due = State.SCHEDULED, self.now + each.delay
                 self._alarm(lane, due)
             elif each.key is not None:
-                slot = self._take_slot((pool, each.key), each.key_limit, slots)
+                slot = self._keys.take(pool, each.key, each.key_limit)
                 state = State.PARKED if slot is None else State.QUEUED
             if state is State.QUEUED:
                 self._ready[lane] += 1
@@ -136,32 +137,12 @@ class Work:
         self._execute(want, (pool, self._me))
         return False
 
-    def _take_slot(
-        self, place: tuple[str, str], limit: int, slots: dict[tuple[str, str], set[int] | None]
-    ) -> int | None:
-        """Return a free place of a key for a new job; None if it has to wait."""
-        if place not in slots:
-            slots[place] = self._held_slots(place)
-            if self._execute(schema.NEXT_PARKED, place).fetchone() is not None:
-                slots[place] = None  # it is not to overtake that one
-        held = slots[place]
-        slot = None if held is None else _free_slot(held, limit)
-        if held is not None and slot is not None:
-            held.add(slot)
-        else:
-            slots[place] = None
-        return slot
-
-    def _held_slots(self, place: tuple[str, str]) -> set[int]:
-        return {slot for (slot,) in self._execute(schema.HELD_SLOTS, place)}
-
     def promote(self) -> None:
         """Queue, or park, the scheduled jobs that are due."""
-        slots: dict[tuple[str, str], set[int] | None] = {}
         for job, lane, pool, key, limit, slot in self._execute(schema.DUE, (self.now,)).fetchall():
             state = State.QUEUED
             if key is not None and slot is None:
-                slot = self._take_slot((pool, key), limit, slots)
+                slot = self._keys.take(pool, key, limit)
                 state = State.QUEUED if slot is not None else State.PARKED
             self._execute(schema.OPEN, (int(state), slot, job))
             self._ready[lane] += state is State.QUEUED
@@ -328,8 +309,6 @@ class Work:
         for lane, count in self._taken.items():
             release(self._execute, self._lanes.get(self._execute, lane), count)
 
-    # Keys.
-
     def _key_freed(self, pool: str, key: str, state: State, job: int) -> None:
         """Let the next jobs of a key move up; fail serial ones behind one that has failed."""
         if state is State.FAILED:
@@ -338,13 +317,7 @@ class Work:
             for behind, origin in failed.fetchall():
                 self._waiting[pool] -= 1
                 self.tell(behind, State.FAILED, None, error, origin)
-        while (following := self._execute(schema.NEXT_PARKED, (pool, key)).fetchone()) is not None:
-            parked, lane, limit = following
-            slot = _free_slot(self._held_slots((pool, key)), limit)
-            if slot is None:
-                return
-            self._execute(schema.UNPARK, (slot, parked))
-            self._ready[lane] += 1
+        self._ready.update(self._keys.move_up(pool, key))
 
     # By hand.
 
@@ -379,7 +352,7 @@ class Work:
                 return False  # another job has taken its place
             self._waiting[pool] += 1
         if key is not None and slot is None:  # a serial one has kept it
-            slot = self._take_slot((pool, key), limit, {})
+            slot = self._keys.take(pool, key, limit)
         is_parked = key is not None and slot is None
         self._execute(schema.RETRY, (int(State.PARKED if is_parked else State.QUEUED), slot, job))
         self._ready[lane] += not is_parked
@@ -486,7 +459,3 @@ class Work:
             if change < 0:
                 wanting = "DELETE FROM room WHERE pool = ? RETURNING process"
                 self.to_wake.update(row[0] for row in self._execute(wanting, (pool,)).fetchall())
-
-
-def _free_slot(held: set[int], limit: int) -> int | None:
-    return next((slot for slot in range(limit) if slot not in held), None)

@@ -93,11 +93,11 @@ class Backpressure:
         """Put a job in; await room if the policy is to wait, or to have the caller run it."""
         import asyncio
 
+        if self._when_full == "drop_oldest":
+            self.put([job])
+            return
         rest = deque([job])
         self._enter(rest)
-        if rest and self._when_full == "drop_oldest":
-            self.put(rest)
-            return
         if not rest:
             return
         loop = asyncio.get_running_loop()

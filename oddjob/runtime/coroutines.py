@@ -69,7 +69,7 @@ class CoroutineRunner:
             self._loop = self._runner.get_loop()
             self._job, self._coroutine = job, coroutine
             try:
-                # Asked only now: whoever has cancelled it before may have found no loop.
+                # Asked only now: a thread that has cancelled it before may have found no loop.
                 if job.cancel_requested or job.done():
                     raise CancelledError
                 self._runner.run(_await_into(outcome, coroutine), context=context)

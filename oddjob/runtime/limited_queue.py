@@ -108,9 +108,8 @@ class LimitedQueue:
         self._delayed: Final[dict[Job[Any], float]] = {}  # until when
         # With their tickets. A serial job that is to be retried is in here and in one of the above.
         self._holding: Final[dict[Job[Any], Tickets]] = {}
-        self._is_torn = (
-            False  # they are being changed or, if nobody has the lock, this was broken off
-        )
+        # True while the fields are changed; so, if no thread has the lock, that was interrupted.
+        self._is_torn = False
         # Indexes.
         self._ready: Final = ReadyOrder(core.options.priority_aging)
         self._lines: Final = KeyLines(self._ready, self._waiting, self._holding)

@@ -199,12 +199,12 @@ def stats_of(core: "PoolCore") -> PoolStats:
     ended = counts["succeeded"] + counts["failed"] + counts["timed_out"]
     # A slot is read once: its job may go at any time.
     slots = [(worker.slot, worker.slot.job) for worker in core.workers.all()]
-    is_overdue = core.watchdog.is_overdue
+    is_stuck = core.watchdog.holds_overdue_job
     return PoolStats(
         state=state_of(core),
         queued=queued,
         running=running,
-        idle=sum(job is None or (job.done() and not is_overdue(slot)) for slot, job in slots),
+        idle=sum(job is None or (job.done() and not is_stuck(slot)) for slot, job in slots),
         started=running + ended + counts["retried"],
         succeeded=counts["succeeded"],
         failed=counts["failed"] + counts["refused"],

@@ -100,6 +100,8 @@ def refuse(
 ) -> None:
     """Fail a queued job that is not going to run; twice does no harm.
 
+    One that a thread has claimed to run it is left alone.
+
     `counted_as` is what `PoolStats` counts it as.
     """
     watchers = job._watch()

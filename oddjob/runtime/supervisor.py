@@ -92,10 +92,14 @@ class Supervisor:
     def info(self) -> SupervisorInfo:
         """A snapshot for people."""
         thread, options = self.thread, self._core.options
-        ident, is_alive = (None, False) if thread is None else (thread.ident, thread.is_alive())
-        limits = options.max_restarts, options.max_seconds
         return SupervisorInfo(
-            self._name, ident, is_alive, *limits, self.crashes, self.pool_restarts
+            name=self._name,
+            ident=None if thread is None else thread.ident,
+            is_alive=thread is not None and thread.is_alive(),
+            max_restarts=options.max_restarts,
+            max_seconds=options.max_seconds,
+            crashes=self.crashes,
+            pool_restarts=self.pool_restarts,
         )
 
     def start(self) -> None:

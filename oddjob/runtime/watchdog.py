@@ -135,7 +135,7 @@ class Watchdog:
         """Return whether stuck threads take up places of workers."""
         return any(run.holds_place for run in self._overdue())
 
-    def is_overdue(self, slot: Slot) -> bool:
+    def holds_overdue_job(self, slot: Slot) -> bool:
         """Return whether a thread is in an overdue job, and keeps its place, at least for now."""
         return any(run.slot in slot.all() for run in self._overdue())
 

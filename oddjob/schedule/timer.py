@@ -38,7 +38,7 @@ class Calls(NamedTuple):
 
     policy: JobPolicy
     fn: Callable[..., Any]
-    calls: Sequence[Any]
+    arguments: Sequence[Any]  # of each call
     kwargs: Any
     context: Context
     key: Key | None
@@ -107,7 +107,7 @@ class Timer(Alarm):
         at = trigger.first()
         with scheduler.lock:
             # An empty batch keeps no process.
-            scheduler.set_alarm(self, at, trigger.is_wall, keeps_process and bool(calls.calls))
+            scheduler.set_alarm(self, at, trigger.is_wall, keeps_process and bool(calls.arguments))
             core.timers[self] = None
         try:  # asked only now that a thread which closes the pool can find the timer
             core.state.check_open()

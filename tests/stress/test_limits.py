@@ -277,10 +277,9 @@ def test_a_thousand_jobs_a_second_take_the_time_that_arithmetic_says() -> None:
     with Pool(pool_size=4, rate=Rate(1000, burst=1)) as pool:
         for job in pool.submit_many(lambda _: starts.append(time.monotonic()), range(2000)):
             job.result(WAIT)
-    starts.sort()
-    windows = zip(starts, starts[1000:], strict=False)
-    assert all(late - early >= 0.95 for early, late in windows)
-    assert starts[-1] - began >= 1.999  # how much longer is for the benchmark to tell
+    # How much longer is for the benchmark to tell. That no window has more starts is tested on a
+    # clock of its own: on a busy machine a thread may see its start as late as it likes.
+    assert max(starts) - began >= 1.999
 
 
 def test_a_hundred_thousand_keys_cost_what_their_jobs_cost() -> None:

@@ -19,6 +19,7 @@ from oddjob.mapping import MapOptions
 from oddjob.options import JobOptions, RecurrenceOptions
 from oddjob.quantities import Seconds
 from oddjob.runtime.job import Job
+from oddjob.runtime.policy import JobPolicy
 from oddjob.schedule.local_time import Dst
 from oddjob.schedule.timer import Timer
 
@@ -222,9 +223,9 @@ class JobDecorator(Protocol):
 
 
 def job_decorator(
-    target: "Submitter", *, every: Any = None, cron: Any = None, **timing: Any
+    target: "Submitter", outer: JobPolicy, *, every: Any = None, cron: Any = None, **timing: Any
 ) -> JobDecorator:
-    """Do what `Pool.job` says, with the options of its jobs in `target`."""
+    """Do what `Pool.job` says, with the options of its jobs in `target`, and `outer` around it."""
     timing = {name: value for name, value in timing.items() if value is not None}
     if every is not None and cron is not None:
         raise TypeError("a job recurs at an interval or by cron: give either every= or cron=")
@@ -240,6 +241,8 @@ def job_decorator(
         function: JobFunction[Any, Any, Any] = JobFunction(fn, target)
         if isinstance(target._key, str) or recurring is not None:
             _check_parameters(fn, target._key, is_recurring=recurring is not None)
+        if target._core.store is not None:
+            target._core.store.knows(fn, target._policy, outer)
         if recurring is not None:
             function.timer = recurring.perform(fn)
         return function

@@ -14,12 +14,13 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
 from oddjob.compat import ReadOnly, TypedDict
 from oddjob.events import OnEvent
-from oddjob.keys import Key
+from oddjob.keys import Key, check_key
 from oddjob.quantities import (
     Seconds,
     as_count,
     as_patience,
     as_period,
+    as_retention,
     as_size,
     as_time_limit,
     as_whole_number,
@@ -34,6 +35,9 @@ Check = Callable[[str, Any], Any]
 CrashOn = type[BaseException] | tuple[type[BaseException], ...]
 OnError = Callable[[Any, BaseException], object]
 WhenFull = Literal["block", "raise", "caller_runs", "drop_oldest"]
+Unique = bool | Key | Callable[..., Key]
+
+_STORES: Final = ("sqlite:", "memory:")
 
 # Checks. Each takes the option's name, for its message, and a value, and returns the value to use.
 
@@ -90,6 +94,17 @@ def _as_when_full(name: str, value: Any) -> Any:
     return value
 
 
+def _as_store(name: str, value: Any) -> Any:
+    if value is False or (isinstance(value, str) and value.startswith(_STORES)):
+        return value
+    wanted = f'{name} must be a URL such as "sqlite:///jobs.db" or "memory:", or False'
+    raise (ValueError if isinstance(value, str) else TypeError)(f"{wanted}, not {value!r}")
+
+
+def _as_unique(_name: str, value: Any) -> Any:
+    return value if isinstance(value, bool) or callable(value) else check_key(value)
+
+
 # Options of a pool.
 
 
@@ -119,6 +134,11 @@ class PoolOptions(NamedTuple):
     on_error: Annotated[OnError | None, as_callable] = None
     on_event: Annotated[OnEvent | None, as_callable] = None
     middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
+    store: Annotated[str | Literal[False] | None, _as_store] = None
+    consume: Annotated[bool, as_flag] = True
+    keep_succeeded: Annotated[int, as_count] = 1000
+    keep_failed: Annotated[float, as_retention] = 30 * 86400.0
+    unknown_after: Annotated[float, as_retention] = 600.0
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy with other values, each of them checked; None leaves a value as it is."""
@@ -132,6 +152,11 @@ class PoolOptions(NamedTuple):
 
     def refuse_idle(self, given: Mapping[str, Any]) -> None:
         """Raise a ``TypeError`` if something given for this one pool would have no effect."""
+        if given.get("store", self.store) and given.get("when_full") == "drop_oldest":
+            raise TypeError(
+                'when_full="drop_oldest" is not for pools with a store, which loses no job: use '
+                '"block", "raise" or "caller_runs"'
+            )
         # max_queue=None beside it is a decision, or passed on by a function that has both options.
         if self.max_queue is not None or "max_queue" in given:
             return
@@ -171,6 +196,11 @@ class KeywordOptions(_SharedOptions, total=False):
     priority_aging: ReadOnly[Seconds | None]
     on_error: ReadOnly[OnError | None]
     on_event: ReadOnly[OnEvent | None]
+    store: ReadOnly[str | Literal[False] | None]
+    consume: ReadOnly[bool | None]
+    keep_succeeded: ReadOnly[int | None]
+    keep_failed: ReadOnly[Seconds | str | None]
+    unknown_after: ReadOnly[Seconds | str | None]
 
 
 class PoolSettings(KeywordOptions, total=False):
@@ -201,6 +231,8 @@ class JobOptions(_SharedOptions, total=False):
     key: ReadOnly[Key | Callable[..., Key] | None]
     serial: ReadOnly[bool | None]
     max_concurrency: ReadOnly[int | None]
+    persist: ReadOnly[bool | None]
+    unique: ReadOnly[Unique | None]
 
 
 class RecurrenceOptions(TypedDict, total=False):
@@ -231,6 +263,8 @@ class JobSettings(NamedTuple):
     priority: Annotated[int, as_whole_number] = 0
     key: Annotated[Callable[..., Key] | None, as_callable] = None
     serial: Annotated[bool, as_flag] = False
+    persist: Annotated[bool, as_flag] = True  # in the pool's store, if it has one
+    unique: Annotated[Unique, _as_unique] = False
     limits: tuple[Limit, ...] = ()  # that a job has to pass, besides that of its key
 
     def replace(self, **changes: Any) -> Self:

@@ -6,14 +6,23 @@ and a ``ValueError`` for a number that is out of range.
 """
 
 import operator
+import re
 from collections.abc import Callable
 from datetime import timedelta
 from math import inf
-from typing import Any
+from typing import Any, Final
 
 from oddjob.compat import T
 
 Seconds = float | timedelta
+
+UNITS: Final = {
+    "ms": 0.001,
+    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 3_600.0),
+    **dict.fromkeys(("d", "day", "days"), 86_400.0),
+}
 
 
 def as_whole_number(name: str, value: Any) -> int:
@@ -69,3 +78,13 @@ as_delay = bounded(as_seconds, lambda time: 0 <= time < inf, "0 or more and fini
 as_period = bounded(as_seconds, lambda time: 0 < time < inf, "greater than 0 and finite")
 as_time_limit = bounded(as_seconds, lambda time: time > 0, "greater than 0 (math.inf: no limit)")
 as_patience = bounded(as_wait, lambda time: time >= 0, "0 or more (math.inf: no limit)")
+
+
+def as_retention(name: str, value: Any) -> float:
+    """Return a time as a ``float`` of seconds, 0 or more; also of a text such as ``"30 days"``."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value.lower())
+        if found is None or found[2] not in UNITS:
+            raise ValueError(f'{name} must be a time such as "30 days" or "12 hours", not {value!r}')
+        value = float(found[1]) * UNITS[found[2]]
+    return as_patience(name, value)

@@ -4,15 +4,8 @@ import re
 from typing import Any, Final, NamedTuple, Self
 
 from oddjob.compat import override
-from oddjob.quantities import Seconds, as_period, as_size, as_whole_number
+from oddjob.quantities import UNITS, Seconds, as_period, as_size, as_whole_number
 
-_UNITS: Final = {
-    "ms": 0.001,
-    **dict.fromkeys(("s", "sec", "second", "seconds"), 1.0),
-    **dict.fromkeys(("m", "min", "minute", "minutes"), 60.0),
-    **dict.fromkeys(("h", "hr", "hour", "hours"), 3_600.0),
-    **dict.fromkeys(("d", "day", "days"), 86_400.0),
-}
 _PATTERN: Final = (  # compiled when it is used: that takes time
     r"(?i)\s*(?P<limit>\d+)\s*(?:/|per\b)\s*(?P<count>\d+(?:\.\d+)?)?\s*(?P<unit>[a-z]+)\s*"
 )
@@ -61,11 +54,11 @@ class Rate(_Rate):
             ValueError: the text is not written like this, or has another unit.
         """
         match = re.fullmatch(_PATTERN, text)
-        unit = None if match is None else _UNITS.get(match["unit"].lower())
+        unit = None if match is None else UNITS.get(match["unit"].lower())
         if match is None or unit is None:
             raise ValueError(
                 f"a rate is written like '100/minute', '5/s' or '3/10s', not {text!r}; "
-                f"the units are {', '.join(_UNITS)}"
+                f"the units are {', '.join(UNITS)}"
             )
         return cls(int(match["limit"]), float(match["count"] or 1) * unit)
 

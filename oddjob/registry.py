@@ -121,6 +121,15 @@ def configure(settings: Mapping[str, Any]) -> None:
             if name not in registry.pools:
                 Pool._from_options(name, options)
         registry.plan = plan
+        made = list(registry.pools.values())
+    try:
+        for each in made:
+            each._open_store()
+    except BaseException:
+        registry.clear()
+        for each in made:
+            each.shutdown(wait=False)
+        raise
 
 
 def start_pool(
@@ -153,6 +162,7 @@ def start_pool(
         if former is not None and replace:
             registry.remove(name, former)
         pool = Pool._from_options(name, wanted)
+    pool._open_store()
     if former is not None:
         former.shutdown(wait=False)
     return pool

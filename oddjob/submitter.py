@@ -41,7 +41,7 @@ class Submitter(Executor):
         """Submit to that core from now on, with these settings on every job."""
         self._core = core
         self._policy = JobPolicy(core, settings)
-        if self._policy.is_limited:
+        if self._policy.is_limited and not self._policy.is_durable:
             core.use_limits(self._policy.limits)
 
     @overload
@@ -210,7 +210,8 @@ class Submitter(Executor):
         """
         given: dict[str, Any] = {**options}
         timing = {name: given.pop(name, None) for name in TIMING_OPTIONS}
-        decorate = job_decorator(self.options(**given) if given else self, **timing)
+        view = self.options(**given) if given else self
+        decorate = job_decorator(view, self._policy, **timing)
         return decorate if fn is None else decorate(fn)
 
     def options(self, **options: Unpack[JobOptions]) -> "Submitter":
@@ -240,6 +241,11 @@ class Submitter(Executor):
                 that takes the exception and returns a bool; ``Exception`` by default. An exception
                 group matches if any exception in it does.
             no_retry_on: exceptions that are never retried, in the same forms.
+            persist: whether jobs go to the pool's store, if it has one; True by default.
+            unique: in a pool with a store, of jobs that have not ended, there is one at most of
+                the same function and arguments (True), or of the same key: a key, or a function
+                that derives one from the job's arguments. Another submission returns a job that
+                stands for the first one's.
             middleware: objects with ``submit`` or ``run`` methods, called around every job, the
                 first one outermost, inside those that are there; see `Middleware`.
 
@@ -339,7 +345,7 @@ class PoolView(Submitter):
         key = constant_key(given)
         self._key = source._key if given is None else key
         if key is not None:
-            if self._core.dispatcher.limited is None:
+            if self._core.dispatcher.limited is None and not self._policy.is_durable:
                 self._core.use_limits()
             if len(options) == 1:
                 return  # quick: often there is a view for each job

@@ -83,9 +83,19 @@ class Pool(Submitter, ThreadPoolExecutor):
             the thread that ran it.
         on_event: called with a `PoolEvent`, in the thread in which that happens. What it raises is
             logged.
+        store: where jobs are kept, so that they survive the process (nowhere, or False): the URL
+            ``"sqlite:///jobs.db"``, a file which all processes of a machine may share, or
+            ``"memory:"``. The pool needs a name.
+        consume: run jobs from the store (True). False: only submit them, for others to run.
+        keep_succeeded: how many records of succeeded jobs the store keeps (1000).
+        keep_failed: how long it keeps records of failed and cancelled jobs, as a text such as
+            ``"30 days"`` or in seconds (2592000.0).
+        unknown_after: the seconds after which stored jobs fail if no process knows their function
+            (600.0).
 
     Raises:
         PoolNameTaken: a live pool has that name.
+        StoreUnusable: the store cannot be opened.
         TypeError: an argument is of the wrong type, or `pool_size` is given twice.
         ValueError: a number is out of range.
 
@@ -113,7 +123,10 @@ class Pool(Submitter, ThreadPoolExecutor):
             name, pool_size = None, name
         given.update(pool_size=pool_size, initializer=initializer, initargs=initargs)
         name = None if name is None else as_name("name", name)
+        if name is None and given.get("store"):
+            raise TypeError("a pool with a store needs a name, by which other processes find it")
         self._open(name, self._registry.plan.defaults.replace(max_workers=max_workers, **given))
+        self._open_store()
 
     @classmethod
     def _from_options(cls, name: str, options: PoolOptions) -> Self:
@@ -126,8 +139,18 @@ class Pool(Submitter, ThreadPoolExecutor):
         label = name or f"oddjob-{next(_numbers)}"
         limits = () if options.rate is None else (RateLimiter(options.rate),)
         self._use(PoolCore(options, name, label, self), JobSettings(options, limits=limits))
+        self._core.policy = self._policy
         if name is not None:
             self._registry.add(name, self)
+
+    def _open_store(self) -> None:
+        """Begin to run what is in the store; close the pool if that cannot be used."""
+        if self._core.store is not None:
+            try:
+                self._core.store.open()
+            except BaseException:
+                self.shutdown(wait=False)
+                raise
 
     @property
     def name(self) -> str | None:

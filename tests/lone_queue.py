@@ -27,6 +27,7 @@ class LoneQueue:
         self.supervisor = SimpleNamespace(wake=bool)
         self.dispatcher = Dispatcher(core)
         self.queue = self.dispatcher.use_limits()
+        self.store = None
         self.settlement: Any = self
         self.memory: Any = self
 

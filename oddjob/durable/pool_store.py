@@ -1,42 +1,52 @@
-"""PoolStore: a pool's side of its store: it submits jobs, runs claims, and reports what came of them.
+"""PoolStore: a pool's side of its store: it stores jobs, and settles those that callers hold.
 
 The job that a caller holds and the one that runs are two objects, be it in the same process: the
 first is settled when the store says that the outcome is committed, wherever it was reached; the
-second is made for each claim, and thrown away.
+second is made for each claim (see `ClaimedJobs`).
 
-Locking: ``_lock`` guards the fields; nothing is called under it.
+How a pool ends. *Finishing* (``shutdown``): it goes on until its jobs have ended and nothing more
+is to be claimed. *Handing back* (``drain``, the end of the process): nothing more is begun, and what
+was claimed goes back to the store, for other processes or the next one. Jobs that callers still
+hold then end with `PoolClosed`; in the store they live on.
+
+Locking: none of its own. Dicts are changed by one operation each.
 """
 
+import asyncio
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from contextvars import Context
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import override
+from oddjob.durable.claimed_jobs import ClaimedJobs
 from oddjob.durable.codec import (
     Meta,
-    decode_call,
-    decode_meta,
     decode_outcome,
-    describe_error,
     encode_call,
-    encode_error,
     encode_key,
     encode_meta,
-    encode_result,
     find_function,
+    is_defined,
+    is_plain_data,
     name_of,
 )
-from oddjob.durable.record import Capacity, Claim, Lane, Limiter, State, Submit, Turn, Update
-from oddjob.durable.runner import Consumer, Runner
-from oddjob.durable.store import StartedMarks
-from oddjob.errors import QueueFull
-from oddjob.options import JobSettings
+from oddjob.durable.consumer import Consumer, Handle
+from oddjob.durable.limiters import LimiterNames
+from oddjob.durable.record import Capacity, Claim, Entry, Lane, State, Submit
+from oddjob.durable.runner import Runner, RunnerOver
+from oddjob.durable.store import Store
+from oddjob.durable.stores import runner_of
+from oddjob.durable.unique import unique_of
+from oddjob.errors import PoolClosed, QueueFull
+from oddjob.locks import Wakeup
+from oddjob.runtime import inline
 from oddjob.runtime.job import Job
-from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter
 from oddjob.runtime.policy import JobPolicy, Settlement
-from oddjob.runtime.settling import end
+from oddjob.runtime.settling import release_call, run_callbacks, settle, withdraw
+from oddjob.runtime.slot import slot_of
 from oddjob.runtime.watchers import CANCELLED, FAILED, SUCCEEDED, Failure
 from oddjob.schedule.clock import clock
 
@@ -46,329 +56,357 @@ if TYPE_CHECKING:
 _LOOKAHEAD: Final = 0.02  # seconds of work that are claimed ahead of the workers
 _MOST_CLAIMS: Final = 512
 _SHORT: Final = 1e-6  # seconds; of a job, for the division
-_STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
-_STATES: Final = {
-    State.SUCCEEDED: SUCCEEDED,
-    State.FAILED: FAILED,
-    State.CANCELLED: CANCELLED,
-}
+_FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 
 
 class PoolStore(Consumer, Settlement):
     """What connects one pool to a runner."""
 
-    def __init__(self, core: "PoolCore", name: str, runner: Runner, marks: StartedMarks) -> None:
+    def __init__(self, core: "PoolCore", name: str, url: str) -> None:
         self.name = name
-        self.keep_succeeded = 1000
-        self.keep_failed = 30 * 86400.0
+        self.keep_succeeded = core.options.keep_succeeded
+        self.keep_failed = core.options.keep_failed
+        self.functions: dict[str, Any] = {}  # True: it may be called at once
+        self.claimed: Final = ClaimedJobs(core)
         self._core: Final = core
-        self._runner: Final = runner
-        self._marks: Final = marks
-        self._lock: Final = threading.Lock()
-        self._functions: Final[dict[str, JobPolicy | None]] = {}  # None: the pool's own
-        self._policies: Final[dict[str, JobPolicy]] = {}  # of claims, by function
-        self._held: Final[dict[Any, Job[Any]]] = {}  # claims that are not reported, by job id
-        self._claims: Final[dict[Job[Any], Claim]] = {}
-        self._places: Final = list(range(4096))  # for marks, that are free
-        self._mean = _LOOKAHEAD  # seconds that a job took of late
-        self._is_draining = False
+        self._url: Final = url
+        self._limiters: Final = LimiterNames()
+        self._ending = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        self._runner: Runner | None = None
+        self._handles: dict[Job[Any], _JobHandle] = {}  # of stored jobs that have not ended
+        self._found_nothing = False
+        self._waiting: list[Wakeup] = []  # of threads that wait for room in the queue
+        self.lent = 0
+        self._is_done = threading.Event()
+        if self._ending:
+            self._is_done.set()
+
+    def reset_after_fork(self) -> None:
+        """Begin anew in a forked child, on first use."""
+        self.claimed.reset_after_fork()
+        self._begin()
+
+    def open(self) -> Runner:
+        """Return the runner, to which the pool is attached by now.
+
+        Raises:
+            StoreUnusable: the store cannot be opened.
+        """
+        while self._runner is None:
+            runner = runner_of(self._url)
+            with suppress(RunnerOver):
+                self.claimed.runner = runner
+                runner.attach(self)
+                self._runner = runner
+        return self._runner
+
+    # Functions.
+
+    def knows(self, fn: Callable[..., Any], policy: JobPolicy, outer: JobPolicy) -> None:
+        """Run jobs of a function that was decorated, under that policy; `outer` is around it."""
+        try:
+            name = name_of(fn)
+        except TypeError:  # it has no name that others could use: its jobs will be refused
+            return
+        self.claimed.policies[name] = policy
+        self.claimed.forget_policies()
+        self._limiters.add(name, policy, outer)
+        if self._core.options.consume:
+            self.functions.setdefault(name, fn)
+            if self._runner is not None:
+                self._runner.wake()
+
+    @override
+    def is_ready(self, function: str) -> bool:
+        return self.functions[function] is True or is_defined(function)
+
+    @override
+    def look_for(self, function: str) -> None:
+        if self._core.options.consume and find_function(function) is not None:
+            self.functions.setdefault(function, None)
 
     # Submitting.
 
-    def knows(self, name: str, policy: JobPolicy | None) -> None:
-        """Run jobs of a function with that name, under that policy (None: the pool's own)."""
-        with self._lock:
-            self._functions[name] = policy
-            self._policies.pop(name, None)
-
     def accept(self, job: Job[Any]) -> None:
-        """Store a job; raises like `PoolCore.accept`, and `StoreFull` or `StoreUnusable`."""
+        """Store a job; raises like `accept_many`."""
         self.accept_many([job])
 
     def accept_many(self, jobs: Sequence[Job[Any]], delay: float | None = None) -> None:
-        """Store jobs in one commit."""
+        """Store jobs in one commit, or in several as there is room for them.
+
+        Raises:
+            PoolClosed, PoolBroken, QueueFull: as for jobs in memory.
+            StoreFull, StoreUnusable: no job was stored.
+            TypeError: a function or its arguments cannot be stored.
+        """
         self._core.state.check_open()
+        if inline.is_on():
+            for job in jobs:
+                inline.run_inline(self._core, job)
+            return
+        refused = self._store(jobs, delay)
+        if refused:
+            self._answer_refusal(refused, delay)
+
+    async def accept_in_loop(self, job: Job[Any]) -> None:
+        """Store a job without blocking the event loop; raises like `accept_many`."""
+        stored = asyncio.ensure_future(asyncio.to_thread(self.accept, job))
+        try:
+            await asyncio.shield(stored)
+        except asyncio.CancelledError:
+            stored.add_done_callback(lambda _: asyncio.to_thread(job.cancel))
+            raise
+
+    def _store(self, jobs: Sequence[Job[Any]], delay: float | None) -> list[Job[Any]]:
+        """Store jobs; return those for which there is no room."""
         submits = [self._submit_of(job, delay) for job in jobs]
-        calls = [None if job._policy.is_detached else _ender(job) for job in jobs]
-        for job, answer in zip(jobs, self._runner.submit(submits, calls), strict=True):
-            if answer.id is None:
-                end(job, FAILED, Failure(QueueFull(f"pool {self.name} is full")))
-                raise QueueFull(f"pool {self.name} is full")
-            job._add_details().id = str(answer.id)
+        handles = [
+            None if job._policy.is_detached else _JobHandle(self, job, is_delayed=bool(delay))
+            for job in jobs
+        ]
+        try:
+            submitted = self.open().submit(submits, handles)
+        except RunnerOver:  # the pool was closed meanwhile
+            self._core.state.check_open()
+            raise
+        return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
 
     def _submit_of(self, job: Job[Any], delay: float | None) -> Submit:
-        policy = job._policy
-        fn = job._fn
-        name = name_of(fn)
-        if name not in self._functions:
-            self.knows(name, None)
-        details = job._details
+        policy, details = job._policy, job._details
+        name = name_of(job._fn)
+        if self._core.options.consume and self.functions.get(name) is not True:
+            self.functions[name] = True
         carrier = {} if details is None else details.carrier
+        payload = encode_call(name, job._args, job._kwargs)
         return Submit(
-            Lane(self.name, name, _limiters(policy)),
-            encode_call(name, job._args, job._kwargs),
+            Lane(self.name, name, self._limiters.of(policy)),
+            payload,
             name=job.name,
             priority=policy.priority,
             delay=delay,
             key=encode_key(job._key),
             key_limit=policy.key_limit,
             is_serial=policy.is_serial,
-            meta=encode_meta(Meta(carrier, self._options_of(policy, name))),
+            unique=unique_of(policy.settings.unique, name, job),
+            meta=encode_meta(Meta(carrier, self.claimed.options_of(policy, name))),
             wants_outcome=not policy.is_detached,
             max_queue=self._core.options.max_queue,
         )
 
-    def _options_of(self, policy: JobPolicy, name: str) -> dict[str, Any]:
-        """Return the options of a call that whoever runs it cannot know from its function."""
-        base = self._base_policy(name)
-        return {
-            option: value
-            for option in _STORED_OPTIONS
-            if (value := getattr(policy.settings.options, option)) != getattr(base.options, option)
-        }
-
-    def _base_policy(self, name: str) -> JobSettings:
-        policy = self._functions.get(name)
-        return self._core.pool._policy.settings if policy is None else policy.settings
+    def _answer_refusal(self, jobs: list[Job[Any]], delay: float | None) -> None:
+        """Do what ``when_full`` says of jobs for which there is no room."""
+        options = self._core.options
+        is_own = slot_of(self._core) is not None  # a worker must not wait for what it is to run
+        if options.when_full == "caller_runs" and not jobs[0]._policy.is_limited:
+            for job in jobs:
+                inline.run_in_caller(self._core, job)
+            return
+        timeout = 0.0 if options.when_full == "raise" or is_own else options.submit_timeout
+        deadline = inf if timeout is None else clock.steady() + timeout
+        wakeup = Wakeup()
+        self._waiting.append(wakeup)
+        try:
+            while jobs := self._store(jobs, delay):  # once more, as room may have come before that
+                if not wakeup.wait(deadline):
+                    for job in jobs:
+                        withdraw(job)
+                    raise QueueFull(f"the queue of pool {self.name} holds {options.max_queue} jobs")
+        finally:
+            self._waiting.remove(wakeup)
 
     # What the runner asks for, in the store thread.
 
     @override
-    def functions(self) -> Iterable[str]:
-        with self._lock:
-            return list(self._functions)
-
-    @override
     def capacity(self) -> Capacity:
-        may_take = self._core.state.is_open and not self._is_draining
-        size = self._core.workers.size if may_take else 0
-        with self._lock:
-            held = len(self._held)
-        ahead = _MOST_CLAIMS if self._mean < _SHORT else int(size * _LOOKAHEAD / self._mean)
-        busy = len(self._core.running())
-        idle = max(0, size - held)
+        is_broken = self._core.state.broken_by is not None
+        size = 0 if self.hands_back or is_broken else self._core.workers.size
+        held, mean = len(self.claimed.held), self.claimed.mean
+        ahead = _MOST_CLAIMS if mean < _SHORT else int(size * _LOOKAHEAD / mean)
         limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
-        return Capacity(idle, limit, has_spare=held > busy)
+        return Capacity(max(0, size - held), limit, held > len(self._core.running()))
 
     @override
     def start(self, claims: list[Claim]) -> None:
-        jobs = []
-        for claim in claims:
-            try:
-                jobs.append(self._job_of(claim))
-            except Exception as error:
-                self._report(claim, State.FAILED, error)
-        if jobs:
-            try:
-                self._core._start_workers(len(jobs), and_queue=jobs)
-            except Exception:  # the pool takes no jobs any more
-                for job in jobs:
-                    self._give_up(job)
+        self._found_nothing = not claims
+        self.claimed.start(claims)
 
-    def _job_of(self, claim: Claim) -> Job[Any]:
-        fn = find_function(claim.function)
-        if fn is None:
-            raise LookupError(f"{claim.function} is not found in its module any more")
-        fn = getattr(fn, "__wrapped__", fn) if hasattr(fn, "_target") else fn
-        args, kwargs = decode_call(claim.payload)
-        meta = decode_meta(claim.meta)
-        job: Job[Any] = Job(
-            fn, args, kwargs, Context(), self._policy_of(claim, meta), clock.monotonic()
-        )
-        job._key = claim.key
-        job._name = claim.name or None
-        details = job._add_details()
-        details.id, details.attempt, details.carrier = str(claim.id), claim.attempt, meta.carrier
-        with self._lock:
-            self._held[claim.id] = job
-            self._claims[job] = claim
-        return job
+    @override
+    def room_has_come(self) -> None:
+        for wakeup in list(self._waiting):
+            wakeup.set()
 
-    def _policy_of(self, claim: Claim, meta: Meta) -> JobPolicy:
-        known = None if meta.options else self._policies.get(claim.function)
-        if known is None:
-            known = self._new_policy(claim, meta)
-            if not meta.options:
-                self._policies[claim.function] = known
-        return known
-
-    def _new_policy(self, claim: Claim, meta: Meta) -> JobPolicy:
-        settings = self._base_policy(claim.function)
-        options = settings.options._replace(**meta.options)
-        options = options._replace(middleware=(self, *options.middleware))
-        settings = settings._replace(options=options, key=None, serial=False, limits=(), priority=0)
-        return JobPolicy(self._core, settings, settlement=self)
-
-    def wait(self, job: Job[Any], deadline: float) -> bool:
-        """Wait for a job on a worker of this pool, while another one stands in for it."""
-        workers = self._core.workers
-        with self._core.state.lock:
-            workers.size += 1
-            self._core.refresh()
-        self._runner.wake()
-        try:
-            return job._watch().wait(deadline)
-        finally:
-            with self._core.state.lock:
-                workers.size -= 1
-                self._core.refresh()
-
-    def run(self, job: Job[Any], _carrier: dict[str, str], call: Callable[[], Any]) -> Any:
-        """Run an attempt as the outermost middleware: mark that it has begun."""
-        claim = self._claims[job]
-        place = self._places.pop()
-        self._marks.mark(place, claim)
-        began = clock.monotonic()
-        try:
-            return call()
-        finally:
-            self._mean += (clock.monotonic() - began - self._mean) / 16
-            self._marks.unmark(place)
-            self._places.append(place)
+    @override
+    def running(self) -> int:
+        return len(self.claimed.held)
 
     @override
     def take_back(self) -> list[Claim]:
-        taken = []
-        for job in list(self._held.values()):
-            if job._watch().claim_queued(self):
-                self._core.dispatcher.remove(job)
-                taken.append(self._forget(job))
-        self._mean = max(self._mean, _LOOKAHEAD)  # they take longer than was thought: claim less
-        return [claim for claim in taken if claim is not None]
+        return self.claimed.take_back()
 
     @override
     def stop(self, job: Any) -> None:
-        held = self._held.get(job)
-        if held is not None:
-            self._cancel(held)
-
-    def _cancel(self, job: Job[Any]) -> bool:
-        """Cancel a claim that has not begun, or ask it to stop."""
-        claim = self._claims.get(job)
-        is_cancelled = job.cancel()
-        if is_cancelled and claim is not None:
-            self._report(claim, State.CANCELLED)
-        return is_cancelled
+        self.claimed.stop(job)
 
     @override
     def drop_all(self) -> None:
-        for job in list(self._held.values()):
-            self._forget(job)
-            job.cancel()
+        self.claimed.drop_all()
 
     @override
-    def fire(self, turn: Turn) -> None:
-        """Submit what recurring entries are due."""
+    def fire(self, entry: Entry, store: Store) -> None:
+        """Submit what a recurring entry says."""
 
-    # What execution tells of an attempt: see `Settlement`.
+    # Waiting, and cancelling.
+
+    def wait(self, job: Job[Any], deadline: float) -> bool:
+        """Wait for a job on a worker of this pool; see `lending`."""
+        with self.lending():
+            return job._watch().wait(deadline)
+
+    @contextmanager
+    def lending(self) -> Iterator[None]:
+        """Let another worker run jobs while this one waits for one of them."""
+        self._lend(1)
+        try:
+            yield
+        finally:
+            self._lend(-1)
+
+    def _lend(self, change: int) -> None:
+        core = self._core
+        with core.state.lock:
+            self.lent += change
+            core.workers.resize(core.workers.size + change)
+        if self._runner is not None:
+            self._runner.wake()
 
     @override
     def succeeded(self, job: Job[Any], result: Any) -> None:
-        claim = self._claims[job]
-        outcome = None if claim.origin is None else encode_result(result)
-        self._report(claim, State.SUCCEEDED, outcome=outcome)
+        """Do nothing: a job that a caller holds runs by itself in inline mode only."""
 
     @override
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
-        claim = self._claims.get(job)
-        if claim is None:
-            return None
-        retry = job._policy.retry
-        delay = None if retry is None else retry.decide(error, job.attempt)
-        if job.cancel_requested:
-            delay = None
-        state = State.FAILED if delay is None else State.SCHEDULED
-        self._report(claim, state, error, delay=delay or 0.0)
-        return delay
+        return self._core.memory.failed(job, error)
 
     @override
     def cancelled(self, job: Job[Any]) -> bool:
-        details = job._details
-        if not job._policy.is_durable or details is None or details.id is None:
-            return True  # it is a claim's, or was not stored
-        stored = int(details.id)
-        held = self._held.get(stored)
-        if held is not None and self._cancel(held):
+        handle = self._handles.get(job)
+        if handle is None or self._runner is None:
+            return True  # it was not stored
+        stored = handle.id
+        if self.claimed.stop(stored):
             return True
-        self._runner.call(lambda store: store.cancel([stored]))
-        record = self._runner.call(lambda store: store.reader.record(stored))
-        return record is None or record.state is State.CANCELLED
 
-    def ended(self, job: Job[Any]) -> None:
-        """Report a job that ended without an attempt's coming to its end: its worker crashed."""
-        claim = self._claims.get(job)
-        if claim is not None and job.done():
-            error = None if job.cancelled() else job._outcome.error
-            self._report(claim, State.CANCELLED if error is None else State.FAILED, error)
+        def cancel(store: Store) -> bool:
+            store.cancel([stored])
+            record = store.reader.record(stored)
+            return record is None or record.state is State.CANCELLED
 
-    def _report(
-        self,
-        claim: Claim,
-        state: State,
-        error: BaseException | None = None,
-        *,
-        outcome: bytes | None = None,
-        delay: float = 0.0,
-    ) -> None:
-        with self._lock:
-            job = self._held.pop(claim.id, None)
-            self._claims.pop(job, None)  # type: ignore[arg-type]  # None is not in there
-        line = trace = None
-        if error is not None:
-            from traceback import format_exception
+        is_cancelled: bool = self._runner.call(cancel)
+        return is_cancelled
 
-            outcome, line = encode_error(error), describe_error(error)
-            trace = "".join(format_exception(error))
-        update = Update(claim, state, outcome, line, delay, None, trace)
-        self._runner.report(update, bool)
+    # The end.
 
-    def _forget(self, job: Job[Any]) -> Claim | None:
-        with self._lock:
-            claim = self._claims.pop(job, None)
-            if claim is not None:
-                del self._held[claim.id]
-        return claim
+    def close(self, *, hands_back: bool) -> None:
+        """Take no more jobs; finish those that there are, or hand them back."""
+        self._ending = max(self._ending, _HANDING_BACK if hands_back else _FINISHING)
+        if self._runner is None:
+            self._is_done.set()
+        else:
+            self._runner.wake()
 
-    def _give_up(self, job: Job[Any]) -> None:
-        claim = self._forget(job)
-        if claim is not None:
-            self._runner.report(Update(claim, State.QUEUED), bool)
-
-    def drain(self) -> None:
-        """Take no more jobs; hand back those that have not begun."""
-        self._is_draining = True
-        for claim in self.take_back():
-            self._runner.report(Update(claim, State.QUEUED), bool)
-
-
-def _ender(job: Job[Any]) -> Callable[[State, bytes | None, str | None], object]:
-    """Return what settles the job in a caller's hands when its end is committed."""
-
-    def on_end(state: State, outcome: bytes | None, error: str | None) -> None:
-        if state is State.CANCELLED:
+    def cancel_all(self) -> None:
+        """Cancel the jobs that callers hold and that have not started."""
+        for job in list(self._handles):
             job.cancel()
-            return
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether the pool takes no new jobs."""
+        return bool(self._ending)
+
+    @property
+    def hands_back(self) -> bool:
+        """Whether no more claims are begun."""
+        return self._ending == _HANDING_BACK
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the pool has nothing more to do with the store."""
+        return self._is_done.is_set()
+
+    def join(self, deadline: float) -> bool:
+        """Wait for that until `deadline`, in steady seconds; return whether it is so."""
+        left = None if deadline == inf else max(0.0, deadline - clock.steady())
+        return self._is_done.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
+
+    @override
+    def has_come_to_its_end(self) -> bool:
+        if not self._ending or self.claimed.held:
+            return False
+        if self.hands_back or not self.functions or self._core.state.broken_by is not None:
+            return True
+        return self._found_nothing and all(each.is_delayed for each in self._handles.values())
+
+    @override
+    def detached(self) -> None:
+        runner, self._runner = self._runner, None
+        for handle in list(self._handles.values()):
+            what = f"pool {self.name} was closed; job {handle.id} lives on in the store"
+            if runner is not None:
+                runner.callbacks.run(partial(handle.end, FAILED, Failure(PoolClosed(what))))
+        self._handles.clear()
+        self._is_done.set()
+        self._core.supervisor.notify()
+
+
+class _JobHandle(Handle):
+    """A job in a caller's hands."""
+
+    __slots__ = ("_store", "id", "is_delayed", "job")
+
+    def __init__(self, store: PoolStore, job: Job[Any], *, is_delayed: bool) -> None:
+        self._store: Final = store
+        self.job: Final = job
+        self.is_delayed: Final = is_delayed
+        self.id: Any = None
+
+    @override
+    def stored(self, job: Any) -> None:
+        self.id = job
+        self.job._add_details().id = str(job)
+        self._store._handles[self.job] = self
+
+    @override
+    def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        self._store._handles.pop(self.job, None)
+        if state is State.CANCELLED:
+            self.end(CANCELLED, None)
+        elif state is State.SUCCEEDED and is_plain_data(outcome):
+            self.end(SUCCEEDED, decode_outcome(state, outcome, error))
+        elif (runner := self._store._runner) is not None:
+            runner.callbacks.run(partial(self._decode, state, outcome, error))
+        else:
+            self._decode(state, outcome, error)
+
+    def _decode(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        """Read an outcome, in the callback thread: that may run code of the user's."""
         try:
             value = decode_outcome(state, outcome, error)
         except Exception as failure:
-            end(job, FAILED, Failure(failure))
-            return
-        ending: Any = _STATES[state]
-        end(job, ending, value if state is State.SUCCEEDED else Failure(value))
+            self.end(FAILED, Failure(failure))
+        else:
+            is_success = state is State.SUCCEEDED
+            self.end(SUCCEEDED if is_success else FAILED, value if is_success else Failure(value))
 
-    return on_end
-
-
-def _limiters(policy: JobPolicy) -> tuple[Limiter, ...]:
-    return tuple(_limiter(limit, number) for number, limit in enumerate(policy.limits))
-
-
-def _limiter(limit: Limit, number: int) -> Limiter:
-    if isinstance(limit, ConcurrencyLimit):
-        return Limiter(f"concurrency {number}", max_running=limit.limit)
-    assert isinstance(limit, RateLimiter)
-    rate = limit.rate
-    return Limiter(f"rate {number}", None, rate.limit, rate.per, rate.burst or rate.limit)
-
-
-__all__ = ["CANCELLED", "PoolStore", "inf"]
+    def end(self, state: Any, outcome: Any) -> None:
+        """Settle the job; leave its callbacks to the thread that is there for them."""
+        job, runner = self.job, self._store._runner
+        if settle(job, state, outcome):
+            release_call(job)
+            if job._watch().callbacks and runner is not None:
+                runner.callbacks.run(partial(run_callbacks, job))
+            else:
+                run_callbacks(job)

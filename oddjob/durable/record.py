@@ -124,6 +124,7 @@ class Claim:
     is_serial: bool
     origin: Any  # the process that waits for the outcome; None: there is none
     is_suspect: bool = False  # it was there when processes died: it must run alone in this one
+    started: float | None = None  # seconds since the epoch, by this process's clock
 
 
 class Update(NamedTuple):
@@ -141,6 +142,7 @@ class Update(NamedTuple):
     delay: float = 0.0
     started: float | None = None  # seconds since the epoch
     traceback: str | None = None  # of an attempt that failed
+    is_kept: bool = True  # its record, if it has succeeded
 
 
 class News(NamedTuple):
@@ -180,6 +182,9 @@ class Turn:
     entries: list[Entry] = field(default_factory=list)  # that are due
     next_look: float | None = None  # seconds until the next turn, if nothing else happens
     hungry_peers: bool = False  # another process could run what this one has not begun
+    # Functions (pool and name) of stored jobs that this process does not know, if there are new ones.
+    unknown: list[tuple[str, str]] = field(default_factory=list)
+    full: frozenset[str] = frozenset()  # pools whose queue this process waits for room in
 
 
 class Attempt(NamedTuple):

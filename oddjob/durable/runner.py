@@ -2,7 +2,8 @@
 
 It has one thread, the *store thread*, which alone talks to the store. Other threads leave it
 operations and reports, and it does all that has come in one turn of the store: whatever arrives
-while one commit is under way is in the next one. It sleeps in the store's `wait`.
+while one commit is under way is in the next one. It sleeps in the store's `wait`. It ends, and
+leaves the store, when the last of its pools has come to its end.
 
 Guarantees
   * `submit` returns when the jobs are committed. An outcome is announced when it is committed.
@@ -14,7 +15,9 @@ Why no wake-up of the store thread is lost: another thread (1) appends to a dequ
 (2) reads False, (a) comes later, and (b) sees what was appended. A wake-up that comes between (b)
 and (c) ends the sleep at once.
 
-Locking: none. Deques are appended to by any thread; all else belongs to the store thread.
+Locking: ``_lock`` makes it one step to look whether the runner is over, and to leave it an
+operation; nothing else happens under it. ``_opening`` is held while the store is opened: those who
+wait for it need that very store. All other fields belong to the store thread.
 """
 
 import logging
@@ -22,74 +25,50 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
-from typing import Any, Final, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple
 
-from oddjob.durable.record import Capacity, Claim, News, State, Submit, Submitted, Turn, Update
+from oddjob.durable.callbacks import CallbackThread, guard
+from oddjob.durable.consumer import Consumer, Handle
+from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
 from oddjob.durable.store import Evicted, Store, StoreFull, StoreUnusable
+from oddjob.durable.suspect import SuspectGuard
 from oddjob.log import log
 from oddjob.schedule.clock import clock
 
 _FIRST_PAUSE: Final = 0.1  # seconds, after the store has failed
 _LONGEST_PAUSE: Final = 60.0
+_LAST_PAUSE: Final = 5.0  # at most, when the pools are closed: then what is left is given up
 _PATIENCE: Final = 0.02  # seconds that a claim may wait for a worker while a peer is hungry
+_IMPORT_PAUSE: Final = 0.05  # seconds, while a module that has jobs is being imported
 _PURGE_AFTER: Final = 500  # jobs that have ended
 _PURGED_AT_ONCE: Final = 500
+_PLACES: Final = 4096  # of jobs that run at once, for their marks
 
-OnEnd = Callable[[State, bytes | None, str | None], object]  # outcome and error of a job
 
-
-class Consumer(Protocol):
-    """A pool, as its runner sees it. The store thread calls everything here; nothing may block."""
-
-    name: str
-    keep_succeeded: int
-    keep_failed: float  # seconds
-
-    def functions(self) -> Iterable[str]:
-        """Return the names of the functions that the pool knows; none if it does not consume."""
-        ...
-
-    def capacity(self) -> Capacity:
-        """Return how many jobs the pool can take now."""
-        ...
-
-    def start(self, claims: list[Claim]) -> None:
-        """Have workers run these jobs, in this order."""
-
-    def take_back(self) -> list[Claim]:
-        """Return claims that no worker has begun, and forget them."""
-        ...
-
-    def stop(self, job: Any) -> None:
-        """Ask a running job to stop."""
-
-    def drop_all(self) -> None:
-        """Forget all claims: another process has them. Running jobs are asked to stop."""
-
-    def fire(self, turn: Turn) -> None:
-        """Submit what recurring entries are due."""
+class RunnerOver(Exception):
+    """The runner has ended since it was asked for: ask for another one."""
 
 
 class Report(NamedTuple):
-    """An update, and whom to tell when it is committed: True, or False if it was refused."""
+    """An update, and what to call when it is committed, or refused."""
 
     update: Update
-    on_commit: Callable[[bool], object]
+    on_commit: Callable[[bool], object] | None = None
 
 
 class _Operation:
     """Something that another thread has the store thread do, and waits for."""
 
-    __slots__ = ("_done", "answer", "call", "error", "on_end", "submits")
+    __slots__ = ("_done", "answer", "call", "error", "handles", "submits")
 
     def __init__(
         self,
         submits: Sequence[Submit] = (),
-        on_end: Sequence[OnEnd | None] = (),
+        handles: Sequence[Handle | None] = (),
         call: Callable[[Store], Any] | None = None,
     ) -> None:
         self.submits: Final = submits
-        self.on_end: Final = on_end
+        self.handles: Final = handles
         self.call: Final = call
         self.answer: Any = None
         self.error: BaseException | None = None
@@ -112,86 +91,123 @@ class _Operation:
 class Runner:
     """This process's agent in one store.
 
-    Thread safety: `submit`, `report`, `call`, `expect`, `wake`, `attach` and `close` may be called
+    Thread safety: `start`, `submit`, `report`, `call`, `expect`, `wake` and `attach` may be called
     from any thread.
     """
 
-    def __init__(self, store: Store, label: str) -> None:
-        self._store: Final = store
+    def __init__(self, open_store: Callable[[], Store], label: str) -> None:
+        self._open_store: Final = open_store
         self._label: Final = label  # of the store, for logs
+        self._opening: Final = threading.Lock()
+        self._lock: Final = threading.RLock()  # of a thread whose signal handler submits, too
+        self._store: Any = None  # the `Store`, once it is open
+        self.is_over = False
+        self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
         self._operations: Final[deque[_Operation]] = deque()
         self._reports: Final[deque[Report]] = deque()
         self._is_asleep = False
         self._consumers: dict[str, Consumer] = {}
-        self._known: dict[str, frozenset[str]] = {}  # functions that the store has been told of
-        self._expected: dict[Any, list[OnEnd]] = {}  # by job: who waits for its end
+        self._known: dict[str, set[str]] = {}  # functions that the store has been told of
+        self._expected: dict[Any, list[Handle]] = {}  # by job: who waits for its end
+        self._has_served = False
+        self._suspect: Final = SuspectGuard(self.hand_back)
         self._pause = 0.0  # seconds, while the store fails
         self._ended = 0  # jobs, since the last purge
         self._spare_since = inf  # monotonic seconds: since when there are claims without a worker
         self._has_hungry_peers = False
-        self._is_closing = False
-        self._thread: Final = threading.Thread(
-            target=self._run, name=f"oddjob-store-{label}", daemon=True
-        )
+        self._is_importing = False
+        self._places: Final = list(range(_PLACES))  # that are free
+        self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Join the store and start the thread; raise what joining raises."""
-        self._store.join({}, 0)
-        self._thread.start()
+        """Open and join the store, and start the thread, if that has not been done.
+
+        Raises:
+            StoreUnusable: the store cannot be opened.
+        """
+        with self._opening:
+            if self._thread is not None:
+                return
+            self._store = self._open_store()
+            try:
+                self._store.join({}, 0)
+                self._thread = threading.Thread(
+                    target=self._run, name=f"oddjob-store-{self._label}", daemon=True
+                )
+                self._thread.start()
+            except BaseException:
+                self._thread = None
+                self._store.close()
+                raise
 
     # For other threads.
 
     def submit(
-        self, submits: Sequence[Submit], on_end: Sequence[OnEnd | None] = ()
+        self, submits: Sequence[Submit], handles: Sequence[Handle | None] = ()
     ) -> list[Submitted]:
         """Store jobs; return when that is committed.
 
         Args:
             submits: the jobs, which are stored in one commit.
-            on_end: for each, what to call in the store thread when it has ended; None: nothing.
+            handles: for each, what is to hear of its end; None: nothing.
 
         Raises:
             StoreFull, StoreUnusable: no job was stored.
+            RunnerOver: no job was stored.
         """
-        submitted: list[Submitted] = self._do(_Operation(submits, on_end))
+        submitted: list[Submitted] = self._do(_Operation(submits, handles))
         return submitted
 
     def call(self, call: Callable[[Store], Any]) -> Any:
         """Have the store thread call something with the store, and return what it returns."""
         return self._do(_Operation(call=call))
 
-    def report(self, update: Update, on_commit: Callable[[bool], object]) -> None:
+    def report(self, update: Update, on_commit: Callable[[bool], object] | None = None) -> None:
         """Tell the store what has become of a claim; do not wait."""
         self._reports.append(Report(update, on_commit))
         self._wake_if_asleep()
 
-    def expect(self, job: Any, on_end: OnEnd) -> None:
-        """Have `on_end` called when a job ends; only inside `call`."""
-        self._expected.setdefault(job, []).append(on_end)
+    def hand_back(self, claim: Claim) -> None:
+        """Let another process, or this one later, run a claim that was not begun."""
+        self.report(Update(claim, State.QUEUED))
+
+    def expect(self, job: Any, handle: Handle) -> None:
+        """Have a handle hear of the end of a job; only inside `call`."""
+        self._expected.setdefault(job, []).append(handle)
 
     def attach(self, consumer: Consumer) -> None:
-        """Serve a pool from now on."""
-        self.call(lambda _: self._consumers.update({consumer.name: consumer}))
+        """Serve a pool, until that comes to its end; raise `RunnerOver` or `ValueError`."""
 
-    def detach(self, consumer: Consumer) -> None:
-        """Serve a pool no longer; it has handed back its claims."""
-        self.call(lambda _: self._consumers.pop(consumer.name, None))
+        def add(_store: Store) -> None:
+            if consumer.name in self._consumers:
+                raise ValueError(f"a pool {consumer.name!r} of this process uses {self._label}")
+            self._consumers[consumer.name] = consumer
+            self._has_served = True
+
+        self.call(add)
 
     def wake(self) -> None:
-        """Have the store thread look again: a pool can take more jobs, or fewer."""
+        """Have the store thread look again: something about a pool has changed."""
         self._store.wake()
 
-    def close(self, timeout: float | None = None) -> bool:
-        """Make the reports that are left, leave the store, and end; return whether that is done."""
-        self._is_closing = True
-        self._store.wake()
-        self._thread.join(timeout)
-        return not self._thread.is_alive()
+    def begin(self, claim: Claim) -> int:
+        """Mark that a job has begun; return the place of the mark."""
+        place = self._places.pop()
+        self._store.marks.mark(place, claim)
+        return place
+
+    def end(self, place: int) -> None:
+        """Remove the mark in a place."""
+        self._store.marks.unmark(place)
+        self._places.append(place)
 
     def _do(self, operation: _Operation) -> Any:
         if threading.current_thread() is self._thread:
-            raise RuntimeError("the store thread cannot wait for itself: a callback has called it")
-        self._operations.append(operation)
+            raise RuntimeError("the store thread cannot wait for itself")
+        with self._lock:
+            if self.is_over:
+                raise RunnerOver
+            self._operations.append(operation)
         self._wake_if_asleep()
         return operation.wait()
 
@@ -204,9 +220,6 @@ class Runner:
     def _run(self) -> None:
         while True:
             try:
-                if self._is_closing and not self._operations and not self._reports:
-                    self._store.leave()
-                    return
                 self._sleep(self._take_turn())
             except Evicted:
                 self._join_again()
@@ -215,16 +228,43 @@ class Runner:
             except BaseException as error:
                 log(logging.ERROR, "the runner of %s failed", self._label, error=error)
                 self._survive(error)
+            if self._has_served and self._is_idle() and self._end_if_unused():
+                return
 
     def _sleep(self, seconds: float | None) -> None:
         self._is_asleep = True
         try:
-            if self._operations or self._reports or self._is_closing:
+            if self._operations or self._reports or self._detach_done():
                 return
             for process in self._store.wait(seconds):
                 self._store.takeover(process)
         finally:
             self._is_asleep = False
+
+    def _is_idle(self) -> bool:
+        return not (self._consumers or self._reports)
+
+    def _end_if_unused(self) -> bool:
+        """End, unless another thread has left an operation."""
+        with self._lock:
+            self.is_over = not self._operations
+        if self.is_over:
+            self.callbacks.close()
+            guard(self._store.leave)
+            guard(self._store.close)
+        return self.is_over
+
+    def _detach_done(self) -> bool:
+        """Let go of the pools that have come to their end; return whether there were any."""
+        if self._reports:
+            return False  # an outcome is committed before its pool ends
+        done = [each for each in self._consumers.values() if each.has_come_to_its_end()]
+        for consumer in done:
+            del self._consumers[consumer.name]
+            if self._known.pop(consumer.name, None) is not None:
+                guard(self._store.forget, consumer.name)
+            guard(consumer.detached)
+        return bool(done)
 
     def _survive(self, error: BaseException) -> None:
         """Wait a little longer each time; what is to be told to the store stays in memory."""
@@ -232,12 +272,18 @@ class Runner:
             what = "%s cannot be used at present, will go on trying: %s"
             log(logging.ERROR, what, self._label, error)
         self._pause = min(max(_FIRST_PAUSE, self._pause * 2), _LONGEST_PAUSE)
-        if self._is_closing:
-            while self._operations:
-                self._operations.popleft().end(error=error)
+        if self._consumers and all(each.is_closing for each in self._consumers.values()):
+            if self._pause > _LAST_PAUSE:  # nothing else keeps the process from its end
+                what = "%s: %d outcomes could not be stored; these jobs will run again"
+                log(logging.ERROR, what, self._label, len(self._reports))
+                self._reports.clear()
+                self._detach_done()
+                return
+            self._pause = min(self._pause, _LAST_PAUSE)
         self._is_asleep = True
         try:
-            self._store.wait(self._pause)
+            if not self._operations:
+                self._store.wait(self._pause)
         finally:
             self._is_asleep = False
 
@@ -252,6 +298,7 @@ class Runner:
             self._label)  # fmt: skip
         for consumer in self._consumers.values():
             consumer.drop_all()
+        self._suspect.clear()
         self._known.clear()
         self._store.join({}, 0)
 
@@ -263,7 +310,7 @@ class Runner:
                 operations.remove(operation)
                 self._answer(operation)
             self._tell_functions()
-            self._hand_back()
+            self._hand_back_spare()
             turn = self._commit(operations)
         except BaseException as error:
             for operation in operations:  # an eviction is none of their business
@@ -274,14 +321,10 @@ class Runner:
             raise
         self._note_success()
         self._read(turn)
-        if turn.entries:
-            for consumer in self._consumers.values():
-                consumer.fire(turn)
-            return 0.0
         return self._next_look(turn)
 
     def _answer(self, operation: _Operation) -> None:
-        assert operation.call is not None
+        assert operation.call is not None  # noqa: S101  (as its caller has found)
         try:
             operation.end(operation.call(self._store))
         except BaseException as error:
@@ -289,109 +332,128 @@ class Runner:
 
     def _tell_functions(self) -> None:
         """Let the store know which functions the pools have come to know."""
+        self._is_importing = False
         for name, consumer in self._consumers.items():
-            functions = frozenset(consumer.functions())
-            if functions - self._known.get(name, frozenset()):
-                self._store.learn(name, functions, 0)
-                self._known[name] = functions
+            known = self._known.get(name)
+            if len(consumer.functions) == (0 if known is None else len(known)):
+                continue
+            known = set() if known is None else known
+            ready = [each for each in consumer.functions.copy()
+                     if each not in known and consumer.is_ready(each)]  # fmt: skip
+            if ready:
+                self._store.learn(name, ready, 0)
+                self._known[name] = known.union(ready)
+            self._is_importing |= len(known) + len(ready) < len(consumer.functions)
 
     def _commit(self, operations: list[_Operation]) -> Turn:
         """Take a turn with all reports and submits; without the submits if these do not fit."""
         reports = _drain(self._reports)
-        updates = [report.update for report in reports]
         try:
-            submits = [submit for each in operations for submit in each.submits]
-            turn = self._turn(updates, submits)
-            self._accept(operations, turn)
-        except StoreFull:
-            turn = self._turn_without_submits(reports)
-            for operation in operations:  # one that is too large does not take others with it
-                try:
-                    self._accept([operation], self._turn([], operation.submits))
-                except StoreFull as error:
-                    operation.end(error=error)
+            try:
+                submits = [submit for each in operations for submit in each.submits]
+                turn = self._turn(reports, submits)
+            except StoreFull:
+                turn = self._turn(reports, [])
+                self._accept_one_by_one(operations)
+            else:
+                self._accept(operations, turn)
         except BaseException:
             self._reports.extendleft(reversed(reports))
             raise
         self._confirm(reports, turn)
         return turn
 
-    def _turn_without_submits(self, reports: list[Report]) -> Turn:
-        try:
-            return self._turn([report.update for report in reports], [])
-        except BaseException:
-            self._reports.extendleft(reversed(reports))
-            raise
+    def _accept_one_by_one(self, operations: Iterable[_Operation]) -> None:
+        """Store what fits: one operation that is too large does not take others with it."""
+        for operation in operations:
+            if operation.submits:
+                try:
+                    self._accept([operation], self._turn([], operation.submits))
+                except StoreFull as error:
+                    operation.end(error=error)
 
-    def _turn(self, updates: Sequence[Update], submits: Sequence[Submit]) -> Turn:
-        capacity = {
-            name: consumer.capacity()
-            for name, consumer in self._consumers.items()
-            if name in self._known
-        }
-        turn = self._store.turn(updates, submits, capacity)
+    def _turn(self, reports: Sequence[Report], submits: Sequence[Submit]) -> Turn:
+        capacity = {name: self._capacity(self._consumers[name]) for name in self._known}
+        turn: Turn = self._store.turn([each.update for each in reports], submits, capacity)
+        claims = self._suspect.admit(turn.claims, self._consumers.values())
         for name, consumer in self._consumers.items():
-            claims = [claim for claim in turn.claims if claim.pool == name]
-            if claims:
-                consumer.start(claims)
+            mine = [claim for claim in claims if claim.pool == name]
+            if name in capacity:
+                consumer.start(mine)
+            if name not in turn.full:
+                consumer.room_has_come()
         self._has_hungry_peers = turn.hungry_peers
         return turn
+
+    def _capacity(self, consumer: Consumer) -> Capacity:
+        if self._suspect.is_there:  # nothing runs beside it, but what it waits for
+            return Capacity(consumer.lent, consumer.lent)
+        return consumer.capacity()
 
     def _accept(self, operations: Iterable[_Operation], turn: Turn) -> None:
         submitted = iter(turn.submitted)
         for operation in operations:
             answers = [next(submitted) for _ in operation.submits]
-            for answer, on_end in zip(answers, operation.on_end, strict=False):
-                if on_end is not None and answer.id is not None:
-                    self.expect(answer.id, on_end)
+            for answer, handle in zip(answers, operation.handles, strict=False):
+                if handle is not None and answer.id is not None:
+                    handle.stored(answer.id)
+                    self.expect(answer.id, handle)
             operation.end(answers)
 
     def _confirm(self, reports: list[Report], turn: Turn) -> None:
         refused = set(map(id, turn.refused))
         for update, on_commit in reports:
             is_accepted = id(update) not in refused
+            if on_commit is not None:
+                guard(on_commit, is_accepted)
+            if update.state is not State.RUNNING:
+                self._suspect.settled(update.claim)
             if is_accepted and update.state.has_ended:
                 self._ended += 1
-            _guard(on_commit, is_accepted)
-            if is_accepted and update.state.has_ended:
                 self._announce(update.claim.id, update.state, update.outcome, update.error)
 
     def _read(self, turn: Turn) -> None:
         for news in turn.news:
             if news.state is State.RUNNING:
                 for consumer in self._consumers.values():
-                    _guard(consumer.stop, news.id)
+                    guard(consumer.stop, news.id)
             else:
                 self._announce(*news)
+        for pool, function in turn.unknown:
+            if pool in self._consumers:
+                self._consumers[pool].look_for(function)
+        for entry in turn.entries:
+            guard(self._consumers[entry.lane.pool].fire, entry, self._store)
 
     def _announce(self, job: Any, state: State, outcome: bytes | None, error: str | None) -> None:
-        for on_end in self._expected.pop(job, ()):
-            _guard(on_end, state, outcome, error)
+        for handle in self._expected.pop(job, ()):
+            guard(handle.ended, state, outcome, error)
 
     # Claims that no worker has begun.
 
-    def _hand_back(self) -> None:
+    def _hand_back_spare(self) -> None:
         """Hand back claims that wait for a worker here while another process is hungry."""
+        is_overdue = clock.monotonic() - self._spare_since >= _PATIENCE
         for consumer in self._consumers.values():
-            capacity = consumer.capacity()
-            if not capacity.has_spare:
-                continue
-            is_draining = capacity.limit == 0 and self._is_closing
-            if is_draining or (self._has_hungry_peers and self._is_overdue()):
+            if consumer.hands_back or (
+                self._has_hungry_peers and is_overdue and consumer.capacity().has_spare
+            ):
                 for claim in consumer.take_back():
-                    self._reports.append(Report(Update(claim, State.QUEUED), _ignore))
-
-    def _is_overdue(self) -> bool:
-        return clock.monotonic() - self._spare_since >= _PATIENCE
+                    self.hand_back(claim)
 
     def _next_look(self, turn: Turn) -> float | None:
+        if turn.entries or len(self._known) < len(self._consumers) and turn.unknown:
+            return 0.0
+        look = inf if turn.next_look is None else turn.next_look
         has_spare = any(each.capacity().has_spare for each in self._consumers.values())
         self._spare_since = min(self._spare_since, clock.monotonic()) if has_spare else inf
-        if self._ended > _PURGE_AFTER:
-            return 0.0 if self._purge(turn.now) else turn.next_look
+        if self._ended > _PURGE_AFTER and self._purge(turn.now):
+            look = 0.0
         if has_spare and turn.hungry_peers:
-            return _PATIENCE if turn.next_look is None else min(_PATIENCE, turn.next_look)
-        return turn.next_look
+            look = min(look, _PATIENCE)
+        if self._is_importing:
+            look = min(look, _IMPORT_PAUSE)
+        return None if look == inf else look
 
     def _purge(self, now: float) -> bool:
         """Delete some old jobs; return whether there may be more."""
@@ -408,18 +470,3 @@ class Runner:
 def _drain(items: deque[Any]) -> list[Any]:
     """Take what is in a deque now; what is appended meanwhile may stay."""
     return [items.popleft() for _ in range(len(items))]
-
-
-def _ignore(_: object) -> None:
-    pass
-
-
-def _guard(call: Callable[..., object], *args: object) -> None:
-    """Call what belongs to others; log what it raises."""
-    try:
-        call(*args)
-    except BaseException as error:
-        log(logging.ERROR, "a callback of the store thread failed", error=error)
-
-
-__all__ = ["Consumer", "News", "OnEnd", "Report", "Runner"]

@@ -142,6 +142,9 @@ class Store(Protocol):
     def learn(self, pool: str, functions: Iterable[str], workers: int) -> None:
         """Consume a pool, too, or know more functions of it; for `workers` more jobs at once."""
 
+    def forget(self, pool: str) -> None:
+        """Consume a pool no longer; there are no claims of it."""
+
     def leave(self) -> None:
         """Unregister; hand back the claims that are left."""
 
@@ -231,7 +234,3 @@ class Store(Protocol):
 
     def wake(self) -> None:
         """End this process's `wait`, now or the next one."""
-
-
-__all__ = ["Evicted", "Filter", "Lane", "Limiter", "StartedMarks", "Store", "StoreFull", "StoreReader",
-           "StoreUnsafe", "StoreUnusable"]  # fmt: skip

@@ -99,6 +99,10 @@ async def until_ended(job: Job[Any]) -> None:
         if slot is None:
             await ended
             return
+        if job._policy.is_durable:
+            with core.store.lending():
+                await ended
+            return
         # A coroutine on a worker: the job may have to run in this place when no worker is free.
         stand_in = mailbox.stand_ins.get(slot)
         if stand_in is None:

@@ -34,7 +34,7 @@ from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import PoolMetrics
-from oddjob.runtime.policy import Settlement
+from oddjob.runtime.policy import JobPolicy, Settlement
 from oddjob.runtime.pool_ending import AFTER_EXIT, PoolEnding, PoolState
 from oddjob.runtime.settling import refuse, reopen, withdraw
 from oddjob.runtime.slot import slot_of
@@ -72,9 +72,14 @@ class PoolCore:
         self.options: Final = options
         self.name = name
         self.label = label
+        self.policy: JobPolicy  # of jobs that are given no options; set by the pool
         self.memory: Settlement = MemorySettlement(self)
         self.settlement: Settlement = self.memory
         self.store: Any = None  # a `PoolStore`: where jobs go in place of the queue
+        if options.store and name is not None:
+            from oddjob.durable.pool_store import PoolStore  # loaded by programs that use it
+
+            self.store = self.settlement = PoolStore(self, name, options.store)
         self.events: Final = EventListener(label, options.on_event)
         self.timers: Final[dict[Timer, None]] = {}  # guarded by the scheduler's lock
         self._is_bounded: Final = options.max_queue is not None
@@ -112,6 +117,8 @@ class PoolCore:
         if pool is not None:
             former, closed_because = self.dispatcher, self.state.closed_because
             self._begin(pool)
+            if self.store is not None:
+                self.store.reset_after_fork()
             if former.limited is not None:
                 self.use_limits(former.limited.gate.adopted())
             self.state.closed_because = closed_because
@@ -194,6 +201,9 @@ class PoolCore:
 
     async def accept_in_loop(self, job: Job[Any]) -> None:
         """Queue a job; await room instead of blocking the event loop. Raises like `accept`."""
+        if job._policy.is_durable:
+            await self.store.accept_in_loop(job)
+            return
         if not self._is_bounded or inline.is_on():
             self.accept(job)
             return
@@ -248,10 +258,17 @@ class PoolCore:
         self.dispatcher.wake_for_work()
         return limited
 
-    def _start_workers(self, count: int, *, and_queue: Sequence[Job[Any]] = ()) -> None:
+    def run_claimed(self, jobs: Sequence[Job[Any]]) -> None:
+        """Run jobs that come from the store, whatever limits there are; raises like `accept`."""
+        self._start_workers(len(jobs), and_queue=jobs, is_checked=False)
+
+    def _start_workers(
+        self, count: int, *, and_queue: Sequence[Job[Any]] = (), is_checked: bool = True
+    ) -> None:
         """Start the supervisor and the workers that `count` jobs need, and queue jobs."""
         with self.state.lock:
-            self.state.check_open()
+            if is_checked:
+                self.state.check_open()
             if self.supervisor.thread is None:
                 self._start_supervisor()
             failure = self.workers.start_for(count)
@@ -322,8 +339,8 @@ class PoolCore:
 
     def give_back(self, job: Job[Any]) -> None:
         """Count a job that has ended no longer against its key and limits."""
-        if job._policy.settlement is not self.memory:
-            self.store.ended(job)
+        if self.store is not None and job._policy.settlement is not self.memory:
+            self.store.claimed.ended(job)
             return
         limited = self.dispatcher.limited
         if limited is not None:
@@ -406,8 +423,12 @@ class PoolCore:
     # What the supervisor asks for.
 
     def is_finished(self) -> bool:
-        """Return whether the pool is closed, and its queue empty."""
-        return self.state.closed_because is not None and not len(self.dispatcher)
+        """Return whether the pool is closed, and there is nothing left to run."""
+        return (
+            self.state.closed_because is not None
+            and not len(self.dispatcher)
+            and (self.store is None or self.store.is_done)
+        )
 
     def open_due(self) -> float:
         """Open what has become due in the queue, and wake those who may run it.

@@ -82,7 +82,8 @@ def _finish_all() -> None:
     finally:  # Ctrl-C ends that wait
         with _process.lock:
             _process.is_ending = True
-            cores = _process.with_threads | {core for core in _process.known if core.timers}
+            others = {core for core in _process.known if core.timers or core.store is not None}
+            cores = _process.with_threads | others
         cancelled = [timer for core in cores for timer in core.ending.close_at_exit()]
         never_fired = sum(not timer.fired for timer in cancelled)
         if never_fired:

@@ -47,8 +47,8 @@ class JobHost(Protocol):
     name: str | None
     label: str
     memory: Settlement  # it commits nothing
-    settlement: Settlement  # of this pool
-    store: Any  # where jobs go in place of the queue; None: there is none
+    settlement: Settlement  # of jobs that are to persist
+    store: Any  # a `PoolStore`, where jobs go in place of the queue; None: there is none
 
     @property
     def pool(self) -> Any:
@@ -106,9 +106,12 @@ class JobPolicy:
         retry = RetryPolicy(options.retries, options.backoff, options.retry_on, options.no_retry_on)
         self.retry: Final = retry if options.retries else None
         self.middleware: Final = options.middleware
-        self.settlement: Final = settlement or host.settlement
         # Whether its jobs go to the store; those that come from there have a settlement.
-        self.is_durable: Final = host.store is not None and settlement is None
+        self.is_durable: Final = (
+            host.store is not None and settlement is None and settings.persist
+        )
+        default = host.settlement if settings.persist else host.memory
+        self.settlement: Final = settlement or default
         # A plain job is called and settled; any other one makes attempts that are accounted for.
         self.is_plain: Final = (
             self.timeout is None

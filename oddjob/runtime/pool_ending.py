@@ -102,6 +102,8 @@ class PoolEnding:
         self.close(AFTER_SHUTDOWN)
         if cancel_queued:
             self._cancel_queue()
+            if self._core.store is not None:
+                self._core.store.cancel_all()
 
     def close(self, why: str) -> list[Timer]:
         """Take no more jobs; return the timers that were cancelled for that."""
@@ -111,6 +113,8 @@ class PoolEnding:
             if is_first:
                 core.state.closed_because = why
             core.refresh()
+        if core.store is not None:
+            core.store.close(hands_back=why is AFTER_EXIT)
         core.bound.turn_away()
         core.dispatcher.wake_all()
         core.supervisor.notify()
@@ -132,6 +136,8 @@ class PoolEnding:
                 "own end; use shutdown(wait=False)"
             )
         timers = self.close(AFTER_SHUTDOWN)
+        if core.store is not None:
+            core.store.close(hands_back=True)  # other processes, or the next one, will run them
         queued = core.dispatcher.waiting()  # first: so a job that starts meanwhile is not missed
         jobs = [*core.running(), *queued]
         cancelled: list[Job[Any]] = []
@@ -153,11 +159,16 @@ class PoolEnding:
 
         On a thread of the pool's own there is no waiting, and the answer is False.
         """
+        deadline = inf if timeout is None else clock.steady() + timeout
+        is_own, store = self.is_own_thread(), self._core.store
+        if store is not None and not store.join(0.0 if is_own else deadline):
+            return False
         thread = self._core.supervisor.thread
         if thread is None:
             return True
-        if not self.is_own_thread():
-            thread.join(None if timeout in (None, inf) else min(timeout, threading.TIMEOUT_MAX))
+        if not is_own:
+            left = None if deadline == inf else max(0.0, deadline - clock.steady())
+            thread.join(None if left is None else min(left, threading.TIMEOUT_MAX))
         return not thread.is_alive()
 
     def close_at_exit(self) -> list[Timer]:
@@ -184,7 +195,9 @@ class PoolEnding:
         with core.state.lock:
             core.state.broken_by = cause
             core.refresh()
-            jobs = core.dispatcher.waiting()
+        if core.store is not None:
+            core.store.claimed.hand_back()  # other processes may have more luck
+        jobs = core.dispatcher.waiting()
         for job in jobs:
             core.dispatcher.remove(job)
             with suppress(BaseException):  # of a callback
@@ -211,7 +224,7 @@ class PoolEnding:
         """Return whether the pool is closed, with nothing left to do, and no thread to do it."""
         core = self._core
         with core.state.lock:
-            is_needed = core.state.broken_by is None and len(core.dispatcher)
+            is_needed = core.state.broken_by is None and not core.is_finished()
             is_busy = core.workers.all() or core.running()
             return core.state.closed_because is not None and not (is_needed or is_busy)
 

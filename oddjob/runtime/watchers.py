@@ -245,7 +245,7 @@ class JobDetails:
     thread at a time.
     """
 
-    __slots__ = ("attempt", "carrier", "concluder", "deadline", "id", "is_inline",
+    __slots__ = ("attempt", "carrier", "claim", "concluder", "deadline", "id", "is_inline",
                  "progress", "timer")  # fmt: skip
 
     def __init__(self) -> None:
@@ -257,6 +257,7 @@ class JobDetails:
         self.progress: Progress | None = None
         self.carrier: dict[str, str] = {}  # of middleware
         self.timer: Timer | None = None  # what the job waits for
+        self.claim: Any = None  # of a job from a store: what entitles this process to run it
 
     def begin_attempt(self) -> int:
         """Begin the next attempt; return its number."""

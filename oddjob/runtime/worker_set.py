@@ -52,6 +52,16 @@ class WorkerSet:
         """Return how many more workers there may be."""
         return self.size - len(self.all())
 
+    def resize(self, size: int) -> None:
+        """Have `size` workers at most; those beyond leave after their jobs."""
+        with self._lock:
+            self.size = size
+            for worker in self._places[size:]:
+                if worker is not None:
+                    worker.leaving = True
+            self._core.refresh()
+        self._core.dispatcher.wake_all()
+
     def missing(self) -> int:
         """Return how many workers have gone that should be replaced."""
         with self._lock:
@@ -169,6 +179,8 @@ class WorkerSet:
         if worker not in self._places:
             return False
         self._places[worker.index] = None
+        while len(self._places) > self.size and self._places[-1] is None:
+            self._places.pop()
         self._core.refresh()
         return True
 

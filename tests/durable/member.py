@@ -21,7 +21,7 @@ BATCH = 16
 
 
 def main(kind: str, path: str, name: str, *rest: str) -> None:
-    store = SqliteStore(path, keep_succeeded=10**9)
+    store = SqliteStore(path)
     store.join({} if kind in ("feed", "write") else {"pool": ["function"]}, 4)
     log = os.open(f"{path}-{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     print("ready", flush=True)

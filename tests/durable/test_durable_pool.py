@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from oddjob import Pool, QueueFull
-from oddjob.durable.attach import attach, detach_all
 from tests.durable import jobs
 
 WAIT = 10.0
@@ -18,13 +17,10 @@ WAIT = 10.0
 def pool(tmp_path: Path) -> Iterator[Pool]:
     jobs.gate.clear()
     jobs.runs.clear()
-    pool = Pool(2)
-    attach(pool, str(tmp_path / "jobs.db"))
-    jobs.pools[:] = [pool]
-    yield pool
-    jobs.gate.set()
-    pool.shutdown()
-    detach_all()
+    with Pool("durable", 2, store=f"sqlite:///{tmp_path}/jobs.db") as pool:
+        jobs.pools[:] = [pool]
+        yield pool
+        jobs.gate.set()
 
 
 def test_a_result_and_an_exception_come_back(pool: Pool) -> None:
@@ -102,8 +98,8 @@ def test_jobs_that_wait_for_jobs_of_their_own_pool_do_not_lock_it_up(pool: Pool)
 
 
 def test_a_full_queue_refuses(tmp_path: Path) -> None:
-    pool = Pool(1, max_queue=2, when_full="raise")
-    attach(pool, str(tmp_path / "full.db"))
+    url = f"sqlite:///{tmp_path}/full.db"
+    pool = Pool("full", 1, max_queue=2, when_full="raise", store=url)
     jobs.gate.clear()
     pool.submit(jobs.hang)
     assert jobs.entered.acquire(timeout=WAIT)
@@ -112,4 +108,3 @@ def test_a_full_queue_refuses(tmp_path: Path) -> None:
             pool.submit(jobs.note, number)
     jobs.gate.set()
     pool.shutdown()
-    detach_all()

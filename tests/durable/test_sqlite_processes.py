@@ -55,7 +55,7 @@ def start(path: Path) -> Iterator[Start]:
 
 @pytest.fixture
 def store(path: Path) -> Iterator[SqliteStore]:
-    store = SqliteStore(str(path), keep_succeeded=10**9)
+    store = SqliteStore(str(path))
     store.join({"pool": ["function"]}, 4)
     yield store
     store.leave()
@@ -162,7 +162,7 @@ def test_whoever_is_killed_loses_no_job(path: Path, start: Start) -> None:
     """Every job ends, and every run of it but the last was in a process that died (fault 19)."""
     kills = 200 if IS_LONG else 20
     dice = random.Random(kills)
-    store = SqliteStore(str(path), keep_succeeded=10**9)
+    store = SqliteStore(str(path))
     store.join({}, 0)
     poison = submit(store, 1, POISON)
     consumers = [start("consume") for _ in range(3)]

@@ -83,7 +83,7 @@ class Member:
 
     def __init__(self, path: str, hub: LocalHub, functions: list[str]) -> None:
         self.peers = LocalPeers(hub)
-        self.store = SqliteStore(path, is_durable=False, keep_succeeded=10**6, peers=self.peers)
+        self.store = SqliteStore(path, is_durable=False, peers=self.peers)
         self.functions = functions
         self.claims: dict[int, Claim] = {}
         self.stale: list[Claim] = []

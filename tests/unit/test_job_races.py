@@ -44,6 +44,7 @@ class Host:
     def __init__(self) -> None:
         self.reports: list[BaseException] = []
         self.slots: list[Slot] = []
+        self.store = None
         self.settlement = self.memory = self.events = self.watchdog = self.metrics = self
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:

@@ -70,6 +70,11 @@ OTHER_VALUES = {
     "retry_on": OSError,
     "no_retry_on": (ValueError, KeyError),
     "middleware": (TRACING,),
+    "store": "sqlite:///other.db",
+    "consume": False,
+    "keep_succeeded": 0,
+    "keep_failed": 60.0,
+    "unknown_after": 5.0,
 }
 DELAYS = (0.25, 1.0, 20.0, 60.0, 150.0)
 DEFAULTS = (
@@ -78,6 +83,7 @@ DEFAULTS = (
     *(None, "block", None),
     *(None, 1, None, 0, DELAYS, Exception, ()),
     *(None, None, ()),
+    *(None, True, 1000, 30 * 86_400.0, 600.0),
 )
 EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
 BESIDE = {key: {"max_queue": 7} for key in ("when_full", "submit_timeout")}  # what a key needs
@@ -240,8 +246,19 @@ def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: o
         "retry_on": KeyError,
         "no_retry_on": IndexError,
         "middleware": [print_and_run],
+        "store": "memory:",
+        "consume": False,
+        "keep_succeeded": 2,
+        "keep_failed": "2 days",
+        "unknown_after": 2,
     }
-    stored = {**general, "rate": Rate(2), "backoff": (2,), "middleware": (print_and_run,)}
+    stored = {
+        **general,
+        "rate": Rate(2),
+        "backoff": (2,),
+        "middleware": (print_and_run,),
+        "keep_failed": 2 * 86_400.0,
+    }
     plan = read_settings({**general, "extra_pools": [{"email": {key: value}}]})
     assert plan.pools["email"]._asdict() == {**stored, key: value}
     assert plan.pools["job"]._asdict() == stored

@@ -397,6 +397,11 @@ CONFIGURED = {
     "retry_on": OSError,
     "no_retry_on": EOFError,
     "middleware": (Note("configured"),),
+    "store": None,
+    "consume": False,
+    "keep_succeeded": 4,
+    "keep_failed": 4.0,
+    "unknown_after": 4.0,
 }
 
 
@@ -437,6 +442,11 @@ OWN = {
     "retry_on": KeyError,
     "no_retry_on": IndexError,
     "middleware": (Note("own"),),
+    "store": False,
+    "consume": True,
+    "keep_succeeded": 3,
+    "keep_failed": 3.0,
+    "unknown_after": 3.0,
 }
 
 

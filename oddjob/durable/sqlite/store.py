@@ -44,7 +44,8 @@ class SqliteStore(Store):
         path: the file; it is made if there is none. ``":memory:"``: there is no file.
         is_durable: whether what is acknowledged survives a loss of power, and not only of the
             process.
-        keep_succeeded: how many succeeded jobs of each pool are kept; 0 deletes them at once.
+        allow_network_filesystem: use the file although it is on one, whose locks are not to be
+            relied on.
         peers: the other processes; for tests.
     """
 
@@ -53,13 +54,14 @@ class SqliteStore(Store):
         path: str,
         *,
         is_durable: bool = True,
-        keep_succeeded: int = 1000,
+        allow_network_filesystem: bool = False,
         peers: Peers | None = None,
     ) -> None:
         if peers is None and path == ":memory:":
             peers = LocalPeers()
         if peers is None:
-            check_file_system(path)
+            if not allow_network_filesystem:
+                check_file_system(path)
             directory = Path(f"{path}-oddjob")
             directory.mkdir(exist_ok=True)
             peers = FilePeers(directory)
@@ -72,7 +74,6 @@ class SqliteStore(Store):
         self._execute: Final = self._database.execute
         self._reader: Final = SqliteReader(self._database)
         self._lanes: Final = LaneTable()
-        self._keep_succeeded: Final = keep_succeeded
         self._me: int | None = None
         self._pools: dict[str, list[KnownLane]] = {}  # that this process consumes
         self._said: dict[str, tuple[bool, bool]] = {}  # of each pool: hungry, has spare claims
@@ -143,6 +144,18 @@ class SqliteStore(Store):
                 "INSERT OR IGNORE INTO known (pool, function, process) VALUES (?, ?, ?)",
                 (pool, function, self._me),
             )
+
+    @override
+    def forget(self, pool: str) -> None:
+        with self._work(is_synced=False) as work:
+            place = (pool, self._me)
+            self._execute("DELETE FROM consumer WHERE pool = ? AND process = ?", place)
+            self._execute("DELETE FROM known WHERE pool = ? AND process = ?", place)
+            # This process may have been woken in place of another one.
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
+            work.to_wake.update(process for (process,) in rows)
+        self._pools.pop(pool, None)
+        self._said.pop(pool, None)
 
     def _meet_peers(self) -> None:
         """Watch processes that are new; take over those that are dead already."""
@@ -221,16 +234,12 @@ class SqliteStore(Store):
             if not is_member:
                 raise Evicted
             if updates:
-                turn.refused = work.update(
-                    updates,
-                    forgets_succeeded=self._keep_succeeded == 0,
-                    one_by_one=one_by_one,
-                )
+                turn.refused = work.update(updates, one_by_one=one_by_one)
             if submits:
                 turn.submitted = work.insert(submits)
                 newest_lane = self._execute("SELECT coalesce(max(id), 0) FROM lane").fetchone()[0]
             if newest_lane != self._newest[1]:
-                self._find_lanes()
+                turn.unknown = self._find_lanes()
             if capacity:
                 work.promote()
             mine: list[KnownLane] = []
@@ -247,6 +256,8 @@ class SqliteStore(Store):
                     self._say(work, pool, *said[pool])
             turn.hungry_peers = work.finish(mine, left)
             turn.news = work.read_news()
+            full = self._execute("SELECT pool FROM room WHERE process = ?", (self._me,)).fetchall()
+            turn.full = frozenset(pool for (pool,) in full)
             self._look_ahead(work, turn, capacity)
         self._said.update(said)
         has_new_peers = newest not in (self._newest[0], self._me)
@@ -255,10 +266,14 @@ class SqliteStore(Store):
             self._meet_peers()
         return turn
 
-    def _find_lanes(self) -> None:
+    def _find_lanes(self) -> list[tuple[str, str]]:
+        """Find the lanes that this process may claim from; return functions that it lacks."""
+        unknown: set[tuple[str, str]] = set()
         for pool, lanes in self._pools.items():
-            rows = self._execute(_MY_LANES, (pool, self._me)).fetchall()
-            lanes[:] = [self._lanes.get(self._execute, lane) for (lane,) in rows]
+            rows = self._execute(_MY_LANES, (self._me, pool)).fetchall()
+            lanes[:] = [self._lanes.get(self._execute, lane) for lane, _, is_known in rows if is_known]
+            unknown.update((pool, function) for _, function, is_known in rows if not is_known)
+        return sorted(unknown)
 
     def _say(self, work: Work, pool: str, is_hungry: bool, has_spare: bool) -> None:
         self._execute(
@@ -418,8 +433,9 @@ class SqliteStore(Store):
 _NEWEST: Final = """
 SELECT max(id), (SELECT coalesce(max(id), 0) FROM lane), max(id = ?) FROM process"""
 _MY_LANES: Final = """
-SELECT lane.id FROM lane JOIN known USING (pool, function)
-WHERE lane.pool = ? AND known.process = ?"""
+SELECT lane.id, lane.function, known.process IS NOT NULL FROM lane LEFT JOIN known
+  ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
+WHERE lane.pool = ?"""
 _PUT_ENTRY: Final = """
 INSERT INTO entry (pool, name, lane, rule, tick, payload, meta, priority)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?)

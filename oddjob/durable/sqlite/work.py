@@ -203,15 +203,13 @@ class Work:
 
     # What becomes of claims.
 
-    def update(
-        self, updates: Sequence[Update], *, forgets_succeeded: bool, one_by_one: bool
-    ) -> list[Update]:
+    def update(self, updates: Sequence[Update], *, one_by_one: bool) -> list[Update]:
         """Update claims; return the updates that are refused.
 
         Raises:
             Mismatch: some are, and have to be found out `one_by_one`.
         """
-        refused = self._write(updates, forgets_succeeded=forgets_succeeded, one_by_one=one_by_one)
+        refused = self._write(updates, one_by_one=one_by_one)
         are_refused = set(map(id, refused))
         is_watched = self._execute("SELECT 1 FROM watch LIMIT 1").fetchone() is not None
         for each in updates:
@@ -237,9 +235,7 @@ class Work:
         self._release()
         return refused
 
-    def _write(
-        self, updates: Sequence[Update], *, forgets_succeeded: bool, one_by_one: bool
-    ) -> list[Update]:
+    def _write(self, updates: Sequence[Update], *, one_by_one: bool) -> list[Update]:
         batches: dict[str, list[tuple[Row, Update]]] = {}
         for each in updates:
             claim, state = each.claim, each.state
@@ -248,7 +244,7 @@ class Work:
             if state is State.RUNNING:
                 statement = schema.PROGRESS
                 row = (each.outcome, *fence)
-            elif state is State.SUCCEEDED and forgets_succeeded:
+            elif state is State.SUCCEEDED and not each.is_kept:
                 statement = schema.FORGET
                 row = fence
             else:

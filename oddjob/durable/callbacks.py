@@ -1,0 +1,56 @@
+"""Callbacks: what belongs to users, and so must not run in the store thread.
+
+A callback of a job may take any time, and may submit jobs, for which the store thread has to be
+free. So callbacks have a thread of their own, which is started when it is first needed.
+"""
+
+import logging
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Final
+
+from oddjob.log import log
+
+
+class CallbackThread:
+    """Runs callbacks one after the other.
+
+    Thread safety: one thread, the store thread, calls `run` and `close`.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name: Final = name
+        self._queue: Final[SimpleQueue[Callable[[], object] | None]] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def run(self, call: Callable[[], object]) -> None:
+        """Call something in the thread; log what it raises."""
+        self._queue.put(call)
+        if self._thread is None:
+            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            try:
+                thread.start()
+            except Exception:  # the process has no threads left: the next call tries again
+                guard(self._queue.get())
+            else:
+                self._thread = thread
+
+    def close(self) -> None:
+        """End the thread when all has been called."""
+        if self._thread is not None:
+            self._queue.put(None)
+
+    def _serve(self) -> None:
+        while (call := self._queue.get()) is not None:
+            guard(call)
+            del call  # it refers to a job
+
+
+def guard(call: Callable[..., object] | None, *args: object) -> None:
+    """Call what belongs to others; log what it raises."""
+    try:
+        if call is not None:
+            call(*args)
+    except BaseException as error:
+        log(logging.ERROR, "a callback of a store failed", error=error)

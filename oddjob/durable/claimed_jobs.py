@@ -1,0 +1,229 @@
+"""ClaimedJobs: the jobs that a pool has claimed from its store, on their way through its workers.
+
+For each claim a job is made, which workers run like any other; it is thrown away when the claim is
+reported. The job that a caller holds is another object, be it in the same process: see `PoolStore`.
+
+Guarantees: a claim is reported once. Payloads are unpickled by workers, in the attempt: that runs
+code of the user's, which may take time, or wait for a module that is being imported.
+
+Locking: ``_lock`` guards `held`; nothing is called under it.
+"""
+
+import threading
+from collections.abc import Callable
+from contextvars import Context
+from traceback import format_exception
+from typing import TYPE_CHECKING, Any, Final
+
+from oddjob.compat import override
+from oddjob.durable.codec import (
+    Meta,
+    PayloadError,
+    decode_call,
+    decode_meta,
+    describe_error,
+    encode_error,
+    encode_result,
+    find_function,
+)
+from oddjob.durable.record import Claim, State, Update
+from oddjob.runtime.job import Job
+from oddjob.runtime.policy import JobPolicy, Settlement
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+_STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
+_FIRST_GUESS: Final = 0.02  # seconds that a job takes
+
+
+class ClaimedJobs(Settlement):
+    """What a pool has claimed, and has not reported yet."""
+
+    def __init__(self, core: "PoolCore") -> None:
+        self._core: Final = core
+        self._lock = threading.Lock()
+        self.runner: Any = None  # the `Runner`, once the pool is attached to one
+        self.held: dict[Any, Job[Any]] = {}  # by id
+        self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
+        self._claim_policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
+        self.mean = _FIRST_GUESS  # seconds that a job took of late
+
+    def reset_after_fork(self) -> None:
+        """Leave the claims to the parent."""
+        self._lock = threading.Lock()
+        self.runner = None
+        self.held = {}
+
+    # From a claim to a job.
+
+    def start(self, claims: list[Claim]) -> None:
+        """Have workers run claims, in this order."""
+        jobs = []
+        for claim in claims:
+            try:
+                jobs.append(self._job_of(claim))
+            except Exception as error:
+                self._report(claim, State.FAILED, error)
+        if jobs:
+            try:
+                self._core.run_claimed(jobs)
+            except Exception:  # there are no workers, and none can be started
+                for job in jobs:
+                    self._put_back(job)
+
+    def _job_of(self, claim: Claim) -> Job[Any]:
+        fn = find_function(claim.function)
+        if fn is None:
+            raise LookupError(f"{claim.function} is not found in its module any more")
+        meta = decode_meta(claim.meta)
+        policy = self._policy_of(claim, meta)
+        job: Job[Any] = Job(fn, (), None, Context(), policy, clock.monotonic(), claim.key)
+        job._name = claim.name or None
+        details = job._add_details()
+        details.id, details.attempt, details.carrier = str(claim.id), claim.attempt, meta.carrier
+        details.claim = claim
+        with self._lock:
+            self.held[claim.id] = job
+        return job
+
+    def _policy_of(self, claim: Claim, meta: Meta) -> JobPolicy:
+        is_detached = claim.origin is None
+        if meta.options:
+            return self._new_policy(claim.function, meta.options, is_detached=is_detached)
+        place = claim.function, is_detached
+        if place not in self._claim_policies:
+            self._claim_policies[place] = self._new_policy(
+                claim.function, {}, is_detached=is_detached
+            )
+        return self._claim_policies[place]
+
+    def _new_policy(
+        self, function: str, options: dict[str, Any], *, is_detached: bool
+    ) -> JobPolicy:
+        settings = self.base_policy(function).settings
+        used = settings.options._replace(**options)
+        used = used._replace(middleware=(self, *used.middleware))
+        # The store has seen to these.
+        settings = settings._replace(options=used, key=None, serial=False, limits=(), priority=0)
+        return JobPolicy(self._core, settings, is_detached=is_detached, settlement=self)
+
+    def base_policy(self, function: str) -> JobPolicy:
+        """Return the policy of a function where a call was given no options."""
+        return self.policies.get(function) or self._core.policy
+
+    def options_of(self, policy: JobPolicy, function: str) -> dict[str, Any]:
+        """Return the options of a call that another process cannot know from its function."""
+        base, options = self.base_policy(function).settings.options, policy.settings.options
+        return {
+            name: value
+            for name in _STORED_OPTIONS
+            if (value := getattr(options, name)) != getattr(base, name)
+        }
+
+    def forget_policies(self) -> None:
+        """Note that the policy of a function has changed."""
+        self._claim_policies.clear()
+
+    def run(self, job: Job[Any], _carrier: dict[str, str], call: Callable[[], Any]) -> Any:
+        """Run an attempt, as its outermost middleware: mark that it has begun; read its call."""
+        claim = job._add_details().claim
+        claim.started, began = clock.wall(), clock.monotonic()
+        place = self.runner.begin(claim)
+        try:
+            job._args, job._kwargs = decode_call(claim.payload)
+            return call()
+        finally:
+            self.mean += (clock.monotonic() - began - self.mean) / 16
+            self.runner.end(place)
+
+    # What becomes of claims.
+
+    @override
+    def succeeded(self, job: Job[Any], result: Any) -> None:
+        claim = job._add_details().claim
+        outcome = encode_result(result)
+        self._report(claim, State.SUCCEEDED, outcome=outcome)
+
+    @override
+    def failed(self, job: Job[Any], error: BaseException) -> float | None:
+        claim = job._add_details().claim
+        if claim.id not in self.held:
+            return None
+        retry = job._policy.retry
+        delay = None
+        if retry is not None and not job.cancel_requested and not isinstance(error, PayloadError):
+            delay = retry.decide(error, job.attempt)
+        state = State.FAILED if delay is None else State.SCHEDULED
+        self._report(claim, state, error, delay=delay or 0.0)
+        return delay
+
+    @override
+    def cancelled(self, job: Job[Any]) -> bool:
+        return True
+
+    def ended(self, job: Job[Any]) -> None:
+        """Report a job that has ended without an attempt's saying so: its worker has crashed."""
+        details = job._details
+        if details is None or details.claim is None or not job.done():
+            return
+        error = None if job.cancelled() else job._outcome.error
+        self._report(details.claim, State.CANCELLED if error is None else State.FAILED, error)
+
+    def stop(self, job_id: Any) -> bool:
+        """Cancel a claim that has not begun, or ask it to stop; return whether it is cancelled."""
+        job = self.held.get(job_id)
+        if job is None or not job.cancel():
+            return False
+        self._report(job._add_details().claim, State.CANCELLED)
+        return True
+
+    def take_back(self) -> list[Claim]:
+        """Return claims that no worker has begun, and forget them."""
+        jobs = [job for job in list(self.held.values()) if job._watch().claim_queued(self)]
+        for job in jobs:
+            self._core.dispatcher.remove(job)
+        self.mean = max(self.mean, _FIRST_GUESS)  # they take longer than was thought: claim less
+        claims = [job._add_details().claim for job in jobs]
+        return [claim for claim in claims if self._forget(claim)]
+
+    def hand_back(self) -> None:
+        """Hand back all claims that no worker has begun."""
+        for claim in self.take_back():
+            self.runner.hand_back(claim)
+
+    def drop_all(self) -> None:
+        """Forget all claims, and ask running jobs to stop."""
+        for job in list(self.held.values()):
+            self._forget(job._add_details().claim)
+            job.cancel()
+
+    def _put_back(self, job: Job[Any]) -> None:
+        claim = job._add_details().claim
+        if self._forget(claim):
+            self.runner.hand_back(claim)
+
+    def _report(
+        self,
+        claim: Claim,
+        state: State,
+        error: BaseException | None = None,
+        *,
+        outcome: bytes | None = None,
+        delay: float = 0.0,
+    ) -> None:
+        line = trace = None
+        if error is not None:
+            outcome, line = encode_error(error), describe_error(error)
+            trace = "".join(format_exception(error))
+        self._forget(claim)
+        is_kept = self._core.options.keep_succeeded > 0
+        update = Update(claim, state, outcome, line, delay, claim.started, trace, is_kept)
+        self.runner.report(update)
+
+    def _forget(self, claim: Claim) -> bool:
+        with self._lock:
+            return self.held.pop(claim.id, None) is not None
+
+

@@ -1,0 +1,80 @@
+"""Consumer and Handle: pools and jobs, as their runner sees them.
+
+The store thread calls everything here; nothing may block, and no code of users may run.
+"""
+
+from typing import Any, Protocol
+
+from oddjob.durable.record import Capacity, Claim, Entry, State
+from oddjob.durable.store import Store
+
+
+class Handle(Protocol):
+    """What waits for the end of a stored job."""
+
+    def stored(self, job: Any) -> None:
+        """Note the id of the job, which is committed now."""
+
+    def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        """Hear how the job has ended; that is committed."""
+
+
+class Consumer(Protocol):
+    """A pool."""
+
+    name: str
+    keep_succeeded: int
+    keep_failed: float  # seconds
+    functions: dict[str, Any]  # that the pool knows, by name; none if it does not consume
+    lent: int  # how many jobs may run beside those that wait for them
+
+    @property
+    def is_closing(self) -> bool:
+        """Whether it takes no new jobs."""
+        ...
+
+    @property
+    def hands_back(self) -> bool:
+        """Whether it runs no more claims."""
+        ...
+
+    def is_ready(self, function: str) -> bool:
+        """Return whether a function can be called: its module has been executed to its end."""
+        ...
+
+    def look_for(self, function: str) -> None:
+        """Know a function, of which there are jobs, if this process has imported its module."""
+
+    def capacity(self) -> Capacity:
+        """Return how many jobs the pool can take now."""
+        ...
+
+    def start(self, claims: list[Claim]) -> None:
+        """Have workers run these jobs, in this order; there may be none."""
+
+    def room_has_come(self) -> None:
+        """Have threads look again that wait for room in the queue."""
+
+    def running(self) -> int:
+        """Return how many claims are held, begun or not."""
+        ...
+
+    def take_back(self) -> list[Claim]:
+        """Return claims that no worker has begun, and forget them."""
+        ...
+
+    def stop(self, job: Any) -> None:
+        """Ask a running job to stop."""
+
+    def drop_all(self) -> None:
+        """Forget all claims: another process has them. Running jobs are asked to stop."""
+
+    def fire(self, entry: Entry, store: Store) -> None:
+        """Submit what a recurring entry says, as it is due."""
+
+    def has_come_to_its_end(self) -> bool:
+        """Return whether the pool is closed, and has done what it was to do before its end."""
+        ...
+
+    def detached(self) -> None:
+        """Hear that the runner serves the pool no longer."""

@@ -1,0 +1,63 @@
+"""SuspectGuard: a job that was there when processes died runs alone in its process.
+
+When a process dies, the store charges all jobs that had begun in it, as nobody knows which of them
+has killed it. One that has been charged so often that the next time is its last is a *suspect*. Its
+last try runs alone: what dies with it then was not killed by a neighbor, and no neighbor is charged
+for its deeds.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final
+
+from oddjob.durable.consumer import Consumer
+from oddjob.durable.record import Claim
+
+
+class SuspectGuard:
+    """At most one suspect, which waits until nothing else runs, and then runs.
+
+    Thread safety: the store thread alone uses it.
+    """
+
+    def __init__(self, hand_back: Callable[[Claim], object]) -> None:
+        self._hand_back: Final = hand_back
+        self._suspect: Claim | None = None
+        self._has_started = False
+
+    @property
+    def is_there(self) -> bool:
+        """Whether nothing else may be claimed."""
+        return self._suspect is not None
+
+    def admit(self, claims: Sequence[Claim], consumers: Iterable[Consumer]) -> list[Claim]:
+        """Return those of the claims that may start now, or the suspect once it is alone."""
+        admitted = list(claims)
+        if self._suspect is None:
+            self._suspect = next((each for each in claims if each.is_suspect), None)
+            if self._suspect is not None:
+                for claim in claims:
+                    if claim is not self._suspect:
+                        self._hand_back(claim)
+                for consumer in consumers:
+                    for claim in consumer.take_back():
+                        self._hand_back(claim)
+                admitted = []
+        suspect = self._suspect
+        if suspect is None or self._has_started:
+            return admitted
+        pools = {consumer.name: consumer for consumer in consumers}
+        if suspect.pool not in pools or pools[suspect.pool].hands_back:
+            self._hand_back(suspect)
+        elif not any(consumer.running() for consumer in pools.values()):
+            self._has_started = True
+            admitted.append(suspect)
+        return admitted
+
+    def settled(self, claim: Claim) -> None:
+        """Note what has become of a claim: if it was the suspect, others may run again."""
+        if claim is self._suspect:
+            self.clear()
+
+    def clear(self) -> None:
+        """Forget the suspect."""
+        self._suspect, self._has_started = None, False

@@ -1,0 +1,49 @@
+"""Unique jobs: what makes two submissions the same job."""
+
+import io
+import pickle
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
+
+from oddjob.durable.codec import encode_key
+from oddjob.keys import check_key
+from oddjob.options import Unique
+from oddjob.runtime.policy import BATCH_ITEM
+
+if TYPE_CHECKING:
+    from oddjob.runtime.job import Job
+
+
+def unique_of(unique: Unique, name: str, job: "Job[Any]") -> bytes | None:
+    """Return what identifies a job among those of its pool that have not ended; None: nothing.
+
+    `unique` is the option of that name: True for the function's name and the arguments; a key, or a
+    function that derives one from the arguments.
+
+    Raises:
+        TypeError: the arguments cannot be pickled, or the key is no key.
+    """
+    if unique is False:
+        return None
+    args, kwargs = ((job._args,), {}) if job._kwargs is BATCH_ITEM else (job._args, job._kwargs or {})
+    if unique is True:
+        return sha256(_canonical((name, args, sorted(kwargs.items())))).digest()
+    key = check_key(unique(*args, **kwargs)) if callable(unique) else unique
+    text = encode_key(key)
+    return None if text is None else text.encode()
+
+
+def _canonical(value: Any) -> bytes:
+    """Return bytes that are the same for equal values.
+
+    Pickle's own are not: a string that occurs twice is referred to if both are one object. Without
+    that, what refers to itself cannot be pickled; it is not unique then.
+    """
+    buffer = io.BytesIO()
+    pickler = pickle.Pickler(buffer, 5)
+    pickler.fast = True
+    try:
+        pickler.dump(value)
+    except (RecursionError, ValueError):
+        return pickle.dumps(value, 5)
+    return buffer.getvalue()

@@ -66,6 +66,7 @@ class PoolStore(Consumer, Settlement):
         self.name = name
         self.keep_succeeded = core.options.keep_succeeded
         self.keep_failed = core.options.keep_failed
+        self.consumes = core.options.consume
         self.functions: dict[str, Any] = {}  # True: it may be called at once
         self.claimed: Final = ClaimedJobs(core)
         self._core: Final = core
@@ -114,7 +115,7 @@ class PoolStore(Consumer, Settlement):
         self.claimed.policies[name] = policy
         self.claimed.forget_policies()
         self._limiters.add(name, policy, outer)
-        if self._core.options.consume:
+        if self.consumes:
             self.functions.setdefault(name, fn)
             if self._runner is not None:
                 self._runner.wake()
@@ -124,9 +125,11 @@ class PoolStore(Consumer, Settlement):
         return self.functions[function] is True or is_defined(function)
 
     @override
-    def look_for(self, function: str) -> None:
-        if self._core.options.consume and find_function(function) is not None:
+    def look_for(self, function: str) -> bool:
+        is_here = find_function(function) is not None
+        if is_here:
             self.functions.setdefault(function, None)
+        return is_here
 
     # Submitting.
 
@@ -177,7 +180,7 @@ class PoolStore(Consumer, Settlement):
     def _submit_of(self, job: Job[Any], delay: float | None) -> Submit:
         policy, details = job._policy, job._details
         name = name_of(job._fn)
-        if self._core.options.consume and self.functions.get(name) is not True:
+        if self.consumes and self.functions.get(name) is not True:
             self.functions[name] = True
         carrier = {} if details is None else details.carrier
         payload = encode_call(name, job._args, job._kwargs)
@@ -346,7 +349,7 @@ class PoolStore(Consumer, Settlement):
     def has_come_to_its_end(self) -> bool:
         if not self._ending or self.claimed.held:
             return False
-        if self.hands_back or not self.functions or self._core.state.broken_by is not None:
+        if self.hands_back or not self.consumes or self._core.state.broken_by is not None:
             return True
         return self._found_nothing and all(each.is_delayed for each in self._handles.values())
 

@@ -447,6 +447,10 @@ class Work:
         return {process for (process,) in rows} - {self._me or 0}
 
     def _count(self) -> None:
+        while self._lanes.new_in:
+            pool = self._lanes.new_in.pop()
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
+            self.to_wake.update(process for (process,) in rows)
         for pool, change in self._waiting.items():
             if change:
                 self._execute(

@@ -165,7 +165,7 @@ class PoolStore(Consumer, Settlement):
 
     def _store(self, jobs: Sequence[Job[Any]], delay: float | None) -> list[Job[Any]]:
         """Store jobs; return those for which there is no room."""
-        submits = [self._submit_of(job, delay) for job in jobs]
+        submits = list(self._submits_of(jobs, delay))
         handles = [
             None if job._policy.is_detached else _JobHandle(self, job, is_delayed=bool(delay))
             for job in jobs
@@ -177,27 +177,40 @@ class PoolStore(Consumer, Settlement):
             raise
         return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
 
-    def _submit_of(self, job: Job[Any], delay: float | None) -> Submit:
-        policy, details = job._policy, job._details
-        name = name_of(job._fn)
-        if self.consumes and self.functions.get(name) is not True:
-            self.functions[name] = True
-        carrier = {} if details is None else details.carrier
-        payload = encode_call(name, job._args, job._kwargs)
-        return Submit(
-            Lane(self.name, name, self._limiters.of(policy)),
-            payload,
-            name=job.name,
-            priority=policy.priority,
-            delay=delay,
-            key=encode_key(job._key),
-            key_limit=policy.key_limit,
-            is_serial=policy.is_serial,
-            unique=unique_of(policy.settings.unique, name, job),
-            meta=encode_meta(Meta(carrier, self.claimed.options_of(policy, name))),
-            wants_outcome=not policy.is_detached,
-            max_queue=self._core.options.max_queue,
-        )
+    def _submits_of(self, jobs: Sequence[Job[Any]], delay: float | None) -> Iterator[Submit]:
+        """Yield what the store is to keep of jobs; most share their policy and function."""
+        policy: JobPolicy | None = None
+        fn: Any = None
+        lane: Any = None
+        options: dict[str, Any] = {}
+        name = label = ""
+        for job in jobs:
+            if job._policy is not policy or job._fn is not fn:
+                policy, fn = job._policy, job._fn
+                name, label = name_of(fn), job.name
+                lane = Lane(self.name, name, self._limiters.of(policy))
+                options = self.claimed.options_of(policy, name)
+                if self.consumes and self.functions.get(name) is not True:
+                    self.functions[name] = True
+            details = job._details
+            meta = None
+            if options or details is not None:
+                carrier = {} if details is None else details.carrier
+                meta = encode_meta(Meta(carrier, options))
+            yield Submit(
+                lane,
+                encode_call(name, job._args, job._kwargs),
+                label,
+                policy.priority,
+                delay,
+                encode_key(job._key),
+                policy.key_limit,
+                policy.is_serial,
+                unique_of(policy.settings.unique, name, job),
+                meta,
+                not policy.is_detached,
+                max_queue=self._core.options.max_queue,
+            )
 
     def _answer_refusal(self, jobs: list[Job[Any]], delay: float | None) -> None:
         """Do what ``when_full`` says of jobs for which there is no room."""

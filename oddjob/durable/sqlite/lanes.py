@@ -36,10 +36,12 @@ class LaneTable:
     def __init__(self) -> None:
         self._ids: Final[dict[Lane, int]] = {}
         self._known: Final[dict[int, KnownLane]] = {}
+        self.newest = 0  # the highest id of those
         self.new_in: Final[set[str]] = set()  # pools, whose consumers may find that they know these
 
     def forget(self) -> None:
         """Read everything again: a transaction that has stored lanes was undone."""
+        self.newest = 0
         self.new_in.clear()
         self._ids.clear()
         self._known.clear()
@@ -79,6 +81,7 @@ class LaneTable:
         lane_id, pool, function, names = row
         known = KnownLane(lane_id, pool, function, tuple(names.split("\n")) if names else ())
         self._known[lane_id] = known
+        self.newest = max(self.newest, lane_id)
         return known
 
 

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.compat import override
 from oddjob.durable.claimed_jobs import ClaimedJobs
@@ -35,7 +35,7 @@ from oddjob.durable.codec import (
 )
 from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.limiters import LimiterNames
-from oddjob.durable.record import Capacity, Claim, Entry, Lane, State, Submit
+from oddjob.durable.record import Capacity, Claim, Entry, Lane, State, Submit, Update
 from oddjob.durable.runner import Runner, RunnerOver
 from oddjob.durable.store import Store
 from oddjob.durable.stores import runner_of
@@ -59,6 +59,19 @@ _SHORT: Final = 1e-6  # seconds; of a job, for the division
 _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 
 
+class _Call(NamedTuple):
+    """What jobs of one function and policy have in common."""
+
+    policy: JobPolicy
+    fn: Callable[..., Any]
+    lane: Lane
+    label: str
+    options: dict[str, Any]
+
+
+_NO_CALL: Final = _Call(*[None] * 5)  # type: ignore[arg-type]
+
+
 class PoolStore(Consumer, Settlement):
     """What connects one pool to a runner."""
 
@@ -72,6 +85,7 @@ class PoolStore(Consumer, Settlement):
         self._core: Final = core
         self._url: Final = url
         self._limiters: Final = LimiterNames()
+        self._latest: Any = _NO_CALL
         self._ending = 0
         self._begin()
 
@@ -114,6 +128,7 @@ class PoolStore(Consumer, Settlement):
             return
         self.claimed.policies[name] = policy
         self.claimed.forget_policies()
+        self._latest = _NO_CALL
         self._limiters.add(name, policy, outer)
         if self.consumes:
             self.functions.setdefault(name, fn)
@@ -178,39 +193,36 @@ class PoolStore(Consumer, Settlement):
         return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
 
     def _submits_of(self, jobs: Sequence[Job[Any]], delay: float | None) -> Iterator[Submit]:
-        """Yield what the store is to keep of jobs; most share their policy and function."""
-        policy: JobPolicy | None = None
-        fn: Any = None
-        lane: Any = None
-        options: dict[str, Any] = {}
-        name = label = ""
+        """Yield what the store is to keep of jobs."""
+        call = self._latest
         for job in jobs:
-            if job._policy is not policy or job._fn is not fn:
-                policy, fn = job._policy, job._fn
-                name, label = name_of(fn), job.name
-                lane = Lane(self.name, name, self._limiters.of(policy))
-                options = self.claimed.options_of(policy, name)
-                if self.consumes and self.functions.get(name) is not True:
-                    self.functions[name] = True
-            details = job._details
+            if job._policy is not call.policy or job._fn is not call.fn:
+                call = self._latest = self._call_of(job)
+            policy, details = call.policy, job._details
             meta = None
-            if options or details is not None:
-                carrier = {} if details is None else details.carrier
-                meta = encode_meta(Meta(carrier, options))
+            if call.options or details is not None:
+                meta = encode_meta(Meta({} if details is None else details.carrier, call.options))
             yield Submit(
-                lane,
-                encode_call(name, job._args, job._kwargs),
-                label,
+                call.lane,
+                encode_call(call.lane.function, job._args, job._kwargs),
+                call.label,
                 policy.priority,
                 delay,
                 encode_key(job._key),
                 policy.key_limit,
                 policy.is_serial,
-                unique_of(policy.settings.unique, name, job),
+                unique_of(policy.settings.unique, call.lane.function, job),
                 meta,
                 not policy.is_detached,
                 max_queue=self._core.options.max_queue,
             )
+
+    def _call_of(self, job: Job[Any]) -> "_Call":
+        policy, name = job._policy, name_of(job._fn)
+        if self.consumes and self.functions.get(name) is not True:
+            self.functions[name] = True
+        lane = Lane(self.name, name, self._limiters.of(policy))
+        return _Call(policy, job._fn, lane, job.name, self.claimed.options_of(policy, name))
 
     def _answer_refusal(self, jobs: list[Job[Any]], delay: float | None) -> None:
         """Do what ``when_full`` says of jobs for which there is no room."""
@@ -240,7 +252,7 @@ class PoolStore(Consumer, Settlement):
         is_broken = self._core.state.broken_by is not None
         size = 0 if self.hands_back or is_broken else self._core.workers.size
         held, mean = len(self.claimed.held), self.claimed.mean
-        ahead = _MOST_CLAIMS if mean < _SHORT else int(size * _LOOKAHEAD / mean)
+        ahead = int(min(_MOST_CLAIMS, size * _LOOKAHEAD / max(mean, _SHORT)))
         limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
         return Capacity(max(0, size - held), limit, held > len(self._core.running()))
 
@@ -334,9 +346,22 @@ class PoolStore(Consumer, Settlement):
             self._runner.wake()
 
     def cancel_all(self) -> None:
-        """Cancel the jobs that callers hold and that have not started."""
-        for job in list(self._handles):
-            job.cancel()
+        """Cancel the jobs that callers hold and that have not started, in one step."""
+        runner = self._runner
+        if runner is None:
+            return
+        report = runner.report
+
+        def cancel(store: Store) -> None:
+            mine = {handle.id for handle in self._handles.values()}
+            for claim in self.claimed.take_back():
+                state = State.CANCELLED if claim.id in mine else State.QUEUED
+                report(Update(claim, state))
+                mine.discard(claim.id)
+            store.cancel(mine - self.claimed.held.keys())
+
+        with suppress(RunnerOver):
+            runner.call(cancel)
 
     @property
     def is_closing(self) -> bool:

@@ -30,8 +30,9 @@ from typing import Any, Final, NamedTuple
 from oddjob.durable.callbacks import CallbackThread, guard
 from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
-from oddjob.durable.store import Evicted, Store, StoreFull, StoreUnusable
+from oddjob.durable.store import Evicted, Store
 from oddjob.durable.suspect import SuspectGuard
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
 from oddjob.schedule.clock import clock
 

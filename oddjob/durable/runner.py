@@ -262,13 +262,13 @@ class Runner:
             except BaseException as error:
                 log(logging.ERROR, "the runner of %s failed", self._label, error=error)
                 self._survive(error)
-            if self._has_served and self._is_idle() and self._end_if_unused():
+            if self._is_unused() and self._end_if_unused():
                 return
 
     def _sleep(self, seconds: float | None) -> None:
         self._is_asleep = self._wakes_for_progress = True
         try:
-            if self._operations or self._reports or self._detach_done():
+            if self._operations or self._reports or self._detach_done() or self._is_unused():
                 return
             left = self._progress.seconds_left()
             if left < inf:
@@ -279,8 +279,8 @@ class Runner:
         finally:
             self._is_asleep = self._wakes_for_progress = False
 
-    def _is_idle(self) -> bool:
-        return not (self._consumers or self._reports)
+    def _is_unused(self) -> bool:
+        return self._has_served and not (self._consumers or self._reports)
 
     def _end_if_unused(self) -> bool:
         """End, unless another thread has left an operation."""

@@ -4,6 +4,7 @@ from oddjob.errors import (
     GroupClosed,
     JobDropped,
     JobLost,
+    JobNotFound,
     JobTimeout,
     OddJobError,
     PayloadError,
@@ -61,16 +62,16 @@ from oddjob.verbs import (
 
 __all__ = [
     "Backoff", "ClockChange", "CronExplanation", "Delayed", "DrainReport", "Durations",
-    "GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost", "JobOptions",
-    "JobTimeout", "Middleware", "OddJobError", "PayloadError", "Pool", "PoolArguments",
-    "PoolBroken", "PoolClosed", "PoolEvent", "PoolNameTaken", "PoolNotFound", "PoolSettings",
-    "PoolStats", "PredecessorFailed", "Progress", "QueueFull", "Rate", "Recurring", "Settings",
-    "SettingsError", "StoreFull", "StoreUnsafe", "StoreUnusable", "SupervisorInfo", "Timer",
-    "UnknownFunction", "WorkerInfo", "async_perform", "async_perform_many", "await_",
-    "await_many", "cancel_timer", "configure", "current_job", "explain_cron", "perform",
-    "perform_after", "perform_at", "perform_many", "perform_many_after", "perform_many_at",
-    "perform_this", "pool", "pools", "progress", "queue", "read_timer", "shutdown_all",
-    "start_pool", "supervisor", "workers",
+    "GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost", "JobNotFound",
+    "JobOptions", "JobTimeout", "Middleware", "OddJobError", "PayloadError", "Pool",
+    "PoolArguments", "PoolBroken", "PoolClosed", "PoolEvent", "PoolNameTaken", "PoolNotFound",
+    "PoolSettings", "PoolStats", "PredecessorFailed", "Progress", "QueueFull", "Rate",
+    "Recurring", "Settings", "SettingsError", "StoreFull", "StoreUnsafe", "StoreUnusable",
+    "SupervisorInfo", "Timer", "UnknownFunction", "WorkerInfo", "async_perform",
+    "async_perform_many", "await_", "await_many", "cancel_timer", "configure", "current_job",
+    "explain_cron", "perform", "perform_after", "perform_at", "perform_many",
+    "perform_many_after", "perform_many_at", "perform_this", "pool", "pools", "progress",
+    "queue", "read_timer", "shutdown_all", "start_pool", "supervisor", "workers",
 ]  # fmt: skip
 
 # For the tests of programs that use pools.

@@ -68,6 +68,10 @@ class JobLost(OddJobError, RuntimeError):
     """The job was pending when this process was forked, and runs only in the parent."""
 
 
+class JobNotFound(OddJobError, LookupError):
+    """The store has no job of that id: there was none, or its record has been deleted."""
+
+
 class PredecessorFailed(OddJobError, RuntimeError):
     """A serial job did not run, because the job before it with the same key failed."""
 

@@ -17,8 +17,9 @@ from oddjob.keys import Key, constant_key
 from oddjob.mapping import MapOptions, map_calls
 from oddjob.options import TIMING_OPTIONS, DecoratorOptions, JobOptions, JobSettings, as_flag
 from oddjob.quantities import Seconds
+from oddjob.runtime.batch import new_jobs
 from oddjob.runtime.core import PoolCore
-from oddjob.runtime.job import Job, new_jobs
+from oddjob.runtime.job import Job
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
 from oddjob.schedule.clock import clock
 from oddjob.schedule.local_time import Dst

@@ -140,6 +140,12 @@ class ClaimedJobs(Settlement):
             self.mean = took if self.mean == inf else self.mean + (took - self.mean) / 16
             self.runner.end(place)
 
+    def progressed(self, job: Job[Any]) -> None:
+        """Have the store know what a running job has reported of itself."""
+        details = job._add_details()
+        if details.claim.id in self.held and details.progress is not None:
+            self.runner.report_progress(details.claim, details.progress)
+
     # What becomes of claims.
 
     @override

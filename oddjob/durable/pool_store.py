@@ -35,9 +35,10 @@ from oddjob.durable.codec import (
 )
 from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.limiters import LimiterNames
+from oddjob.durable.live_jobs import LiveJobs
 from oddjob.durable.record import Capacity, Claim, Entry, Lane, State, Submit, Update
 from oddjob.durable.runner import Runner, RunnerOver
-from oddjob.durable.store import Store
+from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import runner_of
 from oddjob.durable.unique import unique_of
 from oddjob.errors import PoolClosed, QueueFull
@@ -82,6 +83,7 @@ class PoolStore(Consumer, Settlement):
         self.consumes = core.options.consume
         self.functions: dict[str, Any] = {}  # True: it may be called at once
         self.claimed: Final = ClaimedJobs(core)
+        self.live: Final = LiveJobs(self)
         self._core: Final = core
         self._url: Final = url
         self._limiters: Final = LimiterNames()
@@ -91,6 +93,7 @@ class PoolStore(Consumer, Settlement):
 
     def _begin(self) -> None:
         self._runner: Runner | None = None
+        self._reader: StoreReader | None = None  # of the runner, also when the pool is closed
         self._handles: dict[Job[Any], _JobHandle] = {}  # of stored jobs that have not ended
         self._found_nothing = False
         self._waiting: list[Wakeup] = []  # of threads that wait for room in the queue
@@ -115,8 +118,19 @@ class PoolStore(Consumer, Settlement):
             with suppress(RunnerOver):
                 self.claimed.runner = runner
                 runner.attach(self)
-                self._runner = runner
+                self._runner, self._reader = runner, runner.reader
         return self._runner
+
+    def runner(self) -> Runner:
+        """Return the runner, for what is asked for by hand.
+
+        Raises:
+            PoolClosed: the pool has come to its end.
+            StoreUnusable: the store cannot be opened.
+        """
+        if self._runner is None:
+            self._core.state.check_open()
+        return self.open()
 
     # Functions.
 
@@ -333,7 +347,18 @@ class PoolStore(Consumer, Settlement):
             return record is None or record.state is State.CANCELLED
 
         is_cancelled: bool = self._runner.call(cancel)
+        job._watch().cancel_requested |= not is_cancelled
         return is_cancelled
+
+    def handle_of(self, job: Job[Any]) -> "_JobHandle":
+        """Return a handle for a job that was found in the store: nobody's end waits for that."""
+        return _JobHandle(self, job, is_found=True)
+
+    def job_of(self, handle: Handle) -> Job[Any] | None:
+        """Return the job of a handle, if it is one of this pool."""
+        if isinstance(handle, _JobHandle) and handle.store is self:
+            return handle.job
+        return None
 
     # The end.
 
@@ -353,7 +378,7 @@ class PoolStore(Consumer, Settlement):
         report = runner.report
 
         def cancel(store: Store) -> None:
-            mine = {handle.id for handle in self._handles.values()}
+            mine = {each.id for each in self._handles.values() if not each.is_found}
             for claim in self.claimed.take_back():
                 state = State.CANCELLED if claim.id in mine else State.QUEUED
                 report(Update(claim, state))
@@ -389,7 +414,8 @@ class PoolStore(Consumer, Settlement):
             return False
         if self.hands_back or not self.consumes or self._core.state.broken_by is not None:
             return True
-        return self._found_nothing and all(each.is_delayed for each in self._handles.values())
+        handles = self._handles.values()
+        return self._found_nothing and all(each.is_delayed or each.is_found for each in handles)
 
     @override
     def detached(self) -> None:
@@ -404,36 +430,40 @@ class PoolStore(Consumer, Settlement):
 
 
 class _JobHandle(Handle):
-    """A job in a caller's hands."""
+    """A job in a caller's hands, who has submitted it, or has found it in the store."""
 
-    __slots__ = ("_store", "id", "is_delayed", "job")
+    __slots__ = ("id", "is_delayed", "is_found", "job", "store")
 
-    def __init__(self, store: PoolStore, job: Job[Any], *, is_delayed: bool) -> None:
-        self._store: Final = store
+    def __init__(
+        self, store: PoolStore, job: Job[Any], *, is_delayed: bool = False, is_found: bool = False
+    ) -> None:
+        self.store: Final = store
         self.job: Final = job
         self.is_delayed: Final = is_delayed
+        self.is_found: Final = is_found
         self.id: Any = None
 
     @override
     def stored(self, job: Any) -> None:
         self.id = job
         self.job._add_details().id = str(job)
-        self._store._handles[self.job] = self
+        self.store._handles[self.job] = self
 
     @override
     def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
-        self._store._handles.pop(self.job, None)
+        self.store._handles.pop(self.job, None)
+        is_plain = state is State.SUCCEEDED and is_plain_data(outcome)
+        runner = self.store._runner
+        if state is State.CANCELLED or is_plain or runner is None:
+            self.decode(state, outcome, error)
+        else:  # that may run code of the user's
+            runner.callbacks.run(partial(self.decode, state, outcome, error))
+
+    def decode(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        """Settle the job with a stored outcome, or with the reason why that cannot be read."""
         if state is State.CANCELLED:
             self.end(CANCELLED, None)
-        elif state is State.SUCCEEDED and is_plain_data(outcome):
-            self.end(SUCCEEDED, decode_outcome(state, outcome, error))
-        elif (runner := self._store._runner) is not None:
-            runner.callbacks.run(partial(self._decode, state, outcome, error))
-        else:
-            self._decode(state, outcome, error)
-
-    def _decode(self, state: State, outcome: bytes | None, error: str | None) -> None:
-        """Read an outcome, in the callback thread: that may run code of the user's."""
+            return
         try:
             value = decode_outcome(state, outcome, error)
         except Exception as failure:
@@ -444,7 +474,7 @@ class _JobHandle(Handle):
 
     def end(self, state: Any, outcome: Any) -> None:
         """Settle the job; leave its callbacks to the thread that is there for them."""
-        job, runner = self.job, self._store._runner
+        job, runner = self.job, self.store._runner
         if settle(job, state, outcome):
             release_call(job)
             if job._watch().callbacks and runner is not None:

@@ -47,6 +47,7 @@ class Filter(NamedTuple):
     error: str | None = None  # contained in the line that says what went wrong
     since: float | None = None  # submitted at that time or later, in seconds since the epoch
     until: float | None = None
+    ended_before: float | None = None
 
 
 class StartedMarks(Protocol):
@@ -72,7 +73,10 @@ class StoreReader(Protocol):
         ...
 
     def record(self, job: Any) -> Record | None:
-        """Return the record of one job; None if there is none."""
+        """Return the record of one job; None if there is none.
+
+        People give an id as a text, the ``str`` of what the store calls it; that finds it, too.
+        """
         ...
 
     def attempts(self, job: Any) -> list[Attempt]:
@@ -81,6 +85,10 @@ class StoreReader(Protocol):
 
     def counts(self, pool: str) -> dict[State, int]:
         """Return how many jobs of a pool are in each state."""
+        ...
+
+    def pools(self) -> dict[str, bool]:
+        """Return the names of the pools that have had jobs, and whether each is paused."""
         ...
 
     def entries(self, pool: str) -> list[Entry]:

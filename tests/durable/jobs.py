@@ -65,3 +65,52 @@ def overlap(_number: int) -> int:
 
 async def coroutine(value: int) -> int:
     return value + 1
+
+
+def walk(gates: list[str]) -> int:
+    """Report a step, and wait until the gate behind it (a named pipe) is opened for writing."""
+    job = oddjob.current_job()
+    assert job is not None
+    for step, path in enumerate(gates, 1):
+        job.report(step, len(gates), path)
+        with open(path) as pipe:  # noqa: PTH123
+            pipe.read()
+    return os.getpid()
+
+
+def stop_when_asked() -> str:
+    """Run until it is asked to stop."""
+    job = oddjob.current_job()
+    assert job is not None
+    job.report(1)
+    deadline = time.monotonic() + 10
+    while not job.cancel_requested and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return f"cancel_requested: {job.cancel_requested}"
+
+
+def report_often(count: int) -> None:
+    """Report a great many times, then wait for the gate."""
+    job = oddjob.current_job()
+    assert job is not None
+    for step in range(count + 1):
+        job.report(step, count)
+    hang()
+
+
+def report_number(number: Any) -> None:
+    """Report a number that may be none."""
+    job = oddjob.current_job()
+    assert job is not None
+    job.report(number)
+
+
+class Unreadable:
+    """What can be pickled, and not be read again."""
+
+    def __reduce__(self) -> Any:
+        return refuse_to_be_read, ()
+
+
+def refuse_to_be_read() -> None:
+    raise RuntimeError("not here")

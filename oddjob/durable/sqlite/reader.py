@@ -29,6 +29,7 @@ class SqliteReader(StoreReader):
             ("instr(error, ?)", which.error),
             ("created >= ?", which.since),
             ("created < ?", which.until),
+            ("finished < ?", which.ended_before),
         ]
         if which.state is not None:
             states = (State.QUEUED, State.PARKED) if which.state is State.QUEUED else (which.state,)
@@ -63,6 +64,12 @@ class SqliteReader(StoreReader):
             found = dict(connection.execute(query, (pool,)).fetchall())
         found[State.QUEUED] = found.get(State.QUEUED, 0) + found.pop(State.PARKED, 0)
         return {state: found.get(state, 0) for state in State if state is not State.PARKED}
+
+    @override
+    def pools(self) -> dict[str, bool]:
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT name, paused FROM pool ORDER BY name").fetchall()
+        return {name: bool(is_paused) for name, is_paused in rows}
 
     @override
     def entries(self, pool: str) -> list[Entry]:

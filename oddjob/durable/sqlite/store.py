@@ -227,7 +227,9 @@ class SqliteStore(Store):
         one_by_one: bool,
     ) -> Turn:
         said: dict[str, tuple[bool, bool]] = {}
-        is_synced = bool(submits) or any(each.state is not State.QUEUED for each in updates)
+        # A power loss may take back what was handed back, and progress.
+        slight = (State.QUEUED, State.RUNNING)
+        is_synced = bool(submits) or any(each.state not in slight for each in updates)
         with self._work(is_synced=is_synced) as work:
             turn = Turn(work.now)
             row = self._execute(_NEWEST, (self._me, self._me, self._me)).fetchone()

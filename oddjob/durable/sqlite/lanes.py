@@ -151,11 +151,12 @@ class Allowance:
 
     def _tokens(self, name: str) -> float:
         limiter = self._rates[name]
-        tokens, filled = self._execute(_TOKENS, (self._pool, name)).fetchone()
+        row: tuple[float | None, float] = self._execute(_TOKENS, (self._pool, name)).fetchone()
+        tokens, filled = row
         if tokens is None:
             return limiter.burst
         new = max(0.0, self._now - filled) * (limiter.starts or 0) / limiter.period
-        return min(limiter.burst, float(tokens) + new)
+        return min(limiter.burst, tokens + new)
 
 
 def release(execute: Execute, lane: KnownLane, count: int) -> None:

@@ -32,7 +32,8 @@ CREATE TABLE lane (
   UNIQUE (pool, function, limiters));
 CREATE TABLE limiter (
   pool TEXT, name TEXT, max_running INT, running INT NOT NULL DEFAULT 0,
-  starts INT, period REAL, burst INT, tokens REAL, filled REAL, PRIMARY KEY (pool, name)) WITHOUT ROWID;
+  starts INT, period REAL, burst INT, tokens REAL, filled REAL, PRIMARY KEY (pool, name))
+  WITHOUT ROWID;
 CREATE TABLE start (pool TEXT, limiter TEXT, at REAL, number INT,
   PRIMARY KEY (pool, limiter, at, number)) WITHOUT ROWID;
 CREATE TABLE job (
@@ -80,15 +81,15 @@ FIND_UNIQUE: Final = """
 SELECT id, origin FROM job INDEXED BY job_unique
 WHERE pool = ? AND uniq = ? AND uniq IS NOT NULL AND state < 4"""
 
-_CLAIMED: Final = """
-RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
-CLAIM: Final = f"""
+CLAIM: Final = """
 UPDATE job SET state = 2, owner = ?, token = token + 1
 WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
-             ORDER BY priority DESC, id LIMIT ?) {_CLAIMED}"""
-CLAIM_THESE: Final = f"""
+             ORDER BY priority DESC, id LIMIT ?)
+RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
+CLAIM_THESE: Final = """
 UPDATE job SET state = 2, owner = ?, token = token + 1
-WHERE id IN (SELECT value FROM json_each(?)) AND state = 1 {_CLAIMED}"""
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 1
+RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
 HEADS: Final = """
 SELECT priority, id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
 ORDER BY priority DESC, id LIMIT ?"""

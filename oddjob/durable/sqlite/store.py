@@ -123,7 +123,7 @@ class SqliteStore(Store):
             for pool, functions in lanes.items():
                 self._learn(pool, functions)
             # They are to watch this process.
-            work.to_wake.update(id for (id,) in self._execute("SELECT id FROM process"))
+            work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
         self._newest = (0, 0)
         self._meet_peers()
 
@@ -194,7 +194,7 @@ class SqliteStore(Store):
             count = work.put_back(process, begun)
             for table in ("consumer", "known", "news", "watch", "room"):
                 self._execute(f"DELETE FROM {table} WHERE process = ?", (process,))  # noqa: S608
-            work.finish()
+            work.notifier.finish()
             # This process may have been the one that would have looked at the right time.
             work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
             if is_other:
@@ -254,8 +254,8 @@ class SqliteStore(Store):
                 said[pool] = (len(claims) < room.idle, room.has_spare or len(claims) > room.idle)
                 if said[pool] != self._said.get(pool):
                     self._say(work, pool, *said[pool])
-            turn.hungry_peers = work.finish(mine, left)
-            turn.news = work.read_news()
+            turn.hungry_peers = work.notifier.finish(mine, left)
+            turn.news = work.notifier.read_news()
             full = self._execute("SELECT pool FROM room WHERE process = ?", (self._me,)).fetchall()
             turn.full = frozenset(pool for (pool,) in full)
             self._look_ahead(work, turn, capacity)
@@ -271,7 +271,9 @@ class SqliteStore(Store):
         unknown: set[tuple[str, str]] = set()
         for pool, lanes in self._pools.items():
             rows = self._execute(_MY_LANES, (self._me, pool)).fetchall()
-            lanes[:] = [self._lanes.get(self._execute, lane) for lane, _, is_known in rows if is_known]
+            lanes[:] = [
+                self._lanes.get(self._execute, lane) for lane, _, is_known in rows if is_known
+            ]
             unknown.update((pool, function) for _, function, is_known in rows if not is_known)
         return sorted(unknown)
 
@@ -288,7 +290,7 @@ class SqliteStore(Store):
         """Find the recurring entries that are due, and when to look again."""
         if not capacity:
             return
-        due = min(work.next_due(), work.now + work.opens_in)
+        due = min(work.notifier.next_due(), work.now + work.opens_in)
         row = self._execute(
             "SELECT tick FROM entry INDEXED BY entry_due WHERE paused = 0 ORDER BY tick LIMIT 1"
         ).fetchone()
@@ -308,7 +310,7 @@ class SqliteStore(Store):
             row = self._execute(f"{schema.RECORD} WHERE job.id = ?", (job,)).fetchone()
             record = None if row is None else record_of(row)
             if record is not None and not record.state.has_ended:
-                work.watch(job)
+                work.notifier.watch(job)
         return record
 
     @override
@@ -326,7 +328,7 @@ class SqliteStore(Store):
     def _change(self, jobs: Iterable[Any], change: Callable[[Work, int], bool]) -> int:
         with self._work(is_synced=True) as work:
             count = sum(change(work, job) for job in jobs)
-            work.finish()
+            work.notifier.finish()
         self._peers.wake()  # this process may be hungry itself
         return count
 
@@ -383,7 +385,7 @@ class SqliteStore(Store):
             self._execute(
                 "UPDATE entry SET last_job = ? WHERE pool = ? AND name = ?", (submitted.id, *place)
             )
-            work.finish()
+            work.notifier.finish()
         return submitted
 
     @override

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from oddjob.durable.record import Capacity, Lane, State, Submit, Update
-from oddjob.durable.sqlite import database, schema
+from oddjob.durable.sqlite import location, schema
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter, StoreFull, StoreUnsafe, StoreUnusable
 
@@ -76,15 +76,15 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
 
 
 def test_a_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(database, "_file_system_of", lambda _: "nfs4")
+    monkeypatch.setattr(location, "_file_system_of", lambda _: "nfs4")
     with pytest.raises(StoreUnsafe, match=r"nfs4.*named volume"):
         SqliteStore(str(path))
     assert not path.exists()
 
 
 def test_the_kind_of_a_file_system_is_that_of_the_nearest_mount() -> None:
-    assert database._file_system_of(Path("/proc/self")) == "proc"
-    assert database._file_system_of(Path("/dev/shm")) in ("tmpfs", "shm", "")
+    assert location._file_system_of(Path("/proc/self")) == "proc"
+    assert location._file_system_of(Path("/dev/shm")) in ("tmpfs", "shm", "")
 
 
 # Writing.

@@ -58,6 +58,11 @@ CREATE TABLE entry (
   payload BLOB, meta BLOB, priority INT NOT NULL, paused INT NOT NULL DEFAULT 0,
   last_tick REAL, last_job INT, PRIMARY KEY (pool, name)) WITHOUT ROWID;
 
+CREATE TRIGGER job_deleted AFTER DELETE ON job BEGIN
+  DELETE FROM attempt WHERE job = old.id;
+  DELETE FROM step WHERE job = old.id;
+END;
+
 CREATE INDEX job_queued  ON job (lane, priority DESC, id) WHERE state = 1;
 CREATE INDEX job_due     ON job (due) WHERE state = 0;
 CREATE INDEX job_running ON job (owner) WHERE state = 2;
@@ -152,6 +157,7 @@ HUNGRY: Final = """
 SELECT consumer.process FROM consumer JOIN known USING (pool, process)
 WHERE consumer.pool = ? AND known.function = ? AND hungry = 1"""
 
+ERASE: Final = "DELETE FROM job WHERE id IN (SELECT value FROM json_each(?))"
 PURGE_SUCCEEDED: Final = """
 SELECT id FROM job INDEXED BY job_ended
 WHERE pool = ? AND state = 4 AND finished IS NOT NULL ORDER BY finished DESC, id DESC
@@ -166,3 +172,17 @@ SELECT job.id, job.pool, lane.function, job.name, state, priority, attempt, cras
 FROM job JOIN lane ON lane.id = job.lane"""
 ENTRY: Final = """
 SELECT name, lane, rule, tick, payload, meta, priority, paused, last_tick, last_job FROM entry"""
+
+NEWEST: Final = """
+SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM lane),
+  EXISTS (SELECT 1 FROM process WHERE id = ?)"""
+MY_LANES: Final = """
+SELECT lane.id, lane.function, known.process IS NOT NULL FROM lane LEFT JOIN known
+  ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
+WHERE lane.pool = ?"""
+PUT_ENTRY: Final = """
+INSERT INTO entry (pool, name, lane, rule, tick, payload, meta, priority)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET lane = excluded.lane, payload = excluded.payload, meta = excluded.meta,
+  priority = excluded.priority,
+  tick = CASE WHEN rule = excluded.rule THEN tick ELSE excluded.tick END, rule = excluded.rule"""

@@ -348,10 +348,7 @@ class Work:
 
     def erase(self, jobs: Iterable[int]) -> None:
         """Delete the rows of jobs that have ended."""
-        ids = json.dumps(list(jobs))
-        for table, column in (("job", "id"), ("attempt", "job"), ("step", "job")):
-            inside = "(SELECT value FROM json_each(?))"
-            self._execute(f"DELETE FROM {table} WHERE {column} IN {inside}", (ids,))  # noqa: S608
+        self._execute(schema.ERASE, (json.dumps(list(jobs)),))
 
 
 def _storable(text: str | None) -> str | None:

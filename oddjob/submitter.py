@@ -263,7 +263,9 @@ class Submitter(Executor):
 
         Args:
             seconds: the delay, 0 or more, as a number or a ``timedelta``.
-            daemon: whether the process may end before the call; the timer is cancelled then.
+            daemon: whether the process may end before the call; the timer is cancelled then. Has
+                no meaning in a pool with a store, where another process makes the call, or the
+                next one.
         """
         return Delayed(self, AfterTrigger(seconds), daemon)
 

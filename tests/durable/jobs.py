@@ -56,3 +56,12 @@ def slow(seconds: float) -> int:
 
 async def coroutine(value: int) -> int:
     return value + 1
+
+
+def sync() -> None:
+    runs.append(sync)
+
+
+def greet(name: str, mark: str = ".") -> str:
+    runs.append(name + mark)
+    return name + mark

@@ -73,7 +73,8 @@ class SqliteReader(StoreReader):
             lanes = LaneTable()
             known = {row[1]: lanes.get(connection.execute, row[1]) for row in rows}
         return [
-            Entry(row[0], known[row[1]].lane, *row[2:7], bool(row[7]), *row[8:]) for row in rows
+            Entry(name, known[lane].lane, rule, tick, payload, bool(paused), *rest)
+            for name, lane, rule, tick, payload, paused, *rest in rows
         ]
 
     @override

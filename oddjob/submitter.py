@@ -298,6 +298,7 @@ class Submitter(Executor):
             seconds: the interval, greater than 0, as a number or a ``timedelta``.
             overlap: queue a call although the previous one has not ended.
             daemon: whether the process may end; if not, it goes on until the timer is cancelled.
+                Has no meaning in a pool with a store, as in `after`.
         """
         return Recurring(self, EveryTrigger(seconds), daemon, overlap)
 

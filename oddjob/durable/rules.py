@@ -55,7 +55,7 @@ def decode_rule(data: bytes) -> Rule | None:
     zone: _Zone = fields.pop("tz")
     if isinstance(zone, dict):
         return None
-    tz = timezone(timedelta(seconds=zone)) if isinstance(zone, float) else as_zone(zone)
+    tz = timezone(timedelta(seconds=zone)) if isinstance(zone, int | float) else as_zone(zone)
     return Rule(CronTrigger(fields.pop("cron"), tz, **fields), overlaps)
 
 

@@ -63,6 +63,10 @@ class Timer:
 
     __slots__ = ()
 
+    _error: Exception | None
+    _fired: int
+    _missed: int
+
     @property
     def pool(self) -> Any:
         """The pool that the jobs are submitted to; None once an anonymous one was collected."""
@@ -85,7 +89,7 @@ class Timer:
     @property
     def fired(self) -> int:
         """How often the timer has fired."""
-        raise NotImplementedError
+        return self._fired
 
     @property
     def missed(self) -> int:
@@ -94,12 +98,12 @@ class Timer:
         Those are the ones that came too late, and those that came while the jobs of the previous
         firing had not ended.
         """
-        raise NotImplementedError
+        return self._missed
 
     @property
     def error(self) -> Exception | None:
         """Why the pool refused the jobs of a firing, the latest if there were several."""
-        raise NotImplementedError
+        return self._error
 
     @property
     def fires_at(self) -> datetime:
@@ -129,12 +133,8 @@ class Timer:
 class MemoryTimer(Timer, Alarm):
     """A timer whose jobs live in this process."""
 
-    __slots__ = ("_calls", "_core", "_ending", "_is_detached", "_jobs", "_models", "_overlap",
-                 "_owner", "_trigger", "_waiting", "error", "fired", "missed")  # fmt: skip
-
-    error: Exception | None
-    fired: int
-    missed: int
+    __slots__ = ("_calls", "_core", "_ending", "_error", "_fired", "_is_detached", "_jobs",
+                 "_missed", "_models", "_overlap", "_owner", "_trigger", "_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -164,8 +164,8 @@ class MemoryTimer(Timer, Alarm):
         self._models: Sequence[Job[Any]] = ()  # of the jobs of a recurring timer
         self._jobs: Sequence[Job[Any]] = ()  # those that wait, or else those of the latest firing
         self._ending: Literal["fired", "cancelled"] | None = None  # None: it will fire (again)
-        self.fired = self.missed = 0
-        self.error = None
+        self._fired = self._missed = 0
+        self._error = None
         if trigger.repeats:
             self._models = new_jobs(*calls, inf)
         elif calls.policy.is_prepared or not self._is_detached:
@@ -256,7 +256,7 @@ class MemoryTimer(Timer, Alarm):
             if self._ending is not None:  # it was cancelled meanwhile
                 return
             calls, models = self._calls, self._models  # of which `_end` lets go
-            self.missed += following.missed
+            self._missed += following.missed
             if following.at is None:
                 self._end("fired")
             else:
@@ -268,9 +268,9 @@ class MemoryTimer(Timer, Alarm):
         """Queue the jobs of a firing, unless those of the previous one have to end first."""
         repeats = self._trigger.repeats
         if repeats and not self._overlap and not all(job.done() for job in self._jobs):
-            self.missed += 1
+            self._missed += 1
             return
-        self.fired += 1
+        self._fired += 1
         now = clock.monotonic()
         jobs = self._jobs if calls is None else new_jobs(*calls, now, models)
         if repeats:
@@ -285,7 +285,7 @@ class MemoryTimer(Timer, Alarm):
 
     def _note_refusal(self, error: Exception) -> None:
         """Keep and log why the pool refused the jobs of a firing."""
-        self.error = error
+        self._error = error
         if not isinstance(error, PoolClosed):  # a pool that closes is about to cancel the timer
             log_in_thread(logging.WARNING, "%r could not queue its jobs: %r", self, error)
 

@@ -26,8 +26,9 @@ _DEFAULT_START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 class FakeClock:
     """The clock of pools and timers in a test: ``with oddjob.testing.FakeClock() as clock:``.
 
-    Inside the block, time stands still for timers, retries and rates; `advance` moves it. Timeouts,
-    and waits with a timeout, go by the machine's clock.
+    Inside the block, time stands still for timers, retries and rates, and for what waits in stores
+    that this process uses; `advance` moves it. Timeouts, and waits with a timeout, go by the
+    machine's clock.
 
     Args:
         start: the time at first; midnight UTC at the beginning of 2024 if not given. A naive one is

@@ -322,6 +322,18 @@ def test_an_entry_of_a_function_that_nobody_knows_does_not_fire(
     assert every.fired == 10
 
 
+def test_a_clock_that_is_set_back_makes_no_tick_fire_again(pool: Pool, clock: FakeClock) -> None:
+    timer = pool.every(60).perform(jobs.sync)
+    clock.advance(600)
+    clock.set_wall(START)
+    clock.advance(600)
+    assert timer.fired == 10
+    clock.advance(60)
+    assert timer.fired == 11
+    clock.set_wall(START + timedelta(hours=1))
+    assert (timer.fired, timer.missed) == (12, 48)
+
+
 class Moody(tzinfo):
     """A time zone of a user's, which may raise."""
 
@@ -371,7 +383,7 @@ def test_a_rule_that_cannot_be_read_is_left_to_others(
 
 
 def rule(zone: Any, expression: str = "30 2 * * *", dst: Any = "run_once") -> Rule:
-    return Rule(CronTrigger(expression, zone, dst), False)
+    return Rule(CronTrigger(expression, zone, dst), overlaps=False)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.compat import override
 from oddjob.durable.claimed_jobs import ClaimedJobs
@@ -36,7 +36,7 @@ from oddjob.durable.codec import (
 from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.limiters import LimiterNames
 from oddjob.durable.live_jobs import LiveJobs
-from oddjob.durable.record import Capacity, Claim, Entry, Lane, State, Submit
+from oddjob.durable.record import Capacity, Claim, Entry, Lane, State, Submit, Update
 from oddjob.durable.runner import Runner, RunnerOver
 from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import runner_of
@@ -60,6 +60,19 @@ _SHORT: Final = 1e-6  # seconds; of a job, for the division
 _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 
 
+class _Call(NamedTuple):
+    """What jobs of one function and policy have in common."""
+
+    policy: JobPolicy
+    fn: Callable[..., Any]
+    lane: Lane
+    label: str
+    options: dict[str, Any]
+
+
+_NO_CALL: Final = _Call(*[None] * 5)  # type: ignore[arg-type]
+
+
 class PoolStore(Consumer, Settlement):
     """What connects one pool to a runner."""
 
@@ -67,12 +80,14 @@ class PoolStore(Consumer, Settlement):
         self.name = name
         self.keep_succeeded = core.options.keep_succeeded
         self.keep_failed = core.options.keep_failed
+        self.consumes = core.options.consume
         self.functions: dict[str, Any] = {}  # True: it may be called at once
         self.claimed: Final = ClaimedJobs(core)
         self.live: Final = LiveJobs(self)
         self._core: Final = core
         self._url: Final = url
         self._limiters: Final = LimiterNames()
+        self._latest: Any = _NO_CALL
         self._ending = 0
         self._begin()
 
@@ -127,8 +142,9 @@ class PoolStore(Consumer, Settlement):
             return
         self.claimed.policies[name] = policy
         self.claimed.forget_policies()
+        self._latest = _NO_CALL
         self._limiters.add(name, policy, outer)
-        if self._core.options.consume:
+        if self.consumes:
             self.functions.setdefault(name, fn)
             if self._runner is not None:
                 self._runner.wake()
@@ -138,9 +154,11 @@ class PoolStore(Consumer, Settlement):
         return self.functions[function] is True or is_defined(function)
 
     @override
-    def look_for(self, function: str) -> None:
-        if self._core.options.consume and find_function(function) is not None:
+    def look_for(self, function: str) -> bool:
+        is_here = find_function(function) is not None
+        if is_here:
             self.functions.setdefault(function, None)
+        return is_here
 
     # Submitting.
 
@@ -176,7 +194,7 @@ class PoolStore(Consumer, Settlement):
 
     def _store(self, jobs: Sequence[Job[Any]], delay: float | None) -> list[Job[Any]]:
         """Store jobs; return those for which there is no room."""
-        submits = [self._submit_of(job, delay) for job in jobs]
+        submits = list(self._submits_of(jobs, delay))
         handles = [
             None if job._policy.is_detached else _JobHandle(self, job, is_delayed=bool(delay))
             for job in jobs
@@ -188,27 +206,37 @@ class PoolStore(Consumer, Settlement):
             raise
         return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
 
-    def _submit_of(self, job: Job[Any], delay: float | None) -> Submit:
-        policy, details = job._policy, job._details
-        name = name_of(job._fn)
-        if self._core.options.consume and self.functions.get(name) is not True:
+    def _submits_of(self, jobs: Sequence[Job[Any]], delay: float | None) -> Iterator[Submit]:
+        """Yield what the store is to keep of jobs."""
+        call = self._latest
+        for job in jobs:
+            if job._policy is not call.policy or job._fn is not call.fn:
+                call = self._latest = self._call_of(job)
+            policy, details = call.policy, job._details
+            meta = None
+            if call.options or details is not None:
+                meta = encode_meta(Meta({} if details is None else details.carrier, call.options))
+            yield Submit(
+                call.lane,
+                encode_call(call.lane.function, job._args, job._kwargs),
+                call.label,
+                policy.priority,
+                delay,
+                encode_key(job._key),
+                policy.key_limit,
+                policy.is_serial,
+                unique_of(policy.settings.unique, call.lane.function, job),
+                meta,
+                not policy.is_detached,
+                max_queue=self._core.options.max_queue,
+            )
+
+    def _call_of(self, job: Job[Any]) -> "_Call":
+        policy, name = job._policy, name_of(job._fn)
+        if self.consumes and self.functions.get(name) is not True:
             self.functions[name] = True
-        carrier = {} if details is None else details.carrier
-        payload = encode_call(name, job._args, job._kwargs)
-        return Submit(
-            Lane(self.name, name, self._limiters.of(policy)),
-            payload,
-            name=job.name,
-            priority=policy.priority,
-            delay=delay,
-            key=encode_key(job._key),
-            key_limit=policy.key_limit,
-            is_serial=policy.is_serial,
-            unique=unique_of(policy.settings.unique, name, job),
-            meta=encode_meta(Meta(carrier, self.claimed.options_of(policy, name))),
-            wants_outcome=not policy.is_detached,
-            max_queue=self._core.options.max_queue,
-        )
+        lane = Lane(self.name, name, self._limiters.of(policy))
+        return _Call(policy, job._fn, lane, job.name, self.claimed.options_of(policy, name))
 
     def _answer_refusal(self, jobs: list[Job[Any]], delay: float | None) -> None:
         """Do what ``when_full`` says of jobs for which there is no room."""
@@ -238,7 +266,7 @@ class PoolStore(Consumer, Settlement):
         is_broken = self._core.state.broken_by is not None
         size = 0 if self.hands_back or is_broken else self._core.workers.size
         held, mean = len(self.claimed.held), self.claimed.mean
-        ahead = _MOST_CLAIMS if mean < _SHORT else int(size * _LOOKAHEAD / mean)
+        ahead = int(min(_MOST_CLAIMS, size * _LOOKAHEAD / max(mean, _SHORT)))
         limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
         return Capacity(max(0, size - held), limit, held > len(self._core.running()))
 
@@ -343,10 +371,22 @@ class PoolStore(Consumer, Settlement):
             self._runner.wake()
 
     def cancel_all(self) -> None:
-        """Cancel the jobs that callers hold and that have not started."""
-        for handle in list(self._handles.values()):
-            if not handle.is_found:
-                handle.job.cancel()
+        """Cancel the jobs that were submitted here and have not started, in one step."""
+        runner = self._runner
+        if runner is None:
+            return
+        report = runner.report
+
+        def cancel(store: Store) -> None:
+            mine = {each.id for each in self._handles.values() if not each.is_found}
+            for claim in self.claimed.take_back():
+                state = State.CANCELLED if claim.id in mine else State.QUEUED
+                report(Update(claim, state))
+                mine.discard(claim.id)
+            store.cancel(mine - self.claimed.held.keys())
+
+        with suppress(RunnerOver):
+            runner.call(cancel)
 
     @property
     def is_closing(self) -> bool:
@@ -372,7 +412,7 @@ class PoolStore(Consumer, Settlement):
     def has_come_to_its_end(self) -> bool:
         if not self._ending or self.claimed.held:
             return False
-        if self.hands_back or not self.functions or self._core.state.broken_by is not None:
+        if self.hands_back or not self.consumes or self._core.state.broken_by is not None:
             return True
         handles = self._handles.values()
         return self._found_nothing and all(each.is_delayed or each.is_found for each in handles)

@@ -32,8 +32,9 @@ from oddjob.durable.callbacks import CallbackThread, guard
 from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.progress import LatestProgress
 from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
-from oddjob.durable.store import Evicted, Store, StoreFull, StoreReader, StoreUnusable
+from oddjob.durable.store import Evicted, Store, StoreReader
 from oddjob.durable.suspect import SuspectGuard
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
 from oddjob.runtime.watchers import Progress
 from oddjob.schedule.clock import clock
@@ -121,6 +122,7 @@ class Runner:
         self._spare_since = inf  # monotonic seconds: since when there are claims without a worker
         self._has_hungry_peers = False
         self._is_importing = False
+        self._has_learned = False
         self._places: Final = list(range(_PLACES))  # that are free
         self._thread: threading.Thread | None = None
 
@@ -373,12 +375,12 @@ class Runner:
         self._is_importing = False
         for name, consumer in self._consumers.items():
             known = self._known.get(name)
-            if len(consumer.functions) == (0 if known is None else len(known)):
+            if not consumer.consumes or (known and len(consumer.functions) == len(known)):
                 continue
-            known = set() if known is None else known
+            is_new, known = known is None, known or set()
             ready = [each for each in consumer.functions.copy()
                      if each not in known and consumer.is_ready(each)]  # fmt: skip
-            if ready:
+            if ready or is_new:
                 self._store.learn(name, ready, 0)
                 self._known[name] = known.union(ready)
             self._is_importing |= len(known) + len(ready) < len(consumer.functions)
@@ -460,8 +462,7 @@ class Runner:
             else:
                 self._announce(*news)
         for pool, function in turn.unknown:
-            if pool in self._consumers:
-                self._consumers[pool].look_for(function)
+            self._has_learned |= self._consumers[pool].look_for(function)
         for entry in turn.entries:
             guard(self._consumers[entry.lane.pool].fire, entry, self._store)
 
@@ -482,7 +483,8 @@ class Runner:
                     self.hand_back(claim)
 
     def _next_look(self, turn: Turn) -> float | None:
-        if turn.entries or len(self._known) < len(self._consumers) and turn.unknown:
+        if turn.entries or self._has_learned:
+            self._has_learned = False
             return 0.0
         look = inf if turn.next_look is None else turn.next_look
         has_spare = any(each.capacity().has_spare for each in self._consumers.values())

@@ -24,8 +24,6 @@ from oddjob.durable.record import (
     Capacity,
     Claim,
     Entry,
-    Lane,
-    Limiter,
     Member,
     Record,
     State,
@@ -34,22 +32,6 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.errors import OddJobError
-
-
-class StoreUnusable(OddJobError, OSError):
-    """The store cannot be used: it is not ours, too new, not writable, damaged, or out of reach.
-
-    What was asked of it has not happened.
-    """
-
-
-class StoreUnsafe(StoreUnusable):
-    """The store could be used, but jobs might be lost or corrupted there; the message says why."""
-
-
-class StoreFull(OddJobError, OSError):
-    """There is no room for the job in the store; it was not accepted."""
 
 
 class Evicted(Exception):

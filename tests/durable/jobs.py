@@ -54,6 +54,15 @@ def slow(seconds: float) -> int:
     return os.getpid()
 
 
+def overlap(_number: int) -> int:
+    """Return how many of these run at once."""
+    entered.release()
+    at_once = entered._value
+    time.sleep(0.002)
+    entered.acquire()
+    return at_once
+
+
 async def coroutine(value: int) -> int:
     return value + 1
 

@@ -111,7 +111,9 @@ def test_a_record_says_all_about_a_job(running: Pool) -> None:
     assert record.created.utcoffset() == timedelta(0)
     ran = (record.finished - record.started).total_seconds()
     assert record.ran == pytest.approx(ran, abs=1e-5)
-    assert record.waited == pytest.approx((record.started - record.created).total_seconds(), abs=1e-5)
+    assert record.waited == pytest.approx(
+        (record.started - record.created).total_seconds(), abs=1e-5
+    )
     assert (record.runner, record.attempt, record.error) == (None, 1, None)
 
 
@@ -199,10 +201,9 @@ def test_a_running_job_is_asked_to_stop_and_is_not_deleted(running: Pool) -> Non
 def test_counts_have_every_state(pool: Pool) -> None:
     pool.perform_many(jobs.note, range(3))
     next(pool.records()).cancel()
-    assert pool.counts() == {
-        **{"scheduled": 0, "queued": 2, "running": 0, "succeeded": 0, "failed": 0},
-        "cancelled": 1,
-    }
+    counts = pool.counts()
+    assert list(counts) == ["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
+    assert list(counts.values()) == [0, 2, 0, 0, 0, 1]
 
 
 def test_failed_jobs_are_queued_again_in_slices(running: Pool) -> None:
@@ -282,7 +283,9 @@ def test_recurring_entries_are_listed_run_paused_and_deleted(running: Pool, url:
     running.submit(jobs.note, 0).result(WAIT)
     due = datetime(2100, 1, 1, tzinfo=UTC)
     payload = next(running.records()).payload
-    entry = Entry("nightly", Lane("durable", "tests.durable.jobs:note"), b"", due.timestamp(), payload)
+    entry = Entry(
+        "nightly", Lane("durable", "tests.durable.jobs:note"), b"", due.timestamp(), payload
+    )
     runner_of(url).call(lambda store: store.put_entry(entry))
     (found,) = running.recurring()
     assert (found.name, found.function) == ("nightly", "tests.durable.jobs:note")

@@ -17,7 +17,8 @@ import pytest
 from oddjob.durable.record import Capacity, Lane, State, Submit, Update
 from oddjob.durable.sqlite import database, schema
 from oddjob.durable.sqlite.store import SqliteStore
-from oddjob.durable.store import Filter, StoreFull, StoreUnsafe, StoreUnusable
+from oddjob.durable.store import Filter
+from oddjob.errors import StoreFull, StoreUnsafe, StoreUnusable
 
 LANE = Lane("pool", "function")
 ALL = {"pool": Capacity(100, 100)}

@@ -24,7 +24,9 @@ CREATE TABLE consumer (
 CREATE TABLE known (pool TEXT, function TEXT, process INT, PRIMARY KEY (pool, function, process))
   WITHOUT ROWID;
 CREATE TABLE pool (
-  name TEXT PRIMARY KEY, waiting INT NOT NULL DEFAULT 0, paused INT NOT NULL DEFAULT 0)
+  name TEXT PRIMARY KEY,
+  waiting INT,  -- jobs that have not started; NULL until max_queue asks: to count costs a page
+  paused INT NOT NULL DEFAULT 0)
   WITHOUT ROWID;
 CREATE TABLE lane (
   id INTEGER PRIMARY KEY, pool TEXT NOT NULL, function TEXT NOT NULL, limiters TEXT NOT NULL,

@@ -232,14 +232,16 @@ class SqliteStore(Store):
         is_synced = bool(submits) or any(each.state not in slight for each in updates)
         with self._work(is_synced=is_synced) as work:
             turn = Turn(work.now)
-            newest, newest_lane, is_member = self._execute(_NEWEST, (self._me,)).fetchone()
+            row = self._execute(_NEWEST, (self._me, self._me, self._me)).fetchone()
+            newest, newest_lane, is_member, has_news, wants_room = row
             if not is_member:
                 raise Evicted
             if updates:
                 turn.refused = work.update(updates, one_by_one=one_by_one)
             if submits:
                 turn.submitted = work.insert(submits)
-                newest_lane = self._execute("SELECT coalesce(max(id), 0) FROM lane").fetchone()[0]
+                newest_lane = max(newest_lane, self._lanes.newest)
+                wants_room = wants_room or any(each.id is None for each in turn.submitted)
             if newest_lane != self._newest[1]:
                 turn.unknown = self._find_lanes()
             if capacity:
@@ -257,9 +259,11 @@ class SqliteStore(Store):
                 if said[pool] != self._said.get(pool):
                     self._say(work, pool, *said[pool])
             turn.hungry_peers = work.finish(mine, left)
-            turn.news = work.read_news()
-            full = self._execute("SELECT pool FROM room WHERE process = ?", (self._me,)).fetchall()
-            turn.full = frozenset(pool for (pool,) in full)
+            if has_news or self._me in work.to_wake:  # it may have ended jobs of its own
+                turn.news = work.read_news()
+            if wants_room:
+                full = self._execute("SELECT pool FROM room WHERE process = ?", (self._me,))
+                turn.full = frozenset(pool for (pool,) in full.fetchall())
             self._look_ahead(work, turn, capacity)
         self._said.update(said)
         has_new_peers = newest not in (self._newest[0], self._me)
@@ -433,7 +437,10 @@ class SqliteStore(Store):
 
 
 _NEWEST: Final = """
-SELECT max(id), (SELECT coalesce(max(id), 0) FROM lane), max(id = ?) FROM process"""
+SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM lane),
+  EXISTS (SELECT 1 FROM process WHERE id = ?),
+  EXISTS (SELECT 1 FROM news INDEXED BY news_reader WHERE process = ?),
+  EXISTS (SELECT 1 FROM room WHERE process = ?)"""
 _MY_LANES: Final = """
 SELECT lane.id, lane.function, known.process IS NOT NULL FROM lane LEFT JOIN known
   ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?

@@ -22,6 +22,7 @@ from oddjob.durable.record import (
     MAX_CRASHES,
     Capacity,
     Claim,
+    Lane,
     News,
     State,
     Submit,
@@ -33,6 +34,8 @@ from oddjob.durable.sqlite.key_slots import KeySlots
 from oddjob.durable.sqlite.lanes import Allowance, KnownLane, LaneTable, release
 
 Row = tuple[Any, ...]
+
+_QUEUED: Final = int(State.QUEUED)
 
 
 class Mismatch(Exception):
@@ -72,9 +75,12 @@ class Work:
         rows: list[Row] = []
         uniques: dict[tuple[str, bytes], tuple[int, int | None]] = {}
         room: dict[str, int] = {}
+        ready, waiting = self._ready, self._waiting
+        lane_of: Lane | None = None
         for each in submits:
-            pool = each.lane.pool
-            lane = self._lanes.id_of(execute, each.lane)
+            if each.lane is not lane_of:
+                lane_of, pool = each.lane, each.lane.pool
+                lane = self._lanes.id_of(execute, lane_of)
             origin = self._me if each.wants_outcome else None
             if each.unique is not None:
                 place = (pool, each.unique)
@@ -84,52 +90,44 @@ class Work:
                         self.watch(twin[0])
                     submitted.append(Submitted(twin[0], is_new=False))
                     continue
-            if each.max_queue is not None and not self._has_room(pool, each.max_queue, room):
+            if each.max_queue is not None and not self._has_room(pool, each.max_queue, room, rows):
                 submitted.append(Submitted(None, is_new=False))
                 continue
             job += 1
             if each.unique is not None:
                 uniques[(pool, each.unique)] = (job, origin)
-            state, due, slot = State.QUEUED, None, None
+            state, due, slot = _QUEUED, None, None
             if each.delay is not None and each.delay > 0:
-                state, due = State.SCHEDULED, self.now + each.delay
+                state, due = int(State.SCHEDULED), self.now + each.delay
                 self._alarm(lane, due)
             elif each.key is not None:
                 slot = self._keys.take(pool, each.key, each.key_limit)
-                state = State.PARKED if slot is None else State.QUEUED
-            if state is State.QUEUED:
-                self._ready[lane] += 1
-            self._waiting[pool] += 1
+                state = int(State.PARKED) if slot is None else _QUEUED
+            if state == _QUEUED:
+                ready[lane] = ready.get(lane, 0) + 1
+            waiting[pool] = waiting.get(pool, 0) + 1
             submitted.append(Submitted(job, is_new=True))
-            rows.append(
-                (
-                    job,
-                    lane,
-                    pool,
-                    int(state),
-                    each.priority,
-                    due,
-                    origin,
-                    each.key,
-                    each.key_limit,
-                    slot,
-                    each.is_serial,
-                    each.unique,
-                    each.entry,
-                    self.now,
-                    each.name,
-                    each.meta,
-                    each.payload,
-                )  # fmt: skip
-            )
+            rows.append((
+                job, lane, pool, state, each.priority, due, origin, each.key, each.key_limit, slot,
+                each.is_serial, each.unique, each.entry, self.now, each.name, each.meta,
+                each.payload,
+            ))  # fmt: skip
         self._many(schema.INSERT, rows)
         return submitted
 
-    def _has_room(self, pool: str, most: int, room: dict[str, int]) -> bool:
+    def _has_room(
+        self, pool: str, most: int, room: dict[str, int], new: Sequence[Row]
+    ) -> bool:
+        """Return whether one more job may wait; `new` are those that are not stored yet."""
         left = room.get(pool)
         if left is None:
-            row = self._execute("SELECT waiting FROM pool WHERE name = ?", (pool,)).fetchone()
-            left = most - row[0] - self._waiting[pool]
+            statement = "SELECT waiting FROM pool WHERE name = ?"
+            (waiting,) = self._execute(statement, (pool,)).fetchone()
+            if waiting is None:  # nobody has asked before
+                self._execute(_COUNT_WAITING, (pool,))
+                self._waiting[pool] = sum(row[2] == pool for row in new)
+                (waiting,) = self._execute(statement, (pool,)).fetchone()
+            left = most - waiting - self._waiting[pool]
         room[pool] = left - 1
         if left > 0:
             return True
@@ -447,11 +445,21 @@ class Work:
         return {process for (process,) in rows} - {self._me or 0}
 
     def _count(self) -> None:
+        while self._lanes.new_in:
+            pool = self._lanes.new_in.pop()
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
+            self.to_wake.update(process for (process,) in rows)
         for pool, change in self._waiting.items():
             if change:
                 self._execute(
-                    "UPDATE pool SET waiting = waiting + ? WHERE name = ?", (change, pool)
+                    "UPDATE pool SET waiting = waiting + ? WHERE name = ? AND waiting NOT NULL",
+                    (change, pool),
                 )
             if change < 0:
                 wanting = "DELETE FROM room WHERE pool = ? RETURNING process"
                 self.to_wake.update(row[0] for row in self._execute(wanting, (pool,)).fetchall())
+
+
+_COUNT_WAITING: Final = """
+UPDATE pool SET waiting = (SELECT count(*) FROM job
+                           WHERE pool = pool.name AND state IN (0, 1, 3)) WHERE name = ?"""

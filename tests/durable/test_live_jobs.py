@@ -235,6 +235,28 @@ def test_a_waiting_job_is_canceled_from_another_process(url: str) -> None:
         assert pool.find(record.id).cancelled()
 
 
+def test_a_process_that_was_taken_for_dead_hears_of_its_jobs_all_the_same(url: str) -> None:
+    """Its news had been left to the process that it was before."""
+    with Pool("durable", 1, store=url, consume=False) as pool:
+        ended, waiting = pool.submit(jobs.note, 1), pool.submit(jobs.note, 2)
+        (me,) = pool.runners()
+        script = (
+            "import sys; from oddjob.durable.sqlite.store import SqliteStore\n"
+            "store = SqliteStore(sys.argv[1]); store.join({}, 0)\n"
+            "store.takeover(int(sys.argv[2])); store.cancel([int(sys.argv[3])]); store.leave()\n"
+        )
+        path = url.removeprefix("sqlite:///")
+        subprocess.run(
+            [sys.executable, "-c", script, path, me.id, ended.id], check=True, timeout=30
+        )
+        until(ended.cancelled)
+        assert pool.find(waiting.id) is waiting
+        (record,) = pool.records(state="queued")
+        assert record.cancel()
+        until(waiting.cancelled)
+        assert [runner.id for runner in pool.runners()] != [me.id]
+
+
 def test_the_end_of_a_pool_does_not_wait_for_jobs_that_it_has_found(
     away: Pool, url: str, tmp_path: Path
 ) -> None:

@@ -65,13 +65,13 @@ __all__ = [
     "GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost", "JobNotFound",
     "JobOptions", "JobTimeout", "Middleware", "OddJobError", "PayloadError", "Pool",
     "PoolArguments", "PoolBroken", "PoolClosed", "PoolEvent", "PoolNameTaken", "PoolNotFound",
-    "PoolSettings", "PoolStats", "PredecessorFailed", "Progress", "QueueFull", "Rate", "Recurring",
-    "Settings", "SettingsError", "StoreFull", "StoreUnsafe", "StoreUnusable", "SupervisorInfo",
-    "Timer", "UnknownFunction", "WorkerInfo", "async_perform", "async_perform_many", "await_",
-    "await_many", "cancel_timer", "configure", "current_job", "explain_cron", "perform",
-    "perform_after", "perform_at", "perform_many", "perform_many_after", "perform_many_at",
-    "perform_this", "pool", "pools", "progress", "queue", "read_timer", "shutdown_all",
-    "start_pool", "supervisor", "workers",
+    "PoolSettings", "PoolStats", "PredecessorFailed", "Progress", "QueueFull", "Rate",
+    "Recurring", "Settings", "SettingsError", "StoreFull", "StoreUnsafe", "StoreUnusable",
+    "SupervisorInfo", "Timer", "UnknownFunction", "WorkerInfo", "async_perform",
+    "async_perform_many", "await_", "await_many", "cancel_timer", "configure", "current_job",
+    "explain_cron", "perform", "perform_after", "perform_at", "perform_many",
+    "perform_many_after", "perform_many_at", "perform_this", "pool", "pools", "progress",
+    "queue", "read_timer", "shutdown_all", "start_pool", "supervisor", "workers",
 ]  # fmt: skip
 
 # For the tests of programs that use pools.

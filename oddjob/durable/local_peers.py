@@ -22,7 +22,7 @@ class LocalHub:
 
 
 class LocalPeers(Peers):
-    """One member. To the others it dies when it `leave`\\ s without the store's knowing."""
+    """One member. To the others it dies with `leave`, unless the store has unregistered it."""
 
     def __init__(self, hub: LocalHub | None = None) -> None:
         self._hub: Final = hub or LocalHub()

@@ -116,7 +116,7 @@ class FilePeers:
         # For this process's own threads; the mailbox is for others.
         self._alarm_in, self._alarm_out = socket.socketpair()
         for end in (self._alarm_in, self._alarm_out):
-            end.setblocking(False)
+            end.setblocking(False)  # noqa: FBT003  (it takes no keyword)
         self._selector.register(self._alarm_out, selectors.EVENT_READ, None)
         # A path through /proc stays below the 108 bytes that an address may have.
         self._directory_fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
@@ -137,10 +137,10 @@ class FilePeers:
         self._process = process
         self._lockf(self._lock_file, _EXCLUSIVE, 1, _FIRST_PROCESS + process)
         address = self._address(process)
-        with suppress(FileNotFoundError):
-            os.unlink(address)  # a power loss can undo the row of a process: its number comes again
+        # A power loss can undo the row of a process: its number comes again.
+        Path(address).unlink(missing_ok=True)
         mailbox = self._mailbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        mailbox.setblocking(False)
+        mailbox.setblocking(False)  # noqa: FBT003  (it takes no keyword)
         mailbox.bind(address)
         self._selector.register(mailbox, selectors.EVENT_READ, None)
         self._marks = self._open_marks(process)
@@ -278,7 +278,7 @@ class FilePeers:
 def this_place() -> str:
     """Return what tells where a pid means something: this boot, and this pid namespace."""
     try:
-        namespace = os.readlink("/proc/self/ns/pid")
+        namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:
         namespace = ""
     return f"{_boot().decode()} {namespace}"

@@ -1,18 +1,61 @@
-"""The store contract, for every store that there is."""
+"""The store contract, for every store that there is; and what SQLite is asked meanwhile."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from oddjob.compat import override
-from oddjob.durable.local_peers import LocalHub, LocalPeers
+from oddjob.durable.local_peers import LocalHub
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Store
 from oddjob.testing.store_contract import StoreContract
+from tests.durable.statements import PeersWithTurn, StatementLog
 
-_hubs: dict[Path, LocalHub] = {}
+_opened: list[str] = []  # files, by Python code
+_is_watching = False
+
+
+def _note_opened(event: str, arguments: tuple[Any, ...]) -> None:
+    if event == "open" and _is_watching:
+        _opened.append(str(arguments[0]))
+
+
+sys.addaudithook(_note_opened)  # there is no way to remove it
+
+
+@pytest.fixture(autouse=True)
+def nobody_but_sqlite_opens_its_files() -> Iterator[None]:
+    """To close any descriptor of them gives up all of SQLite's locks (fault 5)."""
+    global _is_watching
+    _is_watching = True
+    yield
+    _is_watching = False
+    assert [each for each in _opened if each.endswith((".db", "-wal", "-shm"))] == []
+    _opened.clear()
 
 
 class TestSqlite(StoreContract):
+    """No deferred transaction (fault 1), no checkpoint beside a commit (4), no scan (10, 23)."""
+
+    hubs: dict[Path, LocalHub]
+    logs: dict[Store, StatementLog]
+
+    @pytest.fixture(autouse=True)
+    def begin(self) -> None:
+        self.hubs, self.logs = {}, {}
+
     @override
     def open(self, directory: Path) -> Store:
-        hub = _hubs.setdefault(directory, LocalHub())
-        return SqliteStore(str(directory / "jobs.db"), peers=LocalPeers(hub))
+        peers = PeersWithTurn(self.hubs.setdefault(directory, LocalHub()))
+        store = SqliteStore(str(directory / "jobs.db"), peers=peers)
+        self.logs[store] = StatementLog(store, peers)
+        return store
+
+    @override
+    def close(self, store: Store) -> None:
+        store.leave()
+        self.logs[store].check()
+        store.close()

@@ -4,9 +4,9 @@ Guarantees
   * The only write transaction is BEGIN IMMEDIATE, in the writer's turn. Where it fails, all of it
     is undone, and the error is `StoreFull` or `StoreUnusable`.
   * A checkpoint happens in the writer's turn only, so no commit of ours runs beside one.
+  * The write-ahead log stays small, and the file shrinks after many jobs were deleted.
   * Nothing is written to a file before it is known to be ours, or empty.
   * Readers fetch a page on a connection of their own, and hold no snapshot.
-
   * A forked child does not close the connection that it inherits: with the parent's locks out of
     its sight, SQLite would delete the write-ahead log that the parent goes on writing.
 
@@ -27,25 +27,26 @@ from weakref import WeakSet
 
 from oddjob.durable.peers import Peers
 from oddjob.durable.sqlite import schema
-from oddjob.errors import StoreFull, StoreUnsafe, StoreUnusable
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.locks import after_fork_in_child
 from oddjob.log import log
 from oddjob.schedule.clock import clock
 
-_IDLE_WAL: Final = 1 << 20  # bytes that this process has written since a checkpoint: worth one,
-_BUSY_WAL: Final = 16 << 20  # if it is idle; and in any case
-_HUGE_WAL: Final = 64 << 20
+_IDLE_WAL: Final = 1 << 20  # bytes, written by this process, which are worth a checkpoint when idle
+_MIN_WAL: Final = (
+    16 << 20
+)  # bytes that the log keeps: to append to a short file takes twice as long
+_BUSY_WAL: Final = (
+    20 << 20
+)  # size of the log that is worth a checkpoint in any case; more than that
+_HUGE_WAL: Final = 64 << 20  # size that users hear of
 _BYTES_OF_COMMIT: Final = 6 * 4096  # roughly; and of each changed row
 _BYTES_OF_CHANGE: Final = 400
 _CHECKPOINT_PAUSE: Final = 1.0  # seconds, after a reader was in the way
+_FREE_PAGES: Final = 256  # that the file keeps at least, and a quarter of all: it grows again
+_SLICE: Final = 100  # pages that one transaction gives back: a few milliseconds
+_PAGE: Final = 4096  # bytes
 _FOREIGN_PAUSE: Final = (0.005, 0.05)  # seconds, after somebody else's transaction was in the way
-
-# Where SQLite's locks and shared memory may reach no other machine, or no other container.
-_NETWORK_FILE_SYSTEMS: Final = (
-    *("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "virtiofs", "ceph", "afs", "lustre", "gfs2"),
-    *("fuse.sshfs", "fuse.glusterfs", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse", "fuse.osxfs"),
-    *("fuse.grpcfuse", "fakeowner"),
-)
 
 
 class Database:
@@ -53,13 +54,16 @@ class Database:
 
     def __init__(self, path: str, peers: Peers, *, is_durable: bool) -> None:
         self.path: Final = path
+        self._wal: Final = Path(f"{path}-wal")
         self.is_in_memory: Final = path == ":memory:"
         self.peers: Final = peers
         self._is_durable: Final = is_durable
         self._is_full_sync: bool | None = None
         self._wal_bytes = 0  # written by this process since its last checkpoint
         self._no_checkpoint_before = 0.0
+        self._is_held_up = False  # by a reader; and the log is large
         self._is_warned = False
+        self._may_shrink = False
         self.connection: Final = self._open()
         _in_use.add(self)
         self.execute: Final = self.connection.execute
@@ -97,8 +101,13 @@ class Database:
                 f"{self.path} was written by a newer version of oddjob (its schema is {version}, "
                 f"this version knows {schema.VERSION}): update oddjob"
             )
-        for pragma in ("busy_timeout = 50", "cache_size = -16000", "journal_size_limit = 16777216",
-                       "temp_store = MEMORY", "trusted_schema = OFF"):  # fmt: skip
+        for pragma in (
+            "busy_timeout = 50",
+            "cache_size = -16000",
+            f"journal_size_limit = {_MIN_WAL}",
+            "temp_store = MEMORY",
+            "trusted_schema = OFF",
+        ):
             connection.execute(f"PRAGMA {pragma}")
         if version == 0:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
@@ -154,7 +163,7 @@ class Database:
         changes = self.connection.total_changes - changes
         if changes:
             self._wal_bytes += _BYTES_OF_COMMIT + _BYTES_OF_CHANGE * changes
-            if self._wal_bytes > _BUSY_WAL:
+            if self._wal_size() > _BUSY_WAL:
                 self._checkpoint()
 
     def _begin(self, *, is_synced: bool) -> None:
@@ -165,7 +174,6 @@ class Database:
                     self.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
                     self._is_full_sync = is_synced
                 self.execute("BEGIN IMMEDIATE")
-                return
             except sqlite3.OperationalError as error:
                 self.peers.unlock()
                 if _code(error) != sqlite3.SQLITE_BUSY:
@@ -173,6 +181,8 @@ class Database:
             except BaseException:
                 self.peers.unlock()
                 raise
+            else:
+                return
             # A writer that is none of our processes: they are not to wait behind this one for it.
             time.sleep(random.uniform(*_FOREIGN_PAUSE))  # noqa: S311
 
@@ -197,6 +207,8 @@ class Database:
         """Return what to raise for an error of SQLite's."""
         if _code(error) == sqlite3.SQLITE_FULL:
             return StoreFull(f"no space left for {self.path}")
+        if _code(error) == sqlite3.SQLITE_TOOBIG:
+            return StoreFull(f"more than SQLite stores in one row: too large for {self.path}")
         what = {
             sqlite3.SQLITE_NOTADB: "is no SQLite database",
             sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",
@@ -206,41 +218,88 @@ class Database:
         }.get(_code(error), f"cannot be used: {error}")
         return StoreUnusable(f"{self.path} {what}")
 
-    # The write-ahead log.
+    # Upkeep.
 
-    def tidy(self) -> None:
-        """Move what the write-ahead log holds into the database, if that is worth it by now."""
-        if self._wal_bytes > _IDLE_WAL:
-            self._checkpoint()
+    def tidy(self) -> float | None:
+        """Do a little of the upkeep that is due, if any.
+
+        Returns:
+            The seconds until there is more to do; None if there is not. Nothing is raised: an error
+            of the store is met by those who have a use for it.
+        """
+        try:
+            if self._may_shrink:
+                self._shrink()
+            if self._wal_bytes > _IDLE_WAL:
+                self._checkpoint()
+        except (sqlite3.Error, StoreFull, StoreUnusable):
+            return None
+        if self._may_shrink:
+            return 0.0
+        return _CHECKPOINT_PAUSE if self._is_held_up else None
+
+    def note_deleted(self) -> None:
+        """Have `tidy` look whether the file can shrink."""
+        self._may_shrink = True
+
+    def _shrink(self) -> None:
+        (pages,), (free,) = map(self._ask, ("PRAGMA page_count", "PRAGMA freelist_count"))
+        if free < max(_FREE_PAGES, pages // 4):
+            self._may_shrink = False
+            return
+        with self.transaction(is_synced=False):
+            self.execute(f"PRAGMA incremental_vacuum({_SLICE})").fetchall()
+        self._wal_bytes += _SLICE * _PAGE
 
     def _checkpoint(self) -> None:
-        # RESTART, and not TRUNCATE: to append to a shortened file makes a synced commit twice as
-        # slow. In the turn, for a checkpoint beside a commit can corrupt the file before 3.51.3.
+        """Move what the write-ahead log holds into the file, so that the log begins anew.
+
+        In the writer's turn, for a checkpoint beside a commit can corrupt the file in SQLite before
+        3.51.3. A reader with an old snapshot is in its way: then it is tried again a second later.
+        """
         if clock.monotonic() < self._no_checkpoint_before or self.is_in_memory:
             return
+        is_huge = self._wal_size() > _HUGE_WAL
         self.peers.lock()
         try:
-            is_busy = self.execute("PRAGMA wal_checkpoint(RESTART)").fetchone()[0]
-        except sqlite3.OperationalError:
+            mode = "TRUNCATE" if is_huge else "RESTART"
+            is_busy = bool(self._ask(f"PRAGMA wal_checkpoint({mode})")[0])
+        except sqlite3.Error:
             is_busy = True
         finally:
             self.peers.unlock()
+        size = self._wal_size()
+        self._is_held_up = is_busy and size > _BUSY_WAL
         if not is_busy:
             self._wal_bytes = 0
             self._is_warned = False
             return
         self._no_checkpoint_before = clock.monotonic() + _CHECKPOINT_PAUSE
-        if self._wal_bytes > _HUGE_WAL and not self._is_warned:
+        if size > _HUGE_WAL and not self._is_warned:
             self._is_warned = True
             what = (
-                "the write-ahead log of %s is larger than %d MB, and cannot be emptied: a reader "
+                "the write-ahead log of %s has grown to %d MB, and cannot be emptied: a reader "
                 "(an open transaction, a forgotten cursor) holds an old snapshot"
             )
-            log(logging.WARNING, what, self.path, _HUGE_WAL >> 20)
+            log(logging.WARNING, what, self.path, size >> 20)
+
+    def _wal_size(self) -> int:
+        try:  # opens nothing
+            return 0 if self.is_in_memory else self._wal.stat().st_size
+        except OSError:
+            return 0
+
+    def _ask(self, pragma: str) -> tuple[int, ...]:
+        answer: tuple[int, ...] = self.execute(pragma).fetchone()
+        return answer
 
     def close(self) -> None:
-        """Close the connection."""
-        self.connection.close()
+        """Close the connection; the last one of all processes empties the write-ahead log."""
+        self.peers.lock()
+        try:
+            self.connection.close()
+        finally:
+            self.peers.unlock()
 
 
 _in_use: Final[WeakSet[Database]] = WeakSet()
@@ -258,31 +317,3 @@ after_fork_in_child(_keep_open_in_child)
 
 def _code(error: sqlite3.Error) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
-
-
-def check_file_system(path: str) -> None:
-    """Refuse a file on a network file system.
-
-    Raises:
-        StoreUnsafe: it is on one; the message says what to do.
-    """
-    kind = _file_system_of(Path(path).absolute().parent)
-    if kind in _NETWORK_FILE_SYSTEMS:
-        raise StoreUnsafe(
-            f"{path} is on a network file system ({kind}), where locks cannot be relied on: put it "
-            "on a local disk (in a container: a named volume), or use Redis"
-        )
-
-
-def _file_system_of(directory: Path) -> str:
-    """Return the kind of file system that a directory is on; empty where that is not known."""
-    try:
-        mounts = Path("/proc/self/mountinfo").read_text().splitlines()
-    except OSError:
-        return ""
-    kinds: dict[str, str] = {}
-    for mount in mounts:
-        before, _, after = mount.partition(" - ")
-        kinds[before.split()[4]] = after.split()[0]  # a later mount hides an earlier one
-    places = map(str, (directory, *directory.parents))
-    return next((kinds[place] for place in places if place in kinds), "")

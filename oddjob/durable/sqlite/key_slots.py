@@ -1,8 +1,8 @@
 """KeySlots: which jobs of a key may run, in one transaction.
 
-A job that is queued or running holds a *slot* of its key, a number below its ``key_limit``; a serial
-one goes on holding it between two attempts. A job for which none is free is *parked*, and moves up,
-in its turn, when one is. The schema sees to it that no slot is held twice.
+A job that is queued or running holds a *slot* of its key, a number below its ``key_limit``; a
+serial one goes on holding it between two attempts. A job for which none is free is *parked*, and
+moves up, in its turn, when one is. The schema sees to it that no slot is held twice.
 """
 
 from typing import Final

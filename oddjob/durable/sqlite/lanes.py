@@ -146,6 +146,7 @@ class Allowance:
         limiter = self._rates[name]
         most = limiter.starts or 0
         begin = self._now - limiter.period
+        self._follow_clock(name)
         self._execute(_FORGET_STARTS, (self._pool, name, begin))
         first, number = self._execute(_STARTS, (self._pool, name)).fetchone()
         left = most - number
@@ -156,13 +157,22 @@ class Allowance:
         )
         return min(left, int(tokens + _EPSILON)), opens_in
 
+    def _follow_clock(self, name: str) -> None:
+        """Take starts that are yet to come for ones of this moment: the clock was set back."""
+        place = (self._pool, name)
+        number = self._execute(_FORGET_FUTURE, (*place, self._now)).fetchall()
+        if number:
+            self._execute(_ADD_START, (*place, self._now, sum(each for (each,) in number)))
+            self._execute(_REFILL_FROM, (self._now, *place, self._now))
+
     def _tokens(self, name: str) -> float:
         limiter = self._rates[name]
-        tokens, filled = self._execute(_TOKENS, (self._pool, name)).fetchone()
+        row: tuple[float | None, float] = self._execute(_TOKENS, (self._pool, name)).fetchone()
+        tokens, filled = row
         if tokens is None:
             return limiter.burst
         new = max(0.0, self._now - filled) * (limiter.starts or 0) / limiter.period
-        return min(limiter.burst, float(tokens) + new)
+        return min(limiter.burst, tokens + new)
 
 
 def release(execute: Execute, lane: KnownLane, count: int) -> None:
@@ -186,4 +196,8 @@ SELECT min(at), coalesce(sum(number), 0) FROM start WHERE pool = ? AND limiter =
 _ADD_START: Final = """
 INSERT INTO start (pool, limiter, at, number) VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET number = number + excluded.number"""
+_FORGET_FUTURE: Final = """
+DELETE FROM start WHERE pool = ? AND limiter = ? AND at > ? RETURNING number"""
+_REFILL_FROM: Final = """
+UPDATE limiter SET filled = ? WHERE pool = ? AND name = ? AND filled > ?"""
 _FORGET_STARTS: Final = "DELETE FROM start WHERE pool = ? AND limiter = ? AND at <= ?"

@@ -79,9 +79,12 @@ class SqliteReader(StoreReader):
             ).fetchall()
             lanes = LaneTable()
             known = {row[1]: lanes.get(connection.execute, row[1]) for row in rows}
-        return [
-            Entry(row[0], known[row[1]].lane, *row[2:7], bool(row[7]), *row[8:]) for row in rows
-        ]
+        entries = []
+        for row in rows:
+            values = [*row]
+            values[1], values[7] = known[row[1]].lane, bool(row[7])
+            entries.append(Entry(*values))
+        return entries
 
     @override
     def members(self) -> list[Member]:
@@ -89,7 +92,10 @@ class SqliteReader(StoreReader):
                    (SELECT json_group_array(pool) FROM consumer WHERE process = id) FROM process"""
         with self._database.reading() as connection:
             rows = connection.execute(query).fetchall()
-        return [Member(*row[:-1], tuple(json.loads(row[-1]))) for row in rows]
+        return [
+            Member(process, host, pid, joined, version, tuple(json.loads(pools)))
+            for process, host, pid, joined, version, pools in rows
+        ]
 
     @override
     def steps(self, job: Any) -> dict[str, bytes]:

@@ -34,7 +34,8 @@ CREATE TABLE lane (
   UNIQUE (pool, function, limiters));
 CREATE TABLE limiter (
   pool TEXT, name TEXT, max_running INT, running INT NOT NULL DEFAULT 0,
-  starts INT, period REAL, burst INT, tokens REAL, filled REAL, PRIMARY KEY (pool, name)) WITHOUT ROWID;
+  starts INT, period REAL, burst INT, tokens REAL, filled REAL, PRIMARY KEY (pool, name))
+  WITHOUT ROWID;
 CREATE TABLE start (pool TEXT, limiter TEXT, at REAL, number INT,
   PRIMARY KEY (pool, limiter, at, number)) WITHOUT ROWID;
 CREATE TABLE job (
@@ -59,6 +60,11 @@ CREATE TABLE entry (
   payload BLOB, meta BLOB, priority INT NOT NULL, paused INT NOT NULL DEFAULT 0,
   last_tick REAL, last_job INT, PRIMARY KEY (pool, name)) WITHOUT ROWID;
 
+CREATE TRIGGER job_deleted AFTER DELETE ON job BEGIN
+  DELETE FROM attempt WHERE job = old.id;
+  DELETE FROM step WHERE job = old.id;
+END;
+
 CREATE INDEX job_queued  ON job (lane, priority DESC, id) WHERE state = 1;
 CREATE INDEX job_due     ON job (due) WHERE state = 0;
 CREATE INDEX job_running ON job (owner) WHERE state = 2;
@@ -82,15 +88,15 @@ FIND_UNIQUE: Final = """
 SELECT id, origin FROM job INDEXED BY job_unique
 WHERE pool = ? AND uniq = ? AND uniq IS NOT NULL AND state < 4"""
 
-_CLAIMED: Final = """
-RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
-CLAIM: Final = f"""
+CLAIM: Final = """
 UPDATE job SET state = 2, owner = ?, token = token + 1
 WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
-             ORDER BY priority DESC, id LIMIT ?) {_CLAIMED}"""
-CLAIM_THESE: Final = f"""
+             ORDER BY priority DESC, id LIMIT ?)
+RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
+CLAIM_THESE: Final = """
 UPDATE job SET state = 2, owner = ?, token = token + 1
-WHERE id IN (SELECT value FROM json_each(?)) AND state = 1 {_CLAIMED}"""
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 1
+RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
 HEADS: Final = """
 SELECT priority, id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
 ORDER BY priority DESC, id LIMIT ?"""
@@ -153,6 +159,7 @@ HUNGRY: Final = """
 SELECT consumer.process FROM consumer JOIN known USING (pool, process)
 WHERE consumer.pool = ? AND known.function = ? AND hungry = 1"""
 
+ERASE: Final = "DELETE FROM job WHERE id IN (SELECT value FROM json_each(?))"
 PURGE_SUCCEEDED: Final = """
 SELECT id FROM job INDEXED BY job_ended
 WHERE pool = ? AND state = 4 AND finished IS NOT NULL ORDER BY finished DESC, id DESC
@@ -167,3 +174,19 @@ SELECT job.id, job.pool, lane.function, job.name, state, priority, attempt, cras
 FROM job JOIN lane ON lane.id = job.lane"""
 ENTRY: Final = """
 SELECT name, lane, rule, tick, payload, meta, priority, paused, last_tick, last_job FROM entry"""
+
+NEWEST: Final = """
+SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM lane),
+  EXISTS (SELECT 1 FROM process WHERE id = ?),
+  EXISTS (SELECT 1 FROM news INDEXED BY news_reader WHERE process = ?),
+  EXISTS (SELECT 1 FROM room WHERE process = ?)"""
+MY_LANES: Final = """
+SELECT lane.id, lane.function, known.process IS NOT NULL FROM lane LEFT JOIN known
+  ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
+WHERE lane.pool = ?"""
+PUT_ENTRY: Final = """
+INSERT INTO entry (pool, name, lane, rule, tick, payload, meta, priority)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET lane = excluded.lane, payload = excluded.payload, meta = excluded.meta,
+  priority = excluded.priority,
+  tick = CASE WHEN rule = excluded.rule THEN tick ELSE excluded.tick END, rule = excluded.rule"""

@@ -9,12 +9,11 @@ import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from math import inf
-from pathlib import Path
 from typing import Any, Final
 
 from oddjob.compat import override
 from oddjob.durable.local_peers import LocalPeers
-from oddjob.durable.peers import FilePeers, Peers, this_place
+from oddjob.durable.peers import Mark, Peers, this_place
 from oddjob.durable.record import (
     Capacity,
     Claim,
@@ -27,14 +26,15 @@ from oddjob.durable.record import (
     Update,
 )
 from oddjob.durable.sqlite import schema
-from oddjob.durable.sqlite.database import Database, check_file_system
+from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
+from oddjob.durable.sqlite.location import check_file_system, open_peers
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
 from oddjob.durable.sqlite.work import Mismatch, Work
 from oddjob.durable.store import Evicted, StartedMarks, Store, StoreReader
 from oddjob.schedule.clock import clock
 
-_UNKNOWN_AFTER: Final = 600.0  # seconds, until jobs fail whose function no consumer knows
+_LONGEST_SLEEP: Final = 86400.0  # seconds: system calls take no more than some weeks
 
 
 class SqliteStore(Store):
@@ -62,9 +62,7 @@ class SqliteStore(Store):
         if peers is None:
             if not allow_network_filesystem:
                 check_file_system(path)
-            directory = Path(f"{path}-oddjob")
-            directory.mkdir(exist_ok=True)
-            peers = FilePeers(directory)
+            peers = open_peers(path)
         self._peers: Final = peers
         try:
             self._database: Final = Database(path, peers, is_durable=is_durable)
@@ -88,6 +86,7 @@ class SqliteStore(Store):
                 yield work
         except BaseException:
             self._lanes.forget()
+            self._newest = (self._newest[0], -1)  # and those that it has found, in a next turn
             raise
         for process in work.to_wake - {self._me}:
             self._peers.send(process)
@@ -110,20 +109,25 @@ class SqliteStore(Store):
 
     @override
     def join(self, lanes: Mapping[str, Iterable[str]], workers: int) -> None:
-        with self._work(is_synced=False) as work:
-            values = (socket.gethostname(), os.getpid(), this_place(), work.now, "")
-            ((me,),) = self._execute(
-                "INSERT INTO process (host, pid, place, joined, version) VALUES (?, ?, ?, ?, ?) "
-                "RETURNING id",
-                values,
-            ).fetchall()
-            self._peers.enter(me)  # before anybody can see the row
-            self._me = me
-            self._pools.clear()
-            for pool, functions in lanes.items():
-                self._learn(pool, functions)
-            # They are to watch this process.
-            work.to_wake.update(id for (id,) in self._execute("SELECT id FROM process"))
+        try:
+            with self._work(is_synced=False) as work:
+                values = (socket.gethostname(), os.getpid(), this_place(), work.now, "")
+                ((me,),) = self._execute(
+                    "INSERT INTO process (host, pid, place, joined, version) "
+                    "VALUES (?, ?, ?, ?, ?) RETURNING id",
+                    values,
+                ).fetchall()
+                self._peers.enter(me)  # before anybody can see the row
+                self._me = me
+                self._pools.clear()
+                for pool, functions in lanes.items():
+                    self._learn(pool, functions)
+                # They are to watch this process.
+                work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
+        except BaseException:
+            self._me = None
+            self._peers.leave()  # another process gets this number
+            raise
         self._newest = (0, 0)
         self._meet_peers()
 
@@ -189,19 +193,21 @@ class SqliteStore(Store):
         begun = self._peers.marks_of(process) if is_other else set()
         with self._work(is_synced=True) as work:
             gone = self._execute("DELETE FROM process WHERE id = ?", (process,)).rowcount
-            if not gone:
-                return 0  # another process has done it
-            count = work.put_back(process, begun)
-            for table in ("consumer", "known", "news", "watch", "room"):
-                self._execute(f"DELETE FROM {table} WHERE process = ?", (process,))  # noqa: S608
-            work.finish()
-            # This process may have been the one that would have looked at the right time.
-            work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
-            if is_other:
+            count = self._put_back(work, process, begun) if gone else 0
+            if gone and is_other:
                 work.to_wake.add(process)  # it may be alive after all, and is to join again
                 self._peers.wake()  # this one may have been waiting for these jobs
         if is_other:
-            self._peers.unwatch(process)
+            self._peers.unwatch(process)  # also if another process was faster
+        return count
+
+    def _put_back(self, work: Work, process: int, begun: set[Mark]) -> int:
+        count = work.put_back(process, begun)
+        for table in ("consumer", "known", "news", "watch", "room"):
+            self._execute(f"DELETE FROM {table} WHERE process = ?", (process,))  # noqa: S608
+        work.notifier.finish()
+        # That process may have been the one that would have looked at the right time.
+        work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
         return count
 
     # The hot call.
@@ -232,7 +238,7 @@ class SqliteStore(Store):
         is_synced = bool(submits) or any(each.state not in slight for each in updates)
         with self._work(is_synced=is_synced) as work:
             turn = Turn(work.now)
-            row = self._execute(_NEWEST, (self._me, self._me, self._me)).fetchone()
+            row = self._execute(schema.NEWEST, (self._me, self._me, self._me)).fetchone()
             newest, newest_lane, is_member, has_news, wants_room = row
             if not is_member:
                 raise Evicted
@@ -258,9 +264,9 @@ class SqliteStore(Store):
                 said[pool] = (len(claims) < room.idle, room.has_spare or len(claims) > room.idle)
                 if said[pool] != self._said.get(pool):
                     self._say(work, pool, *said[pool])
-            turn.hungry_peers = work.finish(mine, left)
-            if has_news or self._me in work.to_wake:  # it may have ended jobs of its own
-                turn.news = work.read_news()
+            turn.hungry_peers = work.notifier.finish(mine, left)
+            if has_news or self._me in work.notifier.to_wake:  # it may have ended jobs of its own
+                turn.news = work.notifier.read_news()
             if wants_room:
                 full = self._execute("SELECT pool FROM room WHERE process = ?", (self._me,))
                 turn.full = frozenset(pool for (pool,) in full.fetchall())
@@ -276,8 +282,10 @@ class SqliteStore(Store):
         """Find the lanes that this process may claim from; return functions that it lacks."""
         unknown: set[tuple[str, str]] = set()
         for pool, lanes in self._pools.items():
-            rows = self._execute(_MY_LANES, (self._me, pool)).fetchall()
-            lanes[:] = [self._lanes.get(self._execute, lane) for lane, _, is_known in rows if is_known]
+            rows = self._execute(schema.MY_LANES, (self._me, pool)).fetchall()
+            lanes[:] = [
+                self._lanes.get(self._execute, lane) for lane, _, is_known in rows if is_known
+            ]
             unknown.update((pool, function) for _, function, is_known in rows if not is_known)
         return sorted(unknown)
 
@@ -294,7 +302,7 @@ class SqliteStore(Store):
         """Find the recurring entries that are due, and when to look again."""
         if not capacity:
             return
-        due = min(work.next_due(), work.now + work.opens_in)
+        due = min(work.notifier.next_due(), work.now + work.opens_in)
         row = self._execute(
             "SELECT tick FROM entry INDEXED BY entry_due WHERE paused = 0 ORDER BY tick LIMIT 1"
         ).fetchone()
@@ -314,7 +322,7 @@ class SqliteStore(Store):
             row = self._execute(f"{schema.RECORD} WHERE job.id = ?", (job,)).fetchone()
             record = None if row is None else record_of(row)
             if record is not None and not record.state.has_ended:
-                work.watch(job)
+                work.notifier.watch(job)
         return record
 
     @override
@@ -327,12 +335,13 @@ class SqliteStore(Store):
 
     @override
     def delete(self, jobs: Iterable[Any]) -> int:
+        self._database.note_deleted()
         return self._change(jobs, Work.delete)
 
     def _change(self, jobs: Iterable[Any], change: Callable[[Work, int], bool]) -> int:
         with self._work(is_synced=True) as work:
             count = sum(change(work, job) for job in jobs)
-            work.finish()
+            work.notifier.finish()
         self._peers.wake()  # this process may be hungry itself
         return count
 
@@ -365,7 +374,7 @@ class SqliteStore(Store):
         with self._work(is_synced=True) as work:
             lane = self._lanes.id_of(self._execute, entry.lane)
             self._execute(
-                _PUT_ENTRY,
+                schema.PUT_ENTRY,
                 (entry.lane.pool, entry.name, lane, entry.rule, entry.tick, entry.payload,
                  entry.meta, entry.priority),
             )  # fmt: skip
@@ -389,7 +398,7 @@ class SqliteStore(Store):
             self._execute(
                 "UPDATE entry SET last_job = ? WHERE pool = ? AND name = ?", (submitted.id, *place)
             )
-            work.finish()
+            work.notifier.finish()
         return submitted
 
     @override
@@ -426,28 +435,13 @@ class SqliteStore(Store):
                     schema.PURGE_OTHERS, (pool, int(state), failed_before, left)
                 ).fetchall()
             work.erase(job for (job,) in rows)
+        self._database.note_deleted()
         return len(rows)
 
     # Sleeping.
 
     @override
     def wait(self, timeout: float | None) -> list[Any]:
-        self._database.tidy()
+        limits = [timeout, self._database.tidy(), _LONGEST_SLEEP]
+        timeout = min(each for each in limits if each is not None)
         return [each for each in self._peers.wait(timeout) if self._peers.is_dead(each)]
-
-
-_NEWEST: Final = """
-SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM lane),
-  EXISTS (SELECT 1 FROM process WHERE id = ?),
-  EXISTS (SELECT 1 FROM news INDEXED BY news_reader WHERE process = ?),
-  EXISTS (SELECT 1 FROM room WHERE process = ?)"""
-_MY_LANES: Final = """
-SELECT lane.id, lane.function, known.process IS NOT NULL FROM lane LEFT JOIN known
-  ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
-WHERE lane.pool = ?"""
-_PUT_ENTRY: Final = """
-INSERT INTO entry (pool, name, lane, rule, tick, payload, meta, priority)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET lane = excluded.lane, payload = excluded.payload, meta = excluded.meta,
-  priority = excluded.priority,
-  tick = CASE WHEN rule = excluded.rule THEN tick ELSE excluded.tick END, rule = excluded.rule"""

@@ -1,19 +1,11 @@
 """Work: what one transaction does to jobs, and whom that concerns.
 
 Every change of a job passes through here, so that what follows from it is written once: the next
-job of its key moves up, its limiters count, those who wait for it get news, and a hungry process is
-woken for what is left.
-
-Why no wake-up is lost: ``hungry`` is a column. A process becomes hungry in the very transaction in
-which it found nothing, so every later writer sees that, and it has seen what every earlier one has
-written. A writer that dies between its commit and its wake-ups is noticed by all who watch it, and
-each of them takes a turn.
+job of its key moves up, its limiters count, and the `Notifier` hears of it.
 """
 
 import json
-import random
 import sqlite3
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from math import inf
 from typing import Any, Final
@@ -23,7 +15,6 @@ from oddjob.durable.record import (
     Capacity,
     Claim,
     Lane,
-    News,
     State,
     Submit,
     Submitted,
@@ -32,6 +23,7 @@ from oddjob.durable.record import (
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.key_slots import KeySlots
 from oddjob.durable.sqlite.lanes import Allowance, KnownLane, LaneTable, release
+from oddjob.durable.sqlite.notifier import Notifier
 
 Row = tuple[Any, ...]
 
@@ -45,8 +37,17 @@ class Mismatch(Exception):
 class Work:
     """One transaction."""
 
-    __slots__ = ("_alarms", "_execute", "_keys", "_lanes", "_many", "_me", "_ready", "_taken", "_waiting",
-                 "now", "opens_in", "to_wake")  # fmt: skip
+    __slots__ = (
+        "_execute",
+        "_keys",
+        "_lanes",
+        "_many",
+        "_me",
+        "notifier",
+        "now",
+        "opens_in",
+        "to_wake",
+    )
 
     def __init__(
         self, connection: sqlite3.Connection, lanes: LaneTable, me: int | None, now: float
@@ -57,12 +58,9 @@ class Work:
         self._lanes: Final = lanes
         self._me: Final = me  # the number of this process
         self.now: Final = now
-        self._ready: Final[Counter[int]] = Counter()  # by lane: jobs that may run now
-        self._waiting: Final[Counter[str]] = Counter()  # by pool: change of what waits
-        self._taken: Final[Counter[int]] = Counter()  # by lane: jobs that run no longer
-        self._alarms: Final[dict[int, float]] = {}  # by lane: when the next one is due
+        self.notifier: Final = Notifier(connection.execute, lanes, me)
+        self.to_wake: Final = self.notifier.to_wake
         self.opens_in = inf  # seconds, until a rate allows a job that it has held up
-        self.to_wake: Final[set[int]] = set()  # processes, after the commit
 
     # New jobs.
 
@@ -75,7 +73,7 @@ class Work:
         rows: list[Row] = []
         uniques: dict[tuple[str, bytes], tuple[int, int | None]] = {}
         room: dict[str, int] = {}
-        ready, waiting = self._ready, self._waiting
+        queued, waiting = self.notifier.queued, self.notifier.waiting
         lane_of: Lane | None = None
         for each in submits:
             if each.lane is not lane_of:
@@ -87,7 +85,7 @@ class Work:
                 twin = uniques.get(place) or execute(schema.FIND_UNIQUE, place).fetchone()
                 if twin is not None:
                     if origin not in (None, twin[1]):
-                        self.watch(twin[0])
+                        self.notifier.watch(twin[0])
                     submitted.append(Submitted(twin[0], is_new=False))
                     continue
             if each.max_queue is not None and not self._has_room(pool, each.max_queue, room, rows):
@@ -99,19 +97,20 @@ class Work:
             state, due, slot = _QUEUED, None, None
             if each.delay is not None and each.delay > 0:
                 state, due = int(State.SCHEDULED), self.now + each.delay
-                self._alarm(lane, due)
+                self.notifier.alarm(lane, due)
             elif each.key is not None:
                 slot = self._keys.take(pool, each.key, each.key_limit)
                 state = int(State.PARKED) if slot is None else _QUEUED
             if state == _QUEUED:
-                ready[lane] = ready.get(lane, 0) + 1
+                queued[lane] = queued.get(lane, 0) + 1
             waiting[pool] = waiting.get(pool, 0) + 1
             submitted.append(Submitted(job, is_new=True))
-            rows.append((
+            row: Row = (
                 job, lane, pool, state, each.priority, due, origin, each.key, each.key_limit, slot,
-                each.is_serial, each.unique, each.entry, self.now, each.name, each.meta,
+                each.is_serial, each.unique, each.entry, self.now, _storable(each.name), each.meta,
                 each.payload,
-            ))  # fmt: skip
+            )  # fmt: skip
+            rows.append(row)
         self._many(schema.INSERT, rows)
         return submitted
 
@@ -125,9 +124,9 @@ class Work:
             (waiting,) = self._execute(statement, (pool,)).fetchone()
             if waiting is None:  # nobody has asked before
                 self._execute(_COUNT_WAITING, (pool,))
-                self._waiting[pool] = sum(row[2] == pool for row in new)
+                self.notifier.waiting[pool] = sum(row[2] == pool for row in new)
                 (waiting,) = self._execute(statement, (pool,)).fetchone()
-            left = most - waiting - self._waiting[pool]
+            left = most - waiting - self.notifier.waiting[pool]
         room[pool] = left - 1
         if left > 0:
             return True
@@ -137,13 +136,13 @@ class Work:
 
     def promote(self) -> None:
         """Queue, or park, the scheduled jobs that are due."""
-        for job, lane, pool, key, limit, slot in self._execute(schema.DUE, (self.now,)).fetchall():
-            state = State.QUEUED
+        for job, lane, pool, key, limit, held in self._execute(schema.DUE, (self.now,)).fetchall():
+            state, slot = State.QUEUED, held
             if key is not None and slot is None:
                 slot = self._keys.take(pool, key, limit)
                 state = State.QUEUED if slot is not None else State.PARKED
             self._execute(schema.OPEN, (int(state), slot, job))
-            self._ready[lane] += state is State.QUEUED
+            self.notifier.queued[lane] += state is State.QUEUED
 
     # Claims.
 
@@ -159,7 +158,7 @@ class Work:
         else:
             rows = self._claim_from_many(pool, lanes, capacity)
         rows.sort(key=lambda row: (-row[0], row[1]))  # RETURNING has no order
-        self._waiting[pool] -= len(rows)
+        self.notifier.waiting[pool] -= len(rows)
         return [self._claim_of(row) for row in rows]
 
     def _is_paused(self, pool: str) -> bool:
@@ -187,7 +186,7 @@ class Work:
                 taken.append(job)
         allowance.store()
         for lane in lanes:
-            if allowance.is_rated(lane) and self._has_queued(lane.id):
+            if allowance.is_rated(lane) and self.notifier.has_queued(lane.id):
                 self.opens_in = min(self.opens_in, allowance.opens_in(lane) or inf)
         return self._execute(schema.CLAIM_THESE, (self._me, json.dumps(taken))).fetchall()
 
@@ -209,25 +208,25 @@ class Work:
         """
         refused = self._write(updates, one_by_one=one_by_one)
         are_refused = set(map(id, refused))
-        is_watched = self._execute("SELECT 1 FROM watch LIMIT 1").fetchone() is not None
+        is_watched = self.notifier.is_watched()
         for each in updates:
             if each.state is State.RUNNING or id(each) in are_refused:
                 continue
             claim = each.claim
-            self._taken[claim.lane] += 1
+            self.notifier.released[claim.lane] += 1
             if each.state is State.QUEUED:
-                self._ready[claim.lane] += 1
+                self.notifier.queued[claim.lane] += 1
             if each.state in (State.QUEUED, State.SCHEDULED):
-                self._waiting[claim.pool] += 1
+                self.notifier.waiting[claim.pool] += 1
             if each.state is State.SCHEDULED:
-                self._alarm(claim.lane, self.now + each.delay)
+                self.notifier.alarm(claim.lane, self.now + each.delay)
             if each.traceback is not None:
                 self._add_attempt(each)
             if claim.key is not None and each.state is not State.QUEUED:
                 self._key_freed(claim.pool, claim.key, each.state, claim.id)
             is_awaited = is_watched or claim.origin not in (None, self._me)
             if each.state.has_ended and is_awaited:
-                self.tell(
+                self.notifier.tell(
                     claim.id, each.state, each.outcome, each.error, claim.origin, but=self._me
                 )
         self._release()
@@ -249,9 +248,10 @@ class Work:
                 finished = self.now if state.has_ended else None
                 due = self.now + each.delay if state is State.SCHEDULED else None
                 statement = schema.UPDATE
-                row = (int(state), due, each.outcome, each.error, each.started, finished,
-                       state is not State.QUEUED, (state is not State.QUEUED and not claim.is_serial)
-                       or state.has_ended, *fence)  # fmt: skip
+                is_tried = state is not State.QUEUED
+                frees_key = state.has_ended or (is_tried and not claim.is_serial)
+                row = (int(state), due, each.outcome, _storable(each.error), each.started, finished,
+                       is_tried, frees_key, *fence)  # fmt: skip
             batches.setdefault(statement, []).append((row, each))
         refused: list[Update] = []
         for statement, batch in batches.items():
@@ -266,41 +266,40 @@ class Work:
         return refused
 
     def _add_attempt(self, update: Update) -> None:
-        claim = update.claim
+        claim, why = update.claim, _storable(update.traceback)
         self._execute(
             "INSERT OR REPLACE INTO attempt (job, number, started, finished, process, traceback) "
             "VALUES (?, ?, ?, ?, (SELECT host || ':' || pid FROM process WHERE id = ?), ?)",
-            (claim.id, claim.attempt + 1, update.started, self.now, self._me, update.traceback),
+            (claim.id, claim.attempt + 1, update.started, self.now, self._me, why),
         )
 
     def put_back(self, process: int, begun: set[tuple[int, int]]) -> int:
         """Queue the claims of a process again; charge a crash to those that had begun."""
         rows = self._execute(schema.RUNNING, (process,)).fetchall()
-        for job, token, lane, pool, key, _, crashes, origin in rows:
+        for job, token, lane, pool, key, _, before, origin in rows:
             state, error = State.QUEUED, None
-            if (job, token) in begun:
-                crashes += 1
-                if crashes >= MAX_CRASHES:
-                    state = State.FAILED
-                    error = f"JobLost: {crashes} processes died while they ran this job"
+            crashes = before + ((job, token) in begun)
+            if crashes > before and crashes >= MAX_CRASHES:
+                state = State.FAILED
+                error = f"JobLost: {crashes} processes died while they ran this job"
             has_failed = state is State.FAILED
             finished = self.now if has_failed else None
             self._execute(
                 schema.TAKE_OVER, (int(state), crashes, finished, error, has_failed, job, token)
             )
-            self._taken[lane] += 1
+            self.notifier.released[lane] += 1
             if has_failed:
-                self.tell(job, state, None, error, origin)
+                self.notifier.tell(job, state, None, error, origin)
                 if key is not None:
                     self._key_freed(pool, key, state, job)
             else:
-                self._ready[lane] += 1
-                self._waiting[pool] += 1
+                self.notifier.queued[lane] += 1
+                self.notifier.waiting[pool] += 1
         self._release()
         return len(rows)
 
     def _release(self) -> None:
-        for lane, count in self._taken.items():
+        for lane, count in self.notifier.released.items():
             release(self._execute, self._lanes.get(self._execute, lane), count)
 
     def _key_freed(self, pool: str, key: str, state: State, job: int) -> None:
@@ -309,9 +308,9 @@ class Work:
             error = f"PredecessorFailed: job {job}, before it in line {key!r}, failed"
             failed = self._execute(schema.FAIL_SERIAL, (self.now, error, pool, key, job))
             for behind, origin in failed.fetchall():
-                self._waiting[pool] -= 1
-                self.tell(behind, State.FAILED, None, error, origin)
-        self._ready.update(self._keys.move_up(pool, key))
+                self.notifier.waiting[pool] -= 1
+                self.notifier.tell(behind, State.FAILED, None, error, origin)
+        self.notifier.queued.update(self._keys.move_up(pool, key))
 
     # By hand.
 
@@ -322,15 +321,14 @@ class Work:
             return False
         _, state, _, pool, key, owner, origin, _, _, _ = row
         if state == State.RUNNING:
-            self._execute(schema.ADD_NEWS, (job, int(State.RUNNING), None, None, owner))
-            self.to_wake.add(owner)
+            self.notifier.ask_to_stop(job, owner)
             return True
         self._execute(
             "UPDATE job SET state = 6, finished = ?, due = NULL, key_slot = NULL WHERE id = ?",
             (self.now, job),
         )
-        self._waiting[pool] -= 1
-        self.tell(job, State.CANCELLED, None, None, origin)
+        self.notifier.waiting[pool] -= 1
+        self.notifier.tell(job, State.CANCELLED, None, None, origin)
         if key is not None:
             self._key_freed(pool, key, State.QUEUED, job)
         return True
@@ -344,12 +342,12 @@ class Work:
         if State(state).has_ended:
             if self._execute(schema.FIND_UNIQUE, (pool, unique)).fetchone() is not None:
                 return False  # another job has taken its place
-            self._waiting[pool] += 1
+            self.notifier.waiting[pool] += 1
         if key is not None and slot is None:  # a serial one has kept it
             slot = self._keys.take(pool, key, limit)
         is_parked = key is not None and slot is None
         self._execute(schema.RETRY, (int(State.PARKED if is_parked else State.QUEUED), slot, job))
-        self._ready[lane] += not is_parked
+        self.notifier.queued[lane] += not is_parked
         return True
 
     def delete(self, job: int) -> bool:
@@ -364,100 +362,14 @@ class Work:
 
     def erase(self, jobs: Iterable[int]) -> None:
         """Delete the rows of jobs that have ended."""
-        ids = json.dumps(list(jobs))
-        for table, column in (("job", "id"), ("attempt", "job"), ("step", "job")):
-            inside = "(SELECT value FROM json_each(?))"
-            self._execute(f"DELETE FROM {table} WHERE {column} IN {inside}", (ids,))  # noqa: S608
+        self._execute(schema.ERASE, (json.dumps(list(jobs)),))
 
-    # News and wake-ups.
 
-    def watch(self, job: int) -> None:
-        """Have this process get news of a job's end."""
-        self._execute("INSERT OR IGNORE INTO watch (job, process) VALUES (?, ?)", (job, self._me))
-
-    def tell(
-        self,
-        job: int,
-        state: State,
-        outcome: bytes | None,
-        error: str | None,
-        origin: int | None,
-        *,
-        but: int | None = None,
-    ) -> None:
-        """Leave the end of a job to the processes that wait for it, but for one that knows."""
-        rows = self._execute("DELETE FROM watch WHERE job = ? RETURNING process", (job,)).fetchall()
-        readers = {process for (process,) in rows}
-        if origin is not None:
-            readers.add(origin)
-        for reader in readers - {but}:
-            # None is added for a process that has gone.
-            if self._execute(schema.ADD_NEWS, (job, int(state), outcome, error, reader)).rowcount:
-                self.to_wake.add(reader)
-
-    def read_news(self) -> list[News]:
-        """Take what has been left for this process."""
-        rows = self._execute(schema.READ_NEWS, (self._me,)).fetchall()
-        return [News(job, State(state), outcome, error) for job, state, outcome, error in rows]
-
-    def _alarm(self, lane: int, due: float) -> None:
-        self._alarms[lane] = min(due, self._alarms.get(lane, inf))
-
-    def finish(self, mine: Iterable[KnownLane] = (), left: Iterable[KnownLane] = ()) -> bool:
-        """Write the counters, and find out whom to wake; the last act of a transaction.
-
-        Args:
-            mine: the lanes from which this process has claimed what it could.
-            left: those of them where it could not take all that may run.
-
-        Returns:
-            Whether another process is hungry for jobs of `mine`.
-        """
-        self._count()
-        hungry = {lane.id: self._hungry_for(lane) for lane in mine}
-        has_hungry_peers = any(hungry.values())
-        due = self.next_due() if self._alarms else inf
-        freed = set(self._taken)
-        for lane_id in self._taken:
-            freed |= self._lanes.sharing(self._execute, self._lanes.get(self._execute, lane_id))
-        for lane_id in {*(lane.id for lane in left), *freed, *self._ready, *self._alarms}:
-            if lane_id not in hungry:
-                lane = self._lanes.get(self._execute, lane_id)
-                hungry[lane_id] = self._hungry_for(lane)
-                if self._alarms.get(lane_id, inf) <= due:  # they sleep until what was due before
-                    self.to_wake.update(hungry[lane_id])
-            peers = hungry[lane_id]
-            if peers and self._has_queued(lane_id):
-                wanted = min(len(peers), max(1, self._ready[lane_id]))
-                self.to_wake.update(random.sample(sorted(peers), wanted))
-        return has_hungry_peers
-
-    def _has_queued(self, lane: int) -> bool:
-        return self._execute(schema.ANY_QUEUED, (lane,)).fetchone() is not None
-
-    def next_due(self) -> float:
-        """Return when the next scheduled job is due, by the store's clock."""
-        row = self._execute(schema.NEXT_DUE).fetchone()
-        return inf if row is None else float(row[0])
-
-    def _hungry_for(self, lane: KnownLane) -> set[int]:
-        rows = self._execute(schema.HUNGRY, (lane.pool, lane.function))
-        return {process for (process,) in rows} - {self._me or 0}
-
-    def _count(self) -> None:
-        while self._lanes.new_in:
-            pool = self._lanes.new_in.pop()
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            self.to_wake.update(process for (process,) in rows)
-        for pool, change in self._waiting.items():
-            if change:
-                self._execute(
-                    "UPDATE pool SET waiting = waiting + ? WHERE name = ? AND waiting NOT NULL",
-                    (change, pool),
-                )
-            if change < 0:
-                wanting = "DELETE FROM room WHERE pool = ? RETURNING process"
-                self.to_wake.update(row[0] for row in self._execute(wanting, (pool,)).fetchall())
+def _storable(text: str | None) -> str | None:
+    """Return a text that SQLite takes: names of files may have bytes that are no characters."""
+    if text is None or text.isascii():
+        return text
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")
 
 
 _COUNT_WAITING: Final = """

@@ -1,0 +1,142 @@
+"""Notifier: what a transaction means to other processes, and which of them are woken after it.
+
+A process is woken when there is *news* for it (the end of a job that it waits for), room in a queue
+that was full, or a job that it could run and is *hungry* for.
+
+Why no wake-up is lost: ``hungry`` is a column. A process becomes hungry in the very transaction in
+which it found nothing, so every later writer sees that, and it has seen what every earlier one has
+written. A writer that dies between its commit and its wake-ups is noticed by all who watch it, and
+each of them takes a turn.
+"""
+
+import random
+from collections import Counter
+from collections.abc import Iterable
+from math import inf
+from typing import Final
+
+from oddjob.durable.record import News, State
+from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.lanes import Execute, KnownLane, LaneTable
+
+
+class Notifier:
+    """The other processes, as one transaction concerns them.
+
+    `Work` counts in the first three fields what it does.
+    """
+
+    __slots__ = ("_alarms", "_execute", "_lanes", "_me", "queued", "released", "to_wake", "waiting")
+
+    def __init__(self, execute: Execute, lanes: LaneTable, me: int | None) -> None:
+        self.queued: Final[Counter[int]] = Counter()  # by lane: jobs that may run now
+        self.released: Final[Counter[int]] = Counter()  # by lane: jobs that run no longer
+        self.waiting: Final[Counter[str]] = Counter()  # by pool: change of what waits
+        self.to_wake: Final[set[int]] = set()  # processes, after the commit
+        self._execute: Final = execute
+        self._lanes: Final = lanes
+        self._me: Final = me
+        self._alarms: Final[dict[int, float]] = {}  # by lane: when the next one is due
+
+    # News.
+
+    def watch(self, job: int) -> None:
+        """Have this process get news of a job's end."""
+        self._execute("INSERT OR IGNORE INTO watch (job, process) VALUES (?, ?)", (job, self._me))
+
+    def is_watched(self) -> bool:
+        """Return whether processes other than their submitters wait for jobs."""
+        return self._execute("SELECT 1 FROM watch LIMIT 1").fetchone() is not None
+
+    def tell(
+        self,
+        job: int,
+        state: State,
+        outcome: bytes | None,
+        error: str | None,
+        origin: int | None,
+        *,
+        but: int | None = None,
+    ) -> None:
+        """Leave the end of a job to the processes that wait for it, but for one that knows."""
+        rows = self._execute("DELETE FROM watch WHERE job = ? RETURNING process", (job,)).fetchall()
+        readers = {process for (process,) in rows}
+        if origin is not None:
+            readers.add(origin)
+        for reader in readers - {but}:
+            # None is added for a process that has gone.
+            if self._execute(schema.ADD_NEWS, (job, int(state), outcome, error, reader)).rowcount:
+                self.to_wake.add(reader)
+
+    def ask_to_stop(self, job: int, owner: int) -> None:
+        """Ask the owner of a running job to stop it."""
+        self._execute(schema.ADD_NEWS, (job, int(State.RUNNING), None, None, owner))
+        self.to_wake.add(owner)
+
+    def read_news(self) -> list[News]:
+        """Take what has been left for this process."""
+        rows = self._execute(schema.READ_NEWS, (self._me,)).fetchall()
+        return [News(job, State(state), outcome, error) for job, state, outcome, error in rows]
+
+    # Wake-ups.
+
+    def alarm(self, lane: int, due: float) -> None:
+        """Note that a job is due at a time: those that sleep longer must hear of it."""
+        self._alarms[lane] = min(due, self._alarms.get(lane, inf))
+
+    def finish(self, mine: Iterable[KnownLane] = (), left: Iterable[KnownLane] = ()) -> bool:
+        """Write the counters, and find out whom to wake; the last act of a transaction.
+
+        Args:
+            mine: the lanes from which this process has claimed what it could.
+            left: those of them where it could not take all that may run.
+
+        Returns:
+            Whether another process is hungry for jobs of `mine`.
+        """
+        self._count()
+        hungry = {lane.id: self._hungry_for(lane) for lane in mine}
+        has_hungry_peers = any(hungry.values())
+        due = self.next_due() if self._alarms else inf
+        freed = set(self.released)
+        for lane_id in self.released:
+            freed |= self._lanes.sharing(self._execute, self._lanes.get(self._execute, lane_id))
+        for lane_id in {*(lane.id for lane in left), *freed, *self.queued, *self._alarms}:
+            if lane_id not in hungry:
+                lane = self._lanes.get(self._execute, lane_id)
+                hungry[lane_id] = self._hungry_for(lane)
+                if self._alarms.get(lane_id, inf) <= due:  # they sleep until what was due before
+                    self.to_wake.update(hungry[lane_id])
+            peers = hungry[lane_id]
+            if peers and self.has_queued(lane_id):
+                wanted = min(len(peers), max(1, self.queued[lane_id]))
+                self.to_wake.update(random.sample(sorted(peers), wanted))
+        return has_hungry_peers
+
+    def has_queued(self, lane: int) -> bool:
+        """Return whether a lane has queued jobs."""
+        return self._execute(schema.ANY_QUEUED, (lane,)).fetchone() is not None
+
+    def next_due(self) -> float:
+        """Return when the next scheduled job is due, by the store's clock."""
+        row = self._execute(schema.NEXT_DUE).fetchone()
+        return inf if row is None else float(row[0])
+
+    def _hungry_for(self, lane: KnownLane) -> set[int]:
+        rows = self._execute(schema.HUNGRY, (lane.pool, lane.function))
+        return {process for (process,) in rows} - {self._me or 0}
+
+    def _count(self) -> None:
+        while self._lanes.new_in:
+            pool = self._lanes.new_in.pop()
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
+            self.to_wake.update(process for (process,) in rows)
+        for pool, change in self.waiting.items():
+            if change:
+                self._execute(
+                    "UPDATE pool SET waiting = waiting + ? WHERE name = ? AND waiting NOT NULL",
+                    (change, pool),
+                )
+            if change < 0:
+                wanting = "DELETE FROM room WHERE pool = ? RETURNING process"
+                self.to_wake.update(row[0] for row in self._execute(wanting, (pool,)).fetchall())

@@ -101,6 +101,9 @@ def test_a_record_says_all_about_a_job(running: Pool) -> None:
     assert record.function == "tests.durable.jobs:report_often"
     assert record.runner in {runner.id for runner in running.runners()}
     assert record.finished is None
+    assert record.started is not None
+    assert record.started >= record.created
+    assert record.ran is not None
     jobs.gate.set()
     job.result(WAIT)
     (record,) = running.records()

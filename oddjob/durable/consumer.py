@@ -71,8 +71,12 @@ class Consumer(Protocol):
     def drop_all(self) -> None:
         """Forget all claims: another process has them. Running jobs are asked to stop."""
 
-    def fire(self, entry: Entry, store: Store) -> None:
-        """Submit what a recurring entry says, as it is due."""
+    def fire(self, entry: Entry, now: float, store: Store) -> float:
+        """Submit what a recurring entry says, as it is due `now`, by the store's clock.
+
+        Returns the seconds until it is worth another look; infinity: this process cannot fire it.
+        """
+        ...
 
     def has_come_to_its_end(self) -> bool:
         """Return whether the pool is closed, and has done what it was to do before its end."""

@@ -36,20 +36,35 @@ from oddjob.durable.codec import (
 from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.limiters import LimiterNames
 from oddjob.durable.live_jobs import LiveJobs
-from oddjob.durable.record import Capacity, Claim, Entry, Lane, State, Submit, Update
+from oddjob.durable.record import (
+    Capacity,
+    Claim,
+    Entry,
+    Lane,
+    State,
+    Submit,
+    Submitted,
+    Update,
+)
+from oddjob.durable.recurring import RecurringEntries
+from oddjob.durable.rules import Rule
 from oddjob.durable.runner import Runner, RunnerOver
 from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import runner_of
+from oddjob.durable.timers import StoredTimer
 from oddjob.durable.unique import unique_of
 from oddjob.errors import PoolClosed, QueueFull
 from oddjob.locks import Wakeup
 from oddjob.runtime import inline
-from oddjob.runtime.job import Job
+from oddjob.runtime.batch import new_jobs
+from oddjob.runtime.job import Job, set_due
 from oddjob.runtime.policy import JobPolicy, Settlement
 from oddjob.runtime.settling import release_call, run_callbacks, settle, withdraw
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.watchers import CANCELLED, FAILED, SUCCEEDED, Failure
 from oddjob.schedule.clock import clock
+from oddjob.schedule.timer import Calls, Timer
+from oddjob.schedule.triggers import Trigger
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -84,6 +99,7 @@ class PoolStore(Consumer, Settlement):
         self.functions: dict[str, Any] = {}  # True: it may be called at once
         self.claimed: Final = ClaimedJobs(core)
         self.live: Final = LiveJobs(self)
+        self.entries: Final = RecurringEntries(self)
         self._core: Final = core
         self._url: Final = url
         self._limiters: Final = LimiterNames()
@@ -105,6 +121,8 @@ class PoolStore(Consumer, Settlement):
     def reset_after_fork(self) -> None:
         """Begin anew in a forked child, on first use."""
         self.claimed.reset_after_fork()
+        for job in self._handles:
+            set_due(job, -inf)  # also one that is scheduled was there before the fork
         self._begin()
 
     def open(self) -> Runner:
@@ -144,10 +162,14 @@ class PoolStore(Consumer, Settlement):
         self.claimed.forget_policies()
         self._latest = _NO_CALL
         self._limiters.add(name, policy, outer)
+        self.learn(name, fn)
+        if self._runner is not None:
+            self._runner.wake()
+
+    def learn(self, function: str, fn: Any) -> None:
+        """Run jobs of a function once its module is defined, if the pool runs any."""
         if self.consumes:
-            self.functions.setdefault(name, fn)
-            if self._runner is not None:
-                self._runner.wake()
+            self.functions.setdefault(function, fn)
 
     @override
     def is_ready(self, function: str) -> bool:
@@ -166,7 +188,7 @@ class PoolStore(Consumer, Settlement):
         """Store a job; raises like `accept_many`."""
         self.accept_many([job])
 
-    def accept_many(self, jobs: Sequence[Job[Any]], delay: float | None = None) -> None:
+    def accept_many(self, jobs: Sequence[Job[Any]]) -> None:
         """Store jobs in one commit, or in several as there is room for them.
 
         Raises:
@@ -179,9 +201,20 @@ class PoolStore(Consumer, Settlement):
             for job in jobs:
                 inline.run_inline(self._core, job)
             return
-        refused = self._store(jobs, delay)
+        refused = self._store(jobs)
         if refused:
-            self._answer_refusal(refused, delay)
+            self._answer_refusal(refused)
+
+    def set_timer(self, trigger: Trigger, calls: Calls, overlaps: bool) -> Timer:
+        """Have calls made when a trigger says so; raises like `accept_many`."""
+        self._core.state.check_open()
+        if trigger.repeats:
+            return self.entries.declare(Rule(trigger, overlaps), calls)
+        moment = trigger.moment_of(trigger.first())
+        delay = max(0.0, moment - clock.wall())
+        jobs = new_jobs(*calls, clock.monotonic() + delay)
+        new = [answer.id for answer in self._submit(jobs, delay) if answer.is_new]
+        return StoredTimer(self, trigger, moment, new, [] if calls.policy.is_detached else jobs)
 
     async def accept_in_loop(self, job: Job[Any]) -> None:
         """Store a job without blocking the event loop; raises like `accept_many`."""
@@ -192,22 +225,30 @@ class PoolStore(Consumer, Settlement):
             stored.add_done_callback(lambda _: asyncio.to_thread(job.cancel))
             raise
 
-    def _store(self, jobs: Sequence[Job[Any]], delay: float | None) -> list[Job[Any]]:
+    def _store(self, jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
         """Store jobs; return those for which there is no room."""
+        submitted = self._submit(jobs)
+        return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
+
+    def _submit(
+        self, jobs: Sequence[Job[Any]], delay: float | None = None
+    ) -> Sequence[Submitted]:
+        if not jobs:
+            return ()
         submits = list(self._submits_of(jobs, delay))
         handles = [
             None if job._policy.is_detached else _JobHandle(self, job, is_delayed=bool(delay))
             for job in jobs
         ]
         try:
-            submitted = self.open().submit(submits, handles)
+            return self.open().submit(submits, handles)
         except RunnerOver:  # the pool was closed meanwhile
             self._core.state.check_open()
             raise
-        return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
 
     def _submits_of(self, jobs: Sequence[Job[Any]], delay: float | None) -> Iterator[Submit]:
-        """Yield what the store is to keep of jobs."""
+        """Yield what the store is to keep of jobs. The queue has room for those with a delay."""
+        max_queue = None if delay is not None else self._core.options.max_queue
         call = self._latest
         for job in jobs:
             if job._policy is not call.policy or job._fn is not call.fn:
@@ -228,17 +269,40 @@ class PoolStore(Consumer, Settlement):
                 unique_of(policy.settings.unique, call.lane.function, job),
                 meta,
                 not policy.is_detached,
-                max_queue=self._core.options.max_queue,
+                max_queue=max_queue,
             )
 
     def _call_of(self, job: Job[Any]) -> "_Call":
         policy, name = job._policy, name_of(job._fn)
         if self.consumes and self.functions.get(name) is not True:
             self.functions[name] = True
-        lane = Lane(self.name, name, self._limiters.of(policy))
+        lane = self.lane_of(policy, name)
         return _Call(policy, job._fn, lane, job.name, self.claimed.options_of(policy, name))
 
-    def _answer_refusal(self, jobs: list[Job[Any]], delay: float | None) -> None:
+    def submit_of(self, job: Job[Any]) -> Submit:
+        """Return what the store is to keep of a job."""
+        return next(self._submits_of([job], None))
+
+    def lane_of(self, policy: JobPolicy, function: str) -> Lane:
+        """Return which jobs a job of that function is like."""
+        return Lane(self.name, function, self._limiters.of(policy))
+
+    def call(self, call: Callable[[Store], Any]) -> Any:
+        """Have the store thread call something with the store, and return what it returns.
+
+        Raises:
+            PoolClosed, PoolBroken: the pool has let go of the store.
+            StoreUnusable: the store cannot be used.
+        """
+        if self._runner is None:
+            self._core.state.check_open()
+        try:
+            return self.open().call(call)
+        except RunnerOver:
+            self._core.state.check_open()
+            raise
+
+    def _answer_refusal(self, jobs: list[Job[Any]]) -> None:
         """Do what ``when_full`` says of jobs for which there is no room."""
         options = self._core.options
         is_own = slot_of(self._core) is not None  # a worker must not wait for what it is to run
@@ -251,7 +315,7 @@ class PoolStore(Consumer, Settlement):
         wakeup = Wakeup()
         self._waiting.append(wakeup)
         try:
-            while jobs := self._store(jobs, delay):  # once more, as room may have come before that
+            while jobs := self._store(jobs):  # once more, as room may have come before that
                 if not wakeup.wait(deadline):
                     for job in jobs:
                         withdraw(job)
@@ -297,8 +361,8 @@ class PoolStore(Consumer, Settlement):
         self.claimed.drop_all()
 
     @override
-    def fire(self, entry: Entry, store: Store) -> None:
-        """Submit what a recurring entry says."""
+    def fire(self, entry: Entry, now: float, store: Store) -> float:
+        return inf if self._ending else self.entries.fire(entry, now, store)
 
     # Waiting, and cancelling.
 
@@ -387,6 +451,21 @@ class PoolStore(Consumer, Settlement):
 
         with suppress(RunnerOver):
             runner.call(cancel)
+
+    @property
+    def pool(self) -> Any:
+        """The `Pool`; None once it has been collected."""
+        return self._core.pool
+
+    @property
+    def reader(self) -> StoreReader | None:
+        """The half of the store that any thread may use; None if the pool does not use it."""
+        return None if self._runner is None else self._runner.reader
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is under way between the pool and its store."""
+        return self._runner is not None and self._runner.is_busy
 
     @property
     def is_closing(self) -> bool:

@@ -159,16 +159,19 @@ class News(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """A recurring submission: `rule` says when, in terms that the store does not read."""
+    """A recurring submission.
+
+    `rule` says when, and `payload` what, in terms that the store does not read.
+    """
 
     name: str
     lane: Lane
     rule: bytes
     tick: float  # when it is to be submitted next
     payload: bytes
-    meta: bytes | None = None
-    priority: int = 0
     is_paused: bool = False
+    fired: int = 0  # how often it has been submitted
+    missed: int = 0  # how often it was left out
     last_tick: float | None = None
     last_job: Any = None
 

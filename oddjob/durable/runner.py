@@ -30,6 +30,7 @@ from typing import Any, Final, NamedTuple
 
 from oddjob.durable.callbacks import CallbackThread, guard
 from oddjob.durable.consumer import Consumer, Handle
+from oddjob.durable.due_alarm import DueAlarm
 from oddjob.durable.progress import LatestProgress
 from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
 from oddjob.durable.store import Evicted, Store, StoreReader
@@ -113,6 +114,8 @@ class Runner:
         self._progress: Final = LatestProgress()
         self._is_asleep = False
         self._wakes_for_progress = False
+        self._is_woken = False  # there is to be another turn, which has not begun
+        self._due: Final = DueAlarm(self.wake)
         self._consumers: dict[str, Consumer] = {}
         self._known: dict[str, set[str]] = {}  # functions that the store has been told of
         self._expected: dict[Any, list[Handle]] = {}  # by job: who waits for its end
@@ -226,7 +229,14 @@ class Runner:
 
     def wake(self) -> None:
         """Have the store thread look again: something about a pool has changed."""
+        self._is_woken = True
         self._store.wake()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the store thread, or a callback, has something to do; for tests with a clock."""
+        has_work = self._is_woken or self._operations or self._reports
+        return bool(has_work) or not self._is_asleep or self.callbacks.is_busy
 
     def begin(self, claim: Claim) -> int:
         """Mark that a job has begun; return the place of the mark."""
@@ -294,6 +304,7 @@ class Runner:
             self.is_over = not self._operations
         if self.is_over:
             self.callbacks.close()
+            self._due.set(inf)
             guard(self._store.leave)
             guard(self._store.close)
         return self.is_over
@@ -359,6 +370,8 @@ class Runner:
 
     def _take_turn(self) -> float | None:
         """Do everything that has come; return the seconds until there is more to do."""
+        self._is_woken = False
+        self._due.clear()
         operations = _drain(self._operations)
         try:
             for operation in [each for each in operations if each.call is not None]:
@@ -376,7 +389,10 @@ class Runner:
             raise
         self._note_success()
         self._read(turn)
-        return self._next_look(turn)
+        look = self._next_look(turn)
+        if look == 0:
+            self._is_woken = True
+        return look
 
     def _answer(self, operation: _Operation) -> None:
         assert operation.call is not None  # noqa: S101  (as its caller has found)
@@ -478,8 +494,6 @@ class Runner:
                 self._announce(*news)
         for pool, function in turn.unknown:
             self._has_learned |= self._consumers[pool].look_for(function)
-        for entry in turn.entries:
-            guard(self._consumers[entry.lane.pool].fire, entry, self._store)
 
     def _announce(self, job: Any, state: State, outcome: bytes | None, error: str | None) -> None:
         for handle in self._expected.pop(job, ()):
@@ -498,10 +512,12 @@ class Runner:
                     self.hand_back(claim)
 
     def _next_look(self, turn: Turn) -> float | None:
-        if turn.entries or self._has_learned:
+        if self._has_learned:
             self._has_learned = False
             return 0.0
-        look = inf if turn.next_look is None else turn.next_look
+        look = self._due.set(inf if turn.next_look is None else turn.next_look)
+        for entry in turn.entries:
+            look = min(look, self._consumers[entry.lane.pool].fire(entry, turn.now, self._store))
         has_spare = any(each.capacity().has_spare for each in self._consumers.values())
         self._spare_since = min(self._spare_since, clock.monotonic()) if has_spare else inf
         if self._ended > _PURGE_AFTER and self._purge(turn.now):

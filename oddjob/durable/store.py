@@ -195,10 +195,23 @@ class Store(Protocol):
     def put_entry(self, entry: Entry) -> None:
         """Declare a recurring entry. One that exists keeps its tick, unless its rule changes."""
 
-    def fire_entry(self, entry: Entry, next_tick: float) -> Submitted | None:
-        """Submit the job of an entry that is due, and move it to its next tick, in one commit.
+    def fire_entry(
+        self,
+        entry: Entry,
+        next_tick: float,
+        submits: Sequence[Submit],
+        *,
+        missed: int = 0,
+        overlaps: bool = True,
+    ) -> list[Submitted] | None:
+        """Submit the jobs of an entry that is due, and move it to its next tick, in one commit.
 
-        None: another process has done so.
+        Nothing is submitted, and one more tick is counted as missed, if jobs of the entry have not
+        ended and it does not overlap with them. None: another process has moved it, or it is paused
+        or gone; nothing has happened.
+
+        Raises:
+            StoreFull, StoreUnusable: nothing has happened.
         """
         ...
 

@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import cast
 
-from oddjob.durable.record import Entry, Submit
+from oddjob.durable.record import Entry
+from oddjob.durable.recurring import submits_of
 from oddjob.operations.access import StoreAccess, time_of
 
 
@@ -33,9 +34,11 @@ class RecurringEntry:
     _access: StoreAccess = field(repr=False, compare=False)
 
     def run(self) -> str:
-        """Submit its job now, besides those to come, also if it is paused; return the job's id."""
-        (submitted,) = self._access.submit(_submits_of(self._stored))
-        return str(submitted.id)
+        """Submit its job now, besides those to come, also if it is paused; return the job's id.
+
+        The last one's, if it submits several.
+        """
+        return str(self._access.submit(submits_of(self._stored))[-1].id)
 
     def pause(self) -> bool:
         """Let it fire no more until `resume`, in any process; return False if it is gone."""
@@ -71,9 +74,3 @@ def entry_of(stored: Entry, access: StoreAccess) -> RecurringEntry:
         _access=access,
     )
 
-
-def _submits_of(entry: Entry) -> list[Submit]:
-    return [
-        Submit(entry.lane, entry.payload, entry.name, entry.priority, meta=entry.meta,
-               wants_outcome=False, entry=entry.name)
-    ]  # fmt: skip

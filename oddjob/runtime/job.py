@@ -80,7 +80,8 @@ class Job(Future[T]):
         self._context: Any = context
         self._policy: JobPolicy = policy
         self._key: Key | None = key
-        # In monotonic seconds; of a retry, when that was queued; infinity before its time comes.
+        # In monotonic seconds; of a retry, when that was queued. Before its time comes: infinity, or
+        # when that will be, if it waits in a store.
         self._queued_at: float = queued_at
         self._name: str | None = policy.name
         self._fast_state: JobState = QUEUED
@@ -106,7 +107,8 @@ class Job(Future[T]):
         watchers = self._watchers
         if watchers is not None and state is not SUCCEEDED and state is not FAILED:
             state = watchers.state
-        return SCHEDULED if state is QUEUED and self._queued_at == inf else state
+        is_scheduled = state is QUEUED and self._queued_at > clock.monotonic()
+        return SCHEDULED if is_scheduled else state
 
     @property
     def id(self) -> str:

@@ -114,3 +114,10 @@ class Unreadable:
 
 def refuse_to_be_read() -> None:
     raise RuntimeError("not here")
+def sync() -> None:
+    runs.append(sync)
+
+
+def greet(name: str, mark: str = ".") -> str:
+    runs.append(name + mark)
+    return name + mark

@@ -8,8 +8,6 @@ from pathlib import Path
 import pytest
 
 from oddjob import JobNotFound, Pool, Progress
-from oddjob.durable.record import Entry, Lane
-from oddjob.durable.stores import runner_of
 from oddjob.operations import Record, StoreOperations
 from tests.durable import jobs
 from tests.hang import until
@@ -283,16 +281,11 @@ def test_a_store_is_seen_without_any_pool(url: str) -> None:
 
 
 def test_recurring_entries_are_listed_run_paused_and_deleted(running: Pool, url: str) -> None:
-    running.submit(jobs.note, 0).result(WAIT)
-    due = datetime(2100, 1, 1, tzinfo=UTC)
-    payload = next(running.records()).payload
-    entry = Entry(
-        "nightly", Lane("durable", "tests.durable.jobs:note"), b"", due.timestamp(), payload
-    )
-    runner_of(url).call(lambda store: store.put_entry(entry))
+    running.options(name="nightly").every(86_400).perform(jobs.note, 0)
     (found,) = running.recurring()
     assert (found.name, found.function) == ("nightly", "tests.durable.jobs:note")
-    assert (found.next_run, found.last_run, found.last_job) == (due, None, None)
+    assert (found.last_run, found.last_job) == (None, None)
+    assert found.next_run > datetime.now(UTC)
     assert found.pause()
     assert running.recurring()[0].is_paused
     assert running.find(found.run()).result(WAIT) == 0

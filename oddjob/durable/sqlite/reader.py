@@ -79,12 +79,10 @@ class SqliteReader(StoreReader):
             ).fetchall()
             lanes = LaneTable()
             known = {row[1]: lanes.get(connection.execute, row[1]) for row in rows}
-        entries = []
-        for row in rows:
-            values = [*row]
-            values[1], values[7] = known[row[1]].lane, bool(row[7])
-            entries.append(Entry(*values))
-        return entries
+        return [
+            Entry(name, known[lane].lane, rule, tick, payload, bool(paused), *rest)
+            for name, lane, rule, tick, payload, paused, *rest in rows
+        ]
 
     @override
     def members(self) -> list[Member]:

@@ -435,7 +435,7 @@ class PoolStore(Consumer, Settlement):
             self._runner.wake()
 
     def cancel_all(self) -> None:
-        """Cancel the jobs that callers hold and that have not started, in one step."""
+        """Cancel the jobs that were submitted here and have not started, in one step."""
         runner = self._runner
         if runner is None:
             return

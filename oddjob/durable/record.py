@@ -221,7 +221,7 @@ class Record:
     entry: str | None
     owner: Any
     created: float
-    started: float | None
+    started: float | None  # of the latest attempt; of a claim not updated yet, when it was claimed
     finished: float | None
     error: str | None
     progress: bytes | None

@@ -248,7 +248,8 @@ class Database:
             self._may_shrink = False
             return
         with self.transaction(is_synced=False):
-            self.execute(f"PRAGMA incremental_vacuum({_SLICE})").fetchall()
+            for _ in range(_SLICE):  # one by one: `execute` goes one step, which is one page
+                self.execute("PRAGMA incremental_vacuum(1)")
         self._wal_bytes += _SLICE * _PAGE
 
     def _checkpoint(self) -> None:

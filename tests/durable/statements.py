@@ -73,7 +73,7 @@ class StatementLog:
 
     def check_plans(self) -> None:
         """Nothing is looked for by going through all jobs, nor sorted."""
-        texts = {re.sub(r"\d+", "0", each.text): each.text for each in self.statements}
+        texts = {re.sub(r"\d+", "0", each.text[:300]): each.text for each in self.statements}
         for text in texts.values():
             if text.split()[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE"):
                 continue

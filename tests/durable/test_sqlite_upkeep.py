@@ -173,7 +173,7 @@ def test_the_file_shrinks_after_many_jobs_were_deleted(
     assert 0 < max(slices) <= 100
     assert path.stat().st_size < before / 3
     assert len(store.reader.records("pool", Filter(), limit=1000)) == 100
-    log.check()
+    log.check_transactions()
 
 
 # A full disk. (test_full_disk.py has a real one.)

@@ -225,5 +225,3 @@ class ClaimedJobs(Settlement):
     def _forget(self, claim: Claim) -> bool:
         with self._lock:
             return self.held.pop(claim.id, None) is not None
-
-

@@ -156,6 +156,10 @@ class Database:
             if self.connection.in_transaction:
                 self.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
+                if (
+                    _code(error) == sqlite3.SQLITE_FULL
+                ):  # there is space in the log, once it is empty
+                    self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
                 raise self._translated(error) from error
             raise
         finally:

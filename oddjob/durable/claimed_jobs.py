@@ -233,5 +233,3 @@ class ClaimedJobs(Settlement):
     def _forget(self, claim: Claim) -> bool:
         with self._lock:
             return self.held.pop(claim.id, None) is not None
-
-

@@ -18,11 +18,13 @@ import os
 import selectors
 import socket
 import struct
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
 from oddjob.durable.record import Claim
+from oddjob.locks import ProcessLock, after_fork_in_child
 
 _EXCLUSIVE, _NO_WAIT, _UNLOCK = 2, 4, 8  # as in fcntl, which Windows does not have
 _TURN: Final = 0  # the byte of the writer's turn
@@ -88,6 +90,61 @@ class Peers(Protocol):
         """Let go of everything that is open."""
 
 
+class _LockFile:
+    """The lock file of a directory, which all `FilePeers` of this process share.
+
+    POSIX locks belong to the process: to close *any* descriptor of the file gives all of them up,
+    and they exclude nobody within the process. There, `turn` is the writer's turn, and `alive` has
+    the numbers of those who have entered.
+    """
+
+    def __init__(self, path: Path, mode: int) -> None:
+        self.descriptor: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
+        with suppress(OSError):  # another user's
+            os.fchmod(self.descriptor, mode)
+        self.turn: Final = threading.Lock()
+        self.alive: Final[set[int]] = set()
+        self.users = 0
+
+
+class _LockFiles(ProcessLock):
+    """The lock files that are open in this process, by device and inode; its lock guards them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._open: Final[dict[tuple[int, int], _LockFile]] = {}
+        # The parent's locks are not a child's, which opens the files for itself.
+        after_fork_in_child(self._open.clear)
+
+    def use(self, path: Path, mode: int) -> _LockFile:
+        """Return the lock file at a path, which is opened once only."""
+        with self.lock:
+            try:
+                found = self._open.get(_identity(path.stat()))
+            except FileNotFoundError:
+                found = None
+            if found is None:
+                found = _LockFile(path, mode)
+                self._open[_identity(os.fstat(found.descriptor))] = found
+            found.users += 1
+            return found
+
+    def release(self, file: _LockFile) -> None:
+        """Close a file if nobody else in this process uses it."""
+        with self.lock:
+            file.users -= 1
+            if not file.users:
+                self._open.pop(_identity(os.fstat(file.descriptor)), None)
+                os.close(file.descriptor)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+_lock_files: Final = _LockFiles()
+
+
 class FilePeers:
     """Peers on one machine, by the files of a directory.
 
@@ -96,9 +153,10 @@ class FilePeers:
     senders could not be trusted), ``n.started`` has its marks.
 
     POSIX record locks, and no others, are not inherited by a fork, so a child does not keep its
-    dead parent alive. But they belong to the process, not to a thread or descriptor, and closing
-    *any* descriptor of the file gives all of them up. So there is one `FilePeers` per directory and
-    process, a single thread uses it, and nobody waits for an alive-byte.
+    dead parent alive. Nobody waits for an alive-byte.
+
+    Processes of several users can share a store: what is made here may be read and written by
+    those who may do so with the directory.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -106,8 +164,9 @@ class FilePeers:
 
         self._lockf: Final = fcntl.lockf
         self._directory: Final = directory
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._lock_file: Final = os.open(directory / "lock", flags, 0o666)
+        self._mode: Final = directory.stat().st_mode & 0o666
+        self._lock_file: Final = _lock_files.use(directory / "lock", self._mode)
+        self._descriptor: Final = self._lock_file.descriptor
         self._process: int | None = None
         self._mailbox: socket.socket | None = None
         self._marks: memoryview | None = None
@@ -125,48 +184,52 @@ class FilePeers:
 
     def lock(self) -> None:
         """See `Peers`."""
-        self._lockf(self._lock_file, _EXCLUSIVE, 1, _TURN)
+        self._lock_file.turn.acquire()
+        self._lockf(self._descriptor, _EXCLUSIVE, 1, _TURN)
 
     def unlock(self) -> None:
         """See `Peers`."""
-        self._lockf(self._lock_file, _UNLOCK, 1, _TURN)
+        self._lockf(self._descriptor, _UNLOCK, 1, _TURN)
+        self._lock_file.turn.release()
 
     def enter(self, process: int) -> None:
         """See `Peers`."""
-        self._leave()
+        self.leave()
         self._process = process
-        self._lockf(self._lock_file, _EXCLUSIVE, 1, _FIRST_PROCESS + process)
+        self._lockf(self._descriptor, _EXCLUSIVE, 1, _FIRST_PROCESS + process)
+        self._lock_file.alive.add(process)
         address = self._address(process)
         # A power loss can undo the row of a process: its number comes again.
         Path(address).unlink(missing_ok=True)
         mailbox = self._mailbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         mailbox.setblocking(False)  # noqa: FBT003  (it takes no keyword)
         mailbox.bind(address)
+        Path(address).chmod(self._mode)
         self._selector.register(mailbox, selectors.EVENT_READ, None)
         self._marks = self._open_marks(process)
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """See `Peers`."""
         if self._mailbox is not None:
             self._selector.unregister(self._mailbox)
             self._mailbox.close()
             self._mailbox = None
-
-    def leave(self) -> None:
-        """See `Peers`."""
-        self._leave()
         if self._process is not None:
-            self._lockf(self._lock_file, _UNLOCK, 1, _FIRST_PROCESS + self._process)
+            self._lock_file.alive.discard(self._process)
+            self._lockf(self._descriptor, _UNLOCK, 1, _FIRST_PROCESS + self._process)
             self._remove_files(self._process)
             self._process = None
 
     def is_dead(self, process: int) -> bool:
         """See `Peers`."""
+        if process in self._lock_file.alive:
+            return False
         place = _FIRST_PROCESS + process
         try:
-            self._lockf(self._lock_file, _EXCLUSIVE | _NO_WAIT, 1, place)
+            self._lockf(self._descriptor, _EXCLUSIVE | _NO_WAIT, 1, place)
         except OSError:
             return False
-        self._lockf(self._lock_file, _UNLOCK, 1, place)
+        self._lockf(self._descriptor, _UNLOCK, 1, place)
         return True
 
     def watch(self, process: int, pid: int, place: str) -> None:
@@ -197,14 +260,15 @@ class FilePeers:
     def send(self, process: int) -> None:
         """See `Peers`."""
         # A full buffer holds wake-ups that are not read yet. A mailbox that is gone was a dead
-        # process's, of which its watchers hear in another way.
+        # process's, of which its watchers hear in another way. In no case is anything raised: what
+        # others are woken for is committed.
         if self._mailbox is not None:
-            with suppress(BlockingIOError, ConnectionRefusedError, FileNotFoundError):
+            with suppress(OSError):
                 self._mailbox.sendto(b".", self._address(process))
 
     def wake(self) -> None:
         """See `Peers`."""
-        with suppress(BlockingIOError):
+        with suppress(OSError):  # it is full, or closed
             self._alarm_in.send(b".")
 
     def wait(self, timeout: float | None) -> list[int]:
@@ -255,7 +319,7 @@ class FilePeers:
         self._alarm_in.close()
         self._alarm_out.close()
         os.close(self._directory_fd)
-        os.close(self._lock_file)
+        _lock_files.release(self._lock_file)
 
     def _address(self, process: int) -> str:
         return str(self._addresses / f"{process}.sock")
@@ -263,6 +327,7 @@ class FilePeers:
     def _open_marks(self, process: int) -> memoryview:
         file = os.open(self._directory / f"{process}.started", os.O_RDWR | os.O_CREAT, 0o666)
         try:
+            os.fchmod(file, self._mode)
             os.ftruncate(file, 0)
             os.ftruncate(file, _PLACES * _MARK.size + _BOOT_BYTES)
             os.pwrite(file, _boot(), _PLACES * _MARK.size)

@@ -193,7 +193,11 @@ class Store(Protocol):
         ...
 
     def put_entry(self, entry: Entry) -> None:
-        """Declare a recurring entry. One that exists keeps its tick, unless its rule changes."""
+        """Declare a recurring entry.
+
+        One that exists keeps its tick, unless its rule changes. Then it never goes back to a tick
+        that it has had.
+        """
 
     def fire_entry(
         self,

@@ -25,7 +25,9 @@ def unique_of(unique: Unique, name: str, job: "Job[Any]") -> bytes | None:
     """
     if unique is False:
         return None
-    args, kwargs = ((job._args,), {}) if job._kwargs is BATCH_ITEM else (job._args, job._kwargs or {})
+    args, kwargs = (
+        ((job._args,), {}) if job._kwargs is BATCH_ITEM else (job._args, job._kwargs or {})
+    )
     if unique is True:
         return sha256(canonical_bytes((name, args, sorted(kwargs.items())))).digest()
     key = check_key(unique(*args, **kwargs)) if callable(unique) else unique

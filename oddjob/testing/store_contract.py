@@ -371,6 +371,16 @@ class StoreContract:
         self.close(other)
         self.close(store)
 
+    def test_a_sleep_may_be_of_any_length(self, tmp_path: Path) -> None:
+        """A job can be due in many years."""
+        store = self.member(tmp_path)
+        self.add(store, delay=1e10)
+        turn = store.turn([], [], {POOL: ALL})
+        assert turn.next_look is not None
+        store.wake()
+        assert store.wait(turn.next_look) == []
+        self.close(store)
+
     # By hand.
 
     def test_a_failed_job_can_be_tried_again_by_hand(self, tmp_path: Path) -> None:
@@ -409,6 +419,24 @@ class StoreContract:
         assert self.settle(store, claim, State.SCHEDULED, delay=0.0)
         assert not store.save_step(claim, "two", b"2")
         assert store.reader.steps(job) == {"one": b"1"}
+        self.close(store)
+
+    def test_what_belongs_to_a_job_goes_with_it(self, tmp_path: Path) -> None:
+        """Its steps and attempts; and its id is never given to another job."""
+        store = self.member(tmp_path)
+        job = self.add(store)
+        (claim,) = self.claim(store)
+        assert self.settle(store, claim, State.SCHEDULED, delay=0.0, traceback="why")
+        (claim,) = self.claim(store)
+        assert store.save_step(claim, "one", b"1")
+        assert self.settle(store, claim, State.SUCCEEDED, is_kept=False)
+        assert (store.reader.record(job), store.reader.steps(job)) == (None, {})
+        assert store.reader.attempts(job) == []
+        new = self.add(store)
+        assert new != job
+        self.claim(store)
+        assert not self.settle(store, claim, State.FAILED)
+        assert self.state(store, new) is State.RUNNING
         self.close(store)
 
     def test_an_entry_fires_once_per_tick(self, tmp_path: Path) -> None:

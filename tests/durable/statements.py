@@ -16,6 +16,7 @@ class PeersWithTurn(LocalPeers):
 
     def __init__(self, hub: LocalHub) -> None:
         super().__init__(hub)
+        self.hub = hub
         self.in_turn = False
 
     @override
@@ -72,7 +73,7 @@ class StatementLog:
 
     def check_plans(self) -> None:
         """Nothing is looked for by going through all jobs, nor sorted."""
-        texts = {re.sub(r"\d+", "0", each.text): each.text for each in self.statements}
+        texts = {re.sub(r"\d+", "0", each.text[:300]): each.text for each in self.statements}
         for text in texts.values():
             if text.split()[0] not in ("SELECT", "INSERT", "UPDATE", "DELETE"):
                 continue
@@ -81,6 +82,11 @@ class StatementLog:
             plan = [row[3] for row in self._connection.execute(f"EXPLAIN QUERY PLAN {text}")]
             for line in plan:
                 scanned = re.match(r"SCAN (\w+)", line)
-                is_small = scanned is None or scanned[1] in (*SMALL, "json_each", "CONSTANT", "sqlite_sequence")
+                is_small = scanned is None or scanned[1] in (
+                    *SMALL,
+                    "json_each",
+                    "CONSTANT",
+                    "sqlite_sequence",
+                )
                 assert is_small or "VIRTUAL TABLE" in line, (line, text)
                 assert "TEMP B-TREE" not in line or "FROM entry" in text, (line, text)

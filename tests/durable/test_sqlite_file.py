@@ -1,25 +1,23 @@
 """The file of a SQLite store: what is refused, how it is written, and what forks do to it."""
 
-import gc
 import os
-import re
 import sqlite3
 import subprocess
 import sys
-import threading
-import time
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from oddjob.durable.record import Capacity, Lane, State, Submit, Update
+from oddjob.durable.record import Capacity, Lane, Submit
 from oddjob.durable.sqlite import location, schema
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
 from oddjob.errors import StoreFull, StoreUnsafe, StoreUnusable
 
+ROOT = str(Path(__file__).parents[2])
 LANE = Lane("pool", "function")
 ALL = {"pool": Capacity(100, 100)}
 
@@ -76,97 +74,40 @@ def test_a_file_that_is_no_database_is_refused(path: Path) -> None:
         SqliteStore(str(path))
 
 
-def test_a_network_file_system_is_refused(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(location, "_file_system_of", lambda _: "nfs4")
-    with pytest.raises(StoreUnsafe, match=r"nfs4.*named volume"):
+def test_a_directory_that_is_not_there_is_named(path: Path) -> None:
+    with pytest.raises(StoreUnusable, match="does its directory exist"):
+        SqliteStore(str(path.parent / "none" / "jobs.db"))
+
+
+@pytest.mark.parametrize("kind", ["nfs4", "virtiofs", "9p", "cifs"])
+def test_a_network_file_system_is_refused(
+    path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """Locks do not reach everywhere there, and the file would be corrupted (fault 7)."""
+    monkeypatch.setattr(location, "_file_system_of", lambda _: kind)
+    with pytest.raises(StoreUnsafe, match=rf"{kind}.*named volume.*Redis"):
         SqliteStore(str(path))
-    assert not path.exists()
-
-
-def test_the_kind_of_a_file_system_is_that_of_the_nearest_mount() -> None:
-    assert location._file_system_of(Path("/proc/self")) == "proc"
-    assert location._file_system_of(Path("/dev/shm")) in ("tmpfs", "shm", "")
-
-
-# Writing.
-
-
-def test_every_write_is_an_immediate_transaction_in_the_writers_turn(path: Path) -> None:
-    """A deferred one that reads first fails at once beside another writer (fault 1)."""
-    store = joined(path)
-    statements: list[str] = []
-    store._database.connection.set_trace_callback(statements.append)
-    (job, other) = submit(store, 2)
-    (claim, _) = store.turn([], [], ALL).claims
-    store.turn([Update(claim, State.FAILED)], [], ALL)
-    store.retry([job])
-    store.cancel([other])
-    store.pause("pool", is_paused=True)
-    store.purge("pool", 0, time.time(), 10)
-    store.leave()
-    begins = {each.strip().upper() for each in statements if "BEGIN" in each.upper()}
-    assert begins == {"BEGIN IMMEDIATE"}
-    is_open = False
-    for statement in statements:
-        word = statement.split()[0].upper()
-        is_open = word == "BEGIN" or (is_open and word not in ("COMMIT", "ROLLBACK"))
-        assert is_open or word in ("COMMIT", "ROLLBACK", "PRAGMA", "SELECT"), statement
+    assert list(path.parent.iterdir()) == []
+    store = SqliteStore(str(path), allow_network_filesystem=True)
     store.close()
 
 
-def test_no_connection_checkpoints_by_itself(store: SqliteStore) -> None:
-    """A checkpoint beside a commit can corrupt the file in SQLite before 3.51.3 (fault 4)."""
-    assert store._execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
-    assert store._execute("PRAGMA journal_mode").fetchone() == ("wal",)
-
-
-def test_the_write_ahead_log_stays_small(store: SqliteStore, path: Path) -> None:
-    for _ in range(100):
-        submit(store, 200, b"x" * 1000)
-        store.wait(0.0)
-    assert path.with_name("jobs.db-wal").stat().st_size < 32 << 20
-
-
-def test_a_foreign_writer_is_waited_for(store: SqliteStore, path: Path) -> None:
-    """No user sees "database is locked" (fault 2)."""
-    foreign = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    foreign.execute("BEGIN IMMEDIATE")
-    threading.Timer(0.3, foreign.execute, ["COMMIT"]).start()
-    assert submit(store)
-    foreign.close()
-
-
-def test_a_full_disk_refuses_new_jobs_and_leaves_nothing(store: SqliteStore) -> None:
-    (job,) = submit(store)
-    (claim,) = store.turn([], [], ALL).claims
-    pages = store._execute("PRAGMA page_count").fetchone()[0]
-    store._execute(f"PRAGMA max_page_count = {pages + 1}")
-    with pytest.raises(StoreFull, match="no space left"):
-        submit(store, 100, b"x" * 1000)
-    store._execute("PRAGMA max_page_count = 1000000")
-    assert [record.id for record in store.reader.records("pool", Filter())] == [job]
-    assert not store.turn([Update(claim, State.SUCCEEDED)], [], ALL).refused
-    assert submit(store)
-
-
-HOT = [
-    (name, text)
-    for name, text in vars(schema).items()
-    if name.isupper() and isinstance(text, str) and re.match(r"\s*(SELECT|UPDATE|DELETE)", text)
-]
-
-
-@pytest.mark.parametrize(("name", "statement"), HOT, ids=[name for name, _ in HOT])
-def test_no_hot_statement_scans_or_sorts(store: SqliteStore, name: str, statement: str) -> None:
-    """However many jobs there are that it does not want (faults 10 and 23)."""
-    values = [0] * statement.count("?")
-    plan = [row[3] for row in store._execute(f"EXPLAIN QUERY PLAN {statement}", values)]
-    if name in ("RECORD", "ENTRY"):  # their conditions are the caller's
-        return
-    for line in plan:
-        small = ("json_each", "VIRTUAL TABLE", "sqlite_sequence", "CONSTANT ROW", "SCAN room")
-        assert not line.startswith("SCAN") or any(each in line for each in small), plan
-        assert "TEMP B-TREE" not in line, plan
+def test_the_kind_of_a_file_system_is_that_of_the_nearest_mount(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also behind a symbolic link, and with a space in its name."""
+    mounts = r"""22 1 8:1 / / rw - ext4 /dev/a rw
+23 22 0:5 / /far\040away rw,noexec - nfs4 server:/ rw
+24 23 8:2 / /far\040away/near rw - ext4 /dev/b rw"""
+    monkeypatch.setattr(Path, "read_text", lambda _: mounts)
+    kinds = {"/": "ext4", "/far away": "nfs4", "/far away/x": "nfs4", "/far away/near/x": "ext4"}
+    assert {place: location._file_system_of(Path(place)) for place in kinds} == kinds
+    asked: list[Path] = []
+    monkeypatch.setattr(location, "_file_system_of", lambda place: asked.append(place) or "")
+    (path.parent / "real").mkdir()
+    (path.parent / "link").symlink_to("real")
+    location.check_file_system(str(path.parent / "link" / "jobs.db"))
+    assert asked == [path.parent.resolve() / "real"]
 
 
 # Forks.
@@ -179,7 +120,7 @@ from tests.durable.test_sqlite_file import joined, submit
 path = Path({path!r})
 store = joined(path)
 ids = submit(store, 3)
-for turn in range(5):
+for turn in range({rounds}):
     child = os.fork()
     if child == 0:
         gc.collect()
@@ -190,7 +131,7 @@ for turn in range(5):
             other.close()
         sys.exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    open(path).close()  # whoever does that gives up this process's locks
+    open(path).close()  # gives up this process's locks
     ids += submit(store, 10)
 os._exit(0)
 """
@@ -198,12 +139,12 @@ os._exit(0)
 
 def test_a_forked_child_leaves_the_inherited_connection_alone(path: Path) -> None:
     """Its end would delete the parent's write-ahead log (fault 6)."""
-    root = str(Path(__file__).parents[2])
-    code = FORK.format(root=root, path=str(path))
+    rounds = 50 if "ODDJOB_STRESS_ROUNDS" in os.environ else 5
+    code = FORK.format(root=ROOT, path=str(path), rounds=rounds)
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
-    gc.collect()
     store = joined(path)
-    assert len(store.reader.records("pool", Filter(), limit=1000)) == 3 + 5 * 10 + 2
+    jobs = 3 + rounds * 10 + rounds // 2
+    assert len(store.reader.records("pool", Filter(), limit=10_000)) == jobs
     assert store._execute("PRAGMA integrity_check").fetchone() == ("ok",)
     store.leave()
     store.close()
@@ -229,13 +170,87 @@ assert mine == [], mine
 
 def test_nobody_but_sqlite_opens_its_files(path: Path) -> None:
     """To close any descriptor of them gives up all of SQLite's locks (fault 5)."""
-    code = OPENED.format(root=str(Path(__file__).parents[2]), path=str(path))
+    code = OPENED.format(root=ROOT, path=str(path))
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
-@pytest.mark.skipif(os.getuid() == 0, reason="root may write everywhere")
-def test_a_file_that_is_not_writable_is_refused(path: Path) -> None:
-    joined(path).close()
-    path.chmod(0o444)
-    with pytest.raises(StoreUnusable, match="not writable"):
-        joined(path)
+READ_ONLY = """
+import fcntl, os, sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from tests.durable.test_sqlite_file import joined
+from oddjob.errors import StoreUnusable
+if os.getuid() == 0:  # who may write everywhere
+    os.setuid(65534)
+try:
+    joined(Path({path!r}))
+except StoreUnusable as error:
+    sys.exit("may this process write there" not in str(error) and "not writable" not in str(error))
+sys.exit(2)
+"""
+
+
+def test_a_file_that_is_not_writable_is_refused() -> None:
+    with tempfile.TemporaryDirectory() as directory:  # a place that others may enter
+        path = Path(directory) / "jobs.db"
+        store = joined(path)
+        store.leave()
+        store.close()
+        path.chmod(0o444)
+        for each in (path.parent, path.with_name("jobs.db-oddjob")):
+            each.chmod(0o555)
+        code = READ_ONLY.format(root=ROOT, path=str(path))
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        for each in (path.parent, path.with_name("jobs.db-oddjob")):
+            each.chmod(0o755)
+
+
+# Several members in one process.
+
+IS_DEAD = """
+import sys
+sys.path.insert(0, {root!r})
+from pathlib import Path
+from oddjob.durable.peers import FilePeers
+peers = FilePeers(Path({path!r} + "-oddjob"))
+print([peers.is_dead(process) for process in (1, 2)])
+"""
+
+
+def test_a_file_may_have_two_names_in_one_process(path: Path) -> None:
+    """What one of them closes leaves the other one's locks alone (fault 5)."""
+    path.with_name("link.db-oddjob").symlink_to("jobs.db-oddjob")
+    path.with_name("link.db").symlink_to("jobs.db")
+    first, second = joined(path), joined(path.with_name("link.db"))
+    assert not first._peers.is_dead(2)
+    assert not second._peers.is_dead(1)
+    first.leave()
+    first.close()
+    code = IS_DEAD.format(root=ROOT, path=str(path))
+    output = subprocess.check_output([sys.executable, "-c", code], text=True, timeout=60)
+    assert output == "[True, False]\n"
+    assert submit(second)
+    second.leave()
+    second.close()
+
+
+def test_a_process_that_could_not_join_is_not_alive(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one gets its number, and would wait for its lock for ever."""
+    store = joined(path)
+    other = SqliteStore(str(path))
+
+    def learn(pool: str, functions: object) -> None:
+        raise StoreFull("no space left")
+
+    monkeypatch.setattr(other, "_learn", learn)
+    with pytest.raises(StoreFull):
+        other.join({"pool": ["function"]}, 4)
+    assert store._peers.is_dead(2)
+    third = joined(path)
+    assert {member.id for member in third.reader.members()} == {1, 2}
+    for each in (third, store):
+        each.leave()
+    for each in (third, other, store):
+        each.close()

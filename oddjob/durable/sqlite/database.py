@@ -156,6 +156,10 @@ class Database:
             if self.connection.in_transaction:
                 self.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
+                if (
+                    _code(error) == sqlite3.SQLITE_FULL
+                ):  # there is space in the log, once it is empty
+                    self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
                 raise self._translated(error) from error
             raise
         finally:
@@ -248,7 +252,8 @@ class Database:
             self._may_shrink = False
             return
         with self.transaction(is_synced=False):
-            self.execute(f"PRAGMA incremental_vacuum({_SLICE})").fetchall()
+            for _ in range(_SLICE):  # one by one: `execute` goes one step, which is one page
+                self.execute("PRAGMA incremental_vacuum(1)")
         self._wal_bytes += _SLICE * _PAGE
 
     def _checkpoint(self) -> None:

@@ -7,7 +7,10 @@ given as a delay in seconds from now, so no two clocks are ever compared.
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from oddjob.runtime.watchers import JobState
 
 MAX_CRASHES: Final = 3  # a job that was running in so many processes when they died fails
 
@@ -29,9 +32,9 @@ class State(IntEnum):
         return self >= State.SUCCEEDED
 
     @property
-    def label(self) -> str:
+    def label(self) -> "JobState":
         """The word that users see; a parked job is a queued one to them."""
-        return "queued" if self is State.PARKED else self.name.lower()
+        return cast("JobState", "queued" if self is State.PARKED else self.name.lower())
 
 
 class Limiter(NamedTuple):
@@ -156,16 +159,19 @@ class News(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """A recurring submission: `rule` says when, in terms that the store does not read."""
+    """A recurring submission.
+
+    `rule` says when, and `payload` what, in terms that the store does not read.
+    """
 
     name: str
     lane: Lane
     rule: bytes
     tick: float  # when it is to be submitted next
     payload: bytes
-    meta: bytes | None = None
-    priority: int = 0
     is_paused: bool = False
+    fired: int = 0  # how often it has been submitted
+    missed: int = 0  # how often it was left out
     last_tick: float | None = None
     last_job: Any = None
 

@@ -13,7 +13,8 @@ Guarantees
 Why no wake-up of the store thread is lost: another thread (1) appends to a deque, (2) reads
 ``_is_asleep``. The store thread (a) sets ``_is_asleep``, (b) looks at the deques, (c) sleeps. If
 (2) reads False, (a) comes later, and (b) sees what was appended. A wake-up that comes between (b)
-and (c) ends the sleep at once.
+and (c) ends the sleep at once. It is the same with progress and ``_wakes_for_progress``, which is
+False as well while the store thread sleeps only until what it has seen in (b) may be stored.
 
 Locking: ``_lock`` makes it one step to look whether the runner is over, and to leave it an
 operation; nothing else happens under it. ``_opening`` is held while the store is opened: those who
@@ -29,10 +30,14 @@ from typing import Any, Final, NamedTuple
 
 from oddjob.durable.callbacks import CallbackThread, guard
 from oddjob.durable.consumer import Consumer, Handle
+from oddjob.durable.due_alarm import DueAlarm
+from oddjob.durable.progress import LatestProgress
 from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
-from oddjob.durable.store import Evicted, Store, StoreFull, StoreUnusable
+from oddjob.durable.store import Evicted, Store, StoreReader
 from oddjob.durable.suspect import SuspectGuard
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
+from oddjob.runtime.watchers import Progress
 from oddjob.schedule.clock import clock
 
 _FIRST_PAUSE: Final = 0.1  # seconds, after the store has failed
@@ -91,8 +96,8 @@ class _Operation:
 class Runner:
     """This process's agent in one store.
 
-    Thread safety: `start`, `submit`, `report`, `call`, `expect`, `wake` and `attach` may be called
-    from any thread.
+    Thread safety: `start`, `submit`, `report`, `report_progress`, `call`, `reader`, `wake`,
+    `attach` and `let_go` are for any thread.
     """
 
     def __init__(self, open_store: Callable[[], Store], label: str) -> None:
@@ -105,7 +110,11 @@ class Runner:
         self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
         self._operations: Final[deque[_Operation]] = deque()
         self._reports: Final[deque[Report]] = deque()
+        self._progress: Final = LatestProgress()
         self._is_asleep = False
+        self._wakes_for_progress = False
+        self._is_woken = False  # there is to be another turn, which has not begun
+        self._due: Final = DueAlarm(self.wake)
         self._consumers: dict[str, Consumer] = {}
         self._known: dict[str, set[str]] = {}  # functions that the store has been told of
         self._expected: dict[Any, list[Handle]] = {}  # by job: who waits for its end
@@ -116,6 +125,7 @@ class Runner:
         self._spare_since = inf  # monotonic seconds: since when there are claims without a worker
         self._has_hungry_peers = False
         self._is_importing = False
+        self._has_learned = False
         self._places: Final = list(range(_PLACES))  # that are free
         self._thread: threading.Thread | None = None
 
@@ -164,8 +174,25 @@ class Runner:
 
     def report(self, update: Update, on_commit: Callable[[bool], object] | None = None) -> None:
         """Tell the store what has become of a claim; do not wait."""
+        self._progress.discard(update.claim)
         self._reports.append(Report(update, on_commit))
         self._wake_if_asleep()
+
+    def report_progress(self, claim: Claim, progress: Progress) -> None:
+        """Tell the store how far a claim is, soon; a later report takes the place of this one.
+
+        Raises:
+            TypeError, ValueError: a number is none.
+        """
+        self._progress.put(claim, progress)
+        if self._wakes_for_progress:
+            self._store.wake()
+
+    @property
+    def reader(self) -> StoreReader:
+        """The read-only half of the store."""
+        reader: StoreReader = self._store.reader
+        return reader
 
     def hand_back(self, claim: Claim) -> None:
         """Let another process, or this one later, run a claim that was not begun."""
@@ -174,6 +201,18 @@ class Runner:
     def expect(self, job: Any, handle: Handle) -> None:
         """Have a handle hear of the end of a job; only inside `call`."""
         self._expected.setdefault(job, []).append(handle)
+
+    def handles_of(self, job: Any) -> Sequence[Handle]:
+        """Return what waits for the end of a job; only inside `call`."""
+        return self._expected.get(job, ())
+
+    def let_go(self) -> None:
+        """End if no pool uses the store; raise `RunnerOver` if that has happened."""
+
+        def forget(_store: Store) -> None:
+            self._has_served = True
+
+        self.call(forget)
 
     def attach(self, consumer: Consumer) -> None:
         """Serve a pool, until that comes to its end; raise `RunnerOver` or `ValueError`."""
@@ -188,7 +227,14 @@ class Runner:
 
     def wake(self) -> None:
         """Have the store thread look again: something about a pool has changed."""
+        self._is_woken = True
         self._store.wake()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the store thread, or a callback, has something to do; for tests with a clock."""
+        has_work = self._is_woken or self._operations or self._reports
+        return bool(has_work) or not self._is_asleep or self.callbacks.is_busy
 
     def begin(self, claim: Claim) -> int:
         """Mark that a job has begun; return the place of the mark."""
@@ -228,21 +274,25 @@ class Runner:
             except BaseException as error:
                 log(logging.ERROR, "the runner of %s failed", self._label, error=error)
                 self._survive(error)
-            if self._has_served and self._is_idle() and self._end_if_unused():
+            if self._is_unused() and self._end_if_unused():
                 return
 
     def _sleep(self, seconds: float | None) -> None:
-        self._is_asleep = True
+        self._is_asleep = self._wakes_for_progress = True
         try:
-            if self._operations or self._reports or self._detach_done():
+            if self._operations or self._reports or self._detach_done() or self._is_unused():
                 return
+            left = self._progress.seconds_left()
+            if left < inf:
+                self._wakes_for_progress = False
+                seconds = left if seconds is None else min(left, seconds)
             for process in self._store.wait(seconds):
                 self._store.takeover(process)
         finally:
-            self._is_asleep = False
+            self._is_asleep = self._wakes_for_progress = False
 
-    def _is_idle(self) -> bool:
-        return not (self._consumers or self._reports)
+    def _is_unused(self) -> bool:
+        return self._has_served and not (self._consumers or self._reports)
 
     def _end_if_unused(self) -> bool:
         """End, unless another thread has left an operation."""
@@ -250,6 +300,7 @@ class Runner:
             self.is_over = not self._operations
         if self.is_over:
             self.callbacks.close()
+            self._due.set(inf)
             guard(self._store.leave)
             guard(self._store.close)
         return self.is_over
@@ -304,6 +355,8 @@ class Runner:
 
     def _take_turn(self) -> float | None:
         """Do everything that has come; return the seconds until there is more to do."""
+        self._is_woken = False
+        self._due.clear()
         operations = _drain(self._operations)
         try:
             for operation in [each for each in operations if each.call is not None]:
@@ -321,7 +374,10 @@ class Runner:
             raise
         self._note_success()
         self._read(turn)
-        return self._next_look(turn)
+        look = self._next_look(turn)
+        if look == 0:
+            self._is_woken = True
+        return look
 
     def _answer(self, operation: _Operation) -> None:
         assert operation.call is not None  # noqa: S101  (as its caller has found)
@@ -335,19 +391,21 @@ class Runner:
         self._is_importing = False
         for name, consumer in self._consumers.items():
             known = self._known.get(name)
-            if len(consumer.functions) == (0 if known is None else len(known)):
+            if not consumer.consumes or (known and len(consumer.functions) == len(known)):
                 continue
-            known = set() if known is None else known
+            is_new, known = known is None, known or set()
             ready = [each for each in consumer.functions.copy()
                      if each not in known and consumer.is_ready(each)]  # fmt: skip
-            if ready:
+            if ready or is_new:
                 self._store.learn(name, ready, 0)
                 self._known[name] = known.union(ready)
             self._is_importing |= len(known) + len(ready) < len(consumer.functions)
 
     def _commit(self, operations: list[_Operation]) -> Turn:
         """Take a turn with all reports and submits; without the submits if these do not fit."""
-        reports = _drain(self._reports)
+        # Progress first: what follows may be the end of the same job.
+        progress = [Report(each) for each in self._progress.take()]
+        reports = progress + _drain(self._reports)
         try:
             try:
                 submits = [submit for each in operations for submit in each.submits]
@@ -420,10 +478,7 @@ class Runner:
             else:
                 self._announce(*news)
         for pool, function in turn.unknown:
-            if pool in self._consumers:
-                self._consumers[pool].look_for(function)
-        for entry in turn.entries:
-            guard(self._consumers[entry.lane.pool].fire, entry, self._store)
+            self._has_learned |= self._consumers[pool].look_for(function)
 
     def _announce(self, job: Any, state: State, outcome: bytes | None, error: str | None) -> None:
         for handle in self._expected.pop(job, ()):
@@ -442,9 +497,12 @@ class Runner:
                     self.hand_back(claim)
 
     def _next_look(self, turn: Turn) -> float | None:
-        if turn.entries or len(self._known) < len(self._consumers) and turn.unknown:
+        if self._has_learned:
+            self._has_learned = False
             return 0.0
-        look = inf if turn.next_look is None else turn.next_look
+        look = self._due.set(inf if turn.next_look is None else turn.next_look)
+        for entry in turn.entries:
+            look = min(look, self._consumers[entry.lane.pool].fire(entry, turn.now, self._store))
         has_spare = any(each.capacity().has_spare for each in self._consumers.values())
         self._spare_since = min(self._spare_since, clock.monotonic()) if has_spare else inf
         if self._ended > _PURGE_AFTER and self._purge(turn.now):

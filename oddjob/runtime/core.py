@@ -42,7 +42,7 @@ from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog
 from oddjob.runtime.worker_set import WorkerSet, is_interpreters_end
 from oddjob.schedule.clock import clock
-from oddjob.schedule.timer import Timer
+from oddjob.schedule.timer import MemoryTimer
 
 
 class MemorySettlement:
@@ -81,7 +81,7 @@ class PoolCore:
 
             self.store = self.settlement = PoolStore(self, name, options.store)
         self.events: Final = EventListener(label, options.on_event)
-        self.timers: Final[dict[Timer, None]] = {}  # guarded by the scheduler's lock
+        self.timers: Final[dict[MemoryTimer, None]] = {}  # guarded by the scheduler's lock
         self._is_bounded: Final = options.max_queue is not None
         self._forked_at = -inf  # monotonic seconds
         self._begin(pool)

@@ -179,4 +179,4 @@ def run_callbacks(job: "Job[Any]") -> None:
 
 def failure_of(job: "Job[Any]") -> Failure | None:
     """Return how a job failed, without looking at it; None if it has not."""
-    return job._outcome if job.state is FAILED else None
+    return job._outcome if job._local_state is FAILED else None

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import oddjob
-from oddjob.durable.store import StoreFull
+from oddjob.errors import StoreFull
 
 NO_MOUNT = 77  # exit status
 WAIT = 30.0

@@ -27,7 +27,7 @@ from weakref import WeakSet
 
 from oddjob.durable.peers import Peers
 from oddjob.durable.sqlite import schema
-from oddjob.durable.store import StoreFull, StoreUnusable
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.locks import after_fork_in_child
 from oddjob.log import log
 from oddjob.schedule.clock import clock

@@ -182,7 +182,11 @@ def test_a_job_of_another_process_is_seen_to_run_progress_and_succeed(
         assert (found.state, found.attempt) == ("running", 1)
         Path(gate).write_text("go")
     assert found.result(WAIT) not in (os.getpid(), None)
-    assert (found.state, found.attempt, found.progress) == ("succeeded", 1, Progress(2, 2, gates[1]))
+    assert (found.state, found.attempt, found.progress) == (
+        "succeeded",
+        1,
+        Progress(2, 2, gates[1]),
+    )
 
 
 def test_a_job_that_was_not_submitted_here_is_as_live(away: Pool, tmp_path: Path) -> None:

@@ -109,7 +109,9 @@ def test_a_record_says_all_about_a_job(running: Pool) -> None:
     assert record.created.utcoffset() == timedelta(0)
     ran = (record.finished - record.started).total_seconds()
     assert record.ran == pytest.approx(ran, abs=1e-5)
-    assert record.waited == pytest.approx((record.started - record.created).total_seconds(), abs=1e-5)
+    assert record.waited == pytest.approx(
+        (record.started - record.created).total_seconds(), abs=1e-5
+    )
     assert (record.runner, record.attempt, record.error) == (None, 1, None)
 
 

@@ -18,6 +18,7 @@ import os
 import selectors
 import socket
 import struct
+import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
@@ -98,7 +99,8 @@ class FilePeers:
     POSIX record locks, and no others, are not inherited by a fork, so a child does not keep its
     dead parent alive. But they belong to the process, not to a thread or descriptor, and closing
     *any* descriptor of the file gives all of them up. So there is one `FilePeers` per directory and
-    process, a single thread uses it, and nobody waits for an alive-byte.
+    process, a single thread uses it, and nobody waits for an alive-byte. Only the writer's turn is
+    for any thread: ``_turn`` is held as long as its byte, as threads have to wait for each other.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -108,6 +110,7 @@ class FilePeers:
         self._directory: Final = directory
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
         self._lock_file: Final = os.open(directory / "lock", flags, 0o666)
+        self._turn: Final = threading.Lock()
         self._process: int | None = None
         self._mailbox: socket.socket | None = None
         self._marks: memoryview | None = None
@@ -125,11 +128,17 @@ class FilePeers:
 
     def lock(self) -> None:
         """See `Peers`."""
-        self._lockf(self._lock_file, _EXCLUSIVE, 1, _TURN)
+        self._turn.acquire()
+        try:
+            self._lockf(self._lock_file, _EXCLUSIVE, 1, _TURN)
+        except BaseException:
+            self._turn.release()
+            raise
 
     def unlock(self) -> None:
         """See `Peers`."""
         self._lockf(self._lock_file, _UNLOCK, 1, _TURN)
+        self._turn.release()
 
     def enter(self, process: int) -> None:
         """See `Peers`."""

@@ -40,7 +40,7 @@ from oddjob.durable.runner import Runner, RunnerOver
 from oddjob.durable.store import Store
 from oddjob.durable.stores import runner_of
 from oddjob.durable.unique import unique_of
-from oddjob.errors import PoolClosed, QueueFull
+from oddjob.errors import JobLost, PoolClosed, QueueFull
 from oddjob.locks import Wakeup
 from oddjob.runtime import inline
 from oddjob.runtime.job import Job
@@ -153,6 +153,9 @@ class PoolStore(Consumer, Settlement):
 
     async def accept_in_loop(self, job: Job[Any]) -> None:
         """Store a job without blocking the event loop; raises like `accept_many`."""
+        if job._policy.settings.connection is not None:  # of this very thread
+            self.accept(job)
+            return
         stored = asyncio.ensure_future(asyncio.to_thread(self.accept, job))
         try:
             await asyncio.shield(stored)
@@ -167,12 +170,27 @@ class PoolStore(Consumer, Settlement):
             None if job._policy.is_detached else _JobHandle(self, job, is_delayed=bool(delay))
             for job in jobs
         ]
+        if jobs and (connection := jobs[0]._policy.settings.connection) is not None:
+            self._insert_into(connection, submits, [each for each in handles if each is not None])
+            return []
         try:
             submitted = self.open().submit(submits, handles)
         except RunnerOver:  # the pool was closed meanwhile
             self._core.state.check_open()
             raise
         return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
+
+    def check_connection(self, connection: Any) -> None:
+        """Raise `TypeError` or `ValueError` if a user's connection is not one to the store."""
+        self.open().check_connection(connection)
+
+    def _insert_into(
+        self, connection: Any, submits: list[Submit], handles: "list[_JobHandle]"
+    ) -> None:
+        """Store jobs in a user's transaction; `rolled_back` is called if that is not committed."""
+        submitted = self.open().insert_into(connection, submits, handles)
+        for handle, answer in zip(handles, submitted, strict=False):
+            handle.stored(answer.id)
 
     def _submit_of(self, job: Job[Any], delay: float | None) -> Submit:
         policy, details = job._policy, job._details
@@ -298,6 +316,8 @@ class PoolStore(Consumer, Settlement):
         stored = handle.id
         if self.claimed.stop(stored):
             return True
+        if _is_in_transaction(job._policy.settings.connection):
+            return False  # the store could not do that before its end
 
         def cancel(store: Store) -> bool:
             store.cancel([stored])
@@ -348,7 +368,7 @@ class PoolStore(Consumer, Settlement):
             return False
         if self.hands_back or not self.functions or self._core.state.broken_by is not None:
             return True
-        return self._found_nothing and all(each.is_delayed for each in self._handles.values())
+        return self._found_nothing and all(each.is_delayed for each in list(self._handles.values()))
 
     @override
     def detached(self) -> None:
@@ -360,6 +380,13 @@ class PoolStore(Consumer, Settlement):
         self._handles.clear()
         self._is_done.set()
         self._core.supervisor.notify()
+
+
+def _is_in_transaction(connection: Any) -> bool:
+    try:
+        return connection is not None and bool(connection.in_transaction)
+    except Exception:  # it was closed
+        return False
 
 
 class _JobHandle(Handle):
@@ -378,6 +405,14 @@ class _JobHandle(Handle):
         self.id = job
         self.job._add_details().id = str(job)
         self._store._handles[self.job] = self
+
+    @override
+    def rolled_back(self) -> None:
+        self._store._handles.pop(self.job, None)
+        what = f"the transaction in which job {self.id} was submitted was not committed"
+        failure = Failure(JobLost(what))
+        failure.is_seen = True  # it was rolled back on purpose, and need not be logged
+        self.end(FAILED, failure)
 
     @override
     def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:

@@ -33,7 +33,7 @@ LAYERS = {
         runtime.limits options
     """,
     "job": """
-        runtime.watchers runtime.settling runtime.policy runtime.middleware
+        runtime.watchers runtime.settling runtime.policy runtime.middleware runtime.effects
         runtime.job
     """,
     "queues": """
@@ -71,13 +71,14 @@ NAMES_OF_JOB = [
     *("add_done_callback", "attempt", "cancel", "cancel_requested", "cancelled", "deadline"),
     *("done", "exception", "id", "is_inline", "key", "name", "pool", "priority", "progress"),
     *("report", "result", "running", "set_exception", "set_result"),
-    *("set_running_or_notify_cancel", "state", "timeout"),
+    *("set_running_or_notify_cancel", "state", "step", "timeout", "transaction"),
 ]
 
 NAMES_OF_POOL = [
     *("after", "asubmit", "at", "configuration", "cron", "drain", "every", "group", "job", "join"),
     *("map", "name", "on_event", "options", "perform", "perform_many", "pool_size", "queue"),
-    *("restart", "shutdown", "state", "stats", "submit", "submit_many", "supervisor", "workers"),
+    *("restart", "shutdown", "state", "stats", "submit", "submit_many", "supervisor", "using"),
+    "workers",
 ]
 
 # Metaphors of former versions, and words that leave out who does what.

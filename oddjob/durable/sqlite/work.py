@@ -397,10 +397,15 @@ class Work:
             if self._execute(schema.ADD_NEWS, (job, int(state), outcome, error, reader)).rowcount:
                 self.to_wake.add(reader)
 
-    def read_news(self) -> list[News]:
-        """Take what has been left for this process."""
+    def read_news(self) -> tuple[list[News], set[bytes]]:
+        """Take what has been left for this process: news, and the marks of receipts."""
         rows = self._execute(schema.READ_NEWS, (self._me,)).fetchall()
-        return [News(job, State(state), outcome, error) for job, state, outcome, error in rows]
+        marks = {outcome for _, state, outcome, _ in rows if state == schema.RECEIPT}
+        return [
+            News(job, State(state), outcome, error)
+            for job, state, outcome, error in rows
+            if state != schema.RECEIPT
+        ], marks
 
     def _alarm(self, lane: int, due: float) -> None:
         self._alarms[lane] = min(due, self._alarms.get(lane, inf))

@@ -185,3 +185,35 @@ def log_run(log: int, value: int, name: str) -> str:
     os.write(log, f"ran {value} {name} {found}\n".encode())
     time.sleep(0.001)
     return found
+
+
+def lose_transaction() -> None:
+    entered.release()
+    gate.wait(10)
+    try:
+        with this_job().transaction() as connection:
+            connection.execute("INSERT INTO effect VALUES ('late')")
+    except oddjob.JobLost as error:
+        note(str(error))
+
+
+def fill_up() -> str:
+    """Leave no room for the outcome, the first time."""
+    with this_job().transaction() as connection:
+        connection.execute("INSERT INTO effect VALUES (1)")
+        if not effects:
+            (pages,) = connection.execute("PRAGMA page_count").fetchone()
+            connection.execute(f"PRAGMA max_page_count = {pages}").fetchone()
+    note(this_job().attempt)
+    return "x" * 100_000
+
+
+def leave_cursor() -> None:
+    """Leave a statement behind that has not been read to its end, so that there is no commit."""
+    with this_job().transaction() as connection:
+        note(connection.execute("INSERT INTO effect VALUES (1), (2), (3) RETURNING value"))
+
+
+async def submit_in_loop() -> None:
+    with this_job().transaction():
+        await pools[0].asubmit(note, 1)

@@ -192,6 +192,46 @@ def test_a_job_hands_on_to_the_next_one_in_its_transaction(pool: Pool, table: Ef
     assert table.values("name", "step") == ["in it"]
 
 
+def test_a_job_that_was_taken_over_writes_nothing(pool: Pool, table: Effects) -> None:
+    pool.perform(jobs.lose_transaction)
+    assert jobs.entered.acquire(timeout=WAIT)
+    with closing(table.connect()) as connection, connection:
+        connection.execute("UPDATE job SET token = token + 1")
+    jobs.gate.set()
+    pool.shutdown()
+    assert "was taken over" in jobs.effects[0]
+    assert table.values() == []
+
+
+def test_a_job_runs_again_if_there_was_no_room_for_its_outcome(pool: Pool, table: Effects) -> None:
+    """It has done nothing, so no attempt is charged."""
+    assert len(pool.options(retries=0).submit(jobs.fill_up).result(WAIT)) == 100_000
+    assert jobs.effects == [1, 1]
+    assert table.values() == [1]
+
+
+def test_a_job_fails_if_its_transaction_cannot_be_committed(pool: Pool, table: Effects) -> None:
+    error = pool.options(retries=0).submit(jobs.leave_cursor).exception(WAIT)
+    assert "statements in progress" in str(error)
+    assert pool.submit(jobs.write_once, 1).result(WAIT) == 1
+    assert table.values() == [1]
+    jobs.effects.clear()
+
+
+def test_a_job_that_submits_outside_of_its_transaction_is_told_so(
+    pool: Pool, table: Effects
+) -> None:
+    """In the event loop, too, where it would wait for itself."""
+    error = pool.options(retries=0).submit(jobs.submit_in_loop).exception(WAIT)
+    assert "submit jobs with pool.using" in str(error)
+
+
+def test_steps_of_a_job_that_is_not_kept_are_not_kept_either(path: Path) -> None:
+    with Pool("brief", 1, store=f"sqlite:///{path}", keep_succeeded=0) as pool:
+        assert pool.submit(jobs.in_steps, 0).result(WAIT)
+    assert Effects(path).values("name", "step") == []
+
+
 def test_transactions_of_many_jobs_take_their_turns(pool: Pool, table: Effects) -> None:
     submitted = pool.submit_many(jobs.write_once, range(100))
     mixed = pool.submit_many(jobs.note, range(100))
@@ -305,11 +345,13 @@ def test_a_connection_must_be_one_to_the_file_of_the_store(
 
 
 def test_a_thread_that_forgets_its_transaction_hears_of_it(
-    pool: Pool, table: Effects, monkeypatch: pytest.MonkeyPatch
+    path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "_LONGEST_WAIT", 0.1)
-    with closing(table.connect()) as connection:
-        connection.execute("INSERT INTO effect VALUES (1)")
-        with pytest.raises(StoreUnusable, match="has this thread begun one"):
-            pool.submit(jobs.note, 1)
-    assert pool.submit(jobs.note, 2).result(WAIT) == 2
+    with Pool("effects", 1, store=f"sqlite:///{path}") as pool:
+        table = Effects(path)
+        with closing(table.connect()) as connection:
+            connection.execute("INSERT INTO effect VALUES (1)")
+            with pytest.raises(StoreUnusable, match="has this thread begun one"):
+                pool.submit(jobs.note, 1)
+        assert pool.submit(jobs.note, 2).result(WAIT) == 2

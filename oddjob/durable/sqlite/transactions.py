@@ -150,6 +150,9 @@ class _JobConnection(sqlite3.Connection):
     def rollback(self) -> NoReturn:
         raise RuntimeError(f"{_ENDS_WITH_JOB}: raise an exception instead of calling rollback()")
 
+    def __del__(self) -> None:
+        self.close()  # of a job that has timed out, when that lets go of it at last
+
 
 class JobTransaction(OpenTransaction):
     """See `OpenTransaction`.

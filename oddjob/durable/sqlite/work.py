@@ -232,6 +232,9 @@ class Work:
                 self.tell(
                     claim.id, each.state, each.outcome, each.error, claim.origin, but=self._me
                 )
+        forgotten = [each.claim.id for each in updates if not each.is_kept]
+        if forgotten and self._execute("SELECT 1 FROM step LIMIT 1").fetchone() is not None:
+            self._execute(schema.FORGET_STEPS, (json.dumps(forgotten),))
         self._release()
         return refused
 

@@ -136,6 +136,7 @@ def hang_in_transaction() -> None:
         entered.release()
         gate.wait(10)
         note(refused(connection))
+        entered.release()
 
 
 def refused(connection: sqlite3.Connection) -> str:

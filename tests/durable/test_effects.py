@@ -180,7 +180,7 @@ def test_a_job_that_times_out_in_its_transaction_leaves_nothing_and_stops_nobody
         pool.options(timeout=0.3, retries=0).submit(jobs.hang_in_transaction).result(WAIT)
     assert pool.submit(jobs.write_once, 1).result(WAIT) == 1
     jobs.gate.set()
-    pool.shutdown()
+    assert [jobs.entered.acquire(timeout=WAIT) for _ in range(2)] == [True, True]
     assert table.values() == [1]
     assert jobs.effects == ["not authorized"]
 

@@ -152,9 +152,10 @@ class ClaimedJobs(StoredSettlement):
     @override
     def find_step(self, job: Job[Any], name: str, default: Any) -> Any:
         details = job._add_details()
-        if details.steps is None:  # this attempt's first
-            details.steps = self.runner.reader.steps(details.claim.id)
-        data = details.steps.get(name)
+        steps: dict[str, bytes] | None = details.steps
+        if steps is None:  # this attempt's first
+            steps = details.steps = self.runner.reader.steps(details.claim.id)
+        data = steps.get(name)
         return default if data is None else decode_step(name, data)
 
     @override

@@ -152,10 +152,10 @@ class ClaimedJobs(StoredSettlement):
     @override
     def find_step(self, job: Job[Any], name: str, default: Any) -> Any:
         details = job._add_details()
-        steps: dict[str, bytes] | None = details.steps
-        if steps is None:  # this attempt's first
-            steps = details.steps = self.runner.reader.steps(details.claim.id)
-        data = steps.get(name)
+        if details.steps is None:  # this attempt's first
+            stored: dict[str, bytes] = self.runner.reader.steps(details.claim.id)
+            details.steps = stored
+        data = details.steps.get(name)
         return default if data is None else decode_step(name, data)
 
     @override
@@ -188,7 +188,7 @@ class ClaimedJobs(StoredSettlement):
             in_transaction.set((self.runner, transaction))
             yield connection
         except BaseException:
-            transaction.roll_back()
+            transaction.rollback()
             self._transactions.pop(place, None)
             raise
 
@@ -278,7 +278,7 @@ class ClaimedJobs(StoredSettlement):
             self._commit(update, transaction)
             return
         if transaction is not None:
-            transaction.roll_back()
+            transaction.rollback()
         self._forget(claim)
         self.runner.report(update)
 

@@ -159,7 +159,8 @@ class ClaimedJobs(StoredSettlement):
     def find_step(self, job: Job[Any], name: str, default: Any) -> Any:
         details = job._add_details()
         if details.steps is None:  # this attempt's first
-            details.steps = self.runner.reader.steps(details.claim.id)
+            stored: dict[str, bytes] = self.runner.reader.steps(details.claim.id)
+            details.steps = stored
         data = details.steps.get(name)
         return default if data is None else decode_step(name, data)
 
@@ -193,7 +194,7 @@ class ClaimedJobs(StoredSettlement):
             in_transaction.set((self.runner, transaction))
             yield connection
         except BaseException:
-            transaction.roll_back()
+            transaction.rollback()
             self._transactions.pop(place, None)
             raise
 
@@ -283,7 +284,7 @@ class ClaimedJobs(StoredSettlement):
             self._commit(update, transaction)
             return
         if transaction is not None:
-            transaction.roll_back()
+            transaction.rollback()
         self._forget(claim)
         self.runner.report(update)
 

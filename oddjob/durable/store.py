@@ -108,7 +108,7 @@ class StoreReader(Protocol):
 class OpenTransaction(Protocol):
     """What a running job writes in the store's own file, and the job's outcome: one commit.
 
-    The job's thread calls everything but `roll_back`, which is for any thread, and `wake_peers`,
+    The job's thread calls everything but `rollback`, which is for any thread, and `wake_peers`,
     which is the store thread's to call. To end it twice does no harm.
     """
 
@@ -137,7 +137,7 @@ class OpenTransaction(Protocol):
         """
         ...
 
-    def roll_back(self) -> None:
+    def rollback(self) -> None:
         """Undo what the job has written."""
 
     def wake_peers(self) -> None:

@@ -142,7 +142,7 @@ def test_a_step_runs_again_only_if_its_process_died(path: Path, start: Start) ->
 
 
 def test_a_unique_job_is_one_that_was_committed(path: Path, start: Start) -> None:
-    """Although half of those who submit it at once roll back (fault 24)."""
+    """Although half of the processes that submit it at once undo that (fault 24)."""
     pairs = 8 if IS_LONG else 2
     kept = [start("once", ("plain", "commit")[n % 2]) for n in range(pairs)]
     undone = [start("once", "rollback") for _ in range(pairs)]

@@ -248,7 +248,7 @@ class JobTransaction(OpenTransaction):
         return True
 
     @override
-    def roll_back(self) -> None:
+    def rollback(self) -> None:
         connection = self._end()
         if connection is None:
             return

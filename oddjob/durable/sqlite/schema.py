@@ -154,8 +154,6 @@ UPDATE job SET state = ?, key_slot = ?, due = NULL, attempt = 0, crashes = 0, fi
   outcome = NULL, error = NULL, origin = CASE WHEN state = 0 THEN origin END
 WHERE id = ?"""
 
-DELETE FROM step WHERE job IN (SELECT value FROM json_each(?))
-  AND NOT EXISTS (SELECT 1 FROM job WHERE id = step.job)"""
 SAVE_STEP: Final = """
 INSERT OR REPLACE INTO step (job, name, value)
 SELECT id, ?, ? FROM job WHERE id = ? AND token = ? AND state = 2"""

@@ -99,7 +99,9 @@ class Recurring(Scheduled):
     declare the same one: it fires once per tick, in a process that knows the function, until its
     timer is cancelled. An entry is the same if it has the same name, which is that of
     ``options(name=…)``, or else of the function, and the same arguments. If a later version of the
-    program gives it another interval or expression, it goes by that. Ticks go by the wall clock.
+    program gives it another interval or expression, it goes by that; one that a later version does
+    not declare goes on until it is cancelled. Ticks go by the wall clock. Arguments that pickle
+    differently each time, such as sets of strings, need a name.
 
     All methods raise `PoolClosed` or `PoolBroken` if the pool accepts no jobs; in a pool with a
     store also what `Pool.submit` does, and ``ValueError`` if this process has given another

@@ -72,8 +72,8 @@ class Pool(Submitter, ThreadPoolExecutor):
             gets `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the
             caller runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
             longest, among those with the lowest priority, ends with `JobDropped`.
-        submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more (no limit); then
-            `QueueFull`.
+        submit_timeout: how long a job waits for room, in seconds, 0 or more (no limit); then
+            `QueueFull`. (With ``"caller_runs"``, only those wait that the caller cannot run.)
         priority_aging: the seconds after which a waiting job counts as one priority level higher,
             so that none waits for ever (priorities do not age).
         rate: how many jobs of the pool may start in a period (no limit); see `options`, as for:

@@ -435,7 +435,7 @@ class PoolStore(Consumer, Settlement):
             self._runner.wake()
 
     def cancel_all(self) -> None:
-        """Cancel the jobs that callers hold and that have not started, in one step."""
+        """Cancel the jobs that were submitted here and have not started, in one step."""
         runner = self._runner
         if runner is None:
             return
@@ -459,8 +459,9 @@ class PoolStore(Consumer, Settlement):
 
     @property
     def reader(self) -> StoreReader | None:
-        """The half of the store that any thread may use; None if the pool does not use it."""
-        return None if self._runner is None else self._runner.reader
+        """The half of the store that any thread may use; None if the pool has let go of it."""
+        is_over = self._runner is None and not self._core.state.is_open
+        return None if is_over else self.open().reader
 
     @property
     def is_busy(self) -> bool:

@@ -16,6 +16,8 @@ from oddjob.runtime.watchers import Progress
 from oddjob.schedule.clock import clock
 
 _INTERVAL: Final = 0.2  # seconds
+_PLAIN: Final = (int, float, type(None))  # JSON has these as they are
+_TEXT: Final = (str, type(None))
 
 
 class LatestProgress:
@@ -32,12 +34,13 @@ class LatestProgress:
             TypeError, ValueError: a number is none.
         """
         done, total, note = progress
-        plain = Progress(
-            _as_plain(done),
-            None if total is None else _as_plain(total),
-            None if note is None else str(note),
-        )
-        self._latest[claim.id] = claim, plain
+        if not (isinstance(done, _PLAIN) and isinstance(total, _PLAIN) and isinstance(note, _TEXT)):
+            progress = Progress(
+                float(done),
+                None if total is None else float(total),
+                None if note is None else str(note),
+            )
+        self._latest[claim.id] = claim, progress
 
     def discard(self, claim: Claim) -> None:
         """Forget what a job has reported: it has come to its end."""
@@ -60,11 +63,6 @@ class LatestProgress:
                 break
             updates.append(Update(claim, State.RUNNING, encode_progress(progress)))
         return updates
-
-
-def _as_plain(number: float) -> float:
-    """Return a number as one of Python's own types."""
-    return number if isinstance(number, int | float) else float(number)
 
 
 def encode_progress(progress: Progress) -> bytes:

@@ -185,7 +185,7 @@ class Turn:
     refused: list[Update] = field(default_factory=list)  # under a token that is not valid any more
     claims: list[Claim] = field(default_factory=list)  # in the order in which they are to start
     news: list[News] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)  # that are due
+    entries: list[Entry] = field(default_factory=list)  # that are due; their function is known
     next_look: float | None = None  # seconds until the next turn, if nothing else happens
     hungry_peers: bool = False  # another process could run what this one has not begun
     # Functions (pool and name) of stored jobs that this process does not know, if some are new.
@@ -221,7 +221,7 @@ class Record:
     entry: str | None
     owner: Any
     created: float
-    started: float | None
+    started: float | None  # of the latest attempt; of a claim not updated yet, when it was claimed
     finished: float | None
     error: str | None
     progress: bytes | None

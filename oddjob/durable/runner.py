@@ -47,6 +47,7 @@ _PATIENCE: Final = 0.02  # seconds that a claim may wait for a worker while a pe
 _IMPORT_PAUSE: Final = 0.05  # seconds, while a module that has jobs is being imported
 _PURGE_AFTER: Final = 500  # jobs that have ended
 _PURGED_AT_ONCE: Final = 500
+_NO_RECORD: Final = "it ended while this process was taken for dead, and has left no record"
 _PLACES: Final = 4096  # of jobs that run at once, for their marks
 
 
@@ -126,6 +127,7 @@ class Runner:
         self._has_hungry_peers = False
         self._is_importing = False
         self._has_learned = False
+        self._is_evicted = False
         self._places: Final = list(range(_PLACES))  # that are free
         self._thread: threading.Thread | None = None
 
@@ -266,9 +268,11 @@ class Runner:
     def _run(self) -> None:
         while True:
             try:
+                if self._is_evicted:
+                    self._join_again()
                 self._sleep(self._take_turn())
             except Evicted:
-                self._join_again()
+                self._note_eviction()
             except (StoreFull, StoreUnusable) as error:
                 self._survive(error)
             except BaseException as error:
@@ -343,15 +347,26 @@ class Runner:
             self._pause = 0.0
             log(logging.WARNING, "%s can be used again", self._label)
 
-    def _join_again(self) -> None:
-        """Begin anew after other processes have taken this one for dead."""
+    def _note_eviction(self) -> None:
+        """Forget the claims: other processes have taken this one for dead."""
+        self._is_evicted = True
         log(logging.ERROR, "%s: this process was taken for dead; its jobs run elsewhere",
             self._label)  # fmt: skip
         for consumer in self._consumers.values():
             consumer.drop_all()
         self._suspect.clear()
         self._known.clear()
+
+    def _join_again(self) -> None:
+        """Begin anew. What has ended meanwhile was left to the process that this one was before."""
         self._store.join({}, 0)
+        self._is_evicted = False
+        for job in list(self._expected):
+            record = self._store.watch(job)
+            if record is None:
+                self._announce(job, State.FAILED, None, f"JobLost: {_NO_RECORD}")
+            elif record.state.has_ended:
+                self._announce(job, record.state, record.outcome, record.error)
 
     def _take_turn(self) -> float | None:
         """Do everything that has come; return the seconds until there is more to do."""

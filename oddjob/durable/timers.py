@@ -122,7 +122,8 @@ class EntryTimer(_StoreTimer):
     @property
     @override
     def cancelled(self) -> bool:
-        return self._is_cancelled or (self._look() is None and not self._store.is_done)
+        is_known = self._store.reader is not None
+        return self._is_cancelled or (is_known and self._look() is None)
 
     @property
     @override

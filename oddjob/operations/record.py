@@ -48,7 +48,8 @@ class Record:
         runner: which process runs it, as `RunnerInfo.id`; None if none does.
         created: when it was submitted.
         run_at: when a job that is ``scheduled`` is due; None of any other.
-        started: when its latest attempt started; None if that is not known (yet).
+        started: when its latest attempt started; of a job that runs, when a process took it, which
+            may be a little earlier; None if it has not started.
         finished: when it ended; None if it has not.
         error: what went wrong last, in one line; None if nothing.
         progress: what it has reported of itself last; None if nothing.
@@ -81,19 +82,17 @@ class Record:
     @property
     def waited(self) -> float:
         """The seconds from its submission to the start of its latest attempt, or until now."""
-        stored = self._stored
-        until = stored.finished if stored.started is None else stored.started
-        return max(0.0, (clock.wall() if until is None else until) - stored.created)
+        started, finished = _start_of(self._stored), self._stored.finished
+        until = finished if started is None else started
+        return max(0.0, (clock.wall() if until is None else until) - self._stored.created)
 
     @property
     def ran(self) -> float | None:
-        """The seconds that its latest attempt took, or takes so far; None if that is not known."""
-        stored = self._stored
-        is_running = stored.state is State.RUNNING
-        finished = clock.wall() if is_running else stored.finished
-        if stored.started is None or finished is None:
-            return None
-        return max(0.0, finished - stored.started)
+        """The seconds that its latest attempt took, or takes so far; None while the job waits."""
+        started, finished = _start_of(self._stored), self._stored.finished
+        if self._stored.state is State.RUNNING:
+            finished = clock.wall()
+        return None if started is None or finished is None else max(0.0, finished - started)
 
     def attempts(self) -> list[FailedAttempt]:
         """Return the attempts that have failed, the first one first, with their tracebacks."""
@@ -153,7 +152,7 @@ def record_of(stored: StoredRecord, access: StoreAccess) -> Record:
         runner=None if stored.owner is None else str(stored.owner),
         created=cast("datetime", time_of(stored.created)),
         run_at=time_of(stored.run_at),
-        started=time_of(stored.started),
+        started=time_of(_start_of(stored)),
         finished=time_of(stored.finished),
         error=stored.error,
         progress=decode_progress(stored.progress),
@@ -162,6 +161,12 @@ def record_of(stored: StoredRecord, access: StoreAccess) -> Record:
         _stored=stored,
         _access=access,
     )
+
+
+def _start_of(stored: StoredRecord) -> float | None:
+    """Return when the latest attempt started; None if that was only claimed, and handed back."""
+    has_begun = stored.state is State.RUNNING or stored.attempt or stored.crashes
+    return stored.started if has_begun else None
 
 
 def stored_id(record: Record) -> Any:

@@ -127,7 +127,8 @@ class FakeClock:
 
     def _next_in(self) -> float:
         """Return the seconds until something is due; 0 if something is."""
-        dues = [core.open_due() - self._monotonic for core in active_cores()]
+        queues = [core.dispatcher.limited for core in active_cores()]
+        dues = [each.next_due() - self._monotonic for each in queues if each is not None]
         return max(0.0, min([scheduler.next_in(), *dues]))
 
     def _run_due(self) -> None:

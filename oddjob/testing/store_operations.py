@@ -32,8 +32,10 @@ class StoreOperationsContract(StoreSuite):
         store, other = self.member(tmp_path), self.member(tmp_path)
         self.add(store)
         store.pause(POOL, is_paused=True)
+        assert store.reader.pools() == {POOL: True}
         assert self.claim(other) == []
         store.pause(POOL, is_paused=False)
+        assert store.reader.pools() == {POOL: False}
         assert len(self.claim(other)) == 1
         self.close(other)
         self.close(store)
@@ -175,6 +177,10 @@ class StoreOperationsContract(StoreSuite):
         assert len(store.reader.records(POOL, Filter(error="disk"))) == 1
         assert len(store.reader.records(POOL, Filter(state=State.QUEUED))) == 4
         assert store.reader.records(POOL, Filter(since=clock.wall() + 60)) == []
+        assert store.reader.records(POOL, Filter(ended_before=clock.wall() - 60)) == []
+        (ended,) = store.reader.records(POOL, Filter(ended_before=clock.wall() + 60))
+        assert store.reader.record(str(ended.id)) == ended  # people give an id as a text
+        assert store.reader.record("none") is None
         counts = store.reader.counts(POOL)
         assert (counts[State.QUEUED], counts[State.FAILED]) == (4, 1)
         self.close(store)

@@ -8,14 +8,15 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import oddjob
 from oddjob import Pool, PoolClosed
+from oddjob.durable import recurring
 from oddjob.durable.record import Entry, Lane, State
 from oddjob.durable.rules import Rule, decode_rule, encode_rule
-from oddjob.durable.store import Filter
+from oddjob.durable.store import Filter, StoreFull
 from oddjob.schedule.cron import CronExpression
 from oddjob.schedule.triggers import CronTrigger, EveryTrigger
 from oddjob.testing import FakeClock, inline
@@ -379,6 +380,28 @@ def test_a_rule_that_cannot_be_read_is_left_to_others(
     ]
 
 
+def test_an_entry_that_finds_the_store_full_fires_when_there_is_room(
+    pool: Pool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    timer = pool.every(60).perform(jobs.sync)
+    store = pool._core.store._runner._store
+    fire, refusals = store.fire_entry, [StoreFull("full")] * 3
+
+    def fire_entry(*args: Any, **options: Any) -> Any:
+        if refusals:
+            raise refusals.pop()
+        jobs.entered.release()
+        return fire(*args, **options)
+
+    monkeypatch.setattr(recurring, "_NEXT_TRY", 0.01)
+    monkeypatch.setattr(store, "fire_entry", fire_entry)
+    clock.advance(60)
+    assert jobs.entered.acquire(timeout=WAIT)
+    clock.advance(0)
+    assert (timer.fired, timer.missed, jobs.runs) == (1, 0, [jobs.sync])
+    assert len(caplog.records) == 1
+
+
 # Rules.
 
 
@@ -410,6 +433,7 @@ ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cas
          "Pacific/Apia", "Asia/Kathmandu", "America/St_Johns", "Africa/Cairo"]  # fmt: skip
 
 
+@settings(deadline=None)
 @given(
     zone=st.sampled_from(ZONES),
     expression=st.sampled_from(
@@ -435,6 +459,7 @@ def test_the_next_tick_is_later_than_the_last(
     assert all(one < two for one, two in pairwise(ticks))
 
 
+@settings(deadline=None)
 @given(
     period=st.floats(0.001, 1e6),
     tick=st.floats(1e9, 4e9),

@@ -120,7 +120,7 @@ def test_a_job_that_ended_long_ago_is_found_with_its_outcome(url: str) -> None:
 
 def test_a_job_that_is_not_there_is_a_lookup_error(pool: Pool, url: str) -> None:
     for unknown in ("999", "a" * 32, "", "9" * 30):
-        with pytest.raises(JobNotFound, match="no job .* in the store of pool 'durable'"):
+        with pytest.raises(JobNotFound, match=r"no job .* in the store of pool 'durable'"):
             pool.find(unknown)
     assert issubclass(JobNotFound, LookupError)
     with Pool("other", 1, store=url) as other:
@@ -200,13 +200,12 @@ def test_a_job_that_was_not_submitted_here_is_as_live(away: Pool, tmp_path: Path
     ended: list[object] = []
     job.add_done_callback(ended.append)
 
-    async def wait() -> int:
+    async def main() -> int:
         waiting = asyncio.ensure_future(_result(job))
-        await asyncio.sleep(0)
-        Path(gate).write_text("go")
+        await asyncio.to_thread(Path(gate).write_text, "go")
         return await waiting
 
-    assert asyncio.run(wait()) != os.getpid()
+    assert asyncio.run(main()) != os.getpid()
     until(lambda: ended == [job])
 
 
@@ -236,6 +235,28 @@ def test_a_waiting_job_is_canceled_from_another_process(url: str) -> None:
         assert pool.find(record.id).cancelled()
 
 
+def test_a_process_that_was_taken_for_dead_hears_of_its_jobs_all_the_same(url: str) -> None:
+    """Its news had been left to the process that it was before."""
+    with Pool("durable", 1, store=url, consume=False) as pool:
+        ended, waiting = pool.submit(jobs.note, 1), pool.submit(jobs.note, 2)
+        (me,) = pool.runners()
+        script = (
+            "import sys; from oddjob.durable.sqlite.store import SqliteStore\n"
+            "store = SqliteStore(sys.argv[1]); store.join({}, 0)\n"
+            "store.takeover(int(sys.argv[2])); store.cancel([int(sys.argv[3])]); store.leave()\n"
+        )
+        path = url.removeprefix("sqlite:///")
+        subprocess.run(
+            [sys.executable, "-c", script, path, me.id, ended.id], check=True, timeout=30
+        )
+        until(ended.cancelled)
+        assert pool.find(waiting.id) is waiting
+        (record,) = pool.records(state="queued")
+        assert record.cancel()
+        until(waiting.cancelled)
+        assert [runner.id for runner in pool.runners()] != [me.id]
+
+
 def test_the_end_of_a_pool_does_not_wait_for_jobs_that_it_has_found(
     away: Pool, url: str, tmp_path: Path
 ) -> None:
@@ -252,7 +273,11 @@ def test_the_end_of_a_pool_does_not_wait_for_jobs_that_it_has_found(
     )
     until(lambda: next(away.records()).state == "running")
     done = subprocess.run(
-        [sys.executable, "-c", script, url, record.id], capture_output=True, text=True, timeout=30
+        [sys.executable, "-c", script, url, record.id],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert (done.stdout, done.stderr) == ("PoolClosed\n", "")
     assert away.find(record.id).state == "running"

@@ -65,6 +65,25 @@ def test_a_process_ends_and_leaves_its_scheduled_jobs_to_the_next_one(tmp_path: 
         assert jobs.runs == [1]
 
 
+def test_a_forked_child_leaves_scheduled_jobs_to_its_parent(tmp_path: Path) -> None:
+    outcome = run(f"""
+        from tests.durable import jobs
+        pool = oddjob.Pool("fork", 1, store="sqlite:///{tmp_path}/jobs.db")
+        job = pool.after(0.5).submit(jobs.note, 1)
+        timer = pool.every(3600).perform(jobs.note, 2)
+        child = os.fork()
+        if child == 0:
+            try:
+                job.result(10)
+            except oddjob.JobLost:
+                print("lost", timer.cancelled, timer.fired, flush=True)
+            os._exit(0)
+        os.waitpid(child, 0)
+        print(job.result(30))
+    """)
+    assert (outcome.stdout, outcome.returncode) == ("lost False 0\n1\n", 0)
+
+
 PROGRAM = """
 import oddjob
 pool = oddjob.Pool("beat", 1, store="sqlite:///beat.db")

@@ -84,17 +84,17 @@ LAZY_IMPORTS = {
 
 PUBLIC = [
     *("Backoff", "ClockChange", "CronExplanation", "Delayed", "DrainReport", "Durations"),
-    *("GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost", "JobNotFound"),
-    *("JobOptions", "JobTimeout", "Middleware", "OddJobError", "PayloadError", "Pool"),
-    *("PoolArguments", "PoolBroken", "PoolClosed", "PoolEvent", "PoolNameTaken", "PoolNotFound"),
-    *("PoolSettings", "PoolStats"),
-    *("PredecessorFailed", "Progress", "QueueFull", "Rate", "Recurring", "Settings"),
-    *("SettingsError", "StoreFull", "StoreUnsafe", "StoreUnusable", "SupervisorInfo", "Timer"),
-    *("UnknownFunction", "WorkerInfo", "async_perform"),
-    *("async_perform_many", "await_", "await_many", "cancel_timer", "configure", "current_job"),
-    *("explain_cron", "perform", "perform_after", "perform_at", "perform_many"),
-    *("perform_many_after", "perform_many_at", "perform_this", "pool", "pools", "progress"),
-    *("queue", "read_timer", "shutdown_all", "start_pool", "supervisor", "workers"),
+    *("GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost"),
+    *("JobNotFound", "JobOptions", "JobTimeout", "Middleware", "OddJobError"),
+    *("PayloadError", "Pool", "PoolArguments", "PoolBroken", "PoolClosed", "PoolEvent"),
+    *("PoolNameTaken", "PoolNotFound", "PoolSettings", "PoolStats", "PredecessorFailed"),
+    *("Progress", "QueueFull", "Rate", "Recurring", "Settings", "SettingsError"),
+    *("StoreFull", "StoreUnsafe", "StoreUnusable", "SupervisorInfo", "Timer"),
+    *("UnknownFunction", "WorkerInfo", "async_perform", "async_perform_many", "await_"),
+    *("await_many", "cancel_timer", "configure", "current_job", "explain_cron", "perform"),
+    *("perform_after", "perform_at", "perform_many", "perform_many_after"),
+    *("perform_many_at", "perform_this", "pool", "pools", "progress", "queue", "read_timer"),
+    *("shutdown_all", "start_pool", "supervisor", "workers"),
 ]
 
 USED_BY_NAME = {"oddjob", "oddjob.operations", "oddjob.testing"}  # packages for users

@@ -91,12 +91,12 @@ SELECT id, origin FROM job INDEXED BY job_unique
 WHERE pool = ? AND uniq = ? AND uniq IS NOT NULL AND state < 4"""
 
 CLAIM: Final = """
-UPDATE job SET state = 2, owner = ?, token = token + 1
+UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
              ORDER BY priority DESC, id LIMIT ?)
 RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
 CLAIM_THESE: Final = """
-UPDATE job SET state = 2, owner = ?, token = token + 1
+UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 1
 RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
 HEADS: Final = """

@@ -154,7 +154,8 @@ class Work:
             # But a rate that opens is to be seen: others may be waiting for it.
             lanes = [lane for lane in lanes if lane.limiters]
         if len(lanes) == 1 and not lanes[0].limiters:
-            rows = self._execute(schema.CLAIM, (self._me, lanes[0].id, capacity.limit)).fetchall()
+            values = (self._me, self.now, lanes[0].id, capacity.limit)
+            rows = self._execute(schema.CLAIM, values).fetchall()
         else:
             rows = self._claim_from_many(pool, lanes, capacity)
         rows.sort(key=lambda row: (-row[0], row[1]))  # RETURNING has no order
@@ -188,7 +189,8 @@ class Work:
         for lane in lanes:
             if allowance.is_rated(lane) and self.notifier.has_queued(lane.id):
                 self.opens_in = min(self.opens_in, allowance.opens_in(lane) or inf)
-        return self._execute(schema.CLAIM_THESE, (self._me, json.dumps(taken))).fetchall()
+        values = (self._me, self.now, json.dumps(taken))
+        return self._execute(schema.CLAIM_THESE, values).fetchall()
 
     def _claim_of(self, row: Row) -> Claim:
         priority, job, token, lane, payload, meta, name, attempt, crashes, key, serial, origin = row

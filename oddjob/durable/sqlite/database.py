@@ -7,8 +7,9 @@ Guarantees
   * The write-ahead log stays small, and the file shrinks after many jobs were deleted.
   * Nothing is written to a file before it is known to be ours, or empty.
   * Readers fetch a page on a connection of their own, and hold no snapshot.
-  * A forked child does not close the connection that it inherits: with the parent's locks out of
-    its sight, SQLite would delete the write-ahead log that the parent goes on writing.
+  * No thread is inside SQLite while the process forks. The child does not close the connection that
+    it inherits: with the parent's locks out of its sight, SQLite would delete the write-ahead log
+    that the parent goes on writing.
 
 Assumes that one thread writes. Nobody else opens the files of the database in this process:
 closing any descriptor of them would give up all of SQLite's locks.
@@ -27,6 +28,7 @@ from weakref import WeakSet
 
 from oddjob.durable.peers import Peers
 from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.locks import after_fork_in_child
 from oddjob.log import log
@@ -69,7 +71,7 @@ class Database:
         self.execute: Final = self.connection.execute
 
     def _open(self) -> sqlite3.Connection:
-        self.peers.lock()  # one process creates the tables, the others wait here
+        self._take_turn()  # one process creates the tables, the others wait here
         try:
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -82,7 +84,7 @@ class Database:
         except sqlite3.Error as error:
             raise self._translated(error) from error
         finally:
-            self.peers.unlock()
+            self._give_turn()
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -137,6 +139,14 @@ class Database:
 
     # Transactions.
 
+    def _take_turn(self) -> None:
+        self.peers.lock()
+        in_sqlite.__enter__()  # not before: another process may have the turn for long
+
+    def _give_turn(self) -> None:
+        in_sqlite.__exit__()
+        self.peers.unlock()
+
     @contextmanager
     def transaction(self, *, is_synced: bool) -> Iterator[None]:
         """Run one write transaction in the writer's turn.
@@ -156,14 +166,12 @@ class Database:
             if self.connection.in_transaction:
                 self.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
-                if (
-                    _code(error) == sqlite3.SQLITE_FULL
-                ):  # there is space in the log, once it is empty
+                if _code(error) == sqlite3.SQLITE_FULL:  # an empty log has space
                     self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
                 raise self._translated(error) from error
             raise
         finally:
-            self.peers.unlock()
+            self._give_turn()
         changes = self.connection.total_changes - changes
         if changes:
             self._wal_bytes += _BYTES_OF_COMMIT + _BYTES_OF_CHANGE * changes
@@ -172,18 +180,18 @@ class Database:
 
     def _begin(self, *, is_synced: bool) -> None:
         while True:
-            self.peers.lock()
+            self._take_turn()
             try:
                 if is_synced is not self._is_full_sync:  # possible outside of transactions only
                     self.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
                     self._is_full_sync = is_synced
                 self.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                self.peers.unlock()
+                self._give_turn()
                 if _code(error) != sqlite3.SQLITE_BUSY:
                     raise self._translated(error) from error
             except BaseException:
-                self.peers.unlock()
+                self._give_turn()
                 raise
             else:
                 return
@@ -194,15 +202,18 @@ class Database:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Give a connection for one short look, in any thread."""
         if self.is_in_memory:
-            self.peers.lock()
+            self._take_turn()
             try:
                 yield self.connection
             finally:
-                self.peers.unlock()
+                self._give_turn()
             return
         try:
             uri = f"{Path(self.path).absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            with (
+                in_sqlite,
+                closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection,
+            ):
                 yield connection
         except sqlite3.Error as error:
             raise self._translated(error) from error
@@ -247,7 +258,8 @@ class Database:
         self._may_shrink = True
 
     def _shrink(self) -> None:
-        (pages,), (free,) = map(self._ask, ("PRAGMA page_count", "PRAGMA freelist_count"))
+        with in_sqlite:
+            (pages,), (free,) = map(self._ask, ("PRAGMA page_count", "PRAGMA freelist_count"))
         if free < max(_FREE_PAGES, pages // 4):
             self._may_shrink = False
             return
@@ -265,14 +277,14 @@ class Database:
         if clock.monotonic() < self._no_checkpoint_before or self.is_in_memory:
             return
         is_huge = self._wal_size() > _HUGE_WAL
-        self.peers.lock()
+        self._take_turn()
         try:
             mode = "TRUNCATE" if is_huge else "RESTART"
             is_busy = bool(self._ask(f"PRAGMA wal_checkpoint({mode})")[0])
         except sqlite3.Error:
             is_busy = True
         finally:
-            self.peers.unlock()
+            self._give_turn()
         size = self._wal_size()
         self._is_held_up = is_busy and size > _BUSY_WAL
         if not is_busy:
@@ -300,11 +312,11 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; the last one of all processes empties the write-ahead log."""
-        self.peers.lock()
+        self._take_turn()
         try:
             self.connection.close()
         finally:
-            self.peers.unlock()
+            self._give_turn()
 
 
 _in_use: Final[WeakSet[Database]] = WeakSet()

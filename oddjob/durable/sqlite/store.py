@@ -27,6 +27,7 @@ from oddjob.durable.record import (
 )
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
+from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
 from oddjob.durable.sqlite.location import check_file_system, open_peers
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
@@ -163,9 +164,9 @@ class SqliteStore(Store):
 
     def _meet_peers(self) -> None:
         """Watch processes that are new; take over those that are dead already."""
-        rows = self._execute(
-            "SELECT id, pid, place FROM process WHERE id != ?", (self._me,)
-        ).fetchall()
+        others = "SELECT id, pid, place FROM process WHERE id != ?"
+        with in_sqlite:
+            rows = self._execute(others, (self._me,)).fetchall()
         watched = self._peers.watched()
         for gone in watched - {row[0] for row in rows}:
             self._peers.unwatch(gone)

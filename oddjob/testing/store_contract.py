@@ -275,6 +275,26 @@ class StoreContract(StoreSuite):
         self.close(other)
         self.close(store)
 
+    def test_a_job_that_was_asked_to_stop_does_not_run_again(self, tmp_path: Path) -> None:
+        """Whether its process hands it back, tries it again or dies: it is canceled."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        jobs = [self.add(store) for _ in range(4)]
+        back, again, lost, ended = self.claim(other)
+        assert store.cancel(jobs) == 4
+        assert self.settle(other, back, State.QUEUED)
+        assert self.settle(other, again, State.SCHEDULED, delay=10.0)
+        assert self.settle(other, ended, State.SUCCEEDED)
+        assert [self.state(store, job) for job in jobs[:2]] == [State.CANCELLED] * 2
+        assert self.state(store, lost.id) is State.RUNNING
+        store.takeover(max(each.id for each in store.reader.members()))
+        assert self.state(store, lost.id) is State.CANCELLED
+        assert self.state(store, ended.id) is State.SUCCEEDED
+        assert self.claim(store) == []
+        assert store.retry([back.id]) == 1
+        assert [claim.id for claim in self.claim(store)] == [back.id]
+        self.close(other)
+        self.close(store)
+
     def test_what_a_dead_process_had_begun_is_charged_to_it(self, tmp_path: Path) -> None:
         """Its other claims are not, and all of them are back."""
         store, other = self.member(tmp_path), self.member(tmp_path)

@@ -1,7 +1,9 @@
 """The file of a SQLite store: what is refused, how it is written, and what forks do to it."""
 
 import os
+import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from oddjob.durable.peers import _boot
 from oddjob.durable.record import Capacity, Lane, Submit
 from oddjob.durable.sqlite import location, schema
 from oddjob.durable.sqlite.store import SqliteStore
@@ -300,6 +303,27 @@ def test_a_file_may_have_two_names_in_one_process(path: Path) -> None:
     assert submit(second)
     second.leave()
     second.close()
+
+
+def test_a_number_may_come_again_after_a_loss_of_power(path: Path) -> None:
+    """What is left of its files says nothing about the new process."""
+    directory = path.with_name("jobs.db-oddjob")
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mailbox:
+        mailbox.bind(str(directory / "1.sock"))
+    marks = struct.pack("=qq", 1, 1) * 4096 + _boot()  # as if job 1 ran
+    (directory / "1.started").write_bytes(marks)
+    store = joined(path)
+    (job,) = submit(store)
+    (claim,) = store.turn([], [], ALL).claims
+    assert ((job, claim.token), store._me) == ((1, 1), 1)
+    assert store._peers.marks_of(1) == set()
+    store.marks.mark(0, claim)
+    assert store._peers.marks_of(1) == {(1, 1)}
+    (directory / "1.started").write_bytes(marks[:-40] + b"of another boot".ljust(40))
+    assert store._peers.marks_of(1) == set()
+    store.leave()
+    store.close()
 
 
 def test_a_process_that_could_not_join_is_not_alive(

@@ -77,6 +77,7 @@ class Work:
         room: dict[str, int] = {}
         queued, waiting = self.notifier.queued, self.notifier.waiting
         lane_of: Lane | None = None
+        pool, lane = "", 0
         for each in submits:
             if each.lane is not lane_of:
                 lane_of, pool = each.lane, each.lane.pool
@@ -231,6 +232,8 @@ class Work:
                 self.notifier.tell(
                     claim.id, each.state, each.outcome, each.error, claim.origin, but=self._me
                 )
+        if any(each.state in (State.QUEUED, State.SCHEDULED) for each in updates):
+            self._cancel_stopped()
         self._release()
         return refused
 
@@ -297,6 +300,7 @@ class Work:
             else:
                 self.notifier.queued[lane] += 1
                 self.notifier.waiting[pool] += 1
+        self._cancel_stopped()
         self._release()
         return len(rows)
 
@@ -323,6 +327,7 @@ class Work:
             return False
         _, state, _, pool, key, owner, origin, _, _, _ = row
         if state == State.RUNNING:
+            self._execute(schema.STOP, (job,))
             self.notifier.ask_to_stop(job, owner)
             return True
         self._execute(
@@ -334,6 +339,11 @@ class Work:
         if key is not None:
             self._key_freed(pool, key, State.QUEUED, job)
         return True
+
+    def _cancel_stopped(self) -> None:
+        """Cancel what was asked to stop while it ran, and would run once more."""
+        for (job,) in self._execute(schema.STOPPED).fetchall():
+            self.cancel(job)
 
     def retry(self, job: int) -> bool:
         """Queue a job again that has failed or was cancelled; one that is scheduled, at once."""

@@ -94,10 +94,9 @@ def test_the_log_is_emptied_while_there_is_nothing_to_do(
     small_logs: None, store: SqliteStore, path: Path
 ) -> None:
     submit(store, 10, b"x" * 10_000)
-    submit(store, 10, b"x" * 10_000)
-    before = path.stat().st_size
+    assert path.stat().st_size < 50_000
     store.wait(0.0)
-    assert path.stat().st_size > before
+    assert path.stat().st_size > 100_000
 
 
 def test_a_forgotten_reader_is_named_and_the_log_shrinks_after_it(

@@ -236,6 +236,9 @@ class PoolStore(Consumer, Settlement):
         if not jobs:
             return ()
         submits = list(self._submits_of(jobs, delay))
+        if self.consumes:
+            for submit in submits:
+                self.functions[submit.lane.function] = True
         handles = [
             None if job._policy.is_detached else _JobHandle(self, job, is_delayed=bool(delay))
             for job in jobs
@@ -274,8 +277,6 @@ class PoolStore(Consumer, Settlement):
 
     def _call_of(self, job: Job[Any]) -> "_Call":
         policy, name = job._policy, name_of(job._fn)
-        if self.consumes and self.functions.get(name) is not True:
-            self.functions[name] = True
         lane = self.lane_of(policy, name)
         return _Call(policy, job._fn, lane, job.name, self.claimed.options_of(policy, name))
 

@@ -118,7 +118,7 @@ NAMES_OF_POOL = [
 FORBIDDEN_WORDS = {
     *("ageing", "agenda", "aside", "bell", "bells", "bury", "bystander", "crew", "desk", "door"),
     *("entrant", "errand", "errands", "express", "forfeit", "forsake", "headway", "herald"),
-    *("hire", "hired", "hires", "knock", "lane", "lanes", "ledger", "letter", "letters", "mend"),
+    *("hire", "hired", "hires", "knock", "ledger", "letter", "letters", "mend"),
     *("mended", "mends", "regularly", "roll", "roster", "somebody", "spoilt", "survey"),
     *("tallies", "tally", "warden", "whoever", "workforce"),
 }

@@ -65,6 +65,7 @@ class Database:
         self._no_checkpoint_before = 0.0
         self._is_held_up = False  # by a reader; and the log is large
         self._is_warned = False
+        self._is_missing = False
         self._may_shrink = False
         self.connection: Final = self._open()
         _in_use.add(self)
@@ -301,9 +302,17 @@ class Database:
             log(logging.WARNING, what, self.path, size >> 20)
 
     def _wal_size(self) -> int:
+        if self.is_in_memory:
+            return 0
         try:  # opens nothing
-            return 0 if self.is_in_memory else self._wal.stat().st_size
+            return self._wal.stat().st_size
         except OSError:
+            if not self._is_missing:
+                self._is_missing = True
+                what = (
+                    "%s was deleted or moved while it was in use: what is stored now will be lost"
+                )
+                log(logging.ERROR, what, self.path)
             return 0
 
     def _ask(self, pragma: str) -> tuple[int, ...]:

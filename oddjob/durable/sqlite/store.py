@@ -7,7 +7,7 @@ share the file). Wake-ups are sent after the commit.
 import os
 import socket
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, Final
 
@@ -33,6 +33,7 @@ from oddjob.durable.sqlite.location import check_file_system, open_peers
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
 from oddjob.durable.sqlite.work import Mismatch, Work
 from oddjob.durable.store import Evicted, StartedMarks, Store, StoreReader
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.schedule.clock import clock
 
 _LONGEST_SLEEP: Final = 86400.0  # seconds: system calls take no more than some weeks
@@ -274,9 +275,11 @@ class SqliteStore(Store):
             self._look_ahead(work, turn, capacity)
         self._said.update(said)
         has_new_peers = newest not in (self._newest[0], self._me)
-        self._newest = (newest, newest_lane)
-        if has_new_peers:
-            self._meet_peers()
+        self._newest = (self._newest[0], newest_lane)
+        with suppress(StoreFull, StoreUnusable):  # the turn is committed; the next one tries again
+            if has_new_peers:
+                self._meet_peers()
+            self._newest = (newest, newest_lane)
         return turn
 
     def _find_lanes(self) -> list[tuple[str, str]]:

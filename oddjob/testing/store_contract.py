@@ -124,15 +124,23 @@ class StoreContract(StoreSuite):
         self.close(store)
 
     def test_progress_is_seen_while_a_job_runs(self, tmp_path: Path) -> None:
-        """It is no settlement."""
+        """It is no settlement; and it may come with the end, of this job and others."""
         store = self.member(tmp_path)
-        job = self.add(store)
-        (claim,) = self.claim(store)
-        assert self.settle(store, claim, State.RUNNING, outcome=b"half")
-        record = store.reader.record(job)
+        jobs = [self.add(store), self.add(store)]
+        first, second = self.claim(store)
+        assert self.settle(store, second, State.RUNNING, outcome=b"half")
+        record = store.reader.record(jobs[1])
         assert record is not None
         assert (record.state, record.progress) == (State.RUNNING, b"half")
-        assert self.settle(store, claim, State.SUCCEEDED)
+        updates = [
+            Update(first, State.SUCCEEDED),
+            Update(second, State.RUNNING, outcome=b"all"),
+            Update(second, State.SUCCEEDED),
+        ]
+        assert store.turn(updates, [], {POOL: NONE}).refused == []
+        record = store.reader.record(jobs[1])
+        assert record is not None
+        assert (record.state, record.progress) == (State.SUCCEEDED, b"all")
         self.close(store)
 
     # Keys, limiters, unique jobs, bounded queues.

@@ -259,14 +259,16 @@ class Work:
                        is_tried, frees_key, *fence)  # fmt: skip
             batches.setdefault(statement, []).append((row, each))
         refused: list[Update] = []
-        for statement, batch in batches.items():
+        # Progress first: the job may end in the same turn.
+        for statement in (schema.PROGRESS, schema.FORGET, schema.UPDATE):
+            batch = batches.get(statement, [])
             if one_by_one:
                 refused += [
                     each for row, each in batch if not self._execute(statement, row).rowcount
                 ]
             else:
                 rows = [row for row, _ in batch]
-                if self._many(statement, rows).rowcount != len(rows):
+                if rows and self._many(statement, rows).rowcount != len(rows):
                     raise Mismatch
         return refused
 

@@ -29,9 +29,12 @@ IS_LONG = "ODDJOB_STRESS_ROUNDS" in os.environ
 ROUNDS = 100 if IS_LONG else 15
 LOSSES = 3000 if IS_LONG else 150
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="system calls are recorded on Linux only"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="system calls are recorded on Linux only"
+    ),
+    pytest.mark.timeout(300 if IS_LONG else 60),
+]
 
 
 def record(path: Path, durability: str) -> list[Call]:

@@ -34,7 +34,7 @@ LAYERS = {
         runtime.limits options
     """,
     "job": """
-        runtime.watchers runtime.settling runtime.policy runtime.middleware
+        runtime.watchers runtime.settling runtime.policy runtime.middleware runtime.effects
         runtime.job runtime.batch
     """,
     "queues": """
@@ -103,7 +103,7 @@ NAMES_OF_JOB = [
     *("add_done_callback", "attempt", "cancel", "cancel_requested", "cancelled", "deadline"),
     *("done", "exception", "id", "is_inline", "key", "name", "pool", "priority", "progress"),
     *("report", "result", "running", "set_exception", "set_result"),
-    *("set_running_or_notify_cancel", "state", "timeout"),
+    *("set_running_or_notify_cancel", "state", "step", "timeout", "transaction"),
 ]
 
 NAMES_OF_POOL = [
@@ -111,7 +111,7 @@ NAMES_OF_POOL = [
     *("group", "job", "join", "map", "name", "on_event", "options", "pause", "perform"),
     *("perform_many", "pool_size", "purge", "queue", "records", "recurring", "restart", "resume"),
     *("retry_failed", "runners", "shutdown", "state", "stats", "submit", "submit_many"),
-    *("supervisor", "workers"),
+    *("supervisor", "using", "workers"),
 ]
 
 # Metaphors of former versions, and words that leave out who does what.

@@ -44,6 +44,8 @@ _BUSY_WAL: Final = (
 _HUGE_WAL: Final = 64 << 20  # size that users hear of
 _BYTES_OF_COMMIT: Final = 6 * 4096  # roughly; and of each changed row
 _BYTES_OF_CHANGE: Final = 400
+_LONGEST_WAIT: Final = 60.0  # seconds, for the end of somebody else's transaction
+_SYNC: Final = {True: "PRAGMA synchronous = FULL", False: "PRAGMA synchronous = NORMAL"}
 _CHECKPOINT_PAUSE: Final = 1.0  # seconds, after a reader was in the way
 _FREE_PAGES: Final = 256  # that the file keeps at least, and a quarter of all: it grows again
 _SLICE: Final = 100  # pages that one transaction gives back: a few milliseconds
@@ -83,7 +85,7 @@ class Database:
                 connection.close()
                 raise
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
         finally:
             self._give_turn()
         return connection
@@ -158,41 +160,79 @@ class Database:
         Raises:
             StoreFull, StoreUnusable: SQLite failed; everything is undone.
         """
-        self._begin(is_synced=is_synced and self._is_durable)
-        changes = self.connection.total_changes
+        is_full_sync = is_synced and self._is_durable
+        pragma = None if is_full_sync is self._is_full_sync else _SYNC[is_full_sync]
+        self._is_full_sync = None
+        self.begin(self.connection, pragma)
+        self._is_full_sync = is_full_sync
         try:
-            yield
-            self.execute("COMMIT")
-        except BaseException as error:
-            if self.connection.in_transaction:
-                self.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                if _code(error) == sqlite3.SQLITE_FULL:  # an empty log has space
-                    self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
-                raise self._translated(error) from error
-            raise
+            with in_sqlite:
+                changes = self.connection.total_changes
+                try:
+                    yield
+                    self.execute("COMMIT")
+                except BaseException:
+                    if self.connection.in_transaction:
+                        self.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            if _code(error) == sqlite3.SQLITE_FULL:  # there is space in the log, once it is empty
+                self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
+            raise self.translated(error) from error
         finally:
-            self._give_turn()
-        changes = self.connection.total_changes - changes
+            self.peers.unlock()
+        self.count(self.connection.total_changes - changes)
+
+    def count(self, changes: int) -> None:
+        """Count the rows that a transaction has changed, for checkpoints."""
         if changes:
             self._wal_bytes += _BYTES_OF_COMMIT + _BYTES_OF_CHANGE * changes
             if self._wal_size() > _BUSY_WAL:
                 self._checkpoint()
 
-    def _begin(self, *, is_synced: bool) -> None:
+    def connect(self, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
+        """Return another connection, for transactions that are synced.
+
+        Raises:
+            StoreUnusable: there is no file, or it cannot be opened.
+        """
+        if self.is_in_memory:
+            raise StoreUnusable("memory: is no file, so users have no transactions in it")
+        try:
+            connection = sqlite3.connect(self.path, factory=kind, check_same_thread=False)
+            for pragma in ("busy_timeout = 50", "wal_autocheckpoint = 0", "fullfsync = 1"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute(_SYNC[self._is_durable])
+        except sqlite3.Error as error:
+            raise self.translated(error) from error
+        _of_jobs.add(connection)
+        return connection
+
+    def begin(self, connection: sqlite3.Connection, pragma: str | None = None) -> None:
+        """Begin a write transaction in the writer's turn, for the caller to end and to give back.
+
+        Raises:
+            StoreUnusable: SQLite failed, or another program does not end its transaction.
+        """
+        give_up_at = time.monotonic() + _LONGEST_WAIT
         while True:
-            self._take_turn()
+            self.peers.lock()
             try:
-                if is_synced is not self._is_full_sync:  # possible outside of transactions only
-                    self.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
-                    self._is_full_sync = is_synced
-                self.execute("BEGIN IMMEDIATE")
+                with in_sqlite:
+                    if pragma is not None:  # possible outside of transactions only
+                        connection.execute(pragma)
+                    connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
-                self._give_turn()
+                self.peers.unlock()
                 if _code(error) != sqlite3.SQLITE_BUSY:
-                    raise self._translated(error) from error
+                    raise self.translated(error) from error
+                if time.monotonic() > give_up_at:
+                    raise StoreUnusable(
+                        f"{self.path} has been locked for {_LONGEST_WAIT:g} s by a transaction "
+                        "that is not the store's: has this thread begun one, and not ended it?"
+                    ) from error
             except BaseException:
-                self._give_turn()
+                self.peers.unlock()
                 raise
             else:
                 return
@@ -217,9 +257,9 @@ class Database:
             ):
                 yield connection
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
 
-    def _translated(self, error: sqlite3.Error) -> Exception:
+    def translated(self, error: sqlite3.Error) -> Exception:
         """Return what to raise for an error of SQLite's."""
         if _code(error) == sqlite3.SQLITE_FULL:
             return StoreFull(f"no space left for {self.path}")
@@ -329,13 +369,14 @@ class Database:
 
 
 _in_use: Final[WeakSet[Database]] = WeakSet()
+_of_jobs: Final[WeakSet[sqlite3.Connection]] = WeakSet()  # a subclass, which can be in it
 
 
 def _keep_open_in_child() -> None:
     import ctypes  # with one reference too many, a connection is never closed, not even at exit
 
-    for database in list(_in_use):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
+    for connection in [*(database.connection for database in _in_use), *_of_jobs]:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 after_fork_in_child(_keep_open_in_child)

@@ -73,12 +73,16 @@ class Notifier:
         self._execute(schema.ADD_NEWS, (job, int(State.RUNNING), None, None, owner))
         self.to_wake.add(owner)
 
-    def read_news(self) -> list[News]:
-        """Take what has been left for this process."""
+    def read_news(self) -> tuple[list[News], set[bytes]]:
+        """Take what has been left for this process: news, and the marks of receipts."""
         rows = self._execute(schema.READ_NEWS, (self._me,)).fetchall()
-        return [News(job, State(state), outcome, error) for job, state, outcome, error in rows]
-
-    # Wake-ups.
+        marks = {outcome for _, state, outcome, _ in rows if state == schema.RECEIPT}
+        news = [
+            News(job, State(state), outcome, error)
+            for job, state, outcome, error in rows
+            if state != schema.RECEIPT
+        ]
+        return news, marks
 
     def alarm(self, lane: int, due: float) -> None:
         """Note that a job is due at a time: those that sleep longer must hear of it."""

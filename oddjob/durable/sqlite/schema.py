@@ -114,6 +114,7 @@ UPDATE job SET state = ?, due = ?, outcome = ?, error = ?, started = coalesce(?,
   finished = ?, attempt = attempt + ?, owner = NULL,
   key_slot = CASE ? WHEN 0 THEN key_slot END
 WHERE id = ? AND token = ? AND state = 2"""
+IS_CLAIMED: Final = "SELECT 1 FROM job WHERE id = ? AND token = ? AND state = 2"
 FORGET: Final = "DELETE FROM job WHERE id = ? AND token = ? AND state = 2"
 PROGRESS: Final = "UPDATE job SET progress = ? WHERE id = ? AND token = ? AND state = 2"
 
@@ -158,6 +159,11 @@ UPDATE job SET state = ?, key_slot = ?, due = NULL, attempt = 0, crashes = 0, fi
   outcome = NULL, error = NULL, stop = 0, origin = CASE WHEN state = 0 THEN origin END
 WHERE id = ?"""
 
+SAVE_STEP: Final = """
+INSERT OR REPLACE INTO step (job, name, value)
+SELECT id, ?, ? FROM job WHERE id = ? AND token = ? AND state = 2"""
+
+RECEIPT: Final = -1  # as the state of a piece of news; see `transactions`
 READ_NEWS: Final = "DELETE FROM news WHERE process = ? RETURNING job, state, outcome, error"
 ADD_NEWS: Final = """
 INSERT INTO news (process, job, state, outcome, error)

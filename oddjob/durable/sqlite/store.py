@@ -6,6 +6,7 @@ share the file). Wake-ups are sent after the commit.
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from math import inf
@@ -31,8 +32,15 @@ from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
 from oddjob.durable.sqlite.location import check_file_system, open_peers
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
+from oddjob.durable.sqlite.transactions import (
+    JobTransaction,
+    Receipt,
+    check_connection,
+    insert_into,
+    read_receipts,
+)
 from oddjob.durable.sqlite.work import Mismatch, Work
-from oddjob.durable.store import Evicted, StartedMarks, Store, StoreReader
+from oddjob.durable.store import Evicted, OpenTransaction, StartedMarks, Store, StoreReader
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.schedule.clock import clock
 
@@ -78,6 +86,7 @@ class SqliteStore(Store):
         self._pools: dict[str, list[KnownLane]] = {}  # that this process consumes
         self._said: dict[str, tuple[bool, bool]] = {}  # of each pool: hungry, has spare claims
         self._newest: tuple[int, int] = (0, 0)  # ids of the newest process and lane it knows
+        self._receipts: Final[deque[Receipt]] = deque()  # other threads append
 
     @contextmanager
     def _work(self, *, is_synced: bool) -> Iterator[Work]:
@@ -267,12 +276,17 @@ class SqliteStore(Store):
                 if said[pool] != self._said.get(pool):
                     self._say(work, pool, *said[pool])
             turn.hungry_peers = work.notifier.finish(mine, left)
+            marks: set[bytes] = set()
             if has_news or self._me in work.notifier.to_wake:  # it may have ended jobs of its own
-                turn.news = work.notifier.read_news()
+                turn.news, marks = work.notifier.read_news()
+            receipts = list(self._receipts)  # of transactions that have ended: see `transactions`
+            turn.inserted = read_receipts(receipts, marks, work)
             if wants_room:
                 full = self._execute("SELECT pool FROM room WHERE process = ?", (self._me,))
                 turn.full = frozenset(pool for (pool,) in full.fetchall())
             self._look_ahead(work, turn, capacity)
+        for _ in receipts:
+            self._receipts.popleft()
         self._said.update(said)
         has_new_peers = newest not in (self._newest[0], self._me)
         self._newest = (self._newest[0], newest_lane)
@@ -360,12 +374,26 @@ class SqliteStore(Store):
     @override
     def save_step(self, claim: Claim, name: str, value: bytes) -> bool:
         with self._work(is_synced=True):
-            saved = self._execute(
-                "INSERT OR REPLACE INTO step (job, name, value) SELECT id, ?, ? FROM job "
-                "WHERE id = ? AND token = ? AND state = 2",
-                (name, value, claim.id, claim.token),
-            )
+            saved = self._execute(schema.SAVE_STEP, (name, value, claim.id, claim.token))
             return bool(saved.rowcount)
+
+    # Transactions that are shared with users.
+
+    @override
+    def check_connection(self, connection: Any) -> None:
+        check_connection(connection, self._database.path)
+
+    @override
+    def insert_into(
+        self, connection: Any, submits: Sequence[Submit], handles: Sequence[Any]
+    ) -> list[Submitted]:
+        submitted, receipt = insert_into(connection, self._me, submits, handles)
+        self._receipts.append(receipt)
+        return submitted
+
+    @override
+    def transaction(self, claim: Claim) -> OpenTransaction:
+        return JobTransaction(self._database, claim, self._me, self._peers.send)
 
     # Recurring entries.
 

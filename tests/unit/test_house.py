@@ -56,7 +56,7 @@ ABOVE = {
         oddjob.durable oddjob.durable.sqlite
         durable.record durable.store durable.peers durable.local_peers
         durable.sqlite.schema durable.sqlite.lanes durable.sqlite.notifier durable.sqlite.key_slots
-        durable.sqlite.work durable.sqlite.database durable.sqlite.location durable.sqlite.reader
+        durable.sqlite.fork_guard durable.sqlite.work durable.sqlite.database durable.sqlite.location durable.sqlite.reader
         durable.sqlite.store
         testing.store_suite testing.store_contract testing.store_operations
     """,

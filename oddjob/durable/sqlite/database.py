@@ -7,8 +7,9 @@ Guarantees
   * The write-ahead log stays small, and the file shrinks after many jobs were deleted.
   * Nothing is written to a file before it is known to be ours, or empty.
   * Readers fetch a page on a connection of their own, and hold no snapshot.
-  * A forked child does not close the connection that it inherits: with the parent's locks out of
-    its sight, SQLite would delete the write-ahead log that the parent goes on writing.
+  * No thread is inside SQLite while the process forks. The child does not close the connection that
+    it inherits: with the parent's locks out of its sight, SQLite would delete the write-ahead log
+    that the parent goes on writing.
 
 Assumes that one thread writes. Nobody else opens the files of the database in this process:
 closing any descriptor of them would give up all of SQLite's locks.
@@ -27,6 +28,7 @@ from weakref import WeakSet
 
 from oddjob.durable.peers import Peers
 from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.locks import after_fork_in_child
 from oddjob.log import log
@@ -48,7 +50,7 @@ _CHECKPOINT_PAUSE: Final = 1.0  # seconds, after a reader was in the way
 _FREE_PAGES: Final = 256  # that the file keeps at least, and a quarter of all: it grows again
 _SLICE: Final = 100  # pages that one transaction gives back: a few milliseconds
 _PAGE: Final = 4096  # bytes
-_FOREIGN_PAUSE: Final = (0.005, 0.05)  # seconds, after somebody else's transaction was in the way
+_FOREIGN_PAUSE: Final = (0.005, 0.05)  # seconds, after a foreign transaction was in the way
 
 
 class Database:
@@ -65,13 +67,14 @@ class Database:
         self._no_checkpoint_before = 0.0
         self._is_held_up = False  # by a reader; and the log is large
         self._is_warned = False
+        self._is_missing = False
         self._may_shrink = False
         self.connection: Final = self._open()
         _in_use.add(self)
         self.execute: Final = self.connection.execute
 
     def _open(self) -> sqlite3.Connection:
-        self.peers.lock()  # one process creates the tables, the others wait here
+        self._take_turn()  # one process creates the tables, the others wait here
         try:
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -84,7 +87,7 @@ class Database:
         except sqlite3.Error as error:
             raise self.translated(error) from error
         finally:
-            self.peers.unlock()
+            self._give_turn()
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -139,6 +142,14 @@ class Database:
 
     # Transactions.
 
+    def _take_turn(self) -> None:
+        self.peers.lock()
+        in_sqlite.__enter__()  # not before: another process may have the turn for long
+
+    def _give_turn(self) -> None:
+        in_sqlite.__exit__()
+        self.peers.unlock()
+
     @contextmanager
     def transaction(self, *, is_synced: bool) -> Iterator[None]:
         """Run one write transaction in the writer's turn.
@@ -154,19 +165,20 @@ class Database:
         self._is_full_sync = None
         self.begin(self.connection, pragma)
         self._is_full_sync = is_full_sync
-        changes = self.connection.total_changes
         try:
-            yield
-            self.execute("COMMIT")
-        except BaseException as error:
-            if self.connection.in_transaction:
-                self.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                if _code(error) == sqlite3.SQLITE_FULL:
-                    # There is space in the log, once it is empty.
-                    self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
-                raise self.translated(error) from error
-            raise
+            with in_sqlite:
+                changes = self.connection.total_changes
+                try:
+                    yield
+                    self.execute("COMMIT")
+                except BaseException:
+                    if self.connection.in_transaction:
+                        self.execute("ROLLBACK")
+                    raise
+        except sqlite3.Error as error:
+            if _code(error) == sqlite3.SQLITE_FULL:  # there is space in the log, once it is empty
+                self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
+            raise self.translated(error) from error
         finally:
             self.peers.unlock()
         self.count(self.connection.total_changes - changes)
@@ -193,6 +205,7 @@ class Database:
             connection.execute(_SYNC[self._is_durable])
         except sqlite3.Error as error:
             raise self.translated(error) from error
+        _of_jobs.add(connection)
         return connection
 
     def begin(self, connection: sqlite3.Connection, pragma: str | None = None) -> None:
@@ -205,10 +218,10 @@ class Database:
         while True:
             self.peers.lock()
             try:
-                if pragma is not None:  # possible outside of transactions only
-                    connection.execute(pragma)
-                connection.execute("BEGIN IMMEDIATE")
-                return
+                with in_sqlite:
+                    if pragma is not None:  # possible outside of transactions only
+                        connection.execute(pragma)
+                    connection.execute("BEGIN IMMEDIATE")
             except sqlite3.OperationalError as error:
                 self.peers.unlock()
                 if _code(error) != sqlite3.SQLITE_BUSY:
@@ -230,15 +243,18 @@ class Database:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Give a connection for one short look, in any thread."""
         if self.is_in_memory:
-            self.peers.lock()
+            self._take_turn()
             try:
                 yield self.connection
             finally:
-                self.peers.unlock()
+                self._give_turn()
             return
         try:
             uri = f"{Path(self.path).absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            with (
+                in_sqlite,
+                closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection,
+            ):
                 yield connection
         except sqlite3.Error as error:
             raise self.translated(error) from error
@@ -283,7 +299,8 @@ class Database:
         self._may_shrink = True
 
     def _shrink(self) -> None:
-        (pages,), (free,) = map(self._ask, ("PRAGMA page_count", "PRAGMA freelist_count"))
+        with in_sqlite:
+            (pages,), (free,) = map(self._ask, ("PRAGMA page_count", "PRAGMA freelist_count"))
         if free < max(_FREE_PAGES, pages // 4):
             self._may_shrink = False
             return
@@ -301,14 +318,14 @@ class Database:
         if clock.monotonic() < self._no_checkpoint_before or self.is_in_memory:
             return
         is_huge = self._wal_size() > _HUGE_WAL
-        self.peers.lock()
+        self._take_turn()
         try:
             mode = "TRUNCATE" if is_huge else "RESTART"
             is_busy = bool(self._ask(f"PRAGMA wal_checkpoint({mode})")[0])
         except sqlite3.Error:
             is_busy = True
         finally:
-            self.peers.unlock()
+            self._give_turn()
         size = self._wal_size()
         self._is_held_up = is_busy and size > _BUSY_WAL
         if not is_busy:
@@ -325,9 +342,17 @@ class Database:
             log(logging.WARNING, what, self.path, size >> 20)
 
     def _wal_size(self) -> int:
+        if self.is_in_memory:
+            return 0
         try:  # opens nothing
-            return 0 if self.is_in_memory else self._wal.stat().st_size
+            return self._wal.stat().st_size
         except OSError:
+            if not self._is_missing:
+                self._is_missing = True
+                what = (
+                    "%s was deleted or moved while it was in use: what is stored now will be lost"
+                )
+                log(logging.ERROR, what, self.path)
             return 0
 
     def _ask(self, pragma: str) -> tuple[int, ...]:
@@ -336,21 +361,22 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; the last one of all processes empties the write-ahead log."""
-        self.peers.lock()
+        self._take_turn()
         try:
             self.connection.close()
         finally:
-            self.peers.unlock()
+            self._give_turn()
 
 
 _in_use: Final[WeakSet[Database]] = WeakSet()
+_of_jobs: Final[WeakSet[sqlite3.Connection]] = WeakSet()  # a subclass, which can be in it
 
 
 def _keep_open_in_child() -> None:
     import ctypes  # with one reference too many, a connection is never closed, not even at exit
 
-    for database in list(_in_use):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
+    for connection in [*(database.connection for database in _in_use), *_of_jobs]:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 after_fork_in_child(_keep_open_in_child)

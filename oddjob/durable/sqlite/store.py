@@ -8,7 +8,7 @@ import os
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, Final
 
@@ -28,6 +28,7 @@ from oddjob.durable.record import (
 )
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
+from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
 from oddjob.durable.sqlite.location import check_file_system, open_peers
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
@@ -40,6 +41,7 @@ from oddjob.durable.sqlite.transactions import (
 )
 from oddjob.durable.sqlite.work import Mismatch, Work
 from oddjob.durable.store import Evicted, OpenTransaction, StartedMarks, Store, StoreReader
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.schedule.clock import clock
 
 _LONGEST_SLEEP: Final = 86400.0  # seconds: system calls take no more than some weeks
@@ -172,9 +174,9 @@ class SqliteStore(Store):
 
     def _meet_peers(self) -> None:
         """Watch processes that are new; take over those that are dead already."""
-        rows = self._execute(
-            "SELECT id, pid, place FROM process WHERE id != ?", (self._me,)
-        ).fetchall()
+        others = "SELECT id, pid, place FROM process WHERE id != ?"
+        with in_sqlite:
+            rows = self._execute(others, (self._me,)).fetchall()
         watched = self._peers.watched()
         for gone in watched - {row[0] for row in rows}:
             self._peers.unwatch(gone)
@@ -287,9 +289,11 @@ class SqliteStore(Store):
             self._receipts.popleft()
         self._said.update(said)
         has_new_peers = newest not in (self._newest[0], self._me)
-        self._newest = (newest, newest_lane)
-        if has_new_peers:
-            self._meet_peers()
+        self._newest = (self._newest[0], newest_lane)
+        with suppress(StoreFull, StoreUnusable):  # the turn is committed; the next one tries again
+            if has_new_peers:
+                self._meet_peers()
+            self._newest = (newest, newest_lane)
         return turn
 
     def _find_lanes(self) -> list[tuple[str, str]]:

@@ -25,6 +25,8 @@ class Consumer(Protocol):
     name: str
     keep_succeeded: int
     keep_failed: float  # seconds
+    consumes: bool  # whether it runs jobs, and does not only submit them
+    unknown_after: float  # seconds; see `Capacity`
     functions: dict[str, Any]  # that the pool knows, by name; none if it does not consume
     lent: int  # how many jobs may run beside those that wait for them
 
@@ -42,8 +44,9 @@ class Consumer(Protocol):
         """Return whether a function can be called: its module has been executed to its end."""
         ...
 
-    def look_for(self, function: str) -> None:
+    def look_for(self, function: str) -> bool:
         """Know a function, of which there are jobs, if this process has imported its module."""
+        ...
 
     def capacity(self) -> Capacity:
         """Return how many jobs the pool can take now."""

@@ -66,6 +66,8 @@ class PoolStore(Consumer, Settlement):
         self.name = name
         self.keep_succeeded = core.options.keep_succeeded
         self.keep_failed = core.options.keep_failed
+        self.consumes = core.options.consume
+        self.unknown_after = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # True: it may be called at once
         self.claimed: Final = ClaimedJobs(core)
         self._core: Final = core
@@ -114,7 +116,7 @@ class PoolStore(Consumer, Settlement):
         self.claimed.policies[name] = policy
         self.claimed.forget_policies()
         self._limiters.add(name, policy, outer)
-        if self._core.options.consume:
+        if self.consumes:
             self.functions.setdefault(name, fn)
             if self._runner is not None:
                 self._runner.wake()
@@ -124,9 +126,11 @@ class PoolStore(Consumer, Settlement):
         return self.functions[function] is True or is_defined(function)
 
     @override
-    def look_for(self, function: str) -> None:
-        if self._core.options.consume and find_function(function) is not None:
+    def look_for(self, function: str) -> bool:
+        is_found = self.consumes and find_function(function) is not None
+        if is_found:
             self.functions.setdefault(function, None)
+        return is_found
 
     # Submitting.
 
@@ -177,7 +181,7 @@ class PoolStore(Consumer, Settlement):
     def _submit_of(self, job: Job[Any], delay: float | None) -> Submit:
         policy, details = job._policy, job._details
         name = name_of(job._fn)
-        if self._core.options.consume and self.functions.get(name) is not True:
+        if self.consumes and self.functions.get(name) is not True:
             self.functions[name] = True
         carrier = {} if details is None else details.carrier
         payload = encode_call(name, job._args, job._kwargs)
@@ -226,7 +230,8 @@ class PoolStore(Consumer, Settlement):
         held, mean = len(self.claimed.held), self.claimed.mean
         ahead = _MOST_CLAIMS if mean < _SHORT else int(size * _LOOKAHEAD / mean)
         limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
-        return Capacity(max(0, size - held), limit, held > len(self._core.running()))
+        has_spare = held > len(self._core.running())
+        return Capacity(max(0, size - held), limit, has_spare, self.unknown_after)
 
     @override
     def start(self, claims: list[Claim]) -> None:

@@ -108,6 +108,7 @@ class Runner:
         self._is_asleep = False
         self._consumers: dict[str, Consumer] = {}
         self._known: dict[str, set[str]] = {}  # functions that the store has been told of
+        self._unknown: set[tuple[str, str]] = set()  # pools, and functions that they lack
         self._expected: dict[Any, list[Handle]] = {}  # by job: who waits for its end
         self._has_served = False
         self._suspect: Final = SuspectGuard(self.hand_back)
@@ -116,6 +117,7 @@ class Runner:
         self._spare_since = inf  # monotonic seconds: since when there are claims without a worker
         self._has_hungry_peers = False
         self._is_importing = False
+        self._may_claim_more = False  # than in the last turn
         self._places: Final = list(range(_PLACES))  # that are free
         self._thread: threading.Thread | None = None
 
@@ -334,13 +336,16 @@ class Runner:
         """Let the store know which functions the pools have come to know."""
         self._is_importing = False
         for name, consumer in self._consumers.items():
-            known = self._known.get(name)
-            if len(consumer.functions) == (0 if known is None else len(known)):
+            for function in [each for pool, each in self._unknown if pool == name]:
+                if consumer.look_for(function):  # it may have been imported meanwhile
+                    self._unknown.discard((name, function))
+            is_new = consumer.consumes and name not in self._known
+            known = self._known.get(name, set())
+            if not is_new and len(consumer.functions) == len(known):
                 continue
-            known = set() if known is None else known
             ready = [each for each in consumer.functions.copy()
                      if each not in known and consumer.is_ready(each)]  # fmt: skip
-            if ready:
+            if ready or is_new:
                 self._store.learn(name, ready, 0)
                 self._known[name] = known.union(ready)
             self._is_importing |= len(known) + len(ready) < len(consumer.functions)
@@ -373,6 +378,7 @@ class Runner:
                     operation.end(error=error)
 
     def _turn(self, reports: Sequence[Report], submits: Sequence[Submit]) -> Turn:
+        self._may_claim_more = False
         capacity = {name: self._capacity(self._consumers[name]) for name in self._known}
         turn: Turn = self._store.turn([each.update for each in reports], submits, capacity)
         claims = self._suspect.admit(turn.claims, self._consumers.values())
@@ -407,7 +413,7 @@ class Runner:
             if on_commit is not None:
                 guard(on_commit, is_accepted)
             if update.state is not State.RUNNING:
-                self._suspect.settled(update.claim)
+                self._may_claim_more |= self._suspect.settled(update.claim)
             if is_accepted and update.state.has_ended:
                 self._ended += 1
                 self._announce(update.claim.id, update.state, update.outcome, update.error)
@@ -419,9 +425,7 @@ class Runner:
                     guard(consumer.stop, news.id)
             else:
                 self._announce(*news)
-        for pool, function in turn.unknown:
-            if pool in self._consumers:
-                self._consumers[pool].look_for(function)
+        self._unknown.update(turn.unknown)
         for entry in turn.entries:
             guard(self._consumers[entry.lane.pool].fire, entry, self._store)
 
@@ -442,7 +446,7 @@ class Runner:
                     self.hand_back(claim)
 
     def _next_look(self, turn: Turn) -> float | None:
-        if turn.entries or len(self._known) < len(self._consumers) and turn.unknown:
+        if turn.entries or turn.unknown or self._may_claim_more:
             return 0.0
         look = inf if turn.next_look is None else turn.next_look
         has_spare = any(each.capacity().has_spare for each in self._consumers.values())

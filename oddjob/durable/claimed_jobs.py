@@ -43,7 +43,8 @@ class ClaimedJobs(Settlement):
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close the pool
+        self._is_closed = False
         self.runner: Any = None  # the `Runner`, once the pool is attached to one
         self.held: dict[Any, Job[Any]] = {}  # by id
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
@@ -52,7 +53,7 @@ class ClaimedJobs(Settlement):
 
     def reset_after_fork(self) -> None:
         """Leave the claims to the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.runner = None
         self.held = {}
 
@@ -62,6 +63,9 @@ class ClaimedJobs(Settlement):
         """Have workers run claims, in this order."""
         jobs = []
         for claim in claims:
+            if self._is_closed:
+                self.runner.hand_back(claim)
+                continue
             try:
                 jobs.append(self._job_of(claim))
             except Exception as error:
@@ -72,6 +76,13 @@ class ClaimedJobs(Settlement):
             except Exception:  # there are no workers, and none can be started
                 for job in jobs:
                     self._put_back(job)
+        if self._is_closed:  # meanwhile
+            self.hand_back()
+
+    def close(self) -> None:
+        """Begin no more claims; hand back those that no worker has begun."""
+        self._is_closed = True
+        self.hand_back()
 
     def _job_of(self, claim: Claim) -> Job[Any]:
         fn = find_function(claim.function)

@@ -317,10 +317,13 @@ class PoolStore(Consumer, Settlement):
     def close(self, *, hands_back: bool) -> None:
         """Take no more jobs; finish those that there are, or hand them back."""
         self._ending = max(self._ending, _HANDING_BACK if hands_back else _FINISHING)
-        if self._runner is None:
+        runner = self._runner
+        if runner is None:
             self._is_done.set()
-        else:
-            self._runner.wake()
+            return
+        if hands_back:
+            self.claimed.close()
+        runner.wake()
 
     def cancel_all(self) -> None:
         """Cancel the jobs that callers hold and that have not started."""
@@ -390,7 +393,7 @@ class _JobHandle(Handle):
         if state is State.CANCELLED:
             self.end(CANCELLED, None)
         elif state is State.SUCCEEDED and is_plain_data(outcome):
-            self.end(SUCCEEDED, decode_outcome(state, outcome, error))
+            self._decode(state, outcome, error)
         elif (runner := self._store._runner) is not None:
             runner.callbacks.run(partial(self._decode, state, outcome, error))
         else:
@@ -400,7 +403,7 @@ class _JobHandle(Handle):
         """Read an outcome, in the callback thread: that may run code of the user's."""
         try:
             value = decode_outcome(state, outcome, error)
-        except Exception as failure:
+        except BaseException as failure:
             self.end(FAILED, Failure(failure))
         else:
             is_success = state is State.SUCCEEDED

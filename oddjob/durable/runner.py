@@ -77,8 +77,9 @@ class _Operation:
 
     def end(self, answer: Any = None, error: BaseException | None = None) -> None:
         """Let the thread that waits go on."""
-        self.answer, self.error = answer, error
-        self._done.release()
+        if self._done.locked():  # else it has been answered before something else went wrong
+            self.answer, self.error = answer, error
+            self._done.release()
 
     def wait(self) -> Any:
         """Return the answer, or raise the error."""
@@ -110,6 +111,7 @@ class Runner:
         self._known: dict[str, set[str]] = {}  # functions that the store has been told of
         self._unknown: set[tuple[str, str]] = set()  # pools, and functions that they lack
         self._expected: dict[Any, list[Handle]] = {}  # by job: who waits for its end
+        self._unwatched: set[Any] = set()  # those of which the store is to tell the end, once more
         self._has_served = False
         self._suspect: Final = SuspectGuard(self.hand_back)
         self._pause = 0.0  # seconds, while the store fails
@@ -117,7 +119,7 @@ class Runner:
         self._spare_since = inf  # monotonic seconds: since when there are claims without a worker
         self._has_hungry_peers = False
         self._is_importing = False
-        self._may_claim_more = False  # than in the last turn
+        self._is_to_look_again = False  # there is more to do than in the last turn
         self._places: Final = list(range(_PLACES))  # that are free
         self._thread: threading.Thread | None = None
 
@@ -222,9 +224,10 @@ class Runner:
     def _run(self) -> None:
         while True:
             try:
-                self._sleep(self._take_turn())
-            except Evicted:
-                self._join_again()
+                try:
+                    self._sleep(self._take_turn())
+                except Evicted:
+                    self._join_again()
             except (StoreFull, StoreUnusable) as error:
                 self._survive(error)
             except BaseException as error:
@@ -302,12 +305,26 @@ class Runner:
             consumer.drop_all()
         self._suspect.clear()
         self._known.clear()
+        self._unwatched.update(self._expected)  # their news would have gone to the former member
         self._store.join({}, 0)
+
+    def _watch_again(self) -> None:
+        while self._unwatched:
+            job = next(iter(self._unwatched))
+            record = self._store.watch(job)
+            if record is None:
+                lost = "JobLost: it has ended, and the store has not kept how"
+                self._announce(job, State.FAILED, None, lost)
+            elif record.state.has_ended:
+                self._announce(job, record.state, record.outcome, record.error)
+            self._unwatched.discard(job)
 
     def _take_turn(self) -> float | None:
         """Do everything that has come; return the seconds until there is more to do."""
         operations = _drain(self._operations)
+        self._is_to_look_again = False
         try:
+            self._watch_again()
             for operation in [each for each in operations if each.call is not None]:
                 operations.remove(operation)
                 self._answer(operation)
@@ -322,7 +339,6 @@ class Runner:
                     operation.end(error=error)
             raise
         self._note_success()
-        self._read(turn)
         return self._next_look(turn)
 
     def _answer(self, operation: _Operation) -> None:
@@ -350,37 +366,38 @@ class Runner:
                 self._known[name] = known.union(ready)
             self._is_importing |= len(known) + len(ready) < len(consumer.functions)
 
-    def _commit(self, operations: list[_Operation]) -> Turn:
-        """Take a turn with all reports and submits; without the submits if these do not fit."""
+    def _commit(self, operations: Iterable[_Operation]) -> Turn:
+        """Take a turn with all reports and submits; with each submit by itself if they do not fit.
+
+        So one that is too large does not take others with it, and none keeps outcomes out.
+        """
+        submits = [submit for each in operations for submit in each.submits]
+        try:
+            turn = self._turn(submits)
+        except StoreFull:
+            if not submits:
+                raise
+        else:
+            self._accept(operations, turn)
+            return turn
+        turn = self._turn([])
+        for operation in operations:
+            try:
+                turn = self._turn(operation.submits)
+            except StoreFull as error:
+                operation.end(error=error)
+            else:
+                self._accept([operation], turn)
+        return turn
+
+    def _turn(self, submits: Sequence[Submit]) -> Turn:
+        capacity = {name: self._capacity(self._consumers[name]) for name in self._known}
         reports = _drain(self._reports)
         try:
-            try:
-                submits = [submit for each in operations for submit in each.submits]
-                turn = self._turn(reports, submits)
-            except StoreFull:
-                turn = self._turn(reports, [])
-                self._accept_one_by_one(operations)
-            else:
-                self._accept(operations, turn)
+            turn = self._store.turn([each.update for each in reports], submits, capacity)
         except BaseException:
             self._reports.extendleft(reversed(reports))
             raise
-        self._confirm(reports, turn)
-        return turn
-
-    def _accept_one_by_one(self, operations: Iterable[_Operation]) -> None:
-        """Store what fits: one operation that is too large does not take others with it."""
-        for operation in operations:
-            if operation.submits:
-                try:
-                    self._accept([operation], self._turn([], operation.submits))
-                except StoreFull as error:
-                    operation.end(error=error)
-
-    def _turn(self, reports: Sequence[Report], submits: Sequence[Submit]) -> Turn:
-        self._may_claim_more = False
-        capacity = {name: self._capacity(self._consumers[name]) for name in self._known}
-        turn: Turn = self._store.turn([each.update for each in reports], submits, capacity)
         claims = self._suspect.admit(turn.claims, self._consumers.values())
         for name, consumer in self._consumers.items():
             mine = [claim for claim in claims if claim.pool == name]
@@ -389,7 +406,9 @@ class Runner:
             if name not in turn.full:
                 consumer.room_has_come()
         self._has_hungry_peers = turn.hungry_peers
-        return turn
+        self._confirm(reports, turn)
+        self._read(turn)
+        return turn  # type: ignore[no-any-return]  # of a `Store`
 
     def _capacity(self, consumer: Consumer) -> Capacity:
         if self._suspect.is_there:  # nothing runs beside it, but what it waits for
@@ -413,7 +432,7 @@ class Runner:
             if on_commit is not None:
                 guard(on_commit, is_accepted)
             if update.state is not State.RUNNING:
-                self._may_claim_more |= self._suspect.settled(update.claim)
+                self._is_to_look_again |= self._suspect.settled(update.claim)
             if is_accepted and update.state.has_ended:
                 self._ended += 1
                 self._announce(update.claim.id, update.state, update.outcome, update.error)
@@ -426,6 +445,7 @@ class Runner:
             else:
                 self._announce(*news)
         self._unknown.update(turn.unknown)
+        self._is_to_look_again |= bool(turn.unknown or turn.entries)
         for entry in turn.entries:
             guard(self._consumers[entry.lane.pool].fire, entry, self._store)
 
@@ -446,7 +466,7 @@ class Runner:
                     self.hand_back(claim)
 
     def _next_look(self, turn: Turn) -> float | None:
-        if turn.entries or turn.unknown or self._may_claim_more:
+        if self._is_to_look_again:
             return 0.0
         look = inf if turn.next_look is None else turn.next_look
         has_spare = any(each.capacity().has_spare for each in self._consumers.values())

@@ -49,6 +49,7 @@ class ClaimedJobs(Settlement):
         self.held: dict[Any, Job[Any]] = {}  # by id
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._claim_policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
+        self._marked: Final[set[int]] = set()  # places of marks
         self.mean = _FIRST_GUESS  # seconds that a job took of late
 
     def reset_after_fork(self) -> None:
@@ -56,6 +57,7 @@ class ClaimedJobs(Settlement):
         self._lock = threading.RLock()
         self.runner = None
         self.held = {}
+        self._marked.clear()
 
     # From a claim to a job.
 
@@ -69,7 +71,7 @@ class ClaimedJobs(Settlement):
             try:
                 jobs.append(self._job_of(claim))
             except Exception as error:
-                self._report(claim, State.FAILED, error)
+                self._send(claim, State.FAILED, error)
         if jobs:
             try:
                 self._core.run_claimed(jobs)
@@ -141,13 +143,17 @@ class ClaimedJobs(Settlement):
         """Run an attempt, as its outermost middleware: mark that it has begun; read its call."""
         claim = job._add_details().claim
         claim.started, began = clock.wall(), clock.monotonic()
-        place = self.runner.begin(claim)
+        runner = self.runner
+        place = runner.begin(claim)
+        self._marked.add(place)
         try:
             job._args, job._kwargs = decode_call(claim.payload)
             return call()
         finally:
             self.mean += (clock.monotonic() - began - self.mean) / 16
-            self.runner.end(place)
+            if self.runner is runner:  # else this is a forked child, and the mark its parent's
+                self._marked.discard(place)
+                runner.end(place)
 
     # What becomes of claims.
 
@@ -161,7 +167,7 @@ class ClaimedJobs(Settlement):
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
         claim = job._add_details().claim
         if claim.id not in self.held:
-            return None
+            return None  # it is another process's by now
         retry = job._policy.retry
         delay = None
         if retry is not None and not job.cancel_requested and not isinstance(error, PayloadError):
@@ -177,10 +183,11 @@ class ClaimedJobs(Settlement):
     def ended(self, job: Job[Any]) -> None:
         """Report a job that has ended without an attempt's saying so: its worker has crashed."""
         details = job._details
-        if details is None or details.claim is None or not job.done():
+        if details is None or details.claim is None or details.claim.id not in self.held:
             return
-        error = None if job.cancelled() else job._outcome.error
-        self._report(details.claim, State.CANCELLED if error is None else State.FAILED, error)
+        if job.done():
+            error = None if job.cancelled() else job._outcome.error
+            self._report(details.claim, State.CANCELLED if error is None else State.FAILED, error)
 
     def stop(self, job_id: Any) -> bool:
         """Cancel a claim that has not begun, or ask it to stop; return whether it is cancelled."""
@@ -210,6 +217,11 @@ class ClaimedJobs(Settlement):
             self._forget(job._add_details().claim)
             job.cancel()
 
+    def abandon(self) -> None:
+        """Say that running jobs are not to blame for the death of the process, which now ends."""
+        for place in self._marked.copy():
+            self.runner.unmark(place)
+
     def _put_back(self, job: Job[Any]) -> None:
         claim = job._add_details().claim
         if self._forget(claim):
@@ -224,11 +236,22 @@ class ClaimedJobs(Settlement):
         outcome: bytes | None = None,
         delay: float = 0.0,
     ) -> None:
+        if self._forget(claim):
+            self._send(claim, state, error, outcome=outcome, delay=delay)
+
+    def _send(
+        self,
+        claim: Claim,
+        state: State,
+        error: BaseException | None,
+        *,
+        outcome: bytes | None = None,
+        delay: float = 0.0,
+    ) -> None:
         line = trace = None
         if error is not None:
             outcome, line = encode_error(error), describe_error(error)
             trace = "".join(format_exception(error))
-        self._forget(claim)
         is_kept = self._core.options.keep_succeeded > 0
         update = Update(claim, state, outcome, line, delay, claim.started, trace, is_kept)
         self.runner.report(update)

@@ -325,6 +325,11 @@ class PoolStore(Consumer, Settlement):
             self.claimed.close()
         runner.wake()
 
+    def abandon(self) -> None:
+        """Leave running jobs to other processes: this one ends without waiting for them."""
+        if self._runner is not None:
+            self.claimed.abandon()
+
     def cancel_all(self) -> None:
         """Cancel the jobs that callers hold and that have not started."""
         for job in list(self._handles):

@@ -201,9 +201,13 @@ class Runner:
         return place
 
     def end(self, place: int) -> None:
+        """Remove the mark in a place, which is free then."""
+        self.unmark(place)
+        self._places.append(place)
+
+    def unmark(self, place: int) -> None:
         """Remove the mark in a place."""
         self._store.marks.unmark(place)
-        self._places.append(place)
 
     def _do(self, operation: _Operation) -> Any:
         if threading.current_thread() is self._thread:

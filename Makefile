@@ -10,10 +10,10 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit stress chaos bench clean
+.PHONY: help demo test lint unit stress chaos bench bench-durable clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 $(READY): pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -45,6 +45,11 @@ bench: $(READY)  ## benchmarks beside ThreadPoolExecutor and sched, in the same 
 	@$(BIN)/python tests/bench/lateness.py
 	@$(BIN)/python tests/bench/timers.py
 
+bench-durable:  ## benchmarks of durable jobs beside huey, flexiq and taskito, in an environment of their own
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable . huey flexiq taskito
+	@$(VENV)-bench/bin/python tests/bench/durable.py
+
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

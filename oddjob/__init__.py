@@ -5,8 +5,10 @@ from oddjob.errors import (
     GroupClosed,
     JobDropped,
     JobLost,
+    JobNotFound,
     JobTimeout,
     OddJobError,
+    PayloadError,
     PoolBroken,
     PoolClosed,
     PoolNameTaken,
@@ -14,6 +16,10 @@ from oddjob.errors import (
     PredecessorFailed,
     QueueFull,
     SettingsError,
+    StoreFull,
+    StoreUnsafe,
+    StoreUnusable,
+    UnknownFunction,
 )
 from oddjob.events import PoolEvent
 from oddjob.function import JobFunction
@@ -57,15 +63,16 @@ from oddjob.verbs import (
 
 __all__ = [
     "Backoff", "ClockChange", "CronExplanation", "Delayed", "DrainReport", "Durations",
-    "GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost", "JobOptions",
-    "JobTimeout", "Middleware", "OddJobError", "Pool", "PoolArguments", "PoolBroken", "PoolClosed",
-    "PoolEvent", "PoolNameTaken", "PoolNotFound", "PoolSettings", "PoolStats", "PredecessorFailed",
-    "Progress", "QueueFull", "Rate", "Recurring", "Settings", "SettingsError", "SupervisorInfo",
-    "Timer", "WorkerInfo", "async_perform", "async_perform_many", "await_", "await_many",
-    "cancel_timer", "configure", "current_job", "explain_cron", "perform", "perform_after",
-    "perform_at", "perform_many", "perform_many_after", "perform_many_at", "perform_this", "pool",
-    "pools", "progress", "queue", "read_timer", "run_forever", "shutdown_all", "start_pool",
-    "supervisor", "workers",
+    "GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost", "JobNotFound",
+    "JobOptions", "JobTimeout", "Middleware", "OddJobError", "PayloadError", "Pool",
+    "PoolArguments", "PoolBroken", "PoolClosed", "PoolEvent", "PoolNameTaken", "PoolNotFound",
+    "PoolSettings", "PoolStats", "PredecessorFailed", "Progress", "QueueFull", "Rate",
+    "Recurring", "Settings", "SettingsError", "StoreFull", "StoreUnsafe", "StoreUnusable",
+    "SupervisorInfo", "Timer", "UnknownFunction", "WorkerInfo", "async_perform",
+    "async_perform_many", "await_", "await_many", "cancel_timer", "configure", "current_job",
+    "explain_cron", "perform", "perform_after", "perform_at", "perform_many",
+    "perform_many_after", "perform_many_at", "perform_this", "pool", "pools", "progress",
+    "queue", "read_timer", "run_forever", "shutdown_all", "start_pool", "supervisor", "workers",
 ]  # fmt: skip
 
 # For the tests of programs that use pools.

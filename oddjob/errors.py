@@ -68,6 +68,10 @@ class JobLost(OddJobError, RuntimeError):
     """The job was pending when this process was forked, and runs only in the parent."""
 
 
+class JobNotFound(OddJobError, LookupError):
+    """The store has no job of that id: there was none, or its record has been deleted."""
+
+
 class PredecessorFailed(OddJobError, RuntimeError):
     """A serial job did not run, because the job before it with the same key failed."""
 
@@ -78,3 +82,26 @@ class GroupClosed(OddJobError, RuntimeError):
 
 class SettingsError(OddJobError, ValueError):
     """A setting is unknown, of the wrong type or out of range; the message has its path."""
+
+
+class StoreUnusable(OddJobError, OSError):
+    """The store cannot be used: it is not ours, too new, not writable, damaged, or out of reach.
+
+    What was asked of it has not happened.
+    """
+
+
+class StoreUnsafe(StoreUnusable):
+    """The store could be used, but jobs might be lost or corrupted there; the message says why."""
+
+
+class StoreFull(OddJobError, OSError):
+    """There is no room for the job in the store; it was not accepted."""
+
+
+class PayloadError(OddJobError, ValueError):
+    """A stored call or outcome cannot be read or written; what is stored is kept as it is."""
+
+
+class UnknownFunction(OddJobError, LookupError):
+    """No process that runs jobs of the pool knows the job's function."""

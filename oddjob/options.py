@@ -152,10 +152,16 @@ class PoolOptions(NamedTuple):
 
     def refuse_idle(self, given: Mapping[str, Any]) -> None:
         """Raise a ``TypeError`` if something given for this one pool would have no effect."""
-        if given.get("store", self.store) and given.get("when_full") == "drop_oldest":
+        timeout, when_full = given.get("submit_timeout"), given.get("when_full") or self.when_full
+        if given.get("store", self.store) and when_full == "drop_oldest":
             raise TypeError(
                 'when_full="drop_oldest" is not for pools with a store, which loses no job: use '
                 '"block", "raise" or "caller_runs"'
+            )
+        if timeout is not None and when_full in ("raise", "drop_oldest"):
+            raise TypeError(
+                f"submit_timeout={timeout!r} has no effect with when_full={when_full!r}, because "
+                "nobody waits for room: leave submit_timeout out, or give when_full='block'"
             )
         # max_queue=None beside it is a decision, or passed on by a function that has both options.
         if self.max_queue is not None or "max_queue" in given:

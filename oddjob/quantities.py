@@ -85,6 +85,8 @@ def as_retention(name: str, value: Any) -> float:
     if isinstance(value, str):
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]+)\s*", value.lower())
         if found is None or found[2] not in UNITS:
-            raise ValueError(f'{name} must be a time such as "30 days" or "12 hours", not {value!r}')
+            raise ValueError(
+                f'{name} must be a time such as "30 days" or "12 hours", not {value!r}'
+            )
         value = float(found[1]) * UNITS[found[2]]
     return as_patience(name, value)

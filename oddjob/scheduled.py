@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, Final, overload
 
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.options import as_flag
+from oddjob.runtime import inline
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
-from oddjob.schedule.timer import Calls, Timer
+from oddjob.schedule.timer import Calls, MemoryTimer, Timer
 from oddjob.schedule.triggers import Trigger
 
 if TYPE_CHECKING:
@@ -49,15 +50,20 @@ class Scheduled:
     ) -> Timer:
         source, items = self._source, args if kwargs is BATCH_ITEM else (args,)
         calls = Calls(policy, fn, items, kwargs, copy_context() or _EMPTY, source._key)
+        if policy.is_durable and not inline.is_on():
+            timer: Timer = source._core.store.set_timer(self._trigger, calls, self._overlap)
+            return timer
         how = self._keeps_process, self._overlap
-        return Timer(self._trigger, source._core, calls, source, *how)
+        return MemoryTimer(self._trigger, source._core, calls, source, *how)
 
 
 class Delayed(Scheduled):
     """Calls that are made once, later: what ``pool.after(…)`` and ``pool.at(…)`` return.
 
+    In a pool with a store the jobs are stored at once, and outlive the process.
+
     All methods raise `PoolClosed` or `PoolBroken` if the pool accepts no jobs, and ``ValueError``
-    if the time of an `at` has passed by now.
+    if the time of an `at` has passed by now; in a pool with a store also what `Pool.submit` does.
     """
 
     @overload
@@ -89,7 +95,17 @@ class Recurring(Scheduled):
     firing is left out, and counted in ``timer.missed``, while the jobs of the previous one have
     not ended, unless ``overlap=True``.
 
-    All methods raise `PoolClosed` or `PoolBroken` if the pool accepts no jobs.
+    In a pool with a store each method declares a *recurring entry* there, however many processes
+    declare the same one: it fires once per tick, in a process that knows the function, until its
+    timer is cancelled. An entry is the same if it has the same name, which is that of
+    ``options(name=…)``, or else of the function, and the same arguments. If a later version of the
+    program gives it another interval or expression, it goes by that; one that a later version does
+    not declare goes on until it is cancelled. Ticks go by the wall clock. Arguments that pickle
+    differently each time, such as sets of strings, need a name.
+
+    All methods raise `PoolClosed` or `PoolBroken` if the pool accepts no jobs; in a pool with a
+    store also what `Pool.submit` does, and ``ValueError`` if this process has given another
+    interval or expression to the same entry.
     """
 
     def submit(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:

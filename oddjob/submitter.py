@@ -17,8 +17,9 @@ from oddjob.keys import Key, constant_key
 from oddjob.mapping import MapOptions, map_calls
 from oddjob.options import TIMING_OPTIONS, DecoratorOptions, JobOptions, JobSettings, as_flag
 from oddjob.quantities import Seconds
+from oddjob.runtime.batch import new_jobs
 from oddjob.runtime.core import PoolCore
-from oddjob.runtime.job import Job, new_jobs
+from oddjob.runtime.job import Job
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
 from oddjob.schedule.clock import clock
 from oddjob.schedule.local_time import Dst
@@ -263,7 +264,9 @@ class Submitter(Executor):
 
         Args:
             seconds: the delay, 0 or more, as a number or a ``timedelta``.
-            daemon: whether the process may end before the call; the timer is cancelled then.
+            daemon: whether the process may end before the call; the timer is cancelled then. Has
+                no meaning in a pool with a store, where another process makes the call, or the
+                next one.
         """
         return Delayed(self, AfterTrigger(seconds), daemon)
 
@@ -296,6 +299,7 @@ class Submitter(Executor):
             seconds: the interval, greater than 0, as a number or a ``timedelta``.
             overlap: queue a call although the previous one has not ended.
             daemon: whether the process may end; if not, it goes on until the timer is cancelled.
+                Has no meaning in a pool with a store, as in `after`.
         """
         return Recurring(self, EveryTrigger(seconds), daemon, overlap)
 

@@ -5,13 +5,15 @@ anonymous pool that is no longer referenced is collected, and its core finishes 
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack
 
 from oddjob.compat import override
 from oddjob.events import OnEvent
+from oddjob.keys import Key
 from oddjob.options import JobSettings, KeywordOptions, PoolOptions, as_callable, as_name
 from oddjob.quantities import Seconds, as_patience
 from oddjob.runtime.core import PoolCore
@@ -20,10 +22,12 @@ from oddjob.runtime.limits import RateLimiter
 from oddjob.runtime.metrics import PoolStats, StateName, state_of, stats_of
 from oddjob.runtime.pool_ending import DrainReport
 from oddjob.runtime.supervisor import SupervisorInfo
+from oddjob.runtime.watchers import JobState
 from oddjob.runtime.worker import WorkerInfo
 from oddjob.submitter import Submitter
 
 if TYPE_CHECKING:
+    from oddjob.operations import PoolOperations, Record, RecurringEntry, RunnerInfo
     from oddjob.registry import Registry
 
 _numbers: Final = itertools.count(1)  # of anonymous pools
@@ -68,8 +72,8 @@ class Pool(Submitter, ThreadPoolExecutor):
             gets `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the
             caller runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
             longest, among those with the lowest priority, ends with `JobDropped`.
-        submit_timeout: how long ``"block"`` blocks, in seconds, 0 or more (no limit); then
-            `QueueFull`.
+        submit_timeout: how long a job waits for room, in seconds, 0 or more (no limit); then
+            `QueueFull`. (With ``"caller_runs"``, only those wait that the caller cannot run.)
         priority_aging: the seconds after which a waiting job counts as one priority level higher,
             so that none waits for ever (priorities do not age).
         rate: how many jobs of the pool may start in a period (no limit); see `options`, as for:
@@ -208,6 +212,123 @@ class Pool(Submitter, ThreadPoolExecutor):
     def stats(self) -> PoolStats:
         """Return counts of jobs, crashes and restarts, and how long jobs have waited and run."""
         return stats_of(self._core)
+
+    # Pools with a store.
+
+    def find(self, job_id: str) -> Job[Any]:
+        """Return the job of that id in the pool's store, from wherever it was submitted.
+
+        It is as live as what `submit` returns, in any process: its state, attempt and progress are
+        those of now, its result comes when it is there, and `Job.cancel` reaches it wherever it
+        runs. It can be found as long as the store keeps its record. The pool's end does not wait
+        for it.
+
+        Raises:
+            JobNotFound: there is none.
+            TypeError: the pool has no store; so do all methods below.
+        """
+        return self._in_store().live.find(job_id)  # type: ignore[no-any-return]
+
+    def records(
+        self,
+        *,
+        state: JobState | None = None,
+        name: str | None = None,
+        key: Key | None = None,
+        error: str | None = None,
+        since: "datetime | Seconds | str | None" = None,
+        before: "datetime | Seconds | str | Record | None" = None,
+        limit: int | None = None,
+    ) -> "Iterator[Record]":
+        """Iterate over the jobs in the pool's store, the newest first.
+
+        They are read a page at a time, so they may change meanwhile. Without arguments, all of
+        them; else those to which all of this applies:
+
+        Args:
+            state: the state that they are in, as a word; see `Job.state`.
+            name: their name, as a whole.
+            key: their key.
+            error: a part of the line that says what went wrong.
+            since: submitted at that ``datetime`` or later; or not longer ago than that, in seconds
+                or as a text such as ``"2 hours"``.
+            before: submitted before that; or, of a `Record`, before that job.
+            limit: how many there are at most.
+        """
+        return self._operations().records(
+            state=state, name=name, key=key, error=error, since=since, before=before, limit=limit
+        )
+
+    def counts(self) -> dict[JobState, int]:
+        """Return how many jobs in the pool's store are in each state."""
+        return self._operations().counts()
+
+    def retry_failed(
+        self,
+        *,
+        name: str | None = None,
+        key: Key | None = None,
+        error: str | None = None,
+        since: datetime | Seconds | str | None = None,
+        before: datetime | Seconds | str | None = None,
+        limit: int | None = None,
+    ) -> int:
+        """Queue failed jobs again, as if they were new; return how many.
+
+        Which ones is said as in `records`. A few hundred at a time are committed.
+        """
+        operations = self._operations()
+        return operations.retry(
+            operations.records(
+                state="failed", name=name, key=key, error=error, since=since, before=before,
+                limit=limit,
+            )
+        )  # fmt: skip
+
+    def purge(self, states: JobState | Iterable[JobState], older_than: Seconds | str = 0.0) -> int:
+        """Delete the records of jobs that have ended; return how many.
+
+        Args:
+            states: ``"succeeded"``, ``"failed"`` or ``"cancelled"``, or several of them.
+            older_than: only those that ended longer ago, in seconds, or as a text such as
+                ``"7 days"``.
+        """
+        return self._operations().purge(states, older_than)
+
+    def pause(self) -> None:
+        """Let no process start jobs from the pool's store, until `resume`.
+
+        Jobs that run go on, and so do those that a process has claimed to run them next.
+        """
+        self._operations().pause()
+
+    def resume(self) -> None:
+        """Let the pool's jobs be started again, after `pause`."""
+        self._operations().resume()
+
+    def recurring(self) -> "list[RecurringEntry]":
+        """Return the recurring entries in the pool's store, by name; each can be run or paused."""
+        return self._operations().recurring()
+
+    def runners(self) -> "list[RunnerInfo]":
+        """Return the processes that use the pool's store, with the pools of which they run jobs."""
+        return self._operations().runners()
+
+    def _in_store(self) -> Any:
+        """Return what stands for the pool in its store."""
+        store = self._core.store
+        if store is None:
+            raise TypeError(
+                f'pool {self._core.label} has no store: give it store="sqlite:///jobs.db"'
+            )
+        return store
+
+    def _operations(self) -> "PoolOperations":
+        from oddjob.operations.access import StoreAccess
+        from oddjob.operations.pool_operations import PoolOperations
+
+        store = self._in_store()
+        return PoolOperations(store.name, StoreAccess(store.runner))
 
     def restart(self) -> None:
         """Replace all workers, each after its current job, and revive a broken pool; do not wait.

@@ -23,9 +23,17 @@ class CallbackThread:
         self._name: Final = name
         self._queue: Final[SimpleQueue[Callable[[], object] | None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._given = 0  # callbacks, counted by the store thread
+        self._ended = 0  # of these, counted by the thread itself
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a callback runs, or waits for its turn."""
+        return self._given != self._ended
 
     def run(self, call: Callable[[], object]) -> None:
         """Call something in the thread; log what it raises."""
+        self._given += 1
         self._queue.put(call)
         if self._thread is None:
             thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
@@ -33,6 +41,7 @@ class CallbackThread:
                 thread.start()
             except Exception:  # the process has no threads left: the next call tries again
                 guard(self._queue.get())
+                self._ended += 1
             else:
                 self._thread = thread
 
@@ -45,6 +54,7 @@ class CallbackThread:
         while (call := self._queue.get()) is not None:
             guard(call)
             del call  # it refers to a job
+            self._ended += 1
 
 
 def guard(call: Callable[..., object] | None, *args: object) -> None:

@@ -12,13 +12,13 @@ Locking: ``_lock`` guards `held`; nothing is called under it.
 import threading
 from collections.abc import Callable
 from contextvars import Context
+from math import inf
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import override
 from oddjob.durable.codec import (
     Meta,
-    PayloadError,
     decode_call,
     decode_meta,
     describe_error,
@@ -27,6 +27,7 @@ from oddjob.durable.codec import (
     find_function,
 )
 from oddjob.durable.record import Claim, State, Update
+from oddjob.errors import PayloadError
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy, Settlement
 from oddjob.schedule.clock import clock
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 _STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
-_FIRST_GUESS: Final = 0.02  # seconds that a job takes
+_LONG: Final = 0.1  # seconds; of a job, for which nothing is claimed ahead
 
 
 class ClaimedJobs(Settlement):
@@ -50,7 +51,7 @@ class ClaimedJobs(Settlement):
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._claim_policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
         self._marked: Final[set[int]] = set()  # places of marks
-        self.mean = _FIRST_GUESS  # seconds that a job took of late
+        self.mean = inf  # seconds that a job took of late
 
     def reset_after_fork(self) -> None:
         """Leave the claims to the parent."""
@@ -150,10 +151,17 @@ class ClaimedJobs(Settlement):
             job._args, job._kwargs = decode_call(claim.payload)
             return call()
         finally:
-            self.mean += (clock.monotonic() - began - self.mean) / 16
+            took = clock.monotonic() - began
+            self.mean = took if self.mean == inf else self.mean + (took - self.mean) / 16
             if self.runner is runner:  # else this is a forked child, and the mark its parent's
                 self._marked.discard(place)
                 runner.end(place)
+
+    def progressed(self, job: Job[Any]) -> None:
+        """Have the store know what a running job has reported of itself."""
+        details = job._add_details()
+        if details.claim.id in self.held and details.progress is not None:
+            self.runner.report_progress(details.claim, details.progress)
 
     # What becomes of claims.
 
@@ -202,7 +210,7 @@ class ClaimedJobs(Settlement):
         jobs = [job for job in list(self.held.values()) if job._watch().claim_queued(self)]
         for job in jobs:
             self._core.dispatcher.remove(job)
-        self.mean = max(self.mean, _FIRST_GUESS)  # they take longer than was thought: claim less
+        self.mean = max(self.mean, _LONG)  # they take longer than was thought: claim less
         claims = [job._add_details().claim for job in jobs]
         return [claim for claim in claims if self._forget(claim)]
 
@@ -259,5 +267,3 @@ class ClaimedJobs(Settlement):
     def _forget(self, claim: Claim) -> bool:
         with self._lock:
             return self.held.pop(claim.id, None) is not None
-
-

@@ -17,21 +17,13 @@ from typing import Any, Final, NamedTuple
 
 from oddjob.callables import describe
 from oddjob.durable.record import State
-from oddjob.errors import JobLost, OddJobError, PredecessorFailed
+from oddjob.errors import JobLost, PayloadError, PredecessorFailed, UnknownFunction
 from oddjob.keys import Key
 from oddjob.runtime.policy import BATCH_ITEM
 
 _PROTOCOL: Final = 5
 _GLOBAL: Final = b"\x93"  # pickle's instruction to look up a class; or any such byte
 _MARK_OF_OTHERS: Final = "="  # before keys that are no strings
-
-
-class PayloadError(OddJobError, ValueError):
-    """A stored call or outcome cannot be read; the stored bytes are kept."""
-
-
-class UnknownFunction(OddJobError, LookupError):
-    """No process that consumes the pool knows the job's function."""
 
 
 # What a store says when it fails a job by itself: the name of the class, and a message.

@@ -25,7 +25,7 @@ class Consumer(Protocol):
     name: str
     keep_succeeded: int
     keep_failed: float  # seconds
-    consumes: bool  # whether it runs jobs, and does not only submit them
+    consumes: bool  # it runs jobs from the store
     unknown_after: float  # seconds; see `Capacity`
     functions: dict[str, Any]  # that the pool knows, by name; none if it does not consume
     lent: int  # how many jobs may run beside those that wait for them
@@ -45,7 +45,7 @@ class Consumer(Protocol):
         ...
 
     def look_for(self, function: str) -> bool:
-        """Know a function, of which there are jobs, if this process has imported its module."""
+        """Know a function from now on, if this process has imported its module; return whether."""
         ...
 
     def capacity(self) -> Capacity:
@@ -72,8 +72,12 @@ class Consumer(Protocol):
     def drop_all(self) -> None:
         """Forget all claims: another process has them. Running jobs are asked to stop."""
 
-    def fire(self, entry: Entry, store: Store) -> None:
-        """Submit what a recurring entry says, as it is due."""
+    def fire(self, entry: Entry, now: float, store: Store) -> float:
+        """Submit what a recurring entry says, as it is due `now`, by the store's clock.
+
+        Returns the seconds until it is worth another look; infinity: this process cannot fire it.
+        """
+        ...
 
     def has_come_to_its_end(self) -> bool:
         """Return whether the pool is closed, and has done what it was to do before its end."""

@@ -281,9 +281,8 @@ class FilePeers:
             if key.data is not None:
                 died.append(key.data)
             else:
-                with suppress(BlockingIOError):
-                    while key.fileobj.recv(4096):  # type: ignore[union-attr]  # a socket
-                        pass
+                with suppress(BlockingIOError):  # what is left ends the next wait
+                    key.fileobj.recv(4096)  # type: ignore[union-attr]  # a socket
         return died + unwatched
 
     def mark(self, place: int, claim: Claim) -> None:

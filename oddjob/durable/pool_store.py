@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.compat import override
 from oddjob.durable.claimed_jobs import ClaimedJobs
@@ -35,20 +35,36 @@ from oddjob.durable.codec import (
 )
 from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.limiters import LimiterNames
-from oddjob.durable.record import Capacity, Claim, Entry, Lane, State, Submit
+from oddjob.durable.live_jobs import LiveJobs
+from oddjob.durable.record import (
+    Capacity,
+    Claim,
+    Entry,
+    Lane,
+    State,
+    Submit,
+    Submitted,
+    Update,
+)
+from oddjob.durable.recurring import RecurringEntries
+from oddjob.durable.rules import Rule
 from oddjob.durable.runner import Runner, RunnerOver
-from oddjob.durable.store import Store
+from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import runner_of
+from oddjob.durable.timers import StoredTimer
 from oddjob.durable.unique import unique_of
 from oddjob.errors import PoolClosed, QueueFull
 from oddjob.locks import Wakeup
 from oddjob.runtime import inline
-from oddjob.runtime.job import Job
+from oddjob.runtime.batch import new_jobs
+from oddjob.runtime.job import Job, set_due
 from oddjob.runtime.policy import JobPolicy, Settlement
 from oddjob.runtime.settling import release_call, run_callbacks, settle, withdraw
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.watchers import CANCELLED, FAILED, SUCCEEDED, Failure
 from oddjob.schedule.clock import clock
+from oddjob.schedule.timer import Calls, Timer
+from oddjob.schedule.triggers import Trigger
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -57,6 +73,19 @@ _LOOKAHEAD: Final = 0.02  # seconds of work that are claimed ahead of the worker
 _MOST_CLAIMS: Final = 512
 _SHORT: Final = 1e-6  # seconds; of a job, for the division
 _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
+
+
+class _Call(NamedTuple):
+    """What jobs of one function and policy have in common."""
+
+    policy: JobPolicy
+    fn: Callable[..., Any]
+    lane: Lane
+    label: str
+    options: dict[str, Any]
+
+
+_NO_CALL: Final = _Call(*[None] * 5)  # type: ignore[arg-type]
 
 
 class PoolStore(Consumer, Settlement):
@@ -70,14 +99,18 @@ class PoolStore(Consumer, Settlement):
         self.unknown_after = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # True: it may be called at once
         self.claimed: Final = ClaimedJobs(core)
+        self.live: Final = LiveJobs(self)
+        self.entries: Final = RecurringEntries(self)
         self._core: Final = core
         self._url: Final = url
         self._limiters: Final = LimiterNames()
+        self._latest: Any = _NO_CALL
         self._ending = 0
         self._begin()
 
     def _begin(self) -> None:
         self._runner: Runner | None = None
+        self._reader: StoreReader | None = None  # of the runner, also when the pool is closed
         self._handles: dict[Job[Any], _JobHandle] = {}  # of stored jobs that have not ended
         self._found_nothing = False
         self._waiting: list[Wakeup] = []  # of threads that wait for room in the queue
@@ -89,6 +122,8 @@ class PoolStore(Consumer, Settlement):
     def reset_after_fork(self) -> None:
         """Begin anew in a forked child, on first use."""
         self.claimed.reset_after_fork()
+        for job in self._handles:
+            set_due(job, -inf)  # also one that is scheduled was there before the fork
         self._begin()
 
     def open(self) -> Runner:
@@ -102,8 +137,19 @@ class PoolStore(Consumer, Settlement):
             with suppress(RunnerOver):
                 self.claimed.runner = runner
                 runner.attach(self)
-                self._runner = runner
+                self._runner, self._reader = runner, runner.reader
         return self._runner
+
+    def runner(self) -> Runner:
+        """Return the runner, for what is asked for by hand.
+
+        Raises:
+            PoolClosed: the pool has come to its end.
+            StoreUnusable: the store cannot be opened.
+        """
+        if self._runner is None:
+            self._core.state.check_open()
+        return self.open()
 
     # Functions.
 
@@ -115,11 +161,16 @@ class PoolStore(Consumer, Settlement):
             return
         self.claimed.policies[name] = policy
         self.claimed.forget_policies()
+        self._latest = _NO_CALL
         self._limiters.add(name, policy, outer)
+        self.learn(name, fn)
+        if self._runner is not None:
+            self._runner.wake()
+
+    def learn(self, function: str, fn: Any) -> None:
+        """Run jobs of a function once its module is defined, if the pool runs any."""
         if self.consumes:
-            self.functions.setdefault(name, fn)
-            if self._runner is not None:
-                self._runner.wake()
+            self.functions.setdefault(function, fn)
 
     @override
     def is_ready(self, function: str) -> bool:
@@ -127,10 +178,10 @@ class PoolStore(Consumer, Settlement):
 
     @override
     def look_for(self, function: str) -> bool:
-        is_found = self.consumes and find_function(function) is not None
-        if is_found:
+        is_here = self.consumes and find_function(function) is not None
+        if is_here:
             self.functions.setdefault(function, None)
-        return is_found
+        return is_here
 
     # Submitting.
 
@@ -138,7 +189,7 @@ class PoolStore(Consumer, Settlement):
         """Store a job; raises like `accept_many`."""
         self.accept_many([job])
 
-    def accept_many(self, jobs: Sequence[Job[Any]], delay: float | None = None) -> None:
+    def accept_many(self, jobs: Sequence[Job[Any]]) -> None:
         """Store jobs in one commit, or in several as there is room for them.
 
         Raises:
@@ -151,9 +202,20 @@ class PoolStore(Consumer, Settlement):
             for job in jobs:
                 inline.run_inline(self._core, job)
             return
-        refused = self._store(jobs, delay)
+        refused = self._store(jobs)
         if refused:
-            self._answer_refusal(refused, delay)
+            self._answer_refusal(refused)
+
+    def set_timer(self, trigger: Trigger, calls: Calls, overlaps: bool) -> Timer:
+        """Have calls made when a trigger says so; raises like `accept_many`."""
+        self._core.state.check_open()
+        if trigger.repeats:
+            return self.entries.declare(Rule(trigger, overlaps), calls)
+        moment = trigger.moment_of(trigger.first())
+        delay = max(0.0, moment - clock.wall())
+        jobs = new_jobs(*calls, clock.monotonic() + delay)
+        new = [answer.id for answer in self._submit(jobs, delay) if answer.is_new]
+        return StoredTimer(self, trigger, moment, new, [] if calls.policy.is_detached else jobs)
 
     async def accept_in_loop(self, job: Job[Any]) -> None:
         """Store a job without blocking the event loop; raises like `accept_many`."""
@@ -164,43 +226,84 @@ class PoolStore(Consumer, Settlement):
             stored.add_done_callback(lambda _: asyncio.to_thread(job.cancel))
             raise
 
-    def _store(self, jobs: Sequence[Job[Any]], delay: float | None) -> list[Job[Any]]:
+    def _store(self, jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
         """Store jobs; return those for which there is no room."""
-        submits = [self._submit_of(job, delay) for job in jobs]
+        submitted = self._submit(jobs)
+        return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
+
+    def _submit(
+        self, jobs: Sequence[Job[Any]], delay: float | None = None
+    ) -> Sequence[Submitted]:
+        if not jobs:
+            return ()
+        submits = list(self._submits_of(jobs, delay))
         handles = [
             None if job._policy.is_detached else _JobHandle(self, job, is_delayed=bool(delay))
             for job in jobs
         ]
         try:
-            submitted = self.open().submit(submits, handles)
+            return self.open().submit(submits, handles)
         except RunnerOver:  # the pool was closed meanwhile
             self._core.state.check_open()
             raise
-        return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
 
-    def _submit_of(self, job: Job[Any], delay: float | None) -> Submit:
-        policy, details = job._policy, job._details
-        name = name_of(job._fn)
+    def _submits_of(self, jobs: Sequence[Job[Any]], delay: float | None) -> Iterator[Submit]:
+        """Yield what the store is to keep of jobs. The queue has room for those with a delay."""
+        max_queue = None if delay is not None else self._core.options.max_queue
+        call = self._latest
+        for job in jobs:
+            if job._policy is not call.policy or job._fn is not call.fn:
+                call = self._latest = self._call_of(job)
+            policy, details = call.policy, job._details
+            meta = None
+            if call.options or details is not None:
+                meta = encode_meta(Meta({} if details is None else details.carrier, call.options))
+            yield Submit(
+                call.lane,
+                encode_call(call.lane.function, job._args, job._kwargs),
+                call.label,
+                policy.priority,
+                delay,
+                encode_key(job._key),
+                policy.key_limit,
+                policy.is_serial,
+                unique_of(policy.settings.unique, call.lane.function, job),
+                meta,
+                not policy.is_detached,
+                max_queue=max_queue,
+            )
+
+    def _call_of(self, job: Job[Any]) -> "_Call":
+        policy, name = job._policy, name_of(job._fn)
         if self.consumes and self.functions.get(name) is not True:
             self.functions[name] = True
-        carrier = {} if details is None else details.carrier
-        payload = encode_call(name, job._args, job._kwargs)
-        return Submit(
-            Lane(self.name, name, self._limiters.of(policy)),
-            payload,
-            name=job.name,
-            priority=policy.priority,
-            delay=delay,
-            key=encode_key(job._key),
-            key_limit=policy.key_limit,
-            is_serial=policy.is_serial,
-            unique=unique_of(policy.settings.unique, name, job),
-            meta=encode_meta(Meta(carrier, self.claimed.options_of(policy, name))),
-            wants_outcome=not policy.is_detached,
-            max_queue=self._core.options.max_queue,
-        )
+        lane = self.lane_of(policy, name)
+        return _Call(policy, job._fn, lane, job.name, self.claimed.options_of(policy, name))
 
-    def _answer_refusal(self, jobs: list[Job[Any]], delay: float | None) -> None:
+    def submit_of(self, job: Job[Any]) -> Submit:
+        """Return what the store is to keep of a job."""
+        return next(self._submits_of([job], None))
+
+    def lane_of(self, policy: JobPolicy, function: str) -> Lane:
+        """Return which jobs a job of that function is like."""
+        return Lane(self.name, function, self._limiters.of(policy))
+
+    def call(self, call: Callable[[Store], Any]) -> Any:
+        """Have the store thread call something with the store, and return what it returns.
+
+        Raises:
+            PoolClosed, PoolBroken: the pool has let go of the store.
+            StoreUnusable: the store cannot be used.
+        """
+        if self._runner is None:
+            self._core.state.check_open()
+        try:
+            return self.open().call(call)
+        except RunnerOver:
+            self._core.state.check_open()
+            raise
+
+    def _answer_refusal(self, jobs: list[Job[Any]]) -> None:
         """Do what ``when_full`` says of jobs for which there is no room."""
         options = self._core.options
         is_own = slot_of(self._core) is not None  # a worker must not wait for what it is to run
@@ -213,7 +316,7 @@ class PoolStore(Consumer, Settlement):
         wakeup = Wakeup()
         self._waiting.append(wakeup)
         try:
-            while jobs := self._store(jobs, delay):  # once more, as room may have come before that
+            while jobs := self._store(jobs):  # once more, as room may have come before that
                 if not wakeup.wait(deadline):
                     for job in jobs:
                         withdraw(job)
@@ -228,7 +331,7 @@ class PoolStore(Consumer, Settlement):
         is_broken = self._core.state.broken_by is not None
         size = 0 if self.hands_back or is_broken else self._core.workers.size
         held, mean = len(self.claimed.held), self.claimed.mean
-        ahead = _MOST_CLAIMS if mean < _SHORT else int(size * _LOOKAHEAD / mean)
+        ahead = int(min(_MOST_CLAIMS, size * _LOOKAHEAD / max(mean, _SHORT)))
         limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
         has_spare = held > len(self._core.running())
         return Capacity(max(0, size - held), limit, has_spare, self.unknown_after)
@@ -260,8 +363,8 @@ class PoolStore(Consumer, Settlement):
         self.claimed.drop_all()
 
     @override
-    def fire(self, entry: Entry, store: Store) -> None:
-        """Submit what a recurring entry says."""
+    def fire(self, entry: Entry, now: float, store: Store) -> float:
+        return inf if self._ending else self.entries.fire(entry, now, store)
 
     # Waiting, and cancelling.
 
@@ -310,7 +413,18 @@ class PoolStore(Consumer, Settlement):
             return record is None or record.state is State.CANCELLED
 
         is_cancelled: bool = self._runner.call(cancel)
+        job._watch().cancel_requested |= not is_cancelled
         return is_cancelled
+
+    def handle_of(self, job: Job[Any]) -> "_JobHandle":
+        """Return a handle for a job that was found in the store: nobody's end waits for that."""
+        return _JobHandle(self, job, is_found=True)
+
+    def job_of(self, handle: Handle) -> Job[Any] | None:
+        """Return the job of a handle, if it is one of this pool."""
+        if isinstance(handle, _JobHandle) and handle.store is self:
+            return handle.job
+        return None
 
     # The end.
 
@@ -331,9 +445,38 @@ class PoolStore(Consumer, Settlement):
             self.claimed.abandon()
 
     def cancel_all(self) -> None:
-        """Cancel the jobs that callers hold and that have not started."""
-        for job in list(self._handles):
-            job.cancel()
+        """Cancel the jobs that were submitted here and have not started, in one step."""
+        runner = self._runner
+        if runner is None:
+            return
+        report = runner.report
+
+        def cancel(store: Store) -> None:
+            mine = {each.id for each in self._handles.values() if not each.is_found}
+            for claim in self.claimed.take_back():
+                state = State.CANCELLED if claim.id in mine else State.QUEUED
+                report(Update(claim, state))
+                mine.discard(claim.id)
+            store.cancel(mine - self.claimed.held.keys())
+
+        with suppress(RunnerOver):
+            runner.call(cancel)
+
+    @property
+    def pool(self) -> Any:
+        """The `Pool`; None once it has been collected."""
+        return self._core.pool
+
+    @property
+    def reader(self) -> StoreReader | None:
+        """The half of the store that any thread may use; None if the pool has let go of it."""
+        is_over = self._runner is None and not self._core.state.is_open
+        return None if is_over else self.open().reader
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether something is under way between the pool and its store."""
+        return self._runner is not None and self._runner.is_busy
 
     @property
     def is_closing(self) -> bool:
@@ -359,9 +502,10 @@ class PoolStore(Consumer, Settlement):
     def has_come_to_its_end(self) -> bool:
         if not self._ending or self.claimed.held:
             return False
-        if self.hands_back or not self.functions or self._core.state.broken_by is not None:
+        if self.hands_back or not self.consumes or self._core.state.broken_by is not None:
             return True
-        return self._found_nothing and all(each.is_delayed for each in self._handles.values())
+        handles = self._handles.values()
+        return self._found_nothing and all(each.is_delayed or each.is_found for each in handles)
 
     @override
     def detached(self) -> None:
@@ -376,36 +520,40 @@ class PoolStore(Consumer, Settlement):
 
 
 class _JobHandle(Handle):
-    """A job in a caller's hands."""
+    """A job in a caller's hands, who has submitted it, or has found it in the store."""
 
-    __slots__ = ("_store", "id", "is_delayed", "job")
+    __slots__ = ("id", "is_delayed", "is_found", "job", "store")
 
-    def __init__(self, store: PoolStore, job: Job[Any], *, is_delayed: bool) -> None:
-        self._store: Final = store
+    def __init__(
+        self, store: PoolStore, job: Job[Any], *, is_delayed: bool = False, is_found: bool = False
+    ) -> None:
+        self.store: Final = store
         self.job: Final = job
         self.is_delayed: Final = is_delayed
+        self.is_found: Final = is_found
         self.id: Any = None
 
     @override
     def stored(self, job: Any) -> None:
         self.id = job
         self.job._add_details().id = str(job)
-        self._store._handles[self.job] = self
+        self.store._handles[self.job] = self
 
     @override
     def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
-        self._store._handles.pop(self.job, None)
+        self.store._handles.pop(self.job, None)
+        is_plain = state is State.SUCCEEDED and is_plain_data(outcome)
+        runner = self.store._runner
+        if state is State.CANCELLED or is_plain or runner is None:
+            self.decode(state, outcome, error)
+        else:  # that may run code of the user's
+            runner.callbacks.run(partial(self.decode, state, outcome, error))
+
+    def decode(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        """Settle the job with a stored outcome, or with the reason why that cannot be read."""
         if state is State.CANCELLED:
             self.end(CANCELLED, None)
-        elif state is State.SUCCEEDED and is_plain_data(outcome):
-            self._decode(state, outcome, error)
-        elif (runner := self._store._runner) is not None:
-            runner.callbacks.run(partial(self._decode, state, outcome, error))
-        else:
-            self._decode(state, outcome, error)
-
-    def _decode(self, state: State, outcome: bytes | None, error: str | None) -> None:
-        """Read an outcome, in the callback thread: that may run code of the user's."""
+            return
         try:
             value = decode_outcome(state, outcome, error)
         except BaseException as failure:
@@ -416,7 +564,7 @@ class _JobHandle(Handle):
 
     def end(self, state: Any, outcome: Any) -> None:
         """Settle the job; leave its callbacks to the thread that is there for them."""
-        job, runner = self.job, self._store._runner
+        job, runner = self.job, self.store._runner
         if settle(job, state, outcome):
             release_call(job)
             if job._watch().callbacks and runner is not None:

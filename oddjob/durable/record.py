@@ -8,7 +8,10 @@ given as a delay in seconds from now, so no two clocks are ever compared.
 from dataclasses import dataclass, field
 from enum import IntEnum
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
+
+if TYPE_CHECKING:
+    from oddjob.runtime.watchers import JobState
 
 MAX_CRASHES: Final = 3  # a job that was running in so many processes when they died fails
 
@@ -30,9 +33,9 @@ class State(IntEnum):
         return self >= State.SUCCEEDED
 
     @property
-    def label(self) -> str:
+    def label(self) -> "JobState":
         """The word that users see; a parked job is a queued one to them."""
-        return "queued" if self is State.PARKED else self.name.lower()
+        return cast("JobState", "queued" if self is State.PARKED else self.name.lower())
 
 
 class Limiter(NamedTuple):
@@ -160,16 +163,19 @@ class News(NamedTuple):
 
 @dataclass(slots=True)
 class Entry:
-    """A recurring submission: `rule` says when, in terms that the store does not read."""
+    """A recurring submission.
+
+    `rule` says when, and `payload` what, in terms that the store does not read.
+    """
 
     name: str
     lane: Lane
     rule: bytes
     tick: float  # when it is to be submitted next
     payload: bytes
-    meta: bytes | None = None
-    priority: int = 0
     is_paused: bool = False
+    fired: int = 0  # how often it has been submitted
+    missed: int = 0  # how often it was left out
     last_tick: float | None = None
     last_job: Any = None
 
@@ -183,7 +189,7 @@ class Turn:
     refused: list[Update] = field(default_factory=list)  # under a token that is not valid any more
     claims: list[Claim] = field(default_factory=list)  # in the order in which they are to start
     news: list[News] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)  # that are due
+    entries: list[Entry] = field(default_factory=list)  # that are due; their function is known
     next_look: float | None = None  # seconds until the next turn, if nothing else happens
     hungry_peers: bool = False  # another process could run what this one has not begun
     # Functions (pool and name) of stored jobs that this process does not know, if there are new ones.
@@ -219,7 +225,7 @@ class Record:
     entry: str | None
     owner: Any
     created: float
-    started: float | None
+    started: float | None  # of the latest attempt; of a claim not updated yet, when it was claimed
     finished: float | None
     error: str | None
     progress: bytes | None

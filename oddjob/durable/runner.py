@@ -13,7 +13,8 @@ Guarantees
 Why no wake-up of the store thread is lost: another thread (1) appends to a deque, (2) reads
 ``_is_asleep``. The store thread (a) sets ``_is_asleep``, (b) looks at the deques, (c) sleeps. If
 (2) reads False, (a) comes later, and (b) sees what was appended. A wake-up that comes between (b)
-and (c) ends the sleep at once.
+and (c) ends the sleep at once. It is the same with progress and ``_wakes_for_progress``, which is
+False as well while the store thread sleeps only until what it has seen in (b) may be stored.
 
 Locking: ``_lock`` makes it one step to look whether the runner is over, and to leave it an
 operation; nothing else happens under it. ``_opening`` is held while the store is opened: those who
@@ -29,19 +30,24 @@ from typing import Any, Final, NamedTuple
 
 from oddjob.durable.callbacks import CallbackThread, guard
 from oddjob.durable.consumer import Consumer, Handle
+from oddjob.durable.due_alarm import DueAlarm
+from oddjob.durable.progress import LatestProgress
 from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
-from oddjob.durable.store import Evicted, Store, StoreFull, StoreUnusable
+from oddjob.durable.store import Evicted, Store, StoreReader
 from oddjob.durable.suspect import SuspectGuard
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
+from oddjob.runtime.watchers import Progress
 from oddjob.schedule.clock import clock
 
 _FIRST_PAUSE: Final = 0.1  # seconds, after the store has failed
 _LONGEST_PAUSE: Final = 60.0
-_LAST_PAUSE: Final = 5.0  # at most, when the pools are closed: then what is left is given up
+_LAST_PAUSE: Final = 2.0  # at most, when the pools are closed: then what is left is given up
 _PATIENCE: Final = 0.02  # seconds that a claim may wait for a worker while a peer is hungry
 _IMPORT_PAUSE: Final = 0.05  # seconds, while a module that has jobs is being imported
 _PURGE_AFTER: Final = 500  # jobs that have ended
 _PURGED_AT_ONCE: Final = 500
+_NO_RECORD: Final = "it ended while this process was taken for dead, and has left no record"
 _PLACES: Final = 4096  # of jobs that run at once, for their marks
 
 
@@ -92,8 +98,8 @@ class _Operation:
 class Runner:
     """This process's agent in one store.
 
-    Thread safety: `start`, `submit`, `report`, `call`, `expect`, `wake` and `attach` may be called
-    from any thread.
+    Thread safety: `start`, `submit`, `report`, `report_progress`, `call`, `reader`, `wake`,
+    `attach` and `let_go` are for any thread.
     """
 
     def __init__(self, open_store: Callable[[], Store], label: str) -> None:
@@ -106,7 +112,11 @@ class Runner:
         self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
         self._operations: Final[deque[_Operation]] = deque()
         self._reports: Final[deque[Report]] = deque()
+        self._progress: Final = LatestProgress()
         self._is_asleep = False
+        self._wakes_for_progress = False
+        self._is_woken = False  # there is to be another turn, which has not begun
+        self._due: Final = DueAlarm(self.wake)
         self._consumers: dict[str, Consumer] = {}
         self._known: dict[str, set[str]] = {}  # functions that the store has been told of
         self._unknown: set[tuple[str, str]] = set()  # pools, and functions that they lack
@@ -120,6 +130,7 @@ class Runner:
         self._has_hungry_peers = False
         self._is_importing = False
         self._is_to_look_again = False  # there is more to do than in the last turn
+        self._is_evicted = False
         self._places: Final = list(range(_PLACES))  # that are free
         self._thread: threading.Thread | None = None
 
@@ -168,8 +179,25 @@ class Runner:
 
     def report(self, update: Update, on_commit: Callable[[bool], object] | None = None) -> None:
         """Tell the store what has become of a claim; do not wait."""
+        self._progress.discard(update.claim)
         self._reports.append(Report(update, on_commit))
         self._wake_if_asleep()
+
+    def report_progress(self, claim: Claim, progress: Progress) -> None:
+        """Tell the store how far a claim is, soon; a later report takes the place of this one.
+
+        Raises:
+            TypeError, ValueError: a number is none.
+        """
+        self._progress.put(claim, progress)
+        if self._wakes_for_progress:
+            self._store.wake()
+
+    @property
+    def reader(self) -> StoreReader:
+        """The read-only half of the store."""
+        reader: StoreReader = self._store.reader
+        return reader
 
     def hand_back(self, claim: Claim) -> None:
         """Let another process, or this one later, run a claim that was not begun."""
@@ -178,6 +206,18 @@ class Runner:
     def expect(self, job: Any, handle: Handle) -> None:
         """Have a handle hear of the end of a job; only inside `call`."""
         self._expected.setdefault(job, []).append(handle)
+
+    def handles_of(self, job: Any) -> Sequence[Handle]:
+        """Return what waits for the end of a job; only inside `call`."""
+        return self._expected.get(job, ())
+
+    def let_go(self) -> None:
+        """End if no pool uses the store; raise `RunnerOver` if that has happened."""
+
+        def forget(_store: Store) -> None:
+            self._has_served = True
+
+        self.call(forget)
 
     def attach(self, consumer: Consumer) -> None:
         """Serve a pool, until that comes to its end; raise `RunnerOver` or `ValueError`."""
@@ -192,7 +232,14 @@ class Runner:
 
     def wake(self) -> None:
         """Have the store thread look again: something about a pool has changed."""
+        self._is_woken = True
         self._store.wake()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether the store thread, or a callback, has something to do; for tests with a clock."""
+        has_work = self._is_woken or self._operations or self._reports
+        return bool(has_work) or not self._is_asleep or self.callbacks.is_busy
 
     def begin(self, claim: Claim) -> int:
         """Mark that a job has begun; return the place of the mark."""
@@ -228,30 +275,35 @@ class Runner:
     def _run(self) -> None:
         while True:
             try:
-                try:
-                    self._sleep(self._take_turn())
-                except Evicted:
+                if self._is_evicted:
                     self._join_again()
+                self._sleep(self._take_turn())
+            except Evicted:
+                self._note_eviction()
             except (StoreFull, StoreUnusable) as error:
                 self._survive(error)
             except BaseException as error:
                 log(logging.ERROR, "the runner of %s failed", self._label, error=error)
                 self._survive(error)
-            if self._has_served and self._is_idle() and self._end_if_unused():
+            if self._is_unused() and self._end_if_unused():
                 return
 
     def _sleep(self, seconds: float | None) -> None:
-        self._is_asleep = True
+        self._is_asleep = self._wakes_for_progress = True
         try:
-            if self._operations or self._reports or self._detach_done():
+            if self._operations or self._reports or self._detach_done() or self._is_unused():
                 return
+            left = self._progress.seconds_left()
+            if left < inf:
+                self._wakes_for_progress = False
+                seconds = left if seconds is None else min(left, seconds)
             for process in self._store.wait(seconds):
                 self._store.takeover(process)
         finally:
-            self._is_asleep = False
+            self._is_asleep = self._wakes_for_progress = False
 
-    def _is_idle(self) -> bool:
-        return not (self._consumers or self._reports)
+    def _is_unused(self) -> bool:
+        return self._has_served and not (self._consumers or self._reports)
 
     def _end_if_unused(self) -> bool:
         """End, unless another thread has left an operation."""
@@ -259,6 +311,7 @@ class Runner:
             self.is_over = not self._operations
         if self.is_over:
             self.callbacks.close()
+            self._due.set(inf)
             guard(self._store.leave)
             guard(self._store.close)
         return self.is_over
@@ -301,30 +354,36 @@ class Runner:
             self._pause = 0.0
             log(logging.WARNING, "%s can be used again", self._label)
 
-    def _join_again(self) -> None:
-        """Begin anew after other processes have taken this one for dead."""
+    def _note_eviction(self) -> None:
+        """Forget the claims: other processes have taken this one for dead."""
+        self._is_evicted = True
         log(logging.ERROR, "%s: this process was taken for dead; its jobs run elsewhere",
             self._label)  # fmt: skip
         for consumer in self._consumers.values():
             consumer.drop_all()
         self._suspect.clear()
         self._known.clear()
-        self._unwatched.update(self._expected)  # their news would have gone to the former member
+
+    def _join_again(self) -> None:
+        """Begin anew. What has ended meanwhile was left to the process that this one was before."""
         self._store.join({}, 0)
+        self._is_evicted = False
+        self._unwatched.update(self._expected)
 
     def _watch_again(self) -> None:
         while self._unwatched:
             job = next(iter(self._unwatched))
             record = self._store.watch(job)
             if record is None:
-                lost = "JobLost: it has ended, and the store has not kept how"
-                self._announce(job, State.FAILED, None, lost)
+                self._announce(job, State.FAILED, None, f"JobLost: {_NO_RECORD}")
             elif record.state.has_ended:
                 self._announce(job, record.state, record.outcome, record.error)
             self._unwatched.discard(job)
 
     def _take_turn(self) -> float | None:
         """Do everything that has come; return the seconds until there is more to do."""
+        self._is_woken = False
+        self._due.clear()
         operations = _drain(self._operations)
         self._is_to_look_again = False
         try:
@@ -343,7 +402,10 @@ class Runner:
                     operation.end(error=error)
             raise
         self._note_success()
-        return self._next_look(turn)
+        look = self._next_look(turn)
+        if look == 0:
+            self._is_woken = True
+        return look
 
     def _answer(self, operation: _Operation) -> None:
         assert operation.call is not None  # noqa: S101  (as its caller has found)
@@ -396,7 +458,9 @@ class Runner:
 
     def _turn(self, submits: Sequence[Submit]) -> Turn:
         capacity = {name: self._capacity(self._consumers[name]) for name in self._known}
-        reports = _drain(self._reports)
+        # Progress first: what follows may be the end of the same job.
+        progress = [Report(each) for each in self._progress.take()]
+        reports = progress + _drain(self._reports)
         try:
             turn = self._store.turn([each.update for each in reports], submits, capacity)
         except BaseException:
@@ -449,9 +513,7 @@ class Runner:
             else:
                 self._announce(*news)
         self._unknown.update(turn.unknown)
-        self._is_to_look_again |= bool(turn.unknown or turn.entries)
-        for entry in turn.entries:
-            guard(self._consumers[entry.lane.pool].fire, entry, self._store)
+        self._is_to_look_again |= bool(turn.unknown)
 
     def _announce(self, job: Any, state: State, outcome: bytes | None, error: str | None) -> None:
         for handle in self._expected.pop(job, ()):
@@ -472,7 +534,9 @@ class Runner:
     def _next_look(self, turn: Turn) -> float | None:
         if self._is_to_look_again:
             return 0.0
-        look = inf if turn.next_look is None else turn.next_look
+        look = self._due.set(inf if turn.next_look is None else turn.next_look)
+        for entry in turn.entries:
+            look = min(look, self._consumers[entry.lane.pool].fire(entry, turn.now, self._store))
         has_spare = any(each.capacity().has_spare for each in self._consumers.values())
         self._spare_since = min(self._spare_since, clock.monotonic()) if has_spare else inf
         if self._ended > _PURGE_AFTER and self._purge(turn.now):

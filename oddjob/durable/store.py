@@ -24,8 +24,6 @@ from oddjob.durable.record import (
     Capacity,
     Claim,
     Entry,
-    Lane,
-    Limiter,
     Member,
     Record,
     State,
@@ -34,22 +32,6 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.errors import OddJobError
-
-
-class StoreUnusable(OddJobError, OSError):
-    """The store cannot be used: it is not ours, too new, not writable, damaged, or out of reach.
-
-    What was asked of it has not happened.
-    """
-
-
-class StoreUnsafe(StoreUnusable):
-    """The store could be used, but jobs might be lost or corrupted there; the message says why."""
-
-
-class StoreFull(OddJobError, OSError):
-    """There is no room for the job in the store; it was not accepted."""
 
 
 class Evicted(Exception):
@@ -65,6 +47,7 @@ class Filter(NamedTuple):
     error: str | None = None  # contained in the line that says what went wrong
     since: float | None = None  # submitted at that time or later, in seconds since the epoch
     until: float | None = None
+    ended_before: float | None = None
 
 
 class StartedMarks(Protocol):
@@ -90,7 +73,10 @@ class StoreReader(Protocol):
         ...
 
     def record(self, job: Any) -> Record | None:
-        """Return the record of one job; None if there is none."""
+        """Return the record of one job; None if there is none.
+
+        People give an id as a text, the ``str`` of what the store calls it; that finds it, too.
+        """
         ...
 
     def attempts(self, job: Any) -> list[Attempt]:
@@ -99,6 +85,10 @@ class StoreReader(Protocol):
 
     def counts(self, pool: str) -> dict[State, int]:
         """Return how many jobs of a pool are in each state."""
+        ...
+
+    def pools(self) -> dict[str, bool]:
+        """Return the names of the pools that have had jobs, and whether each is paused."""
         ...
 
     def entries(self, pool: str) -> list[Entry]:
@@ -203,12 +193,29 @@ class Store(Protocol):
         ...
 
     def put_entry(self, entry: Entry) -> None:
-        """Declare a recurring entry. One that exists keeps its tick, unless its rule changes."""
+        """Declare a recurring entry.
 
-    def fire_entry(self, entry: Entry, next_tick: float) -> Submitted | None:
-        """Submit the job of an entry that is due, and move it to its next tick, in one commit.
+        One that exists keeps its tick, unless its rule changes. Then it never goes back to a tick
+        that it has had.
+        """
 
-        None: another process has done so.
+    def fire_entry(
+        self,
+        entry: Entry,
+        next_tick: float,
+        submits: Sequence[Submit],
+        *,
+        missed: int = 0,
+        overlaps: bool = True,
+    ) -> list[Submitted] | None:
+        """Submit the jobs of an entry that is due, and move it to its next tick, in one commit.
+
+        Nothing is submitted, and one more tick is counted as missed, if jobs of the entry have not
+        ended and it does not overlap with them. None: another process has moved it, or it is paused
+        or gone; nothing has happened.
+
+        Raises:
+            StoreFull, StoreUnusable: nothing has happened.
         """
         ...
 

@@ -6,7 +6,6 @@ to the last. A forked child begins anew: it opens the store for itself when it f
 Locking: ``lock`` guards the dict; nothing is opened under it.
 """
 
-
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
@@ -56,7 +55,9 @@ def runner_of(url: str) -> Runner:
             runner = Runner(wanted.open, url)
             _stores.runners[wanted.path] = wanted, runner
         elif used != wanted:
-            raise ValueError(f"this process uses {used.path} already, with other options than {url}")
+            raise ValueError(
+                f"this process uses {used.path} already, with other options than {url}"
+            )
     runner.start()
     return runner
 
@@ -82,7 +83,9 @@ def parse_url(url: str) -> StoreUrl:
             options[field] = read[value]
         except KeyError:
             known = "; ".join(f"{each}={'|'.join(_OPTIONS[each][1])}" for each in _OPTIONS)
-            raise ValueError(f"unknown option {name}={value} in {url!r}; known are {known}") from None
+            raise ValueError(
+                f"unknown option {name}={value} in {url!r}; known are {known}"
+            ) from None
     return StoreUrl(path if path == _IN_MEMORY else str(Path(path).absolute()), **options)
 
 

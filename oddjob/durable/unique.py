@@ -25,15 +25,17 @@ def unique_of(unique: Unique, name: str, job: "Job[Any]") -> bytes | None:
     """
     if unique is False:
         return None
-    args, kwargs = ((job._args,), {}) if job._kwargs is BATCH_ITEM else (job._args, job._kwargs or {})
+    args, kwargs = (
+        ((job._args,), {}) if job._kwargs is BATCH_ITEM else (job._args, job._kwargs or {})
+    )
     if unique is True:
-        return sha256(_canonical((name, args, sorted(kwargs.items())))).digest()
+        return sha256(canonical_bytes((name, args, sorted(kwargs.items())))).digest()
     key = check_key(unique(*args, **kwargs)) if callable(unique) else unique
     text = encode_key(key)
     return None if text is None else text.encode()
 
 
-def _canonical(value: Any) -> bytes:
+def canonical_bytes(value: Any) -> bytes:
     """Return bytes that are the same for equal values.
 
     Pickle's own are not: a string that occurs twice is referred to if both are one object. Without

@@ -10,7 +10,7 @@ looks at the line after that.
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import islice
@@ -23,7 +23,7 @@ from oddjob.locks import Wakeup
 from oddjob.log import run_in_thread
 from oddjob.runtime.inline import run_in_caller
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import refuse
+from oddjob.runtime.settling import finish_failed, refuse_quietly
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -76,14 +76,14 @@ class Backpressure:
         """
         rest = deque(jobs)
         self._enter(rest)
-        if rest and self._when_full == "drop_oldest":
-            for end in self._displace_oldest(rest):
-                end()
-        elif rest and self._when_full == "block":
+        if rest and self._when_full == "block":
             self._wait(rest)
-        while rest:  # "caller_runs"
+        while rest:
             self._core.state.check_open()
-            if run_in_caller(self._core, rest[0]):
+            if self._when_full == "drop_oldest":
+                for dropped in self._drop_oldest():
+                    finish_failed(dropped, self._core)
+            elif run_in_caller(self._core, rest[0]):
                 rest.popleft()
             else:  # a limit stops it: it waits as any job
                 self._wait(deque([rest.popleft()]))
@@ -132,15 +132,22 @@ class Backpressure:
             QueueFull: the policy is to raise, and there is no room.
             PoolClosed, PoolBroken: the pool takes no more jobs.
         """
-        rest = deque(jobs)
+        core, rest = self._core, deque(jobs)
         self._enter(rest)
-        if rest and self._when_full == "drop_oldest":
-            end = partial(call_all, [*self._displace_oldest(rest)])
-            run_in_thread(end, f"{self._core.label}-callbacks")  # callbacks may take any time
+        dropped: list[Job[Any]] = []
+        try:
+            while rest and self._when_full == "drop_oldest":
+                core.state.check_open()
+                dropped += self._drop_oldest()
+                self._enter(rest)
+        finally:
+            if dropped:  # callbacks may take any time
+                finish = partial(call_all, [partial(finish_failed, each, core) for each in dropped])
+                run_in_thread(finish, f"{core.label}-callbacks")
         if not rest:
-            self._core.state.check_open()
+            core.state.check_open()
             return
-        wake = self._core.supervisor.notify
+        wake = core.supervisor.notify
         self.line.append(_Waiter(rest, wake, refuse_all, self._deadline()))
         self.admit()
         self.refuse_overdue()  # the pool may have been closed, and its supervisor have ended
@@ -264,16 +271,14 @@ class Backpressure:
         waiting = f"{len(self._core.dispatcher)} of at most {self._max_queue} jobs wait"
         return QueueFull(f"the queue of pool {self._core.label} {what}: {waiting}")
 
-    def _displace_oldest(self, jobs: deque[Job[Any]]) -> Iterator[Callable[[], None]]:
-        """Let jobs in at the expense of those that have waited longest, of the lowest priority.
+    def _drop_oldest(self) -> list[Job[Any]]:
+        """Drop the job that has waited longest, of the lowest priority, and leave its callbacks.
 
-        Yields what ends each of these, at once: it runs their callbacks.
+        The list is empty if a worker was quicker: then there is room.
         """
         core = self._core
-        while jobs:
-            core.state.check_open()
-            oldest = core.dispatcher.take_oldest()
-            if oldest is not None:  # else a worker was quicker, and there is room
-                text = f"job {oldest.name} made room for a newer one, in pool {core.label}"
-                yield partial(refuse, oldest, JobDropped(text), core, "dropped")
-            self._enter(jobs)
+        oldest = core.dispatcher.take_oldest()
+        if oldest is None:
+            return []
+        error = JobDropped(f"job {oldest.name} made room for a newer one, in pool {core.label}")
+        return [oldest] if refuse_quietly(oldest, error, core, "dropped") else []

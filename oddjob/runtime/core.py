@@ -23,7 +23,7 @@ from itertools import islice
 from math import inf
 from typing import Any, Final
 
-from oddjob.errors import JobLost, PoolClosed, PredecessorFailed
+from oddjob.errors import JobLost, PoolClosed
 from oddjob.events import EventListener
 from oddjob.log import log, run_in_thread
 from oddjob.options import PoolOptions
@@ -42,7 +42,7 @@ from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog
 from oddjob.runtime.worker_set import WorkerSet, is_interpreters_end
 from oddjob.schedule.clock import clock
-from oddjob.schedule.timer import Timer
+from oddjob.schedule.timer import MemoryTimer
 
 
 class MemorySettlement:
@@ -81,7 +81,7 @@ class PoolCore:
 
             self.store = self.settlement = PoolStore(self, name, options.store)
         self.events: Final = EventListener(label, options.on_event)
-        self.timers: Final[dict[Timer, None]] = {}  # guarded by the scheduler's lock
+        self.timers: Final[dict[MemoryTimer, None]] = {}  # guarded by the scheduler's lock
         self._is_bounded: Final = options.max_queue is not None
         self._forked_at = -inf  # monotonic seconds
         self._begin(pool)
@@ -363,18 +363,6 @@ class PoolCore:
             except Exception as second:
                 what = "on_error of pool %s raised, for job %s"
                 log(logging.ERROR, what, self.label, job.name, error=second)
-
-    def fail_successors(self, job: Job[Any], error: BaseException, failed_at: float) -> None:
-        """Fail the serial jobs that were queued before `failed_at`, and wait for a failed one."""
-        limited = self.dispatcher.limited
-        if limited is None:
-            return
-        for each in limited.jobs_behind(job) or ():
-            if each._queued_at < failed_at:  # else its submitter may have known
-                what = f"job {job.name}, before it in line {job.key!r}, failed"
-                failure = PredecessorFailed(what)
-                failure.__cause__ = error
-                refuse(each, failure, self)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         """Run a queued job in the calling thread, where that waits for it; see `in_place`.

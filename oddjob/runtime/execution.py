@@ -26,10 +26,9 @@ from oddjob.log import log
 from oddjob.runtime.job import Job
 from oddjob.runtime.middleware import compose
 from oddjob.runtime.policy import BATCH_ITEM
-from oddjob.runtime.settling import end, end_failed
+from oddjob.runtime.settling import end, end_failed, jobs_behind
 from oddjob.runtime.slot import Slot
 from oddjob.runtime.watchers import ENDED, RUNNING, SUCCEEDED
-from oddjob.schedule.clock import clock
 from oddjob.tracebacks import drop_own_frames
 
 
@@ -171,21 +170,19 @@ def _judge(job: Job[Any], error: BaseException, slot: Slot) -> bool:
 def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     """End a job as failed, and mark the slot if its worker should be replaced."""
     core = slot.core
+    behind = jobs_behind(job, core)
     try:
         drop_own_frames(error)
-        failed_at = clock.monotonic()
         slot.metrics.failed += 1  # before the failure can be seen
-        if not end_failed(job, error, core):
+        if not end_failed(job, error, behind, core):
             slot.metrics.failed -= 1
             return False
         core.events.notify("job_failed", job=job, error=error)
-        if job._policy.is_serial:
-            core.fail_successors(job, error, failed_at)
         if core.is_crash(error):
             slot.crash = error
         return True
     finally:
-        del job, error, slot
+        del job, error, slot, behind
 
 
 # When an exception was thrown at the thread.

@@ -50,7 +50,7 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
         while not job.done():
             if _run_if_it_must(core, job, slot):
                 continue
-            if job.state is RUNNING and job._policy.retry is None:
+            if job._local_state is RUNNING and job._policy.retry is None:
                 return False  # no use for this thread: the job will not be queued again
             wakeup.wait(deadline)
             if deadline <= clock.steady():
@@ -92,7 +92,7 @@ def _nest(outer: Slot) -> Slot | None:
 
 
 def _claim_if_it_must_run(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
-    if job.state is not QUEUED:
+    if job._local_state is not QUEUED:
         return False
     if core.workers.free() and not _is_held_up_by(jobs_here(), job):
         return False

@@ -66,7 +66,7 @@ def run_inline(core: "PoolCore", job: Job[Any]) -> None:
         BaseException: what a detached job has raised.
     """
     _run_in_new_slot(core, job)
-    if job.state is FAILED:
+    if job._local_state is FAILED:
         if job._policy.is_detached:
             job.result()  # raises it: no caller will ask for it
         _mode.note_failure(job)
@@ -78,7 +78,7 @@ def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
     def run_all() -> None:
         for job in jobs:
             _run_in_new_slot(core, job)
-            if job.state is FAILED:
+            if job._local_state is FAILED:
                 job._outcome.is_seen = False  # that of a detached job was logged, no more
                 _mode.note_failure(job)
 
@@ -97,17 +97,17 @@ def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
     limited, latest = core.dispatcher.limited, None
     if limited is not None:
         limited.inbox.append(job)  # for a moment: the limits are asked as for any job that waits
-    while job.state is QUEUED and latest is not job:
+    while job._local_state is QUEUED and latest is not job:
         with _guest_slot(core) as slot:
             if limited is None:
                 slot.job = job
             elif not claim(core, job, slot):
                 limited.forget(job)
                 limited.tidy()
-                return job.state is not QUEUED
+                return job._local_state is not QUEUED
             latest = slot.job
             run(slot)
-    if job.state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
+    if job._local_state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
         job.result()  # Ctrl-C was meant for this thread
     return True
 
@@ -117,7 +117,7 @@ def _run_in_new_slot(core: "PoolCore", job: Job[Any]) -> None:
     with _guest_slot(core) as slot:
         slot.job = job
         run(slot)
-        while job.state is QUEUED and is_on():
+        while job._local_state is QUEUED and is_on():
             slot.job = job
             run(slot)
 

@@ -9,7 +9,7 @@ Locking: see `oddjob.runtime.watchers`; ``install_lock`` guards the making of it
 
 import os
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextvars import Context
 from math import inf
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.callables import describe
 from oddjob.compat import TypeVar, override
 from oddjob.keys import Key
-from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
+from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.settling import cancel_quietly, end, run_callbacks
 from oddjob.runtime.watchers import (
     CANCELLED,
@@ -80,7 +80,8 @@ class Job(Future[T]):
         self._context: Any = context
         self._policy: JobPolicy = policy
         self._key: Key | None = key
-        # In monotonic seconds; of a retry, when that was queued; infinity before its time comes.
+        # In monotonic seconds; of a retry, when that was queued. Before its time comes: infinity, or
+        # when that will be, if it waits in a store.
         self._queued_at: float = queued_at
         self._name: str | None = policy.name
         self._fast_state: JobState = QUEUED
@@ -89,12 +90,25 @@ class Job(Future[T]):
 
     @property
     def state(self) -> JobState:
-        """``scheduled``, ``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
+        """``scheduled``, ``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``.
+
+        Of a job in a store that has not ended, the store is asked.
+        """
+        state = self._local_state
+        if state is QUEUED and self._policy.is_durable:
+            stored: JobState = self._policy.host.store.live.state_of(self)
+            return stored
+        return state
+
+    @property
+    def _local_state(self) -> JobState:
+        """The state, as far as this process knows it; a job in a store is queued until its end."""
         state = self._fast_state  # read before `_watchers`: without these it is the truth
         watchers = self._watchers
         if watchers is not None and state is not SUCCEEDED and state is not FAILED:
             state = watchers.state
-        return SCHEDULED if state is QUEUED and self._queued_at == inf else state
+        is_scheduled = state is QUEUED and self._queued_at > clock.monotonic()
+        return SCHEDULED if is_scheduled else state
 
     @property
     def id(self) -> str:
@@ -135,8 +149,11 @@ class Job(Future[T]):
     def attempt(self) -> int:
         """The number of the latest attempt, 1 being the first; 0 before the job has started."""
         if self._policy.is_plain:
-            return 0 if self.state in (SCHEDULED, QUEUED, CANCELLED) else 1
-        return 0 if self._details is None else self._details.attempt
+            return 0 if self._local_state in (SCHEDULED, QUEUED, CANCELLED) else 1
+        attempt = 0 if self._details is None else self._details.attempt
+        if not attempt and self._policy.is_durable:
+            attempt = self._policy.host.store.live.attempt_of(self)
+        return attempt
 
     @property
     def deadline(self) -> float | None:
@@ -165,22 +182,33 @@ class Job(Future[T]):
     @property
     def progress(self) -> Progress | None:
         """What the job has reported last; None if nothing."""
-        return None if self._details is None else self._details.progress
+        progress = None if self._details is None else self._details.progress
+        if progress is None and self._policy.is_durable:
+            progress = self._policy.host.store.live.progress_of(self)
+        return progress
 
     def report(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Report progress, from inside the job; `progress` shows it.
+
+        A job may report as often as it likes. Other processes see what a job in a store has
+        reported a fraction of a second later.
 
         Args:
             done: how much is done, in any unit.
             total: how much there is to do, in the same unit; None if that is unknown.
             note: what the job is doing, for people.
         """
-        self._add_details().progress = Progress(done, total, note)
+        details = self._add_details()
+        details.progress = Progress(done, total, note)
+        if details.claim is not None:
+            self._policy.host.store.claimed.progressed(self)
 
     @override
     def __repr__(self) -> str:
-        state = self.state
+        state: str = self._local_state
         ending = ""
+        if state is QUEUED and self._policy.is_durable:
+            state = "pending"  # to know more, the store would have to be asked
         if state is SUCCEEDED:
             ending = f", returned {type(self._outcome).__name__}"
         elif state is FAILED:
@@ -199,12 +227,12 @@ class Job(Future[T]):
     @override
     def done(self) -> bool:
         """Return whether the job has succeeded, failed or been cancelled."""
-        return self.state in ENDED
+        return self._local_state in ENDED
 
     @override
     def cancelled(self) -> bool:
         """Return whether the job was cancelled before it started."""
-        return self.state is CANCELLED
+        return self._local_state is CANCELLED
 
     @override
     def cancel(self) -> bool:
@@ -221,13 +249,13 @@ class Job(Future[T]):
         try:
             if cancel_quietly(self):
                 run_callbacks(self)
-            elif self.state is RUNNING:
+            elif self._local_state is RUNNING:
                 self._policy.host.interrupt(self)
         except BaseException:  # Ctrl-C may come too late to prevent the cancellation
-            if self.state is CANCELLED:
+            if self._local_state is CANCELLED:
                 run_callbacks(self)
             raise
-        return self.state is CANCELLED
+        return self._local_state is CANCELLED
 
     @override
     def result(self, timeout: float | None = None) -> T:
@@ -310,9 +338,9 @@ class Job(Future[T]):
             self._settle_by_hand(FAILED, Failure(exception))
 
     def _settle_by_hand(self, state: JobState, outcome: Any) -> None:
-        was_queued = self.state in (SCHEDULED, QUEUED)
+        was_queued = self._local_state in (SCHEDULED, QUEUED)
         if not end(self, state, outcome):
-            raise InvalidStateError(f"{self.state}: {self!r}")
+            raise InvalidStateError(f"{self._local_state}: {self!r}")
         if was_queued:
             self._policy.host.job_cancelled(self, is_counted=False)
 
@@ -323,7 +351,7 @@ class Job(Future[T]):
 
         @property
         def _state(self) -> str:
-            return _STANDARD_STATES.get(self.state, "PENDING")
+            return _STANDARD_STATES.get(self._local_state, "PENDING")
 
         @property
         def _condition(self) -> threading.Condition:
@@ -342,7 +370,7 @@ class Job(Future[T]):
                 return watchers.waiters
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
-        state = self.state
+        state = self._local_state
         result = self._outcome if state is SUCCEEDED else None
         error = self._outcome.exception() if state is FAILED else None
         return state in ENDED, state is CANCELLED, result, error
@@ -386,7 +414,7 @@ class Job(Future[T]):
             del self
 
     def _failure(self) -> BaseException | None:
-        state = self.state
+        state = self._local_state
         if state is CANCELLED:
             raise CancelledError
         return self._outcome.exception() if state is FAILED else None
@@ -399,38 +427,6 @@ class Job(Future[T]):
             return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
         finally:
             del self, failure
-
-
-def new_jobs(
-    policy: JobPolicy,
-    fn: Callable[..., Any],
-    calls: Sequence[Any],
-    kwargs: Any,
-    context: Context,
-    key: Key | None,
-    queued_at: float,
-    models: Sequence[Job[Any]] = (),
-) -> list[Job[Any]]:
-    """Make the jobs of several calls.
-
-    `calls` has for each its tuple of arguments; or its single one, if `kwargs` is BATCH_ITEM. The
-    keys and carriers of `models`, jobs of the same calls that were made before, are taken over, and
-    no user code runs.
-    """
-    is_batch = kwargs is BATCH_ITEM
-    jobs: list[Job[Any]] = [
-        Job(fn, call, kwargs, context if is_batch else context.copy(), policy, queued_at, key)
-        for call in calls
-    ]
-    if models:
-        for job, model in zip(jobs, models, strict=True):
-            job._key = model._key
-            if model._details is not None:
-                job._add_details().carrier = model._details.carrier
-    elif policy.is_prepared:
-        for job in jobs:
-            policy.prepare(job)
-    return jobs
 
 
 def set_waiting(job: Job[Any], timer: Any) -> None:

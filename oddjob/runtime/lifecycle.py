@@ -56,10 +56,11 @@ def end_threads(core: "PoolCore") -> None:
         _process.with_threads.discard(core)
 
 
-def cores_with_threads() -> "list[PoolCore]":
-    """Return the pools that have threads."""
+def active_cores() -> "list[PoolCore]":
+    """Return the pools that have threads, or a store."""
     with _process.lock:
-        return list(_process.with_threads)
+        with_stores = {core for core in _process.known if core.store is not None}
+        return list(_process.with_threads | with_stores)
 
 
 def known_cores() -> "list[PoolCore]":

@@ -350,8 +350,8 @@ class LimitedQueue:
 
     def next_due(self) -> float:
         """Return when something becomes due, in monotonic seconds."""
-        due = self._due
-        return due[0][0] if due else inf
+        first = self._due[:1]  # a copy: workers may change it meanwhile
+        return first[0][0] if first else inf
 
     def waiting(self) -> list[Job[Any]]:
         """Return the jobs that wait, in the order in which they start if no limit stops them."""

@@ -107,9 +107,7 @@ class JobPolicy:
         self.retry: Final = retry if options.retries else None
         self.middleware: Final = options.middleware
         # Whether its jobs go to the store; those that come from there have a settlement.
-        self.is_durable: Final = (
-            host.store is not None and settlement is None and settings.persist
-        )
+        self.is_durable: Final = host.store is not None and settlement is None and settings.persist
         default = host.settlement if settings.persist else host.memory
         self.settlement: Final = settlement or default
         # A plain job is called and settled; any other one makes attempts that are accounted for.

@@ -101,9 +101,9 @@ class PoolEnding:
             self._skips_exit = True
         self.close(AFTER_SHUTDOWN)
         if cancel_queued:
-            self._cancel_queue()
             if self._core.store is not None:
                 self._core.store.cancel_all()
+            self._cancel_queue()
 
     def close(self, why: str) -> list[Timer]:
         """Take no more jobs; return the timers that were cancelled for that."""

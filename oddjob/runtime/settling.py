@@ -8,13 +8,14 @@ Functions rather than methods of `Job`, which shows users nothing that is not th
 races that a lock-free start makes possible are told in `oddjob.runtime.watchers`.
 """
 
+from collections.abc import Sequence
 from contextvars import copy_context
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from oddjob.callables import describe
-from oddjob.errors import JobTimeout
+from oddjob.callables import call_all, describe
+from oddjob.errors import JobTimeout, PredecessorFailed
 from oddjob.runtime.watchers import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, Failure, JobState
-from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -42,11 +43,17 @@ def end(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
     return True
 
 
-def end_failed(job: "Job[Any]", error: BaseException, core: "PoolCore") -> bool:
-    """End a job as failed; return False if it had ended."""
+def end_failed(
+    job: "Job[Any]", error: BaseException, behind: "Sequence[Job[Any]]", core: "PoolCore"
+) -> bool:
+    """End a job as failed, and after it the jobs `behind` it; return False if it had ended."""
     if not settle(job, FAILED, Failure(error)):
         return False
-    finish_failed(job, core)
+    try:
+        finish_failed(job, core)  # first: a group cancels its jobs
+    finally:
+        refused = refuse_behind(job, error, behind, core)
+        call_all(partial(finish_failed, each, core) for each in refused)
     return True
 
 
@@ -74,42 +81,72 @@ def release_call(job: "Job[Any]") -> None:
 
 def expire(
     job: "Job[Any]", error: JobTimeout, number: int, watchdog: object, core: "PoolCore"
-) -> bool:
-    """End an attempt whose time is up, by the watchdog; return False if it is over.
+) -> "list[Job[Any]] | None":
+    """End an attempt whose time is up, by the watchdog; return None if it is over.
 
-    The job has ended then, or is queued again. Its callbacks, and the report of a detached job's
-    failure, are left to `finish_failed`: they are the user's, and the watchdog has no time.
+    Returns the jobs that have ended: none if this one is queued again, else it, with those that
+    end because of it. Their callbacks, and the reports of detached jobs' failures, are left to
+    `finish_failed`: they are the user's, and the watchdog has no time.
     """
-    details = job._add_details()
-    if not details.conclude(job._watch(), number, watchdog):
-        return False
-    failed_at = clock.monotonic()
+    details, watchers = job._add_details(), job._watch()
+    if not details.conclude(watchers, number, watchdog):
+        return None
     if job._policy.settlement.failed(job, error) is not None:
         core.metrics.count("retried")
-        return True
+        return []
     core.metrics.count("timed_out")
+    behind = jobs_behind(job, core)
     settle(job, FAILED, Failure(error))
-    if job._policy.is_serial:
-        core.fail_successors(job, error, failed_at)
+    cancelled = watchers.run_quick_callbacks(job)
+    refused = refuse_behind(job, error, behind, core)
     core.give_back(job)
-    return True
+    return [*cancelled, job, *refused]
 
 
-def refuse(
+def jobs_behind(job: "Job[Any]", core: "PoolCore") -> "Sequence[Job[Any]]":
+    """Return the queued jobs that are to fail if this one does: serial ones, of its key.
+
+    Ask before the failure can be seen: a job whose submitter has seen it may run.
+    """
+    if not job._policy.is_serial or core.dispatcher.limited is None:
+        return ()
+    return core.dispatcher.limited.jobs_behind(job) or ()
+
+
+def refuse_behind(
+    failed: "Job[Any]", error: BaseException, behind: "Sequence[Job[Any]]", core: "PoolCore"
+) -> "list[Job[Any]]":
+    """Fail what `jobs_behind` has returned; return those jobs whose callbacks are to run now."""
+    refused: list[Job[Any]] = []
+    for job in behind:
+        failure = PredecessorFailed(f"job {failed.name}, before it in line {job.key!r}, failed")
+        failure.__cause__ = error
+        if refuse_quietly(job, failure, core):
+            refused.append(job)
+    return refused
+
+
+def refuse(job: "Job[Any]", error: BaseException, core: "PoolCore") -> None:
+    """Fail a queued job that is not going to run; see `refuse_quietly`."""
+    if refuse_quietly(job, error, core):
+        finish_failed(job, core)
+
+
+def refuse_quietly(
     job: "Job[Any]", error: BaseException, core: "PoolCore", counted_as: str = "refused"
-) -> None:
-    """Fail a queued job that is not going to run; twice does no harm.
+) -> bool:
+    """Fail a queued job that is not going to run, and leave `finish_failed` to the caller.
 
-    One that a thread has claimed to run it is left alone.
-
-    `counted_as` is what `PoolStats` counts it as.
+    Returns whether this call has done so; twice does no harm. One that a thread has claimed to run
+    it is left alone. `counted_as` is what `PoolStats` counts it as.
     """
     watchers = job._watch()
     try:
-        if watchers.claim_queued(core):
-            job._fast_state = RUNNING
-            core.metrics.count(counted_as)
-            end_failed(job, error, core)
+        if not watchers.claim_queued(core):
+            return False
+        job._fast_state = RUNNING
+        core.metrics.count(counted_as)
+        return settle(job, FAILED, Failure(error))
     except BaseException:  # a worker that is struck: no other thread would end the job
         if watchers.owner is core:
             settle(job, FAILED, Failure(error))
@@ -179,4 +216,4 @@ def run_callbacks(job: "Job[Any]") -> None:
 
 def failure_of(job: "Job[Any]") -> Failure | None:
     """Return how a job failed, without looking at it; None if it has not."""
-    return job._outcome if job.state is FAILED else None
+    return job._outcome if job._local_state is FAILED else None

@@ -107,10 +107,9 @@ class Watchdog:
             f"job {job.name} of pool {core.label} ran for more than {job.timeout:g} s",
             stack or stack_of(frame),
         )
-        if expire(job, error, run.attempt, self, core):
-            if job.done():  # else it is retried
-                for each in (*job._watch().run_quick_callbacks(job), job):
-                    self._reports.append(partial(self._finish, each))
+        ended = expire(job, error, run.attempt, self, core)
+        if ended is not None:
+            self._reports.extend(partial(self._finish, each) for each in ended)
             worker = core.workers.find(run.slot)
             name = None if worker is None else worker.thread.name
             self._reports.append(partial(self._report_timeout, job, name, error))

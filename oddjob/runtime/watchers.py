@@ -36,7 +36,7 @@ from oddjob.log import log
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
-    from oddjob.schedule.timer import Timer
+    from oddjob.schedule.timer import MemoryTimer
 
 JobState = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -256,7 +256,7 @@ class JobDetails:
         self.is_inline = False
         self.progress: Progress | None = None
         self.carrier: dict[str, str] = {}  # of middleware
-        self.timer: Timer | None = None  # what the job waits for
+        self.timer: MemoryTimer | None = None  # what the job waits for
         self.claim: Any = None  # of a job from a store: what entitles this process to run it
 
     def begin_attempt(self) -> int:

@@ -1,8 +1,10 @@
 """Timer: calls that are submitted to a pool at a time, once or again and again.
 
-A timer is an alarm of the scheduler. When it fires, its jobs are queued like any others. Until then
-it is known to the scheduler, to the core of its pool, whose end it shares, and to the jobs that
-wait for it: when the last of those is cancelled, so is the timer.
+`Timer` is what users see. Of jobs that are stored it is a view of the store, which waits for them
+(see `oddjob.durable.timers`). Of all others it is a `MemoryTimer`, an alarm of the scheduler: when
+it fires, its jobs are queued like any others. Until then it is known to the scheduler, to the core
+of its pool, whose end it shares, and to the jobs that wait for it: when the last of those is
+cancelled, so is the timer.
 
 Keys are computed, and middleware is asked, in the thread that sets the timer, not in that of the
 scheduler: so the jobs are made at once, or, if it fires again and again, models of them, whose keys
@@ -23,7 +25,8 @@ from oddjob.callables import call_all
 from oddjob.compat import override
 from oddjob.errors import PoolClosed
 from oddjob.keys import Key
-from oddjob.runtime.job import Job, new_jobs, set_due, set_waiting
+from oddjob.runtime.batch import new_jobs
+from oddjob.runtime.job import Job, set_due, set_waiting
 from oddjob.runtime.policy import JobPolicy
 from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, log_in_thread, scheduler
@@ -44,7 +47,7 @@ class Calls(NamedTuple):
     key: Key | None
 
 
-class Timer(Alarm):
+class Timer:
     """A scheduled or recurring submission, such as ``pool.after(…).perform(…)`` returns.
 
     It can be read and cancelled until it fires; from then on, its jobs are ordinary queued jobs. If
@@ -52,17 +55,87 @@ class Timer(Alarm):
     is broken or full, they end with the exception that says so. That is logged, and kept in
     `error`; a recurring timer goes on.
 
-    Attributes:
-        fired: how often the timer has fired.
-        missed: how many firings were left out: those that came too late, and those that came while
-            the jobs of the previous firing had not ended.
-        error: why the pool refused the jobs of a firing, the latest if there were several.
+    In a pool with a store, what is to come is in the store, and does not end with the pool or the
+    process: any process that consumes the pool runs it. The timer is a view of that. A recurring
+    one is the same in all processes that set it: cancelling it cancels it for all of them.
 
     Thread safety: all methods may be called from any thread, and from signal handlers.
     """
 
-    __slots__ = ("_calls", "_core", "_ending", "_is_detached", "_jobs", "_models", "_overlap",
-                 "_owner", "_trigger", "_waiting", "error", "fired", "missed")  # fmt: skip
+    __slots__ = ()
+
+    _error: Exception | None
+    _fired: int
+    _missed: int
+
+    @property
+    def pool(self) -> Any:
+        """The pool that the jobs are submitted to; None once an anonymous one was collected."""
+        raise NotImplementedError
+
+    @property
+    def jobs(self) -> list[Job[Any]]:
+        """The jobs that wait for the timer or, once it has fired, those of its latest firing.
+
+        The list is empty if the calls were given to ``perform`` or ``perform_many``, and of a
+        recurring timer in a store, whose jobs may run in other processes.
+        """
+        raise NotImplementedError
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the timer was cancelled before it fired (for the last time)."""
+        raise NotImplementedError
+
+    @property
+    def fired(self) -> int:
+        """How often the timer has fired."""
+        return self._fired
+
+    @property
+    def missed(self) -> int:
+        """How many firings were left out.
+
+        Those are the ones that came too late, and those that came while the jobs of the previous
+        firing had not ended.
+        """
+        return self._missed
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the pool refused the jobs of a firing, the latest if there were several."""
+        return self._error
+
+    @property
+    def fires_at(self) -> datetime:
+        """The date of the next firing; if there is none, when the last one was due."""
+        raise NotImplementedError
+
+    @property
+    def next(self) -> datetime | None:
+        """The date of the next firing; None if there is none."""
+        return None if self.remaining() is False else self.fires_at
+
+    def remaining(self) -> float | Literal[False]:
+        """Return the seconds until the next firing; False if there is none."""
+        raise NotImplementedError
+
+    def cancel(self) -> float | Literal[False]:
+        """Cancel the timer and the jobs that wait for it.
+
+        Returns:
+            The seconds that were left; False if the timer has fired, or was cancelled before.
+
+        Callbacks of cancelled jobs run in the calling thread.
+        """
+        raise NotImplementedError
+
+
+class MemoryTimer(Timer, Alarm):
+    """A timer whose jobs live in this process."""
+
+    __slots__ = ("_calls", "_core", "_ending", "_error", "_fired", "_is_detached", "_jobs",
+                 "_missed", "_models", "_overlap", "_owner", "_trigger", "_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -92,8 +165,8 @@ class Timer(Alarm):
         self._models: Sequence[Job[Any]] = ()  # of the jobs of a recurring timer
         self._jobs: Sequence[Job[Any]] = ()  # those that wait, or else those of the latest firing
         self._ending: Literal["fired", "cancelled"] | None = None  # None: it will fire (again)
-        self.fired = self.missed = 0
-        self.error: Exception | None = None
+        self._fired = self._missed = 0
+        self._error = None
         if trigger.repeats:
             self._models = new_jobs(*calls, inf)
         elif calls.policy.is_prepared or not self._is_detached:
@@ -122,46 +195,32 @@ class Timer(Alarm):
         return f"<Timer {self._trigger!r}, pool {self._core.label}, {state}>"
 
     @property
+    @override
     def pool(self) -> Any:
-        """The pool that the jobs are submitted to; None once an anonymous one was collected."""
         return self._core.pool
 
     @property
+    @override
     def jobs(self) -> list[Job[Any]]:
-        """The jobs that wait for the timer or, once it has fired, those of its latest firing.
-
-        The list is empty if the calls were given to ``perform`` or ``perform_many``.
-        """
         return [] if self._is_detached else list(self._jobs)
 
     @property
+    @override
     def cancelled(self) -> bool:
-        """Whether the timer was cancelled before it fired (for the last time)."""
         return self._ending == "cancelled"
 
     @property
+    @override
     def fires_at(self) -> datetime:
-        """The date of the next firing; if there is none, when the last one was due."""
         return self._trigger.date_of(self._at)
 
-    @property
-    def next(self) -> datetime | None:
-        """The date of the next firing; None if there is none."""
-        return None if self.remaining() is False else self.fires_at
-
+    @override
     def remaining(self) -> float | Literal[False]:
-        """Return the seconds until the next firing; False if there is none."""
         with scheduler.lock:
             return False if self._ending is not None else max(0.0, self._remaining())
 
+    @override
     def cancel(self) -> float | Literal[False]:
-        """Cancel the timer and the jobs that wait for it.
-
-        Returns:
-            The seconds that were left; False if the timer has fired, or was cancelled before.
-
-        Callbacks of cancelled jobs run in the calling thread.
-        """
         with scheduler.lock:
             if self._ending is not None:
                 return False
@@ -190,7 +249,7 @@ class Timer(Alarm):
     @override
     def _fire(self) -> None:
         try:
-            following = self._trigger.after(self._at)
+            following = self._trigger.after(self._at, self._heap.now())
         except BaseException:  # of a time zone that a user has written
             self.cancel()
             raise
@@ -198,7 +257,7 @@ class Timer(Alarm):
             if self._ending is not None:  # it was cancelled meanwhile
                 return
             calls, models = self._calls, self._models  # of which `_end` lets go
-            self.missed += following.missed
+            self._missed += following.missed
             if following.at is None:
                 self._end("fired")
             else:
@@ -210,9 +269,9 @@ class Timer(Alarm):
         """Queue the jobs of a firing, unless those of the previous one have to end first."""
         repeats = self._trigger.repeats
         if repeats and not self._overlap and not all(job.done() for job in self._jobs):
-            self.missed += 1
+            self._missed += 1
             return
-        self.fired += 1
+        self._fired += 1
         now = clock.monotonic()
         jobs = self._jobs if calls is None else new_jobs(*calls, now, models)
         if repeats:
@@ -227,7 +286,7 @@ class Timer(Alarm):
 
     def _note_refusal(self, error: Exception) -> None:
         """Keep and log why the pool refused the jobs of a firing."""
-        self.error = error
+        self._error = error
         if not isinstance(error, PoolClosed):  # a pool that closes is about to cancel the timer
             log_in_thread(logging.WARNING, "%r could not queue its jobs: %r", self, error)
 

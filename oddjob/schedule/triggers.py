@@ -48,13 +48,20 @@ class Trigger(ABC):
     def first(self) -> float:
         """Return when a timer fires first that is set now."""
 
-    def after(self, due: float) -> NextFiring:  # noqa: ARG002  (triggers that repeat need it)
-        """Return what follows a firing that was due at `due` and happens now."""
+    def after(self, due: float, now: float) -> NextFiring:  # noqa: ARG002  (some need them)
+        """Return what follows a firing that was due at `due` and happens `now`."""
         return NextFiring(None)
 
     def date_of(self, at: float) -> datetime:
         """Return a time of this trigger as a date, as far as that can be known now."""
-        moment = at if self.is_wall else clock.wall() + at - clock.monotonic()
+        return self.date_at(self.moment_of(at))
+
+    def moment_of(self, at: float) -> float:
+        """Return a time of this trigger in wall time, as far as that can be known now."""
+        return at if self.is_wall else clock.wall() + at - clock.monotonic()
+
+    def date_at(self, moment: float) -> datetime:
+        """Return a moment as a date."""
         try:
             return datetime.fromtimestamp(moment, self.zone)
         except (ValueError, OverflowError, OSError):  # beyond all dates
@@ -109,7 +116,7 @@ class AtTrigger(Trigger):
 class EveryTrigger(Trigger):
     """Fires again and again, a whole number of periods after the timer was set."""
 
-    __slots__ = ("_period",)
+    __slots__ = ("period",)
 
     repeats = True
 
@@ -119,19 +126,19 @@ class EveryTrigger(Trigger):
             raise ValueError(
                 f"every must be {_SHORTEST_PERIOD} or more, and finite, not {seconds!r}"
             )
-        self._period: Final = period
+        self.period: Final = period
 
     def __repr__(self) -> str:
-        return f"every {self._period:g} s"
+        return f"every {self.period:g} s"
 
     @override
     def first(self) -> float:
-        return clock.monotonic() + self._period
+        return clock.monotonic() + self.period
 
     @override
-    def after(self, due: float) -> NextFiring:
-        missed = max(0, int((clock.monotonic() - due) / self._period))
-        return NextFiring(due + (missed + 1) * self._period, missed)
+    def after(self, due: float, now: float) -> NextFiring:
+        missed = max(0, int((now - due) / self.period))
+        return NextFiring(due + (missed + 1) * self.period, missed)
 
 
 class CronTrigger(Trigger):
@@ -141,7 +148,7 @@ class CronTrigger(Trigger):
     `catch_up` is set; otherwise all that are more than a minute late are left out.
     """
 
-    __slots__ = ("_catch_up", "_cron", "zone")
+    __slots__ = ("_cron", "catch_up", "dst", "zone")
 
     is_wall = True
     repeats = True
@@ -155,11 +162,17 @@ class CronTrigger(Trigger):
         catch_up: bool = True,
     ) -> None:
         self._cron: Final = CronExpression(expression, tz, dst)
-        self._catch_up: Final = catch_up
+        self.catch_up: Final = catch_up
+        self.dst: Final = dst
         self.zone = self._cron.zone
 
     def __repr__(self) -> str:
         return repr(self._cron)
+
+    @property
+    def expression(self) -> str:
+        """The cron expression."""
+        return self._cron.expression
 
     @override
     def first(self) -> float:
@@ -167,10 +180,9 @@ class CronTrigger(Trigger):
         return inf if at is None else at
 
     @override
-    def after(self, due: float) -> NextFiring:
-        now = clock.wall()
+    def after(self, due: float, now: float) -> NextFiring:
         missed = sum(1 for _ in islice(self._cron.between(due, now), _MOST_COUNTED))
         following = self._cron.next_after(max(due, now))
-        if now - due > _SLEPT_THROUGH and not self._catch_up:
+        if now - due > _SLEPT_THROUGH and not self.catch_up:
             return NextFiring(following, missed + 1, fires_now=False)
         return NextFiring(following, missed)

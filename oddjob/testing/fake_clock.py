@@ -10,7 +10,7 @@ from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from oddjob.quantities import Seconds, as_seconds
-from oddjob.runtime.lifecycle import cores_with_threads
+from oddjob.runtime.lifecycle import active_cores
 from oddjob.schedule.clock import clock
 from oddjob.schedule.local_time import as_zone
 from oddjob.schedule.scheduler import scheduler
@@ -26,8 +26,9 @@ _DEFAULT_START: Final = datetime(2024, 1, 1, tzinfo=UTC)
 class FakeClock:
     """The clock of pools and timers in a test: ``with oddjob.testing.FakeClock() as clock:``.
 
-    Inside the block, time stands still for timers, retries and rates; `advance` moves it. Timeouts,
-    and waits with a timeout, go by the machine's clock.
+    Inside the block, time stands still for timers, retries and rates, and for what waits in stores
+    that this process uses; `advance` moves it. Timeouts, and waits with a timeout, go by the
+    machine's clock.
 
     Args:
         start: the time at first; midnight UTC at the beginning of 2024 if not given. A naive one is
@@ -126,13 +127,14 @@ class FakeClock:
 
     def _next_in(self) -> float:
         """Return the seconds until something is due; 0 if something is."""
-        dues = [core.open_due() - self._monotonic for core in cores_with_threads()]
+        queues = [core.dispatcher.limited for core in active_cores()]
+        dues = [each.next_due() - self._monotonic for each in queues if each is not None]
         return max(0.0, min([scheduler.next_in(), *dues]))
 
     def _run_due(self) -> None:
         while scheduler.run_one():
             self._wait_for_jobs()
-        for core in cores_with_threads():
+        for core in active_cores():
             core.open_due()
         self._wait_for_jobs()
 
@@ -141,7 +143,7 @@ class FakeClock:
         # This polls: a job that is retried, or waits for another, does not end.
         deadline = clock.steady() + self._patience
         while True:
-            busy = {each for core in cores_with_threads() for each in _busy(core)}
+            busy = {each for core in active_cores() for each in _busy(core)}
             if clock.steady() > deadline:
                 self._given_up |= busy
             if busy <= self._given_up:
@@ -150,10 +152,12 @@ class FakeClock:
 
 
 def _busy(core: "PoolCore") -> list[object]:
-    """Return the jobs that run or may start now, and the workers that are looking for one."""
+    """Return the jobs that run or may start now, and what is looking for one: workers, a store."""
     parked = list(core.dispatcher.parked)
     looking = [worker for worker in core.workers.all() if worker.wake not in parked]
+    stores = [] if core.store is None or not core.store.is_busy else [core.store]
     return [
+        *stores,
         *(worker.slot.job or worker for worker in looking),
         *core.running(),
         *core.dispatcher.ready(),

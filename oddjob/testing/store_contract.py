@@ -371,6 +371,16 @@ class StoreContract:
         self.close(other)
         self.close(store)
 
+    def test_a_sleep_may_be_of_any_length(self, tmp_path: Path) -> None:
+        """A job can be due in many years."""
+        store = self.member(tmp_path)
+        self.add(store, delay=1e10)
+        turn = store.turn([], [], {POOL: ALL})
+        assert turn.next_look is not None
+        store.wake()
+        assert store.wait(turn.next_look) == []
+        self.close(store)
+
     # By hand.
 
     def test_a_failed_job_can_be_tried_again_by_hand(self, tmp_path: Path) -> None:
@@ -392,8 +402,10 @@ class StoreContract:
         store, other = self.member(tmp_path), self.member(tmp_path)
         self.add(store)
         store.pause(POOL, is_paused=True)
+        assert store.reader.pools() == {POOL: True}
         assert self.claim(other) == []
         store.pause(POOL, is_paused=False)
+        assert store.reader.pools() == {POOL: False}
         assert len(self.claim(other)) == 1
         self.close(other)
         self.close(store)
@@ -409,6 +421,24 @@ class StoreContract:
         assert store.reader.steps(job) == {"one": b"1"}
         self.close(store)
 
+    def test_what_belongs_to_a_job_goes_with_it(self, tmp_path: Path) -> None:
+        """Its steps and attempts; and its id is never given to another job."""
+        store = self.member(tmp_path)
+        job = self.add(store)
+        (claim,) = self.claim(store)
+        assert self.settle(store, claim, State.SCHEDULED, delay=0.0, traceback="why")
+        (claim,) = self.claim(store)
+        assert store.save_step(claim, "one", b"1")
+        assert self.settle(store, claim, State.SUCCEEDED, is_kept=False)
+        assert (store.reader.record(job), store.reader.steps(job)) == (None, {})
+        assert store.reader.attempts(job) == []
+        new = self.add(store)
+        assert new != job
+        self.claim(store)
+        assert not self.settle(store, claim, State.FAILED)
+        assert self.state(store, new) is State.RUNNING
+        self.close(store)
+
     def test_an_entry_fires_once_per_tick(self, tmp_path: Path) -> None:
         """However many processes declare it; declaring it again does not move its tick."""
         store, other = self.member(tmp_path), self.member(tmp_path)
@@ -418,18 +448,74 @@ class StoreContract:
         turns = [each.turn([], [], {POOL: NONE}) for each in (store, other)]
         (one,), (two,) = (turn.entries for turn in turns)
         next_tick = clock.wall() + 3600
-        assert store.fire_entry(one, next_tick) is not None
-        assert other.fire_entry(two, next_tick) is None
+        job = Submit(LANE, b"a job", entry="entry", wants_outcome=False)
+        assert store.fire_entry(one, next_tick, [job]) is not None
+        assert other.fire_entry(two, next_tick, [job]) is None
         other.put_entry(entry)
         (stored,) = other.reader.entries(POOL)
-        assert (stored.tick, stored.last_tick) == (next_tick, entry.tick)
+        assert (stored.tick, stored.last_tick, stored.fired) == (next_tick, entry.tick, 1)
         (claim,) = self.claim(store)
-        assert (claim.id, claim.payload) == (stored.last_job, b"payload")
+        assert (claim.id, claim.payload) == (stored.last_job, b"a job")
         assert store.pause_entry(POOL, "entry", is_paused=True)
         assert store.turn([], [], {POOL: NONE}).next_look is None
         assert store.delete_entry(POOL, "entry")
         assert store.reader.entries(POOL) == []
         self.close(other)
+        self.close(store)
+
+    def test_an_entry_is_left_out_while_a_job_of_it_has_not_ended(self, tmp_path: Path) -> None:
+        """Unless it overlaps with them; a tick that is left out counts as missed."""
+        store = self.member(tmp_path)
+        now = clock.wall()
+        store.put_entry(Entry("entry", LANE, b"rule", tick=now - 9, payload=b"payload"))
+        job = Submit(LANE, b"a job", entry="entry", wants_outcome=False)
+
+        def fire(tick: float, *, overlaps: bool = False) -> int:
+            (entry,) = store.turn([], [], {POOL: NONE}).entries
+            return len(store.fire_entry(entry, tick, [job], missed=2, overlaps=overlaps) or [])
+
+        assert [fire(now - 8), fire(now - 7)] == [1, 0]
+        assert fire(now - 6, overlaps=True) == 1
+        for claim in self.claim(store):
+            assert self.settle(store, claim, State.SUCCEEDED)
+        assert fire(now - 5) == 1
+        (entry,) = store.reader.entries(POOL)
+        assert (entry.fired, entry.missed) == (3, 4 * 2 + 1)
+        self.close(store)
+
+    def test_an_entry_waits_for_a_process_that_knows_its_function(self, tmp_path: Path) -> None:
+        """Others are not shown it, and look when the next one of their own is due."""
+        store = self.member(tmp_path)
+        now = clock.wall()
+        unknown = Lane(POOL, "unknown")
+        store.put_entry(Entry("one", unknown, b"rule", tick=now - 1, payload=b"payload"))
+        store.put_entry(Entry("two", unknown, b"rule", tick=now + 100, payload=b"payload"))
+        store.put_entry(Entry("three", LANE, b"rule", tick=now + 3600, payload=b"payload"))
+        turn = store.turn([], [], {POOL: NONE})
+        assert turn.entries == []
+        assert turn.next_look is not None
+        assert turn.next_look > 3000
+        store.learn(POOL, ["unknown"], 0)
+        turn = store.turn([], [], {POOL: NONE})
+        assert [entry.name for entry in turn.entries] == ["one"]
+        assert turn.next_look is not None
+        assert turn.next_look < 3000
+        self.close(store)
+
+    def test_an_entry_with_a_new_rule_goes_by_it(self, tmp_path: Path) -> None:
+        """But never back to a tick that it has had."""
+        store = self.member(tmp_path)
+        now = clock.wall()
+        store.put_entry(Entry("entry", LANE, b"rule", tick=now - 1, payload=b"payload"))
+        (entry,) = store.turn([], [], {POOL: NONE}).entries
+        assert store.fire_entry(entry, now + 3600, []) == []
+        store.put_entry(Entry("entry", LANE, b"new rule", tick=now + 60, payload=b"new payload"))
+        (entry,) = store.reader.entries(POOL)
+        assert (entry.tick, entry.payload) == (now + 60, b"new payload")
+        store.put_entry(Entry("entry", LANE, b"old rule", tick=now - 60, payload=b"payload"))
+        (entry,) = store.reader.entries(POOL)
+        assert entry.last_tick is not None
+        assert entry.tick > entry.last_tick
         self.close(store)
 
     def test_old_jobs_are_purged_and_the_newest_kept(self, tmp_path: Path) -> None:
@@ -461,6 +547,10 @@ class StoreContract:
         assert len(store.reader.records(POOL, Filter(error="disk"))) == 1
         assert len(store.reader.records(POOL, Filter(state=State.QUEUED))) == 4
         assert store.reader.records(POOL, Filter(since=clock.wall() + 60)) == []
+        assert store.reader.records(POOL, Filter(ended_before=clock.wall() - 60)) == []
+        (ended,) = store.reader.records(POOL, Filter(ended_before=clock.wall() + 60))
+        assert store.reader.record(str(ended.id)) == ended  # people give an id as a text
+        assert store.reader.record("none") is None
         counts = store.reader.counts(POOL)
         assert (counts[State.QUEUED], counts[State.FAILED]) == (4, 1)
         self.close(store)

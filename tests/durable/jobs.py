@@ -54,5 +54,70 @@ def slow(seconds: float) -> int:
     return os.getpid()
 
 
+def overlap(_number: int) -> int:
+    """Return how many of these run at once."""
+    entered.release()
+    at_once = entered._value
+    time.sleep(0.002)
+    entered.acquire()
+    return at_once
+
+
 async def coroutine(value: int) -> int:
     return value + 1
+
+
+def walk(gates: list[str]) -> int:
+    """Report a step, and wait until the gate behind it (a named pipe) is opened for writing."""
+    job = oddjob.current_job()
+    assert job is not None
+    for step, path in enumerate(gates, 1):
+        job.report(step, len(gates), path)
+        with open(path) as pipe:  # noqa: PTH123
+            pipe.read()
+    return os.getpid()
+
+
+def stop_when_asked() -> str:
+    """Run until it is asked to stop."""
+    job = oddjob.current_job()
+    assert job is not None
+    job.report(1)
+    deadline = time.monotonic() + 10
+    while not job.cancel_requested and time.monotonic() < deadline:
+        time.sleep(0.005)
+    return f"cancel_requested: {job.cancel_requested}"
+
+
+def report_often(count: int) -> None:
+    """Report a great many times, then wait for the gate."""
+    job = oddjob.current_job()
+    assert job is not None
+    for step in range(count + 1):
+        job.report(step, count)
+    hang()
+
+
+def report_number(number: Any) -> None:
+    """Report a number that may be none."""
+    job = oddjob.current_job()
+    assert job is not None
+    job.report(number)
+
+
+class Unreadable:
+    """What can be pickled, and not be read again."""
+
+    def __reduce__(self) -> Any:
+        return refuse_to_be_read, ()
+
+
+def refuse_to_be_read() -> None:
+    raise RuntimeError("not here")
+def sync() -> None:
+    runs.append(sync)
+
+
+def greet(name: str, mark: str = ".") -> str:
+    runs.append(name + mark)
+    return name + mark

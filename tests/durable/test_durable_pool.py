@@ -1,22 +1,33 @@
 """Pools whose jobs are stored: the same calls, with the same meanings."""
 
 import asyncio
+import threading
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from oddjob import Pool, QueueFull
+import oddjob
+from oddjob import Pool, PoolClosed, QueueFull
 from tests.durable import jobs
 
 WAIT = 10.0
 
 
-@pytest.fixture
-def pool(tmp_path: Path) -> Iterator[Pool]:
+@pytest.fixture(autouse=True)
+def fresh() -> Iterator[None]:
     jobs.gate.clear()
     jobs.runs.clear()
+    while jobs.entered.acquire(blocking=False):
+        pass
+    yield
+    jobs.gate.set()
+
+
+@pytest.fixture
+def pool(tmp_path: Path) -> Iterator[Pool]:
     with Pool("durable", 2, store=f"sqlite:///{tmp_path}/jobs.db") as pool:
         jobs.pools[:] = [pool]
         yield pool
@@ -108,3 +119,235 @@ def test_a_full_queue_refuses(tmp_path: Path) -> None:
             pool.submit(jobs.note, number)
     jobs.gate.set()
     pool.shutdown()
+
+
+# Options.
+
+
+def test_one_setting_gives_all_named_pools_a_store(tmp_path: Path) -> None:
+    oddjob.configure({"store": f"sqlite:///{tmp_path}/all.db", "extra_pools": ["mail"]})
+    assert oddjob.pool().submit(jobs.note, 1).result(WAIT) == 1
+    assert oddjob.pool("mail").submit(jobs.note, 2).id.isdecimal()
+    with Pool() as anonymous, Pool("own", store=False) as own:
+        assert anonymous.submit(lambda: 3).result(WAIT) == 3
+        assert own.submit(lambda: 4).result(WAIT) == 4
+
+
+def test_a_pool_with_a_store_needs_a_name() -> None:
+    with pytest.raises(TypeError, match="needs a name"):
+        Pool(store="memory:")
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("jobs.db", ValueError),
+        (3, TypeError),
+        ("sqlite://jobs.db", ValueError),
+        ("sqlite:///x.db?durability=low", ValueError),
+    ],
+)
+def test_a_wrong_url_is_refused_and_the_message_shows_a_right_one(url: Any, kind: Any) -> None:
+    with pytest.raises(kind, match="sqlite:///jobs.db|durability=full"):
+        Pool("wrong", store=url)
+    assert "wrong" not in oddjob.pools()
+
+
+def test_a_store_that_cannot_be_opened_leaves_no_pool(tmp_path: Path) -> None:
+    (tmp_path / "jobs.db").write_text("this is a text, and long enough to be no database" * 99)
+    with pytest.raises(oddjob.StoreUnusable, match="jobs.db is no SQLite database"):
+        Pool("broken", store=f"sqlite:///{tmp_path}/jobs.db")
+    with pytest.raises(oddjob.StoreUnusable):
+        oddjob.configure({"store": f"sqlite:///{tmp_path}/jobs.db"})
+    assert not oddjob.pools()
+
+
+def test_no_stored_job_is_dropped_for_a_newer_one() -> None:
+    with pytest.raises(TypeError, match="drop_oldest"):
+        Pool("x", max_queue=3, when_full="drop_oldest", store="memory:")
+
+
+def test_what_is_not_to_persist_stays_in_memory(pool: Pool) -> None:
+    view = pool.options(persist=False)
+    assert view.submit(lambda: "closure").result(WAIT) == "closure"
+    assert not view.submit(jobs.note, 1).id.isdecimal()
+
+
+def test_a_call_may_have_options_that_its_function_has_not(pool: Pool) -> None:
+    error = pool.options(timeout=0.05).submit(jobs.hang).exception(WAIT)
+    assert isinstance(error, oddjob.JobTimeout)
+    view = pool.options(retries=2, backoff=0, retry_on=KeyError)
+    assert isinstance(view.submit(jobs.fail, "no").exception(WAIT), OSError)
+
+
+def test_jobs_in_memory_mode_take_a_store_that_is_gone_with_its_last_pool() -> None:
+    for _ in range(2):
+        with Pool("mem", 1, store="memory:") as pool:
+            assert [job.id for job in pool.submit_many(jobs.note, "ab")] == ["1", "2"]
+
+
+# Limits.
+
+
+def test_at_most_so_many_jobs_of_a_view_run_at_once(pool: Pool) -> None:
+    view = pool.options(max_concurrency=1)
+    jobs_ = view.submit_many(jobs.overlap, range(8))
+    assert max(job.result(WAIT) for job in jobs_) == 1
+
+
+def test_two_functions_with_equal_limits_do_not_share_them(pool: Pool) -> None:
+    names = {
+        limiter.name
+        for fn in (jobs.note, jobs.fail)
+        for limiter in pool._core.store._call_of(
+            pool.job(max_concurrency=1)(fn).options(priority=1).submit(1)
+        ).lane.limiters
+    }
+    assert len(names) == 2
+
+
+def test_the_more_urgent_job_starts_first(tmp_path: Path) -> None:
+    with Pool("one", 1, store=f"sqlite:///{tmp_path}/x.db") as pool:
+        blocker = pool.submit(jobs.hang)
+        assert jobs.entered.acquire(timeout=WAIT)
+        waiting = [pool.options(priority=p).submit(jobs.note, p) for p in (0, 5, 2, 5)]
+        jobs.gate.set()
+        blocker.result(WAIT)
+        for job in waiting:
+            job.result(WAIT)
+        assert jobs.runs == [5, 5, 2, 0]
+
+
+def test_a_unique_job_is_stored_once_and_its_handles_end_together(pool: Pool) -> None:
+    running = [pool.submit(jobs.hang) for _ in range(2)]
+    for _ in running:
+        assert jobs.entered.acquire(timeout=WAIT)
+    view = pool.options(unique=True)
+    first, second = view.submit(jobs.note, {"a": 1}), view.submit(jobs.note, {"a": 1})
+    other = view.submit(jobs.note, {"a": 2})
+    by_key = pool.options(unique=lambda value: value % 2)
+    odd = {by_key.submit(jobs.note, number).id for number in (1, 3, 5)}
+    jobs.gate.set()
+    assert first.id == second.id != other.id
+    assert len(odd) == 1
+    assert first.result(WAIT) == second.result(WAIT) == {"a": 1}
+    assert view.submit(jobs.note, {"a": 1}).id != first.id  # that one has ended
+
+
+def test_a_full_queue_blocks_until_there_is_room(tmp_path: Path) -> None:
+    with Pool("full", 1, max_queue=3, store=f"sqlite:///{tmp_path}/full.db") as pool:
+        hanging = pool.submit(jobs.hang)
+        assert jobs.entered.acquire(timeout=WAIT)
+        thread = threading.Thread(target=lambda: pool.perform_many(jobs.note, range(100)))
+        thread.start()
+        thread.join(0.1)
+        assert thread.is_alive()
+        jobs.gate.set()
+        thread.join(WAIT)
+        assert not thread.is_alive()
+        hanging.result(WAIT)
+    assert jobs.runs == list(range(100))
+
+
+def test_room_is_waited_for_as_long_as_submit_timeout_says(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/full.db"
+    with Pool("full", 1, max_queue=1, submit_timeout=0.05, store=url, consume=False) as pool:
+        pool.perform(jobs.note, 1)
+        with pytest.raises(QueueFull, match="holds 1 job"):
+            pool.perform(jobs.note, 2)
+
+
+def test_the_caller_runs_what_finds_no_room(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/full.db"
+    with Pool("full", 1, max_queue=1, when_full="caller_runs", store=url, consume=False) as pool:
+        pool.perform(jobs.note, 1)
+        job = pool.submit(threading.get_ident)
+        assert job.result(0) == threading.get_ident()
+
+
+# Callbacks.
+
+
+def test_a_callback_may_submit_and_wait_and_raise(pool: Pool) -> None:
+    seen: list[Any] = []
+    done = threading.Event()
+
+    def callback(job: Any) -> None:
+        seen.append(pool.submit(jobs.note, job.result() + 1).result(WAIT))
+        done.set()
+        raise SystemExit
+
+    pool.submit(jobs.note, 1).add_done_callback(callback)
+    assert done.wait(WAIT)
+    assert seen == [2]
+    assert pool.submit(jobs.note, 3).result(WAIT) == 3
+
+
+def test_a_performed_job_that_fails_is_reported_at_once(tmp_path: Path) -> None:
+    reported: list[Any] = []
+    done = threading.Event()
+
+    def on_error(job: Any, error: BaseException) -> None:
+        reported.append((job.name, str(error)))
+        done.set()
+
+    with Pool("loud", 1, store=f"sqlite:///{tmp_path}/x.db", on_error=on_error) as pool:
+        pool.perform(jobs.fail, "unseen")
+        assert done.wait(WAIT)
+    assert reported == [("fail", "unseen")]
+
+
+# The end.
+
+
+def test_shutdown_finishes_what_was_submitted(tmp_path: Path) -> None:
+    with Pool("x", 2, store=f"sqlite:///{tmp_path}/x.db") as pool:
+        submitted = pool.submit_many(jobs.note, range(2_000))
+        pool.perform(jobs.note, "performed")
+    assert all(job.done() for job in submitted)
+    assert len(jobs.runs) == 2_001
+
+
+def test_shutdown_waits_for_retries(tmp_path: Path) -> None:
+    with Pool("x", 1, store=f"sqlite:///{tmp_path}/x.db") as pool:
+        job = pool.options(retries=3, backoff=0.05).submit(jobs.fail_first)
+    assert job.result(0) == 3
+
+
+def test_a_drained_pool_hands_back_what_has_not_begun(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    pool = Pool("x", 1, store=url)
+    running = pool.submit(jobs.hang)
+    assert jobs.entered.acquire(timeout=WAIT)
+    waiting = pool.submit_many(jobs.note, range(20))
+    threading.Timer(0.1, jobs.gate.set).start()
+    report = pool.drain(WAIT)
+    assert [job.id for job in report.finished] == [running.id]
+    assert not jobs.runs
+    for job in waiting:
+        with pytest.raises(PoolClosed, match=f"job {job.id} lives on in the store"):
+            job.result(WAIT)
+    with Pool("x", 1, store=url) as pool:
+        pool.submit(jobs.note, "last").result(WAIT)
+    assert jobs.runs == [*range(20), "last"]
+
+
+def test_shutdown_can_cancel_what_callers_wait_for(tmp_path: Path) -> None:
+    pool = Pool("x", 1, store=f"sqlite:///{tmp_path}/x.db")
+    running = pool.submit(jobs.hang)
+    assert jobs.entered.acquire(timeout=WAIT)
+    waiting = pool.submit_many(jobs.note, range(50))
+    threading.Timer(0.1, jobs.gate.set).start()
+    pool.shutdown(cancel_futures=True)
+    assert running.result(WAIT) == "late"
+    for job in waiting:
+        with pytest.raises(CancelledError):
+            job.result(0)
+    assert not jobs.runs
+
+
+def test_a_closed_pool_refuses(tmp_path: Path) -> None:
+    pool = Pool("x", store=f"sqlite:///{tmp_path}/x.db")
+    pool.shutdown()
+    with pytest.raises(PoolClosed):
+        pool.submit(jobs.note, 1)

@@ -14,7 +14,8 @@ import pytest
 from oddjob.durable.record import Capacity, Lane, Submit
 from oddjob.durable.sqlite import location, schema
 from oddjob.durable.sqlite.store import SqliteStore
-from oddjob.durable.store import Filter, StoreFull, StoreUnsafe, StoreUnusable
+from oddjob.durable.store import Filter
+from oddjob.errors import StoreFull, StoreUnsafe, StoreUnusable
 
 ROOT = str(Path(__file__).parents[2])
 LANE = Lane("pool", "function")
@@ -178,7 +179,7 @@ import fcntl, os, sys
 sys.path.insert(0, {root!r})
 from pathlib import Path
 from tests.durable.test_sqlite_file import joined
-from oddjob.durable.store import StoreUnusable
+from oddjob.errors import StoreUnusable
 if os.getuid() == 0:  # who may write everywhere
     os.setuid(65534)
 try:

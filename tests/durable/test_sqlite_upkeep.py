@@ -14,7 +14,8 @@ from oddjob.durable.local_peers import LocalHub
 from oddjob.durable.record import Capacity, Claim, Lane, Limiter, State, Submit, Update
 from oddjob.durable.sqlite import database
 from oddjob.durable.sqlite.store import SqliteStore
-from oddjob.durable.store import Filter, StoreFull
+from oddjob.durable.store import Filter
+from oddjob.errors import StoreFull
 from oddjob.schedule.clock import clock
 from tests.durable.statements import PeersWithTurn, StatementLog
 

@@ -399,7 +399,7 @@ def limits_are_options() -> None:
     tried.options(retry_on=is_temporary, backoff=dt.timedelta(seconds=1), timeout=dt.timedelta(1))
     tried.options(middleware=[Tracing()])
     bounded = Pool(
-        "bounded", max_queue=10, when_full="drop_oldest", submit_timeout=1, priority_aging=5
+        "bounded", max_queue=10, when_full="caller_runs", submit_timeout=1, priority_aging=5
     )
     assert_type(bounded.map(fetch, ["a"], progress=True), Iterator[bytes])
 

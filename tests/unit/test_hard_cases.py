@@ -301,12 +301,12 @@ def test_a_pool_whose_supervisor_cannot_start_leaves_nothing_behind(
     def refuse(_: threading.Thread) -> None:
         raise RuntimeError("can't start new thread")
 
-    before = lifecycle.cores_with_threads()
+    before = lifecycle.active_cores()
     monkeypatch.setattr(threading.Thread, "start", refuse)
     for _ in range(3):
         with pytest.raises(RuntimeError, match="can't start"):
             Pool(1).submit(pow, 2, 3)
-    assert lifecycle.cores_with_threads() == before
+    assert lifecycle.active_cores() == before
 
 
 # A pool that breaks.

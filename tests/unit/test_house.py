@@ -34,7 +34,7 @@ LAYERS = {
     """,
     "job": """
         runtime.watchers runtime.settling runtime.policy runtime.middleware
-        runtime.job
+        runtime.job runtime.batch
     """,
     "queues": """
         runtime.ready_order runtime.key_lines runtime.metrics runtime.coroutines runtime.slot
@@ -52,20 +52,28 @@ LAYERS = {
 }
 
 # Imports that point up, inside a function: they load what few programs need.
-LAZY_IMPORTS = {("oddjob.runtime.job", "oddjob.runtime.awaiting")}
+LAZY_IMPORTS = {
+    ("oddjob.runtime.job", "oddjob.runtime.awaiting"),
+    ("oddjob.thread_pool", "oddjob.operations.access"),
+    ("oddjob.thread_pool", "oddjob.operations.pool_operations"),
+}
 
 PUBLIC = [
     *("Backoff", "ClockChange", "CronExplanation", "Delayed", "DrainReport", "Durations"),
-    *("GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost", "JobOptions"),
-    *("JobTimeout", "Middleware", "OddJobError", "Pool", "PoolArguments", "PoolBroken"),
-    *("PoolClosed", "PoolEvent", "PoolNameTaken", "PoolNotFound", "PoolSettings", "PoolStats"),
-    *("PredecessorFailed", "Progress", "QueueFull", "Rate", "Recurring", "Settings"),
-    *("SettingsError", "SupervisorInfo", "Timer", "WorkerInfo", "async_perform"),
-    *("async_perform_many", "await_", "await_many", "cancel_timer", "configure", "current_job"),
-    *("explain_cron", "perform", "perform_after", "perform_at", "perform_many"),
-    *("perform_many_after", "perform_many_at", "perform_this", "pool", "pools", "progress"),
-    *("queue", "read_timer", "shutdown_all", "start_pool", "supervisor", "workers"),
+    *("GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost"),
+    *("JobNotFound", "JobOptions", "JobTimeout", "Middleware", "OddJobError"),
+    *("PayloadError", "Pool", "PoolArguments", "PoolBroken", "PoolClosed", "PoolEvent"),
+    *("PoolNameTaken", "PoolNotFound", "PoolSettings", "PoolStats", "PredecessorFailed"),
+    *("Progress", "QueueFull", "Rate", "Recurring", "Settings", "SettingsError"),
+    *("StoreFull", "StoreUnsafe", "StoreUnusable", "SupervisorInfo", "Timer"),
+    *("UnknownFunction", "WorkerInfo", "async_perform", "async_perform_many", "await_"),
+    *("await_many", "cancel_timer", "configure", "current_job", "explain_cron", "perform"),
+    *("perform_after", "perform_at", "perform_many", "perform_many_after"),
+    *("perform_many_at", "perform_this", "pool", "pools", "progress", "queue", "read_timer"),
+    *("shutdown_all", "start_pool", "supervisor", "workers"),
 ]
+
+USED_BY_NAME = {"oddjob", "oddjob.operations", "oddjob.testing"}  # packages for users
 
 NAMES_OF_JOB = [
     *("add_done_callback", "attempt", "cancel", "cancel_requested", "cancelled", "deadline"),
@@ -75,9 +83,11 @@ NAMES_OF_JOB = [
 ]
 
 NAMES_OF_POOL = [
-    *("after", "asubmit", "at", "configuration", "cron", "drain", "every", "group", "job", "join"),
-    *("map", "name", "on_event", "options", "perform", "perform_many", "pool_size", "queue"),
-    *("restart", "shutdown", "state", "stats", "submit", "submit_many", "supervisor", "workers"),
+    *("after", "asubmit", "at", "configuration", "counts", "cron", "drain", "every", "find"),
+    *("group", "job", "join", "map", "name", "on_event", "options", "pause", "perform"),
+    *("perform_many", "pool_size", "purge", "queue", "records", "recurring", "restart", "resume"),
+    *("retry_failed", "runners", "shutdown", "state", "stats", "submit", "submit_many"),
+    *("supervisor", "workers"),
 ]
 
 # Metaphors of former versions, and words that leave out who does what.
@@ -270,7 +280,7 @@ def test_only_packages_for_users_list_their_names(module: str) -> None:
         for target in node.targets
         if isinstance(target, ast.Name)
     }
-    assert ("__all__" in assigned) == (module in ("oddjob", "oddjob.testing"))
+    assert ("__all__" in assigned) == (module in USED_BY_NAME)
 
 
 # Private attributes.
@@ -432,6 +442,7 @@ def test_importing_starts_no_thread_and_makes_no_pool(after_import: AfterImport)
 HEAVY = [
     *("asyncio", "cronsim", "ctypes", "dataclasses", "difflib", "inspect", "multiprocessing"),
     *("pathlib", "socket", "subprocess", "typing_extensions", "zoneinfo"),
+    *("oddjob.durable", "oddjob.operations"),
     *("oddjob.runtime.awaiting", "oddjob.testing.pytest_plugin"),
 ]
 # What the standard library's own executor loads: `traceback`, in CPython 3.14.

@@ -347,10 +347,10 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
     for strike_at in range(1000):
         scene = Scene(error, timeout=1.0)
         scene.ask()
-        expired: list[bool] = []
+        expired: list[list[Job[Any]] | None] = []
         strikers: list[threading.Thread] = []
 
-        def time_is_up(scene: Scene = scene, expired: list[bool] = expired) -> None:
+        def time_is_up(scene: Scene = scene, expired: list[Any] = expired) -> None:
             # The watchdog knows of nothing but attempts that are being made.
             if scene.job.attempt == 1 and scene.job.running():
                 timeout = JobTimeout("too long")
@@ -365,10 +365,10 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
             scene.execute()
         for striker in strikers:
             striker.join(10)
-        if expired == [True]:
+        if expired == [[scene.job]]:
             finish_failed(scene.job, scene.host)
         outcome = scene.job.exception(0)
-        assert isinstance(outcome, JobTimeout) == (expired == [True])
+        assert isinstance(outcome, JobTimeout) == (expired == [[scene.job]])
         assert scene.told == [scene.job]
         assert len(scene.calls) <= 1
         outcomes.add(type(outcome))

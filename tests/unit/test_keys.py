@@ -260,23 +260,6 @@ def test_serial_jobs_wait_until_the_one_before_has_succeeded_its_retries_include
     assert jobs[0].attempt == 3
 
 
-def test_serial_jobs_behind_one_that_failed_end_and_say_why() -> None:
-    """They were to run only after its success; and every accepted job ends."""
-    with Pool(2) as pool:
-        hang = Hang()
-        line = pool.options(key="invoice 7", serial=True)
-        first = line.submit(lambda: (hang(), int("no number")))
-        hang.wait_until_it_hangs()
-        behind = line.submit_many(abs, [1, 2])
-        hang.gate.set()
-        for job in behind:
-            error = job.exception(WAIT)
-            assert isinstance(error, oddjob.PredecessorFailed)
-            assert error.__cause__ is first.exception()
-        assert line.submit(abs, -3).result(WAIT) == 3  # a new beginning
-        assert pool.stats().refused == 2
-
-
 def test_a_cancelled_serial_job_lets_the_next_go_on() -> None:
     with Pool(2) as pool:
         hang = Hang()

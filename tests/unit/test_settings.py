@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from fractions import Fraction
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import example, given
@@ -766,6 +766,44 @@ def test_it_may_stand_beside_a_bound_that_is_inherited_or_none(key: str, value: 
     assert read_settings({"max_queue": 3, "extra_pools": {"email": {key: value}}})
     assert PoolOptions().replace(**{key: value, "max_queue": None}).max_queue is None
     assert PoolOptions(max_queue=3).replace(**{key: value}).max_queue == 3
+
+
+@pytest.mark.parametrize("when_full", ["raise", "drop_oldest"])
+def test_a_submit_timeout_is_refused_where_nobody_waits_for_room(when_full: str) -> None:
+    """It looks as if jobs were given a chance to get in."""
+    given = {"max_queue": 3, "when_full": when_full, "submit_timeout": 0.5}
+    message = (
+        f"submit_timeout=0.5 has no effect with when_full={when_full!r}, .* "
+        "leave submit_timeout out, or give when_full='block'$"
+    )
+    with pytest.raises(TypeError, match=f"^{message}"):
+        PoolOptions().replace(**given)
+    with pytest.raises(TypeError, match=f"^{message}"):
+        PoolOptions(max_queue=3, when_full=cast("Any", when_full)).replace(submit_timeout=0.5)
+    refused = refusal_of({"extra_pools": {"email": given}})
+    assert re.match(rf"settings\['extra_pools'\]\['email'\]: {message}", refused)
+
+
+@pytest.mark.parametrize("when_full", ["raise", "drop_oldest"])
+def test_a_submit_timeout_for_all_pools_may_stand_beside_one_that_waits_for_nothing(
+    when_full: str,
+) -> None:
+    given = {"max_queue": 3, "when_full": when_full}
+    plan = read_settings({"submit_timeout": 0.5, "extra_pools": {"email": given}})
+    assert plan.pools["email"].submit_timeout == 0.5
+    plan = read_settings(
+        {**given, "submit_timeout": 0.5, "extra_pools": {"slow": {"when_full": "block"}}}
+    )
+    assert plan.pools["slow"].submit_timeout == 0.5
+    assert PoolOptions().replace(**given, submit_timeout=None).when_full == when_full
+
+
+@pytest.mark.parametrize("when_full", ["block", "caller_runs"])
+def test_a_submit_timeout_is_of_use_where_a_job_may_wait_for_room(when_full: str) -> None:
+    """With `caller_runs`: timers, `asubmit`, and jobs that a limit stops."""
+    given = {"max_queue": 3, "when_full": when_full, "submit_timeout": 0.5}
+    assert PoolOptions().replace(**given).submit_timeout == 0.5
+    assert read_settings({"extra_pools": {"email": given}})
 
 
 # Numbers, times and predicates of other types.

@@ -15,6 +15,7 @@ closing any descriptor of them would give up all of SQLite's locks.
 """
 
 import logging
+import os
 import random
 import sqlite3
 import sys
@@ -27,7 +28,7 @@ from weakref import WeakSet
 
 from oddjob.durable.peers import Peers
 from oddjob.durable.sqlite import schema
-from oddjob.durable.store import StoreFull, StoreUnusable
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.locks import after_fork_in_child
 from oddjob.log import log
 from oddjob.schedule.clock import clock
@@ -65,6 +66,7 @@ class Database:
         self._is_warned = False
         self._may_shrink = False
         self.connection: Final = self._open()
+        self._file: Final = self._identity()
         _in_use.add(self)
         self.execute: Final = self.connection.execute
 
@@ -156,6 +158,10 @@ class Database:
             if self.connection.in_transaction:
                 self.execute("ROLLBACK")
             if isinstance(error, sqlite3.Error):
+                if (
+                    _code(error) == sqlite3.SQLITE_FULL
+                ):  # there is space in the log, once it is empty
+                    self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
                 raise self._translated(error) from error
             raise
         finally:
@@ -166,10 +172,28 @@ class Database:
             if self._wal_size() > _BUSY_WAL:
                 self._checkpoint()
 
+    def _identity(self) -> tuple[int, int] | None:
+        if self.is_in_memory:
+            return None
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _check_file(self) -> None:
+        """Refuse to write to a file that nobody else will find."""
+        if self._identity() != self._file:
+            raise StoreUnusable(
+                f"{self.path} was deleted, or replaced by another file, while it was in use: what "
+                "was in it is lost to other processes. Restart this process to use the new file"
+            )
+
     def _begin(self, *, is_synced: bool) -> None:
         while True:
             self.peers.lock()
             try:
+                self._check_file()
                 if is_synced is not self._is_full_sync:  # possible outside of transactions only
                     self.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
                     self._is_full_sync = is_synced

@@ -36,9 +36,13 @@ class LaneTable:
     def __init__(self) -> None:
         self._ids: Final[dict[Lane, int]] = {}
         self._known: Final[dict[int, KnownLane]] = {}
+        self.newest = 0  # the highest id of those
+        self.new_in: Final[set[str]] = set()  # pools, whose consumers may find that they know these
 
     def forget(self) -> None:
         """Read everything again: a transaction that has stored lanes was undone."""
+        self.newest = 0
+        self.new_in.clear()
         self._ids.clear()
         self._known.clear()
 
@@ -52,7 +56,9 @@ class LaneTable:
         execute("INSERT OR IGNORE INTO pool (name) VALUES (?)", (lane.pool,))
         for limiter in lane.limiters:
             execute(_PUT_LIMITER, (lane.pool, *limiter))
-        execute("INSERT OR IGNORE INTO lane (pool, function, limiters) VALUES (?, ?, ?)", place)
+        new = execute("INSERT OR IGNORE INTO lane (pool, function, limiters) VALUES (?, ?, ?)", place)
+        if new.rowcount:
+            self.new_in.add(lane.pool)
         found = execute(f"{_SELECT} WHERE pool = ? AND function = ? AND limiters = ?", place)
         self._ids[lane] = self._add(found.fetchone()).id
         return self._ids[lane]
@@ -75,6 +81,7 @@ class LaneTable:
         lane_id, pool, function, names = row
         known = KnownLane(lane_id, pool, function, tuple(names.split("\n")) if names else ())
         self._known[lane_id] = known
+        self.newest = max(self.newest, lane_id)
         return known
 
 

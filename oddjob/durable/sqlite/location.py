@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from oddjob.durable.peers import FilePeers
-from oddjob.durable.store import StoreUnsafe, StoreUnusable
+from oddjob.errors import StoreUnsafe, StoreUnusable
 
 # Where SQLite's locks and shared memory may reach no other machine, or no other container.
 _NETWORK_FILE_SYSTEMS: Final = (

@@ -136,10 +136,15 @@ class Notifier:
         return {process for (process,) in rows} - {self._me or 0}
 
     def _count(self) -> None:
+        while self._lanes.new_in:
+            pool = self._lanes.new_in.pop()
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
+            self.to_wake.update(process for (process,) in rows)
         for pool, change in self.waiting.items():
             if change:
                 self._execute(
-                    "UPDATE pool SET waiting = waiting + ? WHERE name = ?", (change, pool)
+                    "UPDATE pool SET waiting = waiting + ? WHERE name = ? AND waiting NOT NULL",
+                    (change, pool),
                 )
             if change < 0:
                 wanting = "DELETE FROM room WHERE pool = ? RETURNING process"

@@ -29,6 +29,7 @@ class SqliteReader(StoreReader):
             ("instr(error, ?)", which.error),
             ("created >= ?", which.since),
             ("created < ?", which.until),
+            ("finished < ?", which.ended_before),
         ]
         if which.state is not None:
             states = (State.QUEUED, State.PARKED) if which.state is State.QUEUED else (which.state,)
@@ -65,6 +66,12 @@ class SqliteReader(StoreReader):
         return {state: found.get(state, 0) for state in State if state is not State.PARKED}
 
     @override
+    def pools(self) -> dict[str, bool]:
+        with self._database.reading() as connection:
+            rows = connection.execute("SELECT name, paused FROM pool ORDER BY name").fetchall()
+        return {name: bool(is_paused) for name, is_paused in rows}
+
+    @override
     def entries(self, pool: str) -> list[Entry]:
         with self._database.reading() as connection:
             rows = connection.execute(
@@ -72,12 +79,10 @@ class SqliteReader(StoreReader):
             ).fetchall()
             lanes = LaneTable()
             known = {row[1]: lanes.get(connection.execute, row[1]) for row in rows}
-        entries = []
-        for row in rows:
-            values = [*row]
-            values[1], values[7] = known[row[1]].lane, bool(row[7])
-            entries.append(Entry(*values))
-        return entries
+        return [
+            Entry(name, known[lane].lane, rule, tick, payload, bool(paused), *rest)
+            for name, lane, rule, tick, payload, paused, *rest in rows
+        ]
 
     @override
     def members(self) -> list[Member]:

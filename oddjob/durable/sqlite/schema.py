@@ -24,7 +24,9 @@ CREATE TABLE consumer (
 CREATE TABLE known (pool TEXT, function TEXT, process INT, PRIMARY KEY (pool, function, process))
   WITHOUT ROWID;
 CREATE TABLE pool (
-  name TEXT PRIMARY KEY, waiting INT NOT NULL DEFAULT 0, paused INT NOT NULL DEFAULT 0)
+  name TEXT PRIMARY KEY,
+  waiting INT,  -- jobs that have not started; NULL until max_queue asks: to count costs a page
+  paused INT NOT NULL DEFAULT 0)
   WITHOUT ROWID;
 CREATE TABLE lane (
   id INTEGER PRIMARY KEY, pool TEXT NOT NULL, function TEXT NOT NULL, limiters TEXT NOT NULL,
@@ -55,7 +57,8 @@ CREATE TABLE news (
 CREATE TABLE room (pool TEXT, process INT, PRIMARY KEY (pool, process)) WITHOUT ROWID;
 CREATE TABLE entry (
   pool TEXT, name TEXT, lane INT NOT NULL, rule BLOB NOT NULL, tick REAL NOT NULL,
-  payload BLOB, meta BLOB, priority INT NOT NULL, paused INT NOT NULL DEFAULT 0,
+  payload BLOB NOT NULL, paused INT NOT NULL DEFAULT 0,
+  fired INT NOT NULL DEFAULT 0, missed INT NOT NULL DEFAULT 0,
   last_tick REAL, last_job INT, PRIMARY KEY (pool, name)) WITHOUT ROWID;
 
 CREATE TRIGGER job_deleted AFTER DELETE ON job BEGIN
@@ -72,6 +75,7 @@ CREATE UNIQUE INDEX job_unique ON job (pool, uniq) WHERE uniq IS NOT NULL AND st
 CREATE INDEX job_ended   ON job (pool, state, finished) WHERE finished IS NOT NULL;
 CREATE INDEX news_reader ON news (process);
 CREATE INDEX entry_due   ON entry (tick) WHERE paused = 0;
+CREATE INDEX job_entry   ON job (pool, entry) WHERE entry IS NOT NULL AND state < 4;
 """
 
 # One statement for each step from a version to the next one; run in one transaction.
@@ -87,12 +91,12 @@ SELECT id, origin FROM job INDEXED BY job_unique
 WHERE pool = ? AND uniq = ? AND uniq IS NOT NULL AND state < 4"""
 
 CLAIM: Final = """
-UPDATE job SET state = 2, owner = ?, token = token + 1
+UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
              ORDER BY priority DESC, id LIMIT ?)
 RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
 CLAIM_THESE: Final = """
-UPDATE job SET state = 2, owner = ?, token = token + 1
+UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 1
 RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
 HEADS: Final = """
@@ -182,20 +186,39 @@ SELECT job.id, job.pool, lane.function, job.name, state, priority, attempt, cras
   entry, owner, created, started, finished, error, progress, meta, payload, outcome
 FROM job JOIN lane ON lane.id = job.lane"""
 ENTRY: Final = """
-SELECT name, lane, rule, tick, payload, meta, priority, paused, last_tick, last_job FROM entry"""
+SELECT name, entry.lane, rule, tick, entry.payload, paused, fired, missed, last_tick, last_job
+FROM entry"""
 
 NEWEST_LANE: Final = "SELECT coalesce(max(id), 0) FROM lane"
 ANY_KNOWS: Final = "SELECT 1 FROM known WHERE pool = ? AND function = ? LIMIT 1"
 NEWEST: Final = """
 SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM lane),
-  EXISTS (SELECT 1 FROM process WHERE id = ?)"""
+  EXISTS (SELECT 1 FROM process WHERE id = ?),
+  EXISTS (SELECT 1 FROM news INDEXED BY news_reader WHERE process = ?),
+  EXISTS (SELECT 1 FROM room WHERE process = ?)"""
 MY_LANES: Final = """
 SELECT lane.id, lane.function, known.process IS NOT NULL FROM lane LEFT JOIN known
   ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
 WHERE lane.pool = ?"""
+
+# Only a process that knows the function fires an entry.
+_MINE: Final = """
+CROSS JOIN lane ON lane.id = entry.lane
+CROSS JOIN known ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
+WHERE paused = 0"""
+DUE_ENTRIES: Final = f"{ENTRY} INDEXED BY entry_due {_MINE} AND tick <= ?"
+NEXT_ENTRY: Final = f"""
+SELECT tick FROM entry INDEXED BY entry_due {_MINE} AND tick > ? ORDER BY tick LIMIT 1"""
 PUT_ENTRY: Final = """
-INSERT INTO entry (pool, name, lane, rule, tick, payload, meta, priority)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET lane = excluded.lane, payload = excluded.payload, meta = excluded.meta,
-  priority = excluded.priority,
-  tick = CASE WHEN rule = excluded.rule THEN tick ELSE excluded.tick END, rule = excluded.rule"""
+INSERT INTO entry (pool, name, lane, rule, tick, payload) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET lane = excluded.lane, payload = excluded.payload,
+  tick = CASE WHEN rule = excluded.rule THEN tick
+         ELSE max(excluded.tick, coalesce(last_tick + 0.001, 0)) END, rule = excluded.rule"""
+MOVE_ENTRY: Final = """
+UPDATE entry SET tick = ?, last_tick = tick, missed = missed + ?
+WHERE pool = ? AND name = ? AND tick = ? AND paused = 0"""
+NOTE_FIRED: Final = """
+UPDATE entry SET fired = fired + 1, last_job = ? WHERE pool = ? AND name = ?"""
+ANY_OF_ENTRY: Final = """
+SELECT 1 FROM job INDEXED BY job_entry
+WHERE pool = ? AND entry = ? AND entry IS NOT NULL AND state < 4 LIMIT 1"""

@@ -238,20 +238,24 @@ class SqliteStore(Store):
         one_by_one: bool,
     ) -> Turn:
         said: dict[str, tuple[bool, bool]] = {}
-        is_synced = bool(submits) or any(each.state is not State.QUEUED for each in updates)
+        # A power loss may take back what was handed back, and progress.
+        slight = (State.QUEUED, State.RUNNING)
+        is_synced = bool(submits) or any(each.state not in slight for each in updates)
         with self._work(is_synced=is_synced) as work:
             turn = Turn(work.now)
-            newest, newest_lane, is_member = self._execute(schema.NEWEST, (self._me,)).fetchone()
+            row = self._execute(schema.NEWEST, (self._me, self._me, self._me)).fetchone()
+            newest, newest_lane, is_member, has_news, wants_room = row
             if not is_member:
                 raise Evicted
             if updates:
                 turn.refused = work.update(updates, one_by_one=one_by_one)
             if submits:
                 turn.submitted = work.insert(submits)
-                before, newest_lane = newest_lane, self._execute(schema.NEWEST_LANE).fetchone()[0]
+                before, newest_lane = newest_lane, max(newest_lane, self._lanes.newest)
                 if newest_lane != before:  # others may know the function, and not have said so
                     rows = self._execute("SELECT process FROM consumer").fetchall()
                     work.to_wake.update(process for (process,) in rows)
+                wants_room = wants_room or any(each.id is None for each in turn.submitted)
             if newest_lane != self._newest[1]:
                 turn.unknown = self._find_lanes()
             if capacity:
@@ -272,9 +276,11 @@ class SqliteStore(Store):
                     overdue = work.fail_unknown(self._foreign[pool], room.unknown_after)
                     work.opens_in = min(work.opens_in, overdue - work.now)
             turn.hungry_peers = work.notifier.finish(mine, left)
-            turn.news = work.notifier.read_news()
-            full = self._execute("SELECT pool FROM room WHERE process = ?", (self._me,)).fetchall()
-            turn.full = frozenset(pool for (pool,) in full)
+            if has_news or self._me in work.notifier.to_wake:  # it may have ended jobs of its own
+                turn.news = work.notifier.read_news()
+            if wants_room:
+                full = self._execute("SELECT pool FROM room WHERE process = ?", (self._me,))
+                turn.full = frozenset(pool for (pool,) in full.fetchall())
             self._look_ahead(work, turn, capacity)
         self._said.update(said)
         has_new_peers = newest not in (self._newest[0], self._me)
@@ -309,14 +315,10 @@ class SqliteStore(Store):
         if not capacity:
             return
         due = min(work.notifier.next_due(), work.now + work.opens_in)
-        row = self._execute(
-            "SELECT tick FROM entry INDEXED BY entry_due WHERE paused = 0 ORDER BY tick LIMIT 1"
-        ).fetchone()
-        if row is not None and row[0] <= work.now:
-            rows = self._execute(f"{schema.ENTRY} WHERE paused = 0 AND tick <= ?", (work.now,))
-            turn.entries = [self._entry(each) for each in rows.fetchall()]
-            turn.entries = [each for each in turn.entries if each.lane.pool in capacity]
-        elif row is not None:
+        rows = self._execute(schema.DUE_ENTRIES, (self._me, work.now)).fetchall()
+        turn.entries = [each for row in rows if (each := self._entry(row)).lane.pool in capacity]
+        row = self._execute(schema.NEXT_ENTRY, (self._me, work.now)).fetchone()
+        if row is not None:
             due = min(due, row[0])
         turn.next_look = None if due == inf else max(0.0, due - work.now)
 
@@ -379,31 +381,33 @@ class SqliteStore(Store):
     def put_entry(self, entry: Entry) -> None:
         with self._work(is_synced=True) as work:
             lane = self._lanes.id_of(self._execute, entry.lane)
-            self._execute(
-                schema.PUT_ENTRY,
-                (entry.lane.pool, entry.name, lane, entry.rule, entry.tick, entry.payload,
-                 entry.meta, entry.priority),
-            )  # fmt: skip
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (entry.lane.pool,))
+            pool = entry.lane.pool
+            values = (pool, entry.name, lane, entry.rule, entry.tick, entry.payload)
+            self._execute(schema.PUT_ENTRY, values)
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
             work.to_wake.update(process for (process,) in rows)
 
     @override
-    def fire_entry(self, entry: Entry, next_tick: float) -> Submitted | None:
+    def fire_entry(
+        self,
+        entry: Entry,
+        next_tick: float,
+        submits: Sequence[Submit],
+        *,
+        missed: int = 0,
+        overlaps: bool = True,
+    ) -> list[Submitted] | None:
         place = (entry.lane.pool, entry.name)
         with self._work(is_synced=True) as work:
-            moved = self._execute(
-                "UPDATE entry SET tick = ?, last_tick = tick "
-                "WHERE pool = ? AND name = ? AND tick = ? AND paused = 0",
-                (next_tick, *place, entry.tick),
-            )
-            if not moved.rowcount:
+            is_busy = not overlaps and self._execute(schema.ANY_OF_ENTRY, place).fetchone()
+            if is_busy and submits:
+                submits, missed = [], missed + 1
+            move = (next_tick, missed, *place, entry.tick)
+            if not self._execute(schema.MOVE_ENTRY, move).rowcount:
                 return None
-            job = Submit(entry.lane, entry.payload, entry.name, entry.priority, meta=entry.meta,
-                         wants_outcome=False, entry=entry.name)  # fmt: skip
-            (submitted,) = work.insert([job])
-            self._execute(
-                "UPDATE entry SET last_job = ? WHERE pool = ? AND name = ?", (submitted.id, *place)
-            )
+            submitted = work.insert(submits)
+            if submitted:
+                self._execute(schema.NOTE_FIRED, (submitted[-1].id, *place))
             work.notifier.finish()
         return submitted
 
@@ -425,11 +429,9 @@ class SqliteStore(Store):
         return changed
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
-        name, lane, *rest = row
-        rule, tick, payload, meta, priority, paused, last_tick, last_job = rest
+        name, lane, rule, tick, payload, paused, *rest = row
         known = self._lanes.get(self._execute, lane)
-        return Entry(name, known.lane, rule, tick, payload, meta, priority, bool(paused),
-                     last_tick, last_job)  # fmt: skip
+        return Entry(name, known.lane, rule, tick, payload, bool(paused), *rest)
 
     @override
     def purge(self, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:

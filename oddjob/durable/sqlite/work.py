@@ -14,6 +14,7 @@ from oddjob.durable.record import (
     MAX_CRASHES,
     Capacity,
     Claim,
+    Lane,
     State,
     Submit,
     Submitted,
@@ -25,6 +26,8 @@ from oddjob.durable.sqlite.lanes import Allowance, KnownLane, LaneTable, release
 from oddjob.durable.sqlite.notifier import Notifier
 
 Row = tuple[Any, ...]
+
+_QUEUED: Final = int(State.QUEUED)
 
 
 class Mismatch(Exception):
@@ -70,9 +73,12 @@ class Work:
         rows: list[Row] = []
         uniques: dict[tuple[str, bytes], tuple[int, int | None]] = {}
         room: dict[str, int] = {}
+        queued, waiting = self.notifier.queued, self.notifier.waiting
+        lane_of: Lane | None = None
         for each in submits:
-            pool = each.lane.pool
-            lane = self._lanes.id_of(execute, each.lane)
+            if each.lane is not lane_of:
+                lane_of, pool = each.lane, each.lane.pool
+                lane = self._lanes.id_of(execute, lane_of)
             origin = self._me if each.wants_outcome else None
             if each.unique is not None:
                 place = (pool, each.unique)
@@ -82,37 +88,45 @@ class Work:
                         self.notifier.watch(twin[0])
                     submitted.append(Submitted(twin[0], is_new=False))
                     continue
-            if each.max_queue is not None and not self._has_room(pool, each.max_queue, room):
+            if each.max_queue is not None and not self._has_room(pool, each.max_queue, room, rows):
                 submitted.append(Submitted(None, is_new=False))
                 continue
             job += 1
             if each.unique is not None:
                 uniques[(pool, each.unique)] = (job, origin)
-            state, due, slot = State.QUEUED, None, None
+            state, due, slot = _QUEUED, None, None
             if each.delay is not None and each.delay > 0:
-                state, due = State.SCHEDULED, self.now + each.delay
+                state, due = int(State.SCHEDULED), self.now + each.delay
                 self.notifier.alarm(lane, due)
             elif each.key is not None:
                 slot = self._keys.take(pool, each.key, each.key_limit)
-                state = State.PARKED if slot is None else State.QUEUED
-            if state is State.QUEUED:
-                self.notifier.queued[lane] += 1
-            self.notifier.waiting[pool] += 1
+                state = int(State.PARKED) if slot is None else _QUEUED
+            if state == _QUEUED:
+                queued[lane] = queued.get(lane, 0) + 1
+            waiting[pool] = waiting.get(pool, 0) + 1
             submitted.append(Submitted(job, is_new=True))
             row: Row = (
-                job, lane, pool, int(state), each.priority, due, origin, each.key, each.key_limit,
-                slot, each.is_serial, each.unique, each.entry, self.now, _storable(each.name),
-                each.meta, each.payload,
+                job, lane, pool, state, each.priority, due, origin, each.key, each.key_limit, slot,
+                each.is_serial, each.unique, each.entry, self.now, _storable(each.name), each.meta,
+                each.payload,
             )  # fmt: skip
             rows.append(row)
         self._many(schema.INSERT, rows)
         return submitted
 
-    def _has_room(self, pool: str, most: int, room: dict[str, int]) -> bool:
+    def _has_room(
+        self, pool: str, most: int, room: dict[str, int], new: Sequence[Row]
+    ) -> bool:
+        """Return whether one more job may wait; `new` are those that are not stored yet."""
         left = room.get(pool)
         if left is None:
-            row = self._execute("SELECT waiting FROM pool WHERE name = ?", (pool,)).fetchone()
-            left = most - row[0] - self.notifier.waiting[pool]
+            statement = "SELECT waiting FROM pool WHERE name = ?"
+            (waiting,) = self._execute(statement, (pool,)).fetchone()
+            if waiting is None:  # nobody has asked before
+                self._execute(_COUNT_WAITING, (pool,))
+                self.notifier.waiting[pool] = sum(row[2] == pool for row in new)
+                (waiting,) = self._execute(statement, (pool,)).fetchone()
+            left = most - waiting - self.notifier.waiting[pool]
         room[pool] = left - 1
         if left > 0:
             return True
@@ -140,7 +154,8 @@ class Work:
             # But a rate that opens is to be seen: others may be waiting for it.
             lanes = [lane for lane in lanes if lane.limiters]
         if len(lanes) == 1 and not lanes[0].limiters:
-            rows = self._execute(schema.CLAIM, (self._me, lanes[0].id, capacity.limit)).fetchall()
+            values = (self._me, self.now, lanes[0].id, capacity.limit)
+            rows = self._execute(schema.CLAIM, values).fetchall()
         else:
             rows = self._claim_from_many(pool, lanes, capacity)
         rows.sort(key=lambda row: (-row[0], row[1]))  # RETURNING has no order
@@ -174,7 +189,8 @@ class Work:
         for lane in lanes:
             if allowance.is_rated(lane) and self.notifier.has_queued(lane.id):
                 self.opens_in = min(self.opens_in, allowance.opens_in(lane) or inf)
-        return self._execute(schema.CLAIM_THESE, (self._me, json.dumps(taken))).fetchall()
+        values = (self._me, self.now, json.dumps(taken))
+        return self._execute(schema.CLAIM_THESE, values).fetchall()
 
     def _claim_of(self, row: Row) -> Claim:
         priority, job, token, lane, payload, meta, name, attempt, crashes, key, serial, origin = row
@@ -387,3 +403,8 @@ def _storable(text: str | None) -> str | None:
     if text is None or text.isascii():
         return text
     return text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+_COUNT_WAITING: Final = """
+UPDATE pool SET waiting = (SELECT count(*) FROM job
+                           WHERE pool = pool.name AND state IN (0, 1, 3)) WHERE name = ?"""

@@ -1,0 +1,128 @@
+"""LiveJobs: what the store knows of jobs that callers hold, asked for when somebody looks.
+
+A handle hears of the end of its job; for everything else (has it started, which attempt is it, how
+far is it) there is one short look: at the claim, if this process runs the job, else at the record.
+
+Guarantees: a job has ended for its holder when its handle has heard of it, so `Job.state` never
+says so before `Job.done` does. Any number of `find`s of a job that has not ended return one object.
+"""
+
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Final
+
+from oddjob.durable.progress import decode_progress
+from oddjob.durable.record import Record, State
+from oddjob.durable.store import Store
+from oddjob.errors import JobNotFound
+from oddjob.runtime.job import Job
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.watchers import ENDED, FAILED, RUNNING, SUCCEEDED, JobState, Progress
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.durable.pool_store import PoolStore
+
+
+class LiveJobs:
+    """The jobs of one pool that callers hold."""
+
+    def __init__(self, store: "PoolStore") -> None:
+        self._store: Final = store
+
+    def state_of(self, job: Job[Any]) -> JobState:
+        """Return the state of a job that has not ended here."""
+        found = self._look(job)
+        if found is None:
+            return job._local_state
+        if isinstance(found, Job):
+            state = found._local_state
+            return RUNNING if state in ENDED else state
+        # Its end is on the way to its handle.
+        return RUNNING if found.state.has_ended else found.state.label
+
+    def attempt_of(self, job: Job[Any]) -> int:
+        """Return the number of the latest attempt of a job."""
+        found = self._look(job)
+        if found is None:
+            return int(job._local_state in (SUCCEEDED, FAILED))
+        return found.attempt if isinstance(found, Job) else _latest_attempt(found)
+
+    def progress_of(self, job: Job[Any]) -> Progress | None:
+        """Return what a job has reported last."""
+        found = self._look(job)
+        if isinstance(found, Job):
+            return found.progress
+        return None if found is None else decode_progress(found.progress)
+
+    def _look(self, job: Job[Any]) -> Job[Any] | Record | None:
+        """Return the job that runs here for another one, or its record; None: neither is known."""
+        details, handle = job._details, self._store._handles.get(job)
+        if details is None or details.id is None:
+            return None  # it has not been stored
+        here = None if handle is None else self._store.claimed.held.get(handle.id)
+        if here is not None:
+            return here
+        try:
+            reader = self._store._reader or self._store.runner().reader
+            return reader.record(details.id)
+        except Exception:
+            if not self._store.is_done:
+                raise
+            return None  # the pool is closed, and its store may be gone
+
+    def find(self, job: object) -> Job[Any]:
+        """Do what `Pool.find` says."""
+        runner = self._store.runner()
+        record = runner.reader.record(str(job))
+        if record is not None and record.pool != self._store.name:
+            raise JobNotFound(f"job {job} is one of pool {record.pool!r}, not {self._store.name!r}")
+        if record is not None and not record.state.has_ended:
+            stored = record.id
+            found: Job[Any] | Record | None = runner.call(lambda store: self._watch(store, stored))
+            if isinstance(found, Job):
+                return found
+            record = found
+        if record is None:
+            raise JobNotFound(
+                f"no job {job} in the store of pool {self._store.name!r}: there was none of that "
+                "id, or its record has been deleted"
+            )
+        return self._ended(record)
+
+    def _watch(self, store: Store, stored: Any) -> Job[Any] | Record | None:
+        """Return a job that will hear of its end; or how it has ended. In the store thread."""
+        runner = self._store.runner()
+        for handle in runner.handles_of(stored):
+            if (held := self._store.job_of(handle)) is not None:
+                return held
+        record = store.watch(stored)
+        if record is None or record.state.has_ended:
+            return record
+        job = self._job_of(record)
+        handle = self._store.handle_of(job)
+        handle.stored(stored)
+        runner.expect(stored, handle)
+        return job
+
+    def _ended(self, record: Record) -> Job[Any]:
+        job = self._job_of(record)
+        details = job._add_details()
+        details.id, details.attempt = str(record.id), record.attempt
+        details.progress = decode_progress(record.progress)
+        self._store.handle_of(job).decode(record.state, record.outcome, record.error)
+        return job
+
+    def _job_of(self, record: Record) -> Job[Any]:
+        """Return a job that stands for a stored one; it has no call."""
+        settings = self._store.claimed.base_policy(record.function).settings
+        settings = settings._replace(
+            priority=record.priority, persist=True, key=None, serial=False, limits=()
+        )
+        policy = JobPolicy(self._store._core, settings)
+        job: Job[Any] = Job(None, (), None, Context(), policy, clock.monotonic(), record.key)  # type: ignore[arg-type]  # it never runs here
+        job._name = record.name or record.function
+        return job
+
+
+def _latest_attempt(record: Record) -> int:
+    return record.attempt + (record.state is State.RUNNING)

@@ -1,0 +1,78 @@
+"""Progress: what running jobs report of themselves, on its way to the store.
+
+Guarantees: a job may report as often as it likes. Of what it has reported the latest is stored, and
+nothing more often than every `_INTERVAL` seconds: that of all jobs of a process in one commit.
+
+Thread safety: any thread may call `put` and `discard`, each one operation of a dict; the rest is
+for the store thread.
+"""
+
+import json
+from math import inf
+from typing import Any, Final
+
+from oddjob.durable.record import Claim, State, Update
+from oddjob.runtime.watchers import Progress
+from oddjob.schedule.clock import clock
+
+_INTERVAL: Final = 0.2  # seconds
+_PLAIN: Final = (int, float, type(None))  # JSON has these as they are
+_TEXT: Final = (str, type(None))
+
+
+class LatestProgress:
+    """The progress of running jobs that is not stored yet."""
+
+    def __init__(self) -> None:
+        self._latest: Final[dict[Any, tuple[Claim, Progress]]] = {}  # by job
+        self._next = -inf  # steady seconds: when the next may be stored
+
+    def put(self, claim: Claim, progress: Progress) -> None:
+        """Have this stored, in place of what the job has reported before.
+
+        Raises:
+            TypeError, ValueError: a number is none.
+        """
+        done, total, note = progress
+        if not (isinstance(done, _PLAIN) and isinstance(total, _PLAIN) and isinstance(note, _TEXT)):
+            progress = Progress(
+                float(done),
+                None if total is None else float(total),
+                None if note is None else str(note),
+            )
+        self._latest[claim.id] = claim, progress
+
+    def discard(self, claim: Claim) -> None:
+        """Forget what a job has reported: it has come to its end."""
+        self._latest.pop(claim.id, None)
+
+    def seconds_left(self) -> float:
+        """Return the seconds until there is something to take; infinity if there is nothing."""
+        return max(0.0, self._next - clock.steady()) if self._latest else inf
+
+    def take(self) -> list[Update]:
+        """Return what is to be stored now."""
+        if self.seconds_left() > 0.0:
+            return []
+        self._next = clock.steady() + _INTERVAL
+        updates = []
+        for _ in range(len(self._latest)):
+            try:
+                _, (claim, progress) = self._latest.popitem()
+            except KeyError:  # discarded meanwhile
+                break
+            updates.append(Update(claim, State.RUNNING, encode_progress(progress)))
+        return updates
+
+
+def encode_progress(progress: Progress) -> bytes:
+    """Return the bytes of a progress; reading them runs no code of anybody's."""
+    return json.dumps(progress).encode()
+
+
+def decode_progress(data: bytes | None) -> Progress | None:
+    """Return the progress of these bytes; None if there is none, or another program's."""
+    try:
+        return None if data is None else Progress(*json.loads(data))
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,151 @@
+"""RecurringEntries: what a pool submits again and again, through its store.
+
+An entry is declared by any number of processes, and kept by the store. Every process that consumes
+the pool, and knows the function, looks when a tick is due. The first one submits the jobs and moves
+the entry to its next tick, in one commit that names the tick; the others find it moved.
+
+Guarantees
+  * A tick fires once. The next one is later than the last, whatever becomes of clocks and zones.
+  * A rule that cannot be read here, or a time zone that raises, is logged once, and left to others.
+
+`declare`, `find` and `delete` are for any thread; `fire` is called by the store thread.
+"""
+
+import logging
+import pickle
+from collections.abc import Sequence
+from dataclasses import fields
+from hashlib import sha256
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from oddjob.durable.codec import name_of
+from oddjob.durable.record import Entry, Submit
+from oddjob.durable.rules import Rule, decode_rule, encode_rule
+from oddjob.durable.store import Store
+from oddjob.durable.timers import EntryTimer
+from oddjob.durable.unique import canonical_bytes
+from oddjob.errors import StoreFull
+from oddjob.log import log
+from oddjob.runtime.batch import new_jobs
+from oddjob.runtime.policy import BATCH_ITEM
+from oddjob.schedule.timer import Calls
+
+if TYPE_CHECKING:
+    from oddjob.durable.pool_store import PoolStore
+
+_NEXT_TRY: Final = 1.0  # seconds, after the store was full
+_SHOWN: Final = 8  # digits of what tells entries of a function apart
+
+
+class RecurringEntries:
+    """The recurring entries of one pool."""
+
+    def __init__(self, store: "PoolStore") -> None:
+        self._store: Final = store
+        self._declared: Final[dict[str, tuple[bytes, str]]] = {}  # by name: rule and function
+        self._rules: Final[dict[bytes, Rule | None]] = {}  # None: it is left to others
+        self._logged: Final[set[str]] = set()  # names of entries that could not fire
+
+    def declare(self, rule: Rule, calls: Calls) -> EntryTimer:
+        """Have calls made whenever a rule says so, by one of the processes that consume the pool.
+
+        Raises:
+            ValueError: this process has declared an entry of that name, with another rule or
+                function.
+            Exception: as `PoolStore.accept` does.
+        """
+        function = name_of(calls.fn)
+        models = new_jobs(*calls, inf)
+        submits = [self._store.submit_of(model) for model in models]
+        name = calls.policy.name or _name_of_entry(function, calls)
+        for each in submits:
+            each.wants_outcome, each.entry = False, name
+        rule_bytes = encode_rule(rule)
+        declared = rule_bytes, function
+        if self._declared.get(name, declared) != declared:
+            raise ValueError(
+                f"the recurring entry {name!r} is there already, for another function or time; "
+                "cancel() its timer first, or tell the two apart with options(name=...)"
+            )
+        lane = self._store.lane_of(calls.policy, function)
+        tick = rule.trigger.moment_of(rule.trigger.first())
+        entry = Entry(name, lane, rule_bytes, tick, _encode(submits))
+        self._rules[rule_bytes] = rule
+        self._store.learn(function, calls.fn)
+        self._store.call(lambda store: store.put_entry(entry))
+        self._declared[name] = declared
+        return EntryTimer(self._store, rule.trigger, entry)
+
+    def find(self, name: str) -> Entry | None:
+        """Return an entry as the store has it; None if there is none."""
+        reader = self._store.reader
+        found = [] if reader is None else reader.entries(self._store.name)
+        return next((entry for entry in found if entry.name == name), None)
+
+    def delete(self, name: str) -> bool:
+        """Delete an entry, for all processes; return False if there is none."""
+        is_deleted: bool = self._store.call(
+            lambda store: store.delete_entry(self._store.name, name)
+        )
+        self._declared.pop(name, None)
+        return is_deleted
+
+    def fire(self, entry: Entry, now: float, store: Store) -> float:
+        """Submit the jobs of an entry that is due.
+
+        Returns the seconds until it is worth another look; infinity: this process cannot fire it.
+        """
+        try:
+            rule = self._rule_of(entry.rule)
+            if rule is None:
+                return inf
+            following = rule.trigger.after(entry.tick, now)
+            next_tick = inf if following.at is None else following.at
+            if not next_tick > entry.tick:
+                raise ValueError(f"after {entry.tick!r} comes {next_tick!r}")  # noqa: TRY301
+            submits = submits_of(entry) if following.fires_now else []
+        except BaseException as error:  # of a time zone that a user has written, for example
+            self._log_once(entry, error)
+            return inf
+        try:
+            store.fire_entry(
+                entry, next_tick, submits, missed=following.missed, overlaps=rule.overlaps
+            )
+        except StoreFull as error:
+            self._log_once(entry, error)
+            return _NEXT_TRY
+        self._logged.discard(entry.name)
+        return 0.0
+
+    def _rule_of(self, data: bytes) -> Rule | None:
+        if data not in self._rules:
+            self._rules[data] = None  # if it cannot be read, it is left to others from now on
+            self._rules[data] = decode_rule(data)
+        return self._rules[data]
+
+    def _log_once(self, entry: Entry, error: BaseException) -> None:
+        if entry.name not in self._logged:
+            self._logged.add(entry.name)
+            what = "pool %s: the recurring entry %r cannot fire here"
+            log(logging.ERROR, what, self._store.name, entry.name, error=error)
+
+
+def _name_of_entry(function: str, calls: Calls) -> str:
+    """Return the name of an entry that was given none: it tells apart what is called."""
+    if calls.kwargs is None and calls.arguments[0] == ():
+        return function
+    kwargs = None if calls.kwargs is BATCH_ITEM else calls.kwargs
+    arguments = canonical_bytes((list(calls.arguments), kwargs))
+    return f"{function} {sha256(arguments).hexdigest()[:_SHOWN]}"
+
+
+def _encode(submits: Sequence[Submit]) -> bytes:
+    names = [field.name for field in fields(Submit) if field.name != "lane"]
+    return pickle.dumps([{name: getattr(each, name) for name in names} for each in submits], 5)
+
+
+def submits_of(entry: Entry) -> list[Submit]:
+    """Return what an entry submits each time."""
+    given: list[dict[str, Any]] = pickle.loads(entry.payload)  # noqa: S301  (we wrote it)
+    return [Submit(entry.lane, **each) for each in given]

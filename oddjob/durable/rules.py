@@ -1,0 +1,73 @@
+"""Rules: how the trigger of a recurring entry is stored.
+
+A rule is JSON. Equal triggers have equal rules in all processes, so a changed one is noticed; and
+reading a rule runs no code of a user's. So a time zone that only pickle could store is not read: an
+entry in such a zone fires in processes that declare it themselves.
+"""
+
+import json
+import pickle
+from datetime import timedelta, timezone, tzinfo
+from typing import Any, NamedTuple
+
+from oddjob.schedule.local_time import SystemZone, as_zone
+from oddjob.schedule.triggers import CronTrigger, EveryTrigger, Trigger
+
+_Zone = str | float | dict[str, str] | None  # by name, offset from UTC, pickled, the machine's
+
+
+class Rule(NamedTuple):
+    """When an entry fires."""
+
+    trigger: Trigger
+    overlaps: bool  # it fires although jobs of it have not ended
+
+
+def encode_rule(rule: Rule) -> bytes:
+    """Return the bytes of a rule.
+
+    Raises:
+        TypeError: the time zone has no name, and cannot be pickled.
+    """
+    trigger = rule.trigger
+    fields: dict[str, Any] = {"overlap": rule.overlaps}
+    if isinstance(trigger, EveryTrigger):
+        fields |= {"every": trigger.period}
+    else:
+        assert isinstance(trigger, CronTrigger)  # noqa: S101  (there is no third kind)
+        zone = _encode_zone(trigger.zone)
+        fields |= {"cron": trigger.expression, "tz": zone, "dst": trigger.dst}
+        fields |= {"catch_up": trigger.catch_up}
+    return json.dumps(fields, sort_keys=True).encode()
+
+
+def decode_rule(data: bytes) -> Rule | None:
+    """Return the rule of these bytes; None if only the processes that declare it can read it.
+
+    Raises:
+        Exception: they are no rule, or of another version; this machine does not have the time
+            zone, or the package that reads cron expressions.
+    """
+    fields: dict[str, Any] = json.loads(data)
+    overlaps = bool(fields.pop("overlap"))
+    if "every" in fields:
+        return Rule(EveryTrigger(fields["every"]), overlaps)
+    zone: _Zone = fields.pop("tz")
+    if isinstance(zone, dict):
+        return None
+    tz = timezone(timedelta(seconds=zone)) if isinstance(zone, int | float) else as_zone(zone)
+    return Rule(CronTrigger(fields.pop("cron"), tz, **fields), overlaps)
+
+
+def _encode_zone(zone: tzinfo) -> _Zone:
+    if isinstance(zone, SystemZone):
+        return None
+    if isinstance(zone, timezone):
+        return zone.utcoffset(None).total_seconds()
+    name = getattr(zone, "key", None)
+    if isinstance(name, str) and type(zone).__module__.startswith("zoneinfo"):
+        return name
+    try:
+        return {"pickle": pickle.dumps(zone, 5).hex()}
+    except Exception as error:
+        raise TypeError(f"the time zone {zone!r} cannot be stored: {error}") from error

@@ -1,0 +1,160 @@
+"""Timers of stored jobs: views of what waits in the store.
+
+The store waits for them, and keeps them when the pool or the process ends; what is read here is as
+the store has it at that moment.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+from oddjob.compat import override
+from oddjob.durable.record import Entry
+from oddjob.runtime.job import Job
+from oddjob.schedule.clock import clock
+from oddjob.schedule.timer import Timer
+from oddjob.schedule.triggers import Trigger
+
+if TYPE_CHECKING:
+    from oddjob.durable.pool_store import PoolStore
+
+
+class _StoreTimer(Timer):
+    __slots__ = ("_is_cancelled", "_store", "_trigger")
+
+    def __init__(self, store: "PoolStore", trigger: Trigger) -> None:
+        self._store: Final = store
+        self._trigger: Final = trigger
+        self._is_cancelled = False
+
+    @override
+    def __repr__(self) -> str:
+        return f"<Timer {self._trigger!r}, pool {self._store.name}, stored>"
+
+    @property
+    @override
+    def pool(self) -> Any:
+        return self._store.pool
+
+    @property
+    @override
+    def error(self) -> Exception | None:
+        return None  # the store takes what is due, however many jobs wait
+
+
+class StoredTimer(_StoreTimer):
+    """The timer of jobs that are in the store already, and due once."""
+
+    __slots__ = ("_ids", "_jobs", "_moment")
+
+    def __init__(
+        self,
+        store: "PoolStore",
+        trigger: Trigger,
+        moment: float,
+        ids: Sequence[Any],
+        jobs: Sequence[Job[Any]],
+    ) -> None:
+        super().__init__(store, trigger)
+        self._moment: Final = moment  # when they are due, in wall time
+        self._ids: Final = ids
+        self._jobs: Final = jobs
+
+    @property
+    @override
+    def jobs(self) -> list[Job[Any]]:
+        return list(self._jobs)
+
+    @property
+    @override
+    def cancelled(self) -> bool:
+        return self._is_cancelled
+
+    @property
+    @override
+    def fired(self) -> int:
+        return int(not self._is_cancelled and self._moment <= clock.wall())
+
+    @property
+    @override
+    def missed(self) -> int:
+        return 0
+
+    @property
+    @override
+    def fires_at(self) -> datetime:
+        return self._trigger.date_at(self._moment)
+
+    @override
+    def remaining(self) -> float | Literal[False]:
+        left = self._moment - clock.wall()
+        return False if self._is_cancelled or left <= 0 else left
+
+    @override
+    def cancel(self) -> float | Literal[False]:
+        left = self.remaining()
+        if left is not False:
+            self._store.call(lambda store: store.cancel(self._ids))
+            self._is_cancelled = True
+        return left
+
+
+class EntryTimer(_StoreTimer):
+    """The timer of a recurring entry, which all processes that declare it have in common."""
+
+    __slots__ = ("_latest",)
+
+    def __init__(self, store: "PoolStore", trigger: Trigger, entry: Entry) -> None:
+        super().__init__(store, trigger)
+        self._latest = entry  # as it was seen last
+
+    def _look(self) -> Entry | None:
+        """Return the entry; None if there is none, or the pool has let go of the store."""
+        entry = self._store.entries.find(self._latest.name)
+        self._latest = entry or self._latest
+        return entry
+
+    @property
+    @override
+    def jobs(self) -> list[Job[Any]]:
+        return []
+
+    @property
+    @override
+    def cancelled(self) -> bool:
+        is_known = self._store.reader is not None
+        return self._is_cancelled or (is_known and self._look() is None)
+
+    @property
+    @override
+    def fired(self) -> int:
+        self._look()
+        return self._latest.fired
+
+    @property
+    @override
+    def missed(self) -> int:
+        self._look()
+        return self._latest.missed
+
+    @property
+    @override
+    def fires_at(self) -> datetime:
+        entry = self._look()
+        last = self._latest.tick if self._latest.last_tick is None else self._latest.last_tick
+        return self._trigger.date_at(last if entry is None else entry.tick)
+
+    @override
+    def remaining(self) -> float | Literal[False]:
+        entry = self._look()
+        if self._is_cancelled or entry is None or entry.is_paused:
+            return False
+        return max(0.0, entry.tick - clock.wall())
+
+    @override
+    def cancel(self) -> float | Literal[False]:
+        left = self.remaining()
+        if not self._is_cancelled and self._store.entries.delete(self._latest.name):
+            self._is_cancelled = True
+            return left or 0.0
+        return False

@@ -1,0 +1,74 @@
+"""StoreAccess: how operations reach a store, from any thread, and who else uses it.
+
+And what they make of the times that people give, and of those that the store knows.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple, cast
+
+from oddjob.durable.runner import Runner, RunnerOver
+from oddjob.durable.store import Store, StoreReader
+from oddjob.quantities import Seconds, as_retention
+from oddjob.schedule.clock import clock
+
+
+class RunnerInfo(NamedTuple):
+    """A process that uses a store."""
+
+    id: str
+    host: str
+    pid: int
+    joined: datetime
+    version: str  # of the library
+    pools: tuple[str, ...]  # of which it runs jobs
+
+
+class StoreAccess:
+    """A store, through this process's runner for it.
+
+    Args:
+        runner: returns the runner; it is another one when the former has ended.
+    """
+
+    def __init__(self, runner: Callable[[], Runner]) -> None:
+        self._runner: Final = runner
+
+    @property
+    def reader(self) -> StoreReader:
+        """The half of the store that is read."""
+        return self._runner().reader
+
+    def change(self, call: Callable[[Store], Any]) -> Any:
+        """Have the store thread call something, in a turn of its own; return what it returns."""
+        return self._ask(lambda runner: runner.call(call))
+
+    def submit(self, submits: Any) -> Any:
+        """Store jobs of which this process hears no more."""
+        return self._ask(lambda runner: runner.submit(submits))
+
+    def runners(self) -> list[RunnerInfo]:
+        """Return the processes that use the store."""
+        return [
+            RunnerInfo(str(id), host, pid, cast("datetime", time_of(joined)), version, pools)
+            for id, host, pid, joined, version, pools in self.reader.members()  # noqa: A001
+        ]
+
+    def _ask(self, ask: Callable[[Runner], Any]) -> Any:
+        while True:
+            try:
+                return ask(self._runner())
+            except RunnerOver:  # it has ended since
+                continue
+
+
+def seconds_of(name: str, when: datetime | Seconds | str) -> float:
+    """Return seconds since the epoch of a ``datetime``, or of a time that long ago."""
+    if isinstance(when, datetime):
+        return when.timestamp()
+    return clock.wall() - as_retention(name, when)
+
+
+def time_of(seconds: float | None) -> datetime | None:
+    """Return seconds since the epoch as a ``datetime`` in UTC."""
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)

@@ -1,0 +1,145 @@
+"""PoolOperations: the stored jobs of one pool, to look at and to act on in bulk.
+
+Guarantees
+  * Records are read a page at a time, and no snapshot is held between two pages.
+  * What acts on many jobs does so in slices of `_SLICE`, each in a commit of its own: others get
+    their turn in between. If it is interrupted, a second call goes on where the first one stopped.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime
+from functools import partial
+from itertools import islice
+from typing import Any, Final, get_args
+
+from oddjob.durable.codec import encode_key
+from oddjob.durable.record import State
+from oddjob.durable.store import Filter, Store
+from oddjob.errors import JobNotFound
+from oddjob.keys import Key
+from oddjob.operations.access import RunnerInfo, StoreAccess, seconds_of
+from oddjob.operations.record import Record, record_of, stored_id
+from oddjob.operations.recurring import RecurringEntry, entry_of
+from oddjob.quantities import Seconds, as_count
+from oddjob.runtime.watchers import JobState
+
+_PAGE: Final = 100  # records
+_SLICE: Final = 200  # jobs
+
+When = datetime | Seconds | str
+
+
+class PoolOperations:
+    """The stored jobs of one pool. The methods of `Pool` of the same names say what each does."""
+
+    def __init__(self, name: str, access: StoreAccess) -> None:
+        self.name: Final = name
+        self._access: Final = access
+
+    def record(self, job: object) -> Record:
+        """Return the record of one job.
+
+        Raises:
+            JobNotFound: the pool has no job of that id.
+        """
+        stored = self._access.reader.record(str(job))
+        if stored is None or stored.pool != self.name:
+            raise JobNotFound(f"no job {job} in the store of pool {self.name!r}")
+        return record_of(stored, self._access)
+
+    def records(
+        self,
+        *,
+        state: JobState | None = None,
+        name: str | None = None,
+        key: Key | None = None,
+        error: str | None = None,
+        since: When | None = None,
+        before: When | Record | None = None,
+        limit: int | None = None,
+    ) -> Iterator[Record]:
+        """Iterate over jobs, the newest first; see `Pool.records`."""
+        until = None if before is None or isinstance(before, Record) else before
+        which = Filter(
+            None if state is None else _state_of(state),
+            name,
+            encode_key(key),
+            error,
+            None if since is None else seconds_of("since", since),
+            None if until is None else seconds_of("before", until),
+        )
+        left = None if limit is None else as_count("limit", limit)
+        found = self._pages(which, before if isinstance(before, Record) else None)
+        return islice(found, left)
+
+    def _pages(self, which: Filter, before: Record | None = None) -> Iterator[Record]:
+        last = None if before is None else stored_id(before)
+        while page := self._access.reader.records(self.name, which, last, _PAGE):
+            last = page[-1].id
+            for stored in page:
+                yield record_of(stored, self._access)
+
+    def counts(self) -> dict[JobState, int]:
+        """Return how many jobs are in each state."""
+        found = self._access.reader.counts(self.name)
+        return {state.label: count for state, count in found.items()}
+
+    def retry(self, records: Iterable[Record]) -> int:
+        """Queue failed and canceled jobs again, scheduled ones at once; return how many."""
+        return self._change(records, lambda store, jobs: store.retry(jobs))
+
+    def cancel(self, records: Iterable[Record]) -> int:
+        """Cancel jobs that wait, and ask running ones to stop; return how many."""
+        return self._change(records, lambda store, jobs: store.cancel(jobs))
+
+    def delete(self, records: Iterable[Record]) -> int:
+        """Delete jobs that do not run; return how many."""
+        return self._change(records, lambda store, jobs: store.delete(jobs))
+
+    def purge(self, states: JobState | Iterable[JobState], older_than: Seconds | str = 0.0) -> int:
+        """Delete the records of jobs that have ended; see `Pool.purge`."""
+        words = [states] if isinstance(states, str) else list(states)
+        wanted = [_state_of(each) for each in words]
+        for state in wanted:
+            if not state.has_ended:
+                raise ValueError(f"a {state.label} job has not ended: cancel() it, or delete() it")
+        before = seconds_of("older_than", older_than)
+        return sum(self.delete(self._pages(Filter(state, ended_before=before))) for state in wanted)
+
+    def _change(self, records: Iterable[Record], change: Callable[[Store, list[Any]], int]) -> int:
+        count, jobs = 0, map(stored_id, records)
+        while some := list(islice(jobs, _SLICE)):
+            count += self._access.change(partial(_call, change, some))
+        return count
+
+    def pause(self) -> None:
+        """Let no process start jobs of the pool; see `Pool.pause`."""
+        self._access.change(lambda store: store.pause(self.name, is_paused=True))
+
+    def resume(self) -> None:
+        """Let them be started again."""
+        self._access.change(lambda store: store.pause(self.name, is_paused=False))
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether no process starts jobs of the pool at present."""
+        return self._access.reader.pools().get(self.name, False)
+
+    def recurring(self) -> list[RecurringEntry]:
+        """Return the recurring entries, by their names."""
+        return [entry_of(each, self._access) for each in self._access.reader.entries(self.name)]
+
+    def runners(self) -> list[RunnerInfo]:
+        """Return the processes that use the store, whichever pools they run jobs of."""
+        return self._access.runners()
+
+
+def _call(change: Callable[[Store, list[Any]], int], jobs: list[Any], store: Store) -> int:
+    return change(store, jobs)
+
+
+def _state_of(word: str) -> State:
+    known = get_args(JobState)
+    if word not in known:
+        raise ValueError(f"state must be one of {', '.join(map(repr, known))}, not {word!r}")
+    return State[word.upper()]

@@ -1,0 +1,174 @@
+"""Record: a stored job as people see it.
+
+Guarantees: to list records decodes nothing that belongs to users, so a job whose arguments cannot
+be read is listed as any other. Arguments are decoded when asked for: that may run code of theirs.
+"""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
+
+from oddjob.durable.codec import decode_call, decode_meta
+from oddjob.durable.progress import decode_progress
+from oddjob.durable.record import Record as StoredRecord
+from oddjob.durable.record import State
+from oddjob.operations.access import StoreAccess, time_of
+from oddjob.runtime.watchers import Progress
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.runtime.watchers import JobState
+
+
+class FailedAttempt(NamedTuple):
+    """An attempt of a stored job that has failed."""
+
+    number: int
+    started: datetime | None
+    finished: datetime
+    process: str  # host and pid
+    traceback: str
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored job, as it was when its record was read; ``pool.find(record.id)`` is live.
+
+    Attributes:
+        id: the identifier, as `Job.id`.
+        pool: the name of its pool.
+        function: the name by which processes find its function, ``module:qualname``.
+        name: what it is called in logs, as `Job.name`.
+        state: as `Job.state`.
+        priority: as `Job.priority`.
+        attempt: how many attempts have ended.
+        crashes: how many processes have died while they ran it.
+        key: the text of its key; None if it has none.
+        entry: the name of the recurring entry that has submitted it; None if none has.
+        runner: which process runs it, as `RunnerInfo.id`; None if none does.
+        created: when it was submitted.
+        run_at: when a job that is ``scheduled`` is due; None of any other.
+        started: when its latest attempt started; of a job that runs, when a process took it, which
+            may be a little earlier; None if it has not started.
+        finished: when it ended; None if it has not.
+        error: what went wrong last, in one line; None if nothing.
+        progress: what it has reported of itself last; None if nothing.
+        payload: its arguments, as they are stored; see `arguments`.
+        outcome: what it returned or raised, as that is stored; see `Pool.find`.
+    """
+
+    id: str
+    pool: str
+    function: str
+    name: str
+    state: "JobState"
+    priority: int
+    attempt: int
+    crashes: int
+    key: str | None
+    entry: str | None
+    runner: str | None
+    created: datetime
+    run_at: datetime | None
+    started: datetime | None
+    finished: datetime | None
+    error: str | None
+    progress: Progress | None
+    payload: bytes = field(repr=False)
+    outcome: bytes | None = field(repr=False)
+    _stored: StoredRecord = field(repr=False, compare=False)
+    _access: StoreAccess = field(repr=False, compare=False)
+
+    @property
+    def waited(self) -> float:
+        """The seconds from its submission to the start of its latest attempt, or until now."""
+        started, finished = _start_of(self._stored), self._stored.finished
+        until = finished if started is None else started
+        return max(0.0, (clock.wall() if until is None else until) - self._stored.created)
+
+    @property
+    def ran(self) -> float | None:
+        """The seconds that its latest attempt took, or takes so far; None while the job waits."""
+        started, finished = _start_of(self._stored), self._stored.finished
+        if self._stored.state is State.RUNNING:
+            finished = clock.wall()
+        return None if started is None or finished is None else max(0.0, finished - started)
+
+    def attempts(self) -> list[FailedAttempt]:
+        """Return the attempts that have failed, the first one first, with their tracebacks."""
+        return [
+            FailedAttempt(
+                number, time_of(started), cast("datetime", time_of(finished)), process, traceback
+            )
+            for number, started, finished, process, traceback in self._access.reader.attempts(
+                self._stored.id
+            )
+        ]
+
+    def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the positional and the keyword arguments of the call.
+
+        They are unpickled, which may run any code: do that only where all who may write the store
+        are trusted, and where the program's modules can be imported.
+
+        Raises:
+            ValueError: they cannot be read; the message says why.
+        """
+        return decode_call(self.payload)
+
+    def carrier(self) -> dict[str, str]:
+        """Return what middleware has stored with the job; unpickles it, as `arguments` does."""
+        return decode_meta(self._stored.meta).carrier
+
+    def retry(self) -> bool:
+        """Queue the job again if it failed or was canceled, at once if it is scheduled.
+
+        Returns False if it is in another state, or gone.
+        """
+        return bool(self._access.change(lambda store: store.retry([self._stored.id])))
+
+    def cancel(self) -> bool:
+        """Cancel the job if it waits, ask it to stop if it runs; return False if it has ended."""
+        return bool(self._access.change(lambda store: store.cancel([self._stored.id])))
+
+    def delete(self) -> bool:
+        """Delete the job and its record; return False if it runs, or is gone."""
+        return bool(self._access.change(lambda store: store.delete([self._stored.id])))
+
+
+def record_of(stored: StoredRecord, access: StoreAccess) -> Record:
+    """Return a stored record as people see it."""
+    return Record(
+        id=str(stored.id),
+        pool=stored.pool,
+        function=stored.function,
+        name=stored.name,
+        state=stored.state.label,
+        priority=stored.priority,
+        attempt=stored.attempt,
+        crashes=stored.crashes,
+        key=stored.key,
+        entry=stored.entry,
+        runner=None if stored.owner is None else str(stored.owner),
+        created=cast("datetime", time_of(stored.created)),
+        run_at=time_of(stored.run_at),
+        started=time_of(_start_of(stored)),
+        finished=time_of(stored.finished),
+        error=stored.error,
+        progress=decode_progress(stored.progress),
+        payload=stored.payload,
+        outcome=stored.outcome,
+        _stored=stored,
+        _access=access,
+    )
+
+
+def _start_of(stored: StoredRecord) -> float | None:
+    """Return when the latest attempt started; None if that was only claimed, and handed back."""
+    has_begun = stored.state is State.RUNNING or stored.attempt or stored.crashes
+    return stored.started if has_begun else None
+
+
+def stored_id(record: Record) -> Any:
+    """Return what the store calls a job."""
+    return record._stored.id

@@ -1,0 +1,76 @@
+"""RecurringEntry: a recurring submission as people see it."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import cast
+
+from oddjob.durable.record import Entry
+from oddjob.durable.recurring import submits_of
+from oddjob.operations.access import StoreAccess, time_of
+
+
+@dataclass(frozen=True, slots=True)
+class RecurringEntry:
+    """A recurring submission, as it was when it was read.
+
+    Attributes:
+        name: its name, of its own in the pool.
+        pool: the name of its pool.
+        function: the name by which processes find its function, ``module:qualname``.
+        is_paused: whether it does not fire at present.
+        next_run: when it is due next.
+        last_run: when it was due last; None if it has never fired.
+        last_job: the id of the job that it has submitted last; None if there is none.
+    """
+
+    name: str
+    pool: str
+    function: str
+    is_paused: bool
+    next_run: datetime
+    last_run: datetime | None
+    last_job: str | None
+    _stored: Entry = field(repr=False, compare=False)
+    _access: StoreAccess = field(repr=False, compare=False)
+
+    def run(self) -> str:
+        """Submit its job now, besides those to come, also if it is paused; return the job's id.
+
+        The last one's, if it submits several.
+        """
+        return str(self._access.submit(submits_of(self._stored))[-1].id)
+
+    def pause(self) -> bool:
+        """Let it fire no more until `resume`, in any process; return False if it is gone."""
+        return self._set_paused(is_paused=True)
+
+    def resume(self) -> bool:
+        """Let it fire again; return False if it is gone."""
+        return self._set_paused(is_paused=False)
+
+    def delete(self) -> bool:
+        """Delete it, until a program declares it again; return False if it is gone."""
+        pool, name = self.pool, self.name
+        return bool(self._access.change(lambda store: store.delete_entry(pool, name)))
+
+    def _set_paused(self, *, is_paused: bool) -> bool:
+        pool, name = self.pool, self.name
+        return bool(
+            self._access.change(lambda store: store.pause_entry(pool, name, is_paused=is_paused))
+        )
+
+
+def entry_of(stored: Entry, access: StoreAccess) -> RecurringEntry:
+    """Return a stored entry as people see it."""
+    return RecurringEntry(
+        name=stored.name,
+        pool=stored.lane.pool,
+        function=stored.lane.function,
+        is_paused=stored.is_paused,
+        next_run=cast("datetime", time_of(stored.tick)),
+        last_run=time_of(stored.last_tick),
+        last_job=None if stored.last_job is None else str(stored.last_job),
+        _stored=stored,
+        _access=access,
+    )
+

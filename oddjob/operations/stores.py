@@ -1,0 +1,58 @@
+"""StoreOperations: a whole store, for a program that has its URL and no pools."""
+
+from contextlib import suppress
+from functools import partial
+from types import TracebackType
+from typing import Final, Self
+
+from oddjob.durable.runner import RunnerOver
+from oddjob.durable.stores import runner_of
+from oddjob.operations.access import RunnerInfo, StoreAccess
+from oddjob.operations.pool_operations import PoolOperations
+
+
+class StoreOperations:
+    """What can be seen of a store, and done to it; its jobs are not run here.
+
+    Use it in a ``with`` block, or `close` it.
+
+    Args:
+        url: as for ``Pool(store=…)``.
+
+    Raises:
+        StoreUnusable: the store cannot be opened.
+        ValueError: the URL is wrong.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url: Final = url
+        self._access: Final = StoreAccess(partial(runner_of, url))
+        self._access.reader  # noqa: B018  (it raises if the store cannot be opened)
+
+    def pools(self) -> dict[str, PoolOperations]:
+        """Return the pools that have had jobs, by name."""
+        return {name: self.pool(name) for name in self._access.reader.pools()}
+
+    def pool(self, name: str) -> PoolOperations:
+        """Return the operations on the jobs of one pool, which may have none."""
+        return PoolOperations(name, self._access)
+
+    def runners(self) -> list[RunnerInfo]:
+        """Return the processes that use the store, this one included."""
+        return self._access.runners()
+
+    def close(self) -> None:
+        """Let go of the store, unless pools of this process use it; what follows opens it again."""
+        with suppress(RunnerOver):
+            runner_of(self._url).let_go()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,41 @@
+"""Batches: the jobs of several calls that are submitted together."""
+
+from collections.abc import Callable, Sequence
+from contextvars import Context
+from typing import Any
+
+from oddjob.keys import Key
+from oddjob.runtime.job import Job
+from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
+
+
+def new_jobs(
+    policy: JobPolicy,
+    fn: Callable[..., Any],
+    calls: Sequence[Any],
+    kwargs: Any,
+    context: Context,
+    key: Key | None,
+    queued_at: float,
+    models: Sequence[Job[Any]] = (),
+) -> list[Job[Any]]:
+    """Make the jobs of several calls.
+
+    `calls` has for each its tuple of arguments; or its single one, if `kwargs` is BATCH_ITEM. The
+    keys and carriers of `models`, jobs of the same calls that were made before, are taken over, and
+    no user code runs.
+    """
+    is_batch = kwargs is BATCH_ITEM
+    jobs: list[Job[Any]] = [
+        Job(fn, call, kwargs, context if is_batch else context.copy(), policy, queued_at, key)
+        for call in calls
+    ]
+    if models:
+        for job, model in zip(jobs, models, strict=True):
+            job._key = model._key
+            if model._details is not None:
+                job._add_details().carrier = model._details.carrier
+    elif policy.is_prepared:
+        for job in jobs:
+            policy.prepare(job)
+    return jobs

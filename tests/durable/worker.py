@@ -1,0 +1,15 @@
+"""A process that runs the jobs of a pool, for tests: ``python -m tests.durable.worker URL``.
+
+It ends when its standard input does.
+"""
+
+import sys
+
+import oddjob
+from tests.durable import jobs  # noqa: F401  (whose functions it runs)
+
+if __name__ == "__main__":
+    with oddjob.Pool("durable", 2, store=sys.argv[1]):
+        sys.stdout.write("ready\n")
+        sys.stdout.flush()
+        sys.stdin.read()

@@ -1,4 +1,4 @@
-"""LiveJobs: what the store knows of jobs that callers hold, asked for when somebody looks.
+"""LiveJobs: what the store knows of jobs that callers hold, asked for when it is needed.
 
 A handle hears of the end of its job; for everything else (has it started, which attempt is it, how
 far is it) there is one short look: at the claim, if this process runs the job, else at the record.

@@ -192,7 +192,7 @@ class Turn:
     entries: list[Entry] = field(default_factory=list)  # that are due; their function is known
     next_look: float | None = None  # seconds until the next turn, if nothing else happens
     hungry_peers: bool = False  # another process could run what this one has not begun
-    # Functions (pool and name) of stored jobs that this process does not know, if there are new ones.
+    # Functions (pool and name) of stored jobs that this process does not know, if some are new.
     unknown: list[tuple[str, str]] = field(default_factory=list)
     full: frozenset[str] = frozenset()  # pools whose queue this process waits for room in
 

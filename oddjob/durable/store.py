@@ -5,7 +5,7 @@ Guarantees
   * An update of a claim names its fencing token. A token that is not valid any more (the job was
     taken over, or ended by hand) changes nothing, and the update is reported as refused.
   * A job whose submission has returned ends, whatever dies; only `delete` removes it before.
-  * Whoever leaves jobs behind that a hungry process could run wakes one. So a store need not be
+  * A process that leaves jobs behind wakes a hungry one that could run them. So a store need not be
     looked at but when `wait` says so.
 
 Assumptions
@@ -51,7 +51,7 @@ class Filter(NamedTuple):
 
 
 class StartedMarks(Protocol):
-    """Which of the claimed jobs have begun, as whoever takes them over is to know.
+    """Which of the claimed jobs have begun, as those who take them over are to know.
 
     It survives the death of the process, and costs no transaction.
     """

@@ -114,6 +114,8 @@ class Unreadable:
 
 def refuse_to_be_read() -> None:
     raise RuntimeError("not here")
+
+
 def sync() -> None:
     runs.append(sync)
 

@@ -2,7 +2,8 @@
 
 Kinds: ``consume`` runs jobs for ever, and writes a line for each run before it settles it;
 ``feed`` submits jobs for ever, and writes the ids of those that are acknowledged; ``hold`` claims
-what there is and hangs; ``write N`` submits for N seconds and prints how often; ``idle`` waits.
+what there is and hangs; ``write N`` waits for a line,
+submits for N seconds and prints how often; ``idle`` waits.
 A line is a single write: it is there, or it is not.
 """
 
@@ -40,6 +41,7 @@ def main(kind: str, path: str, name: str, *rest: str) -> None:
         print(len(turn.claims), flush=True)
         time.sleep(60)
     elif kind == "write":
+        sys.stdin.readline()
         until = time.monotonic() + float(rest[0])
         count, worst = 0, 0.0
         while (began := time.monotonic()) < until:

@@ -7,7 +7,7 @@ from oddjob.compat import override
 from oddjob.durable.local_peers import LocalHub, LocalPeers
 from oddjob.durable.sqlite.store import SqliteStore
 
-# Tables with a row for each process, pool, lane, limiter or entry; `watch` is asked for any one row.
+# Tables with a row for each process, pool, limiter and so on; `watch` is asked for any one row.
 SMALL = ["process", "consumer", "known", "pool", "lane", "limiter", "room", "watch", "entry"]
 
 

@@ -138,7 +138,7 @@ def test_without_syncs_the_last_jobs_may_be_lost_and_the_file_is_in_order(tmp_pa
 
 
 def test_a_store_goes_on_after_a_loss_of_power(tmp_path: Path) -> None:
-    """Nobody is left who runs its jobs, so whoever opens it runs all of them."""
+    """No process is left that runs its jobs, so the next one runs all of them."""
     path = tmp_path / "store" / "jobs.db"
     path.parent.mkdir()
     calls = record(path, "full")

@@ -37,20 +37,25 @@ def start(path: Path) -> Iterator[Start]:
     """Start a process that uses the store, and wait until it has joined."""
     processes: list[subprocess.Popen[str]] = []
 
-    def start(kind: str, name: str = "log", *rest: str) -> "subprocess.Popen[str]":
+    def start(
+        kind: str, name: str = "log", *rest: str, is_ready: bool = True
+    ) -> "subprocess.Popen[str]":
         command = [sys.executable, "-m", "tests.durable.member", kind, str(path), name, *rest]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        )
         processes.append(process)
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
+        if is_ready:
+            assert read(process) == "ready\n"
         return process
 
     yield start
     for process in processes:
         process.kill()
         process.wait()
-        assert process.stdout is not None
-        process.stdout.close()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
 
 
 @pytest.fixture
@@ -103,7 +108,7 @@ def test_a_stopped_process_keeps_its_jobs(store: SqliteStore, start: Start) -> N
 
 
 def test_jobs_of_a_process_that_died_while_nobody_was_there(path: Path, start: Start) -> None:
-    """Whoever joins next takes them over."""
+    """The next one that joins takes them over."""
     store = SqliteStore(str(path))
     store.join({}, 0)
     submit(store, 2)
@@ -142,8 +147,14 @@ def context_switches(pid: int) -> int:
 
 def test_no_writer_starves_and_none_hears_of_locks(path: Path, start: Start) -> None:
     """Beside a foreign writer, too, which holds the file for a while (fault 2)."""
-    seconds, hold, count = (30.0, 7.0, 8) if IS_LONG else (2.0, 0.5, 4)
-    writers = [start("write", f"w{n}", str(seconds)) for n in range(count)]
+    seconds, hold = (30.0, 7.0) if IS_LONG else (2.5, 0.4)
+    writers = [start("write", f"w{n}", str(seconds), is_ready=False) for n in range(8)]
+    for writer in writers:
+        assert read(writer) == "ready\n"
+    for writer in writers:  # all at once
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
     foreign = sqlite3.connect(path, isolation_level=None)
     for _ in range(2):
         foreign.execute("PRAGMA busy_timeout = 60000")
@@ -158,7 +169,31 @@ def test_no_writer_starves_and_none_hears_of_locks(path: Path, start: Start) -> 
     assert max(float(worst) for _, worst in results) < hold + 5
 
 
-def test_whoever_is_killed_loses_no_job(path: Path, start: Start) -> None:
+def test_two_processes_hear_of_a_death_and_both_sleep_again(
+    path: Path, store: SqliteStore, start: Start
+) -> None:
+    """Only one of them has something to do; the other one must not hear of it for ever."""
+    other = SqliteStore(str(path))  # it shares a process with the first, which makes no difference
+    other.join({"pool": ["function"]}, 4)
+    for each in (store, other):
+        each.turn([], [], {"pool": Capacity(1, 1)})
+    holder = start("idle")
+    for each in (store, other):
+        each.turn([], [], {"pool": Capacity(1, 1)})
+    holder.kill()
+    holder.wait()
+    for each in (store, other):
+        dead: list[int] = []
+        while not dead:  # there may be wake-ups before
+            dead = each.wait(WAIT)
+        assert [each.takeover(process) for process in dead] == [0]
+    for each in (store, other):
+        assert [each.wait(0.0) for _ in range(3)][-1] == []
+    other.leave()
+    other.close()
+
+
+def test_a_process_that_is_killed_loses_no_job(path: Path, start: Start) -> None:
     """Every job ends, and every run of it but the last was in a process that died (fault 19)."""
     kills = 200 if IS_LONG else 20
     dice = random.Random(kills)
@@ -185,12 +220,12 @@ def test_whoever_is_killed_loses_no_job(path: Path, start: Start) -> None:
     alive = {consumer.pid for consumer in consumers if consumer.poll() is None}
     for consumer in consumers:
         consumer.kill()
-    check_tally(store, path, set(poison), alive)
+    check_all_runs(store, path, set(poison), alive)
     store.leave()
     store.close()
 
 
-def check_tally(store: SqliteStore, path: Path, poison: set[int], alive: set[int]) -> None:
+def check_all_runs(store: SqliteStore, path: Path, poison: set[int], alive: set[int]) -> None:
     records = {each.id: each for each in store.reader.records("pool", Filter(), limit=10**7)}
     acknowledged = [int(each) for each in path.with_name("jobs.db-fed").read_text().split()]
     assert len(acknowledged) > 100
@@ -210,7 +245,7 @@ def check_tally(store: SqliteStore, path: Path, poison: set[int], alive: set[int
 
 
 def test_the_neighbors_of_a_poison_job_are_not_charged(store: SqliteStore, start: Start) -> None:
-    """It is one of 256, and kills whoever runs it (fault 20)."""
+    """It is one of 256, and kills each process that runs it (fault 20)."""
     jobs = submit(store, 128)
     poison = submit(store, 1, POISON)
     jobs += submit(store, 127)

@@ -47,7 +47,7 @@ _CHECKPOINT_PAUSE: Final = 1.0  # seconds, after a reader was in the way
 _FREE_PAGES: Final = 256  # that the file keeps at least, and a quarter of all: it grows again
 _SLICE: Final = 100  # pages that one transaction gives back: a few milliseconds
 _PAGE: Final = 4096  # bytes
-_FOREIGN_PAUSE: Final = (0.005, 0.05)  # seconds, after somebody else's transaction was in the way
+_FOREIGN_PAUSE: Final = (0.005, 0.05)  # seconds, after a foreign transaction was in the way
 
 
 class Database:

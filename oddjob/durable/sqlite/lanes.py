@@ -56,8 +56,7 @@ class LaneTable:
         execute("INSERT OR IGNORE INTO pool (name) VALUES (?)", (lane.pool,))
         for limiter in lane.limiters:
             execute(_PUT_LIMITER, (lane.pool, *limiter))
-        new = execute("INSERT OR IGNORE INTO lane (pool, function, limiters) VALUES (?, ?, ?)", place)
-        if new.rowcount:
+        if execute(_PUT_LANE, place).rowcount:
             self.new_in.add(lane.pool)
         found = execute(f"{_SELECT} WHERE pool = ? AND function = ? AND limiters = ?", place)
         self._ids[lane] = self._add(found.fetchone()).id
@@ -181,6 +180,7 @@ def release(execute: Execute, lane: KnownLane, count: int) -> None:
         execute(_COUNT, (-count, lane.pool, name))
 
 
+_PUT_LANE: Final = "INSERT OR IGNORE INTO lane (pool, function, limiters) VALUES (?, ?, ?)"
 _SELECT: Final = "SELECT id, pool, function, limiters FROM lane"
 _LIMITER: Final = """
 SELECT name, max_running, starts, period, burst, running FROM limiter WHERE pool = ? AND name = ?"""

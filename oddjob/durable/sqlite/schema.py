@@ -202,13 +202,15 @@ SELECT lane.id, lane.function, known.process IS NOT NULL FROM lane LEFT JOIN kno
 WHERE lane.pool = ?"""
 
 # Only a process that knows the function fires an entry.
-_MINE: Final = """
+DUE_ENTRIES: Final = f"""{ENTRY} INDEXED BY entry_due
 CROSS JOIN lane ON lane.id = entry.lane
 CROSS JOIN known ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
-WHERE paused = 0"""
-DUE_ENTRIES: Final = f"{ENTRY} INDEXED BY entry_due {_MINE} AND tick <= ?"
-NEXT_ENTRY: Final = f"""
-SELECT tick FROM entry INDEXED BY entry_due {_MINE} AND tick > ? ORDER BY tick LIMIT 1"""
+WHERE paused = 0 AND tick <= ?"""
+NEXT_ENTRY: Final = """
+SELECT tick FROM entry INDEXED BY entry_due
+CROSS JOIN lane ON lane.id = entry.lane
+CROSS JOIN known ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
+WHERE paused = 0 AND tick > ? ORDER BY tick LIMIT 1"""
 PUT_ENTRY: Final = """
 INSERT INTO entry (pool, name, lane, rule, tick, payload) VALUES (?, ?, ?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET lane = excluded.lane, payload = excluded.payload,

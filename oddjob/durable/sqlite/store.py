@@ -229,7 +229,7 @@ class SqliteStore(Store):
         except Mismatch:
             return self._turn(updates, submits, capacity, one_by_one=True)
 
-    def _turn(
+    def _turn(  # noqa: C901  (what a turn does, one thing after the other)
         self,
         updates: Sequence[Update],
         submits: Sequence[Submit],

@@ -64,7 +64,9 @@ class Work:
 
     # New jobs.
 
-    def insert(self, submits: Sequence[Submit]) -> list[Submitted]:
+    def insert(  # noqa: C901  (all that may become of a submit, in one pass over thousands)
+        self, submits: Sequence[Submit]
+    ) -> list[Submitted]:
         """Store new jobs, but for those that are there already, or find no room."""
         execute = self._execute
         found = execute(schema.LAST_ID).fetchone()
@@ -114,9 +116,7 @@ class Work:
         self._many(schema.INSERT, rows)
         return submitted
 
-    def _has_room(
-        self, pool: str, most: int, room: dict[str, int], new: Sequence[Row]
-    ) -> bool:
+    def _has_room(self, pool: str, most: int, room: dict[str, int], new: Sequence[Row]) -> bool:
         """Return whether one more job may wait; `new` are those that are not stored yet."""
         left = room.get(pool)
         if left is None:

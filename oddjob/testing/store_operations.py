@@ -1,0 +1,186 @@
+"""What every store must do when people, and recurring entries, act on it: see `store_contract`."""
+
+from pathlib import Path
+
+from oddjob.durable.record import Capacity, Entry, Lane, State, Submit
+from oddjob.durable.store import Filter
+from oddjob.schedule.clock import clock
+from oddjob.testing.store_suite import LANE, NONE, POOL, StoreSuite
+
+
+class StoreOperationsContract(StoreSuite):
+    """Retry, delete and pause; steps; recurring entries; old jobs; records."""
+
+    # By hand.
+
+    def test_a_failed_job_can_be_tried_again_by_hand(self, tmp_path: Path) -> None:
+        """As if it were new; a succeeded one cannot."""
+        store = self.member(tmp_path)
+        job, done = self.add(store), self.add(store)
+        claims = self.claim(store)
+        assert self.settle(store, claims[0], State.FAILED, error="E: e")
+        assert self.settle(store, claims[1], State.SUCCEEDED)
+        assert store.retry([job, done]) == 1
+        (claim,) = self.claim(store)
+        assert (claim.id, claim.attempt) == (job, 0)
+        assert store.delete([job, done]) == 1
+        assert self.state(store, done) is None
+        self.close(store)
+
+    def test_a_paused_pool_is_left_alone(self, tmp_path: Path) -> None:
+        """By all processes."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        self.add(store)
+        store.pause(POOL, is_paused=True)
+        assert store.reader.pools() == {POOL: True}
+        assert self.claim(other) == []
+        store.pause(POOL, is_paused=False)
+        assert store.reader.pools() == {POOL: False}
+        assert len(self.claim(other)) == 1
+        self.close(other)
+        self.close(store)
+
+    def test_steps_belong_to_a_job_and_need_its_token(self, tmp_path: Path) -> None:
+        """They are there at the next attempt."""
+        store = self.member(tmp_path)
+        job = self.add(store)
+        (claim,) = self.claim(store)
+        assert store.save_step(claim, "one", b"1")
+        assert self.settle(store, claim, State.SCHEDULED, delay=0.0)
+        assert not store.save_step(claim, "two", b"2")
+        assert store.reader.steps(job) == {"one": b"1"}
+        self.close(store)
+
+    def test_what_belongs_to_a_job_goes_with_it(self, tmp_path: Path) -> None:
+        """Its steps and attempts; and its id is never given to another job."""
+        store = self.member(tmp_path)
+        job = self.add(store)
+        (claim,) = self.claim(store)
+        assert self.settle(store, claim, State.SCHEDULED, delay=0.0, traceback="why")
+        (claim,) = self.claim(store)
+        assert store.save_step(claim, "one", b"1")
+        assert self.settle(store, claim, State.SUCCEEDED, is_kept=False)
+        assert (store.reader.record(job), store.reader.steps(job)) == (None, {})
+        assert store.reader.attempts(job) == []
+        new = self.add(store)
+        assert new != job
+        self.claim(store)
+        assert not self.settle(store, claim, State.FAILED)
+        assert self.state(store, new) is State.RUNNING
+        self.close(store)
+
+    def test_an_entry_fires_once_per_tick(self, tmp_path: Path) -> None:
+        """However many processes declare it; declaring it again does not move its tick."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        entry = Entry("entry", LANE, b"rule", tick=clock.wall() - 1, payload=b"payload")
+        for each in (store, other):
+            each.put_entry(entry)
+        turns = [each.turn([], [], {POOL: NONE}) for each in (store, other)]
+        (one,), (two,) = (turn.entries for turn in turns)
+        next_tick = clock.wall() + 3600
+        job = Submit(LANE, b"a job", entry="entry", wants_outcome=False)
+        assert store.fire_entry(one, next_tick, [job]) is not None
+        assert other.fire_entry(two, next_tick, [job]) is None
+        other.put_entry(entry)
+        (stored,) = other.reader.entries(POOL)
+        assert (stored.tick, stored.last_tick, stored.fired) == (next_tick, entry.tick, 1)
+        (claim,) = self.claim(store)
+        assert (claim.id, claim.payload) == (stored.last_job, b"a job")
+        assert store.pause_entry(POOL, "entry", is_paused=True)
+        assert store.turn([], [], {POOL: NONE}).next_look is None
+        assert store.delete_entry(POOL, "entry")
+        assert store.reader.entries(POOL) == []
+        self.close(other)
+        self.close(store)
+
+    def test_an_entry_is_left_out_while_a_job_of_it_has_not_ended(self, tmp_path: Path) -> None:
+        """Unless it overlaps with them; a tick that is left out counts as missed."""
+        store = self.member(tmp_path)
+        now = clock.wall()
+        store.put_entry(Entry("entry", LANE, b"rule", tick=now - 9, payload=b"payload"))
+        job = Submit(LANE, b"a job", entry="entry", wants_outcome=False)
+
+        def fire(tick: float, *, overlaps: bool = False) -> int:
+            (entry,) = store.turn([], [], {POOL: NONE}).entries
+            return len(store.fire_entry(entry, tick, [job], missed=2, overlaps=overlaps) or [])
+
+        assert [fire(now - 8), fire(now - 7)] == [1, 0]
+        assert fire(now - 6, overlaps=True) == 1
+        for claim in self.claim(store):
+            assert self.settle(store, claim, State.SUCCEEDED)
+        assert fire(now - 5) == 1
+        (entry,) = store.reader.entries(POOL)
+        assert (entry.fired, entry.missed) == (3, 4 * 2 + 1)
+        self.close(store)
+
+    def test_an_entry_waits_for_a_process_that_knows_its_function(self, tmp_path: Path) -> None:
+        """Others are not shown it, and look when the next one of their own is due."""
+        store = self.member(tmp_path)
+        now = clock.wall()
+        unknown = Lane(POOL, "unknown")
+        store.put_entry(Entry("one", unknown, b"rule", tick=now - 1, payload=b"payload"))
+        store.put_entry(Entry("two", unknown, b"rule", tick=now + 100, payload=b"payload"))
+        store.put_entry(Entry("three", LANE, b"rule", tick=now + 3600, payload=b"payload"))
+        turn = store.turn([], [], {POOL: NONE})
+        assert turn.entries == []
+        assert turn.next_look is not None
+        assert turn.next_look > 3000
+        store.learn(POOL, ["unknown"], 0)
+        turn = store.turn([], [], {POOL: NONE})
+        assert [entry.name for entry in turn.entries] == ["one"]
+        assert turn.next_look is not None
+        assert turn.next_look < 3000
+        self.close(store)
+
+    def test_an_entry_with_a_new_rule_goes_by_it(self, tmp_path: Path) -> None:
+        """But never back to a tick that it has had."""
+        store = self.member(tmp_path)
+        now = clock.wall()
+        store.put_entry(Entry("entry", LANE, b"rule", tick=now - 1, payload=b"payload"))
+        (entry,) = store.turn([], [], {POOL: NONE}).entries
+        assert store.fire_entry(entry, now + 3600, []) == []
+        store.put_entry(Entry("entry", LANE, b"new rule", tick=now + 60, payload=b"new payload"))
+        (entry,) = store.reader.entries(POOL)
+        assert (entry.tick, entry.payload) == (now + 60, b"new payload")
+        store.put_entry(Entry("entry", LANE, b"old rule", tick=now - 60, payload=b"payload"))
+        (entry,) = store.reader.entries(POOL)
+        assert entry.last_tick is not None
+        assert entry.tick > entry.last_tick
+        self.close(store)
+
+    def test_old_jobs_are_purged_and_the_newest_kept(self, tmp_path: Path) -> None:
+        """In portions."""
+        store = self.member(tmp_path)
+        jobs = [self.add(store) for _ in range(6)]
+        for claim in self.claim(store):
+            state = State.FAILED if claim.id == jobs[5] else State.SUCCEEDED
+            assert self.settle(store, claim, state)
+        assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 2
+        assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 1
+        assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 0
+        assert store.purge(POOL, 2, clock.wall() + 1, 10) == 1
+        assert [record.id for record in store.reader.records(POOL, Filter())] == [jobs[4], jobs[3]]
+        self.close(store)
+
+    def test_records_come_in_pages_and_are_filtered(self, tmp_path: Path) -> None:
+        """The newest first."""
+        store = self.member(tmp_path)
+        jobs = [self.add(store, name=f"n{n % 2}", key=f"k{n}") for n in range(5)]
+        page = store.reader.records(POOL, Filter(), limit=2)
+        assert [record.id for record in page] == jobs[:-3:-1]
+        page = store.reader.records(POOL, Filter(), before=page[-1].id, limit=2)
+        assert [record.id for record in page] == [jobs[2], jobs[1]]
+        assert len(store.reader.records(POOL, Filter(name="n1"))) == 2
+        assert [record.id for record in store.reader.records(POOL, Filter(key="k3"))] == [jobs[3]]
+        (claim, *_) = self.claim(store, Capacity(1, 1))
+        assert self.settle(store, claim, State.FAILED, error="OSError: disk")
+        assert len(store.reader.records(POOL, Filter(error="disk"))) == 1
+        assert len(store.reader.records(POOL, Filter(state=State.QUEUED))) == 4
+        assert store.reader.records(POOL, Filter(since=clock.wall() + 60)) == []
+        assert store.reader.records(POOL, Filter(ended_before=clock.wall() - 60)) == []
+        (ended,) = store.reader.records(POOL, Filter(ended_before=clock.wall() + 60))
+        assert store.reader.record(str(ended.id)) == ended  # people give an id as a text
+        assert store.reader.record("none") is None
+        counts = store.reader.counts(POOL)
+        assert (counts[State.QUEUED], counts[State.FAILED]) == (4, 1)
+        self.close(store)

@@ -1,0 +1,50 @@
+"""StoreSuite: what the suites of the store contract have in common. See `store_contract`."""
+
+from pathlib import Path
+from typing import Any, Final
+
+from oddjob.durable.record import Capacity, Claim, Lane, State, Submit, Update
+from oddjob.durable.store import Store
+
+POOL: Final = "pool"
+LANE: Final = Lane(POOL, "function")
+ALL: Final = Capacity(100, 100)
+NONE: Final = Capacity(0, 0)
+
+
+class StoreSuite:
+    """A store under test, and short words for what is done to it."""
+
+    def open(self, directory: Path) -> Store:
+        """Return a new member of the store in this directory, which has not joined yet."""
+        raise NotImplementedError
+
+    def close(self, store: Store) -> None:
+        """Close a member that `open` has returned."""
+        store.leave()
+        store.close()
+
+    def member(self, directory: Path, *functions: str) -> Store:
+        """Return a member that knows these functions of the pool."""
+        store = self.open(directory)
+        store.join({POOL: functions or ("function",)}, 4)
+        return store
+
+    def add(self, store: Store, **options: Any) -> Any:
+        """Store a job; return its id."""
+        lane = options.pop("lane", LANE)
+        turn = store.turn([], [Submit(lane, b"payload", **options)], {POOL: NONE})
+        return turn.submitted[0].id
+
+    def claim(self, store: Store, capacity: Capacity = ALL) -> list[Claim]:
+        """Claim what there is."""
+        return store.turn([], [], {POOL: capacity}).claims
+
+    def settle(self, store: Store, claim: Claim, state: State, **what: Any) -> bool:
+        """Say what has become of a claim; return whether the store believes it."""
+        return not store.turn([Update(claim, state, **what)], [], {POOL: NONE}).refused
+
+    def state(self, store: Store, job: Any) -> State | None:
+        """Return a job's state."""
+        record = store.reader.record(job)
+        return None if record is None else record.state

@@ -16,7 +16,8 @@ from oddjob import Pool, PoolClosed
 from oddjob.durable import recurring
 from oddjob.durable.record import Entry, Lane, State
 from oddjob.durable.rules import Rule, decode_rule, encode_rule
-from oddjob.durable.store import Filter, StoreFull
+from oddjob.durable.store import Filter
+from oddjob.errors import StoreFull
 from oddjob.schedule.cron import CronExpression
 from oddjob.schedule.triggers import CronTrigger, EveryTrigger
 from oddjob.testing import FakeClock, inline

@@ -1,5 +1,6 @@
 """OddJob: named pools of supervised worker threads that are drop-in executors."""
 
+from oddjob.daemon import run_forever
 from oddjob.errors import (
     GroupClosed,
     JobDropped,
@@ -71,7 +72,7 @@ __all__ = [
     "async_perform_many", "await_", "await_many", "cancel_timer", "configure", "current_job",
     "explain_cron", "perform", "perform_after", "perform_at", "perform_many",
     "perform_many_after", "perform_many_at", "perform_this", "pool", "pools", "progress",
-    "queue", "read_timer", "shutdown_all", "start_pool", "supervisor", "workers",
+    "queue", "read_timer", "run_forever", "shutdown_all", "start_pool", "supervisor", "workers",
 ]  # fmt: skip
 
 # For the tests of programs that use pools.

@@ -50,20 +50,23 @@ class ClaimedJobs(StoredSettlement):
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may close the pool
+        self._is_closed = False
         self.runner: Any = None  # the `Runner`, once the pool is attached to one
         self.held: dict[Any, Job[Any]] = {}  # by id
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._claim_policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
+        self._marked: Final[set[int]] = set()  # places of marks
         self.mean = inf  # seconds that a job took of late
         self._transactions: dict[Any, OpenTransaction] = {}  # of jobs, by id and token
 
     def reset_after_fork(self) -> None:
         """Leave the claims to the parent."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self.runner = None
         self.held = {}
         self._transactions = {}
+        self._marked.clear()
 
     # From a claim to a job.
 
@@ -71,16 +74,26 @@ class ClaimedJobs(StoredSettlement):
         """Have workers run claims, in this order."""
         jobs = []
         for claim in claims:
+            if self._is_closed:
+                self.runner.hand_back(claim)
+                continue
             try:
                 jobs.append(self._job_of(claim))
             except Exception as error:
-                self._report(claim, State.FAILED, error)
+                self._send(claim, State.FAILED, error)
         if jobs:
             try:
                 self._core.run_claimed(jobs)
             except Exception:  # there are no workers, and none can be started
                 for job in jobs:
                     self._put_back(job)
+        if self._is_closed:  # meanwhile
+            self.hand_back()
+
+    def close(self) -> None:
+        """Begin no more claims; hand back those that no worker has begun."""
+        self._is_closed = True
+        self.hand_back()
 
     def _job_of(self, claim: Claim) -> Job[Any]:
         fn = find_function(claim.function)
@@ -139,14 +152,18 @@ class ClaimedJobs(StoredSettlement):
         """Run an attempt, as its outermost middleware: mark that it has begun; read its call."""
         claim = job._add_details().claim
         claim.started, began = clock.wall(), clock.monotonic()
-        place = self.runner.begin(claim)
+        runner = self.runner
+        place = runner.begin(claim)
+        self._marked.add(place)
         try:
             job._args, job._kwargs = decode_call(claim.payload)
             return call()
         finally:
             took = clock.monotonic() - began
             self.mean = took if self.mean == inf else self.mean + (took - self.mean) / 16
-            self.runner.end(place)
+            if self.runner is runner:  # else this is a forked child, and the mark its parent's
+                self._marked.discard(place)
+                runner.end(place)
 
     def progressed(self, job: Job[Any]) -> None:
         """Have the store know what a running job has reported of itself."""
@@ -210,7 +227,7 @@ class ClaimedJobs(StoredSettlement):
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
         claim = job._add_details().claim
         if claim.id not in self.held:
-            return None
+            return None  # it is another process's by now
         retry = job._policy.retry
         delay = None
         if retry is not None and not job.cancel_requested and not isinstance(error, PayloadError):
@@ -226,10 +243,11 @@ class ClaimedJobs(StoredSettlement):
     def ended(self, job: Job[Any]) -> None:
         """Report a job that has ended without an attempt's saying so: its worker has crashed."""
         details = job._details
-        if details is None or details.claim is None or not job.done():
+        if details is None or details.claim is None or details.claim.id not in self.held:
             return
-        error = None if job.cancelled() else job._outcome.error
-        self._report(details.claim, State.CANCELLED if error is None else State.FAILED, error)
+        if job.done():
+            error = None if job.cancelled() else job._outcome.error
+            self._report(details.claim, State.CANCELLED if error is None else State.FAILED, error)
 
     def stop(self, job_id: Any) -> bool:
         """Cancel a claim that has not begun, or ask it to stop; return whether it is cancelled."""
@@ -259,6 +277,11 @@ class ClaimedJobs(StoredSettlement):
             self._forget(job._add_details().claim)
             job.cancel()
 
+    def abandon(self) -> None:
+        """Say that running jobs are not to blame for the death of the process, which now ends."""
+        for place in self._marked.copy():
+            self.runner.unmark(place)
+
     def _put_back(self, job: Job[Any]) -> None:
         claim = job._add_details().claim
         if self._forget(claim):
@@ -269,6 +292,18 @@ class ClaimedJobs(StoredSettlement):
         claim: Claim,
         state: State,
         error: BaseException | None = None,
+        *,
+        outcome: bytes | None = None,
+        delay: float = 0.0,
+    ) -> None:
+        if self._forget(claim):
+            self._send(claim, state, error, outcome=outcome, delay=delay)
+
+    def _send(
+        self,
+        claim: Claim,
+        state: State,
+        error: BaseException | None,
         *,
         outcome: bytes | None = None,
         delay: float = 0.0,

@@ -146,11 +146,12 @@ def encode_error(error: BaseException) -> bytes:
     """Return the bytes of an exception: itself, or what can be said of it."""
     try:
         data = pickle.dumps(error, _PROTOCOL)
-        pickle.loads(data)  # some are stored well, and cannot be made again
-    except Exception:
-        said = f"{type(error).__qualname__}: {error}"
-        data = pickle.dumps(PayloadError(f"a failure that cannot be stored: {said}"), _PROTOCOL)
-    return data
+        if isinstance(pickle.loads(data), BaseException):  # else it is stored, but cannot be made
+            return data
+    except Exception:  # noqa: S110
+        pass
+    said = f"a failure that cannot be stored: {describe_error(error)}"
+    return pickle.dumps(PayloadError(said), _PROTOCOL)
 
 
 def decode_outcome(state: State, outcome: bytes | None, error: str | None) -> Any:
@@ -165,7 +166,10 @@ def decode_outcome(state: State, outcome: bytes | None, error: str | None) -> An
 
 def describe_error(error: BaseException) -> str:
     """Return one line about an exception, for people."""
-    text = str(error).strip().partition("\n")[0]
+    try:
+        text = str(error).strip().partition("\n")[0]
+    except Exception:  # it is the user's
+        text = "its text cannot be made"
     return f"{type(error).__qualname__}: {text}"[:500]
 
 

@@ -31,6 +31,7 @@ class Consumer(Protocol):
     keep_succeeded: int
     keep_failed: float  # seconds
     consumes: bool  # it runs jobs from the store
+    unknown_after: float  # seconds; see `Capacity`
     functions: dict[str, Any]  # that the pool knows, by name; none if it does not consume
     lent: int  # how many jobs may run beside those that wait for them
 

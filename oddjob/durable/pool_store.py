@@ -96,6 +96,7 @@ class PoolStore(Consumer, Settlement):
         self.keep_succeeded = core.options.keep_succeeded
         self.keep_failed = core.options.keep_failed
         self.consumes = core.options.consume
+        self.unknown_after = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # True: it may be called at once
         self.claimed: Final = ClaimedJobs(core)
         self.live: Final = LiveJobs(self)
@@ -177,7 +178,7 @@ class PoolStore(Consumer, Settlement):
 
     @override
     def look_for(self, function: str) -> bool:
-        is_here = find_function(function) is not None
+        is_here = self.consumes and find_function(function) is not None
         if is_here:
             self.functions.setdefault(function, None)
         return is_here
@@ -356,7 +357,8 @@ class PoolStore(Consumer, Settlement):
         held, mean = len(self.claimed.held), self.claimed.mean
         ahead = int(min(_MOST_CLAIMS, size * _LOOKAHEAD / max(mean, _SHORT)))
         limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
-        return Capacity(max(0, size - held), limit, held > len(self._core.running()))
+        has_spare = held > len(self._core.running())
+        return Capacity(max(0, size - held), limit, has_spare, self.unknown_after)
 
     @override
     def start(self, claims: list[Claim]) -> None:
@@ -455,10 +457,18 @@ class PoolStore(Consumer, Settlement):
     def close(self, *, hands_back: bool) -> None:
         """Take no more jobs; finish those that there are, or hand them back."""
         self._ending = max(self._ending, _HANDING_BACK if hands_back else _FINISHING)
-        if self._runner is None:
+        runner = self._runner
+        if runner is None:
             self._is_done.set()
-        else:
-            self._runner.wake()
+            return
+        if hands_back:
+            self.claimed.close()
+        runner.wake()
+
+    def abandon(self) -> None:
+        """Leave running jobs to other processes: this one ends without waiting for them."""
+        if self._runner is not None:
+            self.claimed.abandon()
 
     def cancel_all(self) -> None:
         """Cancel the jobs that were submitted here and have not started, in one step."""
@@ -587,7 +597,7 @@ class _JobHandle(Handle):
             return
         try:
             value = decode_outcome(state, outcome, error)
-        except Exception as failure:
+        except BaseException as failure:
             self.end(FAILED, Failure(failure))
         else:
             is_success = state is State.SUCCEEDED

@@ -7,6 +7,7 @@ given as a delay in seconds from now, so no two clocks are ever compared.
 
 from dataclasses import dataclass, field
 from enum import IntEnum
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
 if TYPE_CHECKING:
@@ -100,12 +101,15 @@ class Capacity(NamedTuple):
 
     `idle` workers have no job: a process that gets fewer is *hungry*, and is woken when there are
     more. `limit` is how many it takes at most, those included that are to wait for a worker here.
-    `has_spare`: it has such claims already, and hands them back when a peer is hungry.
+    `has_spare`: it has such claims already, and hands them back when a peer is hungry. A job fails
+    that has waited `unknown_after` seconds while processes consumed the pool, and none of them knew
+    its function.
     """
 
     idle: int
     limit: int
     has_spare: bool = False
+    unknown_after: float = inf
 
 
 @dataclass(slots=True)

@@ -43,7 +43,7 @@ from oddjob.schedule.clock import clock
 
 _FIRST_PAUSE: Final = 0.1  # seconds, after the store has failed
 _LONGEST_PAUSE: Final = 60.0
-_LAST_PAUSE: Final = 5.0  # at most, when the pools are closed: then what is left is given up
+_LAST_PAUSE: Final = 2.0  # at most, when the pools are closed: then what is left is given up
 _PATIENCE: Final = 0.02  # seconds that a claim may wait for a worker while a peer is hungry
 _IMPORT_PAUSE: Final = 0.05  # seconds, while a module that has jobs is being imported
 _PURGE_AFTER: Final = 500  # jobs that have ended
@@ -88,8 +88,9 @@ class _Operation:
 
     def end(self, answer: Any = None, error: BaseException | None = None) -> None:
         """Let the thread that waits go on."""
-        self.answer, self.error = answer, error
-        self._done.release()
+        if self._done.locked():  # else it has been answered before something else went wrong
+            self.answer, self.error = answer, error
+            self._done.release()
 
     def wait(self) -> Any:
         """Return the answer, or raise the error."""
@@ -123,7 +124,9 @@ class Runner:
         self._due: Final = DueAlarm(self.wake)
         self._consumers: dict[str, Consumer] = {}
         self._known: dict[str, set[str]] = {}  # functions that the store has been told of
+        self._unknown: set[tuple[str, str]] = set()  # pools, and functions that they lack
         self._expected: dict[Any, list[Handle]] = {}  # by job: who waits for its end
+        self._unwatched: set[Any] = set()  # those of which the store is to tell the end, once more
         self._has_served = False
         self._suspect: Final = SuspectGuard(self.hand_back)
         self._pause = 0.0  # seconds, while the store fails
@@ -131,7 +134,7 @@ class Runner:
         self._spare_since = inf  # monotonic seconds: since when there are claims without a worker
         self._has_hungry_peers = False
         self._is_importing = False
-        self._has_learned = False
+        self._is_to_look_again = False  # there is more to do than in the last turn
         self._is_evicted = False
         self._places: Final = list(range(_PLACES))  # that are free
         self._thread: threading.Thread | None = None
@@ -292,9 +295,13 @@ class Runner:
         return place
 
     def end(self, place: int) -> None:
+        """Remove the mark in a place, which is free then."""
+        self.unmark(place)
+        self._places.append(place)
+
+    def unmark(self, place: int) -> None:
         """Remove the mark in a place."""
         self._store.marks.unmark(place)
-        self._places.append(place)
 
     def _do(self, operation: _Operation) -> Any:
         if threading.current_thread() is self._thread:
@@ -414,19 +421,26 @@ class Runner:
         """Begin anew. What has ended meanwhile was left to the process that this one was before."""
         self._store.join({}, 0)
         self._is_evicted = False
-        for job in list(self._expected):
+        self._unwatched.update(self._expected)
+
+    def _watch_again(self) -> None:
+        while self._unwatched:
+            job = next(iter(self._unwatched))
             record = self._store.watch(job)
             if record is None:
                 self._announce(job, State.FAILED, None, f"JobLost: {_NO_RECORD}")
             elif record.state.has_ended:
                 self._announce(job, record.state, record.outcome, record.error)
+            self._unwatched.discard(job)
 
     def _take_turn(self) -> float | None:
         """Do everything that has come; return the seconds until there is more to do."""
         self._is_woken = False
         self._due.clear()
         operations = _drain(self._operations)
+        self._is_to_look_again = False
         try:
+            self._watch_again()
             for operation in [each for each in operations if each.call is not None]:
                 operations.remove(operation)
                 self._answer(operation)
@@ -441,7 +455,6 @@ class Runner:
                     operation.end(error=error)
             raise
         self._note_success()
-        self._read(turn)
         look = self._next_look(turn)
         if look == 0:
             self._is_woken = True
@@ -458,10 +471,13 @@ class Runner:
         """Let the store know which functions the pools have come to know."""
         self._is_importing = False
         for name, consumer in self._consumers.items():
-            known = self._known.get(name)
-            if not consumer.consumes or (known and len(consumer.functions) == len(known)):
+            for function in [each for pool, each in self._unknown if pool == name]:
+                if consumer.look_for(function):  # it may have been imported meanwhile
+                    self._unknown.discard((name, function))
+            is_new = consumer.consumes and name not in self._known
+            known = self._known.get(name, set())
+            if not is_new and len(consumer.functions) == len(known):
                 continue
-            is_new, known = known is None, known or set()
             ready = [each for each in consumer.functions.copy()
                      if each not in known and consumer.is_ready(each)]  # fmt: skip
             if ready or is_new:
@@ -469,38 +485,40 @@ class Runner:
                 self._known[name] = known.union(ready)
             self._is_importing |= len(known) + len(ready) < len(consumer.functions)
 
-    def _commit(self, operations: list[_Operation]) -> Turn:
-        """Take a turn with all reports and submits; without the submits if these do not fit."""
+    def _commit(self, operations: Iterable[_Operation]) -> Turn:
+        """Take a turn with all reports and submits; with each submit by itself if they do not fit.
+
+        So one that is too large does not take others with it, and none keeps outcomes out.
+        """
+        submits = [submit for each in operations for submit in each.submits]
+        try:
+            turn = self._turn(submits)
+        except StoreFull:
+            if not submits:
+                raise
+        else:
+            self._accept(operations, turn)
+            return turn
+        turn = self._turn([])
+        for operation in operations:
+            try:
+                turn = self._turn(operation.submits)
+            except StoreFull as error:
+                operation.end(error=error)
+            else:
+                self._accept([operation], turn)
+        return turn
+
+    def _turn(self, submits: Sequence[Submit]) -> Turn:
+        capacity = {name: self._capacity(self._consumers[name]) for name in self._known}
         # Progress first: what follows may be the end of the same job.
         progress = [Report(each) for each in self._progress.take()]
         reports = progress + _drain(self._reports)
         try:
-            try:
-                submits = [submit for each in operations for submit in each.submits]
-                turn = self._turn(reports, submits)
-            except StoreFull:
-                turn = self._turn(reports, [])
-                self._accept_one_by_one(operations)
-            else:
-                self._accept(operations, turn)
+            turn = self._store.turn([each.update for each in reports], submits, capacity)
         except BaseException:
             self._reports.extendleft(reversed(reports))
             raise
-        self._confirm(reports, turn)
-        return turn
-
-    def _accept_one_by_one(self, operations: Iterable[_Operation]) -> None:
-        """Store what fits: one operation that is too large does not take others with it."""
-        for operation in operations:
-            if operation.submits:
-                try:
-                    self._accept([operation], self._turn([], operation.submits))
-                except StoreFull as error:
-                    operation.end(error=error)
-
-    def _turn(self, reports: Sequence[Report], submits: Sequence[Submit]) -> Turn:
-        capacity = {name: self._capacity(self._consumers[name]) for name in self._known}
-        turn: Turn = self._store.turn([each.update for each in reports], submits, capacity)
         for handle, is_committed in turn.inserted:  # before anybody hears of their ends
             if is_committed:
                 self.expect(handle.id, handle)
@@ -514,7 +532,9 @@ class Runner:
             if name not in turn.full:
                 consumer.room_has_come()
         self._has_hungry_peers = turn.hungry_peers
-        return turn
+        self._confirm(reports, turn)
+        self._read(turn)
+        return turn  # type: ignore[no-any-return]  # of a `Store`
 
     def _capacity(self, consumer: Consumer) -> Capacity:
         if self._suspect.is_there:  # nothing runs beside it, but what it waits for
@@ -538,7 +558,7 @@ class Runner:
             if on_commit is not None:
                 guard(on_commit, is_accepted)
             if update.state is not State.RUNNING:
-                self._suspect.settled(update.claim)
+                self._is_to_look_again |= self._suspect.settled(update.claim)
             if is_accepted and update.state.has_ended:
                 self._note_end(update)
 
@@ -554,8 +574,8 @@ class Runner:
                     guard(consumer.stop, news.id)
             else:
                 self._announce(*news)
-        for pool, function in turn.unknown:
-            self._has_learned |= self._consumers[pool].look_for(function)
+        self._unknown.update(turn.unknown)
+        self._is_to_look_again |= bool(turn.unknown)
 
     def _announce(self, job: Any, state: State, outcome: bytes | None, error: str | None) -> None:
         for handle in self._expected.pop(job, ()):
@@ -574,8 +594,7 @@ class Runner:
                     self.hand_back(claim)
 
     def _next_look(self, turn: Turn) -> float | None:
-        if self._has_learned:
-            self._has_learned = False
+        if self._is_to_look_again:
             return 0.0
         look = self._due.set(inf if turn.next_look is None else turn.next_look)
         for entry in turn.entries:

@@ -53,10 +53,12 @@ class SuspectGuard:
             admitted.append(suspect)
         return admitted
 
-    def settled(self, claim: Claim) -> None:
-        """Note what has become of a claim: if it was the suspect, others may run again."""
-        if claim is self._suspect:
+    def settled(self, claim: Claim) -> bool:
+        """Note what has become of a claim; return whether it was the suspect: others may run."""
+        was_suspect = claim is self._suspect
+        if was_suspect:
             self.clear()
+        return was_suspect
 
     def clear(self) -> None:
         """Forget the suspect."""

@@ -63,11 +63,15 @@ def active_cores() -> "list[PoolCore]":
         return list(_process.with_threads | with_stores)
 
 
+def known_cores() -> "list[PoolCore]":
+    """Return all pools that there are."""
+    with _process.lock:
+        return list(_process.known)
+
+
 def refresh_all() -> None:
     """Have every pool take note that inline mode was switched on or off."""
-    with _process.lock:
-        known = list(_process.known)
-    for core in known:
+    for core in known_cores():
         core.refresh()
 
 

@@ -127,6 +127,13 @@ class PoolEnding:
             log(logging.INFO, what, core.label, len(timers), timers[:_LISTED])
         return timers
 
+    def begin_drain(self) -> list[Timer]:
+        """Take no more jobs, and begin no more of a store; return the timers that were cancelled."""
+        timers = self.close(AFTER_SHUTDOWN)
+        if self._core.store is not None:
+            self._core.store.close(hands_back=True)  # other processes, or the next one, will run them
+        return timers
+
     def drain(self, timeout: float | None) -> DrainReport:
         """Take no more jobs, run what is queued for `timeout` seconds, and cancel the rest."""
         core = self._core
@@ -135,9 +142,7 @@ class PoolEnding:
                 "a thread of a pool (a job, a callback, its on_event) cannot wait for the pool's "
                 "own end; use shutdown(wait=False)"
             )
-        timers = self.close(AFTER_SHUTDOWN)
-        if core.store is not None:
-            core.store.close(hands_back=True)  # other processes, or the next one, will run them
+        timers = self.begin_drain()
         queued = core.dispatcher.waiting()  # first: so a job that starts meanwhile is not missed
         jobs = [*core.running(), *queued]
         cancelled: list[Job[Any]] = []
@@ -148,6 +153,7 @@ class PoolEnding:
             if not has_ended:
                 self._skips_exit = True
                 cancelled = self._cancel_queue()
+                self._abandon_stored()
                 jobs += core.running()
         known = dict.fromkeys(jobs)
         finished = [job for job in known if job.done() and not job.cancelled()]
@@ -180,14 +186,20 @@ class PoolEnding:
 
     def finish_at_exit(self) -> None:
         """Wait until the queue has been run; when the time for that is up, cancel the rest."""
-        if self._skips_exit:
-            return
         core = self._core
+        if self._skips_exit:
+            self._abandon_stored()
+            return
         if not self.join(max(0.0, self._exit_deadline - clock.steady())):
             queued, running = len(core.dispatcher.waiting()), len(core.running())
             what = "pool %s: the time for its end is up: %d jobs cancelled, %d left running"
             log(logging.WARNING, what, core.label, queued, running)
             self._cancel_queue()
+            self._abandon_stored()
+
+    def _abandon_stored(self) -> None:
+        if self._core.store is not None:
+            self._core.store.abandon()
 
     def break_down(self, cause: BaseException) -> None:
         """Become broken: take no more jobs, fail those that wait, and let all workers leave."""

@@ -48,7 +48,7 @@ LAYERS = {
     """,
     "what users hold": "mapping scheduled group function submitter thread_pool",
     "names and entry points": """
-        settings registry verbs testing.fake_clock testing testing.pytest_plugin oddjob
+        settings registry daemon verbs testing.fake_clock testing testing.pytest_plugin oddjob
     """,
 }
 ABOVE = {
@@ -94,7 +94,7 @@ PUBLIC = [
     *("await_many", "cancel_timer", "configure", "current_job", "explain_cron", "perform"),
     *("perform_after", "perform_at", "perform_many", "perform_many_after"),
     *("perform_many_at", "perform_this", "pool", "pools", "progress", "queue", "read_timer"),
-    *("shutdown_all", "start_pool", "supervisor", "workers"),
+    *("run_forever", "shutdown_all", "start_pool", "supervisor", "workers"),
 ]
 
 USED_BY_NAME = {"oddjob", "oddjob.operations", "oddjob.testing"}  # packages for users

@@ -112,10 +112,19 @@ class Notifier:
                 if self._alarms.get(lane_id, inf) <= due:  # they sleep until what was due before
                     self.to_wake.update(hungry[lane_id])
             peers = hungry[lane_id]
+            if not peers and lane_id in self.queued:
+                self._warn_of_unknown(self._lanes.get(self._execute, lane_id))
             if peers and self.has_queued(lane_id):
                 wanted = min(len(peers), max(1, self.queued[lane_id]))
                 self.to_wake.update(random.sample(sorted(peers), wanted))
         return has_hungry_peers
+
+    def _warn_of_unknown(self, lane: KnownLane) -> None:
+        """Let those who consume a pool know of a job whose function none of them knows."""
+        place = (lane.pool, lane.function)
+        if not self._execute(schema.ANY_KNOWS, place).fetchone():
+            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (lane.pool,))
+            self.to_wake.update(process for (process,) in rows)
 
     def has_queued(self, lane: int) -> bool:
         """Return whether a lane has queued jobs."""

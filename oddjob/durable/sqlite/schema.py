@@ -133,6 +133,17 @@ WHERE id IN (SELECT id FROM job INDEXED BY job_parked
   AND EXISTS (SELECT 1 FROM job AS failed WHERE failed.id = ? AND failed.serial = 1)
 RETURNING id, origin"""
 
+# Queued jobs whose function no process knows: the oldest among the first ones, and the end of those.
+STRANDED: Final = """
+SELECT id, stranded FROM lane WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS
+  (SELECT 1 FROM known WHERE known.pool = lane.pool AND known.function = lane.function)"""
+_FIRST_500: Final = """
+(SELECT id, created FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1 LIMIT 500)"""
+OLDEST: Final = f"SELECT min(created) FROM {_FIRST_500}"
+FAIL_UNKNOWN: Final = f"""
+UPDATE job SET state = 5, finished = ?, error = ?, key_slot = NULL
+WHERE id IN (SELECT id FROM {_FIRST_500} WHERE created <= ?) RETURNING id, key, origin"""
+
 DUE: Final = """
 SELECT id, lane, pool, key, key_limit, key_slot FROM job INDEXED BY job_due
 WHERE state = 0 AND due <= ? ORDER BY due, id LIMIT 500"""
@@ -189,6 +200,8 @@ ENTRY: Final = """
 SELECT name, entry.lane, rule, tick, entry.payload, paused, fired, missed, last_tick, last_job
 FROM entry"""
 
+NEWEST_LANE: Final = "SELECT coalesce(max(id), 0) FROM lane"
+ANY_KNOWS: Final = "SELECT 1 FROM known WHERE pool = ? AND function = ? LIMIT 1"
 NEWEST: Final = """
 SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM lane),
   EXISTS (SELECT 1 FROM process WHERE id = ?),

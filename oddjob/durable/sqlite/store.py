@@ -84,6 +84,7 @@ class SqliteStore(Store):
         self._lanes: Final = LaneTable()
         self._me: int | None = None
         self._pools: dict[str, list[KnownLane]] = {}  # that this process consumes
+        self._foreign: dict[str, list[int]] = {}  # lanes of them whose functions it does not know
         self._said: dict[str, tuple[bool, bool]] = {}  # of each pool: hungry, has spare claims
         self._newest: tuple[int, int] = (0, 0)  # ids of the newest process and lane it knows
         self._receipts: Final[deque[Receipt]] = deque()  # other threads append
@@ -151,10 +152,14 @@ class SqliteStore(Store):
     def _learn(self, pool: str, functions: Iterable[str]) -> None:
         self._pools.setdefault(pool, [])
         self._said.pop(pool, None)
+        if not self._execute("SELECT 1 FROM consumer WHERE pool = ?", (pool,)).fetchone():
+            self._execute("UPDATE lane SET stranded = NULL WHERE pool = ?", (pool,))
         self._execute(
             "INSERT OR IGNORE INTO consumer (pool, process) VALUES (?, ?)", (pool, self._me)
         )
         for function in functions:
+            found = "UPDATE lane SET stranded = NULL WHERE pool = ? AND function = ?"
+            self._execute(found, (pool, function))
             self._execute(
                 "INSERT OR IGNORE INTO known (pool, function, process) VALUES (?, ?, ?)",
                 (pool, function, self._me),
@@ -257,7 +262,10 @@ class SqliteStore(Store):
                 turn.refused = work.update(updates, one_by_one=one_by_one)
             if submits:
                 turn.submitted = work.insert(submits)
-                newest_lane = max(newest_lane, self._lanes.newest)
+                before, newest_lane = newest_lane, max(newest_lane, self._lanes.newest)
+                if newest_lane != before:  # others may know the function, and not have said so
+                    rows = self._execute("SELECT process FROM consumer").fetchall()
+                    work.to_wake.update(process for (process,) in rows)
                 wants_room = wants_room or any(each.id is None for each in turn.submitted)
             if newest_lane != self._newest[1]:
                 turn.unknown = self._find_lanes()
@@ -275,6 +283,9 @@ class SqliteStore(Store):
                 said[pool] = (len(claims) < room.idle, room.has_spare or len(claims) > room.idle)
                 if said[pool] != self._said.get(pool):
                     self._say(work, pool, *said[pool])
+                if self._foreign.get(pool) and room.unknown_after < inf:
+                    overdue = work.fail_unknown(self._foreign[pool], room.unknown_after)
+                    work.opens_in = min(work.opens_in, overdue - work.now)
             turn.hungry_peers = work.notifier.finish(mine, left)
             marks: set[bytes] = set()
             if has_news or self._me in work.notifier.to_wake:  # it may have ended jobs of its own
@@ -305,6 +316,7 @@ class SqliteStore(Store):
                 self._lanes.get(self._execute, lane) for lane, _, is_known in rows if is_known
             ]
             unknown.update((pool, function) for _, function, is_known in rows if not is_known)
+            self._foreign[pool] = [lane for lane, _, is_known in rows if not is_known]
         return sorted(unknown)
 
     def _say(self, work: Work, pool: str, is_hungry: bool, has_spare: bool) -> None:

@@ -320,6 +320,37 @@ class Work:
                 self.notifier.tell(behind, State.FAILED, None, error, origin)
         self.notifier.queued.update(self._keys.move_up(pool, key))
 
+    def fail_unknown(self, lanes: Iterable[int], after: float) -> float:
+        """Fail jobs of these lanes that have waited `after` seconds without a process for them.
+
+        Returns when to look again. A lane notes since when no process knows its function.
+        """
+        look = inf
+        for lane, since in self._execute(schema.STRANDED, (json.dumps(list(lanes)),)).fetchall():
+            if since is None:
+                self._execute("UPDATE lane SET stranded = ? WHERE id = ?", (self.now, lane))
+            due = (self.now if since is None else since) + after
+            while due <= self.now:
+                ((created,),) = self._execute(schema.OLDEST, (lane,)).fetchall()
+                due = inf if created is None else created + after
+                if due <= self.now:
+                    self._fail_unknown(lane, after)
+            look = min(look, due)
+        return look
+
+    def _fail_unknown(self, lane: int, after: float) -> None:
+        _, pool, function, _ = self._lanes.get(self._execute, lane)
+        error = (
+            f"UnknownFunction: for {after:g} s, no process that runs jobs of pool {pool!r} has known "
+            f"{function}: start one that imports its module, and retry the job"
+        )
+        values = (self.now, error, lane, self.now - after)
+        for job, key, origin in self._execute(schema.FAIL_UNKNOWN, values).fetchall():
+            self.notifier.waiting[pool] -= 1
+            self.notifier.tell(job, State.FAILED, None, error, origin)
+            if key is not None:
+                self._key_freed(pool, key, State.FAILED, job)
+
     # By hand.
 
     def cancel(self, job: int) -> bool:

@@ -1,0 +1,93 @@
+"""A program with a durable pool, for tests: ``python -m tests.durable.service KIND URL LOG``.
+
+Kinds: ``consume`` runs what there is for ever; ``feed`` submits jobs for ever, and writes the ids of
+those that are stored; ``serve SECONDS`` runs jobs until it gets a signal, and drains.
+A line of the log is a single write: it is there, or it is not.
+"""
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import oddjob
+
+POOL = "work"
+_log = -1
+_again = [sys.executable, "-m", "tests.durable.service"]
+
+
+def note(*words: Any) -> None:
+    os.write(_log, (" ".join(map(str, words)) + "\n").encode())
+
+
+def job_id() -> str:
+    job = oddjob.current_job()
+    assert job is not None
+    return job.id
+
+
+def work(seconds: float = 0.0) -> int:
+    """Say which job runs in which process."""
+    note(job_id(), os.getpid())
+    time.sleep(seconds)
+    return os.getpid()
+
+
+def hold(gate: str) -> int:
+    """Run until there is a file."""
+    note(job_id(), os.getpid())
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def poison() -> None:
+    note(job_id(), os.getpid())
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def restart_in_place() -> tuple[int, str | None]:
+    """Become another program, which has the same pid, once."""
+    note(job_id(), os.getpid())
+    if "RESTARTED" not in os.environ:
+        os.execve(_again[0], [*_again, *sys.argv[1:]], {**os.environ, "RESTARTED": "1"})
+    return os.getpid(), os.environ.get("RESTARTED")
+
+
+def leave_a_child(gate: str) -> int:
+    """Fork a process that outlives this one; then wait until there is a file."""
+    child = os.fork()
+    if not child:
+        os.close(1)  # whose end the test waits for
+        time.sleep(60)
+        os._exit(0)
+    note(job_id(), os.getpid(), child)
+    while not Path(gate).exists():
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def main(kind: str, url: str, log: str, *rest: str) -> None:
+    global _log
+    _log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    pool = oddjob.Pool(POOL, 4, store=url, consume=kind != "feed", keep_succeeded=10**6)
+    print("ready", flush=True)
+    if kind == "feed":
+        while True:
+            jobs = pool.submit_many(work, [0.0] * 8)
+            note(*(job.id for job in jobs))
+            time.sleep(0.002)
+    if kind == "serve":
+        oddjob.run_forever(timeout=float(rest[0]))
+        print("drained", flush=True)
+        return
+    signal.pause()
+
+
+if __name__ == "__main__":
+    from tests.durable import service  # functions are found by the name of their module
+
+    service.main(*sys.argv[1:])

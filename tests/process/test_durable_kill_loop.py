@@ -1,0 +1,133 @@
+"""``kill -9`` at random instants, of programs that use durable pools: no committed job is lost."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from oddjob import Pool
+from oddjob.durable.record import MAX_CRASHES, Record, State
+from oddjob.durable.sqlite.store import SqliteStore
+from oddjob.durable.store import Filter
+from tests.durable import service
+
+WAIT = 30.0
+ROOT = Path(__file__).parents[2]
+KILLS = 10 * int(os.environ.get("ODDJOB_STRESS_ROUNDS", "0")) or 15
+CONSUMERS = 3
+
+Start = Callable[[str], "subprocess.Popen[str]"]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    processes: list[subprocess.Popen[str]] = []
+
+    def start(kind: str) -> "subprocess.Popen[str]":
+        log = tmp_path / ("fed" if kind == "feed" else "runs")
+        command = [sys.executable, "-m", "tests.durable.service", kind, url(tmp_path), str(log)]
+        processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT))
+        return processes[-1]
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def url(folder: Path) -> str:
+    return f"sqlite:///{folder}/jobs.db"
+
+
+def keep_killing(victims: list[tuple[str, "subprocess.Popen[str]"]], start: Start) -> Counter[str]:
+    """Kill one at a random instant, some before they are ready, and start it again; many times."""
+    dice = random.Random(KILLS)
+    killed: Counter[str] = Counter()
+    for _ in range(KILLS):
+        place = dice.randrange(len(victims))
+        kind, process = victims[place]
+        if dice.random() < 0.8:
+            assert process.stdout is not None
+            process.stdout.readline()  # it is ready
+        time.sleep(dice.uniform(0.0, 0.2))
+        process.kill()
+        process.wait()
+        killed[kind] += 1
+        victims[place] = kind, start(kind)
+    return killed
+
+
+def test_whoever_is_killed_every_committed_job_ends(start: Start, tmp_path: Path) -> None:
+    """And every run of it but the last was in a process that died (fault 19)."""
+    victims = [(kind, start(kind)) for kind in ["consume"] * CONSUMERS + ["feed"]]
+    killed = keep_killing(victims, start)
+    feeders = [process for kind, process in victims if kind == "feed"]
+    for feeder in feeders:
+        feeder.kill()
+        feeder.wait()
+    records = wait_for_the_end(tmp_path)
+    alive = {process.pid for _, process in victims if process.poll() is None}
+    runs: defaultdict[str, list[int]] = defaultdict(list)
+    for line in (tmp_path / "runs").read_text().splitlines():
+        job, pid = line.split()
+        runs[job].append(int(pid))
+    acknowledged = (tmp_path / "fed").read_text().split()
+    again = sum(len(pids) - 1 for pids in runs.values())
+    crashes = sum(record.crashes for record in records.values())
+    print(f"killed {dict(killed)}: {len(records)} jobs, {len(acknowledged)} of them acknowledged; "
+          f"0 lost, {again} runs again, {crashes} charged")  # fmt: skip
+    assert len(acknowledged) > 10
+    assert {record.state for record in records.values()} == {State.SUCCEEDED}
+    for job in acknowledged:
+        assert job in records, "it was acknowledged, and is not there"
+    for job, pids in runs.items():
+        assert alive.isdisjoint(pids[:-1]), f"job {job} has run again without need: {pids}, {alive}"
+        assert records[job].crashes < len(pids)
+
+
+def wait_for_the_end(folder: Path) -> dict[str, Record]:
+    store = SqliteStore(url(folder).removeprefix("sqlite:///"))
+    try:
+        deadline = time.monotonic() + WAIT
+        unfinished = [state for state in State if not state.has_ended and state is not State.PARKED]
+        while any((counts := store.reader.counts(service.POOL))[each] for each in unfinished):
+            assert time.monotonic() < deadline, counts
+            time.sleep(0.05)
+        found = store.reader.records(service.POOL, Filter(), limit=10**7)
+        return {str(record.id): record for record in found}
+    finally:
+        store.close()
+
+
+def test_a_job_that_kills_its_process_fails_alone(start: Start, tmp_path: Path) -> None:
+    """After exactly three deaths; none of its 256 neighbors fails (fault 20)."""
+    with Pool(service.POOL, store=url(tmp_path), consume=False) as pool:
+        neighbors = pool.submit_many(service.work, [0.0] * 128)
+        poison = pool.submit(service.poison)
+        neighbors += pool.submit_many(service.work, [0.0] * 128)
+        deaths = 0
+        while not poison.done():
+            process = start("consume")
+            while not poison.done() and process.poll() is None:
+                time.sleep(0.01)
+            if process.poll() is not None:
+                assert process.returncode == -signal.SIGKILL
+                deaths += 1
+        assert deaths == MAX_CRASHES
+        with pytest.raises(Exception, match="3 processes died while they ran this job"):
+            poison.result()
+        start("consume")
+        assert all(job.exception(WAIT) is None for job in neighbors)
+    records = wait_for_the_end(tmp_path)
+    assert records[poison.id].state is State.FAILED
+    assert records[poison.id].crashes == MAX_CRASHES
+    charged = Counter(records[job.id].crashes for job in neighbors)
+    print(f"neighbors charged with so many deaths: {dict(charged)}")
+    assert max(charged) < MAX_CRASHES

@@ -56,8 +56,9 @@ ABOVE = {
         oddjob.durable oddjob.durable.sqlite
         durable.record durable.store durable.peers durable.local_peers
         durable.sqlite.schema durable.sqlite.lanes durable.sqlite.notifier durable.sqlite.key_slots
-        durable.sqlite.fork_guard durable.sqlite.work durable.sqlite.database durable.sqlite.location durable.sqlite.reader
-        durable.sqlite.store
+        durable.sqlite.fork_guard durable.sqlite.work durable.sqlite.entries
+        durable.sqlite.database durable.sqlite.transactions durable.sqlite.location
+        durable.sqlite.reader durable.sqlite.store
         testing.store_suite testing.store_contract testing.store_operations
     """,
     "runner": """

@@ -88,6 +88,11 @@ class Notifier:
         """Note that a job is due at a time: those that sleep longer must hear of it."""
         self._alarms[lane] = min(due, self._alarms.get(lane, inf))
 
+    def wake_consumers(self, pool: str) -> None:
+        """Have all processes that consume a pool look again."""
+        rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
+        self.to_wake.update(process for (process,) in rows)
+
     def finish(self, mine: Iterable[KnownLane] = (), left: Iterable[KnownLane] = ()) -> bool:
         """Write the counters, and find out whom to wake; the last act of a transaction.
 

@@ -28,6 +28,7 @@ from oddjob.durable.record import (
 )
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
+from oddjob.durable.sqlite.entries import StoredEntries
 from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
 from oddjob.durable.sqlite.location import check_file_system, open_peers
@@ -82,6 +83,7 @@ class SqliteStore(Store):
         self._execute: Final = self._database.execute
         self._reader: Final = SqliteReader(self._database)
         self._lanes: Final = LaneTable()
+        self._entries: Final = StoredEntries(self._execute, self._lanes)
         self._me: int | None = None
         self._pools: dict[str, list[KnownLane]] = {}  # that this process consumes
         self._foreign: dict[str, list[int]] = {}  # lanes of them whose functions it does not know
@@ -172,8 +174,7 @@ class SqliteStore(Store):
             self._execute("DELETE FROM consumer WHERE pool = ? AND process = ?", place)
             self._execute("DELETE FROM known WHERE pool = ? AND process = ?", place)
             # This process may have been woken in place of another one.
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            work.to_wake.update(process for (process,) in rows)
+            work.notifier.wake_consumers(pool)
         self._pools.pop(pool, None)
         self._said.pop(pool, None)
 
@@ -333,11 +334,11 @@ class SqliteStore(Store):
         if not capacity:
             return
         due = min(work.notifier.next_due(), work.now + work.opens_in)
-        rows = self._execute(schema.DUE_ENTRIES, (self._me, work.now)).fetchall()
-        turn.entries = [each for row in rows if (each := self._entry(row)).lane.pool in capacity]
-        row = self._execute(schema.NEXT_ENTRY, (self._me, work.now)).fetchone()
-        if row is not None:
-            due = min(due, row[0])
+        entries = self._entries.due(self._me, work.now)
+        turn.entries = [each for each in entries if each.lane.pool in capacity]
+        tick = self._entries.next_tick(self._me, work.now)
+        if tick is not None:
+            due = min(due, tick)
         turn.next_look = None if due == inf else max(0.0, due - work.now)
 
     # By hand.
@@ -379,8 +380,7 @@ class SqliteStore(Store):
                 "ON CONFLICT DO UPDATE SET paused = excluded.paused",
                 (pool, is_paused),
             )
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            work.to_wake.update(process for (process,) in rows)
+            work.notifier.wake_consumers(pool)
         self._peers.wake()
 
     @override
@@ -412,12 +412,7 @@ class SqliteStore(Store):
     @override
     def put_entry(self, entry: Entry) -> None:
         with self._work(is_synced=True) as work:
-            lane = self._lanes.id_of(self._execute, entry.lane)
-            pool = entry.lane.pool
-            values = (pool, entry.name, lane, entry.rule, entry.tick, entry.payload)
-            self._execute(schema.PUT_ENTRY, values)
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            work.to_wake.update(process for (process,) in rows)
+            self._entries.put(work, entry)
 
     @override
     def fire_entry(
@@ -429,41 +424,22 @@ class SqliteStore(Store):
         missed: int = 0,
         overlaps: bool = True,
     ) -> list[Submitted] | None:
-        place = (entry.lane.pool, entry.name)
         with self._work(is_synced=True) as work:
-            is_busy = not overlaps and self._execute(schema.ANY_OF_ENTRY, place).fetchone()
-            if is_busy and submits:
-                submits, missed = [], missed + 1
-            move = (next_tick, missed, *place, entry.tick)
-            if not self._execute(schema.MOVE_ENTRY, move).rowcount:
-                return None
-            submitted = work.insert(submits)
-            if submitted:
-                self._execute(schema.NOTE_FIRED, (submitted[-1].id, *place))
-            work.notifier.finish()
-        return submitted
+            return self._entries.fire(
+                work, entry, next_tick, submits, missed=missed, overlaps=overlaps
+            )
 
     @override
     def pause_entry(self, pool: str, name: str, *, is_paused: bool) -> bool:
-        statement = "UPDATE entry SET paused = ? WHERE pool = ? AND name = ?"
-        return self._change_entry(pool, statement, (is_paused, pool, name))
+        with self._work(is_synced=True) as work:
+            return self._entries.pause(work, pool, name, is_paused=is_paused)
 
     @override
     def delete_entry(self, pool: str, name: str) -> bool:
-        statement = "DELETE FROM entry WHERE pool = ? AND name = ?"
-        return self._change_entry(pool, statement, (pool, name))
-
-    def _change_entry(self, pool: str, statement: str, values: tuple[Any, ...]) -> bool:
         with self._work(is_synced=True) as work:
-            changed = bool(self._execute(statement, values).rowcount)
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            work.to_wake.update(process for (process,) in rows)
-        return changed
+            return self._entries.delete(work, pool, name)
 
-    def _entry(self, row: tuple[Any, ...]) -> Entry:
-        name, lane, rule, tick, payload, paused, *rest = row
-        known = self._lanes.get(self._execute, lane)
-        return Entry(name, known.lane, rule, tick, payload, bool(paused), *rest)
+    # Old jobs, and sleeping.
 
     @override
     def purge(self, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
@@ -477,8 +453,6 @@ class SqliteStore(Store):
             work.erase(job for (job,) in rows)
         self._database.note_deleted()
         return len(rows)
-
-    # Sleeping.
 
     @override
     def wait(self, timeout: float | None) -> list[Any]:

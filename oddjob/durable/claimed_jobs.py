@@ -170,6 +170,7 @@ class ClaimedJobs(StoredSettlement):
         details = job._add_details()
         if details.claim.id in self.held and details.progress is not None:
             self.runner.report_progress(details.claim, details.progress)
+
     # Effects: see `oddjob.runtime.effects`.
 
     @override
@@ -296,18 +297,8 @@ class ClaimedJobs(StoredSettlement):
         outcome: bytes | None = None,
         delay: float = 0.0,
     ) -> None:
-        if self._forget(claim):
-            self._send(claim, state, error, outcome=outcome, delay=delay)
-
-    def _send(
-        self,
-        claim: Claim,
-        state: State,
-        error: BaseException | None,
-        *,
-        outcome: bytes | None = None,
-        delay: float = 0.0,
-    ) -> None:
+        if claim.id not in self.held:
+            return
         line = trace = None
         if error is not None:
             outcome, line = encode_error(error), describe_error(error)
@@ -320,8 +311,8 @@ class ClaimedJobs(StoredSettlement):
             return
         if transaction is not None:
             transaction.rollback()
-        self._forget(claim)
-        self.runner.report(update)
+        if self._forget(claim):
+            self.runner.report(update)
 
     def _commit(self, update: Update, transaction: OpenTransaction) -> None:
         claim = update.claim

@@ -56,8 +56,8 @@ from oddjob.durable.unique import unique_of
 from oddjob.errors import JobLost, PoolClosed, QueueFull
 from oddjob.locks import Wakeup
 from oddjob.runtime import inline
-from oddjob.runtime.batch import new_jobs
-from oddjob.runtime.job import Job, set_due
+from oddjob.runtime.batch import new_jobs, set_due
+from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy, Settlement
 from oddjob.runtime.settling import release_call, run_callbacks, settle, withdraw
 from oddjob.runtime.slot import slot_of

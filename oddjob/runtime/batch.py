@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from contextvars import Context
+from math import inf
 from typing import Any
 
 from oddjob.keys import Key
@@ -39,3 +40,16 @@ def new_jobs(
         for job in jobs:
             policy.prepare(job)
     return jobs
+
+
+def set_waiting(job: Job[Any], timer: Any) -> None:
+    """Have a job wait for a timer: it is ``scheduled`` until `set_due`."""
+    job._queued_at = inf
+    job._add_details().timer = timer
+
+
+def set_due(job: Job[Any], now: float) -> None:
+    """End the waiting of a job: it is queued at `now`, in monotonic seconds."""
+    job._queued_at = now
+    if job._details is not None:
+        job._details.timer = None

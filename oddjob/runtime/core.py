@@ -34,7 +34,7 @@ from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import PoolMetrics
-from oddjob.runtime.policy import JobPolicy, Settlement
+from oddjob.runtime.policy import JobPolicy, MemorySettlement, Settlement
 from oddjob.runtime.pool_ending import AFTER_EXIT, PoolEnding, PoolState
 from oddjob.runtime.settling import refuse, reopen, withdraw
 from oddjob.runtime.slot import slot_of
@@ -45,26 +45,6 @@ from oddjob.schedule.clock import clock
 from oddjob.schedule.timer import MemoryTimer
 
 
-class MemorySettlement:
-    """The settlement of jobs that live in this process: nothing is committed."""
-
-    def __init__(self, core: "PoolCore") -> None:
-        self._requeue: Final = core.retry
-
-    def succeeded(self, job: Job[Any], result: Any) -> None:
-        """Do nothing."""
-
-    def failed(self, job: Job[Any], error: BaseException) -> float | None:
-        """Queue the job again if its policy says so."""
-        retry = job._policy.retry
-        delay = None if retry is None else retry.decide(error, job.attempt)
-        return None if delay is None or not self._requeue(job, delay) else delay
-
-    def cancelled(self, job: Job[Any]) -> bool:  # noqa: ARG002  (as any settlement)
-        """Allow it."""
-        return True
-
-
 class PoolCore:
     """One pool's queue, workers and supervisor."""
 
@@ -73,7 +53,7 @@ class PoolCore:
         self.name = name
         self.label = label
         self.policy: JobPolicy  # of jobs that are given no options; set by the pool
-        self.memory: Settlement = MemorySettlement(self)
+        self.memory: Settlement = MemorySettlement(self.retry)
         self.settlement: Settlement = self.memory
         self.store: Any = None  # a `PoolStore`: where jobs go in place of the queue
         if options.store and name is not None:

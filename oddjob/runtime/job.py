@@ -86,8 +86,7 @@ class Job(Future[T]):
         self._context: Any = context
         self._policy: JobPolicy = policy
         self._key: Key | None = key
-        # In monotonic seconds; of a retry, when that was queued. Before its time comes: infinity, or
-        # when that will be, if it waits in a store.
+        # In monotonic seconds; of a retry, when that was queued; in the future: it is scheduled.
         self._queued_at: float = queued_at
         self._name: str | None = policy.name
         self._fast_state: JobState = QUEUED
@@ -96,14 +95,10 @@ class Job(Future[T]):
 
     @property
     def state(self) -> JobState:
-        """``scheduled``, ``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``.
-
-        Of a job in a store that has not ended, the store is asked.
-        """
+        """``scheduled``, ``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
         state = self._local_state
         if state is QUEUED and self._policy.is_durable:
-            stored: JobState = self._policy.host.store.live.state_of(self)
-            return stored
+            return self._policy.host.store.live.state_of(self)  # type: ignore[no-any-return]
         return state
 
     @property
@@ -113,8 +108,7 @@ class Job(Future[T]):
         watchers = self._watchers
         if watchers is not None and state is not SUCCEEDED and state is not FAILED:
             state = watchers.state
-        is_scheduled = state is QUEUED and self._queued_at > clock.monotonic()
-        return SCHEDULED if is_scheduled else state
+        return SCHEDULED if state is QUEUED and self._queued_at > clock.monotonic() else state
 
     @property
     def id(self) -> str:
@@ -155,11 +149,10 @@ class Job(Future[T]):
     def attempt(self) -> int:
         """The number of the latest attempt, 1 being the first; 0 before the job has started."""
         if self._policy.is_plain:
-            return 0 if self._local_state in (SCHEDULED, QUEUED, CANCELLED) else 1
+            return int(self._local_state not in (SCHEDULED, QUEUED, CANCELLED))
         attempt = 0 if self._details is None else self._details.attempt
-        if not attempt and self._policy.is_durable:
-            attempt = self._policy.host.store.live.attempt_of(self)
-        return attempt
+        is_stored = not attempt and self._policy.is_durable
+        return self._policy.host.store.live.attempt_of(self) if is_stored else attempt
 
     @property
     def deadline(self) -> float | None:
@@ -189,55 +182,44 @@ class Job(Future[T]):
     def progress(self) -> Progress | None:
         """What the job has reported last; None if nothing."""
         progress = None if self._details is None else self._details.progress
-        if progress is None and self._policy.is_durable:
-            progress = self._policy.host.store.live.progress_of(self)
-        return progress
+        is_stored = progress is None and self._policy.is_durable
+        return self._policy.host.store.live.progress_of(self) if is_stored else progress
 
     def report(self, done: float, total: float | None = None, note: str | None = None) -> None:
-        """Report progress, from inside the job; `progress` shows it.
-
-        A job may report as often as it likes. Other processes see what a job in a store has
-        reported a fraction of a second later.
+        """Report progress, from inside the job, as often as it likes; `progress` shows it.
 
         Args:
             done: how much is done, in any unit.
             total: how much there is to do, in the same unit; None if that is unknown.
             note: what the job is doing, for people.
         """
-        details = self._add_details()
-        details.progress = Progress(done, total, note)
-        if details.claim is not None:
-            self._policy.host.store.claimed.progressed(self)
+        self._add_details().progress = Progress(done, total, note)
+        self._policy.settlement.progressed(self)
 
     def step(self, name: str, fn: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> V:
         """Run ``fn(*args, **kwargs)`` once, however often the job is tried; from inside the job.
 
-        Its value is kept under the name, which no other step of the job may have. Later attempts
-        get that value, in whichever process they run, and skip the call. What `fn` raises is not
-        kept. If it is an ``async def`` function, await what this returns.
+        Later attempts get the value that was kept under this name, in whichever process they run.
+        What `fn` raises is not kept. If it is an ``async def`` function, await what this returns.
 
         Raises:
             JobLost: the job was taken over by another process; it should end.
             RuntimeError: the job is not running.
-            StoreFull, StoreUnusable: the value could not be stored.
-            TypeError: the value cannot be pickled, and the job is a stored one.
+            StoreFull, StoreUnusable, TypeError: the value could not be stored.
         """
-        value: V = run_step(self, name, fn, args, kwargs)
-        return value
+        return run_step(self, name, fn, args, kwargs)  # type: ignore[no-any-return]
 
     def transaction(self) -> "AbstractContextManager[sqlite3.Connection]":
         """Give the job a connection on which it writes exactly once; from inside the job.
 
-        For ``with job.transaction() as connection:`` in jobs of a pool whose store is a file of
-        SQLite. What is written is committed when the function returns, in one transaction with the
-        job's outcome: whatever dies, there are both or neither. If the block or the rest of the
-        function raises, it is rolled back. Meanwhile nobody else can write to the file, and the
-        job must use `Pool.using` to submit jobs: so let it be the last thing that a job does.
+        For ``with job.transaction() as connection:`` in a pool whose store is a file of SQLite.
+        What is written is committed when the function returns, together with the job's outcome; if
+        it raises, it is rolled back. Until then nobody else can write to the file, and the job has
+        to submit jobs with `Pool.using`: let it be the last thing that a job does.
 
         Raises:
             JobLost: the job was taken over by another process; it should end.
-            RuntimeError: the job is not running, has a transaction, or is not in such a store.
-            StoreUnusable: the store is locked, damaged, or out of reach.
+            RuntimeError: the job is not running, has a transaction, or is in no such store.
         """
         return begin_transaction(self)
 
@@ -246,14 +228,14 @@ class Job(Future[T]):
         state: str = self._local_state
         ending = ""
         if state is QUEUED and self._policy.is_durable:
-            state = "pending"  # to know more, the store would have to be asked
-        if state is SUCCEEDED:
+            state = "pending"  # only the store knows more
+        elif state is SUCCEEDED:
             ending = f", returned {type(self._outcome).__name__}"
         elif state is FAILED:
             ending = f", raised {type(self._outcome.error).__name__}"
-        pool = self._policy.host.name
-        where = "an anonymous pool" if pool is None else f"pool {pool!r}"
-        return f"<Job {self.name} {state}{ending}, in {where}, id {self.id}>"
+        name = self._policy.host.name
+        pool = "an anonymous pool" if name is None else f"pool {name!r}"
+        return f"<Job {self.name} {state}{ending}, in {pool}, id {self.id}>"
 
     # The future.
 
@@ -338,8 +320,7 @@ class Job(Future[T]):
         """Call ``fn(job)`` when the job has ended, or at once if it has.
 
         Callbacks run in the order in which they were added, in the thread that ends the job. What
-        they raise is logged; any other ``BaseException`` is also raised in that thread,
-        once all have run (a worker is replaced then).
+        they raise is logged; a ``BaseException`` is also raised there, once all have run.
         """
         self._watch().add_callback(self, fn)
 
@@ -465,16 +446,3 @@ class Job(Future[T]):
             return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
         finally:
             del self, failure
-
-
-def set_waiting(job: Job[Any], timer: Any) -> None:
-    """Have a job wait for a timer: it is ``scheduled`` until `set_due`."""
-    job._queued_at = inf
-    job._add_details().timer = timer
-
-
-def set_due(job: Job[Any], now: float) -> None:
-    """End the waiting of a job: it is queued at `now`, in monotonic seconds."""
-    job._queued_at = now
-    if job._details is not None:
-        job._details.timer = None

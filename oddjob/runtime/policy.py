@@ -41,6 +41,9 @@ class Settlement(Protocol):
         """Commit the cancellation of a queued job; return False to refuse it."""
         ...
 
+    def progressed(self, job: "Job[Any]") -> None:
+        """Let others see what a running job has reported of itself."""
+
 
 class StoredSettlement(Settlement, Protocol):
     """The settlement of a running job that comes from a store: it has a claim."""
@@ -54,6 +57,29 @@ class StoredSettlement(Settlement, Protocol):
     def transaction(self, job: "Job[Any]") -> AbstractContextManager[Any]:
         """Do what `Job.transaction` says."""
         ...
+
+
+class MemorySettlement:
+    """The settlement of jobs that live in this process: nothing is committed."""
+
+    def __init__(self, requeue: "Callable[[Job[Any], float], bool]") -> None:
+        self._requeue: Final = requeue
+
+    def succeeded(self, job: "Job[Any]", result: Any) -> None:
+        """Do nothing."""
+
+    def failed(self, job: "Job[Any]", error: BaseException) -> float | None:
+        """Queue the job again if its policy says so."""
+        retry = job._policy.retry
+        delay = None if retry is None else retry.decide(error, job.attempt)
+        return None if delay is None or not self._requeue(job, delay) else delay
+
+    def cancelled(self, job: "Job[Any]") -> bool:  # noqa: ARG002  (as any settlement)
+        """Allow it."""
+        return True
+
+    def progressed(self, job: "Job[Any]") -> None:
+        """Do nothing: the job itself shows it."""
 
 
 class JobHost(Protocol):

@@ -25,8 +25,8 @@ from oddjob.callables import call_all
 from oddjob.compat import override
 from oddjob.errors import PoolClosed
 from oddjob.keys import Key
-from oddjob.runtime.batch import new_jobs
-from oddjob.runtime.job import Job, set_due, set_waiting
+from oddjob.runtime.batch import new_jobs, set_due, set_waiting
+from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy
 from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, log_in_thread, scheduler

@@ -6,8 +6,7 @@ from typing import Any
 import pytest
 
 from oddjob import Job, Pool
-from oddjob.runtime.core import MemorySettlement
-from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.policy import JobPolicy, MemorySettlement
 from tests.hang import WAIT, Hang
 
 
@@ -15,7 +14,7 @@ class Recorder(MemorySettlement):
     """A settlement that writes down what it hears, and whether the job had ended by then."""
 
     def __init__(self, core: Any) -> None:
-        super().__init__(core)
+        super().__init__(core.retry)
         self.entries: list[tuple[str, Any, bool]] = []
         self.refuses: BaseException | None = None
 

@@ -34,8 +34,10 @@ lint: $(READY)  ## ruff, mypy --strict and pyright
 unit: $(READY)  ## the tests alone, on all cores (JOBS=1: in one process)
 	$(PYTEST)
 
-stress: $(READY)  ## the stress tests and the model test of the queue in full (ROUNDS=20)
-	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/stress tests/unit/test_limited_queue_model.py
+stress: $(READY)  ## the stress tests and the model tests of queue and store in full (ROUNDS=20)
+	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/stress tests/unit/test_limited_queue_model.py \
+		tests/durable/test_store_model.py tests/durable/test_sqlite_file.py \
+		tests/durable/test_sqlite_processes.py tests/durable/test_power_loss.py
 
 chaos: $(READY)  ## every kind of failure at once (SECONDS=600 SEEDS="1 2 3")
 	$(BIN)/python -W ignore tests/stress/chaos.py --seconds $(or $(SECONDS),600) --seeds $(or $(SEEDS),1 2 3)

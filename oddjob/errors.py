@@ -65,7 +65,11 @@ class JobTimeout(OddJobError, TimeoutError):
 
 
 class JobLost(OddJobError, RuntimeError):
-    """The job was pending when this process was forked, and runs only in the parent."""
+    """No process will end the job, or not this one; the message says why.
+
+    It was pending when this process was forked, and runs only in the parent; it was submitted in a
+    transaction that was rolled back; another process has taken it over; or it has killed too many.
+    """
 
 
 class JobNotFound(OddJobError, LookupError):

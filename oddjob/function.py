@@ -24,6 +24,8 @@ from oddjob.schedule.local_time import Dst
 from oddjob.schedule.timer import Timer
 
 if TYPE_CHECKING:
+    import sqlite3
+
     from oddjob.submitter import Submitter
 
 P = ParamSpec("P", default=...)
@@ -188,6 +190,10 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
     def options(self, **options: Unpack[JobOptions]) -> "JobFunction[P, R, T]":
         """Return the same function with these options on every job; see `Pool.options`."""
         return JobFunction(self.__wrapped__, self._target.options(**options))
+
+    def using(self, connection: "sqlite3.Connection") -> "JobFunction[P, R, T]":
+        """Return the same function with jobs in your own transaction; see `Pool.using`."""
+        return JobFunction(self.__wrapped__, self._target.using(connection))
 
     def after(self, seconds: Seconds, *, daemon: bool = True) -> DelayedFunction[P, T]:
         """Delay calls by some seconds; see `Pool.after`."""

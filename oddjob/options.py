@@ -272,6 +272,7 @@ class JobSettings(NamedTuple):
     persist: Annotated[bool, as_flag] = True  # in the pool's store, if it has one
     unique: Annotated[Unique, _as_unique] = False
     limits: tuple[Limit, ...] = ()  # that a job has to pass, besides that of its key
+    connection: Any = None  # a user's, in whose transaction jobs are stored
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy as `PoolOptions.replace` does; limits and middleware are added."""
@@ -282,6 +283,8 @@ class JobSettings(NamedTuple):
                 "serial=True runs the jobs of a key one at a time: key_limit must be 1 or left "
                 f"out, not {key_limit!r}"
             )
+        if self.connection is not None and not given.get("persist", True):
+            raise ValueError("persist=False: but jobs in a user's transaction have to be stored")
         limits = self.limits
         if "max_concurrency" in given:
             limits = (ConcurrencyLimit(given.pop("max_concurrency")), *limits)

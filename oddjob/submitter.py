@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Se
 from concurrent.futures import Executor
 from contextvars import copy_context
 from datetime import datetime, time, tzinfo
-from typing import Any, Unpack, overload
+from typing import TYPE_CHECKING, Any, Unpack, overload
 
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.function import JobDecorator, JobFunction, job_decorator
@@ -25,6 +25,9 @@ from oddjob.schedule.clock import clock
 from oddjob.schedule.local_time import Dst
 from oddjob.schedule.triggers import AfterTrigger, AtTrigger, CronTrigger, EveryTrigger
 from oddjob.scheduled import Delayed, Recurring
+
+if TYPE_CHECKING:
+    import sqlite3
 
 
 class Submitter(Executor):
@@ -127,7 +130,8 @@ class Submitter(Executor):
         def make_jobs(calls: Sequence[Any]) -> list[Job[Any]]:
             return new_jobs(policy, fn, calls, kwargs, context, key, clock.monotonic())
 
-        if core.options.max_queue is not None:
+        # (In a user's transaction, no room will come: it has to end before others can write.)
+        if core.options.max_queue is not None and policy.settings.connection is None:
             stream = (job for call in calls for job in make_jobs((call,)))
             return core.accept_stream(stream, keep=not policy.is_detached)
         jobs = make_jobs(list(calls))
@@ -258,6 +262,40 @@ class Submitter(Executor):
             ValueError: a value is out of range.
         """
         return PoolView(self, options)
+
+    def using(self, connection: "sqlite3.Connection") -> "Submitter":
+        """Return a view of the pool that stores jobs in the transaction of your own connection.
+
+        They commit or vanish with whatever else that transaction writes::
+
+            with sqlite3.connect("jobs.db") as connection:
+                connection.execute("INSERT INTO orders …")
+                pool.using(connection).submit(send_receipt, order)
+
+        A job has its `id` at once, begins after the commit, and ends with `JobLost` if there is
+        none. Until then do not wait for it, and use nothing else of the pool in this thread: the
+        transaction keeps others from writing. In a full queue jobs are refused at once.
+
+        Args:
+            connection: one to the very file that is the pool's store, of the standard library's
+                ``sqlite3`` module. If it is not in a transaction, one begins, unless it is of the
+                kind that commits each statement.
+
+        Raises:
+            TypeError: it is another module's connection.
+            ValueError: it is one to another file; or the jobs would not be stored in a file.
+        """
+        store = self._core.store
+        if store is None or not self._policy.is_durable:
+            raise ValueError(
+                "using() is for jobs that are stored in a file, as those of "
+                'Pool("name", store="sqlite:///jobs.db") are'
+            )
+        store.check_connection(connection)
+        view = PoolView(self, {})
+        view._options = {"connection": connection}
+        view._use(self._core, self._policy.settings._replace(connection=connection))
+        return view
 
     def after(self, seconds: Seconds, *, daemon: bool = True) -> Delayed:
         """Delay calls by some seconds, whatever the wall clock does: ``pool.after(5).submit(fn)``.

@@ -10,8 +10,10 @@ Locking: ``_lock`` guards `held`; nothing is called under it.
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from contextvars import Context
+from functools import partial
 from math import inf
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final
@@ -21,15 +23,19 @@ from oddjob.durable.codec import (
     Meta,
     decode_call,
     decode_meta,
+    decode_step,
     describe_error,
     encode_error,
     encode_result,
+    encode_step,
     find_function,
 )
 from oddjob.durable.record import Claim, State, Update
-from oddjob.errors import PayloadError
+from oddjob.durable.runner import RunnerOver, in_transaction
+from oddjob.durable.store import OpenTransaction
+from oddjob.errors import JobLost, PayloadError, StoreFull
 from oddjob.runtime.job import Job
-from oddjob.runtime.policy import JobPolicy, Settlement
+from oddjob.runtime.policy import JobPolicy, StoredSettlement
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -39,7 +45,7 @@ _STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry
 _LONG: Final = 0.1  # seconds; of a job, for which nothing is claimed ahead
 
 
-class ClaimedJobs(Settlement):
+class ClaimedJobs(StoredSettlement):
     """What a pool has claimed, and has not reported yet."""
 
     def __init__(self, core: "PoolCore") -> None:
@@ -52,6 +58,7 @@ class ClaimedJobs(Settlement):
         self._claim_policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
         self._marked: Final[set[int]] = set()  # places of marks
         self.mean = inf  # seconds that a job took of late
+        self._transactions: dict[Any, OpenTransaction] = {}  # of jobs, by id and token
 
     def reset_after_fork(self) -> None:
         """Leave the claims to the parent."""
@@ -59,6 +66,7 @@ class ClaimedJobs(Settlement):
         self.runner = None
         self.held = {}
         self._marked.clear()
+        self._transactions = {}
 
     # From a claim to a job.
 
@@ -162,6 +170,50 @@ class ClaimedJobs(Settlement):
         details = job._add_details()
         if details.claim.id in self.held and details.progress is not None:
             self.runner.report_progress(details.claim, details.progress)
+    # Effects: see `oddjob.runtime.effects`.
+
+    @override
+    def find_step(self, job: Job[Any], name: str, default: Any) -> Any:
+        details = job._add_details()
+        if details.steps is None:  # this attempt's first
+            stored: dict[str, bytes] = self.runner.reader.steps(details.claim.id)
+            details.steps = stored
+        data = details.steps.get(name)
+        return default if data is None else decode_step(name, data)
+
+    @override
+    def save_step(self, job: Job[Any], name: str, value: Any) -> None:
+        details, data = job._add_details(), encode_step(name, value)
+        claim = details.claim
+        transaction = self._transactions.get((claim.id, claim.token))
+        if transaction is not None and transaction.is_open:
+            transaction.save_step(name, data)
+            return
+        try:
+            is_saved = self.runner.call(lambda store: store.save_step(claim, name, data))
+        except RunnerOver:
+            is_saved = False
+        if not is_saved:
+            raise JobLost(f"job {claim.id} was taken over: this attempt of it should end")
+        if details.steps is not None:
+            details.steps[name] = data
+
+    @override
+    @contextmanager
+    def transaction(self, job: Job[Any]) -> Iterator[Any]:
+        claim = job._add_details().claim
+        place = claim.id, claim.token
+        if place in self._transactions:
+            raise RuntimeError(f"job {claim.id} has a transaction, which is open until it returns")
+        transaction = self._transactions[place] = self.runner.transaction(claim)
+        try:
+            connection = transaction.begin()
+            in_transaction.set((self.runner, transaction))
+            yield connection
+        except BaseException:
+            transaction.rollback()
+            self._transactions.pop(place, None)
+            raise
 
     # What becomes of claims.
 
@@ -262,7 +314,26 @@ class ClaimedJobs(Settlement):
             trace = "".join(format_exception(error))
         is_kept = self._core.options.keep_succeeded > 0
         update = Update(claim, state, outcome, line, delay, claim.started, trace, is_kept)
+        transaction = self._transactions.pop((claim.id, claim.token), None)
+        if transaction is not None and state is State.SUCCEEDED:
+            self._commit(update, transaction)
+            return
+        if transaction is not None:
+            transaction.rollback()
+        self._forget(claim)
         self.runner.report(update)
+
+    def _commit(self, update: Update, transaction: OpenTransaction) -> None:
+        claim = update.claim
+        try:
+            is_committed = transaction.commit(update)
+        except StoreFull:  # it has done nothing: it can run again when there is room
+            self._forget(claim)
+            self.runner.hand_back(claim)
+        else:
+            # The store thread forgets the claim: a pool that holds none may end.
+            forget = partial(self._forget, claim)
+            self.runner.committed(update if is_committed else None, transaction, forget)
 
     def _forget(self, claim: Claim) -> bool:
         with self._lock:

@@ -132,6 +132,16 @@ def encode_result(result: Any) -> bytes | None:
     return None if result is None else _dump(result, "the result")
 
 
+def encode_step(name: str, value: Any) -> bytes:
+    """Return the bytes of what a step has returned."""
+    return _dump(value, f"what step {name!r} has returned")
+
+
+def decode_step(name: str, data: bytes) -> Any:
+    """Return what a step has returned."""
+    return _load(data, f"what step {name!r} has returned")
+
+
 def encode_error(error: BaseException) -> bytes:
     """Return the bytes of an exception: itself, or what can be said of it."""
     try:

@@ -12,11 +12,16 @@ from oddjob.durable.store import Store
 class Handle(Protocol):
     """What waits for the end of a stored job."""
 
+    id: Any  # of the job, once it is stored
+
     def stored(self, job: Any) -> None:
         """Note the id of the job, which is committed now."""
 
     def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
         """Hear how the job has ended; that is committed."""
+
+    def rolled_back(self) -> None:
+        """Hear that the transaction in which a user has stored the job was not committed."""
 
 
 class Consumer(Protocol):

@@ -337,7 +337,8 @@ class FilePeers:
 
     def _remove_files(self, process: int) -> None:
         for name in (f"{process}.sock", f"{process}.started"):
-            (self._directory / name).unlink(missing_ok=True)
+            with suppress(OSError):
+                (self._directory / name).unlink()
 
 
 def this_place() -> str:

@@ -53,7 +53,7 @@ from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import runner_of
 from oddjob.durable.timers import StoredTimer
 from oddjob.durable.unique import unique_of
-from oddjob.errors import PoolClosed, QueueFull
+from oddjob.errors import JobLost, PoolClosed, QueueFull
 from oddjob.locks import Wakeup
 from oddjob.runtime import inline
 from oddjob.runtime.batch import new_jobs
@@ -219,6 +219,9 @@ class PoolStore(Consumer, Settlement):
 
     async def accept_in_loop(self, job: Job[Any]) -> None:
         """Store a job without blocking the event loop; raises like `accept_many`."""
+        if job._policy.settings.connection is not None:  # of this very thread
+            self.accept(job)
+            return
         stored = asyncio.ensure_future(asyncio.to_thread(self.accept, job))
         try:
             await asyncio.shield(stored)
@@ -237,15 +240,38 @@ class PoolStore(Consumer, Settlement):
         if not jobs:
             return ()
         submits = list(self._submits_of(jobs, delay))
+        if self.consumes:
+            for submit in submits:
+                self.functions[submit.lane.function] = True
         handles = [
             None if job._policy.is_detached else _JobHandle(self, job, is_delayed=bool(delay))
             for job in jobs
         ]
+        if jobs and (connection := jobs[0]._policy.settings.connection) is not None:
+            return self._insert_into(connection, submits, handles)
         try:
             return self.open().submit(submits, handles)
         except RunnerOver:  # the pool was closed meanwhile
             self._core.state.check_open()
             raise
+
+    def check_connection(self, connection: Any) -> None:
+        """Raise `TypeError` or `ValueError` if a user's connection is not one to the store."""
+        self.open().check_connection(connection)
+
+    def _insert_into(
+        self,
+        connection: Any,
+        submits: Sequence[Submit],
+        handles: "Sequence[_JobHandle | None]",
+    ) -> Sequence[Submitted]:
+        """Store jobs in a user's transaction; `rolled_back` is called if that is not committed."""
+        waiting = [handle for handle in handles if handle is not None]
+        submitted = self.open().insert_into(connection, submits, waiting)
+        for handle, answer in zip(handles, submitted, strict=True):
+            if handle is not None:
+                handle.stored(answer.id)
+        return submitted
 
     def _submits_of(self, jobs: Sequence[Job[Any]], delay: float | None) -> Iterator[Submit]:
         """Yield what the store is to keep of jobs. The queue has room for those with a delay."""
@@ -275,8 +301,6 @@ class PoolStore(Consumer, Settlement):
 
     def _call_of(self, job: Job[Any]) -> "_Call":
         policy, name = job._policy, name_of(job._fn)
-        if self.consumes and self.functions.get(name) is not True:
-            self.functions[name] = True
         lane = self.lane_of(policy, name)
         return _Call(policy, job._fn, lane, job.name, self.claimed.options_of(policy, name))
 
@@ -406,6 +430,8 @@ class PoolStore(Consumer, Settlement):
         stored = handle.id
         if self.claimed.stop(stored):
             return True
+        if _is_in_transaction(job._policy.settings.connection):
+            return False  # the store could not do that before its end
 
         def cancel(store: Store) -> bool:
             store.cancel([stored])
@@ -504,7 +530,7 @@ class PoolStore(Consumer, Settlement):
             return False
         if self.hands_back or not self.consumes or self._core.state.broken_by is not None:
             return True
-        handles = self._handles.values()
+        handles = list(self._handles.values())  # a user's transaction may add some
         return self._found_nothing and all(each.is_delayed or each.is_found for each in handles)
 
     @override
@@ -517,6 +543,13 @@ class PoolStore(Consumer, Settlement):
         self._handles.clear()
         self._is_done.set()
         self._core.supervisor.notify()
+
+
+def _is_in_transaction(connection: Any) -> bool:
+    try:
+        return connection is not None and bool(connection.in_transaction)
+    except Exception:  # it was closed
+        return False
 
 
 class _JobHandle(Handle):
@@ -538,6 +571,14 @@ class _JobHandle(Handle):
         self.id = job
         self.job._add_details().id = str(job)
         self.store._handles[self.job] = self
+
+    @override
+    def rolled_back(self) -> None:
+        self.store._handles.pop(self.job, None)
+        what = f"the transaction in which job {self.id} was submitted was not committed"
+        failure = Failure(JobLost(what))
+        failure.is_seen = True  # it was rolled back on purpose, and need not be logged
+        self.end(FAILED, failure)
 
     @override
     def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:

@@ -189,6 +189,8 @@ class Turn:
     refused: list[Update] = field(default_factory=list)  # under a token that is not valid any more
     claims: list[Claim] = field(default_factory=list)  # in the order in which they are to start
     news: list[News] = field(default_factory=list)
+    # Handles of jobs that were stored in a user's transaction: whether that was committed.
+    inserted: list[tuple[Any, bool]] = field(default_factory=list)
     entries: list[Entry] = field(default_factory=list)  # that are due; their function is known
     next_look: float | None = None  # seconds until the next turn, if nothing else happens
     hungry_peers: bool = False  # another process could run what this one has not begun

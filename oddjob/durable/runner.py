@@ -25,6 +25,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextvars import ContextVar
 from math import inf
 from typing import Any, Final, NamedTuple
 
@@ -33,7 +34,7 @@ from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.due_alarm import DueAlarm
 from oddjob.durable.progress import LatestProgress
 from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
-from oddjob.durable.store import Evicted, Store, StoreReader
+from oddjob.durable.store import Evicted, OpenTransaction, Store, StoreReader
 from oddjob.durable.suspect import SuspectGuard
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
@@ -60,6 +61,10 @@ class Report(NamedTuple):
 
     update: Update
     on_commit: Callable[[bool], object] | None = None
+
+
+# The transaction of the job that is running, and its runner.
+in_transaction: Final[ContextVar[tuple[Any, Any]]] = ContextVar("transaction", default=(None, None))
 
 
 class _Operation:
@@ -173,6 +178,48 @@ class Runner:
         submitted: list[Submitted] = self._do(_Operation(submits, handles))
         return submitted
 
+    def insert_into(
+        self, connection: Any, submits: Sequence[Submit], handles: Sequence[Handle]
+    ) -> list[Submitted]:
+        """Store jobs in the transaction of a user's connection; see `Store.insert_into`.
+
+        The store thread sees to the rest when that has ended, for which it waits: until then
+        nobody else could write.
+        """
+        submitted: list[Submitted] = self._store.insert_into(connection, submits, handles)
+        self._store.wake()
+        return submitted
+
+    def transaction(self, claim: Claim) -> OpenTransaction:
+        """Return a transaction for a running job, in its thread."""
+        transaction: OpenTransaction = self._store.transaction(claim)
+        return transaction
+
+    def committed(
+        self, update: Update | None, transaction: OpenTransaction, forget: Callable[[], object]
+    ) -> None:
+        """Note that a job's own transaction has ended; do not wait.
+
+        Args:
+            update: the outcome that was committed, which is announced; None: the token was stale.
+            transaction: of the job.
+            forget: called first, in the store thread.
+        """
+
+        def announce(_store: Store) -> None:
+            forget()
+            if update is not None:
+                guard(transaction.wake_peers)
+                self._note_end(update)
+
+        with self._lock:
+            self._operations.append(_Operation(call=announce))
+        self._wake_if_asleep()
+
+    def check_connection(self, connection: Any) -> None:
+        """Raise `TypeError` or `ValueError` if a user's connection is not one to this store."""
+        self._store.check_connection(connection)
+
     def call(self, call: Callable[[Store], Any]) -> Any:
         """Have the store thread call something with the store, and return what it returns."""
         return self._do(_Operation(call=call))
@@ -259,6 +306,12 @@ class Runner:
     def _do(self, operation: _Operation) -> Any:
         if threading.current_thread() is self._thread:
             raise RuntimeError("the store thread cannot wait for itself")
+        runner, transaction = in_transaction.get()
+        if runner is self and transaction.is_open:
+            raise RuntimeError(
+                "the transaction of this job is open, and nobody else can write to the store until "
+                "the job returns: submit jobs with pool.using(connection), or before it begins"
+            )
         with self._lock:
             if self.is_over:
                 raise RunnerOver
@@ -466,6 +519,11 @@ class Runner:
         except BaseException:
             self._reports.extendleft(reversed(reports))
             raise
+        for handle, is_committed in turn.inserted:  # before anybody hears of their ends
+            if is_committed:
+                self.expect(handle.id, handle)
+            else:
+                guard(handle.rolled_back)
         claims = self._suspect.admit(turn.claims, self._consumers.values())
         for name, consumer in self._consumers.items():
             mine = [claim for claim in claims if claim.pool == name]
@@ -502,8 +560,12 @@ class Runner:
             if update.state is not State.RUNNING:
                 self._is_to_look_again |= self._suspect.settled(update.claim)
             if is_accepted and update.state.has_ended:
-                self._ended += 1
-                self._announce(update.claim.id, update.state, update.outcome, update.error)
+                self._note_end(update)
+
+    def _note_end(self, update: Update) -> None:
+        self._is_to_look_again |= self._suspect.settled(update.claim)
+        self._ended += 1
+        self._announce(update.claim.id, update.state, update.outcome, update.error)
 
     def _read(self, turn: Turn) -> None:
         for news in turn.news:

@@ -9,7 +9,8 @@ Guarantees
     looked at but when `wait` says so.
 
 Assumptions
-  * One thread of a process calls everything but `wake` and `reader`, which are for any thread.
+  * One thread of a process calls everything but `wake`, `reader`, `check_connection`,
+    `insert_into` and `transaction`.
   * A process that has joined either leaves or dies: the store finds out about its death by itself.
 
 There is one hot call, `turn`: one transaction, or one script. Handing back, retrying, finishing and
@@ -104,6 +105,45 @@ class StoreReader(Protocol):
         ...
 
 
+class OpenTransaction(Protocol):
+    """What a running job writes in the store's own file, and the job's outcome: one commit.
+
+    The job's thread calls everything but `rollback`, which is for any thread, and `wake_peers`,
+    which is the store thread's to call. To end it twice does no harm.
+    """
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it has begun and not ended."""
+        ...
+
+    def begin(self) -> Any:
+        """Begin; return the connection.
+
+        Raises:
+            JobLost: the job was taken over, or the transaction has ended already.
+            StoreUnusable: there is no transaction.
+        """
+
+    def save_step(self, name: str, value: bytes) -> None:
+        """Keep the value of a step of the job, if this is committed."""
+
+    def commit(self, update: Update) -> bool:
+        """Commit with the job's outcome; return False if the token was not valid any more.
+
+        Raises:
+            StoreFull: nothing has happened.
+            Exception: nothing has happened, because of what the job has written.
+        """
+        ...
+
+    def rollback(self) -> None:
+        """Undo what the job has written."""
+
+    def wake_peers(self) -> None:
+        """Wake the processes which the end of the job concerns; after the commit."""
+
+
 class Store(Protocol):
     """One process's access to a store."""
 
@@ -190,6 +230,26 @@ class Store(Protocol):
 
     def save_step(self, claim: Claim, name: str, value: bytes) -> bool:
         """Keep the value of a step of a running job; return False if the token is not valid."""
+        ...
+
+    def check_connection(self, connection: Any) -> None:
+        """Raise `TypeError` or `ValueError` if `insert_into` cannot use a user's connection."""
+
+    def insert_into(
+        self, connection: Any, submits: Sequence[Submit], handles: Sequence[Any]
+    ) -> list[Submitted]:
+        """Store jobs in the transaction of a user's connection, in its thread.
+
+        A later turn says of each handle whether that transaction was committed.
+
+        Raises:
+            QueueFull, RuntimeError: no job was stored.
+            Exception: whatever the connection raises; no job was stored.
+        """
+        ...
+
+    def transaction(self, claim: Claim) -> OpenTransaction:
+        """Return a transaction for a running job, in its thread, which has not begun yet."""
         ...
 
     def put_entry(self, entry: Entry) -> None:

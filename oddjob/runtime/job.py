@@ -11,13 +11,15 @@ import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
+from contextlib import AbstractContextManager
 from contextvars import Context
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.callables import describe
-from oddjob.compat import TypeVar, override
+from oddjob.compat import P, TypeVar, override
 from oddjob.keys import Key
+from oddjob.runtime.effects import begin_transaction, run_step
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.settling import cancel_quietly, end, run_callbacks
 from oddjob.runtime.watchers import (
@@ -37,7 +39,11 @@ from oddjob.runtime.watchers import (
 )
 from oddjob.schedule.clock import clock
 
+if TYPE_CHECKING:
+    import sqlite3
+
 T = TypeVar("T", default=Any)
+V = TypeVar("V")  # what a step returns
 
 _STANDARD_STATES: Final = {
     RUNNING: "RUNNING",
@@ -202,6 +208,38 @@ class Job(Future[T]):
         details.progress = Progress(done, total, note)
         if details.claim is not None:
             self._policy.host.store.claimed.progressed(self)
+
+    def step(self, name: str, fn: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> V:
+        """Run ``fn(*args, **kwargs)`` once, however often the job is tried; from inside the job.
+
+        Its value is kept under the name, which no other step of the job may have. Later attempts
+        get that value, in whichever process they run, and skip the call. What `fn` raises is not
+        kept. If it is an ``async def`` function, await what this returns.
+
+        Raises:
+            JobLost: the job was taken over by another process; it should end.
+            RuntimeError: the job is not running.
+            StoreFull, StoreUnusable: the value could not be stored.
+            TypeError: the value cannot be pickled, and the job is a stored one.
+        """
+        value: V = run_step(self, name, fn, args, kwargs)
+        return value
+
+    def transaction(self) -> "AbstractContextManager[sqlite3.Connection]":
+        """Give the job a connection on which it writes exactly once; from inside the job.
+
+        For ``with job.transaction() as connection:`` in jobs of a pool whose store is a file of
+        SQLite. What is written is committed when the function returns, in one transaction with the
+        job's outcome: whatever dies, there are both or neither. If the block or the rest of the
+        function raises, it is rolled back. Meanwhile nobody else can write to the file, and the
+        job must use `Pool.using` to submit jobs: so let it be the last thing that a job does.
+
+        Raises:
+            JobLost: the job was taken over by another process; it should end.
+            RuntimeError: the job is not running, has a transaction, or is not in such a store.
+            StoreUnusable: the store is locked, damaged, or out of reach.
+        """
+        return begin_transaction(self)
 
     @override
     def __repr__(self) -> str:

@@ -5,6 +5,7 @@ once, so that a job costs the same to make.
 """
 
 from collections.abc import Callable, Generator
+from contextlib import AbstractContextManager
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
@@ -38,6 +39,20 @@ class Settlement(Protocol):
 
     def cancelled(self, job: "Job[Any]") -> bool:
         """Commit the cancellation of a queued job; return False to refuse it."""
+        ...
+
+
+class StoredSettlement(Settlement, Protocol):
+    """The settlement of a running job that comes from a store: it has a claim."""
+
+    def find_step(self, job: "Job[Any]", name: str, default: Any) -> Any:
+        """Return the value of a step that the job has taken, in this attempt or another one."""
+
+    def save_step(self, job: "Job[Any]", name: str, value: Any) -> None:
+        """Commit the value of a step; raise `JobLost` if the job was taken over."""
+
+    def transaction(self, job: "Job[Any]") -> AbstractContextManager[Any]:
+        """Do what `Job.transaction` says."""
         ...
 
 

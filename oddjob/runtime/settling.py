@@ -72,6 +72,8 @@ def finish_failed(job: "Job[Any]", core: "PoolCore") -> None:
 
 def release_call(job: "Job[Any]") -> None:
     """Let go of what must not live as long as the future; keep the name of the function."""
+    if job._details is not None:
+        job._details.steps = None
     fn = job._fn
     if fn is not None:
         if job._name is None:

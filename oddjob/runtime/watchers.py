@@ -246,7 +246,7 @@ class JobDetails:
     """
 
     __slots__ = ("attempt", "carrier", "claim", "concluder", "deadline", "id", "is_inline",
-                 "progress", "timer")  # fmt: skip
+                 "progress", "steps", "timer")  # fmt: skip
 
     def __init__(self) -> None:
         self.id: str | None = None
@@ -258,6 +258,7 @@ class JobDetails:
         self.carrier: dict[str, str] = {}  # of middleware
         self.timer: MemoryTimer | None = None  # what the job waits for
         self.claim: Any = None  # of a job from a store: what entitles this process to run it
+        self.steps: dict[str, Any] | None = None  # values by name; of a stored job, pickled
 
     def begin_attempt(self) -> int:
         """Begin the next attempt; return its number."""

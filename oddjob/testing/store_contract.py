@@ -124,15 +124,23 @@ class StoreContract(StoreSuite):
         self.close(store)
 
     def test_progress_is_seen_while_a_job_runs(self, tmp_path: Path) -> None:
-        """It is no settlement."""
+        """It is no settlement; and it may come with the end, of this job and others."""
         store = self.member(tmp_path)
-        job = self.add(store)
-        (claim,) = self.claim(store)
-        assert self.settle(store, claim, State.RUNNING, outcome=b"half")
-        record = store.reader.record(job)
+        jobs = [self.add(store), self.add(store)]
+        first, second = self.claim(store)
+        assert self.settle(store, second, State.RUNNING, outcome=b"half")
+        record = store.reader.record(jobs[1])
         assert record is not None
         assert (record.state, record.progress) == (State.RUNNING, b"half")
-        assert self.settle(store, claim, State.SUCCEEDED)
+        updates = [
+            Update(first, State.SUCCEEDED),
+            Update(second, State.RUNNING, outcome=b"all"),
+            Update(second, State.SUCCEEDED),
+        ]
+        assert store.turn(updates, [], {POOL: NONE}).refused == []
+        record = store.reader.record(jobs[1])
+        assert record is not None
+        assert (record.state, record.progress) == (State.SUCCEEDED, b"all")
         self.close(store)
 
     # Keys, limiters, unique jobs, bounded queues.
@@ -272,6 +280,26 @@ class StoreContract(StoreSuite):
         assert self.state(store, waiting) is State.CANCELLED
         assert self.settle(other, claim, State.CANCELLED)
         assert store.cancel([running]) == 0
+        self.close(other)
+        self.close(store)
+
+    def test_a_job_that_was_asked_to_stop_does_not_run_again(self, tmp_path: Path) -> None:
+        """Whether its process hands it back, tries it again or dies: it is canceled."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        jobs = [self.add(store) for _ in range(4)]
+        back, again, lost, ended = self.claim(other)
+        assert store.cancel(jobs) == 4
+        assert self.settle(other, back, State.QUEUED)
+        assert self.settle(other, again, State.SCHEDULED, delay=10.0)
+        assert self.settle(other, ended, State.SUCCEEDED)
+        assert [self.state(store, job) for job in jobs[:2]] == [State.CANCELLED] * 2
+        assert self.state(store, lost.id) is State.RUNNING
+        store.takeover(max(each.id for each in store.reader.members()))
+        assert self.state(store, lost.id) is State.CANCELLED
+        assert self.state(store, ended.id) is State.SUCCEEDED
+        assert self.claim(store) == []
+        assert store.retry([back.id]) == 1
+        assert [claim.id for claim in self.claim(store)] == [back.id]
         self.close(other)
         self.close(store)
 

@@ -185,7 +185,11 @@ def against_peers(scale: float, rounds: int) -> Lines:
     count = max(10, int(5_000 * scale))
     few = max(10, count // 10)
     peers: dict[str, Callable[[int], Speed]] = {}
-    for name, measure in (("huey", huey), ("flexiq", queue_of("flexiq")), ("taskito", queue_of("taskito"))):
+    for name, measure in (
+        ("huey", huey),
+        ("flexiq", queue_of("flexiq")),
+        ("taskito", queue_of("taskito")),
+    ):
         try:
             __import__(name)
         except ImportError:
@@ -268,7 +272,10 @@ def acknowledged(scale: float, rounds: int) -> Lines:
                 rates.append(sum(counts) / seconds)
                 ratios.append(rates[-1] / bare)
                 pool.shutdown()
-        yield f"{threads} threads", f"{statistics.median(rates):,.0f}/s, {_ratio(ratios)} of bare commits"
+        yield (
+            f"{threads} threads",
+            f"{statistics.median(rates):,.0f}/s, {_ratio(ratios)} of bare commits",
+        )
 
 
 def million(scale: float, rounds: int) -> Lines:
@@ -313,7 +320,10 @@ def round_trip(scale: float, rounds: int) -> Lines:
             times = sorted(timed(lambda: pool.submit(now).result()) for _ in range(count))
             medians.append(times[count // 2])
             ratios.append(medians[-1] / bare)
-    yield "submit → result", f"{statistics.median(medians) * 1e6:,.0f} µs, {_ratio(ratios)} of a bare commit"
+    yield (
+        "submit → result",
+        f"{statistics.median(medians) * 1e6:,.0f} µs, {_ratio(ratios)} of a bare commit",
+    )
 
 
 @contextmanager
@@ -342,7 +352,10 @@ def across(scale: float, _rounds: int) -> Lines:
                 started = sender.submit(now).result(30)
                 ends.append(time.time() - began)
                 starts.append(started - began)
-            for name, values in (("submit → start elsewhere", starts), ("submit → result here", ends)):
+            for name, values in (
+                ("submit → start elsewhere", starts),
+                ("submit → result here", ends),
+            ):
                 values.sort()
                 middle, late = values[count // 2], values[int(count * 0.99)]
                 yield name, f"p50 {middle * 1e3:.2f} ms, p99 {late * 1e3:.2f} ms"

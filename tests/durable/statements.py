@@ -60,6 +60,7 @@ class StatementLog:
     def check_transactions(self) -> None:
         """Whatever is written is in a transaction that began as a writer, in the writer's turn."""
         is_open = False
+        assert any(each.text == "BEGIN IMMEDIATE" for each in self.statements)
         for each in self.statements:
             if each.verb == "BEGIN":
                 assert not is_open

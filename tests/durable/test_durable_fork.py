@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 
 import pytest
@@ -87,12 +88,7 @@ def test_parent_and_children_go_on_with_the_same_pool(tmp_path: Path) -> None:
         """,
         tmp_path,
     )
-    reader = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); " + (
-        "print(*c.execute('PRAGMA integrity_check').fetchone(), "
-        "*c.execute('SELECT count(*) FROM job WHERE state = 4').fetchone())"
-    )
-    found = subprocess.check_output([sys.executable, "-c", reader, f"{tmp_path}/jobs.db"], text=True)
-    assert found.split() == ["ok", out.strip()]
+    assert stored_in(tmp_path) == ["ok", out.strip()]
 
 
 def test_children_of_a_server_that_has_only_made_the_pool(tmp_path: Path) -> None:
@@ -117,20 +113,60 @@ def test_children_of_a_server_that_has_only_made_the_pool(tmp_path: Path) -> Non
     )
 
 
-def test_a_child_that_never_uses_the_pool_ends_and_leaves_the_store_alone(tmp_path: Path) -> None:
-    """Closing the inherited connection would delete the log that the parent writes to."""
+def test_a_child_that_never_uses_the_pool_leaves_the_store_alone(tmp_path: Path) -> None:
+    """To close a connection that it has inherited would delete the log that the parent writes to."""
     run(
         """
         pool = oddjob.Pool("work", 2, store=url)
-        wal = url.removeprefix("sqlite:///") + "-wal"
         pool.submit(service.work).result(20)
         for _ in range(rounds):
             assert in_child(gc.collect) == 0
-            assert os.path.getsize(wal) > 0
             pool.submit(service.work).result(20)
         """,
         tmp_path,
     )
+    assert stored_in(tmp_path) == ["ok", str(ROUNDS + 1)]
+
+
+def test_what_a_child_stores_after_its_parent_has_ended_is_there(tmp_path: Path) -> None:
+    """SQLite would delete the log with it, if the child had locked nothing of its own (fault 6)."""
+    run(
+        """
+        pool = oddjob.Pool("work", 2, store=url)
+        pool.submit(service.work).result(20)
+        from_child, to_parent = os.pipe()
+        if os.fork() == 0:
+            os.close(1)
+            os.close(2)
+            pool.submit(service.work).result(20)
+            os.write(to_parent, b".")
+            parent = os.getppid()
+            while os.getppid() == parent:
+                time.sleep(0.01)
+            pool.submit(service.work).result(20)
+            service.note("end", "of", "child")
+            os._exit(0)
+        os.read(from_child, 1)
+        pool.drain()
+        """,
+        tmp_path,
+    )
+    deadline = time.monotonic() + 20
+    while "end of child" not in (tmp_path / "log").read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert stored_in(tmp_path) == ["ok", "3"]
+
+
+def stored_in(folder: Path) -> list[str]:
+    """Return what another process finds: whether the file is intact, and how many have succeeded."""
+    script = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+        "print(*c.execute('PRAGMA integrity_check').fetchone(), "
+        "*c.execute('SELECT count(*) FROM job WHERE state = 4').fetchone())"
+    )
+    command = [sys.executable, "-c", script, f"{folder}/jobs.db"]
+    return subprocess.check_output(command, text=True).split()
 
 
 def test_a_job_of_the_parent_is_not_the_childs(tmp_path: Path) -> None:

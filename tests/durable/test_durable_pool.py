@@ -273,13 +273,14 @@ def test_a_callback_may_submit_and_wait_and_raise(pool: Pool) -> None:
     done = threading.Event()
 
     def callback(job: Any) -> None:
-        seen.append(pool.submit(jobs.note, job.result() + 1).result(WAIT))
+        seen.append(pool.submit(jobs.note, f"not {job.result()}").result(WAIT))
         done.set()
         raise SystemExit
 
-    pool.submit(jobs.note, 1).add_done_callback(callback)
+    pool.submit(jobs.hang).add_done_callback(callback)  # it has not ended yet
+    jobs.gate.set()
     assert done.wait(WAIT)
-    assert seen == [2]
+    assert seen == ["not late"]
     assert pool.submit(jobs.note, 3).result(WAIT) == 3
 
 

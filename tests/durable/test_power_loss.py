@@ -10,8 +10,11 @@ import random
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -24,11 +27,14 @@ from tests.durable.tracer import Call, Tracer
 ROOT = Path(__file__).parents[2]
 IS_LONG = "ODDJOB_STRESS_ROUNDS" in os.environ
 ROUNDS = 100 if IS_LONG else 15
-LOSSES = 2000 if IS_LONG else 150
+LOSSES = 3000 if IS_LONG else 150
 
-pytestmark = pytest.mark.skipif(
-    not sys.platform.startswith("linux"), reason="system calls are recorded on Linux only"
-)
+pytestmark = [
+    pytest.mark.skipif(
+        not sys.platform.startswith("linux"), reason="system calls are recorded on Linux only"
+    ),
+    pytest.mark.timeout(300 if IS_LONG else 60),
+]
 
 
 def record(path: Path, durability: str) -> list[Call]:
@@ -60,93 +66,92 @@ def record(path: Path, durability: str) -> list[Call]:
 class Promises:
     """What a process was told until the power was lost."""
 
-    def __init__(self, calls: Sequence[Call]) -> None:
+    def __init__(self) -> None:
         self.stored: set[int] = set()
         self.ended: set[int] = set()
         self.deleted: set[int] = set()
+
+    def read(self, calls: Sequence[Call]) -> None:
         for call in calls:
             if call.name == "write" and call.path.startswith("pipe:"):
-                for line in call.data.decode().splitlines():
-                    verb, *jobs = line.split()
-                    getattr(self, verb).update(map(int, jobs))
+                verb, *jobs = call.data.decode().split()
+                getattr(self, verb).update(map(int, jobs))
 
 
-def states_after_loss(path: Path) -> dict[int, State]:
+def instants(calls: Sequence[Call], count: int, dice: random.Random) -> list[int]:
+    """Return how many calls were made when the power was lost: at random, or near an answer."""
+    answers = [number for number, call in enumerate(calls) if call.name == "write"]
+    near = [number + dice.randrange(2) for number in dice.choices(answers, k=count // 3)]
+    return sorted(near + [dice.randrange(len(calls) + 1) for _ in range(count - len(near))])
+
+
+class Loss(NamedTuple):
+    instant: int
+    path: Path  # of the store that is left
+    promises: Promises
+
+
+def losses(path: Path, calls: Sequence[Call], count: int, seed: int) -> Iterator[Loss]:
+    """Replay the calls, and lose power now and then; yield each time what is left."""
+    dice = random.Random(seed)
+    disk, promises, done = Disk(path.parent), Promises(), 0
+    for instant in instants(calls, count, dice):
+        disk.replay(calls[done:instant])
+        promises.read(calls[done:instant])
+        done = instant
+        with tempfile.TemporaryDirectory(dir=path.parents[1]) as directory:
+            disk.write_what_is_left(Path(directory), dice)
+            if promises.stored:
+                yield Loss(instant, Path(directory) / path.name, promises)
+
+
+def states_after(loss: Loss) -> dict[int, State]:
     """Open a store whose power was lost, and return the states of its jobs."""
-    with sqlite3.connect(path) as connection:
+    with closing(sqlite3.connect(loss.path)) as connection:
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         found = connection.execute("SELECT id, state FROM job").fetchall()
-    connection.close()
     return {job: State(state) for job, state in found}
 
 
-def lose_power(calls: Sequence[Call], path: Path, directory: Path, dice: random.Random) -> Path:
-    """Replay some calls on a disk whose power is lost after them; return the path of the store."""
-    directory.mkdir()
-    disk = Disk(path.parent)
-    disk.replay(calls)
-    disk.write_what_is_left(directory, dice)
-    return directory / path.name
-
-
-def instants(calls: Sequence[Call], dice: random.Random) -> list[int]:
-    """Return numbers of calls: random ones, and those around each line that was written."""
-    lines = [number for number, call in enumerate(calls) if call.name == "write"]
-    near = [
-        number + dice.randrange(2) for number in dice.sample(lines, min(len(lines), LOSSES // 3))
-    ]
-    return near + [dice.randrange(len(calls) + 1) for _ in range(LOSSES - len(near))]
-
-
-def test_what_was_acknowledged_survives_a_loss_of_power(tmp_path: Path) -> None:
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
     path = tmp_path / "store" / "jobs.db"
     path.parent.mkdir()
+    return path
+
+
+def test_what_was_acknowledged_survives_a_loss_of_power(path: Path) -> None:
     calls = record(path, "full")
     assert sum(call.name in ("fsync", "fdatasync") for call in calls) > 2 * ROUNDS
-    dice = random.Random(0)
-    for number, instant in enumerate(instants(calls, dice)):
-        copy = lose_power(calls[:instant], path, tmp_path / f"{number}", dice)
-        promised = Promises(calls[:instant])
-        if not promised.stored and not copy.exists():
-            continue
-        states = states_after_loss(copy) if promised.stored else {}
-        missing = promised.stored - promised.deleted - states.keys()
-        soon_deleted = Promises(calls[: instant + 200]).deleted  # it was about to be acknowledged
-        assert missing <= soon_deleted, (instant, missing)
-        for job in promised.ended & states.keys():
-            assert states[job] is State.SUCCEEDED, (instant, job)
+    for loss in losses(path, calls, LOSSES, seed=0):
+        states = states_after(loss)
+        soon = Promises()  # what was committed, and was about to be acknowledged
+        soon.read(calls[loss.instant : loss.instant + 200])
+        gone = loss.promises.deleted | soon.deleted
+        assert loss.promises.stored - gone <= states.keys(), loss.instant
+        for job in loss.promises.ended & states.keys():
+            assert states[job] is State.SUCCEEDED, (loss.instant, job)
 
 
-def test_without_syncs_the_last_jobs_may_be_lost_and_the_file_is_in_order(tmp_path: Path) -> None:
+def test_without_syncs_the_last_jobs_may_be_lost_and_the_file_is_in_order(path: Path) -> None:
     """What is there is what was there at some earlier time."""
-    path = tmp_path / "store" / "jobs.db"
-    path.parent.mkdir()
     calls = record(path, "normal")
-    dice = random.Random(0)
+    everything = Promises()
+    everything.read(calls)
     lost = 0
-    for number, instant in enumerate(instants(calls, dice)):
-        copy = lose_power(calls[:instant], path, tmp_path / f"{number}", dice)
-        promised = Promises(calls[:instant])
-        if promised.stored:
-            states = states_after_loss(copy)
-            newest = max(states, default=0)
-            everything = Promises(calls)
-            older = {job for job in everything.stored if job <= newest}
-            assert older - everything.deleted <= states.keys()
-            lost += max(promised.stored) > newest
-    assert lost, "nothing was lost: the power is not lost in this test"
+    for loss in losses(path, calls, LOSSES, seed=0):
+        states = states_after(loss)
+        newest = max(states, default=0)
+        older = {job for job in everything.stored if job <= newest}
+        assert older - everything.deleted <= states.keys()
+        lost += max(loss.promises.stored) > newest
+    assert lost, "nothing was lost: no power is lost in this test"
 
 
-def test_a_store_goes_on_after_a_loss_of_power(tmp_path: Path) -> None:
+def test_a_store_goes_on_after_a_loss_of_power(path: Path) -> None:
     """No process is left that runs its jobs, so the next one runs all of them."""
-    path = tmp_path / "store" / "jobs.db"
-    path.parent.mkdir()
-    calls = record(path, "full")
-    dice = random.Random(1)
-    for number in range(10):
-        instant = dice.randrange(len(calls) // 2, len(calls))
-        copy = lose_power(calls[:instant], path, tmp_path / f"{number}", dice)
-        store = SqliteStore(str(copy))
+    for loss in losses(path, record(path, "full"), 10, seed=1):
+        store = SqliteStore(str(loss.path))
         store.join({"pool": ["function"]}, 4)
         claims = store.turn([], [], {"pool": Capacity(1000, 1000)}).claims
         records = store.reader.records("pool", Filter(), limit=10_000)

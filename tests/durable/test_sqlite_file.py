@@ -1,7 +1,9 @@
 """The file of a SQLite store: what is refused, how it is written, and what forks do to it."""
 
 import os
+import socket
 import sqlite3
+import struct
 import subprocess
 import sys
 import tempfile
@@ -11,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from oddjob.durable.peers import _boot
 from oddjob.durable.record import Capacity, Lane, Submit
 from oddjob.durable.sqlite import location, schema
 from oddjob.durable.sqlite.store import SqliteStore
@@ -150,6 +153,74 @@ def test_a_forked_child_leaves_the_inherited_connection_alone(path: Path) -> Non
     store.close()
 
 
+FORK_WHILE_BUSY = """
+import os, signal, sqlite3, sys, threading
+from pathlib import Path
+sys.path.insert(0, {root!r})
+from tests.durable.test_sqlite_file import joined, submit
+path = Path({path!r})
+store = joined(path, is_durable=False)
+is_over = threading.Event()
+def work():
+    while not is_over.is_set():
+        submit(store, 50, b"x" * 3000)
+thread = threading.Thread(target=work)
+thread.start()
+for _ in range({rounds}):
+    child = os.fork()
+    if child == 0:
+        signal.alarm(20)  # it is ended if it hangs
+        sqlite3.connect(":memory:").execute("SELECT * FROM sqlite_schema").fetchall()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+is_over.set()
+thread.join()
+os._exit(0)
+"""
+
+
+def test_a_child_of_a_busy_process_can_use_sqlite(path: Path) -> None:
+    """A mutex that another thread held at the fork would be locked in the child forever."""
+    rounds = 500 if "ODDJOB_STRESS_ROUNDS" in os.environ else 60
+    code = FORK_WHILE_BUSY.format(root=ROOT, path=str(path), rounds=rounds)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
+FORK_IN_USE = """
+import os, sys, threading
+sys.path.insert(0, {root!r})
+from oddjob.durable.sqlite.fork_guard import in_sqlite
+entered, leaving = threading.Event(), threading.Event()
+order = []
+def use():
+    with in_sqlite:
+        entered.set()
+        leaving.wait()
+        order.append("left")
+thread = threading.Thread(target=use)
+thread.start()
+entered.wait()
+os.register_at_fork(before=leaving.set)  # runs before the guard's
+with in_sqlite:  # one's own does not count
+    child = os.fork()
+    order.append("forked")
+    with in_sqlite:
+        pass
+if child == 0:
+    with in_sqlite:
+        os._exit(order != ["left", "forked"])
+assert os.waitpid(child, 0)[1] == 0
+thread.join()
+with in_sqlite:
+    os._exit(order != ["left", "forked"])
+"""
+
+
+def test_a_fork_waits_for_threads_that_use_sqlite() -> None:
+    code = FORK_IN_USE.format(root=ROOT)
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
+
+
 OPENED = """
 import sys
 sys.path.insert(0, {root!r})
@@ -232,6 +303,27 @@ def test_a_file_may_have_two_names_in_one_process(path: Path) -> None:
     assert submit(second)
     second.leave()
     second.close()
+
+
+def test_a_number_may_come_again_after_a_loss_of_power(path: Path) -> None:
+    """What is left of its files says nothing about the new process."""
+    directory = path.with_name("jobs.db-oddjob")
+    directory.mkdir()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as mailbox:
+        mailbox.bind(str(directory / "1.sock"))
+    marks = struct.pack("=qq", 1, 1) * 4096 + _boot()  # as if job 1 ran
+    (directory / "1.started").write_bytes(marks)
+    store = joined(path)
+    (job,) = submit(store)
+    (claim,) = store.turn([], [], ALL).claims
+    assert ((job, claim.token), store._me) == ((1, 1), 1)
+    assert store._peers.marks_of(1) == set()
+    store.marks.mark(0, claim)
+    assert store._peers.marks_of(1) == {(1, 1)}
+    (directory / "1.started").write_bytes(marks[:-40] + b"of another boot".ljust(40))
+    assert store._peers.marks_of(1) == set()
+    store.leave()
+    store.close()
 
 
 def test_a_process_that_could_not_join_is_not_alive(

@@ -24,6 +24,8 @@ WAIT = 30.0
 ROOT = Path(__file__).parents[2]
 IS_LONG = "ODDJOB_STRESS_ROUNDS" in os.environ
 
+pytestmark = pytest.mark.timeout(300 if IS_LONG else 60)
+
 Start = Callable[..., "subprocess.Popen[str]"]
 
 

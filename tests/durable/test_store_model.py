@@ -71,6 +71,7 @@ class Job:
     crashes: int = 0
     owner: "Member | None" = None
     holds_key: bool = False
+    is_stopped: bool = False  # it was to be canceled while it ran
     waiters: set["Member"] = field(default_factory=set)
 
     @property
@@ -200,6 +201,12 @@ class Walk:
                 member.news.add((job.id, state))
         job.waiters.clear()
 
+    def cancel_stopped(self) -> None:
+        for job in sorted(self.active(*WAITING), key=lambda job: job.id):
+            if job.is_stopped:
+                self.end(job, State.CANCELLED)
+                self.free_key(job)
+
     # Steps.
 
     def turn(self, member: Member) -> None:
@@ -215,6 +222,8 @@ class Walk:
             member.join()
             return
         refused = [each for each in updates if not self.apply(member, each)]
+        if any(each.state in (State.QUEUED, State.SCHEDULED) for each in updates):
+            self.cancel_stopped()
         expected_submits = [self.insert(member, each) for each in submits]
         for job in sorted(self.active(State.SCHEDULED), key=lambda job: (job.due, job.id)):
             if job.due is not None and job.due <= self.now:
@@ -345,6 +354,7 @@ class Walk:
         if act == "cancel":
             assert changed == (job.state not in ENDED)
             if job.state is State.RUNNING and job.owner is not None:
+                job.is_stopped = True
                 job.owner.news.add((job.id, State.RUNNING))
             elif job.state in WAITING:
                 self.end(job, State.CANCELLED)
@@ -363,6 +373,7 @@ class Walk:
                 if job.state is not State.SCHEDULED:
                     job.waiters.clear()
                 job.attempt = job.crashes = 0
+                job.is_stopped = False
                 self.queue(job)
         else:
             assert changed == (job.state is not State.RUNNING)
@@ -407,6 +418,7 @@ class Walk:
                 if job.crashes == MAX_CRASHES:
                     self.end(job, State.FAILED)
                     self.free_key(job)
+        self.cancel_stopped()
 
     # Checks.
 

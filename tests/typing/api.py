@@ -6,6 +6,7 @@ tests/unit/test_typing.py checks them one by one.
 
 import datetime as dt
 import functools
+import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any, Literal, Unpack, assert_type
@@ -26,6 +27,18 @@ def add(one: int, other: int) -> int:
 
 async def fetch(url: str, *, limit: int = 1) -> bytes:
     return url.encode()[:limit]
+
+
+async def steps_know_what_their_function_returns(job: Job[Any]) -> None:
+    assert_type(job.step("send", send, "you", copies=2), bool)
+    assert_type(await job.step("fetch", fetch, "url", limit=3), bytes)
+
+
+def transactions_are_on_connections_of_the_standard_library(job: Job[Any]) -> None:
+    with job.transaction() as connection:
+        assert_type(connection, sqlite3.Connection)
+        assert_type(pool.using(connection).submit(send, "you"), Job[bool])
+        assert_type(pool.job(send).using(connection).submit("you"), Job[bool])
 
 
 def submit_knows_the_result_of_a_function() -> None:

@@ -9,7 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXPECTED = {
     *("asyncio_jobs", "batch", "decorator", "graceful_stop", "keys_overtake", "middleware"),
-    *("nightly_report", "protect_an_api", "quickstart", "settings_dict"),
+    *("nightly_report", "outbox", "protect_an_api", "quickstart", "settings_dict", "steps"),
 }
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 

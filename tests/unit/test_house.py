@@ -34,7 +34,7 @@ LAYERS = {
         runtime.limits options
     """,
     "job": """
-        runtime.watchers runtime.settling runtime.policy runtime.middleware
+        runtime.watchers runtime.settling runtime.policy runtime.middleware runtime.effects
         runtime.job runtime.batch
     """,
     "queues": """
@@ -56,8 +56,9 @@ ABOVE = {
         oddjob.durable oddjob.durable.sqlite
         durable.record durable.store durable.peers durable.local_peers
         durable.sqlite.schema durable.sqlite.lanes durable.sqlite.notifier durable.sqlite.key_slots
-        durable.sqlite.work durable.sqlite.database durable.sqlite.location durable.sqlite.reader
-        durable.sqlite.store
+        durable.sqlite.fork_guard durable.sqlite.work durable.sqlite.entries
+        durable.sqlite.database durable.sqlite.transactions durable.sqlite.location
+        durable.sqlite.reader durable.sqlite.store
         testing.store_suite testing.store_contract testing.store_operations
     """,
     "runner": """
@@ -103,7 +104,7 @@ NAMES_OF_JOB = [
     *("add_done_callback", "attempt", "cancel", "cancel_requested", "cancelled", "deadline"),
     *("done", "exception", "id", "is_inline", "key", "name", "pool", "priority", "progress"),
     *("report", "result", "running", "set_exception", "set_result"),
-    *("set_running_or_notify_cancel", "state", "timeout"),
+    *("set_running_or_notify_cancel", "state", "step", "timeout", "transaction"),
 ]
 
 NAMES_OF_POOL = [
@@ -111,14 +112,14 @@ NAMES_OF_POOL = [
     *("group", "job", "join", "map", "name", "on_event", "options", "pause", "perform"),
     *("perform_many", "pool_size", "purge", "queue", "records", "recurring", "restart", "resume"),
     *("retry_failed", "runners", "shutdown", "state", "stats", "submit", "submit_many"),
-    *("supervisor", "workers"),
+    *("supervisor", "using", "workers"),
 ]
 
 # Metaphors of former versions, and words that leave out who does what.
 FORBIDDEN_WORDS = {
     *("ageing", "agenda", "aside", "bell", "bells", "bury", "bystander", "crew", "desk", "door"),
     *("entrant", "errand", "errands", "express", "forfeit", "forsake", "headway", "herald"),
-    *("hire", "hired", "hires", "knock", "lane", "lanes", "ledger", "letter", "letters", "mend"),
+    *("hire", "hired", "hires", "knock", "ledger", "letter", "letters", "mend"),
     *("mended", "mends", "regularly", "roll", "roster", "somebody", "spoilt", "survey"),
     *("tallies", "tally", "warden", "whoever", "workforce"),
 }

@@ -7,15 +7,15 @@ Guarantees
   * The write-ahead log stays small, and the file shrinks after many jobs were deleted.
   * Nothing is written to a file before it is known to be ours, or empty.
   * Readers fetch a page on a connection of their own, and hold no snapshot.
-  * A forked child does not close the connection that it inherits: with the parent's locks out of
-    its sight, SQLite would delete the write-ahead log that the parent goes on writing.
+  * No thread is inside SQLite while the process forks, and no connection is open but those of
+    jobs' own transactions. The child does not close one that it inherits: with the parent's locks out of its sight, SQLite would delete the write-ahead log
+    that the parent goes on writing.
 
 Assumes that one thread writes. Nobody else opens the files of the database in this process:
 closing any descriptor of them would give up all of SQLite's locks.
 """
 
 import logging
-import os
 import random
 import sqlite3
 import sys
@@ -28,6 +28,7 @@ from weakref import WeakSet
 
 from oddjob.durable.peers import Peers
 from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.locks import after_fork_in_child
 from oddjob.log import log
@@ -43,6 +44,8 @@ _BUSY_WAL: Final = (
 _HUGE_WAL: Final = 64 << 20  # size that users hear of
 _BYTES_OF_COMMIT: Final = 6 * 4096  # roughly; and of each changed row
 _BYTES_OF_CHANGE: Final = 400
+_LONGEST_WAIT: Final = 60.0  # seconds, for the end of somebody else's transaction
+_SYNC: Final = {True: "PRAGMA synchronous = FULL", False: "PRAGMA synchronous = NORMAL"}
 _CHECKPOINT_PAUSE: Final = 1.0  # seconds, after a reader was in the way
 _FREE_PAGES: Final = 256  # that the file keeps at least, and a quarter of all: it grows again
 _SLICE: Final = 100  # pages that one transaction gives back: a few milliseconds
@@ -64,14 +67,36 @@ class Database:
         self._no_checkpoint_before = 0.0
         self._is_held_up = False  # by a reader; and the log is large
         self._is_warned = False
+        self._is_missing = False
         self._may_shrink = False
-        self.connection: Final = self._open()
-        self._file: Final = self._identity()
+        self._connection: sqlite3.Connection | None = self._open()
         _in_use.add(self)
-        self.execute: Final = self.connection.execute
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The one that writes; only inside ``in_sqlite``, for a fork closes it."""
+        if self._connection is None:
+            # It is there, and ours: only what a connection has to be told is told once more.
+            uri = f"{Path(self.path).absolute().as_uri()}?mode=rw"
+            self._connection = sqlite3.connect(
+                uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            self._configure(self._connection)
+        return self._connection
+
+    def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
+        """Execute a statement; only inside ``in_sqlite``."""
+        return self.connection.execute(statement, values)
+
+    def close_idle(self) -> None:
+        """Close the connection, which is opened again when it is needed; not in a transaction."""
+        connection = self._connection
+        if connection is not None and not (self.is_in_memory or connection.in_transaction):
+            self._connection = None
+            connection.close()
 
     def _open(self) -> sqlite3.Connection:
-        self.peers.lock()  # one process creates the tables, the others wait here
+        self._take_turn()  # one process creates the tables, the others wait here
         try:
             connection = sqlite3.connect(
                 self.path, isolation_level=None, check_same_thread=False, cached_statements=256
@@ -82,9 +107,9 @@ class Database:
                 connection.close()
                 raise
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
         finally:
-            self.peers.unlock()
+            self._give_turn()
         return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
@@ -103,23 +128,27 @@ class Database:
                 f"{self.path} was written by a newer version of oddjob (its schema is {version}, "
                 f"this version knows {schema.VERSION}): update oddjob"
             )
+        if version == 0:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+        self._configure(connection)
+        if version < schema.VERSION:
+            self._migrate(connection, version)
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
         for pragma in (
             "busy_timeout = 50",
             "cache_size = -16000",
             f"journal_size_limit = {_MIN_WAL}",
             "temp_store = MEMORY",
             "trusted_schema = OFF",
+            "wal_autocheckpoint = 0",
+            "synchronous = FULL",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        if version == 0:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
         if sys.platform == "darwin":
             connection.execute("PRAGMA fullfsync = 1")
             connection.execute("PRAGMA checkpoint_fullfsync = 1")
-        if version < schema.VERSION:
-            self._migrate(connection, version)
 
     def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
         steps = [schema.CREATE] if version == 0 else []
@@ -139,6 +168,14 @@ class Database:
 
     # Transactions.
 
+    def _take_turn(self) -> None:
+        self.peers.lock()
+        in_sqlite.__enter__()  # not before: another process may have the turn for long
+
+    def _give_turn(self) -> None:
+        in_sqlite.__exit__()
+        self.peers.unlock()
+
     @contextmanager
     def transaction(self, *, is_synced: bool) -> Iterator[None]:
         """Run one write transaction in the writer's turn.
@@ -149,59 +186,82 @@ class Database:
         Raises:
             StoreFull, StoreUnusable: SQLite failed; everything is undone.
         """
-        self._begin(is_synced=is_synced and self._is_durable)
-        changes = self.connection.total_changes
+        is_full_sync = is_synced and self._is_durable
+        pragma = None if is_full_sync is self._is_full_sync else _SYNC[is_full_sync]
+        self._is_full_sync = None
+        self.begin(None, pragma)
+        self._is_full_sync = is_full_sync
         try:
-            yield
-            self.execute("COMMIT")
-        except BaseException as error:
-            if self.connection.in_transaction:
-                self.execute("ROLLBACK")
-            if isinstance(error, sqlite3.Error):
-                if (
-                    _code(error) == sqlite3.SQLITE_FULL
-                ):  # there is space in the log, once it is empty
-                    self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
-                raise self._translated(error) from error
-            raise
+            changes = self.connection.total_changes
+            try:
+                yield
+                self.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.execute("ROLLBACK")
+                raise
+            changes = self.connection.total_changes - changes
+        except sqlite3.Error as error:
+            if _code(error) == sqlite3.SQLITE_FULL:  # there is space in the log, once it is empty
+                self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
+            raise self.translated(error) from error
         finally:
-            self.peers.unlock()
-        changes = self.connection.total_changes - changes
+            self._give_turn()
+        self.count(changes)
+
+    def count(self, changes: int) -> None:
+        """Count the rows that a transaction has changed, for checkpoints."""
         if changes:
             self._wal_bytes += _BYTES_OF_COMMIT + _BYTES_OF_CHANGE * changes
             if self._wal_size() > _BUSY_WAL:
                 self._checkpoint()
 
-    def _identity(self) -> tuple[int, int] | None:
+    def connect(self, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
+        """Return another connection, for transactions that are synced.
+
+        Raises:
+            StoreUnusable: there is no file, or it cannot be opened.
+        """
         if self.is_in_memory:
-            return None
+            raise StoreUnusable("memory: is no file, so users have no transactions in it")
         try:
-            status = os.stat(self.path)
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
+            connection = sqlite3.connect(self.path, factory=kind, check_same_thread=False)
+            for pragma in ("busy_timeout = 50", "wal_autocheckpoint = 0", "fullfsync = 1"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute(_SYNC[self._is_durable])
+        except sqlite3.Error as error:
+            raise self.translated(error) from error
+        _of_jobs.add(connection)
+        return connection
 
-    def _check_file(self) -> None:
-        """Refuse to write to a file that nobody else will find."""
-        if self._identity() != self._file:
-            raise StoreUnusable(
-                f"{self.path} was deleted, or replaced by another file, while it was in use: what "
-                "was in it is lost to other processes. Restart this process to use the new file"
-            )
+    def begin(self, connection: sqlite3.Connection | None, pragma: str | None = None) -> None:
+        """Begin a write transaction in the writer's turn, for the caller to end and to give back.
 
-    def _begin(self, *, is_synced: bool) -> None:
+        On the database's own connection (None), the caller is ``in_sqlite`` afterwards.
+
+        Raises:
+            StoreUnusable: SQLite failed, or another program does not end its transaction.
+        """
+        give_up_at = time.monotonic() + _LONGEST_WAIT
         while True:
             self.peers.lock()
             try:
-                self._check_file()
-                if is_synced is not self._is_full_sync:  # possible outside of transactions only
-                    self.execute(f"PRAGMA synchronous = {'FULL' if is_synced else 'NORMAL'}")
-                    self._is_full_sync = is_synced
-                self.execute("BEGIN IMMEDIATE")
+                with in_sqlite:
+                    used = self.connection if connection is None else connection
+                    if pragma is not None:  # possible outside of transactions only
+                        used.execute(pragma)
+                    used.execute("BEGIN IMMEDIATE")
+                    if connection is None:
+                        in_sqlite.__enter__()
             except sqlite3.OperationalError as error:
                 self.peers.unlock()
                 if _code(error) != sqlite3.SQLITE_BUSY:
-                    raise self._translated(error) from error
+                    raise self.translated(error) from error
+                if time.monotonic() > give_up_at:
+                    raise StoreUnusable(
+                        f"{self.path} has been locked for {_LONGEST_WAIT:g} s by a transaction "
+                        "that is not the store's: has this thread begun one, and not ended it?"
+                    ) from error
             except BaseException:
                 self.peers.unlock()
                 raise
@@ -214,20 +274,23 @@ class Database:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Give a connection for one short look, in any thread."""
         if self.is_in_memory:
-            self.peers.lock()
+            self._take_turn()
             try:
                 yield self.connection
             finally:
-                self.peers.unlock()
+                self._give_turn()
             return
         try:
             uri = f"{Path(self.path).absolute().as_uri()}?mode=ro"
-            with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+            with (
+                in_sqlite,
+                closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection,
+            ):
                 yield connection
         except sqlite3.Error as error:
-            raise self._translated(error) from error
+            raise self.translated(error) from error
 
-    def _translated(self, error: sqlite3.Error) -> Exception:
+    def translated(self, error: sqlite3.Error) -> Exception:
         """Return what to raise for an error of SQLite's."""
         if _code(error) == sqlite3.SQLITE_FULL:
             return StoreFull(f"no space left for {self.path}")
@@ -267,7 +330,8 @@ class Database:
         self._may_shrink = True
 
     def _shrink(self) -> None:
-        (pages,), (free,) = map(self._ask, ("PRAGMA page_count", "PRAGMA freelist_count"))
+        with in_sqlite:
+            (pages,), (free,) = map(self._ask, ("PRAGMA page_count", "PRAGMA freelist_count"))
         if free < max(_FREE_PAGES, pages // 4):
             self._may_shrink = False
             return
@@ -285,14 +349,14 @@ class Database:
         if clock.monotonic() < self._no_checkpoint_before or self.is_in_memory:
             return
         is_huge = self._wal_size() > _HUGE_WAL
-        self.peers.lock()
+        self._take_turn()
         try:
             mode = "TRUNCATE" if is_huge else "RESTART"
             is_busy = bool(self._ask(f"PRAGMA wal_checkpoint({mode})")[0])
         except sqlite3.Error:
             is_busy = True
         finally:
-            self.peers.unlock()
+            self._give_turn()
         size = self._wal_size()
         self._is_held_up = is_busy and size > _BUSY_WAL
         if not is_busy:
@@ -309,9 +373,17 @@ class Database:
             log(logging.WARNING, what, self.path, size >> 20)
 
     def _wal_size(self) -> int:
+        if self.is_in_memory:
+            return 0
         try:  # opens nothing
-            return 0 if self.is_in_memory else self._wal.stat().st_size
+            return self._wal.stat().st_size
         except OSError:
+            if not (self._is_missing or self._connection is None):  # else a fork has closed it
+                self._is_missing = True
+                what = (
+                    "%s was deleted or moved while it was in use: what is stored now will be lost"
+                )
+                log(logging.ERROR, what, self.path)
             return 0
 
     def _ask(self, pragma: str) -> tuple[int, ...]:
@@ -320,21 +392,31 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; the last one of all processes empties the write-ahead log."""
-        self.peers.lock()
+        self._take_turn()
         try:
-            self.connection.close()
+            if self._connection is not None:
+                self._connection.close()
         finally:
-            self.peers.unlock()
+            self._give_turn()
 
 
 _in_use: Final[WeakSet[Database]] = WeakSet()
+_of_jobs: Final[WeakSet[sqlite3.Connection]] = WeakSet()  # a subclass, which can be in it
+
+
+def _close_idle() -> None:
+    for database in list(_in_use):
+        database.close_idle()
+
+
+in_sqlite.close_idle = _close_idle
 
 
 def _keep_open_in_child() -> None:
     import ctypes  # with one reference too many, a connection is never closed, not even at exit
 
-    for database in list(_in_use):
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(database.connection))
+    for connection in [*(database._connection for database in _in_use), *_of_jobs]:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 
 after_fork_in_child(_keep_open_in_child)

@@ -73,16 +73,25 @@ class Notifier:
         self._execute(schema.ADD_NEWS, (job, int(State.RUNNING), None, None, owner))
         self.to_wake.add(owner)
 
-    def read_news(self) -> list[News]:
-        """Take what has been left for this process."""
+    def read_news(self) -> tuple[list[News], set[bytes]]:
+        """Take what has been left for this process: news, and the marks of receipts."""
         rows = self._execute(schema.READ_NEWS, (self._me,)).fetchall()
-        return [News(job, State(state), outcome, error) for job, state, outcome, error in rows]
-
-    # Wake-ups.
+        marks = {outcome for _, state, outcome, _ in rows if state == schema.RECEIPT}
+        news = [
+            News(job, State(state), outcome, error)
+            for job, state, outcome, error in rows
+            if state != schema.RECEIPT
+        ]
+        return news, marks
 
     def alarm(self, lane: int, due: float) -> None:
         """Note that a job is due at a time: those that sleep longer must hear of it."""
         self._alarms[lane] = min(due, self._alarms.get(lane, inf))
+
+    def wake_consumers(self, pool: str) -> None:
+        """Have all processes that consume a pool look again."""
+        rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
+        self.to_wake.update(process for (process,) in rows)
 
     def finish(self, mine: Iterable[KnownLane] = (), left: Iterable[KnownLane] = ()) -> bool:
         """Write the counters, and find out whom to wake; the last act of a transaction.

@@ -43,6 +43,7 @@ CREATE TABLE job (
   lane INT NOT NULL, pool TEXT NOT NULL, state INT NOT NULL, priority INT NOT NULL,
   due REAL, attempt INT NOT NULL DEFAULT 0, crashes INT NOT NULL DEFAULT 0,
   owner INT, token INT NOT NULL DEFAULT 0, origin INT,
+  stop INT NOT NULL DEFAULT 0,  -- it was to be canceled while it ran: it is not tried again
   key TEXT, key_limit INT, key_slot INT, serial INT NOT NULL DEFAULT 0, uniq BLOB, entry TEXT,
   created REAL NOT NULL, started REAL, finished REAL,
   name TEXT NOT NULL, error TEXT, progress BLOB, meta BLOB, payload BLOB, outcome BLOB);
@@ -72,6 +73,7 @@ CREATE INDEX job_running ON job (owner) WHERE state = 2;
 CREATE INDEX job_parked  ON job (pool, key, priority DESC, id) WHERE state = 3;
 CREATE UNIQUE INDEX job_holder ON job (pool, key, key_slot) WHERE key_slot IS NOT NULL;
 CREATE UNIQUE INDEX job_unique ON job (pool, uniq) WHERE uniq IS NOT NULL AND state < 4;
+CREATE INDEX job_stopped ON job (stop) WHERE stop = 1 AND state < 4;
 CREATE INDEX job_ended   ON job (pool, state, finished) WHERE finished IS NOT NULL;
 CREATE INDEX news_reader ON news (process);
 CREATE INDEX entry_due   ON entry (tick) WHERE paused = 0;
@@ -112,6 +114,7 @@ UPDATE job SET state = ?, due = ?, outcome = ?, error = ?, started = coalesce(?,
   finished = ?, attempt = attempt + ?, owner = NULL,
   key_slot = CASE ? WHEN 0 THEN key_slot END
 WHERE id = ? AND token = ? AND state = 2"""
+IS_CLAIMED: Final = "SELECT 1 FROM job WHERE id = ? AND token = ? AND state = 2"
 FORGET: Final = "DELETE FROM job WHERE id = ? AND token = ? AND state = 2"
 PROGRESS: Final = "UPDATE job SET progress = ? WHERE id = ? AND token = ? AND state = 2"
 
@@ -159,11 +162,19 @@ WHERE id = ? AND token = ? AND state = 2"""
 
 BRIEF: Final = """
 SELECT id, state, lane, pool, key, owner, origin, uniq, key_limit, key_slot FROM job WHERE id = ?"""
+STOP: Final = "UPDATE job SET stop = 1 WHERE id = ? AND state = 2"
+STOPPED: Final = """
+SELECT id FROM job INDEXED BY job_stopped WHERE stop = 1 AND state < 4 AND state != 2"""
 RETRY: Final = """
 UPDATE job SET state = ?, key_slot = ?, due = NULL, attempt = 0, crashes = 0, finished = NULL,
-  outcome = NULL, error = NULL, origin = CASE WHEN state = 0 THEN origin END
+  outcome = NULL, error = NULL, stop = 0, origin = CASE WHEN state = 0 THEN origin END
 WHERE id = ?"""
 
+SAVE_STEP: Final = """
+INSERT OR REPLACE INTO step (job, name, value)
+SELECT id, ?, ? FROM job WHERE id = ? AND token = ? AND state = 2"""
+
+RECEIPT: Final = -1  # as the state of a piece of news; see `transactions`
 READ_NEWS: Final = "DELETE FROM news WHERE process = ? RETURNING job, state, outcome, error"
 ADD_NEWS: Final = """
 INSERT INTO news (process, job, state, outcome, error)

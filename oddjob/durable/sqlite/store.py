@@ -6,8 +6,9 @@ share the file). Wake-ups are sent after the commit.
 
 import os
 import socket
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from math import inf
 from typing import Any, Final
 
@@ -27,11 +28,21 @@ from oddjob.durable.record import (
 )
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
+from oddjob.durable.sqlite.entries import StoredEntries
+from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
 from oddjob.durable.sqlite.location import check_file_system, open_peers
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
+from oddjob.durable.sqlite.transactions import (
+    JobTransaction,
+    Receipt,
+    check_connection,
+    insert_into,
+    read_receipts,
+)
 from oddjob.durable.sqlite.work import Mismatch, Work
-from oddjob.durable.store import Evicted, StartedMarks, Store, StoreReader
+from oddjob.durable.store import Evicted, OpenTransaction, StartedMarks, Store, StoreReader
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.schedule.clock import clock
 
 _LONGEST_SLEEP: Final = 86400.0  # seconds: system calls take no more than some weeks
@@ -72,11 +83,13 @@ class SqliteStore(Store):
         self._execute: Final = self._database.execute
         self._reader: Final = SqliteReader(self._database)
         self._lanes: Final = LaneTable()
+        self._entries: Final = StoredEntries(self._execute, self._lanes)
         self._me: int | None = None
         self._pools: dict[str, list[KnownLane]] = {}  # that this process consumes
         self._foreign: dict[str, list[int]] = {}  # lanes of them whose functions it does not know
         self._said: dict[str, tuple[bool, bool]] = {}  # of each pool: hungry, has spare claims
         self._newest: tuple[int, int] = (0, 0)  # ids of the newest process and lane it knows
+        self._receipts: Final[deque[Receipt]] = deque()  # other threads append
 
     @contextmanager
     def _work(self, *, is_synced: bool) -> Iterator[Work]:
@@ -161,16 +174,15 @@ class SqliteStore(Store):
             self._execute("DELETE FROM consumer WHERE pool = ? AND process = ?", place)
             self._execute("DELETE FROM known WHERE pool = ? AND process = ?", place)
             # This process may have been woken in place of another one.
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            work.to_wake.update(process for (process,) in rows)
+            work.notifier.wake_consumers(pool)
         self._pools.pop(pool, None)
         self._said.pop(pool, None)
 
     def _meet_peers(self) -> None:
         """Watch processes that are new; take over those that are dead already."""
-        rows = self._execute(
-            "SELECT id, pid, place FROM process WHERE id != ?", (self._me,)
-        ).fetchall()
+        others = "SELECT id, pid, place FROM process WHERE id != ?"
+        with in_sqlite:
+            rows = self._execute(others, (self._me,)).fetchall()
         watched = self._peers.watched()
         for gone in watched - {row[0] for row in rows}:
             self._peers.unwatch(gone)
@@ -276,17 +288,24 @@ class SqliteStore(Store):
                     overdue = work.fail_unknown(self._foreign[pool], room.unknown_after)
                     work.opens_in = min(work.opens_in, overdue - work.now)
             turn.hungry_peers = work.notifier.finish(mine, left)
+            marks: set[bytes] = set()
             if has_news or self._me in work.notifier.to_wake:  # it may have ended jobs of its own
-                turn.news = work.notifier.read_news()
+                turn.news, marks = work.notifier.read_news()
+            receipts = list(self._receipts)  # of transactions that have ended: see `transactions`
+            turn.inserted = read_receipts(receipts, marks, work)
             if wants_room:
                 full = self._execute("SELECT pool FROM room WHERE process = ?", (self._me,))
                 turn.full = frozenset(pool for (pool,) in full.fetchall())
             self._look_ahead(work, turn, capacity)
+        for _ in receipts:
+            self._receipts.popleft()
         self._said.update(said)
         has_new_peers = newest not in (self._newest[0], self._me)
-        self._newest = (newest, newest_lane)
-        if has_new_peers:
-            self._meet_peers()
+        self._newest = (self._newest[0], newest_lane)
+        with suppress(StoreFull, StoreUnusable):  # the turn is committed; the next one tries again
+            if has_new_peers:
+                self._meet_peers()
+            self._newest = (newest, newest_lane)
         return turn
 
     def _find_lanes(self) -> list[tuple[str, str]]:
@@ -315,11 +334,11 @@ class SqliteStore(Store):
         if not capacity:
             return
         due = min(work.notifier.next_due(), work.now + work.opens_in)
-        rows = self._execute(schema.DUE_ENTRIES, (self._me, work.now)).fetchall()
-        turn.entries = [each for row in rows if (each := self._entry(row)).lane.pool in capacity]
-        row = self._execute(schema.NEXT_ENTRY, (self._me, work.now)).fetchone()
-        if row is not None:
-            due = min(due, row[0])
+        entries = self._entries.due(self._me, work.now)
+        turn.entries = [each for each in entries if each.lane.pool in capacity]
+        tick = self._entries.next_tick(self._me, work.now)
+        if tick is not None:
+            due = min(due, tick)
         turn.next_look = None if due == inf else max(0.0, due - work.now)
 
     # By hand.
@@ -361,31 +380,39 @@ class SqliteStore(Store):
                 "ON CONFLICT DO UPDATE SET paused = excluded.paused",
                 (pool, is_paused),
             )
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            work.to_wake.update(process for (process,) in rows)
+            work.notifier.wake_consumers(pool)
         self._peers.wake()
 
     @override
     def save_step(self, claim: Claim, name: str, value: bytes) -> bool:
         with self._work(is_synced=True):
-            saved = self._execute(
-                "INSERT OR REPLACE INTO step (job, name, value) SELECT id, ?, ? FROM job "
-                "WHERE id = ? AND token = ? AND state = 2",
-                (name, value, claim.id, claim.token),
-            )
+            saved = self._execute(schema.SAVE_STEP, (name, value, claim.id, claim.token))
             return bool(saved.rowcount)
+
+    # Transactions that are shared with users.
+
+    @override
+    def check_connection(self, connection: Any) -> None:
+        check_connection(connection, self._database.path)
+
+    @override
+    def insert_into(
+        self, connection: Any, submits: Sequence[Submit], handles: Sequence[Any]
+    ) -> list[Submitted]:
+        submitted, receipt = insert_into(connection, self._me, submits, handles)
+        self._receipts.append(receipt)
+        return submitted
+
+    @override
+    def transaction(self, claim: Claim) -> OpenTransaction:
+        return JobTransaction(self._database, claim, self._me, self._peers.send)
 
     # Recurring entries.
 
     @override
     def put_entry(self, entry: Entry) -> None:
         with self._work(is_synced=True) as work:
-            lane = self._lanes.id_of(self._execute, entry.lane)
-            pool = entry.lane.pool
-            values = (pool, entry.name, lane, entry.rule, entry.tick, entry.payload)
-            self._execute(schema.PUT_ENTRY, values)
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            work.to_wake.update(process for (process,) in rows)
+            self._entries.put(work, entry)
 
     @override
     def fire_entry(
@@ -397,41 +424,22 @@ class SqliteStore(Store):
         missed: int = 0,
         overlaps: bool = True,
     ) -> list[Submitted] | None:
-        place = (entry.lane.pool, entry.name)
         with self._work(is_synced=True) as work:
-            is_busy = not overlaps and self._execute(schema.ANY_OF_ENTRY, place).fetchone()
-            if is_busy and submits:
-                submits, missed = [], missed + 1
-            move = (next_tick, missed, *place, entry.tick)
-            if not self._execute(schema.MOVE_ENTRY, move).rowcount:
-                return None
-            submitted = work.insert(submits)
-            if submitted:
-                self._execute(schema.NOTE_FIRED, (submitted[-1].id, *place))
-            work.notifier.finish()
-        return submitted
+            return self._entries.fire(
+                work, entry, next_tick, submits, missed=missed, overlaps=overlaps
+            )
 
     @override
     def pause_entry(self, pool: str, name: str, *, is_paused: bool) -> bool:
-        statement = "UPDATE entry SET paused = ? WHERE pool = ? AND name = ?"
-        return self._change_entry(pool, statement, (is_paused, pool, name))
+        with self._work(is_synced=True) as work:
+            return self._entries.pause(work, pool, name, is_paused=is_paused)
 
     @override
     def delete_entry(self, pool: str, name: str) -> bool:
-        statement = "DELETE FROM entry WHERE pool = ? AND name = ?"
-        return self._change_entry(pool, statement, (pool, name))
-
-    def _change_entry(self, pool: str, statement: str, values: tuple[Any, ...]) -> bool:
         with self._work(is_synced=True) as work:
-            changed = bool(self._execute(statement, values).rowcount)
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            work.to_wake.update(process for (process,) in rows)
-        return changed
+            return self._entries.delete(work, pool, name)
 
-    def _entry(self, row: tuple[Any, ...]) -> Entry:
-        name, lane, rule, tick, payload, paused, *rest = row
-        known = self._lanes.get(self._execute, lane)
-        return Entry(name, known.lane, rule, tick, payload, bool(paused), *rest)
+    # Old jobs, and sleeping.
 
     @override
     def purge(self, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
@@ -445,8 +453,6 @@ class SqliteStore(Store):
             work.erase(job for (job,) in rows)
         self._database.note_deleted()
         return len(rows)
-
-    # Sleeping.
 
     @override
     def wait(self, timeout: float | None) -> list[Any]:

@@ -77,6 +77,7 @@ class Work:
         room: dict[str, int] = {}
         queued, waiting = self.notifier.queued, self.notifier.waiting
         lane_of: Lane | None = None
+        pool, lane = "", 0
         for each in submits:
             if each.lane is not lane_of:
                 lane_of, pool = each.lane, each.lane.pool
@@ -231,6 +232,8 @@ class Work:
                 self.notifier.tell(
                     claim.id, each.state, each.outcome, each.error, claim.origin, but=self._me
                 )
+        if any(each.state in (State.QUEUED, State.SCHEDULED) for each in updates):
+            self._cancel_stopped()
         self._release()
         return refused
 
@@ -256,14 +259,16 @@ class Work:
                        is_tried, frees_key, *fence)  # fmt: skip
             batches.setdefault(statement, []).append((row, each))
         refused: list[Update] = []
-        for statement, batch in batches.items():
+        # Progress first: the job may end in the same turn.
+        for statement in (schema.PROGRESS, schema.FORGET, schema.UPDATE):
+            batch = batches.get(statement, [])
             if one_by_one:
                 refused += [
                     each for row, each in batch if not self._execute(statement, row).rowcount
                 ]
             else:
                 rows = [row for row, _ in batch]
-                if self._many(statement, rows).rowcount != len(rows):
+                if rows and self._many(statement, rows).rowcount != len(rows):
                     raise Mismatch
         return refused
 
@@ -297,6 +302,7 @@ class Work:
             else:
                 self.notifier.queued[lane] += 1
                 self.notifier.waiting[pool] += 1
+        self._cancel_stopped()
         self._release()
         return len(rows)
 
@@ -354,6 +360,7 @@ class Work:
             return False
         _, state, _, pool, key, owner, origin, _, _, _ = row
         if state == State.RUNNING:
+            self._execute(schema.STOP, (job,))
             self.notifier.ask_to_stop(job, owner)
             return True
         self._execute(
@@ -365,6 +372,11 @@ class Work:
         if key is not None:
             self._key_freed(pool, key, State.QUEUED, job)
         return True
+
+    def _cancel_stopped(self) -> None:
+        """Cancel what was asked to stop while it ran, and would run once more."""
+        for (job,) in self._execute(schema.STOPPED).fetchall():
+            self.cancel(job)
 
     def retry(self, job: int) -> bool:
         """Queue a job again that has failed or was cancelled; one that is scheduled, at once."""

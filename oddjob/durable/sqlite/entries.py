@@ -1,0 +1,82 @@
+"""StoredEntries: the recurring entries of a store; each tick of one is fired once.
+
+To fire an entry is to move it on from the tick with which it was read. Of several processes that
+have read the same tick, one finds it there.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from oddjob.durable.record import Entry, Submit, Submitted
+from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.lanes import Execute, LaneTable
+from oddjob.durable.sqlite.work import Work
+
+_PAUSE: Final = "UPDATE entry SET paused = ? WHERE pool = ? AND name = ?"
+_DELETE: Final = "DELETE FROM entry WHERE pool = ? AND name = ?"
+
+
+class StoredEntries:
+    """The entries, for use in the transactions of one process."""
+
+    def __init__(self, execute: Execute, lanes: LaneTable) -> None:
+        self._execute: Final = execute
+        self._lanes: Final = lanes
+
+    def put(self, work: Work, entry: Entry) -> None:
+        """Declare an entry."""
+        lane = self._lanes.id_of(self._execute, entry.lane)
+        place = (entry.lane.pool, entry.name)
+        self._execute(schema.PUT_ENTRY, (*place, lane, entry.rule, entry.tick, entry.payload))
+        work.notifier.wake_consumers(entry.lane.pool)
+
+    def fire(
+        self,
+        work: Work,
+        entry: Entry,
+        next_tick: float,
+        submits: Sequence[Submit],
+        *,
+        missed: int,
+        overlaps: bool,
+    ) -> list[Submitted] | None:
+        """Submit the jobs of an entry and move it on; None: another process has done so."""
+        place = (entry.lane.pool, entry.name)
+        is_busy = not overlaps and self._execute(schema.ANY_OF_ENTRY, place).fetchone()
+        if is_busy and submits:
+            submits, missed = [], missed + 1
+        move = (next_tick, missed, *place, entry.tick)
+        if not self._execute(schema.MOVE_ENTRY, move).rowcount:
+            return None
+        submitted = work.insert(submits)
+        if submitted:
+            self._execute(schema.NOTE_FIRED, (submitted[-1].id, *place))
+        work.notifier.finish()
+        return submitted
+
+    def pause(self, work: Work, pool: str, name: str, *, is_paused: bool) -> bool:
+        """Pause an entry, or let it go on; return False if there is none."""
+        return self._change(work, pool, _PAUSE, (is_paused, pool, name))
+
+    def delete(self, work: Work, pool: str, name: str) -> bool:
+        """Forget an entry; return False if there is none."""
+        return self._change(work, pool, _DELETE, (pool, name))
+
+    def _change(self, work: Work, pool: str, statement: str, values: tuple[Any, ...]) -> bool:
+        work.notifier.wake_consumers(pool)
+        return bool(self._execute(statement, values).rowcount)
+
+    def due(self, process: int | None, now: float) -> list[Entry]:
+        """Return the entries that are due, of functions that a process knows."""
+        rows = self._execute(schema.DUE_ENTRIES, (process, now)).fetchall()
+        return [self._entry(row) for row in rows]
+
+    def next_tick(self, process: int | None, now: float) -> float | None:
+        """Return when the next one is due."""
+        row = self._execute(schema.NEXT_ENTRY, (process, now)).fetchone()
+        return None if row is None else float(row[0])
+
+    def _entry(self, row: tuple[Any, ...]) -> Entry:
+        name, lane, rule, tick, payload, paused, *rest = row
+        known = self._lanes.get(self._execute, lane)
+        return Entry(name, known.lane, rule, tick, payload, bool(paused), *rest)

@@ -99,8 +99,8 @@ def _as_store(name: str, value: Any) -> Any:
         return value
     if isinstance(value, str) and value.startswith(("redis:", "rediss:", "valkey:")):
         raise ValueError(
-            f"{name}: there is no store on Redis yet. Processes of one machine can share a file, as "
-            'in store="sqlite:///jobs.db"'
+            f"{name}: there is no store on Redis yet. Processes of one machine can share a file: "
+            'store="sqlite:///jobs.db"'
         )
     wanted = f'{name} must be a URL such as "sqlite:///jobs.db" or "memory:", or False'
     raise (ValueError if isinstance(value, str) else TypeError)(f"{wanted}, not {value!r}")

@@ -170,6 +170,7 @@ class ClaimedJobs(StoredSettlement):
         details = job._add_details()
         if details.claim.id in self.held and details.progress is not None:
             self.runner.report_progress(details.claim, details.progress)
+
     # Effects: see `oddjob.runtime.effects`.
 
     @override

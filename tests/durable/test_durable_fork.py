@@ -44,7 +44,12 @@ def runs():
 
 
 def run(script: str, folder: Path, *, rounds: int = ROUNDS) -> str:
-    command = [sys.executable, "-c", PRELUDE + textwrap.dedent(script), f"sqlite:///{folder}/jobs.db"]
+    command = [
+        sys.executable,
+        "-c",
+        PRELUDE + textwrap.dedent(script),
+        f"sqlite:///{folder}/jobs.db",
+    ]
     outcome = subprocess.run(
         [*command, f"{folder}/log", str(rounds)],
         capture_output=True, text=True, timeout=40, check=False, cwd=Path(__file__).parents[2],
@@ -114,7 +119,7 @@ def test_children_of_a_server_that_has_only_made_the_pool(tmp_path: Path) -> Non
 
 
 def test_a_child_that_never_uses_the_pool_leaves_the_store_alone(tmp_path: Path) -> None:
-    """To close a connection that it has inherited would delete the log that the parent writes to."""
+    """To close an inherited connection would delete the log that the parent writes to."""
     run(
         """
         pool = oddjob.Pool("work", 2, store=url)
@@ -159,7 +164,7 @@ def test_what_a_child_stores_after_its_parent_has_ended_is_there(tmp_path: Path)
 
 
 def stored_in(folder: Path) -> list[str]:
-    """Return what another process finds: whether the file is intact, and how many have succeeded."""
+    """Return what another process finds: whether the file is intact; how many have succeeded."""
     script = (
         "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
         "print(*c.execute('PRAGMA integrity_check').fetchone(), "

@@ -34,7 +34,7 @@ def test_a_job_that_another_process_runs_settles_here(submitter: Pool, serve: St
         latencies.append((time.perf_counter() - began) * 1000)
     latencies.sort()
     median, late = latencies[COUNT // 2], latencies[COUNT * 99 // 100]
-    print(f"from submit to result in another process: median {median:.1f} ms, p99 {late:.1f} ms")
+    print(f"from submit to result in another process: median {median:.1f} ms, p99 {late:.1f} ms")  # noqa: T201
 
 
 def cost_of(pid: int) -> tuple[int, int]:

@@ -104,9 +104,7 @@ def outer() -> Callable[[], object]:
     return inner
 
 
-@pytest.mark.parametrize(
-    "function", [lambda: 1, outer(), Thing().method, threading.Lock().acquire]
-)
+@pytest.mark.parametrize("function", [lambda: 1, outer(), Thing().method, threading.Lock().acquire])
 def test_functions_that_other_processes_cannot_find(pool: Pool, function: Any) -> None:
     """They may run without the store."""
     with pytest.raises(TypeError, match="top level of a module, or persist=False"):
@@ -140,7 +138,7 @@ def test_a_call_that_does_not_fit_the_function_any_more_fails_its_job(pool: Pool
         pool.submit(jobs.note, 1, 2, 3).result(WAIT)
 
 
-class Awkward(Exception):  # noqa: N818
+class Awkward(Exception):
     """It cannot be made from what it was pickled as, nor shown."""
 
     def __init__(self, one: int, two: int) -> None:
@@ -150,7 +148,7 @@ class Awkward(Exception):  # noqa: N818
         raise RuntimeError("no text")
 
 
-class Ghost(Exception):  # noqa: N818
+class Ghost(Exception):
     """It is something else once it has been stored."""
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -129,5 +129,5 @@ def test_a_job_that_kills_its_process_fails_alone(start: Start, tmp_path: Path) 
     assert records[poison.id].state is State.FAILED
     assert records[poison.id].crashes == MAX_CRASHES
     charged = Counter(records[job.id].crashes for job in neighbors)
-    print(f"neighbors charged with so many deaths: {dict(charged)}")
+    print(f"neighbors charged with so many deaths: {dict(charged)}")  # noqa: T201
     assert max(charged) < MAX_CRASHES

@@ -8,8 +8,8 @@ Guarantees
   * Nothing is written to a file before it is known to be ours, or empty.
   * Readers fetch a page on a connection of their own, and hold no snapshot.
   * No thread is inside SQLite while the process forks, and no connection is open but those of
-    jobs' own transactions. The child does not close one that it inherits: with the parent's locks out of its sight, SQLite would delete the write-ahead log
-    that the parent goes on writing.
+    jobs' own transactions. The child does not close one that it inherits: with the parent's locks
+    out of its sight, SQLite would delete the write-ahead log that the parent goes on writing.
 
 Assumes that one thread writes. Nobody else opens the files of the database in this process:
 closing any descriptor of them would give up all of SQLite's locks.

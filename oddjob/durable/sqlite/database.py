@@ -44,7 +44,7 @@ _BUSY_WAL: Final = (
 _HUGE_WAL: Final = 64 << 20  # size that users hear of
 _BYTES_OF_COMMIT: Final = 6 * 4096  # roughly; and of each changed row
 _BYTES_OF_CHANGE: Final = 400
-_LONGEST_WAIT: Final = 60.0  # seconds, for the end of somebody else's transaction
+_LONGEST_WAIT: Final = 60.0  # seconds, for the end of a foreign transaction
 _SYNC: Final = {True: "PRAGMA synchronous = FULL", False: "PRAGMA synchronous = NORMAL"}
 _CHECKPOINT_PAUSE: Final = 1.0  # seconds, after a reader was in the way
 _FREE_PAGES: Final = 256  # that the file keeps at least, and a quarter of all: it grows again

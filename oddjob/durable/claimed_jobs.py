@@ -297,7 +297,7 @@ class ClaimedJobs(StoredSettlement):
         outcome: bytes | None = None,
         delay: float = 0.0,
     ) -> None:
-        if self._forget(claim):
+        if claim.id in self.held:  # else it has been reported, or is another process's by now
             self._send(claim, state, error, outcome=outcome, delay=delay)
 
     def _send(

@@ -65,8 +65,8 @@ class ClaimedJobs(StoredSettlement):
         self._lock = threading.RLock()
         self.runner = None
         self.held = {}
-        self._marked.clear()
         self._transactions = {}
+        self._marked.clear()
 
     # From a claim to a job.
 

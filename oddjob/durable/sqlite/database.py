@@ -16,6 +16,7 @@ closing any descriptor of them would give up all of SQLite's locks.
 """
 
 import logging
+import os
 import random
 import sqlite3
 import sys
@@ -67,9 +68,9 @@ class Database:
         self._no_checkpoint_before = 0.0
         self._is_held_up = False  # by a reader; and the log is large
         self._is_warned = False
-        self._is_missing = False
         self._may_shrink = False
         self._connection: sqlite3.Connection | None = self._open()
+        self._file: Final = self._identity()
         _in_use.add(self)
 
     @property
@@ -216,6 +217,23 @@ class Database:
             if self._wal_size() > _BUSY_WAL:
                 self._checkpoint()
 
+    def _identity(self) -> tuple[int, int] | None:
+        if self.is_in_memory:
+            return None
+        try:
+            status = os.stat(self.path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
+
+    def _check_file(self) -> None:
+        """Refuse to write to a file that nobody else will find."""
+        if self._identity() != self._file:
+            raise StoreUnusable(
+                f"{self.path} was deleted, or replaced by another file, while it was in use: what "
+                "was in it is lost to other processes. Restart this process to use the new file"
+            )
+
     def connect(self, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
         """Return another connection, for transactions that are synced.
 
@@ -246,6 +264,7 @@ class Database:
         while True:
             self.peers.lock()
             try:
+                self._check_file()
                 with in_sqlite:
                     used = self.connection if connection is None else connection
                     if pragma is not None:  # possible outside of transactions only
@@ -378,12 +397,6 @@ class Database:
         try:  # opens nothing
             return self._wal.stat().st_size
         except OSError:
-            if not (self._is_missing or self._connection is None):  # else a fork has closed it
-                self._is_missing = True
-                what = (
-                    "%s was deleted or moved while it was in use: what is stored now will be lost"
-                )
-                log(logging.ERROR, what, self.path)
             return 0
 
     def _ask(self, pragma: str) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit stress chaos bench bench-durable clean
+.PHONY: help demo test lint unit stress chaos kill-loop bench bench-durable clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -41,6 +41,9 @@ stress: $(READY)  ## the stress tests and the model tests of queue and store in 
 
 chaos: $(READY)  ## every kind of failure at once (SECONDS=600 SEEDS="1 2 3")
 	$(BIN)/python -W ignore tests/stress/chaos.py --seconds $(or $(SECONDS),600) --seeds $(or $(SEEDS),1 2 3)
+
+kill-loop: $(READY)  ## kill -9 of programs with durable pools, 200 times (ROUNDS=20); prints what was lost
+	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest -s --timeout 3600 tests/process/test_durable_kill_loop.py
 
 bench: $(READY)  ## benchmarks beside ThreadPoolExecutor and sched, in the same run
 	@$(BIN)/python tests/bench/against_stdlib.py

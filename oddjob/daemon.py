@@ -22,7 +22,7 @@ def run_forever(timeout: Seconds | None = 25.0) -> None:
 
     Args:
         timeout: how long the pools have for that together, in seconds, 0 or more; None or
-            ``math.inf``: no limit. It should be shorter than the time that whoever sends the signal
+            ``math.inf``: no limit. It should be shorter than the time that the sender of the signal
             allows (30 seconds, with Kubernetes).
 
     Raises:

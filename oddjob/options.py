@@ -97,6 +97,11 @@ def _as_when_full(name: str, value: Any) -> Any:
 def _as_store(name: str, value: Any) -> Any:
     if value is False or (isinstance(value, str) and value.startswith(_STORES)):
         return value
+    if isinstance(value, str) and value.startswith(("redis:", "rediss:", "valkey:")):
+        raise ValueError(
+            f"{name}: there is no store on Redis yet. Processes of one machine can share a file: "
+            'store="sqlite:///jobs.db"'
+        )
     wanted = f'{name} must be a URL such as "sqlite:///jobs.db" or "memory:", or False'
     raise (ValueError if isinstance(value, str) else TypeError)(f"{wanted}, not {value!r}")
 

@@ -297,8 +297,18 @@ class ClaimedJobs(StoredSettlement):
         outcome: bytes | None = None,
         delay: float = 0.0,
     ) -> None:
-        if claim.id not in self.held:
-            return
+        if claim.id in self.held:  # else it has been reported, or is another process's by now
+            self._send(claim, state, error, outcome=outcome, delay=delay)
+
+    def _send(
+        self,
+        claim: Claim,
+        state: State,
+        error: BaseException | None,
+        *,
+        outcome: bytes | None = None,
+        delay: float = 0.0,
+    ) -> None:
         line = trace = None
         if error is not None:
             outcome, line = encode_error(error), describe_error(error)
@@ -311,8 +321,8 @@ class ClaimedJobs(StoredSettlement):
             return
         if transaction is not None:
             transaction.rollback()
-        if self._forget(claim):
-            self.runner.report(update)
+        self._forget(claim)
+        self.runner.report(update)
 
     def _commit(self, update: Update, transaction: OpenTransaction) -> None:
         claim = update.claim

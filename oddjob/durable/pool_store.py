@@ -234,9 +234,7 @@ class PoolStore(Consumer, Settlement):
         submitted = self._submit(jobs)
         return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
 
-    def _submit(
-        self, jobs: Sequence[Job[Any]], delay: float | None = None
-    ) -> Sequence[Submitted]:
+    def _submit(self, jobs: Sequence[Job[Any]], delay: float | None = None) -> Sequence[Submitted]:
         if not jobs:
             return ()
         submits = list(self._submits_of(jobs, delay))

@@ -563,7 +563,7 @@ class Runner:
                 self._note_end(update)
 
     def _note_end(self, update: Update) -> None:
-        self._suspect.settled(update.claim)
+        self._is_to_look_again |= self._suspect.settled(update.claim)
         self._ended += 1
         self._announce(update.claim.id, update.state, update.outcome, update.error)
 

@@ -73,4 +73,3 @@ def entry_of(stored: Entry, access: StoreAccess) -> RecurringEntry:
         _stored=stored,
         _access=access,
     )
-

@@ -128,10 +128,12 @@ class PoolEnding:
         return timers
 
     def begin_drain(self) -> list[Timer]:
-        """Take no more jobs, and begin no more of a store; return the timers that were cancelled."""
+        """Take no more jobs, and begin none of a store; return the timers that were cancelled."""
         timers = self.close(AFTER_SHUTDOWN)
         if self._core.store is not None:
-            self._core.store.close(hands_back=True)  # other processes, or the next one, will run them
+            self._core.store.close(
+                hands_back=True
+            )  # other processes, or the next one, will run them
         return timers
 
     def drain(self, timeout: float | None) -> DrainReport:

@@ -26,7 +26,15 @@ def serve(url: str, tmp_path: Path) -> Iterator[Start]:
     processes: list[Process] = []
 
     def serve(kind: str = "consume", *rest: str) -> Process:
-        command = [sys.executable, "-m", "tests.durable.service", kind, url, f"{tmp_path}/log", *rest]
+        command = [
+            sys.executable,
+            "-m",
+            "tests.durable.service",
+            kind,
+            url,
+            f"{tmp_path}/log",
+            *rest,
+        ]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
         processes.append(process)
         assert process.stdout is not None

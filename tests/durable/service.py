@@ -1,7 +1,7 @@
 """A program with a durable pool, for tests: ``python -m tests.durable.service KIND URL LOG``.
 
-Kinds: ``consume`` runs what there is for ever; ``feed`` submits jobs for ever, and writes the ids of
-those that are stored; ``serve SECONDS`` runs jobs until it gets a signal, and drains.
+Kinds: ``consume`` runs what there is for ever; ``feed`` submits jobs for ever, and writes the ids
+of those that are stored; ``serve SECONDS`` runs jobs until it gets a signal, and drains.
 A line of the log is a single write: it is there, or it is not.
 """
 
@@ -71,10 +71,10 @@ def leave_a_child(gate: str) -> int:
 
 
 def main(kind: str, url: str, log: str, *rest: str) -> None:
-    global _log
+    global _log  # noqa: PLW0603  (of this program)
     _log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     pool = oddjob.Pool(POOL, 4, store=url, consume=kind != "feed", keep_succeeded=10**6)
-    print("ready", flush=True)
+    print("ready", flush=True)  # noqa: T201  (to the test)
     if kind == "feed":
         while True:
             jobs = pool.submit_many(work, [0.0] * 8)
@@ -82,12 +82,13 @@ def main(kind: str, url: str, log: str, *rest: str) -> None:
             time.sleep(0.002)
     if kind == "serve":
         oddjob.run_forever(timeout=float(rest[0]))
-        print("drained", flush=True)
+        print("drained", flush=True)  # noqa: T201
         return
     signal.pause()
 
 
 if __name__ == "__main__":
-    from tests.durable import service  # functions are found by the name of their module
+    # Jobs run in the module of that name, which is another one than the program.
+    from tests.durable import service  # noqa: PLW0406
 
     service.main(*sys.argv[1:])

@@ -121,7 +121,9 @@ def run(script: str, url: str, folder: Path) -> str:
     return outcome.stdout
 
 
-def test_a_signal_handler_may_drain(submitter: Pool, serve: Start, url: str, tmp_path: Path) -> None:
+def test_a_signal_handler_may_drain(
+    submitter: Pool, serve: Start, url: str, tmp_path: Path
+) -> None:
     """It strikes anywhere, also in the middle of a submit."""
     out = run(
         """

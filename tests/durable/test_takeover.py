@@ -39,7 +39,7 @@ def test_jobs_of_a_killed_process_run_elsewhere_at_once(
     killed = time.monotonic()
     try:
         assert int(lines(2)[1][1]) == other.pid
-        print(f"runs elsewhere {time.monotonic() - killed:.3f} s after the kill")
+        print(f"runs elsewhere {time.monotonic() - killed:.3f} s after the kill")  # noqa: T201
         open_gate(tmp_path)
         assert job.result(WAIT) == other.pid
     finally:

@@ -64,7 +64,9 @@ def keep_killing(victims: list[tuple[str, "subprocess.Popen[str]"]], start: Star
     return killed
 
 
-def test_whoever_is_killed_every_committed_job_ends(start: Start, tmp_path: Path) -> None:
+def test_every_committed_job_ends_however_many_processes_are_killed(
+    start: Start, tmp_path: Path
+) -> None:
     """And every run of it but the last was in a process that died (fault 19)."""
     victims = [(kind, start(kind)) for kind in ["consume"] * CONSUMERS + ["feed"]]
     killed = keep_killing(victims, start)
@@ -81,15 +83,16 @@ def test_whoever_is_killed_every_committed_job_ends(start: Start, tmp_path: Path
     acknowledged = (tmp_path / "fed").read_text().split()
     again = sum(len(pids) - 1 for pids in runs.values())
     crashes = sum(record.crashes for record in records.values())
-    print(f"killed {dict(killed)}: {len(records)} jobs, {len(acknowledged)} of them acknowledged; "
-          f"0 lost, {again} runs again, {crashes} charged")  # fmt: skip
+    lost = len([job for job in acknowledged if job not in records])
+    what = f"killed {dict(killed)}: {len(records)} jobs, {len(acknowledged)} of them acknowledged; "
+    print(what + f"{lost} lost, {again} runs again, {crashes} charged")  # noqa: T201
     assert len(acknowledged) > 10
     assert {record.state for record in records.values()} == {State.SUCCEEDED}
     for job in acknowledged:
         assert job in records, "it was acknowledged, and is not there"
     for job, pids in runs.items():
         assert alive.isdisjoint(pids[:-1]), f"job {job} has run again without need: {pids}, {alive}"
-        assert records[job].crashes < len(pids)
+        assert records[job].crashes < MAX_CRASHES
 
 
 def wait_for_the_end(folder: Path) -> dict[str, Record]:
@@ -129,5 +132,5 @@ def test_a_job_that_kills_its_process_fails_alone(start: Start, tmp_path: Path) 
     assert records[poison.id].state is State.FAILED
     assert records[poison.id].crashes == MAX_CRASHES
     charged = Counter(records[job.id].crashes for job in neighbors)
-    print(f"neighbors charged with so many deaths: {dict(charged)}")
+    print(f"neighbors charged with so many deaths: {dict(charged)}")  # noqa: T201
     assert max(charged) < MAX_CRASHES

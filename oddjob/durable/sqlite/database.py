@@ -7,9 +7,9 @@ Guarantees
   * The write-ahead log stays small, and the file shrinks after many jobs were deleted.
   * Nothing is written to a file before it is known to be ours, or empty.
   * Readers fetch a page on a connection of their own, and hold no snapshot.
-  * No thread is inside SQLite while the process forks. The child does not close the connection that
-    it inherits: with the parent's locks out of its sight, SQLite would delete the write-ahead log
-    that the parent goes on writing.
+  * No thread is inside SQLite while the process forks, and no connection is open but those of
+    jobs' own transactions. The child does not close one that it inherits: with the parent's locks
+    out of its sight, SQLite would delete the write-ahead log that the parent goes on writing.
 
 Assumes that one thread writes. Nobody else opens the files of the database in this process:
 closing any descriptor of them would give up all of SQLite's locks.
@@ -69,10 +69,32 @@ class Database:
         self._is_held_up = False  # by a reader; and the log is large
         self._is_warned = False
         self._may_shrink = False
-        self.connection: Final = self._open()
+        self._connection: sqlite3.Connection | None = self._open()
         self._file: Final = self._identity()
         _in_use.add(self)
-        self.execute: Final = self.connection.execute
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """The one that writes; only inside ``in_sqlite``, for a fork closes it."""
+        if self._connection is None:
+            # It is there, and ours: only what a connection has to be told is told once more.
+            uri = f"{Path(self.path).absolute().as_uri()}?mode=rw"
+            self._connection = sqlite3.connect(
+                uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
+            )
+            self._configure(self._connection)
+        return self._connection
+
+    def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
+        """Execute a statement; only inside ``in_sqlite``."""
+        return self.connection.execute(statement, values)
+
+    def close_idle(self) -> None:
+        """Close the connection, which is opened again when it is needed; not in a transaction."""
+        connection = self._connection
+        if connection is not None and not (self.is_in_memory or connection.in_transaction):
+            self._connection = None
+            connection.close()
 
     def _open(self) -> sqlite3.Connection:
         self._take_turn()  # one process creates the tables, the others wait here
@@ -107,23 +129,27 @@ class Database:
                 f"{self.path} was written by a newer version of oddjob (its schema is {version}, "
                 f"this version knows {schema.VERSION}): update oddjob"
             )
+        if version == 0:
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+            connection.execute("PRAGMA journal_mode = WAL")
+        self._configure(connection)
+        if version < schema.VERSION:
+            self._migrate(connection, version)
+
+    def _configure(self, connection: sqlite3.Connection) -> None:
         for pragma in (
             "busy_timeout = 50",
             "cache_size = -16000",
             f"journal_size_limit = {_MIN_WAL}",
             "temp_store = MEMORY",
             "trusted_schema = OFF",
+            "wal_autocheckpoint = 0",
+            "synchronous = FULL",
         ):
             connection.execute(f"PRAGMA {pragma}")
-        if version == 0:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA wal_autocheckpoint = 0")
         if sys.platform == "darwin":
             connection.execute("PRAGMA fullfsync = 1")
             connection.execute("PRAGMA checkpoint_fullfsync = 1")
-        if version < schema.VERSION:
-            self._migrate(connection, version)
 
     def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
         steps = [schema.CREATE] if version == 0 else []
@@ -164,25 +190,25 @@ class Database:
         is_full_sync = is_synced and self._is_durable
         pragma = None if is_full_sync is self._is_full_sync else _SYNC[is_full_sync]
         self._is_full_sync = None
-        self.begin(self.connection, pragma)
+        self.begin(None, pragma)
         self._is_full_sync = is_full_sync
         try:
-            with in_sqlite:
-                changes = self.connection.total_changes
-                try:
-                    yield
-                    self.execute("COMMIT")
-                except BaseException:
-                    if self.connection.in_transaction:
-                        self.execute("ROLLBACK")
-                    raise
+            changes = self.connection.total_changes
+            try:
+                yield
+                self.execute("COMMIT")
+            except BaseException:
+                if self.connection.in_transaction:
+                    self.execute("ROLLBACK")
+                raise
+            changes = self.connection.total_changes - changes
         except sqlite3.Error as error:
             if _code(error) == sqlite3.SQLITE_FULL:  # there is space in the log, once it is empty
                 self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
             raise self.translated(error) from error
         finally:
-            self.peers.unlock()
-        self.count(self.connection.total_changes - changes)
+            self._give_turn()
+        self.count(changes)
 
     def count(self, changes: int) -> None:
         """Count the rows that a transaction has changed, for checkpoints."""
@@ -226,8 +252,10 @@ class Database:
         _of_jobs.add(connection)
         return connection
 
-    def begin(self, connection: sqlite3.Connection, pragma: str | None = None) -> None:
+    def begin(self, connection: sqlite3.Connection | None, pragma: str | None = None) -> None:
         """Begin a write transaction in the writer's turn, for the caller to end and to give back.
+
+        On the database's own connection (None), the caller is ``in_sqlite`` afterwards.
 
         Raises:
             StoreUnusable: SQLite failed, or another program does not end its transaction.
@@ -238,9 +266,12 @@ class Database:
             try:
                 self._check_file()
                 with in_sqlite:
+                    used = self.connection if connection is None else connection
                     if pragma is not None:  # possible outside of transactions only
-                        connection.execute(pragma)
-                    connection.execute("BEGIN IMMEDIATE")
+                        used.execute(pragma)
+                    used.execute("BEGIN IMMEDIATE")
+                    if connection is None:
+                        in_sqlite.__enter__()
             except sqlite3.OperationalError as error:
                 self.peers.unlock()
                 if _code(error) != sqlite3.SQLITE_BUSY:
@@ -376,7 +407,8 @@ class Database:
         """Close the connection; the last one of all processes empties the write-ahead log."""
         self._take_turn()
         try:
-            self.connection.close()
+            if self._connection is not None:
+                self._connection.close()
         finally:
             self._give_turn()
 
@@ -385,10 +417,18 @@ _in_use: Final[WeakSet[Database]] = WeakSet()
 _of_jobs: Final[WeakSet[sqlite3.Connection]] = WeakSet()  # a subclass, which can be in it
 
 
+def _close_idle() -> None:
+    for database in list(_in_use):
+        database.close_idle()
+
+
+in_sqlite.close_idle = _close_idle
+
+
 def _keep_open_in_child() -> None:
     import ctypes  # with one reference too many, a connection is never closed, not even at exit
 
-    for connection in [*(database.connection for database in _in_use), *_of_jobs]:
+    for connection in [*(database._connection for database in _in_use), *_of_jobs]:
         ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
 
 

@@ -5,6 +5,9 @@ the child would wait for it forever when it first used SQLite.
 
 Guarantees
   * A fork waits for the threads that use SQLite, and others do not begin meanwhile.
+  * Idle connections are closed before a fork. SQLite remembers for each file what this process has
+    locked. The child has that memory, but not the locks: connections of its own to such a file
+    would lock nothing, and the last other process to leave would delete the log from under them.
   * Neither waits for more than `_PATIENCE`: then things go on as without a guard.
 """
 
@@ -28,6 +31,7 @@ class ForkGuard:
 
     def __init__(self) -> None:
         self._begin_anew()
+        self.close_idle: Callable[[], object] = lambda: None  # set by the module that has them
         if hasattr(os, "register_at_fork"):  # there is none where there is no fork
             os.register_at_fork(
                 before=self._before_fork,
@@ -63,7 +67,9 @@ class ForkGuard:
         is_free: Callable[[], Any] = lambda: not (self._users.keys() - {me})  # noqa: E731
         with self._changed:
             self._forks += 1
-            self._changed.wait_for(is_free, _PATIENCE)
+            if not self._changed.wait_for(is_free, _PATIENCE):
+                return
+        self.close_idle()
 
     def _after_fork(self) -> None:
         with self._changed:

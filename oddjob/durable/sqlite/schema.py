@@ -133,16 +133,16 @@ WHERE id IN (SELECT id FROM job INDEXED BY job_parked
   AND EXISTS (SELECT 1 FROM job AS failed WHERE failed.id = ? AND failed.serial = 1)
 RETURNING id, origin"""
 
-# Queued jobs whose function no process knows: the oldest among the first ones, and the end of those.
+# Jobs whose function no process knows: the oldest among the first ones, and the end of those.
 STRANDED: Final = """
 SELECT id, stranded FROM lane WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS
   (SELECT 1 FROM known WHERE known.pool = lane.pool AND known.function = lane.function)"""
 _FIRST_500: Final = """
 (SELECT id, created FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1 LIMIT 500)"""
-OLDEST: Final = f"SELECT min(created) FROM {_FIRST_500}"
+OLDEST: Final = f"SELECT min(created) FROM {_FIRST_500}"  # noqa: S608  (a constant)
 FAIL_UNKNOWN: Final = f"""
 UPDATE job SET state = 5, finished = ?, error = ?, key_slot = NULL
-WHERE id IN (SELECT id FROM {_FIRST_500} WHERE created <= ?) RETURNING id, key, origin"""
+WHERE id IN (SELECT id FROM {_FIRST_500} WHERE created <= ?) RETURNING id, key, origin"""  # noqa: S608
 
 DUE: Final = """
 SELECT id, lane, pool, key, key_limit, key_slot FROM job INDEXED BY job_due

@@ -263,10 +263,7 @@ class SqliteStore(Store):
                 turn.refused = work.update(updates, one_by_one=one_by_one)
             if submits:
                 turn.submitted = work.insert(submits)
-                before, newest_lane = newest_lane, max(newest_lane, self._lanes.newest)
-                if newest_lane != before:  # others may know the function, and not have said so
-                    rows = self._execute("SELECT process FROM consumer").fetchall()
-                    work.to_wake.update(process for (process,) in rows)
+                newest_lane = self._show_new_lanes(work, newest_lane)
                 wants_room = wants_room or any(each.id is None for each in turn.submitted)
             if newest_lane != self._newest[1]:
                 turn.unknown = self._find_lanes()
@@ -284,9 +281,7 @@ class SqliteStore(Store):
                 said[pool] = (len(claims) < room.idle, room.has_spare or len(claims) > room.idle)
                 if said[pool] != self._said.get(pool):
                     self._say(work, pool, *said[pool])
-                if self._foreign.get(pool) and room.unknown_after < inf:
-                    overdue = work.fail_unknown(self._foreign[pool], room.unknown_after)
-                    work.opens_in = min(work.opens_in, overdue - work.now)
+                self._fail_unknown(work, pool, room.unknown_after)
             turn.hungry_peers = work.notifier.finish(mine, left)
             marks: set[bytes] = set()
             if has_news or self._me in work.notifier.to_wake:  # it may have ended jobs of its own
@@ -307,6 +302,18 @@ class SqliteStore(Store):
                 self._meet_peers()
             self._newest = (newest, newest_lane)
         return turn
+
+    def _show_new_lanes(self, work: Work, newest: int) -> int:
+        """Let others see new lanes, whose functions they may have imported; return the newest."""
+        if self._lanes.newest > newest:
+            rows = self._execute("SELECT process FROM consumer").fetchall()
+            work.to_wake.update(process for (process,) in rows)
+        return max(newest, self._lanes.newest)
+
+    def _fail_unknown(self, work: Work, pool: str, after: float) -> None:
+        lanes = self._foreign.get(pool)
+        if lanes and after < inf:
+            work.opens_in = min(work.opens_in, work.fail_unknown(lanes, after) - work.now)
 
     def _find_lanes(self) -> list[tuple[str, str]]:
         """Find the lanes that this process may claim from; return functions that it lacks."""

@@ -341,8 +341,8 @@ class Work:
     def _fail_unknown(self, lane: int, after: float) -> None:
         _, pool, function, _ = self._lanes.get(self._execute, lane)
         error = (
-            f"UnknownFunction: for {after:g} s, no process that runs jobs of pool {pool!r} has known "
-            f"{function}: start one that imports its module, and retry the job"
+            f"UnknownFunction: for {after:g} s, no process that runs jobs of pool {pool!r} has "
+            f"known {function}: start one that imports its module, and retry the job"
         )
         values = (self.now, error, lane, self.now - after)
         for job, key, origin in self._execute(schema.FAIL_UNKNOWN, values).fetchall():

@@ -1,0 +1,197 @@
+"""What cannot work is refused, with what was wrong, what is expected, and what to do."""
+
+import os
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oddjob import Pool, PoolClosed, PoolNameTaken, StoreUnusable
+from oddjob.durable.record import Lane, Record, Submit
+from tests.durable import jobs
+from tests.durable.conftest import WAIT
+
+
+@pytest.fixture
+def pool(url: str) -> Iterator[Pool]:
+    with Pool("work", 2, store=url) as pool:
+        yield pool
+
+
+def record_of(pool: Pool, job_id: object) -> Record:
+    record = pool._core.store.open().call(lambda store: store.reader.record(int(str(job_id))))
+    assert isinstance(record, Record)
+    return record
+
+
+def stored(pool: Pool, function: str, payload: bytes) -> Record:
+    """Return what becomes of a job that another program has stored."""
+    lane = Lane("work", function)
+    (submitted,) = pool._core.store.open().submit([Submit(lane, payload, wants_outcome=False)])
+    pool.find(submitted.id).exception(WAIT)
+    return record_of(pool, submitted.id)
+
+
+@pytest.mark.parametrize(
+    ("store", "said"),
+    [
+        ("redis://localhost/0", "there is no store on Redis yet"),
+        ("postgres://localhost/jobs", 'store must be a URL such as "sqlite:///jobs.db"'),
+        ("jobs.db", 'store must be a URL such as "sqlite:///jobs.db"'),
+        ("sqlite://jobs.db", 'a store is given as "sqlite:///jobs.db"'),
+        ("sqlite:///jobs.db?durabilty=full", "unknown option durabilty=full in .* known are"),
+        ("sqlite:///jobs.db?durability=some", "unknown option durability=some in .* known are"),
+    ],
+)
+def test_a_store_that_is_not_one(store: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Pool("work", store=store)
+
+
+def test_two_pools_of_one_name(pool: Pool, url: str) -> None:
+    """They would be one pool to other processes, and two here."""
+    with pytest.raises(PoolNameTaken, match="there is a live pool 'work'"):
+        Pool("work", 2, store=url)
+
+
+def test_a_pool_without_a_name() -> None:
+    with pytest.raises(TypeError, match="needs a name, by which other processes find it"):
+        Pool(store="memory:")
+
+
+def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnusable, match="does its directory exist"):
+        Pool("work", store=f"sqlite:///{tmp_path}/missing/jobs.db")
+
+
+def test_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnusable, match=str(tmp_path)):
+        Pool("work", store=f"sqlite:///{tmp_path}")
+
+
+def test_files_that_are_not_ours(tmp_path: Path) -> None:
+    """They are left as they are."""
+    text, other = tmp_path / "text.db", tmp_path / "other.db"
+    text.write_text("dear diary" * 100)
+    with sqlite3.connect(other) as connection:
+        connection.execute("CREATE TABLE mine (a)")
+    connection.close()
+    before = text.read_bytes(), other.read_bytes()
+    with pytest.raises(StoreUnusable, match="is no SQLite database"):
+        Pool("work", store=f"sqlite:///{text}")
+    with pytest.raises(StoreUnusable, match="another program: choose another file"):
+        Pool("work", store=f"sqlite:///{other}")
+    assert (text.read_bytes(), other.read_bytes()) == before
+
+
+def test_the_name_of_a_pool_whose_store_could_not_be_opened_is_free(tmp_path: Path) -> None:
+    for _ in range(2):
+        with pytest.raises(StoreUnusable):
+            Pool("work", store=f"sqlite:///{tmp_path}/missing/jobs.db")
+    Pool("work").shutdown()
+
+
+class Thing:
+    def method(self) -> None: ...
+
+
+def outer() -> Callable[[], object]:
+    def inner() -> None: ...
+
+    return inner
+
+
+@pytest.mark.parametrize("function", [lambda: 1, outer(), Thing().method, threading.Lock().acquire])
+def test_functions_that_other_processes_cannot_find(pool: Pool, function: Any) -> None:
+    """They may run without the store."""
+    with pytest.raises(TypeError, match="top level of a module, or persist=False"):
+        pool.submit(function)
+    assert pool.queue() == []
+    pool.options(persist=False).submit(function).exception(WAIT)
+
+
+def test_arguments_of_many_megabytes(pool: Pool) -> None:
+    assert len(pool.submit(jobs.note, b"x" * 20_000_000).result(WAIT)) == 20_000_000
+    jobs.runs.clear()
+
+
+def test_a_closed_pool(pool: Pool) -> None:
+    pool.shutdown()
+    for submit in pool.submit, pool.perform:
+        with pytest.raises(PoolClosed, match="cannot schedule new futures after shutdown"):
+            submit(jobs.note, 1)
+
+
+def test_a_payload_that_cannot_be_read_fails_its_job_and_is_kept(pool: Pool) -> None:
+    """The worker lives (fault 30)."""
+    record = stored(pool, "tests.durable.jobs:note", b"garbage")
+    assert record.payload == b"garbage"
+    assert str(record.error).startswith("PayloadError: its arguments cannot be read: ")
+    assert pool.submit(jobs.note, 1).result(WAIT) == 1
+
+
+def test_a_call_that_does_not_fit_the_function_any_more_fails_its_job(pool: Pool) -> None:
+    with pytest.raises(TypeError, match="takes 1 positional argument but 3 were given"):
+        pool.submit(jobs.note, 1, 2, 3).result(WAIT)
+
+
+class Awkward(Exception):
+    """It cannot be made from what it was pickled as, nor shown."""
+
+    def __init__(self, one: int, two: int) -> None:
+        super().__init__(one)
+
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+class Ghost(Exception):
+    """It is something else once it has been stored."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (str, ("not an exception",))
+
+
+def raise_awkward() -> None:
+    raise Awkward(1, 2)
+
+
+def raise_ghost() -> None:
+    raise Ghost("boo")
+
+
+class Quitter:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (exit_when_read, ())
+
+
+def exit_when_read() -> None:
+    if threading.current_thread().name.startswith("oddjob-callbacks"):
+        raise SystemExit
+
+
+def return_quitter() -> Quitter:
+    return Quitter()
+
+
+def test_exceptions_and_results_that_cannot_be_stored(pool: Pool) -> None:
+    """The record says what they were, and those who wait hear of an end."""
+    for function, name in (raise_awkward, "Awkward"), (raise_ghost, "Ghost: boo"):
+        job = pool.submit(function)
+        error = job.exception(WAIT)
+        assert f"a failure that cannot be stored: {name}" in str(error)
+        assert str(record_of(pool, job.id).error).startswith(name)
+    assert isinstance(pool.submit(return_quitter).exception(WAIT), SystemExit)
+    assert pool.submit(jobs.note, 1).result(WAIT) == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write")
+def test_a_file_that_may_not_be_written(tmp_path: Path) -> None:
+    with Pool("work", store=f"sqlite:///{tmp_path}/jobs.db"):
+        pass
+    (tmp_path / "jobs.db").chmod(0o400)
+    with pytest.raises(StoreUnusable, match="is not writable"):
+        Pool("work", store=f"sqlite:///{tmp_path}/jobs.db")

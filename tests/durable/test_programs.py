@@ -1,0 +1,116 @@
+"""Programs that restart with jobs in the store, and how functions are found by their names."""
+
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+PROGRAM = """
+import os, sys, time
+import oddjob
+pool = oddjob.Pool("work", 2, store=sys.argv[1], consume=sys.argv[2] != "first")
+
+@pool.job
+def task(value):
+    return helper(value)
+
+if sys.argv[2] == "first":
+    for _ in range(20):
+        task.perform(1)
+    os._exit(0)
+time.sleep(0.2)  # a worker would have come by now
+
+def helper(value):
+    return value + Constants.number
+
+class Constants:
+    number = 1
+
+if sys.argv[2] == "result":
+    print(task.submit(1).result(20))
+else:
+    while pool.counts()["succeeded"] < 21:
+        time.sleep(0.01)
+"""
+
+
+def run(folder: Path, *command: str) -> str:
+    outcome = subprocess.run(
+        [sys.executable, *command],
+        capture_output=True, text=True, timeout=30, check=False, cwd=folder,
+        env={"PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert (outcome.returncode, outcome.stderr) == (0, "")
+    return outcome.stdout
+
+
+def states(folder: Path) -> str:
+    script = (
+        "import sqlite3; c = sqlite3.connect('jobs.db'); "
+        "print(c.execute('SELECT state, error, count(*) FROM job GROUP BY 1, 2').fetchall())"
+    )
+    return run(folder, "-c", script).strip()
+
+
+def test_a_program_that_restarts_runs_its_jobs_when_it_is_completely_defined(
+    tmp_path: Path,
+) -> None:
+    """Else they would miss what stands below their function; and it may wait at module level."""
+    (tmp_path / "program.py").write_text(PROGRAM)
+    url = "sqlite:///jobs.db"
+    run(tmp_path, "program.py", url, "first")
+    assert states(tmp_path) == "[(1, None, 20)]"
+    assert run(tmp_path, "program.py", url, "result") == "2\n"
+    run(tmp_path, "program.py", url, "rest")
+    assert states(tmp_path) == "[(4, None, 21)]"
+
+
+WORKER = """
+import sys, time
+import oddjob
+import {module}
+pool = oddjob.Pool("work", 2, store="sqlite:///jobs.db")
+deadline = time.monotonic() + 20
+while pool.counts()["succeeded"] < {count} and time.monotonic() < deadline:
+    time.sleep(0.02)
+print(pool.counts()["succeeded"])
+"""
+
+ENQUEUER = """
+import oddjob
+
+def task(value):
+    return value
+
+if __name__ == "__main__":
+    pool = oddjob.Pool("work", store="sqlite:///jobs.db", consume=False)
+    pool.perform_many(task, range(3))
+"""
+
+
+def test_functions_of_a_program_are_found_where_it_is_imported(tmp_path: Path) -> None:
+    """Run as a file, as a module, or as a package, its functions have the names of the module."""
+    (tmp_path / "tasks.py").write_text(ENQUEUER)
+    (tmp_path / "package").mkdir()
+    (tmp_path / "package/__init__.py").touch()
+    (tmp_path / "package/tasks.py").write_text(ENQUEUER)
+    (tmp_path / "package/__main__.py").write_text(
+        "from package import tasks\nimport oddjob\n"
+        "pool = oddjob.Pool('work', store='sqlite:///jobs.db', consume=False)\n"
+        "pool.perform_many(tasks.task, range(3))\n"
+    )
+    run(tmp_path, "tasks.py")
+    run(tmp_path, "-m", "package.tasks")
+    run(tmp_path, "-m", "package")
+    (tmp_path / "worker.py").write_text(WORKER.format(module="tasks, package.tasks", count=9))
+    assert run(tmp_path, "worker.py") == "9\n"
+
+
+def test_a_module_that_is_imported_later_brings_its_functions(tmp_path: Path) -> None:
+    (tmp_path / "tasks.py").write_text(ENQUEUER)
+    run(tmp_path, "tasks.py")
+    late = WORKER.replace("import {module}\n", "").replace(
+        "deadline =", "time.sleep(0.2)\nimport {module}\npool.perform({module}.task, 4)\ndeadline ="
+    )
+    (tmp_path / "worker.py").write_text(textwrap.dedent(late.format(module="tasks", count=4)))
+    assert run(tmp_path, "worker.py") == "4\n"

@@ -321,8 +321,8 @@ class ClaimedJobs(StoredSettlement):
             return
         if transaction is not None:
             transaction.rollback()
-        self._forget(claim)
-        self.runner.report(update)
+        if self._forget(claim):
+            self.runner.report(update)
 
     def _commit(self, update: Update, transaction: OpenTransaction) -> None:
         claim = update.claim

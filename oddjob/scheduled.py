@@ -51,7 +51,10 @@ class Scheduled:
         source, items = self._source, args if kwargs is BATCH_ITEM else (args,)
         calls = Calls(policy, fn, items, kwargs, copy_context() or _EMPTY, source._key)
         if policy.is_durable and not inline.is_on():
-            timer: Timer = source._core.store.set_timer(self._trigger, calls, self._overlap)
+            from oddjob.durable.timers import set_timer  # it is loaded where there is a store
+
+            store = source._core.store
+            timer: Timer = set_timer(store, self._trigger, calls, overlaps=self._overlap)
             return timer
         how = self._keeps_process, self._overlap
         return MemoryTimer(self._trigger, source._core, calls, source, *how)

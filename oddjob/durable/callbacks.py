@@ -31,6 +31,11 @@ class CallbackThread:
         """Whether a callback runs, or waits for its turn."""
         return self._given != self._ended
 
+    @property
+    def is_here(self) -> bool:
+        """Whether this is the calling thread."""
+        return threading.current_thread() is self._thread
+
     def run(self, call: Callable[[], object]) -> None:
         """Call something in the thread; log what it raises."""
         self._given += 1

@@ -12,7 +12,6 @@ Locking: ``_lock`` guards `held`; nothing is called under it.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import Context
 from functools import partial
 from math import inf
 from traceback import format_exception
@@ -30,12 +29,19 @@ from oddjob.durable.codec import (
     encode_step,
     find_function,
 )
+from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.record import Claim, State, Update
-from oddjob.durable.runner import RunnerOver, in_transaction
 from oddjob.durable.store import OpenTransaction
 from oddjob.errors import JobLost, PayloadError, StoreFull
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy, StoredSettlement
+from oddjob.runtime.stored_job import (
+    details_of,
+    new_stored_job,
+    policy_of,
+    set_arguments,
+    watchers_of,
+)
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -101,9 +107,8 @@ class ClaimedJobs(StoredSettlement):
             raise LookupError(f"{claim.function} is not found in its module any more")
         meta = decode_meta(claim.meta)
         policy = self._policy_of(claim, meta)
-        job: Job[Any] = Job(fn, (), None, Context(), policy, clock.monotonic(), claim.key)
-        job._name = claim.name or None
-        details = job._add_details()
+        job = new_stored_job(fn, policy, claim.key, claim.name)
+        details = details_of(job)
         details.id, details.attempt, details.carrier = str(claim.id), claim.attempt, meta.carrier
         details.claim = claim
         with self._lock:
@@ -150,24 +155,24 @@ class ClaimedJobs(StoredSettlement):
 
     def run(self, job: Job[Any], _carrier: dict[str, str], call: Callable[[], Any]) -> Any:
         """Run an attempt, as its outermost middleware: mark that it has begun; read its call."""
-        claim = job._add_details().claim
+        claim = details_of(job).claim
         claim.started, began = clock.wall(), clock.monotonic()
         runner = self.runner
-        place = runner.begin(claim)
+        place = runner.marks.begin(claim)
         self._marked.add(place)
         try:
-            job._args, job._kwargs = decode_call(claim.payload)
+            set_arguments(job, *decode_call(claim.payload))
             return call()
         finally:
             took = clock.monotonic() - began
             self.mean = took if self.mean == inf else self.mean + (took - self.mean) / 16
             if self.runner is runner:  # else this is a forked child, and the mark its parent's
                 self._marked.discard(place)
-                runner.end(place)
+                runner.marks.end(place)
 
     def progressed(self, job: Job[Any]) -> None:
         """Have the store know what a running job has reported of itself."""
-        details = job._add_details()
+        details = details_of(job)
         if details.claim.id in self.held and details.progress is not None:
             self.runner.report_progress(details.claim, details.progress)
 
@@ -175,7 +180,7 @@ class ClaimedJobs(StoredSettlement):
 
     @override
     def find_step(self, job: Job[Any], name: str, default: Any) -> Any:
-        details = job._add_details()
+        details = details_of(job)
         if details.steps is None:  # this attempt's first
             stored: dict[str, bytes] = self.runner.reader.steps(details.claim.id)
             details.steps = stored
@@ -184,7 +189,7 @@ class ClaimedJobs(StoredSettlement):
 
     @override
     def save_step(self, job: Job[Any], name: str, value: Any) -> None:
-        details, data = job._add_details(), encode_step(name, value)
+        details, data = details_of(job), encode_step(name, value)
         claim = details.claim
         transaction = self._transactions.get((claim.id, claim.token))
         if transaction is not None and transaction.is_open:
@@ -202,11 +207,11 @@ class ClaimedJobs(StoredSettlement):
     @override
     @contextmanager
     def transaction(self, job: Job[Any]) -> Iterator[Any]:
-        claim = job._add_details().claim
+        claim = details_of(job).claim
         place = claim.id, claim.token
         if place in self._transactions:
             raise RuntimeError(f"job {claim.id} has a transaction, which is open until it returns")
-        transaction = self._transactions[place] = self.runner.transaction(claim)
+        transaction = self._transactions[place] = self.runner.transactions.begin(claim)
         try:
             connection = transaction.begin()
             in_transaction.set((self.runner, transaction))
@@ -220,16 +225,16 @@ class ClaimedJobs(StoredSettlement):
 
     @override
     def succeeded(self, job: Job[Any], result: Any) -> None:
-        claim = job._add_details().claim
+        claim = details_of(job).claim
         outcome = encode_result(result)
         self._report(claim, State.SUCCEEDED, outcome=outcome)
 
     @override
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
-        claim = job._add_details().claim
+        claim = details_of(job).claim
         if claim.id not in self.held:
             return None  # it is another process's by now
-        retry = job._policy.retry
+        retry = policy_of(job).retry
         delay = None
         if retry is not None and not job.cancel_requested and not isinstance(error, PayloadError):
             delay = retry.decide(error, job.attempt)
@@ -243,28 +248,26 @@ class ClaimedJobs(StoredSettlement):
 
     def ended(self, job: Job[Any]) -> None:
         """Report a job that has ended without an attempt's saying so: its worker has crashed."""
-        details = job._details
-        if details is None or details.claim is None or details.claim.id not in self.held:
-            return
-        if job.done():
-            error = None if job.cancelled() else job._outcome.error
-            self._report(details.claim, State.CANCELLED if error is None else State.FAILED, error)
+        claim = details_of(job).claim
+        if claim is not None and claim.id in self.held and job.done():
+            error = None if job.cancelled() else job.exception()
+            self._report(claim, State.CANCELLED if error is None else State.FAILED, error)
 
     def stop(self, job_id: Any) -> bool:
         """Cancel a claim that has not begun, or ask it to stop; return whether it is cancelled."""
         job = self.held.get(job_id)
         if job is None or not job.cancel():
             return False
-        self._report(job._add_details().claim, State.CANCELLED)
+        self._report(details_of(job).claim, State.CANCELLED)
         return True
 
     def take_back(self) -> list[Claim]:
         """Return claims that no worker has begun, and forget them."""
-        jobs = [job for job in list(self.held.values()) if job._watch().claim_queued(self)]
+        jobs = [job for job in list(self.held.values()) if watchers_of(job).claim_queued(self)]
         for job in jobs:
             self._core.dispatcher.remove(job)
         self.mean = max(self.mean, _LONG)  # they take longer than was thought: claim less
-        claims = [job._add_details().claim for job in jobs]
+        claims = [details_of(job).claim for job in jobs]
         return [claim for claim in claims if self._forget(claim)]
 
     def hand_back(self) -> None:
@@ -275,16 +278,16 @@ class ClaimedJobs(StoredSettlement):
     def drop_all(self) -> None:
         """Forget all claims, and ask running jobs to stop."""
         for job in list(self.held.values()):
-            self._forget(job._add_details().claim)
+            self._forget(details_of(job).claim)
             job.cancel()
 
     def abandon(self) -> None:
         """Say that running jobs are not to blame for the death of the process, which now ends."""
         for place in self._marked.copy():
-            self.runner.unmark(place)
+            self.runner.marks.unmark(place)
 
     def _put_back(self, job: Job[Any]) -> None:
-        claim = job._add_details().claim
+        claim = details_of(job).claim
         if self._forget(claim):
             self.runner.hand_back(claim)
 
@@ -334,7 +337,8 @@ class ClaimedJobs(StoredSettlement):
         else:
             # The store thread forgets the claim: a pool that holds none may end.
             forget = partial(self._forget, claim)
-            self.runner.committed(update if is_committed else None, transaction, forget)
+            committed = update if is_committed else None
+            self.runner.transactions.committed(committed, transaction, forget)
 
     def _forget(self, claim: Claim) -> bool:
         with self._lock:

@@ -33,7 +33,11 @@ class Consumer(Protocol):
     consumes: bool  # it runs jobs from the store
     unknown_after: float  # seconds; see `Capacity`
     functions: dict[str, Any]  # that the pool knows, by name; none if it does not consume
-    lent: int  # how many jobs may run beside those that wait for them
+
+    @property
+    def lent(self) -> int:
+        """How many jobs may run beside those that wait for them."""
+        ...
 
     @property
     def is_closing(self) -> bool:
@@ -76,6 +80,9 @@ class Consumer(Protocol):
 
     def drop_all(self) -> None:
         """Forget all claims: another process has them. Running jobs are asked to stop."""
+
+    def give_up(self) -> None:
+        """Come to an end at once: the store cannot be told what becomes of the claims."""
 
     def fire(self, entry: Entry, now: float, store: Store) -> float:
         """Submit what a recurring entry says, as it is due `now`, by the store's clock.

@@ -7,7 +7,6 @@ Guarantees: a job has ended for its holder when its handle has heard of it, so `
 says so before `Job.done` does. Any number of `find`s of a job that has not ended return one object.
 """
 
-from contextvars import Context
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.durable.progress import decode_progress
@@ -16,8 +15,8 @@ from oddjob.durable.store import Store
 from oddjob.errors import JobNotFound
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.stored_job import details_of, local_state_of, new_stored_job
 from oddjob.runtime.watchers import ENDED, FAILED, RUNNING, SUCCEEDED, JobState, Progress
-from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.durable.pool_store import PoolStore
@@ -33,9 +32,9 @@ class LiveJobs:
         """Return the state of a job that has not ended here."""
         found = self._look(job)
         if found is None:
-            return job._local_state
+            return local_state_of(job)
         if isinstance(found, Job):
-            state = found._local_state
+            state = local_state_of(found)
             return RUNNING if state in ENDED else state
         # Its end is on the way to its handle.
         return RUNNING if found.state.has_ended else found.state.label
@@ -44,7 +43,7 @@ class LiveJobs:
         """Return the number of the latest attempt of a job."""
         found = self._look(job)
         if found is None:
-            return int(job._local_state in (SUCCEEDED, FAILED))
+            return int(local_state_of(job) in (SUCCEEDED, FAILED))
         return found.attempt if isinstance(found, Job) else _latest_attempt(found)
 
     def progress_of(self, job: Job[Any]) -> Progress | None:
@@ -56,14 +55,14 @@ class LiveJobs:
 
     def _look(self, job: Job[Any]) -> Job[Any] | Record | None:
         """Return the job that runs here for another one, or its record; None: neither is known."""
-        details, handle = job._details, self._store._handles.get(job)
-        if details is None or details.id is None:
+        details, handle = details_of(job), self._store.handles.get(job)
+        if details.id is None:
             return None  # it has not been stored
         here = None if handle is None else self._store.claimed.held.get(handle.id)
         if here is not None:
             return here
         try:
-            reader = self._store._reader or self._store.runner().reader
+            reader = self._store.last_reader or self._store.runner().reader
             return reader.record(details.id)
         except Exception:
             if not self._store.is_done:
@@ -92,7 +91,7 @@ class LiveJobs:
     def _watch(self, store: Store, stored: Any) -> Job[Any] | Record | None:
         """Return a job that will hear of its end; or how it has ended. In the store thread."""
         runner = self._store.runner()
-        for handle in runner.handles_of(stored):
+        for handle in runner.expected.handles_of(stored):
             if (held := self._store.job_of(handle)) is not None:
                 return held
         record = store.watch(stored)
@@ -101,12 +100,12 @@ class LiveJobs:
         job = self._job_of(record)
         handle = self._store.handle_of(job)
         handle.stored(stored)
-        runner.expect(stored, handle)
+        runner.expected.add(stored, handle)
         return job
 
     def _ended(self, record: Record) -> Job[Any]:
         job = self._job_of(record)
-        details = job._add_details()
+        details = details_of(job)
         details.id, details.attempt = str(record.id), record.attempt
         details.progress = decode_progress(record.progress)
         self._store.handle_of(job).decode(record.state, record.outcome, record.error)
@@ -118,10 +117,8 @@ class LiveJobs:
         settings = settings._replace(
             priority=record.priority, persist=True, key=None, serial=False, limits=()
         )
-        policy = JobPolicy(self._store._core, settings)
-        job: Job[Any] = Job(None, (), None, Context(), policy, clock.monotonic(), record.key)  # type: ignore[arg-type]  # it never runs here
-        job._name = record.name or record.function
-        return job
+        policy = JobPolicy(self._store.core, settings)
+        return new_stored_job(None, policy, record.key, record.name or record.function)
 
 
 def _latest_attempt(record: Record) -> int:

@@ -57,7 +57,7 @@ class RecurringEntries:
         """
         function = name_of(calls.fn)
         models = new_jobs(*calls, inf)
-        submits = [self._store.submit_of(model) for model in models]
+        submits = [self._store.submissions.submit_of(model) for model in models]
         name = calls.policy.name or _name_of_entry(function, calls)
         for each in submits:
             each.wants_outcome, each.entry = False, name
@@ -68,7 +68,7 @@ class RecurringEntries:
                 f"the recurring entry {name!r} is there already, for another function or time; "
                 "cancel() its timer first, or tell the two apart with options(name=...)"
             )
-        lane = self._store.lane_of(calls.policy, function)
+        lane = self._store.submissions.lane_of(calls.policy, function)
         tick = rule.trigger.moment_of(rule.trigger.first())
         entry = Entry(name, lane, rule_bytes, tick, _encode(submits))
         self._rules[rule_bytes] = rule

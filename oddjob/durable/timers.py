@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 from oddjob.compat import override
 from oddjob.durable.record import Entry
+from oddjob.durable.rules import Rule
+from oddjob.runtime.batch import new_jobs
 from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock
-from oddjob.schedule.timer import Timer
+from oddjob.schedule.timer import Calls, Timer
 from oddjob.schedule.triggers import Trigger
 
 if TYPE_CHECKING:
@@ -158,3 +160,15 @@ class EntryTimer(_StoreTimer):
             self._is_cancelled = True
             return left or 0.0
         return False
+
+
+def set_timer(store: "PoolStore", trigger: Trigger, calls: Calls, *, overlaps: bool) -> Timer:
+    """Have calls made when a trigger says so; raises like `PoolStore.accept_many`."""
+    store.core.state.check_open()
+    if trigger.repeats:
+        return store.entries.declare(Rule(trigger, overlaps), calls)
+    moment = trigger.moment_of(trigger.first())
+    delay = max(0.0, moment - clock.wall())
+    jobs = new_jobs(*calls, clock.monotonic() + delay)
+    new = [answer.id for answer in store.submit(jobs, delay) if answer.is_new]
+    return StoredTimer(store, trigger, moment, new, [] if calls.policy.is_detached else jobs)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from oddjob.durable.codec import encode_key
 from oddjob.keys import check_key
 from oddjob.options import Unique
-from oddjob.runtime.policy import BATCH_ITEM
+from oddjob.runtime.stored_job import arguments_of
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -25,9 +25,7 @@ def unique_of(unique: Unique, name: str, job: "Job[Any]") -> bytes | None:
     """
     if unique is False:
         return None
-    args, kwargs = (
-        ((job._args,), {}) if job._kwargs is BATCH_ITEM else (job._args, job._kwargs or {})
-    )
+    args, kwargs = arguments_of(job)
     if unique is True:
         return sha256(canonical_bytes((name, args, sorted(kwargs.items())))).digest()
     key = check_key(unique(*args, **kwargs)) if callable(unique) else unique

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, cast
 
-from oddjob.durable.runner import Runner, RunnerOver
+from oddjob.durable.operation import RunnerOver
+from oddjob.durable.runner import Runner
 from oddjob.durable.store import Store, StoreReader
 from oddjob.quantities import Seconds, as_retention
 from oddjob.schedule.clock import clock

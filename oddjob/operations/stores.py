@@ -5,7 +5,7 @@ from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from oddjob.durable.runner import RunnerOver
+from oddjob.durable.operation import RunnerOver
 from oddjob.durable.stores import runner_of
 from oddjob.operations.access import RunnerInfo, StoreAccess
 from oddjob.operations.pool_operations import PoolOperations

@@ -100,7 +100,7 @@ async def until_ended(job: Job[Any]) -> None:
             await ended
             return
         if job._policy.is_durable:
-            with core.store.lending():
+            with core.store.lending.one():
                 await ended
             return
         # A coroutine on a worker: the job may have to run in this place when no worker is free.

@@ -353,7 +353,7 @@ class PoolCore:
         self.check_own(job)
         slot = slot_of(self)
         if job._policy.is_durable:
-            return slot is not None and self.store.wait(job, deadline)
+            return slot is not None and self.store.lending.wait(job, deadline)
         try:
             return slot is not None and in_place.wait_in_place(self, job, slot, deadline)
         finally:

@@ -196,14 +196,9 @@ def test_at_most_so_many_jobs_of_a_view_run_at_once(pool: Pool) -> None:
 
 
 def test_two_functions_with_equal_limits_do_not_share_them(pool: Pool) -> None:
-    names = {
-        limiter.name
-        for fn in (jobs.note, jobs.fail)
-        for limiter in pool._core.store._call_of(
-            pool.job(max_concurrency=1)(fn).options(priority=1).submit(1)
-        ).lane.limiters
-    }
-    assert len(names) == 2
+    policies = [pool.job(max_concurrency=1)(fn)._target._policy for fn in (jobs.note, jobs.fail)]
+    lanes = [pool._core.store.submissions.lane_of(policy, "f") for policy in policies]
+    assert len({lane.limiters[0].name for lane in lanes}) == 2
 
 
 def test_the_more_urgent_job_starts_first(tmp_path: Path) -> None:

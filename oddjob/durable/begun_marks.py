@@ -1,0 +1,38 @@
+"""BegunMarks: where this process notes which claims have begun.
+
+When it dies, whoever takes over its claims charges a crash to those that had begun, and to no
+others. Each running job has a place of its own for that.
+"""
+
+from typing import Final
+
+from oddjob.durable.record import Claim
+from oddjob.durable.store import Store
+
+_PLACES: Final = 4096  # of jobs that run at once
+
+
+class BegunMarks:
+    """The places of one process.
+
+    Thread safety: any thread may call everything.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._marks: Final = store.marks
+        self._free: Final = list(range(_PLACES))
+
+    def begin(self, claim: Claim) -> int:
+        """Mark that a job has begun; return the place of the mark."""
+        place = self._free.pop()
+        self._marks.mark(place, claim)
+        return place
+
+    def end(self, place: int) -> None:
+        """Remove the mark in a place, which is free then."""
+        self.unmark(place)
+        self._free.append(place)
+
+    def unmark(self, place: int) -> None:
+        """Remove the mark in a place."""
+        self._marks.unmark(place)

@@ -1,0 +1,57 @@
+"""Expectations: who waits for the ends of which jobs.
+
+A store leaves news of the end of a job to the process that has submitted it, or watches it. When
+others have taken this process for dead, the news went to a process that is no more: all jobs are
+watched once more then.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from oddjob.durable.callbacks import guard
+from oddjob.durable.consumer import Handle
+from oddjob.durable.record import State
+from oddjob.durable.store import Store
+
+_NO_RECORD: Final = (
+    "JobLost: it ended while this process was taken for dead, and has left no record"
+)
+
+
+class Expectations:
+    """The handles that wait.
+
+    Thread safety: the store thread alone uses it.
+    """
+
+    def __init__(self) -> None:
+        self._handles: Final[dict[Any, list[Handle]]] = {}  # by job
+        self._unwatched: Final[set[Any]] = set()  # jobs that are to be watched once more
+
+    def add(self, job: Any, handle: Handle) -> None:
+        """Have a handle hear of the end of a job."""
+        self._handles.setdefault(job, []).append(handle)
+
+    def handles_of(self, job: Any) -> Sequence[Handle]:
+        """Return what waits for the end of a job."""
+        return self._handles.get(job, ())
+
+    def announce(self, job: Any, state: State, outcome: bytes | None, error: str | None) -> None:
+        """Tell those who wait that a job has ended."""
+        for handle in self._handles.pop(job, ()):
+            guard(handle.ended, state, outcome, error)
+
+    def watch_again(self) -> None:
+        """Have the store tell the ends of all jobs once more."""
+        self._unwatched.update(self._handles)
+
+    def tell_store(self, store: Store) -> None:
+        """Watch the jobs that are to be watched; if that fails, the next call goes on."""
+        while self._unwatched:
+            job = next(iter(self._unwatched))
+            record = store.watch(job)
+            if record is None:
+                self.announce(job, State.FAILED, None, _NO_RECORD)
+            elif record.state.has_ended:
+                self.announce(job, record.state, record.outcome, record.error)
+            self._unwatched.discard(job)

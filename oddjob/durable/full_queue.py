@@ -1,0 +1,71 @@
+"""FullQueue: what becomes of jobs for which the queue in the store has no room.
+
+The store turns them away, and notes that this process wants room; it wakes the process when there
+may be some.
+"""
+
+from collections.abc import Callable, Sequence
+from math import inf
+from typing import TYPE_CHECKING, Any, Final
+
+from oddjob.errors import QueueFull
+from oddjob.locks import Wakeup
+from oddjob.runtime import inline
+from oddjob.runtime.job import Job
+from oddjob.runtime.settling import withdraw
+from oddjob.runtime.slot import slot_of
+from oddjob.runtime.stored_job import policy_of
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+
+class FullQueue:
+    """The threads of one pool that wait for room.
+
+    Args:
+        core: the pool.
+        store: stores jobs, and returns those for which there is no room.
+
+    Thread safety: any thread may call everything.
+    """
+
+    def __init__(
+        self, core: "PoolCore", store: Callable[[Sequence[Job[Any]]], list[Job[Any]]]
+    ) -> None:
+        self._core: Final = core
+        self._store: Final = store
+        self._waiting: Final[list[Wakeup]] = []
+
+    def answer(self, jobs: list[Job[Any]]) -> None:
+        """Do what ``when_full`` says of jobs that were turned away.
+
+        Raises:
+            QueueFull: there was no room, or not in time.
+        """
+        options = self._core.options
+        is_own = slot_of(self._core) is not None  # a worker must not wait for what it is to run
+        if options.when_full == "caller_runs" and not policy_of(jobs[0]).is_limited:
+            for job in jobs:
+                inline.run_in_caller(self._core, job)
+            return
+        timeout = 0.0 if options.when_full == "raise" or is_own else options.submit_timeout
+        deadline = inf if timeout is None else clock.steady() + timeout
+        wakeup = Wakeup()
+        self._waiting.append(wakeup)
+        try:
+            while jobs := self._store(jobs):  # once more, as room may have come before that
+                if not wakeup.wait(deadline):
+                    for job in jobs:
+                        withdraw(job)
+                    raise QueueFull(
+                        f"the queue of pool {self._core.label} holds {options.max_queue} jobs"
+                    )
+        finally:
+            self._waiting.remove(wakeup)
+
+    def room_has_come(self) -> None:
+        """Have those who wait try again."""
+        for wakeup in list(self._waiting):
+            wakeup.set()

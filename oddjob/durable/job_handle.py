@@ -1,0 +1,84 @@
+"""JobHandle: a stored job in the hands of a caller, whose `Job` it settles.
+
+The store thread hears of the end of a job, and so may neither run code of users nor import their
+modules: where an outcome may ask for that to be read, or there are callbacks, the thread that is
+there for callbacks does it.
+"""
+
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from oddjob.compat import override
+from oddjob.durable.codec import decode_outcome, is_plain_data
+from oddjob.durable.consumer import Handle
+from oddjob.durable.record import State
+from oddjob.errors import JobLost
+from oddjob.runtime.job import Job
+from oddjob.runtime.settling import release_call, run_callbacks, settle
+from oddjob.runtime.stored_job import details_of, watchers_of
+from oddjob.runtime.watchers import CANCELLED, FAILED, SUCCEEDED, Failure
+
+if TYPE_CHECKING:
+    from oddjob.durable.pool_store import PoolStore
+
+
+class JobHandle(Handle):
+    """A job in a caller's hands, who has submitted it, or has found it in the store."""
+
+    __slots__ = ("id", "is_delayed", "is_found", "job", "store")
+
+    def __init__(
+        self, store: "PoolStore", job: Job[Any], *, is_delayed: bool = False, is_found: bool = False
+    ) -> None:
+        self.store: Final = store
+        self.job: Final = job
+        self.is_delayed: Final = is_delayed
+        self.is_found: Final = is_found
+        self.id: Any = None
+
+    @override
+    def stored(self, job: Any) -> None:
+        self.id = job
+        details_of(self.job).id = str(job)
+        self.store.handles[self.job] = self
+
+    @override
+    def rolled_back(self) -> None:
+        self.store.handles.pop(self.job, None)
+        what = f"the transaction in which job {self.id} was submitted was not committed"
+        failure = Failure(JobLost(what))
+        failure.is_seen = True  # it was rolled back on purpose, and need not be logged
+        self.end(FAILED, failure)
+
+    @override
+    def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        self.store.handles.pop(self.job, None)
+        is_plain = state is State.SUCCEEDED and is_plain_data(outcome)
+        runner = self.store.attached
+        if state is State.CANCELLED or is_plain or runner is None:
+            self.decode(state, outcome, error)
+        else:  # that may run code of the user's
+            runner.callbacks.run(partial(self.decode, state, outcome, error))
+
+    def decode(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        """Settle the job with a stored outcome, or with the reason why that cannot be read."""
+        if state is State.CANCELLED:
+            self.end(CANCELLED, None)
+            return
+        try:
+            value = decode_outcome(state, outcome, error)
+        except BaseException as failure:
+            self.end(FAILED, Failure(failure))
+        else:
+            is_success = state is State.SUCCEEDED
+            self.end(SUCCEEDED if is_success else FAILED, value if is_success else Failure(value))
+
+    def end(self, state: Any, outcome: Any) -> None:
+        """Settle the job; leave its callbacks to the thread that is there for them."""
+        job, runner = self.job, self.store.attached
+        if settle(job, state, outcome):
+            release_call(job)
+            if watchers_of(job).callbacks and runner is not None:
+                runner.callbacks.run(partial(run_callbacks, job))
+            else:
+                run_callbacks(job)

@@ -1,0 +1,57 @@
+"""KnownFunctions: which functions the store has been told that this process can run.
+
+A process claims only jobs of functions that it knows: those that were decorated or submitted here,
+once their module is completely defined, and those that are found in a module that was imported.
+"""
+
+from collections.abc import Iterable, KeysView, Mapping
+from typing import Final
+
+from oddjob.durable.consumer import Consumer
+from oddjob.durable.store import Store
+
+
+class KnownFunctions:
+    """The functions of all pools of a runner.
+
+    Thread safety: the store thread alone uses it.
+    """
+
+    def __init__(self) -> None:
+        self._known: Final[dict[str, set[str]]] = {}  # by pool: what the store has been told
+        self._unknown: Final[set[tuple[str, str]]] = set()  # pools, and functions that they lack
+        self.are_importing = False  # some wait until their module is defined
+
+    def pools(self) -> KeysView[str]:
+        """Return the pools that the store knows to run jobs."""
+        return self._known.keys()
+
+    def note_unknown(self, functions: Iterable[tuple[str, str]]) -> None:
+        """Note functions, with their pools, of which there are jobs; they may yet be imported."""
+        self._unknown.update(functions)
+
+    def forget(self, pool: str) -> bool:
+        """Forget a pool; return whether the store has been told of it."""
+        return self._known.pop(pool, None) is not None
+
+    def clear(self) -> None:
+        """Forget everything: the store is to be told once more."""
+        self._known.clear()
+
+    def tell_store(self, store: Store, consumers: Mapping[str, Consumer]) -> None:
+        """Let the store know which functions the pools have come to know."""
+        self.are_importing = False
+        for name, consumer in consumers.items():
+            for function in [each for pool, each in self._unknown if pool == name]:
+                if consumer.look_for(function):  # it may have been imported meanwhile
+                    self._unknown.discard((name, function))
+            is_new = consumer.consumes and name not in self._known
+            known = self._known.get(name, set())
+            if not is_new and len(consumer.functions) == len(known):
+                continue
+            functions = consumer.functions.copy()
+            ready = [each for each in functions if each not in known and consumer.is_ready(each)]
+            if ready or is_new:
+                store.learn(name, ready, 0)
+                self._known[name] = known.union(ready)
+            self.are_importing |= len(known) + len(ready) < len(functions)

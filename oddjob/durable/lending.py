@@ -1,0 +1,47 @@
+"""Lending: a worker that waits for a job of its own pool lends its place to another worker.
+
+The job that it waits for is in the store, so it cannot be run in the waiting thread as jobs in
+memory can: it has to be claimed, as any other.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+from oddjob.runtime.job import Job
+from oddjob.runtime.stored_job import watchers_of
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+
+class Lending:
+    """The places of one pool that are lent.
+
+    Thread safety: workers call everything here; the lock of the pool's state guards `lent`.
+    """
+
+    def __init__(self, core: "PoolCore", wake: Callable[[], object]) -> None:
+        self._core: Final = core
+        self._wake: Final = wake  # has the runner claim jobs for the other worker
+        self.lent = 0
+
+    def wait(self, job: Job[Any], deadline: float) -> bool:
+        """Wait for a job on a worker; return False at `deadline`, in steady seconds."""
+        with self.one():
+            return watchers_of(job).wait(deadline)
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Let another worker run jobs inside this block."""
+        self._lend(1)
+        try:
+            yield
+        finally:
+            self._lend(-1)
+
+    def _lend(self, change: int) -> None:
+        with self._core.state.lock:
+            self.lent += change
+            self._core.workers.resize(self._core.workers.size + change)
+        self._wake()

@@ -1,0 +1,51 @@
+"""Operation: something that another thread has the store thread do, and waits for."""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import ContextVar
+from typing import Any, Final
+
+from oddjob.durable.consumer import Handle
+from oddjob.durable.record import Submit
+from oddjob.durable.store import Store
+
+
+class RunnerOver(Exception):
+    """The runner has ended since it was asked for: ask for another one."""
+
+
+# The transaction of the job that is running, and its runner.
+in_transaction: Final[ContextVar[tuple[Any, Any]]] = ContextVar("transaction", default=(None, None))
+
+
+class Operation:
+    """Something that another thread has the store thread do, and waits for."""
+
+    __slots__ = ("_done", "answer", "call", "error", "handles", "submits")
+
+    def __init__(
+        self,
+        submits: Sequence[Submit] = (),
+        handles: Sequence[Handle | None] = (),
+        call: Callable[[Store], Any] | None = None,
+    ) -> None:
+        self.submits: Final = submits
+        self.handles: Final = handles
+        self.call: Final = call
+        self.answer: Any = None
+        self.error: BaseException | None = None
+        self._done: Final = threading.Lock()
+        self._done.acquire()
+
+    def end(self, answer: Any = None, error: BaseException | None = None) -> None:
+        """Let the thread that waits go on."""
+        if self._done.locked():  # else it has been answered before something else went wrong
+            self.answer, self.error = answer, error
+            self._done.release()
+
+    def wait(self) -> Any:
+        """Return the answer, or raise the error."""
+        self._done.acquire()
+        if self.error is not None:
+            raise self.error
+        return self.answer

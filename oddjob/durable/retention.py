@@ -1,0 +1,40 @@
+"""Retention: old records of jobs are deleted, a portion at a time.
+
+Whenever some hundred jobs have ended, the runner purges until there is nothing left to delete; its
+turns go on in between.
+"""
+
+from collections.abc import Iterable
+from typing import Final
+
+from oddjob.durable.consumer import Consumer
+from oddjob.durable.store import Store
+
+_PURGE_AFTER: Final = 500  # jobs that have ended
+_PURGED_AT_ONCE: Final = 500
+
+
+class Retention:
+    """Counts the jobs that have ended since the last purge.
+
+    Thread safety: the store thread alone uses it.
+    """
+
+    def __init__(self) -> None:
+        self._ended = 0
+
+    def note_end(self) -> None:
+        """Note that a job has ended."""
+        self._ended += 1
+
+    def purge(self, store: Store, consumers: Iterable[Consumer], now: float) -> bool:
+        """Delete some old jobs, if it is time for that; return whether there may be more."""
+        if self._ended <= _PURGE_AFTER:
+            return False
+        purged = 0
+        for each in consumers:
+            before = now - each.keep_failed
+            purged += store.purge(each.name, each.keep_succeeded, before, _PURGED_AT_ONCE)
+        if not purged:
+            self._ended = 0
+        return bool(purged)

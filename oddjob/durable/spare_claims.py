@@ -1,0 +1,42 @@
+"""SpareClaims: claims that wait for a worker here while another process could run them.
+
+A process claims a little ahead of its workers. If a job takes longer than was thought, the claims
+behind it are handed back as soon as a process is hungry.
+"""
+
+from collections.abc import Callable, Iterable
+from math import inf
+from typing import Final
+
+from oddjob.durable.consumer import Consumer
+from oddjob.durable.record import Claim, Turn
+from oddjob.schedule.clock import clock
+
+_PATIENCE: Final = 0.02  # seconds that a claim may wait for a worker while a peer is hungry
+
+
+class SpareClaims:
+    """Knows since when there are spare claims, and whether a peer is hungry.
+
+    Thread safety: the store thread alone uses it.
+    """
+
+    def __init__(self, hand_back: Callable[[Claim], object]) -> None:
+        self._hand_back: Final = hand_back
+        self._since = inf  # monotonic seconds
+        self._has_hungry_peers = False
+
+    def hand_back(self, consumers: Iterable[Consumer]) -> None:
+        """Hand back what has waited for too long; of a pool that hands back, all."""
+        is_overdue = self._has_hungry_peers and clock.monotonic() - self._since >= _PATIENCE
+        for each in consumers:
+            if each.hands_back or (is_overdue and each.capacity().has_spare):
+                for claim in each.take_back():
+                    self._hand_back(claim)
+
+    def next_look(self, consumers: Iterable[Consumer], turn: Turn) -> float:
+        """Return the seconds until claims may have waited for too long."""
+        has_spare = any(each.capacity().has_spare for each in consumers)
+        self._since = min(self._since, clock.monotonic()) if has_spare else inf
+        self._has_hungry_peers = turn.hungry_peers
+        return _PATIENCE if has_spare and turn.hungry_peers else inf

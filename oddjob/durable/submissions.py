@@ -1,0 +1,92 @@
+"""Submissions: what a store is to keep of the jobs of one pool.
+
+Jobs of the same function and policy have most of it in common; that is found out once for all of
+them that follow each other.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from oddjob.durable.claimed_jobs import ClaimedJobs
+from oddjob.durable.codec import Meta, encode_call, encode_key, encode_meta, name_of
+from oddjob.durable.limiters import LimiterNames
+from oddjob.durable.record import Lane, Submit
+from oddjob.durable.unique import unique_of
+from oddjob.runtime.job import Job
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.stored_job import parts_of
+
+
+class _Call(NamedTuple):
+    """What jobs of one function and policy have in common."""
+
+    policy: JobPolicy
+    fn: Callable[..., Any]
+    lane: Lane
+    label: str
+    options: dict[str, Any]
+
+
+_NO_CALL: Final = _Call(*[None] * 5)  # type: ignore[arg-type]
+
+
+class Submissions:
+    """Makes the `Submit` of jobs.
+
+    Thread safety: any thread may call everything; what is kept between calls is one tuple.
+    """
+
+    def __init__(self, pool: str, claimed: ClaimedJobs, max_queue: int | None) -> None:
+        self._pool: Final = pool
+        self._claimed: Final = claimed
+        self._max_queue: Final = max_queue
+        self._limiters: Final = LimiterNames()
+        self._latest = _NO_CALL
+
+    def note_policy(self, function: str, policy: JobPolicy, outer: JobPolicy) -> None:
+        """Note the policy of a function that was decorated; `outer` is around it."""
+        self._limiters.add(function, policy, outer)
+        self._latest = _NO_CALL
+
+    def lane_of(self, policy: JobPolicy, function: str) -> Lane:
+        """Return which jobs a job of that function is like."""
+        return Lane(self._pool, function, self._limiters.of(policy))
+
+    def submit_of(self, job: Job[Any]) -> Submit:
+        """Return what the store is to keep of a job."""
+        return next(self.submits_of([job]))
+
+    def submits_of(
+        self, jobs: Sequence[Job[Any]], delay: float | None = None
+    ) -> Iterator[Submit]:
+        """Yield what the store is to keep of jobs. The queue has room for those with a delay.
+
+        Raises:
+            TypeError: a function or its arguments cannot be stored.
+        """
+        max_queue = None if delay is not None else self._max_queue
+        call = self._latest
+        for job in jobs:
+            policy, fn, args, kwargs, key, details = parts_of(job)
+            if policy is not call.policy or fn is not call.fn:
+                name = name_of(fn)
+                options = self._claimed.options_of(policy, name)
+                call = _Call(policy, fn, self.lane_of(policy, name), job.name, options)
+                self._latest = call
+            meta = None
+            if call.options or details is not None:
+                meta = encode_meta(Meta({} if details is None else details.carrier, call.options))
+            yield Submit(
+                call.lane,
+                encode_call(call.lane.function, args, kwargs),
+                call.label,
+                policy.priority,
+                delay,
+                encode_key(key),
+                policy.key_limit,
+                policy.is_serial,
+                unique_of(policy.settings.unique, call.lane.function, job),
+                meta,
+                not policy.is_detached,
+                max_queue=max_queue,
+            )

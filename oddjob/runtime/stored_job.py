@@ -1,0 +1,75 @@
+"""Jobs as a store sees them: what it reads of a job, and what it sets.
+
+`Job` shows users nothing that is not theirs, and no other folder reads private attributes of this
+one. What the code of stores needs of a job is here.
+"""
+
+from collections.abc import Callable
+from contextvars import Context
+from typing import Any, NamedTuple
+
+from oddjob.keys import Key
+from oddjob.runtime.job import Job
+from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
+from oddjob.runtime.watchers import JobDetails, JobState, Watchers
+from oddjob.schedule.clock import clock
+
+
+class StoredParts(NamedTuple):
+    """What is to be stored of a job."""
+
+    policy: JobPolicy
+    fn: Callable[..., Any]
+    args: Any
+    kwargs: Any  # of a `BATCH_ITEM`, `args` is the one argument
+    key: Key | None
+    details: JobDetails | None
+
+
+def parts_of(job: Job[Any]) -> StoredParts:
+    """Return what is to be stored of a job."""
+    return StoredParts(job._policy, job._fn, job._args, job._kwargs, job._key, job._details)
+
+
+def arguments_of(job: Job[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments with which a job calls its function."""
+    is_item = job._kwargs is BATCH_ITEM
+    return ((job._args,), {}) if is_item else (job._args, job._kwargs or {})
+
+
+def policy_of(job: Job[Any]) -> JobPolicy:
+    """Return the policy of a job."""
+    return job._policy
+
+
+def details_of(job: Job[Any]) -> JobDetails:
+    """Return the rarer fields of a job, which are made if they are not there."""
+    return job._add_details()
+
+
+def watchers_of(job: Job[Any]) -> Watchers:
+    """Return the half of a job that has a lock."""
+    return job._watch()
+
+
+def local_state_of(job: Job[Any]) -> JobState:
+    """Return the state of a job, as far as this process knows it without asking the store."""
+    return job._local_state
+
+
+def new_stored_job(
+    fn: Callable[..., Any] | None, policy: JobPolicy, key: Key | None, name: str
+) -> Job[Any]:
+    """Make a job that stands for a stored one: to run it here, or (without `fn`) to wait for it.
+
+    Its arguments are set by `set_arguments`, when it runs.
+    """
+    job: Job[Any] = Job(fn, (), None, Context(), policy, clock.monotonic(), key)  # type: ignore[arg-type]
+    job._name = name or None
+    return job
+
+
+def set_arguments(job: Job[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Set the arguments of a job that was made without."""
+    job._args, job._kwargs = args, kwargs
+

@@ -1,6 +1,6 @@
 """BegunMarks: where this process notes which claims have begun.
 
-When it dies, whoever takes over its claims charges a crash to those that had begun, and to no
+When it dies, the process that takes over its claims charges a crash to those that had begun, and no
 others. Each running job has a place of its own for that.
 """
 

@@ -3,6 +3,8 @@
 A call is stored with its arguments as they are when it is submitted. Its function is stored by
 name, ``module:qualname``, so what has no name that another process can look up is refused.
 
+Those who can write to the store are trusted: pickle can run anything.
+
 Guarantees: what cannot be encoded is a `TypeError` that says what to do; what cannot be decoded, a
 `PayloadError` with the reason. Neither harms the thread that tries.
 """
@@ -146,7 +148,8 @@ def encode_error(error: BaseException) -> bytes:
     """Return the bytes of an exception: itself, or what can be said of it."""
     try:
         data = pickle.dumps(error, _PROTOCOL)
-        if isinstance(pickle.loads(data), BaseException):  # else it is stored, but cannot be made
+        # Some are stored, but cannot be made again.
+        if isinstance(pickle.loads(data), BaseException):  # noqa: S301
             return data
     except Exception:  # noqa: S110
         pass
@@ -189,6 +192,6 @@ def _dump(value: Any, what: str) -> bytes:
 
 def _load(data: bytes, what: str) -> Any:
     try:
-        return pickle.loads(data)
+        return pickle.loads(data)  # noqa: S301
     except Exception as error:
         raise PayloadError(f"{what} cannot be read: {describe_error(error)}") from error

@@ -82,7 +82,7 @@ class Consumer(Protocol):
         """Forget all claims: another process has them. Running jobs are asked to stop."""
 
     def give_up(self) -> None:
-        """Come to an end at once: the store cannot be told what becomes of the claims."""
+        """Come to an end at once: the store will not hear what becomes of the claims."""
 
     def fire(self, entry: Entry, now: float, store: Store) -> float:
         """Submit what a recurring entry says, as it is due `now`, by the store's clock.

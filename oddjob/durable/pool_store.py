@@ -5,9 +5,9 @@ first is settled when the store says that the outcome is committed, wherever it 
 second is made for each claim (see `ClaimedJobs`).
 
 How a pool ends. *Finishing* (``shutdown``): it goes on until its jobs have ended and nothing more
-is to be claimed. *Handing back* (``drain``, the end of the process): nothing more is begun, and what
-was claimed goes back to the store, for other processes or the next one. Jobs that callers still
-hold then end with `PoolClosed`; in the store they live on.
+is to be claimed. *Handing back* (``drain``, the end of the process): nothing more is begun, and
+what was claimed goes back to the store, for other processes or the next one. Jobs that callers
+still hold then end with `PoolClosed`; in the store they live on.
 
 Locking: none of its own. Dicts are changed by one operation each.
 """

@@ -281,7 +281,7 @@ class Runner:
             self._is_asleep = False
 
     def _give_up(self) -> None:
-        """Let the pools end, though the store cannot be told of it."""
+        """Let the pools end without the store's knowing."""
         what = "%s: %d outcomes could not be stored; these jobs will run again"
         log(logging.ERROR, what, self._label, len(self._reports))
         self._reports.clear()

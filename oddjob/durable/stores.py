@@ -73,7 +73,7 @@ def parse_url(url: str) -> StoreUrl:
     if url == "memory:":
         return StoreUrl(_IN_MEMORY)
     parts = urlsplit(url)
-    if parts.scheme != "sqlite" or parts.netloc or len(parts.path) < 2:
+    if parts.scheme != "sqlite" or parts.netloc or parts.path in ("", "/"):
         raise ValueError(f'a store is given as "sqlite:///jobs.db" or "memory:", not {url!r}')
     path = parts.path[1:]
     options: dict[str, Any] = {}

@@ -56,9 +56,7 @@ class Submissions:
         """Return what the store is to keep of a job."""
         return next(self.submits_of([job]))
 
-    def submits_of(
-        self, jobs: Sequence[Job[Any]], delay: float | None = None
-    ) -> Iterator[Submit]:
+    def submits_of(self, jobs: Sequence[Job[Any]], delay: float | None = None) -> Iterator[Submit]:
         """Yield what the store is to keep of jobs. The queue has room for those with a delay.
 
         Raises:

@@ -72,4 +72,3 @@ def new_stored_job(
 def set_arguments(job: Job[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     """Set the arguments of a job that was made without."""
     job._args, job._kwargs = args, kwargs
-

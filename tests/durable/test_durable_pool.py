@@ -61,7 +61,7 @@ def test_a_lambda_is_refused_with_what_to_do(pool: Pool) -> None:
 
 
 def test_arguments_that_cannot_be_stored_are_refused(pool: Pool) -> None:
-    with pytest.raises(TypeError, match="the arguments of .*note cannot be stored"):
+    with pytest.raises(TypeError, match=r"the arguments of .*note cannot be stored"):
         pool.submit(jobs.note, lambda: None)
 
 
@@ -115,8 +115,7 @@ def test_a_full_queue_refuses(tmp_path: Path) -> None:
     pool.submit(jobs.hang)
     assert jobs.entered.acquire(timeout=WAIT)
     with pytest.raises(QueueFull):
-        for number in range(600):
-            pool.submit(jobs.note, number)
+        pool.perform_many(jobs.note, range(600))
     jobs.gate.set()
     pool.shutdown()
 
@@ -148,14 +147,14 @@ def test_a_pool_with_a_store_needs_a_name() -> None:
     ],
 )
 def test_a_wrong_url_is_refused_and_the_message_shows_a_right_one(url: Any, kind: Any) -> None:
-    with pytest.raises(kind, match="sqlite:///jobs.db|durability=full"):
+    with pytest.raises(kind, match=r"sqlite:///jobs.db|durability=full"):
         Pool("wrong", store=url)
     assert "wrong" not in oddjob.pools()
 
 
 def test_a_store_that_cannot_be_opened_leaves_no_pool(tmp_path: Path) -> None:
     (tmp_path / "jobs.db").write_text("this is a text, and long enough to be no database" * 99)
-    with pytest.raises(oddjob.StoreUnusable, match="jobs.db is no SQLite database"):
+    with pytest.raises(oddjob.StoreUnusable, match=r"jobs\.db is no SQLite database"):
         Pool("broken", store=f"sqlite:///{tmp_path}/jobs.db")
     with pytest.raises(oddjob.StoreUnusable):
         oddjob.configure({"store": f"sqlite:///{tmp_path}/jobs.db"})

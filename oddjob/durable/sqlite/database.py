@@ -16,7 +16,6 @@ closing any descriptor of them would give up all of SQLite's locks.
 """
 
 import logging
-import os
 import random
 import sqlite3
 import sys
@@ -221,7 +220,7 @@ class Database:
         if self.is_in_memory:
             return None
         try:
-            status = os.stat(self.path)
+            status = Path(self.path).stat()
         except OSError:
             return None
         return status.st_dev, status.st_ino

@@ -166,9 +166,8 @@ class JobPolicy:
         )
         # Whether `prepare` has anything to do. Chosen here, once: no job pays for the question.
         self.is_prepared: Final = bool(self.key_function or self.is_serial or self.middleware)
-        self._accept: Final[Callable[[Job[Any]], None]] = (
-            host.store.accept if self.is_durable else host.accept
-        )
+        accepting: Any = host.store if self.is_durable else host
+        self._accept: Final[Callable[[Job[Any]], None]] = accepting.accept
         self.accept: Final[Callable[[Job[Any]], None]] = (
             self._prepare_and_accept if self.is_prepared else self._accept
         )

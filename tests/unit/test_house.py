@@ -56,6 +56,7 @@ ABOVE = {
         oddjob.durable oddjob.durable.sqlite
         durable.record durable.store durable.peers durable.local_peers
         durable.sqlite.schema durable.sqlite.lanes durable.sqlite.notifier durable.sqlite.key_slots
+        durable.sqlite.members
         durable.sqlite.fork_guard durable.sqlite.work durable.sqlite.entries
         durable.sqlite.database durable.sqlite.transactions durable.sqlite.location
         durable.sqlite.reader durable.sqlite.store
@@ -234,7 +235,7 @@ def test_there_are_at_most_60_modules_and_55_for_stores() -> None:
 def test_a_file_can_be_read_in_one_sitting(module: str) -> None:
     """More than 450 lines are two ideas; fewer than 30 are not a file."""
     lines = len(FILES[module].read_text("utf-8").splitlines())
-    assert lines <= 550
+    assert lines <= 450
     assert lines >= 30 or FILES[module].name in ("__init__.py", "pytest_plugin.py")
 
 

@@ -4,8 +4,6 @@ It joins `Database` (transactions), `Work` (what they do to jobs) and `Peers` (t
 share the file). Wake-ups are sent after the commit.
 """
 
-import os
-import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -14,7 +12,7 @@ from typing import Any, Final
 
 from oddjob.compat import override
 from oddjob.durable.local_peers import LocalPeers
-from oddjob.durable.peers import Mark, Peers, this_place
+from oddjob.durable.peers import Peers
 from oddjob.durable.record import (
     Capacity,
     Claim,
@@ -26,7 +24,7 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite import members, schema
 from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.entries import StoredEntries
 from oddjob.durable.sqlite.fork_guard import in_sqlite
@@ -125,12 +123,7 @@ class SqliteStore(Store):
     def join(self, lanes: Mapping[str, Iterable[str]], workers: int) -> None:
         try:
             with self._work(is_synced=False) as work:
-                values = (socket.gethostname(), os.getpid(), this_place(), work.now, "")
-                ((me,),) = self._execute(
-                    "INSERT INTO process (host, pid, place, joined, version) "
-                    "VALUES (?, ?, ?, ?, ?) RETURNING id",
-                    values,
-                ).fetchall()
+                me = members.add(self._execute, work.now)
                 self._peers.enter(me)  # before anybody can see the row
                 self._me = me
                 self._pools.clear()
@@ -154,25 +147,12 @@ class SqliteStore(Store):
     def _learn(self, pool: str, functions: Iterable[str]) -> None:
         self._pools.setdefault(pool, [])
         self._said.pop(pool, None)
-        if not self._execute("SELECT 1 FROM consumer WHERE pool = ?", (pool,)).fetchone():
-            self._execute("UPDATE lane SET stranded = NULL WHERE pool = ?", (pool,))
-        self._execute(
-            "INSERT OR IGNORE INTO consumer (pool, process) VALUES (?, ?)", (pool, self._me)
-        )
-        for function in functions:
-            found = "UPDATE lane SET stranded = NULL WHERE pool = ? AND function = ?"
-            self._execute(found, (pool, function))
-            self._execute(
-                "INSERT OR IGNORE INTO known (pool, function, process) VALUES (?, ?, ?)",
-                (pool, function, self._me),
-            )
+        members.learn(self._execute, self._me, pool, functions)
 
     @override
     def forget(self, pool: str) -> None:
         with self._work(is_synced=False) as work:
-            place = (pool, self._me)
-            self._execute("DELETE FROM consumer WHERE pool = ? AND process = ?", place)
-            self._execute("DELETE FROM known WHERE pool = ? AND process = ?", place)
+            members.forget(self._execute, self._me, pool)
             # This process may have been woken in place of another one.
             work.notifier.wake_consumers(pool)
         self._pools.pop(pool, None)
@@ -209,22 +189,17 @@ class SqliteStore(Store):
         is_other = process != self._me
         begun = self._peers.marks_of(process) if is_other else set()
         with self._work(is_synced=True) as work:
-            gone = self._execute("DELETE FROM process WHERE id = ?", (process,)).rowcount
-            count = self._put_back(work, process, begun) if gone else 0
+            gone = members.remove(self._execute, process)
+            count = work.put_back(process, begun) if gone else 0
+            work.notifier.finish()
+            if gone:
+                # That process may have been the one that would have looked at the right time.
+                work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
             if gone and is_other:
                 work.to_wake.add(process)  # it may be alive after all, and is to join again
                 self._peers.wake()  # this one may have been waiting for these jobs
         if is_other:
             self._peers.unwatch(process)  # also if another process was faster
-        return count
-
-    def _put_back(self, work: Work, process: int, begun: set[Mark]) -> int:
-        count = work.put_back(process, begun)
-        for table in ("consumer", "known", "news", "watch", "room"):
-            self._execute(f"DELETE FROM {table} WHERE process = ?", (process,))  # noqa: S608
-        work.notifier.finish()
-        # That process may have been the one that would have looked at the right time.
-        work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
         return count
 
     # The hot call.

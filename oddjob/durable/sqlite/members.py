@@ -1,0 +1,45 @@
+"""Members: the rows of the processes that have joined, and of what they run.
+
+Each function is part of a transaction of its caller.
+"""
+
+import os
+import socket
+from collections.abc import Iterable
+
+from oddjob.durable.peers import this_place
+from oddjob.durable.sqlite.lanes import Execute
+
+_ADD = "INSERT INTO process (host, pid, place, joined, version) VALUES (?, ?, ?, ?, ?) RETURNING id"
+_FOUND = "UPDATE lane SET stranded = NULL WHERE pool = ? AND function = ?"
+_LEARN = "INSERT OR IGNORE INTO known (pool, function, process) VALUES (?, ?, ?)"
+
+
+def add(execute: Execute, now: float) -> int:
+    """Add this process; return its number."""
+    values = (socket.gethostname(), os.getpid(), this_place(), now, "")
+    ((number,),) = execute(_ADD, values).fetchall()
+    return int(number)
+
+
+def learn(execute: Execute, process: int | None, pool: str, functions: Iterable[str]) -> None:
+    """Note that a process runs jobs of these functions of a pool."""
+    if not execute("SELECT 1 FROM consumer WHERE pool = ?", (pool,)).fetchone():
+        execute("UPDATE lane SET stranded = NULL WHERE pool = ?", (pool,))
+    execute("INSERT OR IGNORE INTO consumer (pool, process) VALUES (?, ?)", (pool, process))
+    for function in functions:
+        execute(_FOUND, (pool, function))
+        execute(_LEARN, (pool, function, process))
+
+
+def forget(execute: Execute, process: int | None, pool: str) -> None:
+    """Note that a process runs no more jobs of a pool."""
+    for table in ("consumer", "known"):
+        execute(f"DELETE FROM {table} WHERE pool = ? AND process = ?", (pool, process))  # noqa: S608
+
+
+def remove(execute: Execute, process: int) -> bool:
+    """Remove a process and all that is about it; return False if that has been done before."""
+    for table in ("consumer", "known", "news", "watch", "room"):
+        execute(f"DELETE FROM {table} WHERE process = ?", (process,))  # noqa: S608
+    return bool(execute("DELETE FROM process WHERE id = ?", (process,)).rowcount)

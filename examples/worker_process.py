@@ -21,17 +21,13 @@ def shrink(picture: str) -> str:
 
 if __name__ == "__main__":
     if IS_WORKER:
-        print("worker is ready", flush=True)
-        sys.stdin.read()  # until the web process closes the pipe
-        pool.drain(timeout=10)  # hand back what has not begun, finish what has
+        oddjob.run_forever(timeout=10)  # at SIGTERM: finish what has begun, hand back the rest
     else:
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        command = [sys.executable, __file__, "worker", FOLDER]
-        with subprocess.Popen(command, **pipes) as worker:
+        with subprocess.Popen([sys.executable, __file__, "worker", FOLDER]) as worker:
             jobs = shrink.submit_many(["cat.png", "dog.png"])
             results = [job.result(timeout=30) for job in jobs]  # run by the other process
             print(*results)
-            worker.communicate()
+            worker.terminate()
         pool.shutdown()
         assert results == ["cat.png.small", "dog.png.small"]
         assert worker.returncode == 0

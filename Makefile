@@ -20,8 +20,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## see it work: 200 requests through a limited pool, and without the limit
+demo: $(READY)  ## see it work: 200 requests through a limited pool; jobs that survive their process
 	@$(BIN)/python examples/quickstart.py
+	@$(BIN)/python examples/durable.py
 
 test: lint unit  ## everything that must pass: lint, types, tests (stress tests in short)
 

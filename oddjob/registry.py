@@ -162,9 +162,9 @@ def start_pool(
         if former is not None and replace:
             registry.remove(name, former)
         pool = Pool._from_options(name, wanted)
-    pool._open_store()
     if former is not None:
         former.shutdown(wait=False)
+    pool._open_store()
     return pool
 
 

@@ -7,9 +7,11 @@ free. So callbacks have a thread of their own, which is started when it is first
 import logging
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import Final
 
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
 
 
@@ -69,3 +71,9 @@ def guard(call: Callable[..., object] | None, *args: object) -> None:
             call(*args)
     except BaseException as error:
         log(logging.ERROR, "a callback of a store failed", error=error)
+
+
+def guard_store(call: Callable[..., object], *args: object) -> None:
+    """Call something of a store that may have gone; users have heard of that before."""
+    with suppress(StoreFull, StoreUnusable):
+        call(*args)

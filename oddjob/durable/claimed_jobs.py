@@ -314,8 +314,8 @@ class ClaimedJobs(StoredSettlement):
     ) -> None:
         line = trace = None
         if error is not None:
-            outcome, line = encode_error(error), describe_error(error)
             trace = "".join(format_exception(error))
+            outcome, line = encode_error(error, trace), describe_error(error)
         is_kept = self._core.options.keep_succeeded > 0
         update = Update(claim, state, outcome, line, delay, claim.started, trace, is_kept)
         transaction = self._transactions.pop((claim.id, claim.token), None)

@@ -18,6 +18,7 @@ from types import CodeType, MethodType
 from typing import Any, Final, NamedTuple
 
 from oddjob.callables import describe
+from oddjob.compat import override
 from oddjob.durable.record import State
 from oddjob.errors import JobLost, PayloadError, PredecessorFailed, UnknownFunction
 from oddjob.keys import Key
@@ -144,17 +145,44 @@ def decode_step(name: str, data: bytes) -> Any:
     return _load(data, f"what step {name!r} has returned")
 
 
-def encode_error(error: BaseException) -> bytes:
-    """Return the bytes of an exception: itself, or what can be said of it."""
-    try:
-        data = pickle.dumps(error, _PROTOCOL)
-        # Some are stored, but cannot be made again.
-        if isinstance(pickle.loads(data), BaseException):  # noqa: S301
-            return data
-    except Exception:  # noqa: S110
-        pass
-    said = f"a failure that cannot be stored: {describe_error(error)}"
-    return pickle.dumps(PayloadError(said), _PROTOCOL)
+class StoredTraceback(Exception):
+    """The traceback of a failure, as text: the cause of the exception that a store gives back."""
+
+    @override
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
+
+
+class _Remade:
+    """An exception that pickle cannot make again, as its ``__init__`` takes other arguments."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error: Final = error
+
+    @override
+    def __reduce__(self) -> Any:
+        return _remake, (type(self._error), self._error.args, vars(self._error))
+
+
+def _remake(kind: type[BaseException], args: Any, attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
+
+
+def encode_error(error: BaseException, trace: str) -> bytes:
+    """Return the bytes of an exception and its traceback: itself, or what can be said of it."""
+    reason = "pickle makes something else of it"
+    for stored in (error, _Remade(error)):
+        try:
+            data = pickle.dumps((stored, trace), _PROTOCOL)
+            if isinstance(pickle.loads(data)[0], BaseException):  # noqa: S301
+                return data
+        except Exception as failure:
+            reason = describe_error(failure)
+    said = f"a failure that cannot be stored: {describe_error(error)} ({reason})"
+    return pickle.dumps((PayloadError(said), trace), _PROTOCOL)
 
 
 def decode_outcome(state: State, outcome: bytes | None, error: str | None) -> Any:
@@ -164,7 +192,9 @@ def decode_outcome(state: State, outcome: bytes | None, error: str | None) -> An
     if outcome is None:
         kind, _, message = (error or "JobLost: ").partition(": ")
         return _STORE_ERRORS.get(kind, JobLost)(message)
-    return _load(outcome, "its failure")
+    failure, trace = _load(outcome, "its failure")
+    failure.__cause__ = StoredTraceback(trace)
+    return failure
 
 
 def describe_error(error: BaseException) -> str:

@@ -81,6 +81,9 @@ class Consumer(Protocol):
     def drop_all(self) -> None:
         """Forget all claims: another process has them. Running jobs are asked to stop."""
 
+    def close(self, *, hands_back: bool) -> None:
+        """Take no more jobs; finish those that there are, or hand them back."""
+
     def give_up(self) -> None:
         """Come to an end at once: the store will not hear what becomes of the claims."""
 

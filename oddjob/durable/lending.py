@@ -36,6 +36,8 @@ class Lending:
         """Let another worker run jobs inside this block."""
         self._lend(1)
         try:
+            if len(self._core.dispatcher):  # the job may be there: it was claimed ahead
+                self._core.run_queued()
             yield
         finally:
             self._lend(-1)

@@ -9,6 +9,7 @@ says so before `Job.done` does. Any number of `find`s of a job that has not ende
 
 from typing import TYPE_CHECKING, Any, Final
 
+from oddjob.durable.job_handle import JobHandle
 from oddjob.durable.progress import decode_progress
 from oddjob.durable.record import Record, State
 from oddjob.durable.store import Store
@@ -92,13 +93,13 @@ class LiveJobs:
         """Return a job that will hear of its end; or how it has ended. In the store thread."""
         runner = self._store.runner()
         for handle in runner.expected.handles_of(stored):
-            if (held := self._store.job_of(handle)) is not None:
-                return held
+            if isinstance(handle, JobHandle) and handle.store is self._store:
+                return handle.job
         record = store.watch(stored)
         if record is None or record.state.has_ended:
             return record
         job = self._job_of(record)
-        handle = self._store.handle_of(job)
+        handle = JobHandle(self._store, job, is_found=True)
         handle.stored(stored)
         runner.expected.add(stored, handle)
         return job
@@ -108,7 +109,9 @@ class LiveJobs:
         details = details_of(job)
         details.id, details.attempt = str(record.id), record.attempt
         details.progress = decode_progress(record.progress)
-        self._store.handle_of(job).decode(record.state, record.outcome, record.error)
+        JobHandle(self._store, job, is_found=True).decode(
+            record.state, record.outcome, record.error
+        )
         return job
 
     def _job_of(self, record: Record) -> Job[Any]:

@@ -1,6 +1,7 @@
 """Operation: something that another thread has the store thread do, and waits for."""
 
 import threading
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from typing import Any, Final
@@ -49,3 +50,8 @@ class Operation:
         if self.error is not None:
             raise self.error
         return self.answer
+
+
+def drain(items: deque[Any]) -> list[Any]:
+    """Take what is in a deque now; what is appended meanwhile may stay."""
+    return [items.popleft() for _ in range(len(items))]

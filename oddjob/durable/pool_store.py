@@ -16,6 +16,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import copy_context
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,7 @@ from oddjob.compat import override
 from oddjob.durable.callbacks import CallbackThread
 from oddjob.durable.claimed_jobs import ClaimedJobs
 from oddjob.durable.codec import find_function, is_defined, name_of
-from oddjob.durable.consumer import Consumer, Handle
+from oddjob.durable.consumer import Consumer
 from oddjob.durable.full_queue import FullQueue
 from oddjob.durable.job_handle import JobHandle
 from oddjob.durable.lending import Lending
@@ -190,11 +191,12 @@ class PoolStore(Consumer, Settlement):
         if policy_of(job).settings.connection is not None:  # of this very thread
             self.accept(job)
             return
-        stored = asyncio.ensure_future(asyncio.to_thread(self.accept, job))
+        loop = asyncio.get_running_loop()
+        stored = loop.run_in_executor(None, copy_context().run, self.accept, job)
         try:
             await asyncio.shield(stored)
-        except asyncio.CancelledError:
-            stored.add_done_callback(lambda _: asyncio.to_thread(job.cancel))
+        except asyncio.CancelledError:  # it may be stored all the same, and is cancelled then
+            stored.add_done_callback(lambda _: loop.run_in_executor(None, job.cancel))
             raise
 
     def _store(self, jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
@@ -295,15 +297,15 @@ class PoolStore(Consumer, Settlement):
         return inf if self._ending else self.entries.fire(entry, now, store)
 
     @property
+    @override
     def lent(self) -> int:
-        """How many workers stand in for others, which wait for jobs of this pool."""
         return self.lending.lent
 
     # The settlement of jobs that callers hold.
 
     @override
     def succeeded(self, job: Job[Any], result: Any) -> None:
-        """Do nothing: a job that a caller holds runs by itself in inline mode only."""
+        """Do nothing: such a job runs by itself in inline mode only."""
 
     @override
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
@@ -333,16 +335,6 @@ class PoolStore(Consumer, Settlement):
         watchers_of(job).cancel_requested |= not is_cancelled
         return is_cancelled
 
-    def handle_of(self, job: Job[Any]) -> JobHandle:
-        """Return a handle for a job that was found in the store: nobody's end waits for that."""
-        return JobHandle(self, job, is_found=True)
-
-    def job_of(self, handle: Handle) -> Job[Any] | None:
-        """Return the job of a handle, if it is one of this pool."""
-        if isinstance(handle, JobHandle) and handle.store is self:
-            return handle.job
-        return None
-
     # The end.
 
     def close(self, *, hands_back: bool) -> None:
@@ -360,6 +352,16 @@ class PoolStore(Consumer, Settlement):
         """Leave running jobs to other processes: this one ends without waiting for them."""
         if self.attached is not None:
             self.claimed.abandon()
+
+    def break_down(self) -> None:
+        """Hand back what has not begun; end the jobs that callers hold: the pool is broken."""
+        self.claimed.hand_back()
+        runner = self.attached
+        for handle in list(self.handles.values()):
+            if runner is not None and not handle.is_found:
+                failure = self.core.state.breakdown()
+                failure.add_note(f"job {handle.id} lives on in the store")
+                runner.callbacks.run(partial(handle.end, FAILED, Failure(failure)))
 
     @override
     def give_up(self) -> None:
@@ -401,13 +403,13 @@ class PoolStore(Consumer, Settlement):
         return self.attached is not None and self.attached.is_busy
 
     @property
+    @override
     def is_closing(self) -> bool:
-        """Whether the pool takes no new jobs."""
         return bool(self._ending)
 
     @property
+    @override
     def hands_back(self) -> bool:
-        """Whether no more claims are begun."""
         return self._ending == _HANDING_BACK
 
     @property
@@ -416,10 +418,7 @@ class PoolStore(Consumer, Settlement):
         return self._is_done.is_set()
 
     def join(self, deadline: float) -> bool:
-        """Wait for that until `deadline`, in steady seconds; return whether it is so.
-
-        In a callback of a job there is no waiting.
-        """
+        """Wait for that until `deadline` (steady seconds), but not in callbacks; return whether."""
         if self._callbacks is not None and self._callbacks.is_here:
             return self.is_done
         left = None if deadline == inf else max(0.0, deadline - clock.steady())

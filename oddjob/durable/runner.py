@@ -29,12 +29,12 @@ from math import inf
 from typing import Any, Final
 
 from oddjob.durable.begun_marks import BegunMarks
-from oddjob.durable.callbacks import CallbackThread, guard
+from oddjob.durable.callbacks import CallbackThread, guard, guard_store
 from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.due_alarm import DueAlarm
 from oddjob.durable.expectations import Expectations
 from oddjob.durable.known_functions import KnownFunctions
-from oddjob.durable.operation import Operation, RunnerOver, in_transaction
+from oddjob.durable.operation import Operation, RunnerOver, drain, in_transaction
 from oddjob.durable.progress import LatestProgress
 from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
 from oddjob.durable.retention import Retention
@@ -78,6 +78,7 @@ class Runner:
         self._consumers: dict[str, Consumer] = {}
         self._functions: Final = KnownFunctions()
         self.expected: Final = Expectations()  # for the store thread
+        self._replaced: list[Consumer] = []  # by pools of the same name
         self._has_served = False
         self._suspect: Final = SuspectGuard(self.hand_back)
         self._trouble: Final = Trouble(label)
@@ -170,8 +171,13 @@ class Runner:
         """Serve a pool, until that comes to its end; raise `RunnerOver` or `ValueError`."""
 
         def add(_store: Store) -> None:
-            if consumer.name in self._consumers:
-                raise ValueError(f"a pool {consumer.name!r} of this process uses {self._label}")
+            former = self._consumers.get(consumer.name)
+            if former is not None:
+                if not former.is_closing:
+                    raise ValueError(f"a pool {consumer.name!r} of this process uses {self._label}")
+                former.close(hands_back=True)  # and it ends when what has begun is over
+                self._replaced.append(former)
+                self._functions.forget(consumer.name)
             self._consumers[consumer.name] = consumer
             self._has_served = True
 
@@ -241,7 +247,7 @@ class Runner:
             self._is_asleep = self._wakes_for_progress = False
 
     def _is_unused(self) -> bool:
-        return self._has_served and not (self._consumers or self._reports)
+        return self._has_served and not (self._consumers or self._replaced or self._reports)
 
     def _end_if_unused(self) -> bool:
         """End, unless another thread has left an operation."""
@@ -250,8 +256,8 @@ class Runner:
         if self.is_over:
             self.callbacks.close()
             self._due.set(inf)
-            guard(self._store.leave)
-            guard(self._store.close)
+            guard_store(self._store.leave)
+            guard_store(self._store.close)
         return self.is_over
 
     def _detach_done(self) -> bool:
@@ -262,14 +268,17 @@ class Runner:
         for consumer in done:
             del self._consumers[consumer.name]
             if self._functions.forget(consumer.name):
-                guard(self._store.forget, consumer.name)
+                guard_store(self._store.forget, consumer.name)
+            guard(consumer.detached)
+        for consumer in [each for each in self._replaced if each.has_come_to_its_end()]:
+            self._replaced.remove(consumer)
             guard(consumer.detached)
         return bool(done)
 
     def _survive(self, error: BaseException) -> None:
         """Wait for a while; what is to be told to the store stays in memory."""
         self._trouble.note(error)
-        consumers = self._consumers.values()
+        consumers = [*self._consumers.values(), *self._replaced]
         if consumers and all(each.is_closing for each in consumers) and self._trouble.is_long:
             self._give_up()  # nothing else keeps the process from its end
             return
@@ -282,10 +291,11 @@ class Runner:
 
     def _give_up(self) -> None:
         """Let the pools end without the store's knowing."""
-        what = "%s: %d outcomes could not be stored; these jobs will run again"
-        log(logging.ERROR, what, self._label, len(self._reports))
-        self._reports.clear()
-        for consumer in self._consumers.values():
+        if self._reports:
+            what = "%s: %d outcomes could not be stored; these jobs will run again"
+            log(logging.ERROR, what, self._label, len(self._reports))
+            self._reports.clear()
+        for consumer in (*self._consumers.values(), *self._replaced):
             consumer.give_up()
         self._detach_done()
 
@@ -294,7 +304,7 @@ class Runner:
         self._is_evicted = True
         log(logging.ERROR, "%s: this process was taken for dead; its jobs run elsewhere",
             self._label)  # fmt: skip
-        for consumer in self._consumers.values():
+        for consumer in (*self._consumers.values(), *self._replaced):
             consumer.drop_all()
         self._suspect.clear()
         self._functions.clear()
@@ -309,7 +319,7 @@ class Runner:
         """Do everything that has come; return the seconds until there is more to do."""
         self._is_woken = False
         self._due.clear()
-        operations = _drain(self._operations)
+        operations = drain(self._operations)
         self._is_to_look_again = False
         try:
             self.expected.tell_store(self._store)
@@ -328,8 +338,7 @@ class Runner:
             raise
         self._trouble.end()
         look = self._next_look(turn)
-        if look == 0:
-            self._is_woken = True
+        self._is_woken |= look == 0
         return look
 
     def _answer(self, operation: Operation) -> None:
@@ -366,7 +375,7 @@ class Runner:
     def _turn(self, submits: Sequence[Submit]) -> Turn:
         capacity = {name: self._capacity(self._consumers[name]) for name in self._functions.pools()}
         # Progress first: what follows may be the end of the same job.
-        reports = self._progress.take() + _drain(self._reports)
+        reports = self._progress.take() + drain(self._reports)
         try:
             turn = self._store.turn(reports, submits, capacity)
         except BaseException:
@@ -420,7 +429,7 @@ class Runner:
     def _read(self, turn: Turn) -> None:
         for news in turn.news:
             if news.state is State.RUNNING:
-                for consumer in self._consumers.values():
+                for consumer in (*self._consumers.values(), *self._replaced):
                     guard(consumer.stop, news.id)
             else:
                 self.expected.announce(*news)
@@ -439,8 +448,3 @@ class Runner:
         if self._functions.are_importing:
             look = min(look, _IMPORT_PAUSE)
         return None if look == inf else look
-
-
-def _drain(items: deque[Any]) -> list[Any]:
-    """Take what is in a deque now; what is appended meanwhile may stay."""
-    return [items.popleft() for _ in range(len(items))]

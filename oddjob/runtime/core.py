@@ -242,6 +242,10 @@ class PoolCore:
         """Run jobs that come from the store, whatever limits there are; raises like `accept`."""
         self._start_workers(len(jobs), and_queue=jobs, is_checked=False)
 
+    def run_queued(self) -> None:
+        """Have workers run what is queued, as there may be more of them than before."""
+        self._start_workers(len(self.dispatcher), is_checked=False)
+
     def _start_workers(
         self, count: int, *, and_queue: Sequence[Job[Any]] = (), is_checked: bool = True
     ) -> None:

@@ -210,7 +210,7 @@ class PoolEnding:
             core.state.broken_by = cause
             core.refresh()
         if core.store is not None:
-            core.store.claimed.hand_back()  # other processes may have more luck
+            core.store.break_down()  # other processes may have more luck
         jobs = core.dispatcher.waiting()
         for job in jobs:
             core.dispatcher.remove(job)

@@ -123,3 +123,22 @@ def sync() -> None:
 def greet(name: str, mark: str = ".") -> str:
     runs.append(name + mark)
     return name + mark
+
+
+async def nest_in_loop(depth: int) -> int:
+    return 0 if not depth else 1 + await pools[0].submit(nest_in_loop, depth - 1)
+
+
+class NeedsTwo(Exception):
+    """Its arguments are not those of its base class, so that pickle alone cannot make it again."""
+
+    def __init__(self, first: int, second: int) -> None:
+        super().__init__(f"{first} and {second}")
+        self.first = first
+
+
+def fail_oddly() -> None:
+    try:
+        1 / 0  # noqa: B018
+    except ZeroDivisionError as error:
+        raise NeedsTwo(1, 2) from error

@@ -1,7 +1,9 @@
 """Pools whose jobs are stored: the same calls, with the same meanings."""
 
 import asyncio
+import sqlite3
 import threading
+import traceback
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
@@ -346,3 +348,68 @@ def test_a_closed_pool_refuses(tmp_path: Path) -> None:
     pool.shutdown()
     with pytest.raises(PoolClosed):
         pool.submit(jobs.note, 1)
+
+
+# Waiting for jobs of one's own pool, when others were claimed ahead.
+
+
+def test_a_warm_pool_of_one_does_not_lock_up(tmp_path: Path) -> None:
+    """Claims that are ahead of the workers are run while the only worker waits for them."""
+    with Pool("one", 1, store=f"sqlite:///{tmp_path}/x.db") as pool:
+        jobs.pools[:] = [pool]
+        for _ in range(30):
+            pool.submit(jobs.note, 0).result(WAIT)
+        for _ in range(5):
+            assert pool.submit(jobs.nest, 3).result(WAIT) == 3
+            assert pool.submit(jobs.nest_in_loop, 2).result(WAIT) == 2
+        parents = pool.submit_many(jobs.nest, [1] * 10)
+        assert [parent.result(WAIT) for parent in parents] == [1] * 10
+
+
+def test_a_pool_is_replaced_by_one_of_the_same_name(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    oddjob.start_pool("same", pool_size=1, store=url)
+    running = oddjob.pool("same").submit(jobs.hang)
+    assert jobs.entered.acquire(timeout=WAIT)
+    pool = oddjob.start_pool("same", pool_size=2, store=url, replace=True)
+    assert pool.submit(jobs.note, 1).result(WAIT) == 1
+    jobs.gate.set()
+    assert running.result(WAIT) == "late"
+
+
+def test_a_canceled_asubmit_leaves_no_job(pool: Pool, tmp_path: Path) -> None:
+    foreign = sqlite3.connect(tmp_path / "jobs.db", isolation_level=None)
+    foreign.execute("BEGIN IMMEDIATE")
+
+    async def main() -> None:
+        task = asyncio.create_task(pool.asubmit(jobs.note, "canceled"))
+        await asyncio.sleep(0)  # it has begun
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        foreign.execute("ROLLBACK")
+        await asyncio.get_running_loop().shutdown_default_executor()
+
+    asyncio.run(main())
+    foreign.close()
+    counts = pool.counts()
+    assert (counts["queued"], counts["running"]) == (0, 0)
+
+
+def test_a_failure_keeps_its_class_and_shows_where_it_came_from(pool: Pool) -> None:
+    error = pool.submit(jobs.fail_oddly).exception(WAIT)
+    assert isinstance(error, jobs.NeedsTwo)
+    assert (error.first, error.args) == (1, ("1 and 2",))
+    assert "in fail_oddly" in "".join(traceback.format_exception(error))
+    assert "ZeroDivisionError" in "".join(traceback.format_exception(error))
+
+
+def test_jobs_of_a_pool_that_breaks_end_and_live_on_in_the_store(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/x.db"
+    pool = Pool("broken", 1, store=url, max_restarts=0, initializer=jobs.fail, initargs=("no",))
+    job = pool.submit(jobs.note, "later")
+    with pytest.raises(oddjob.PoolBroken):
+        job.result(WAIT)
+    pool.shutdown()
+    with Pool("broken", 1, store=url) as pool:
+        assert pool.find(job.id).result(WAIT) == "later"

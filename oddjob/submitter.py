@@ -57,7 +57,7 @@ class Submitter(Executor):
         """Queue ``fn(*args, **kwargs)`` and return its job.
 
         An ``async def`` function runs on an event loop of the worker. The call sees a copy of the
-        caller's context variables.
+        caller's context variables, unless the pool has a store.
 
         Raises:
             PoolClosed: the pool, or the interpreter, has been shut down.
@@ -65,6 +65,8 @@ class Submitter(Executor):
             QueueFull: the queue is full, and ``when_full="raise"``; or ``submit_timeout`` is over;
                 or a job of the pool submits, which must not block.
             RuntimeError: no thread could be started, and there is none; nothing has been queued.
+            StoreFull, StoreUnusable, TypeError: the pool's store does not take the job; a
+                ``TypeError`` says why the function or its arguments cannot be stored.
         """
         policy, now = self._policy, clock.monotonic()
         job: Job[Any] = Job(fn, args, kwargs or None, copy_context(), policy, now, self._key)
@@ -91,7 +93,8 @@ class Submitter(Executor):
         """Queue a call as `submit` does, and wait for room without blocking the event loop.
 
         With ``when_full="caller_runs"`` it waits until the job has run elsewhere. Cancelling the
-        task that waits leaves nothing queued. Raises like `submit`.
+        task that waits leaves nothing queued; a job that is stored by then is cancelled, unless it
+        has started. Raises like `submit`.
         """
         policy, now = self._policy, clock.monotonic()
         job: Job[Any] = Job(fn, args, kwargs or None, copy_context(), policy, now, self._key)

@@ -192,7 +192,7 @@ class PoolStore(Consumer, Settlement):
             self.accept(job)
             return
         loop = asyncio.get_running_loop()
-        stored = loop.run_in_executor(None, copy_context().run, self.accept, job)
+        stored = loop.run_in_executor(None, partial(copy_context().run, self.accept, job))
         try:
             await asyncio.shield(stored)
         except asyncio.CancelledError:  # it may be stored all the same, and is cancelled then

@@ -191,8 +191,8 @@ class PoolStore(Consumer, Settlement):
         if policy_of(job).settings.connection is not None:  # of this very thread
             self.accept(job)
             return
-        loop = asyncio.get_running_loop()
-        stored = loop.run_in_executor(None, partial(copy_context().run, self.accept, job))
+        loop, context = asyncio.get_running_loop(), copy_context()
+        stored = loop.run_in_executor(None, lambda: context.run(self.accept, job))
         try:
             await asyncio.shield(stored)
         except asyncio.CancelledError:  # it may be stored all the same, and is cancelled then

@@ -18,11 +18,12 @@ from oddjob.log import log
 class CallbackThread:
     """Runs callbacks one after the other.
 
-    Thread safety: one thread, the store thread, calls `run` and `close`.
+    Thread safety: any thread may call `run`; ``_lock`` makes it one step to start the thread.
     """
 
     def __init__(self, name: str) -> None:
         self._name: Final = name
+        self._lock: Final = threading.Lock()
         self._queue: Final[SimpleQueue[Callable[[], object] | None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._given = 0  # callbacks, counted by the store thread
@@ -40,17 +41,21 @@ class CallbackThread:
 
     def run(self, call: Callable[[], object]) -> None:
         """Call something in the thread; log what it raises."""
-        self._given += 1
-        self._queue.put(call)
-        if self._thread is None:
+        with self._lock:
+            self._given += 1
+            self._queue.put(call)
+            if self._thread is not None:
+                return
             thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
             try:
                 thread.start()
             except Exception:  # the process has no threads left: the next call tries again
-                guard(self._queue.get())
-                self._ended += 1
+                waiting = self._queue.get()
             else:
                 self._thread = thread
+                return
+        guard(waiting)
+        self._ended += 1
 
     def close(self) -> None:
         """End the thread when all has been called."""
@@ -74,6 +79,10 @@ def guard(call: Callable[..., object] | None, *args: object) -> None:
 
 
 def guard_store(call: Callable[..., object], *args: object) -> None:
-    """Call something of a store that may have gone; users have heard of that before."""
-    with suppress(StoreFull, StoreUnusable):
-        call(*args)
+    """Call something of a store that may have gone, which users have heard of before."""
+
+    def attempt() -> None:
+        with suppress(StoreFull, StoreUnusable):
+            call(*args)
+
+    guard(attempt)

@@ -13,12 +13,11 @@ Guarantees
 Why no wake-up of the store thread is lost: another thread (1) appends to a deque, (2) reads
 ``_is_asleep``. The store thread (a) sets ``_is_asleep``, (b) looks at the deques, (c) sleeps. If
 (2) reads False, (a) comes later, and (b) sees what was appended. A wake-up that comes between (b)
-and (c) ends the sleep at once. It is the same with progress and ``_wakes_for_progress``, which is
-False as well while the store thread sleeps only until what it has seen in (b) may be stored.
+and (c) ends the sleep at once. It is the same with progress and ``_wakes_for_progress``.
 
 Locking: ``_lock`` makes it one step to look whether the runner is over, and to leave it an
-operation; nothing else happens under it. ``_opening`` is held while the store is opened: those who
-wait for it need that very store. All other fields belong to the store thread.
+operation. ``_opening`` is held while the store is opened: those who wait for it need that very
+store. All other fields belong to the store thread.
 """
 
 import logging
@@ -126,8 +125,7 @@ class Runner:
             StoreFull, StoreUnusable: no job was stored.
             RunnerOver: no job was stored.
         """
-        submitted: list[Submitted] = self._do(Operation(submits, handles))
-        return submitted
+        return self._do(Operation(submits, handles))  # type: ignore[no-any-return]
 
     def call(self, call: Callable[[Store], Any]) -> Any:
         """Have the store thread call something with the store, and return what it returns."""
@@ -246,13 +244,15 @@ class Runner:
         finally:
             self._is_asleep = self._wakes_for_progress = False
 
+    def _served(self) -> list[Consumer]:
+        return [*self._consumers.values(), *self._replaced]
+
     def _is_unused(self) -> bool:
         return self._has_served and not (self._consumers or self._replaced or self._reports)
 
     def _end_if_unused(self) -> bool:
         """End, unless another thread has left an operation."""
-        with self._lock:
-            self.is_over = not self._operations
+        self._note_unused()
         if self.is_over:
             self.callbacks.close()
             self._due.set(inf)
@@ -260,28 +260,31 @@ class Runner:
             guard_store(self._store.close)
         return self.is_over
 
+    def _note_unused(self) -> None:
+        with self._lock:
+            self.is_over = self._is_unused() and not self._operations
+
     def _detach_done(self) -> bool:
         """Let go of the pools that have come to their end; return whether there were any."""
         if self._reports:
             return False  # an outcome is committed before its pool ends
-        done = [each for each in self._consumers.values() if each.has_come_to_its_end()]
+        done = [each for each in self._served() if each.has_come_to_its_end()]
         for consumer in done:
-            del self._consumers[consumer.name]
-            if self._functions.forget(consumer.name):
+            if consumer in self._replaced:
+                self._replaced.remove(consumer)
+            elif self._consumers.pop(consumer.name) and self._functions.forget(consumer.name):
                 guard_store(self._store.forget, consumer.name)
-            guard(consumer.detached)
-        for consumer in [each for each in self._replaced if each.has_come_to_its_end()]:
-            self._replaced.remove(consumer)
+        self._note_unused()  # first: the next pool of this process opens the store anew
+        for consumer in done:
             guard(consumer.detached)
         return bool(done)
 
     def _survive(self, error: BaseException) -> None:
         """Wait for a while; what is to be told to the store stays in memory."""
         self._trouble.note(error)
-        consumers = [*self._consumers.values(), *self._replaced]
-        if consumers and all(each.is_closing for each in consumers) and self._trouble.is_long:
-            self._give_up()  # nothing else keeps the process from its end
-            return
+        served = self._served()
+        if served and self._trouble.is_long and all(each.is_closing for each in served):
+            return self._give_up()  # nothing else keeps the process from its end
         self._is_asleep = True
         try:
             if not self._operations:
@@ -290,12 +293,11 @@ class Runner:
             self._is_asleep = False
 
     def _give_up(self) -> None:
-        """Let the pools end without the store's knowing."""
         if self._reports:
             what = "%s: %d outcomes could not be stored; these jobs will run again"
             log(logging.ERROR, what, self._label, len(self._reports))
             self._reports.clear()
-        for consumer in (*self._consumers.values(), *self._replaced):
+        for consumer in self._served():
             consumer.give_up()
         self._detach_done()
 
@@ -304,7 +306,7 @@ class Runner:
         self._is_evicted = True
         log(logging.ERROR, "%s: this process was taken for dead; its jobs run elsewhere",
             self._label)  # fmt: skip
-        for consumer in (*self._consumers.values(), *self._replaced):
+        for consumer in self._served():
             consumer.drop_all()
         self._suspect.clear()
         self._functions.clear()
@@ -373,9 +375,9 @@ class Runner:
         return turn
 
     def _turn(self, submits: Sequence[Submit]) -> Turn:
-        capacity = {name: self._capacity(self._consumers[name]) for name in self._functions.pools()}
-        # Progress first: what follows may be the end of the same job.
+        # Before the capacities: a worker that is free by then, and not before, reports later.
         reports = self._progress.take() + drain(self._reports)
+        capacity = {name: self._capacity(self._consumers[name]) for name in self._functions.pools()}
         try:
             turn = self._store.turn(reports, submits, capacity)
         except BaseException:
@@ -398,9 +400,8 @@ class Runner:
         return turn  # type: ignore[no-any-return]  # of a `Store`
 
     def _capacity(self, consumer: Consumer) -> Capacity:
-        if self._suspect.is_there:  # nothing runs beside it, but what it waits for
-            return Capacity(consumer.lent, consumer.lent)
-        return consumer.capacity()
+        lent = consumer.lent  # nothing runs beside a suspect, but what it waits for
+        return Capacity(lent, lent) if self._suspect.is_there else consumer.capacity()
 
     def _accept(self, operations: Iterable[Operation], turn: Turn) -> None:
         submitted = iter(turn.submitted)
@@ -429,7 +430,7 @@ class Runner:
     def _read(self, turn: Turn) -> None:
         for news in turn.news:
             if news.state is State.RUNNING:
-                for consumer in (*self._consumers.values(), *self._replaced):
+                for consumer in self._served():
                     guard(consumer.stop, news.id)
             else:
                 self.expected.announce(*news)

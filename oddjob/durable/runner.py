@@ -2,8 +2,8 @@
 
 It has one thread, the *store thread*, which alone talks to the store. Other threads leave it
 operations and reports, and it does all that has come in one turn of the store: whatever arrives
-while one commit is under way is in the next one. It sleeps in the store's `wait`. It ends, and
-leaves the store, when the last of its pools has come to its end.
+while one commit is under way is in the next one. It sleeps in the store's `wait`, and ends when
+the last of its pools has come to its end.
 
 Guarantees
   * `submit` returns when the jobs are committed. An outcome is announced when it is committed.
@@ -128,7 +128,7 @@ class Runner:
         return self._do(Operation(submits, handles))  # type: ignore[no-any-return]
 
     def call(self, call: Callable[[Store], Any]) -> Any:
-        """Have the store thread call something with the store, and return what it returns."""
+        """Have the store thread call something with the store; return what that returns."""
         return self._do(Operation(call=call))
 
     def report(self, update: Update) -> None:
@@ -339,8 +339,7 @@ class Runner:
                     operation.end(error=error)
             raise
         self._trouble.end()
-        look = self._next_look(turn)
-        self._is_woken |= look == 0
+        self._is_woken |= (look := self._next_look(turn)) == 0
         return look
 
     def _answer(self, operation: Operation) -> None:

@@ -12,16 +12,15 @@ still hold then end with `PoolClosed`; in the store they live on.
 Locking: none of its own. Dicts are changed by one operation each.
 """
 
-import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from contextvars import copy_context
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import override
+from oddjob.durable.async_submit import submit_in_loop
 from oddjob.durable.callbacks import CallbackThread
 from oddjob.durable.claimed_jobs import ClaimedJobs
 from oddjob.durable.codec import find_function, is_defined, name_of
@@ -191,13 +190,7 @@ class PoolStore(Consumer, Settlement):
         if policy_of(job).settings.connection is not None:  # of this very thread
             self.accept(job)
             return
-        loop, context = asyncio.get_running_loop(), copy_context()
-        stored = loop.run_in_executor(None, lambda: context.run(self.accept, job))
-        try:
-            await asyncio.shield(stored)
-        except asyncio.CancelledError:  # it may be stored all the same, and is cancelled then
-            stored.add_done_callback(lambda _: loop.run_in_executor(None, job.cancel))
-            raise
+        await submit_in_loop(self.accept, job)
 
     def _store(self, jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
         """Store jobs; return those for which there is no room."""

@@ -71,7 +71,7 @@ ABOVE = {
     "durable pools": """
         durable.codec durable.limiters durable.unique durable.rules durable.claimed_jobs
         durable.submissions durable.job_handle durable.lending durable.full_queue durable.live_jobs
-        durable.timers durable.recurring durable.pool_store
+        durable.timers durable.recurring durable.async_submit durable.pool_store
     """,
     "operations": """
         operations.access operations.record operations.recurring operations.pool_operations

@@ -96,6 +96,7 @@ class JobGroup:
         from oddjob.runtime.awaiting import until_ended
 
         cancellation: asyncio.CancelledError | None = None
+        each = None
         try:
             if error is not None:
                 self._stop("its block has raised an exception")
@@ -113,7 +114,8 @@ class JobGroup:
             if cancellation is not None:
                 raise cancellation
         finally:
-            del self, error, cancellation  # an exception that is raised here refers to this frame
+            # An exception that is raised here refers to this frame.
+            del self, error, cancellation, each
 
     def _adopt(self, submit: Callable[[], list[Job[Any]]]) -> list[Job[Any]]:
         """Submit jobs of the group; the end of the block waits for this call, too."""
@@ -170,7 +172,7 @@ class JobGroup:
         """
         if error is not None and not (isinstance(error, Exception) or is_echo):
             return
-        failures = [failure for job in self.jobs if (failure := _failure_of(job)) is not None]
+        failures = [each for each in map(_failure_of, self.jobs) if each is not None]
         # `error` itself keeps its traceback, which leads through the block.
         found = [each.error if each.error is error else each.exception() for each in failures]
         causes = {id(each): each for each in found}

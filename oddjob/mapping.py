@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from oddjob.callables import call_all
 from oddjob.compat import TypedDict
-from oddjob.quantities import Seconds, as_wait
+from oddjob.quantities import Seconds, as_size, as_wait
 from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock
 
@@ -44,10 +44,8 @@ def map_calls(
 ) -> Iterator[Any]:
     """Do what `Pool.map` says."""
     deadline = clock.steady() + as_wait("timeout", timeout)
-    if buffersize is not None and not isinstance(buffersize, int):
-        raise TypeError("buffersize must be an integer or None")
-    if buffersize is not None and buffersize < 1:
-        raise ValueError("buffersize must be None or > 0")
+    if buffersize is not None:
+        buffersize = as_size("buffersize", buffersize)
     total = min((length_hint(each, -1) for each in iterables), default=0)
     calls = zip(*iterables, strict=False)
     jobs: deque[Job[Any]] = deque()

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from datetime import datetime, time
 from math import inf
+from operator import methodcaller
 from typing import Any, Literal, Protocol, overload
 
 from oddjob.compat import AsyncFunction, Item, P, T
@@ -114,7 +115,8 @@ def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list
 def _results(jobs: list[Future[T]]) -> list[T]:
     """Return the results of the jobs that have ended; raise what the first failed one raised."""
     try:
-        return [job.result() for job in jobs if job.done()]
+        # Not a comprehension, whose frame would keep the jobs.
+        return [*map(methodcaller("result"), filter(methodcaller("done"), jobs))]
     finally:
         del jobs  # an exception that is raised here refers to this frame
 

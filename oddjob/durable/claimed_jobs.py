@@ -169,6 +169,7 @@ class ClaimedJobs(StoredSettlement):
             if self.runner is runner:  # else this is a forked child, and the mark its parent's
                 self._marked.discard(place)
                 runner.marks.end(place)
+            del job, call  # see `execution`
 
     def progressed(self, job: Job[Any]) -> None:
         """Have the store know what a running job has reported of itself."""

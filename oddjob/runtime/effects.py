@@ -32,11 +32,14 @@ def run_step(
     _check_running(job)
     if is_async(fn):
         return _run_in_loop(job, name, fn, args, kwargs)
-    value = _find(job, name)
-    if value is _MISSING:
-        value = fn(*args, **kwargs)
-        _save(job, name, value)
-    return value
+    try:
+        value = _find(job, name)
+        if value is _MISSING:
+            value = fn(*args, **kwargs)
+            _save(job, name, value)
+        return value
+    finally:
+        del job  # see `execution`
 
 
 async def _run_in_loop(
@@ -46,11 +49,14 @@ async def _run_in_loop(
     args: Any,
     kwargs: dict[str, Any],
 ) -> Any:
-    value = _find(job, name)
-    if value is _MISSING:
-        value = await fn(*args, **kwargs)
-        _save(job, name, value)  # without another thread: the loop is this job's alone
-    return value
+    try:
+        value = _find(job, name)
+        if value is _MISSING:
+            value = await fn(*args, **kwargs)
+            _save(job, name, value)  # without another thread: the loop is this job's alone
+        return value
+    finally:
+        del job
 
 
 def begin_transaction(job: "Job[Any]") -> "AbstractContextManager[sqlite3.Connection]":

@@ -13,12 +13,12 @@ from collections.abc import Callable, Generator
 from concurrent.futures import CancelledError, Future, InvalidStateError
 from contextlib import AbstractContextManager
 from contextvars import Context
-from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.callables import describe
 from oddjob.compat import P, TypeVar, override
 from oddjob.keys import Key
+from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime.effects import begin_transaction, run_step
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.settling import cancel_quietly, end, run_callbacks
@@ -207,7 +207,10 @@ class Job(Future[T]):
             RuntimeError: the job is not running.
             StoreFull, StoreUnusable, TypeError: the value could not be stored.
         """
-        return run_step(self, name, fn, args, kwargs)  # type: ignore[no-any-return]
+        try:
+            return run_step(self, name, fn, args, kwargs)  # type: ignore[no-any-return]
+        finally:
+            del self  # see `execution`
 
     def transaction(self) -> "AbstractContextManager[sqlite3.Connection]":
         """Give the job a connection on which it writes exactly once; from inside the job.
@@ -278,7 +281,7 @@ class Job(Future[T]):
         return self._local_state is CANCELLED
 
     @override
-    def result(self, timeout: float | None = None) -> T:
+    def result(self, timeout: Seconds | None = None) -> T:
         """Wait until the job has ended, and return what it returned.
 
         On a worker of the job's own pool, while no other worker is free to take the job from the
@@ -286,7 +289,7 @@ class Job(Future[T]):
         lock it up. `timeout` does not interrupt such a run.
 
         Args:
-            timeout: the longest wait, in seconds. None or ``math.inf``: no limit.
+            timeout: the longest wait, in seconds; None or ``math.inf``: no limit.
 
         Raises:
             TimeoutError: the job has not ended within `timeout`.
@@ -303,7 +306,7 @@ class Job(Future[T]):
             del self  # an exception that is raised here refers to this frame
 
     @override
-    def exception(self, timeout: float | None = None) -> BaseException | None:
+    def exception(self, timeout: Seconds | None = None) -> BaseException | None:
         """Wait until the job has ended, and return what it raised; None if it succeeded.
 
         Raises:
@@ -419,13 +422,12 @@ class Job(Future[T]):
                 details = self._details = self._details or details
         return details
 
-    def _wait(self, timeout: float | None) -> None:
+    def _wait(self, timeout: Seconds | None) -> None:
         if self.done():
             return
-        deadline = inf if timeout is None else clock.steady() + timeout
-        may_run_here = timeout is None or timeout > 0
+        deadline = clock.steady() + (seconds := as_wait("timeout", timeout))
         try:
-            if may_run_here and self._policy.host.run_where_awaited(self, deadline):
+            if seconds > 0 and self._policy.host.run_where_awaited(self, deadline):
                 return
             if not self._watch().wait(deadline):
                 raise TimeoutError

@@ -64,8 +64,11 @@ class PoolState:
     def check_open(self) -> None:
         """Raise why the pool takes no jobs, if it takes none."""
         refusal = self.refusal()
-        if refusal is not None:
-            raise refusal
+        try:
+            if refusal is not None:
+                raise refusal
+        finally:
+            del refusal  # its traceback refers to this frame
 
     def breakdown(self) -> PoolBroken:
         """Return what broke the pool, as an exception to raise or to settle a job with."""

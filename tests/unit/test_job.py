@@ -7,6 +7,10 @@ import threading
 import traceback
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from datetime import timedelta
+from fractions import Fraction
+from math import inf
+from typing import Any
 
 import pytest
 
@@ -282,3 +286,29 @@ def test_an_async_method_of_a_worker_that_ends_closes_its_loop() -> None:
 
 async def _running_loop() -> asyncio.AbstractEventLoop:
     return asyncio.get_running_loop()
+
+
+class Half:
+    """A number of seconds that is no float, as NumPy's."""
+
+    def __float__(self) -> float:
+        return 0.5
+
+
+@pytest.mark.parametrize("timeout", [inf, None, timedelta(seconds=9), Fraction(17, 2), Half(), 10])
+def test_a_wait_may_be_given_as_any_number_of_seconds(
+    pool: Pool, gate: threading.Event, timeout: Any
+) -> None:
+    failing, job = pool.submit(boil, -1), pool.submit(boil, 5)
+    threading.Timer(0.01, gate.set).start()
+    assert isinstance(failing.exception(timeout), ValueError)
+    assert job.result(timeout) == "egg"
+
+
+@pytest.mark.parametrize("timeout", [0, -1, -inf, timedelta(0), timedelta(seconds=-1)])
+def test_a_wait_of_no_time_only_asks(pool: Pool, gate: threading.Event, timeout: Any) -> None:
+    job = pool.submit(boil, 5)
+    with pytest.raises(TimeoutError):
+        job.result(timeout)
+    with pytest.raises(TimeoutError):
+        job.exception(timeout)

@@ -261,10 +261,10 @@ def test_map_is_ahead_of_its_reader_by_no_more_than_its_buffer(gate: threading.E
 @pytest.mark.parametrize(
     ("buffersize", "error", "words"),
     [
-        (0, ValueError, "buffersize must be None or > 0"),
-        (-1, ValueError, "buffersize must be None or > 0"),
-        ("3", TypeError, "buffersize must be an integer or None"),
-        (1.5, TypeError, "buffersize must be an integer or None"),
+        (0, ValueError, "buffersize must be greater than 0"),
+        (-1, ValueError, "buffersize must be greater than 0"),
+        ("3", TypeError, "buffersize must be a whole number"),
+        (1.5, TypeError, "buffersize must be a whole number"),
     ],
 )
 def test_map_refuses_a_buffer_size_that_makes_no_sense(
@@ -358,7 +358,10 @@ def test_the_arguments_of_the_standard_librarys_executor_are_understood() -> Non
         def __index__(self) -> int:
             return 4
 
-    assert Pool(max_workers=Number()).pool_size == 4  # type: ignore[arg-type]  # as NumPy's are
+    four: Any = Number()  # as NumPy's are
+    assert Pool(max_workers=four).pool_size == 4
+    with Pool(1) as pool:
+        assert [*pool.map(abs, [-1], buffersize=four)] == [1]
     with Pool(None, "prefix") as pool:
         assert pool.submit(lambda: threading.current_thread().name).result(WAIT) == "prefix_0"
         assert pool.pool_size == 5

@@ -153,10 +153,15 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
     def __hash__(self) -> int:
         return hash(self.__wrapped__)
 
-    def __deepcopy__(self, memo: object = None) -> Self:
+    def __copy__(self) -> Self:
         return self
 
-    __copy__ = __deepcopy__
+    def __deepcopy__(self, memo: dict[int, Any]) -> "JobFunction[P, R, T]":
+        if not isinstance(self.__wrapped__, MethodType):
+            return self
+        from copy import deepcopy
+
+        return JobFunction(deepcopy(self.__wrapped__, memo), self._target)
 
     @override
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:

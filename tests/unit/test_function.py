@@ -820,3 +820,12 @@ def test_a_copy_of_a_job_function_is_the_function(pool: oddjob.Pool) -> None:
     assert holder["work"] is function
     assert copy.copy(function) is function
     assert holder["bound"]() == 4
+
+
+def test_a_bound_job_function_is_copied_with_its_instance() -> None:
+    """As any method is: the copy of an object does not act on the original."""
+
+    shape = Shape(4)
+    twin = copy.deepcopy({"shape": shape, "sides": shape.sides})
+    twin["shape"].count = 5
+    assert (twin["sides"](), shape.sides()) == (5, 4)

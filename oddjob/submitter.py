@@ -120,7 +120,8 @@ class Submitter(Executor):
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
         """Queue ``fn(item)`` for every item, fire and forget; see `submit_many` and `perform`.
 
-        In a pool with ``max_queue`` the iterable may be endless.
+        In a pool with ``max_queue`` the iterable may be endless, and the jobs that were queued
+        before it raises are run.
         """
         self._accept_batch(self._policy.detach(), fn, iterable, BATCH_ITEM)
 

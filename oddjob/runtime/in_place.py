@@ -28,7 +28,7 @@ from oddjob.locks import Wakeup
 from oddjob.runtime.coroutines import CoroutineRunner, is_loop_running
 from oddjob.runtime.execution import execute, leave_nested, rescue_slot
 from oddjob.runtime.job import Job
-from oddjob.runtime.slot import Slot, bind_thread, jobs_here, occupied, slots_here
+from oddjob.runtime.slot import Slot, bind_thread, jobs_here, occupied, slot_of, slots_here
 from oddjob.runtime.watchers import QUEUED, RUNNING
 from oddjob.runtime.worker import JobThread
 from oddjob.schedule.clock import clock
@@ -50,8 +50,8 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
         while not job.done():
             if _run_if_it_must(core, job, slot):
                 continue
-            if job._local_state is RUNNING and job._policy.retry is None:
-                return False  # no use for this thread: the job will not be queued again
+            if not _may_be_queued(job):
+                return False  # no use for this thread
             wakeup.wait(deadline)
             if deadline <= clock.steady():
                 return False
@@ -60,6 +60,11 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
         watchers.remove_sleeper(wakeup)
         del job, watchers  # see `execution`: a job that is run in here may fail
     return True
+
+
+def _may_be_queued(job: Job[Any]) -> bool:
+    """Return whether a job that has not ended is queued, or may be again."""
+    return job._local_state is not RUNNING or job._policy.retry is not None
 
 
 def _run_if_it_must(core: "PoolCore", job: Job[Any], outer: Slot) -> bool:
@@ -186,7 +191,8 @@ def _serve_as_stand_in(slots: list[Slot], body: Callable[[], None]) -> None:
     bind_thread(*slots)
     if initialize is not None:
         initialize = partial(initialize, *slot.core.options.initargs)
-    _serve(slot, body, None if slot.is_guest else initialize)
+    # For a worker only: in no other thread (``caller_runs``) has the initializer run, either.
+    _serve(slot, body, initialize if slot_of(slot.core) is not None else None)
 
 
 def _serve(
@@ -251,6 +257,10 @@ class StandIn:
     def _look(self) -> None:
         self._is_posted = False
         core, outer = self._slot.core, self._slot
+        if not any(map(_may_be_queued, self._awaited.values())):
+            # In a long chain, each job that starts would wake all loops before it.
+            core.standbys.pop(self._wake, None)
+            return
         if core.dispatcher.limited is None and core.workers.free():
             return
         slot = _nest(outer)

@@ -2,6 +2,7 @@
 
 import asyncio
 import ctypes
+import itertools
 import queue
 import signal
 import threading
@@ -133,6 +134,39 @@ def test_an_iterable_is_read_as_there_is_room(full: Callable[..., Full], verb: s
     assert not isinstance(outcome[0], BaseException)
     pool.pool.shutdown()
     assert (len(read), pool.pool.stats().succeeded) == (1000, 1003)
+
+
+@pytest.mark.parametrize("store", [None, "memory:"])
+def test_what_is_performed_may_come_without_end(store: str | None) -> None:
+    """Lines of a socket, or the messages of a queue: there are jobs as long as the pool is open."""
+    pool = oddjob.Pool("endless", 1, max_queue=2, store=store)
+    thread, outcome = in_thread(lambda: pool.perform_many(abs, itertools.count()))
+    until(lambda: pool.stats().succeeded > 50)
+    pool.shutdown()
+    thread.join(WAIT)
+    assert isinstance(outcome[0], oddjob.PoolClosed)
+
+
+@pytest.mark.parametrize("verb", ["submit_many", "perform_many"])
+def test_jobs_of_an_iterable_that_raises_half_way(full: Callable[..., Full], verb: str) -> None:
+    """Nobody waits for those of `perform_many`, so they are kept; the others have no jobs list."""
+
+    def lines() -> Iterator[int]:
+        yield from range(20)
+        until(lambda: pool.line == 0)
+        raise KeyError("line 20")
+
+    pool, done = full(), list[int]()
+    thread, outcome = in_thread(lambda: getattr(pool.pool, verb)(done.append, lines()))
+    until(lambda: pool.line == 1)
+    pool.open()
+    thread.join(WAIT)
+    assert isinstance(outcome[0], KeyError)
+    pool.pool.shutdown()
+    stats = pool.pool.stats()
+    assert done == [*range(len(done))]
+    assert len(done) + stats.cancelled >= 18
+    assert verb == "submit_many" or not stats.cancelled
 
 
 def test_there_is_a_limit_to_waiting(full: Callable[..., Full]) -> None:

@@ -165,6 +165,30 @@ def test_the_initializer_has_run_in_the_thread_of_every_job() -> None:
         assert pool.submit(outer).result(WAIT)
 
 
+@pytest.mark.parametrize("is_async", [False, True])
+def test_the_initializer_has_run_where_a_job_of_the_pool_runs_what_does_not_fit(
+    is_async: bool,
+) -> None:
+    """`caller_runs` in a coroutine: what it runs may be a coroutine, too, in another thread."""
+    local = threading.local()
+
+    async def acheck() -> bool:
+        return hasattr(local, "value")
+
+    def check() -> bool:
+        return hasattr(local, "value")
+
+    async def outer() -> list[bool]:
+        jobs = [pool.submit(acheck if is_async else check) for _ in range(3)]
+        return [await job for job in jobs]
+
+    def initialize() -> None:
+        local.value = 1
+
+    with Pool(1, initializer=initialize, max_queue=1, when_full="caller_runs") as pool:
+        assert pool.submit(outer).result(WAIT) == [True] * 3
+
+
 def test_every_job_finds_itself(pool: Pool) -> None:
     inner: list[Job[Any]] = []
 
@@ -342,3 +366,48 @@ def test_where_no_thread_can_be_started_the_loop_runs_the_job(
 
     assert pool.submit(outer).result(WAIT) == 8
     monkeypatch.undo()
+
+
+# Wide pools.
+
+
+DEEP = 100
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+def test_a_long_chain_of_jobs_uses_the_workers_of_a_wide_pool(is_async: bool) -> None:
+    """In one thread, a few dozen jobs inside of each other would exceed the recursion limit."""
+    threads: list[int] = []
+
+    def step(left: int) -> int:
+        threads.append(threading.get_ident())
+        return pool.submit(step, left - 1).result(WAIT) + 1 if left else 0
+
+    async def astep(left: int) -> int:
+        threads.append(threading.get_ident())
+        return await pool.submit(astep, left - 1) + 1 if left else 0
+
+    with Pool(DEEP + 1) as pool:
+        assert pool.submit(astep if is_async else step, DEEP).result(WAIT) == DEEP
+    assert len(set(threads)) == DEEP + 1
+
+
+def test_a_loop_whose_job_is_running_is_left_alone(hang: Hang) -> None:
+    """In a long chain of coroutines, each job that starts would wake all loops before it."""
+    wakes: list[object] = []
+
+    async def outer() -> Any:
+        loop = asyncio.get_running_loop()
+        wake = loop.call_soon_threadsafe
+        loop.call_soon_threadsafe = lambda *args, **kw: (wakes.append(args), wake(*args, **kw))[1]  # type: ignore[method-assign, assignment, return-value]
+        return await pool.submit(hang)
+
+    with Pool(3) as pool:
+        job = pool.submit(outer)
+        hang.wait_until_it_hangs()
+        for _ in range(50):
+            pool.submit(pool.submit(int).result).result(WAIT)
+        before = len(wakes)
+        hang.gate.set()
+        assert job.result(WAIT) == "late"
+    assert before < 10

@@ -6,7 +6,10 @@ import threading
 import traceback
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
+
+from oddjob.threads import new_thread
 
 _logger: Final = logging.getLogger("oddjob")
 
@@ -34,7 +37,7 @@ def run_in_thread(action: Callable[[], object], name: str) -> threading.Thread |
 
     If no thread can be started, it runs in the calling thread, and None is returned.
     """
-    thread = threading.Thread(target=_run_logged, args=(action, name), name=name, daemon=True)
+    thread = new_thread(partial(_run_logged, action, name), name)
     try:
         thread.start()
     except Exception:  # the process has no threads left, or is about to end

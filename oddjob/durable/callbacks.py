@@ -13,6 +13,7 @@ from typing import Final
 
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
+from oddjob.threads import new_thread
 
 
 class CallbackThread:
@@ -46,7 +47,7 @@ class CallbackThread:
             self._queue.put(call)
             if self._thread is not None:
                 return
-            thread = threading.Thread(target=self._serve, name=self._name, daemon=True)
+            thread = new_thread(self._serve, self._name)
             try:
                 thread.start()
             except Exception:  # the process has no threads left: the next call tries again

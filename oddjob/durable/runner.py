@@ -45,6 +45,7 @@ from oddjob.durable.user_transactions import UserTransactions
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
 from oddjob.runtime.watchers import Progress
+from oddjob.threads import new_thread
 
 _IMPORT_PAUSE: Final = 0.05  # seconds, while a module that has jobs is being imported
 
@@ -101,9 +102,7 @@ class Runner:
             self.transactions = UserTransactions(self, self._store)
             try:
                 self._store.join({}, 0)
-                self._thread = threading.Thread(
-                    target=self._run, name=f"oddjob-store-{self._label}", daemon=True
-                )
+                self._thread = new_thread(self._run, f"oddjob-store-{self._label}")
                 self._thread.start()
             except BaseException:
                 self._thread = None

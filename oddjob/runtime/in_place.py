@@ -30,8 +30,8 @@ from oddjob.runtime.execution import execute, leave_nested, rescue_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import Slot, bind_thread, jobs_here, occupied, slot_of, slots_here
 from oddjob.runtime.watchers import QUEUED, RUNNING
-from oddjob.runtime.worker import JobThread
 from oddjob.schedule.clock import clock
+from oddjob.threads import JobThread
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore

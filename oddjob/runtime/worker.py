@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from oddjob.compat import override
 from oddjob.locks import Wakeup
 from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.execution import execute, leave_nested, rescue_slot
@@ -19,6 +18,7 @@ from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SAMPLES
 from oddjob.runtime.slot import Slot, bind_thread
 from oddjob.schedule.clock import clock
+from oddjob.threads import JobThread
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -35,21 +35,6 @@ class WorkerInfo(NamedTuple):
     def state(self) -> str:
         """``idle`` or ``running``."""
         return "idle" if self.job is None else "running"
-
-
-class JobThread(threading.Thread):
-    """A thread that runs jobs: a daemon, whose child threads are not daemons.
-
-    At exit the pools are waited for by rules of their own, so to the interpreter a worker is a
-    daemon. A thread that a job starts must not inherit that: it would die with the main thread. It
-    would take it from ``current_thread().daemon``, so that says False once the worker runs.
-    """
-
-    @property
-    @override
-    def daemon(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
-        """Whether the interpreter does not wait for it; False where a child asks."""
-        return not self.is_alive()
 
 
 class Worker:

@@ -26,7 +26,7 @@ TESTS = Path(__file__).parents[1]
 LAYERS = {
     "vocabulary": """
         oddjob.runtime oddjob.schedule
-        compat errors log schedule.clock schedule.local_time locks
+        compat errors threads log schedule.clock schedule.local_time locks
         callables quantities keys rate retry tracebacks
     """,
     "configuration, clocks and limits": """

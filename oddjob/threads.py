@@ -1,0 +1,35 @@
+"""Threads of this library: daemons, so that the end of the process goes by rules of its own.
+
+Before it ends, every pool is finished (see `oddjob.runtime.lifecycle`), but for what its user has
+given up: jobs that hang, say. To the interpreter, such threads have to be daemons.
+
+An isolated sub-interpreter (PEP 734) has no daemons. Its end waits for all threads, as it does for
+those of ``ThreadPoolExecutor``: also for a job that hangs.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+from oddjob.compat import override
+
+_MAY_BE_DAEMONS: Final = bool(getattr(threading, "_daemon_threads_allowed", lambda: True)())
+
+
+def new_thread(target: Callable[[], object], name: str) -> threading.Thread:
+    """Return a thread of the library's own, not started yet."""
+    return threading.Thread(target=target, name=name, daemon=_MAY_BE_DAEMONS)
+
+
+class JobThread(threading.Thread):
+    """A thread that runs jobs: a daemon, whose child threads are not daemons.
+
+    A thread that a job starts must not be a daemon by inheritance: it would die with the main
+    thread. It would inherit ``current_thread().daemon``, so that says False once the worker runs.
+    """
+
+    @property
+    @override
+    def daemon(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
+        """Whether the interpreter does not wait for it; False where a child asks."""
+        return _MAY_BE_DAEMONS and not self.is_alive()

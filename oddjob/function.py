@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from oddjob.submitter import Submitter
 
 P = ParamSpec("P", default=...)
-R = TypeVar("R", default=Any)  # what a plain call returns
-T = TypeVar("T", default=R)  # the job's result: R, or what R, a coroutine, returns
+R_co = TypeVar("R_co", default=Any, covariant=True)  # what a plain call returns
+V = TypeVar("V")
 First = TypeVar("First")
 Rest = ParamSpec("Rest")
 One = TypeVar("One")  # what submitting one call returns, and many, and performing: jobs, or a timer
@@ -80,16 +80,15 @@ DelayedFunction = BoundFunction[FnP, Job[FnT], list[Job[FnT]], Timer]
 RecurringFunction = BoundFunction[FnP, Timer, Timer, Timer]
 
 
-class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]):
+class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     """A function that knows its pool, as ``@pool.job`` makes it.
 
     Call it, and it runs in the calling thread; ``submit`` it, and it runs in the pool. In a class
     it is bound to instances, like any function. Write ``@pool.job`` above ``@staticmethod`` or
     ``@classmethod``.
 
-    In annotations, ``JobFunction[[int], bool]`` takes an int and returns a bool. For an ``async
-    def`` function the third parameter is the result of its jobs:
-    ``JobFunction[[str], Coroutine[Any, Any, bytes], bytes]``.
+    In annotations, ``JobFunction[[int], bool]`` takes an int and returns a bool. An ``async def``
+    function returns a coroutine: ``JobFunction[[str], Coroutine[Any, Any, bytes]]``.
 
     Attributes:
         timer: the timer of a function that was decorated with ``every=`` or ``cron=``, or None.
@@ -97,10 +96,10 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
 
     __name__: str
     __qualname__: str
-    __wrapped__: Callable[P, R]
+    __wrapped__: Callable[P, R_co]
     timer: Timer | None
 
-    def __init__(self, fn: Callable[P, R], target: "Submitter") -> None:
+    def __init__(self, fn: Callable[P, R_co], target: "Submitter") -> None:
         if not (callable(fn) or isinstance(fn, staticmethod | classmethod)):
             raise TypeError(f"@pool.job decorates functions, not {fn!r}")
         functools.update_wrapper(self, fn)
@@ -121,21 +120,20 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
         if sys.version_info < (3, 13):
 
             def __class_getitem__(cls, parameters: Any) -> Any:
-                """Fill in the defaults of the type variables, which `typing` does from 3.13 on."""
-                given = parameters if isinstance(parameters, tuple) else (parameters,)
-                result = given[1] if len(given) > 1 else Any
-                return super().__class_getitem__((*given, result, result)[: max(len(given), 3)])
+                """Fill in the default of the result, which `typing` does from 3.13 on."""
+                is_whole = isinstance(parameters, tuple)
+                return super().__class_getitem__(parameters if is_whole else (parameters, Any))
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> R_co:
         """Call the function in the calling thread."""
         return self.__wrapped__(*args, **kwargs)
 
     @overload
-    def __get__(self, instance: None, owner: type) -> "JobFunction[P, R, T]": ...
+    def __get__(self, instance: None, owner: type) -> "JobFunction[P, R_co]": ...
     @overload
     def __get__(
-        self: "JobFunction[Concatenate[First, Rest], R, T]", instance: First, owner: type
-    ) -> "JobFunction[Rest, R, T]": ...
+        self: "JobFunction[Concatenate[First, Rest], R_co]", instance: First, owner: type
+    ) -> "JobFunction[Rest, R_co]": ...
     def __get__(self, instance: Any, owner: type) -> Any:
         bind = getattr(self.__wrapped__, "__get__", None)
         if bind is None:
@@ -156,7 +154,7 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
     def __copy__(self) -> Self:
         return self
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "JobFunction[P, R, T]":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "JobFunction[P, R_co]":
         if not isinstance(self.__wrapped__, MethodType):
             return self
         from copy import deepcopy
@@ -182,31 +180,81 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
             raise PicklingError(f"cannot pickle {self!r}: it is not found by its own name")
         return find, path
 
-    async def asubmit(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[T]:
-        """Queue a call; wait for room without blocking the event loop; see `Pool.asubmit`."""
-        job: Job[T] = await self._target.asubmit(self.__wrapped__, *args, **kwargs)
-        return job
+    # Overloads by the function's return type: of an overloaded decorator, mypy would take a generic
+    # function, or one that returns Any, for an ``async def`` one (python/mypy#11816).
 
-    def map(self, *iterables: Iterable[Any], **options: Unpack[MapOptions]) -> Iterator[T]:
+    @overload
+    def submit(self: "_AsyncJobFunction[P, V]", /, *args: P.args, **kwargs: P.kwargs) -> Job[V]: ...
+    @overload
+    def submit(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]: ...
+    @override
+    def submit(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Queue a call and return its job; see `Pool.submit`."""
+        return self._target.submit(self.__wrapped__, *args, **kwargs)
+
+    @overload
+    def submit_many(self: "_AsyncJobFunction[P, V]", iterable: Iterable[Any]) -> list[Job[V]]: ...
+    @overload
+    def submit_many(self, iterable: Iterable[Any]) -> list[Job[R_co]]: ...
+    @override
+    def submit_many(self, iterable: Iterable[Any]) -> Any:
+        """Queue a call for every item and return the jobs; see `Pool.submit_many`."""
+        return self._target.submit_many(self.__wrapped__, iterable)
+
+    @overload
+    async def asubmit(
+        self: "_AsyncJobFunction[P, V]", /, *args: P.args, **kwargs: P.kwargs
+    ) -> Job[V]: ...
+    @overload
+    async def asubmit(self, /, *args: P.args, **kwargs: P.kwargs) -> Job[R_co]: ...
+    async def asubmit(self, /, *args: Any, **kwargs: Any) -> Any:
+        """Queue a call; wait for room without blocking the event loop; see `Pool.asubmit`."""
+        return await self._target.asubmit(self.__wrapped__, *args, **kwargs)
+
+    @overload
+    def map(
+        self: "_AsyncJobFunction[P, V]",
+        *iterables: Iterable[Any],
+        **options: Unpack[MapOptions],
+    ) -> Iterator[V]: ...
+    @overload
+    def map(self, *iterables: Iterable[Any], **options: Unpack[MapOptions]) -> Iterator[R_co]: ...
+    def map(self, *iterables: Iterable[Any], **options: Unpack[MapOptions]) -> Iterator[Any]:
         """Iterate over the results of a call for every item; see `Pool.map`."""
-        results: Iterator[T] = self._target.map(self.__wrapped__, *iterables, **options)
+        results: Iterator[Any] = self._target.map(self.__wrapped__, *iterables, **options)
         return results
 
-    def options(self, **options: Unpack[JobOptions]) -> "JobFunction[P, R, T]":
+    def options(self, **options: Unpack[JobOptions]) -> "JobFunction[P, R_co]":
         """Return the same function with these options on every job; see `Pool.options`."""
         return JobFunction(self.__wrapped__, self._target.options(**options))
 
-    def using(self, connection: "sqlite3.Connection") -> "JobFunction[P, R, T]":
+    def using(self, connection: "sqlite3.Connection") -> "JobFunction[P, R_co]":
         """Return the same function with jobs in your own transaction; see `Pool.using`."""
         return JobFunction(self.__wrapped__, self._target.using(connection))
 
-    def after(self, seconds: Seconds, *, daemon: bool = True) -> DelayedFunction[P, T]:
+    @overload
+    def after(
+        self: "_AsyncJobFunction[P, V]", seconds: Seconds, *, daemon: bool = True
+    ) -> DelayedFunction[P, V]: ...
+    @overload
+    def after(self, seconds: Seconds, *, daemon: bool = True) -> DelayedFunction[P, R_co]: ...
+    def after(self, seconds: Seconds, *, daemon: bool = True) -> Any:
         """Delay calls by some seconds; see `Pool.after`."""
         return BoundFunction(self.__wrapped__, self._target.after(seconds, daemon=daemon))
 
+    @overload
+    def at(
+        self: "_AsyncJobFunction[P, V]",
+        when: datetime | time,
+        *,
+        dst: Dst = "run_once",
+        daemon: bool = True,
+    ) -> DelayedFunction[P, V]: ...
+    @overload
     def at(
         self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True
-    ) -> DelayedFunction[P, T]:
+    ) -> DelayedFunction[P, R_co]: ...
+    def at(self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True) -> Any:
         """Delay calls until a time on the wall clock; see `Pool.at`."""
         return BoundFunction(self.__wrapped__, self._target.at(when, dst=dst, daemon=daemon))
 
@@ -222,15 +270,16 @@ class JobFunction(BoundFunction[P, Job[T], list[Job[T]], None], Generic[P, R, T]
         return BoundFunction(self.__wrapped__, self._target.cron(expression, **options))
 
 
+if TYPE_CHECKING:
+    _AsyncJobFunction = JobFunction[FnP, Coroutine[Any, Any, V]]
+
+
 class JobDecorator(Protocol):
     """``@pool.job(…)`` with its options, before it is given the function."""
 
-    @overload
-    def __call__(
-        self, fn: Callable[FnP, Coroutine[Any, Any, FnT]], /
-    ) -> JobFunction[FnP, Coroutine[Any, Any, FnT], FnT]: ...
-    @overload
-    def __call__(self, fn: Callable[FnP, FnT], /) -> JobFunction[FnP, FnT, FnT]: ...
+    def __call__(self, fn: Callable[FnP, FnT], /) -> JobFunction[FnP, FnT]:
+        """Return the job function of a function."""
+        ...
 
 
 def job_decorator(
@@ -248,8 +297,8 @@ def job_decorator(
     elif timing:
         raise TypeError(f"{', '.join(timing)}: of use with every= or cron= only")
 
-    def decorate(fn: Any) -> JobFunction[Any, Any, Any]:
-        function: JobFunction[Any, Any, Any] = JobFunction(fn, target)
+    def decorate(fn: Any) -> JobFunction[Any, Any]:
+        function: JobFunction[Any, Any] = JobFunction(fn, target)
         if isinstance(target._key, str) or recurring is not None:
             _check_parameters(fn, target._key, is_recurring=recurring is not None)
         if target._core.store is not None:

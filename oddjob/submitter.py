@@ -4,7 +4,7 @@ A submitter is a core (what runs the jobs), a policy (what its jobs have in comm
 a key that all of them share. A view is a submitter with another policy or key and the same core.
 """
 
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from datetime import datetime, time, tzinfo
@@ -195,9 +195,7 @@ class Submitter(Executor):
         return JobGroup(self)
 
     @overload
-    def job(self, fn: AsyncFunction[P, T], /) -> JobFunction[P, Coroutine[Any, Any, T], T]: ...
-    @overload
-    def job(self, fn: Callable[P, T], /) -> JobFunction[P, T, T]: ...
+    def job(self, fn: Callable[P, T], /) -> JobFunction[P, T]: ...
     @overload
     def job(self, /, **options: Unpack[DecoratorOptions]) -> JobDecorator: ...
     def job(self, fn: Any = None, /, **options: Unpack[DecoratorOptions]) -> Any:

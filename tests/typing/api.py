@@ -9,12 +9,13 @@ import functools
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
-from typing import Any, Literal, Unpack, assert_type
+from typing import Any, Literal, TypeVar, Unpack, assert_type
 
 import oddjob
 from oddjob import Job, JobFunction, Pool
 
 pool = Pool("email", 3)
+Item = TypeVar("Item")
 
 
 def send(to: str, *, copies: int = 1) -> bool:
@@ -220,7 +221,7 @@ def a_job_function_can_be_named_in_a_signature() -> None:
     def use_any(function: JobFunction) -> Job:
         return function.submit("you")
 
-    def use_async(function: JobFunction[[str], Coroutine[Any, Any, bytes], bytes]) -> Job[bytes]:
+    def use_async(function: JobFunction[[str], Coroutine[Any, Any, bytes]]) -> Job[bytes]:
         return function.submit("url")
 
     def plain(to: str) -> bool:
@@ -295,6 +296,52 @@ async def a_decorated_async_method_is_bound_and_keeps_its_types() -> None:
 def a_decorated_static_method_keeps_its_types_on_the_class() -> None:
     assert_type(Mailer.static("you"), bool)
     assert_type(Mailer.static.submit("you"), Job[bool])
+
+
+@pool.job
+def first(items: list[Item]) -> Item:
+    return items[0]
+
+
+@pool.job(name="last")
+async def last(items: list[Item]) -> Item:
+    return items[-1]
+
+
+@pool.job
+def load(text: str) -> Any:
+    return text
+
+
+class Shelf:
+    """A class with methods whose results are of any type."""
+
+    @pool.job
+    def pick(self, items: list[Item]) -> Item:
+        return items[0]
+
+    @pool.job
+    def load(self, text: str) -> Any:
+        return text
+
+
+async def a_decorated_generic_function_stays_generic() -> None:
+    assert_type(first([1]), int)
+    assert_type(first.submit([1]), Job[int])
+    assert_type(first.after(1).submit(["a"]), Job[str])
+    assert_type(await first.submit(["a"]), str)
+    assert_type(await last([1]), int)
+    assert_type(last.submit([1]), Job[int])
+    assert_type(Shelf().pick([1]), int)
+    assert_type(Shelf().pick.submit(["a"]), Job[str])
+
+
+def a_decorated_function_that_returns_anything_is_no_async_function() -> None:
+    load("text")  # no coroutine, which would have to be awaited
+    assert_type(load("text"), Any)
+    assert_type(load.submit("text").result(), Any)
+    assert_type(Shelf().load("text"), Any)
+    assert_type(Shelf().load.submit("text").result(), Any)
 
 
 def module_level_functions_know_the_results_of_a_function() -> None:

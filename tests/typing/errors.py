@@ -62,7 +62,7 @@ greet.options(name="x").submit(3)  # error: arg-type
 greet.options(nme="x")  # error: call-arg
 greet.map(3)  # error: arg-type
 greet.map(["you"], chunksize="1")  # error: arg-type
-download.submit(3)  # error: arg-type
+download.submit(3)  # error: call-overload
 download.perform()  # error: call-arg
 
 # And a decorated method, bound and not.

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P", default=...)
 R_co = TypeVar("R_co", default=Any, covariant=True)  # what a plain call returns
-V = TypeVar("V")
+V = TypeVar("V")  # what the coroutine of an ``async def`` function returns
 First = TypeVar("First")
 Rest = ParamSpec("Rest")
 One = TypeVar("One")  # what submitting one call returns, and many, and performing: jobs, or a timer
@@ -88,7 +88,8 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     ``@classmethod``.
 
     In annotations, ``JobFunction[[int], bool]`` takes an int and returns a bool. An ``async def``
-    function returns a coroutine: ``JobFunction[[str], Coroutine[Any, Any, bytes]]``.
+    function returns a coroutine: ``JobFunction[[str], Coroutine[Any, Any, bytes]]``. (For mypy, let
+    methods return their class by its name: it does not know what ``Self`` is here.)
 
     Attributes:
         timer: the timer of a function that was decorated with ``every=`` or ``cron=``, or None.

@@ -300,8 +300,9 @@ def job_decorator(
 
     def decorate(fn: Any) -> JobFunction[Any, Any]:
         function: JobFunction[Any, Any] = JobFunction(fn, target)
-        if isinstance(target._key, str) or recurring is not None:
-            _check_parameters(fn, target._key, is_recurring=recurring is not None)
+        names = {"key": target._key, "unique": target._policy.settings.unique}
+        if recurring is not None or any(isinstance(each, str) for each in names.values()):
+            _check_parameters(fn, names, is_recurring=recurring is not None)
         if target._core.store is not None:
             target._core.store.knows(fn, target._policy, outer)
         if recurring is not None:
@@ -311,20 +312,22 @@ def job_decorator(
     return decorate
 
 
-def _check_parameters(fn: Any, key: object, *, is_recurring: bool) -> None:
-    """Refuse a recurring function that needs arguments, and a key that is a parameter's name."""
+def _check_parameters(fn: Any, keys: dict[str, Any], *, is_recurring: bool) -> None:
+    """Refuse a recurring function that needs arguments, and keys that are names of parameters."""
     from inspect import Signature, signature
 
     try:
         found = signature(fn.__func__ if isinstance(fn, staticmethod | classmethod) else fn)
     except (TypeError, ValueError):  # some built-in functions have none
         return
-    if isinstance(key, str) and key in found.parameters:
-        bare = [each.replace(annotation=each.empty) for each in found.parameters.values()]
-        raise ValueError(
-            f"key={key!r} is the same key for all calls, but {describe(fn)} has a parameter of "
-            f"that name; did you mean key=lambda {str(Signature(bare))[1:-1]}: {key}?"
-        )
+    for option, key in keys.items():
+        if isinstance(key, str) and key in found.parameters:
+            bare = [each.replace(annotation=each.empty) for each in found.parameters.values()]
+            raise ValueError(
+                f"{option}={key!r} is the same key for all calls, but {describe(fn)} has a "
+                "parameter of that name; did you mean "
+                f"{option}=lambda {str(Signature(bare))[1:-1]}: {key}?"
+            )
     if is_recurring:
         try:
             found.bind()

@@ -15,6 +15,7 @@ _TRUSTED_MODULES: Final = frozenset({
     "builtins", "datetime", "decimal", "enum", "fractions", "ipaddress", "pathlib",
     "pathlib._local", "uuid",
 })  # fmt: skip
+_MARK_OF_OTHERS: Final = "="  # before the texts of keys that are not strings
 
 
 def constant_key(value: Any) -> Key | None:
@@ -50,6 +51,35 @@ def check_key(value: Any) -> Key:
         if any(new is not old for new, old in zip(members, value, strict=True)):
             return tuple(members) if isinstance(value, tuple) else frozenset(members)
     return value
+
+
+def encode_key(key: Key | None) -> str | None:
+    """Return the text of a key: a string itself, anything else a text that no string has."""
+    if key is None or (isinstance(key, str) and not key.startswith(_MARK_OF_OTHERS)):
+        return key
+    return f"{_MARK_OF_OTHERS}{_repr_of(key)}"
+
+
+def _repr_of(key: Key) -> str:
+    """Return a ``repr`` that is the same in every process: the order of a frozenset's is not."""
+    if isinstance(key, frozenset):
+        return f"frozenset({{{', '.join(sorted(map(_repr_of, key)))}}})"
+    if isinstance(key, tuple):
+        return f"({''.join(f'{_repr_of(each)}, ' for each in key)})"
+    return repr(key)
+
+
+def decode_key(text: str | None) -> Key | None:
+    """Return the key of a text: itself if Python has literals of its kind, else its ``repr``."""
+    if text is None or not text.startswith(_MARK_OF_OTHERS):
+        return text
+    from ast import literal_eval
+
+    shown = text.removeprefix(_MARK_OF_OTHERS)
+    try:
+        return literal_eval(shown)
+    except (SyntaxError, ValueError):  # a date, a UUID, an enum member
+        return shown
 
 
 @lru_cache

@@ -38,6 +38,7 @@ WhenFull = Literal["block", "raise", "caller_runs", "drop_oldest"]
 Unique = bool | Key | Callable[..., Key]
 
 _STORES: Final = ("sqlite:", "memory:")
+_FOR_STORES: Final = ("consume", "keep_succeeded", "keep_failed", "unknown_after")
 
 # Checks. Each takes the option's name, for its message, and a value, and returns the value to use.
 
@@ -168,6 +169,14 @@ class PoolOptions(NamedTuple):
                 f"submit_timeout={timeout!r} has no effect with when_full={when_full!r}, because "
                 "nobody waits for room: leave submit_timeout out, or give when_full='block'"
             )
+        # store=False, or None, is a decision: so tests do without the store that a program has.
+        if self.store is None and "store" not in given:
+            for name in _FOR_STORES:
+                if given.get(name) is not None:
+                    raise TypeError(
+                        f"{name}={given[name]!r} has no effect in a pool without a store: give "
+                        'store="sqlite:///jobs.db", or store=False to do without, as in tests'
+                    )
         # max_queue=None beside it is a decision, or passed on by a function that has both options.
         if self.max_queue is not None or "max_queue" in given:
             return
@@ -290,6 +299,17 @@ class JobSettings(NamedTuple):
             )
         if self.connection is not None and not given.get("persist", True):
             raise ValueError("persist=False: but jobs in a user's transaction have to be stored")
+        if given.get("unique", False) is not False:
+            if self.options.store is None:
+                raise TypeError(
+                    f"unique={given['unique']!r} needs a store, which knows the jobs of all "
+                    'processes: Pool("name", store="sqlite:///jobs.db"), or store=False to do '
+                    "without, as in tests"
+                )
+            if not given.get("persist", self.persist):
+                raise TypeError(
+                    f"unique={given['unique']!r} has no effect with persist=False: leave one out"
+                )
         limits = self.limits
         if "max_concurrency" in given:
             limits = (ConcurrencyLimit(given.pop("max_concurrency")), *limits)

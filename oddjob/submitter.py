@@ -212,8 +212,8 @@ class Submitter(Executor):
 
         Raises:
             TypeError: as `options` does; or a function that is to recur needs arguments.
-            ValueError: as `options` does; or `key` is the name of a parameter of the function
-                (``key=lambda customer, amount: customer`` is one key for each customer).
+            ValueError: as `options` does; or `key` or `unique` is the name of a parameter of the
+                function (``key=lambda customer, amount: customer`` is one key for each customer).
         """
         given: dict[str, Any] = {**options}
         timing = {name: given.pop(name, None) for name in TIMING_OPTIONS}
@@ -252,7 +252,8 @@ class Submitter(Executor):
             unique: in a pool with a store, of jobs that have not ended, there is one at most of
                 the same function and arguments (True), or of the same key: a key, or a function
                 that derives one from the job's arguments. Another submission returns a job that
-                stands for the first one's.
+                stands for the first one's. Arguments are the same by position, by name and by
+                default.
             middleware: objects with ``submit`` or ``run`` methods, called around every job, the
                 first one outermost, inside those that are there; see `Middleware`.
 

@@ -89,7 +89,10 @@ class Pool(Submitter, ThreadPoolExecutor):
             logged.
         store: where jobs are kept, so that they survive the process (nowhere, or False): the URL
             ``"sqlite:///jobs.db"``, a file which all processes of a machine may share, or
-            ``"memory:"``. The pool needs a name.
+            ``"memory:"``. The pool needs a name. False, for one pool, does without the store that
+            `configure` gives to all, or that a test is not to use: the options below, and
+            ``unique`` and ``persist`` of jobs, are then accepted and have no effect. In a pool that
+            is given no store, they are a ``TypeError``, but for ``persist``.
         consume: run jobs from the store (True). False: only submit them, for others to run.
         keep_succeeded: how many records of succeeded jobs the store keeps (1000).
         keep_failed: how long it keeps records of failed and cancelled jobs, as a text such as
@@ -275,7 +278,8 @@ class Pool(Submitter, ThreadPoolExecutor):
     ) -> int:
         """Queue failed jobs again, as if they were new; return how many.
 
-        Which ones is said as in `records`. A few hundred at a time are committed.
+        Which ones is said as in `records`. A few hundred at a time are committed. A `Job` that has
+        failed stays so, as a future ends once: `find` returns a new one, which is pending.
         """
         operations = self._operations()
         return operations.retry(

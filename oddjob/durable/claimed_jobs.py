@@ -33,6 +33,7 @@ from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.record import Claim, State, Update
 from oddjob.durable.store import OpenTransaction
 from oddjob.errors import JobLost, PayloadError, StoreFull
+from oddjob.keys import decode_key
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy, StoredSettlement
 from oddjob.runtime.stored_job import (
@@ -107,7 +108,7 @@ class ClaimedJobs(StoredSettlement):
             raise LookupError(f"{claim.function} is not found in its module any more")
         meta = decode_meta(claim.meta)
         policy = self._policy_of(claim, meta)
-        job = new_stored_job(fn, policy, claim.key, claim.name)
+        job = new_stored_job(fn, policy, decode_key(claim.key), claim.name)
         details = details_of(job)
         details.id, details.attempt, details.carrier = str(claim.id), claim.attempt, meta.carrier
         details.claim = claim

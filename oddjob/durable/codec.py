@@ -13,6 +13,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import CodeType, MethodType
 from typing import Any, Final, NamedTuple
@@ -21,12 +22,10 @@ from oddjob.callables import describe
 from oddjob.compat import override
 from oddjob.durable.record import State
 from oddjob.errors import JobLost, PayloadError, PredecessorFailed, UnknownFunction
-from oddjob.keys import Key
 from oddjob.runtime.policy import BATCH_ITEM
 
 _PROTOCOL: Final = 5
 _GLOBAL: Final = b"\x93"  # pickle's instruction to look up a class; or any such byte
-_MARK_OF_OTHERS: Final = "="  # before keys that are no strings
 
 
 # What a store says when it fails a job by itself: the name of the class, and a message.
@@ -52,11 +51,25 @@ def name_of(fn: Callable[..., Any]) -> str:
     module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
     is_bound = isinstance(fn, MethodType) and not isinstance(fn.__self__, type)
     if not module or not name or "<" in name or is_bound:
-        raise TypeError(
-            f"{describe(fn)} cannot be stored: another process has no way to find it. A durable "
-            "job needs a function at the top level of a module, or persist=False"
-        )
+        raise TypeError(f"{_refusal(fn)}. Or keep the job in memory, with persist=False")
     return f"{_real_name(module)}:{name}"
+
+
+def _refusal(fn: Any) -> str:
+    """Return why a callable has no name by which other processes find it, and what to do."""
+    name, place = describe(fn), "at the top level of a module"
+    if isinstance(fn, partial):
+        what, instead = f"a partial of {name}", f"submit {name} itself, with all its arguments"
+    elif name.endswith("<lambda>"):
+        what, instead = "a lambda", f"give it a name, with def, {place}"
+    elif "<locals>" in name:
+        what, instead = f"{name}, inside another function,", f"define it {place}"
+    elif hasattr(fn, "__self__"):
+        what = f"{name}, bound to an object,"
+        instead = f"submit a function {place}, with the object as an argument"
+    else:
+        what, instead = f"a callable of class {name}", f"submit a function {place} that calls it"
+    return f"{what} cannot be stored, as no other process could find it: {instead}"
 
 
 def _real_name(module: str) -> str:
@@ -204,13 +217,6 @@ def describe_error(error: BaseException) -> str:
     except Exception:  # it is the user's
         text = "its text cannot be made"
     return f"{type(error).__qualname__}: {text}"[:500]
-
-
-def encode_key(key: Key | None) -> str | None:
-    """Return the text of a key: of a string itself, of others what nobody else's text is."""
-    if key is None or (isinstance(key, str) and not key.startswith(_MARK_OF_OTHERS)):
-        return key
-    return f"{_MARK_OF_OTHERS}{key!r}"
 
 
 def _dump(value: Any, what: str) -> bytes:

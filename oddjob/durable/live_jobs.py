@@ -14,6 +14,7 @@ from oddjob.durable.progress import decode_progress
 from oddjob.durable.record import Record, State
 from oddjob.durable.store import Store
 from oddjob.errors import JobNotFound
+from oddjob.keys import decode_key
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.stored_job import details_of, local_state_of, new_stored_job
@@ -28,6 +29,7 @@ class LiveJobs:
 
     def __init__(self, store: "PoolStore") -> None:
         self._store: Final = store
+        self._inline: Final[dict[str, Job[Any]]] = {}  # have run in inline mode, by id
 
     def state_of(self, job: Job[Any]) -> JobState:
         """Return the state of a job that has not ended here."""
@@ -70,8 +72,14 @@ class LiveJobs:
                 raise
             return None  # the pool is closed, and its store may be gone
 
+    def note_inline(self, job: Job[Any]) -> None:
+        """Note that a job has run in inline mode: it is found, although it was never stored."""
+        self._inline[job.id] = job
+
     def find(self, job: object) -> Job[Any]:
         """Do what `Pool.find` says."""
+        if job in self._inline:
+            return self._inline[str(job)]
         runner = self._store.runner()
         record = runner.reader.record(str(job))
         if record is not None and record.pool != self._store.name:
@@ -121,7 +129,8 @@ class LiveJobs:
             priority=record.priority, persist=True, key=None, serial=False, limits=()
         )
         policy = JobPolicy(self._store.core, settings)
-        return new_stored_job(None, policy, record.key, record.name or record.function)
+        name = record.name or record.function
+        return new_stored_job(None, policy, decode_key(record.key), name)
 
 
 def _latest_attempt(record: Record) -> int:

@@ -128,8 +128,11 @@ class PoolStore(Consumer, Settlement):
             PoolClosed: the pool has come to its end.
             StoreUnusable: the store cannot be opened.
         """
-        if self.attached is None:
-            self.core.state.check_open()
+        if self.attached is None and self.core.state.closed_because is not None:
+            raise PoolClosed(
+                f"pool {self.name} is closed. What it has stored can be seen without a pool: "
+                f"oddjob.operations.StoreOperations({self._url!r}).pool({self.name!r})"
+            )
         return self.open()
 
     # Functions.
@@ -180,6 +183,7 @@ class PoolStore(Consumer, Settlement):
         if inline.is_on():
             for job in jobs:
                 inline.run_inline(self.core, job)
+                self.live.note_inline(job)
             return
         refused = self._store(jobs)
         if refused:

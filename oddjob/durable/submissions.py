@@ -8,10 +8,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from oddjob.durable.claimed_jobs import ClaimedJobs
-from oddjob.durable.codec import Meta, encode_call, encode_key, encode_meta, name_of
+from oddjob.durable.codec import Meta, encode_call, encode_meta, name_of
 from oddjob.durable.limiters import LimiterNames
 from oddjob.durable.record import Lane, Submit
 from oddjob.durable.unique import unique_of
+from oddjob.keys import encode_key
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.stored_job import parts_of
@@ -83,7 +84,7 @@ class Submissions:
                 encode_key(key),
                 policy.key_limit,
                 policy.is_serial,
-                unique_of(policy.settings.unique, call.lane.function, job),
+                unique_of(policy.settings.unique, call.lane.function, fn, job),
                 meta,
                 not policy.is_detached,
                 max_queue=max_queue,

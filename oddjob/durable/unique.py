@@ -2,11 +2,13 @@
 
 import io
 import pickle
+from collections.abc import Callable
+from functools import lru_cache
 from hashlib import sha256
-from typing import TYPE_CHECKING, Any
+from inspect import signature
+from typing import TYPE_CHECKING, Any, Final
 
-from oddjob.durable.codec import encode_key
-from oddjob.keys import check_key
+from oddjob.keys import check_key, encode_key
 from oddjob.options import Unique
 from oddjob.runtime.stored_job import arguments_of
 
@@ -14,7 +16,7 @@ if TYPE_CHECKING:
     from oddjob.runtime.job import Job
 
 
-def unique_of(unique: Unique, name: str, job: "Job[Any]") -> bytes | None:
+def unique_of(unique: Unique, name: str, fn: Callable[..., Any], job: "Job[Any]") -> bytes | None:
     """Return what identifies a job among those of its pool that have not ended; None: nothing.
 
     `unique` is the option of that name: True for the function's name and the arguments; a key, or a
@@ -27,10 +29,34 @@ def unique_of(unique: Unique, name: str, job: "Job[Any]") -> bytes | None:
         return None
     args, kwargs = arguments_of(job)
     if unique is True:
-        return sha256(canonical_bytes((name, args, sorted(kwargs.items())))).digest()
+        args, kwargs = _bound(fn, args, kwargs)
+        try:
+            data = canonical_bytes((name, args, sorted(kwargs.items())))
+        except Exception as error:  # a default; what the call is given has been pickled by now
+            what = f"unique=True: the arguments of {name}, or their defaults, cannot be pickled"
+            raise TypeError(what) from error
+        return sha256(data).digest()
     key = check_key(unique(*args, **kwargs)) if callable(unique) else unique
     text = encode_key(key)
     return None if text is None else text.encode()
+
+
+_signature_of: Final = lru_cache(signature)
+
+
+def _bound(
+    fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Return the arguments as the function gets them, whether by position, by name or by default.
+
+    Of a function that has no signature, or that will refuse them, they are left as they are.
+    """
+    try:
+        bound = _signature_of(fn).bind(*args, **kwargs)
+    except (TypeError, ValueError):
+        return args, kwargs
+    bound.apply_defaults()
+    return bound.args, bound.kwargs
 
 
 def canonical_bytes(value: Any) -> bytes:

@@ -12,11 +12,10 @@ from functools import partial
 from itertools import islice
 from typing import Any, Final, get_args
 
-from oddjob.durable.codec import encode_key
 from oddjob.durable.record import State
 from oddjob.durable.store import Filter, Store
 from oddjob.errors import JobNotFound
-from oddjob.keys import Key
+from oddjob.keys import Key, encode_key
 from oddjob.operations.access import RunnerInfo, StoreAccess, seconds_of
 from oddjob.operations.record import Record, record_of, stored_id
 from oddjob.operations.recurring import RecurringEntry, entry_of

@@ -12,6 +12,7 @@ from oddjob.durable.codec import decode_call, decode_meta
 from oddjob.durable.progress import decode_progress
 from oddjob.durable.record import Record as StoredRecord
 from oddjob.durable.record import State
+from oddjob.keys import Key, decode_key
 from oddjob.operations.access import StoreAccess, time_of
 from oddjob.runtime.watchers import Progress
 from oddjob.schedule.clock import clock
@@ -43,7 +44,7 @@ class Record:
         priority: as `Job.priority`.
         attempt: how many attempts have ended.
         crashes: how many processes have died while they ran it.
-        key: the text of its key; None if it has none.
+        key: as `Job.key`; of a date, a UUID, an enum member or the like, its ``repr``.
         entry: the name of the recurring entry that has submitted it; None if none has.
         runner: which process runs it, as `RunnerInfo.id`; None if none does.
         created: when it was submitted.
@@ -65,7 +66,7 @@ class Record:
     priority: int
     attempt: int
     crashes: int
-    key: str | None
+    key: Key | None
     entry: str | None
     runner: str | None
     created: datetime
@@ -123,6 +124,9 @@ class Record:
     def retry(self) -> bool:
         """Queue the job again if it failed or was canceled, at once if it is scheduled.
 
+        A `Job` that has ended stays so, as a future ends once: `Pool.find` returns a new one, which
+        is pending.
+
         Returns False if it is in another state, or gone.
         """
         return bool(self._access.change(lambda store: store.retry([self._stored.id])))
@@ -147,7 +151,7 @@ def record_of(stored: StoredRecord, access: StoreAccess) -> Record:
         priority=stored.priority,
         attempt=stored.attempt,
         crashes=stored.crashes,
-        key=stored.key,
+        key=decode_key(stored.key),
         entry=stored.entry,
         runner=None if stored.owner is None else str(stored.owner),
         created=cast("datetime", time_of(stored.created)),

@@ -112,13 +112,13 @@ class Job(Future[T]):
 
     @property
     def id(self) -> str:
-        """An identifier of this job alone: 32 hexadecimal digits, drawn when first asked for."""
+        """An identifier of this job alone, the store's if it has one: "" until it is committed."""
         details = self._add_details()
-        if details.id is None:
-            fresh = os.urandom(16).hex()
+        is_to_be_stored = self._policy.is_durable and self._local_state in (QUEUED, SCHEDULED)
+        if details.id is None and not is_to_be_stored:
             with install_lock.lock:
-                details.id = details.id or fresh
-        return details.id
+                details.id = details.id or os.urandom(16).hex()
+        return details.id or ""
 
     @property
     def name(self) -> str:

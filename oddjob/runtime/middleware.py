@@ -28,9 +28,11 @@ class Middleware:
         """Act in the submitting thread, before the job is queued.
 
         Args:
-            job: the job that is about to be queued.
+            job: the job that is about to be queued. Of a pool with a store it has no `id` yet,
+                which is an empty string: the store gives it when the job is committed. `run` sees
+                the one by which `Pool.find` finds the job.
             carrier: what travels with the job to `run`, possibly in another process. Put in
-                strings, such as trace identifiers.
+                strings, such as trace identifiers: they join what both methods record.
 
         What this raises refuses the job: it is not queued, and the caller gets the exception.
         """

@@ -16,7 +16,8 @@ def inline() -> Iterator[None]:
 
     Inside ``with oddjob.testing.inline():``, a job has ended when ``submit`` returns, and its
     traceback leads to the line that submitted it. Limits, priorities and timeouts do not apply, and
-    retries happen without delay. Jobs that were queued before are left to their workers. The pytest
+    retries happen without delay. Jobs that were queued before are left to their workers. In a pool
+    with a store they are not stored; `Pool.find` finds them, `Pool.records` does not. The pytest
     fixture ``oddjob_inline`` does the same.
 
     Failures are raised in the test: that of a job given to ``perform`` at that line, that of any

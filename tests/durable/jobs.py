@@ -37,6 +37,13 @@ def fail_first() -> int:
     return job.attempt
 
 
+def read_key() -> Any:
+    """Return the key of the job that runs this."""
+    job = oddjob.current_job()
+    assert job is not None
+    return job.key
+
+
 def crash() -> None:
     raise SystemExit("crash")
 

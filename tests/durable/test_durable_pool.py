@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,7 @@ def test_a_job_can_be_awaited(pool: Pool) -> None:
 
 
 def test_a_lambda_is_refused_with_what_to_do(pool: Pool) -> None:
-    with pytest.raises(TypeError, match=r"top level of a module, or persist=False"):
+    with pytest.raises(TypeError, match=r"at the top level of a module. Or keep the job in"):
         pool.submit(lambda: None)
 
 
@@ -229,6 +229,62 @@ def test_a_unique_job_is_stored_once_and_its_handles_end_together(pool: Pool) ->
     assert len(odd) == 1
     assert first.result(WAIT) == second.result(WAIT) == {"a": 1}
     assert view.submit(jobs.note, {"a": 1}).id != first.id  # that one has ended
+
+
+def test_a_call_is_the_same_however_its_arguments_are_passed(tmp_path: Path) -> None:
+    with Pool("idle", store=f"sqlite:///{tmp_path}/jobs.db", consume=False) as pool:
+        greet = pool.job(unique=True)(jobs.greet)
+        same = [
+            greet.submit("Ann"),
+            greet.submit(name="Ann"),
+            greet.submit("Ann", "."),
+            greet.submit(mark=".", name="Ann"),
+        ]
+        assert len({job.id for job in same}) == 1
+        assert greet.submit("Ann", mark="!").id != same[0].id
+        assert greet.submit().id != same[0].id  # type: ignore[call-arg]  # it will fail
+
+
+class IdReader:
+    """Middleware that notes which ids its methods see."""
+
+    def __init__(self) -> None:
+        self.submitted: list[str] = []
+        self.run_as: list[str] = []
+
+    def submit(self, job: oddjob.Job[Any], _carrier: dict[str, str]) -> None:
+        self.submitted.append(job.id)
+
+    def run(self, job: oddjob.Job[Any], _carrier: dict[str, str], call: Callable[[], Any]) -> Any:
+        self.run_as.append(job.id)
+        return call()
+
+
+def test_middleware_sees_no_id_before_the_store_has_given_it(tmp_path: Path) -> None:
+    reader = IdReader()
+    with Pool("ids", store=f"sqlite:///{tmp_path}/jobs.db", middleware=[reader]) as pool:
+        job = pool.submit(jobs.note, 1)
+        job.result(WAIT)
+        assert (reader.submitted, reader.run_as) == ([""], [job.id])
+        assert pool.find(job.id).result(WAIT) == 1
+        memory = pool.options(persist=False).submit(jobs.note, 2)
+        memory.result(WAIT)
+        assert reader.submitted[1:] == reader.run_as[1:] == [memory.id]
+
+
+def test_a_key_is_seen_as_it_was_given(pool: Pool) -> None:
+    for key in (7, "7", ("customer", 7), b"raw", "=7"):
+        job = pool.options(key=key).submit(jobs.read_key)
+        assert job.result(WAIT) == job.key == pool.find(job.id).key == key
+        (record,) = pool.records(key=key)
+        assert (record.id, record.key) == (job.id, key)
+    serial = pool.options(key=7, serial=True)
+    pool.pause()
+    first, second = serial.submit(jobs.fail, "no"), serial.submit(jobs.note, 1)
+    pool.resume()
+    assert first.exception(WAIT)
+    with pytest.raises(oddjob.PredecessorFailed, match="before it in line 7, failed"):
+        second.result(WAIT)
 
 
 def test_a_full_queue_blocks_until_there_is_room(tmp_path: Path) -> None:

@@ -177,7 +177,9 @@ def test_inline_mode_runs_stored_jobs_their_retries_and_timers_in_place(
     pool: Pool, clock: FakeClock
 ) -> None:
     with inline():
-        assert pool.submit(jobs.note, 1).result() == 1
+        job = pool.submit(jobs.note, 1)
+        assert job.result() == 1
+        assert pool.find(job.id) is job
         assert pool.options(retries=3, backoff=10).submit(jobs.fail_first).result() == 3
         jobs.runs.clear()
         job = pool.after(60).submit(jobs.note, 2)

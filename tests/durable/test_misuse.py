@@ -1,5 +1,7 @@
 """What cannot work is refused, with what was wrong, what is expected, and what to do."""
 
+import functools
+import operator
 import os
 import re
 import sqlite3
@@ -106,13 +108,65 @@ def outer() -> Callable[[], object]:
     return inner
 
 
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda: 1, "a lambda cannot be stored, .*: give it a name, with def"),
+        (outer(), "outer.<locals>.inner, inside another function, cannot .*: define it at the top"),
+        (Thing().method, "Thing.method, bound to an object, cannot .* with the object as an arg"),
+        ("text".upper, "str.upper, bound to an object, cannot be stored"),
+        (functools.partial(str, 1), "a partial of str cannot .*: submit str itself, with all its"),
+        (operator.itemgetter(1), "a callable of class itemgetter cannot be stored"),
+    ],
+)
+def test_a_function_that_is_refused_is_named_with_what_to_do(
+    pool: Pool, function: Any, said: str
+) -> None:
+    with pytest.raises(TypeError, match=f"^{said}.*Or keep the job in memory, with persist=False$"):
+        pool.submit(function)
+
+
 @pytest.mark.parametrize("function", [lambda: 1, outer(), Thing().method, threading.Lock().acquire])
 def test_functions_that_other_processes_cannot_find(pool: Pool, function: Any) -> None:
     """They may run without the store."""
-    with pytest.raises(TypeError, match="top level of a module, or persist=False"):
+    with pytest.raises(TypeError, match=r"at the top level of a module.*, with persist=False"):
         pool.submit(function)
     assert pool.queue() == []
     pool.options(persist=False).submit(function).exception(WAIT)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("consume", False), ("keep_succeeded", 0), ("keep_failed", "1 day"), ("unknown_after", 60)],
+)
+def test_an_option_for_stores_is_refused_in_a_pool_without(option: str, value: Any) -> None:
+    """It would be ignored; `store=False` says that this is meant."""
+    said = f"{option}={value!r} has no effect in a pool without a store: give store="
+    with pytest.raises(TypeError, match=f"^{re.escape(said)}"):
+        Pool("plain", **{option: value})
+    with pytest.raises(oddjob.SettingsError, match=re.escape(said)):
+        oddjob.configure({"extra_pools": {"plain": {option: value}}})
+    Pool("plain", store=False, **{option: value}).shutdown()
+
+
+def test_unique_jobs_need_a_store() -> None:
+    """But a test may run the same functions without one."""
+    with Pool("plain") as plain, pytest.raises(TypeError, match=r"^unique=True needs a store"):
+        plain.job(unique=True)(jobs.note)
+    with Pool("plain", store=False) as plain:
+        function = plain.job(unique=True)(jobs.greet)
+        assert function.submit("Ann").result(WAIT) == "Ann."
+        assert function.options(unique=False, persist=False).submit("Bob").result(WAIT) == "Bob."
+
+
+def test_a_job_that_is_not_stored_is_not_unique(pool: Pool) -> None:
+    with pytest.raises(TypeError, match="unique=True has no effect with persist=False"):
+        pool.options(unique=True, persist=False)
+
+
+def test_a_unique_key_that_is_the_name_of_a_parameter(pool: Pool) -> None:
+    with pytest.raises(ValueError, match=r"did you mean unique=lambda name, mark='.': name\?"):
+        pool.job(unique="name")(jobs.greet)
 
 
 def test_arguments_of_many_megabytes(pool: Pool) -> None:

@@ -1,5 +1,6 @@
 """Operations: records are listed, retried, canceled and purged, and pools paused, from Python."""
 
+import re
 import sqlite3
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from oddjob import JobNotFound, Pool, Progress
+from oddjob import JobNotFound, Pool, PoolClosed, Progress
 from oddjob.operations import Record, StoreOperations
 from tests.durable import jobs
 from tests.hang import until
@@ -196,6 +197,18 @@ def test_a_running_job_is_asked_to_stop_and_is_not_deleted(running: Pool) -> Non
     assert job.result(WAIT) == "cancel_requested: True"
 
 
+def test_a_job_that_is_queued_again_is_a_new_future_to_those_who_find_it(running: Pool) -> None:
+    held = running.submit(jobs.fail, "no")
+    assert held.exception(WAIT)
+    for retry in (lambda: running.retry_failed() == 1, lambda: next(running.records()).retry()):
+        running.pause()
+        assert retry()
+        found = running.find(held.id)
+        assert (held.state, found.state) == ("failed", "queued")
+        running.resume()
+        assert found.exception(WAIT)
+
+
 # Many jobs.
 
 
@@ -259,8 +272,12 @@ def test_runners_are_the_processes_that_use_the_store(running: Pool) -> None:
 def test_a_closed_pool_says_so(url: str) -> None:
     pool = Pool("durable", 1, store=url)
     pool.shutdown()
-    with pytest.raises(RuntimeError, match="after shutdown"):
-        pool.counts()
+    for ask in (pool.counts, pool.records().__next__, pool.retry_failed, lambda: pool.find("1")):
+        with pytest.raises(PoolClosed, match=r"is closed. What it has .*StoreOperations") as caught:
+            ask()
+    (advice,) = re.findall(r"oddjob\.operations\.(.*)", str(caught.value))
+    assert list(eval(advice, {"StoreOperations": StoreOperations}).records()) == []
+    StoreOperations(url).close()
 
 
 def test_a_store_is_seen_without_any_pool(url: str) -> None:

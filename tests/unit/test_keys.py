@@ -6,6 +6,8 @@ import enum
 import functools
 import math
 import operator
+import os
+import subprocess
 import sys
 import threading
 import uuid
@@ -16,6 +18,7 @@ import pytest
 
 import oddjob
 from oddjob import Pool
+from oddjob.keys import decode_key, encode_key
 from oddjob.runtime.limited_queue import LimitedQueue
 from tests.hang import Hang, until
 from tests.peak import Peak
@@ -416,3 +419,36 @@ def test_a_backoff_that_has_no_hash_is_as_good_as_any() -> None:
     with Pool(1) as pool:
         view = pool.options(key="k", retries=1, backoff=[0.0])  # type: ignore[arg-type]
         assert view.submit(abs, -1).result(WAIT) == 1
+
+
+@pytest.mark.parametrize(
+    "key", ["a", "=a", "=", 1, -1.5, b"x", True, (), (1, ("a",)), 10**30, 1j, "\x00é"]
+)
+def test_a_key_is_read_back_from_its_text_as_it_was(key: object) -> None:
+    text = encode_key(key)
+    assert isinstance(text, str)
+    assert (decode_key(text), type(decode_key(text))) == (key, type(key))
+
+
+def test_a_key_that_has_no_literal_is_shown_by_its_repr() -> None:
+    assert decode_key(encode_key(dt.date(2024, 1, 1))) == "datetime.date(2024, 1, 1)"
+    assert decode_key(encode_key(Color.RED)) == "<Color.RED: 1>"
+
+
+def test_a_set_has_the_same_text_in_every_process() -> None:
+    """Its order is not the same: strings have other hashes in each process."""
+    script = (
+        "from oddjob.keys import encode_key; "
+        "print(encode_key((1, frozenset({'a', 'b', 'c', 'd', 'e'}))))"
+    )
+    texts = {
+        subprocess.run(
+            [sys.executable, "-c", script],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in "123"
+    }
+    assert len(texts) == 1

@@ -86,7 +86,11 @@ DEFAULTS = (
     *(None, True, 1000, 30 * 86_400.0, 600.0),
 )
 EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
-BESIDE = {key: {"max_queue": 7} for key in ("when_full", "submit_timeout")}  # what a key needs
+FOR_STORES = ("consume", "keep_succeeded", "keep_failed", "unknown_after")
+BESIDE: dict[str, dict[str, Any]] = {  # what a key needs
+    **{key: {"max_queue": 7} for key in ("when_full", "submit_timeout")},
+    **{key: {"store": False} for key in FOR_STORES},
+}
 
 PATIENCE = ("timeout", "exit_timeout")
 RETRIES = ("retry_on", "no_retry_on")

@@ -24,6 +24,7 @@ from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.key_slots import KeySlots
 from oddjob.durable.sqlite.lanes import Allowance, KnownLane, LaneTable, release
 from oddjob.durable.sqlite.notifier import Notifier
+from oddjob.keys import decode_key
 
 Row = tuple[Any, ...]
 
@@ -313,7 +314,7 @@ class Work:
     def _key_freed(self, pool: str, key: str, state: State, job: int) -> None:
         """Let the next jobs of a key move up; fail serial ones behind one that has failed."""
         if state is State.FAILED:
-            error = f"PredecessorFailed: job {job}, before it in line {key!r}, failed"
+            error = f"PredecessorFailed: job {job}, before it in line {decode_key(key)!r}, failed"
             failed = self._execute(schema.FAIL_SERIAL, (self.now, error, pool, key, job))
             for behind, origin in failed.fetchall():
                 self.notifier.waiting[pool] -= 1

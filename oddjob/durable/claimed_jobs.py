@@ -65,6 +65,7 @@ class ClaimedJobs(StoredSettlement):
         self._claim_policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
         self._marked: Final[set[int]] = set()  # places of marks
         self.mean = inf  # seconds that a job took of late
+        self.latest_start = inf  # monotonic seconds, when a claim came or began
         self._transactions: dict[Any, OpenTransaction] = {}  # of jobs, by id and token
 
     def reset_after_fork(self) -> None:
@@ -89,6 +90,7 @@ class ClaimedJobs(StoredSettlement):
             except Exception as error:
                 self._send(claim, State.FAILED, error)
         if jobs:
+            self.latest_start = clock.monotonic()
             try:
                 self._core.run_claimed(jobs)
             except Exception:  # there are no workers, and none can be started
@@ -158,6 +160,7 @@ class ClaimedJobs(StoredSettlement):
         """Run an attempt, as its outermost middleware: mark that it has begun; read its call."""
         claim = details_of(job).claim
         claim.started, began = clock.wall(), clock.monotonic()
+        self.latest_start = began
         runner = self.runner
         place = runner.marks.begin(claim)
         self._marked.add(place)

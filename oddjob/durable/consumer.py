@@ -40,6 +40,11 @@ class Consumer(Protocol):
         ...
 
     @property
+    def latest_start(self) -> float:
+        """When a claim came or began last, in monotonic seconds."""
+        ...
+
+    @property
     def is_closing(self) -> bool:
         """Whether it takes no new jobs."""
         ...

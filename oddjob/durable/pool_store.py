@@ -30,17 +30,10 @@ from oddjob.durable.job_handle import JobHandle
 from oddjob.durable.lending import Lending
 from oddjob.durable.live_jobs import LiveJobs
 from oddjob.durable.operation import RunnerOver
-from oddjob.durable.record import (
-    Capacity,
-    Claim,
-    Entry,
-    State,
-    Submit,
-    Submitted,
-    Update,
-)
+from oddjob.durable.record import Capacity, Claim, Entry, State, Submit, Submitted, Update
 from oddjob.durable.recurring import RecurringEntries
 from oddjob.durable.runner import Runner
+from oddjob.durable.spare_claims import STANDSTILL
 from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import runner_of
 from oddjob.durable.submissions import Submissions
@@ -259,6 +252,8 @@ class PoolStore(Consumer, Settlement):
         is_broken = self.core.state.broken_by is not None
         size = 0 if self.hands_back or is_broken else self.core.workers.size
         held, mean = len(self.claimed.held), self.claimed.mean
+        if held >= size and clock.monotonic() - self.claimed.latest_start >= STANDSTILL:
+            mean = inf  # all workers are busy for longer than was thought
         ahead = int(min(_MOST_CLAIMS, size * _LOOKAHEAD / max(mean, _SHORT)))
         limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
         has_spare = held > len(self.core.running())
@@ -297,6 +292,11 @@ class PoolStore(Consumer, Settlement):
     @override
     def lent(self) -> int:
         return self.lending.lent
+
+    @property
+    @override
+    def latest_start(self) -> float:
+        return self.claimed.latest_start
 
     # The settlement of jobs that callers hold.
 

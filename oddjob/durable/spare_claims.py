@@ -1,7 +1,8 @@
 """SpareClaims: claims that wait for a worker here while another process could run them.
 
 A process claims a little ahead of its workers. If a job takes longer than was thought, the claims
-behind it are handed back as soon as a process is hungry.
+behind it are handed back: as soon as a process is hungry, else when no job has begun for a while,
+as until then they cannot be cancelled or overtaken, and others see them as running.
 """
 
 from collections.abc import Callable, Iterable
@@ -13,6 +14,7 @@ from oddjob.durable.record import Claim, Turn
 from oddjob.schedule.clock import clock
 
 _PATIENCE: Final = 0.02  # seconds that a claim may wait for a worker while a peer is hungry
+STANDSTILL: Final = 0.25  # seconds without a start, after which claims are handed back in any case
 
 
 class SpareClaims:
@@ -28,9 +30,11 @@ class SpareClaims:
 
     def hand_back(self, consumers: Iterable[Consumer]) -> None:
         """Hand back what has waited for too long; of a pool that hands back, all."""
-        is_overdue = self._has_hungry_peers and clock.monotonic() - self._since >= _PATIENCE
+        now = clock.monotonic()
+        is_overdue = self._has_hungry_peers and now - self._since >= _PATIENCE
         for each in consumers:
-            if each.hands_back or (is_overdue and each.capacity().has_spare):
+            is_late = is_overdue or now - each.latest_start >= STANDSTILL
+            if each.hands_back or (is_late and each.capacity().has_spare):
                 for claim in each.take_back():
                     self._hand_back(claim)
 
@@ -39,4 +43,6 @@ class SpareClaims:
         has_spare = any(each.capacity().has_spare for each in consumers)
         self._since = min(self._since, clock.monotonic()) if has_spare else inf
         self._has_hungry_peers = turn.hungry_peers
-        return _PATIENCE if has_spare and turn.hungry_peers else inf
+        if not has_spare:
+            return inf
+        return _PATIENCE if turn.hungry_peers else STANDSTILL

@@ -235,6 +235,26 @@ def test_a_waiting_job_is_canceled_from_another_process(url: str) -> None:
         assert pool.find(record.id).cancelled()
 
 
+def test_jobs_behind_one_that_takes_long_are_queued_and_can_be_canceled(away: Pool) -> None:
+    """Their process has claimed them, as those before them were short."""
+    for job in away.submit_many(jobs.note, range(300)):
+        job.result(WAIT)
+    away.pause()
+    long = [away.options(priority=1).submit(jobs.stop_when_asked) for _ in range(2)]
+    behind = away.submit_many(jobs.note, range(50))
+    away.resume()
+    until(lambda: (away.counts()["running"], away.counts()["queued"]) == (2, 50))
+    assert behind[20].state == "queued"
+    assert behind[20].cancel()
+    assert next(each for each in away.records() if each.id == behind[30].id).cancel()
+    until(behind[30].cancelled)
+    for job in long:
+        job.cancel()
+    assert [job.result(WAIT) for job in behind if not job.cancelled()] == [
+        number for number in range(50) if number not in (20, 30)
+    ]
+
+
 def test_a_process_that_was_taken_for_dead_hears_of_its_jobs_all_the_same(url: str) -> None:
     """Its news had been left to the process that it was before."""
     with Pool("durable", 1, store=url, consume=False) as pool:

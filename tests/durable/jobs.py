@@ -89,6 +89,7 @@ def stop_when_asked() -> str:
     """Run until it is asked to stop."""
     job = oddjob.current_job()
     assert job is not None
+    runs.append(job.id)
     job.report(1)
     deadline = time.monotonic() + 10
     while not job.cancel_requested and time.monotonic() < deadline:

@@ -5,6 +5,7 @@ of those that are stored; ``serve SECONDS`` runs jobs until it gets a signal, an
 A line of the log is a single write: it is there, or it is not.
 """
 
+import ctypes
 import os
 import signal
 import sys
@@ -41,6 +42,13 @@ def hold(gate: str) -> int:
     note(job_id(), os.getpid())
     while not Path(gate).exists():
         time.sleep(0.01)
+    return os.getpid()
+
+
+def hold_the_gil(pipe: str) -> int:
+    """Run in C, where no other thread of the process can run, until the pipe is opened."""
+    note(job_id(), os.getpid())
+    ctypes.PyDLL(None).open(pipe.encode(), os.O_RDONLY)
     return os.getpid()
 
 

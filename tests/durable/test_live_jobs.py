@@ -237,6 +237,10 @@ def test_a_waiting_job_is_canceled_from_another_process(url: str) -> None:
 
 def test_jobs_behind_one_that_takes_long_are_queued_and_can_be_canceled(away: Pool) -> None:
     """Their process has claimed them, as those before them were short."""
+    known = away.submit(jobs.stop_when_asked)  # by that process from now on
+    until(lambda: known.progress is not None)
+    known.cancel()
+    known.result(WAIT)
     for job in away.submit_many(jobs.note, range(300)):
         job.result(WAIT)
     away.pause()

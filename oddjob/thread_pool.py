@@ -228,7 +228,8 @@ class Pool(Submitter, ThreadPoolExecutor):
 
         Raises:
             JobNotFound: there is none.
-            TypeError: the pool has no store; so do all methods below.
+            PoolClosed: the pool is closed; `oddjob.operations.StoreOperations` needs none.
+            TypeError: the pool has no store; so do all methods below, as they raise `PoolClosed`.
         """
         return self._in_store().live.find(job_id)  # type: ignore[no-any-return]
 

@@ -178,7 +178,7 @@ class ClaimedJobs(StoredSettlement):
     def progressed(self, job: Job[Any]) -> None:
         """Have the store know what a running job has reported of itself."""
         details = details_of(job)
-        if details.claim.id in self.held and details.progress is not None:
+        if self._holds(details.claim) and details.progress is not None:
             self.runner.report_progress(details.claim, details.progress)
 
     # Effects: see `oddjob.runtime.effects`.
@@ -237,7 +237,7 @@ class ClaimedJobs(StoredSettlement):
     @override
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
         claim = details_of(job).claim
-        if claim.id not in self.held:
+        if not self._holds(claim):
             return None  # it is another process's by now
         retry = policy_of(job).retry
         delay = None
@@ -254,7 +254,7 @@ class ClaimedJobs(StoredSettlement):
     def ended(self, job: Job[Any]) -> None:
         """Report a job that has ended without an attempt's saying so: its worker has crashed."""
         claim = details_of(job).claim
-        if claim is not None and claim.id in self.held and job.done():
+        if claim is not None and self._holds(claim) and job.done():
             error = None if job.cancelled() else job.exception()
             self._report(claim, State.CANCELLED if error is None else State.FAILED, error)
 
@@ -305,7 +305,7 @@ class ClaimedJobs(StoredSettlement):
         outcome: bytes | None = None,
         delay: float = 0.0,
     ) -> None:
-        if claim.id in self.held:  # else it has been reported, or is another process's by now
+        if self._holds(claim):  # else it has been reported, or is another process's by now
             self._send(claim, state, error, outcome=outcome, delay=delay)
 
     def _send(
@@ -345,6 +345,17 @@ class ClaimedJobs(StoredSettlement):
             committed = update if is_committed else None
             self.runner.transactions.committed(committed, transaction, forget)
 
+    def _holds(self, claim: Claim) -> bool:
+        """Return whether this very claim is held: a job that was lost may have been claimed again.
+
+        Its former run goes on for a while, where this process was taken for dead.
+        """
+        job = self.held.get(claim.id)
+        return job is not None and details_of(job).claim is claim
+
     def _forget(self, claim: Claim) -> bool:
         with self._lock:
-            return self.held.pop(claim.id, None) is not None
+            is_held = self._holds(claim)
+            if is_held:
+                del self.held[claim.id]
+            return is_held

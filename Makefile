@@ -1,5 +1,5 @@
 # `make help` lists the targets. PYTHON chooses the interpreter, VENV the place of its packages,
-# JOBS the number of processes that run tests (1: one after the other).
+# JOBS the number of processes that run tests (auto: two for each core; 1: one after the other).
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,9 +8,13 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 # Tests that should not run at the same time are one group: see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
+
+# Tests start hundreds of interpreters; without bytecode, each of them compiles the package.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint unit stress chaos kill-loop bench bench-durable clean
+.PHONY: help demo test lint mypy pyright unit stress chaos kill-loop bench bench-durable clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -29,22 +33,28 @@ test: lint unit  ## everything that must pass: lint, types, tests (stress tests 
 lint: $(READY)  ## ruff, mypy --strict and pyright
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	@$(MAKE) --no-print-directory -j2 $(SYNC) mypy pyright
+
+mypy: $(READY)
 	$(BIN)/mypy
+
+pyright: $(READY)
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 unit: $(READY)  ## the tests alone, on all cores (JOBS=1: in one process)
 	$(PYTEST)
 
-stress: $(READY)  ## the stress tests and the model tests of queue and store in full (ROUNDS=20)
-	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) tests/stress tests/unit/test_limited_queue_model.py \
-		tests/durable/test_store_model.py tests/durable/test_sqlite_file.py \
-		tests/durable/test_sqlite_processes.py tests/durable/test_power_loss.py
+# What `make test` tries in short: files with ODDJOB_STRESS_ROUNDS, tests.long or Hypothesis.
+IN_SHORT = $(shell grep -rlE --include='test_*.py' 'ODDJOB_STRESS_ROUNDS|tests\.long|^from hypothesis' tests)
+
+stress: $(READY)  ## tests that try many cases at random or kill processes, in full (ROUNDS=20)
+	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) $(IN_SHORT)
 
 chaos: $(READY)  ## every kind of failure at once (SECONDS=600 SEEDS="1 2 3")
 	$(BIN)/python -W ignore tests/stress/chaos.py --seconds $(or $(SECONDS),600) --seeds $(or $(SEEDS),1 2 3)
 
 kill-loop: $(READY)  ## kill -9 of programs with durable pools, 200 times (ROUNDS=20); prints what was lost
-	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest -s --timeout 3600 tests/process/test_durable_kill_loop.py
+	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest -s tests/process/test_durable_kill_loop.py
 
 bench: $(READY)  ## benchmarks beside ThreadPoolExecutor and sched, in the same run
 	@$(BIN)/python tests/bench/against_stdlib.py

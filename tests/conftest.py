@@ -6,6 +6,7 @@ or share a fixture that takes long.
 """
 
 import gc
+import os
 import signal
 import sys
 import threading
@@ -14,14 +15,24 @@ from pathlib import PurePosixPath
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 import oddjob
+from tests.long import examples
 
 pytest_plugins = ["pytester"]
 
 # Started in the background by a shell (`make test &`), a process ignores Ctrl-C, and so would those
 # that the tests start and interrupt.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+settings.register_profile(  # a busy machine is no failure
+    "oddjob",
+    deadline=None,
+    max_examples=examples(100),
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("oddjob")
 
 GROUPED_BY_FOLDER = {"bench", "process"}
 GROUPED_BY_FILE = {"stress"}
@@ -39,6 +50,13 @@ def group_of(nodeid: str) -> str:
 
 
 @pytest.hookimpl(optionalhook=True)  # of pytest-xdist, which need not be there
+def pytest_xdist_auto_num_workers() -> int:
+    """Run two processes on each core: many tests wait for other processes, disks and timers."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return 2 * (len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Spread the tests by their groups.
 
@@ -52,6 +70,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
             return group_of(nodeid)
 
     return GroupScheduling(config, log)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what there is before the first test out of each `gc.collect()`: 100 ms become 5."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

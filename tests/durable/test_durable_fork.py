@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.long import IS_LONG
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 
-ROUNDS = int(os.environ.get("ODDJOB_STRESS_ROUNDS", "0")) * 5 or 10
+ROUNDS = 10 if IS_LONG else 4
 
 PRELUDE = """
 import gc, multiprocessing, os, signal, sqlite3, sys, threading, time, warnings

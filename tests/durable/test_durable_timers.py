@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import oddjob
@@ -436,7 +436,6 @@ ZONES = ["Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Africa/Cas
          "Pacific/Apia", "Asia/Kathmandu", "America/St_Johns", "Africa/Cairo"]  # fmt: skip
 
 
-@settings(deadline=None)
 @given(
     zone=st.sampled_from(ZONES),
     expression=st.sampled_from(
@@ -462,7 +461,6 @@ def test_the_next_tick_is_later_than_the_last(
     assert all(one < two for one, two in pairwise(ticks))
 
 
-@settings(deadline=None)
 @given(
     period=st.floats(0.001, 1e6),
     tick=st.floats(1e9, 4e9),

@@ -3,7 +3,6 @@
 ``ODDJOB_STRESS_ROUNDS`` makes for more kills, and more processes.
 """
 
-import os
 import random
 import sqlite3
 import subprocess
@@ -19,11 +18,13 @@ import pytest
 import oddjob
 from oddjob.durable.record import MAX_CRASHES
 from tests.durable import effect_jobs
+from tests.long import IS_LONG, TIMEOUT
 
 WAIT = 60.0
 ROOT = Path(__file__).parents[2]
-IS_LONG = "ODDJOB_STRESS_ROUNDS" in os.environ
-KILLS = 200 if IS_LONG else 10  # in each test
+KILLS = 200 if IS_LONG else 5  # in each test
+
+pytestmark = pytest.mark.timeout(TIMEOUT)
 
 Process = subprocess.Popen[str]
 Start = Callable[..., Process]
@@ -69,8 +70,13 @@ def query(path: Path, sql: str) -> list[tuple[int, ...]]:
         return connection.execute(sql).fetchall()
 
 
-def kill_at_random(start: Start, kinds: list[str]) -> set[int]:
-    """Kill processes of these kinds, and replace each of them; return the pids of the dead."""
+def kill_at_random(
+    start: Start, kinds: list[str], is_enough: Callable[[], object] = lambda: True
+) -> set[int]:
+    """Kill processes of these kinds, and replace each of them; return the pids of the dead.
+
+    Those that do not work are ended when that `is_enough`.
+    """
     dice = random.Random(len(kinds))
     processes = [start(kind) for kind in kinds]
     dead = set()
@@ -81,6 +87,7 @@ def kill_at_random(start: Start, kinds: list[str]) -> set[int]:
         processes[place].wait()
         dead.add(processes[place].pid)
         processes[place] = start(kinds[place])
+    wait_until(is_enough)
     for kind, process in zip(kinds, processes, strict=True):
         if kind != "work":
             process.kill()
@@ -89,32 +96,38 @@ def kill_at_random(start: Start, kinds: list[str]) -> set[int]:
 
 
 def wait_for_all(path: Path) -> None:
+    wait_until(lambda: not query(path, "SELECT 1 FROM job WHERE state < 4 LIMIT 1"))
+
+
+def wait_until(condition: Callable[[], object]) -> None:
     deadline = time.monotonic() + WAIT
-    while query(path, "SELECT 1 FROM job WHERE state < 4 LIMIT 1"):
+    while not condition():
         assert time.monotonic() < deadline
-        time.sleep(0.05)
+        time.sleep(0.02)
 
 
 def killed_too_often(path: Path) -> int:
     """Return how many jobs have failed, each of them because three processes died with it."""
     crashes = [each for (each,) in query(path, "SELECT crashes FROM job WHERE state != 4")]
     assert set(crashes) <= {MAX_CRASHES}
-    assert len(crashes) <= KILLS // 10
+    assert len(crashes) <= max(1, KILLS // 10)
     return len(crashes)
 
 
 def test_each_order_has_its_effect_exactly_once(path: Path, start: Start) -> None:
     """Orders and their jobs are submitted in one transaction, effects and outcomes committed so."""
-    kill_at_random(start, ["work", "work", "order"])
+
+    def orders() -> list[int]:
+        return [value for (value,) in query(path, "SELECT value FROM orders")]
+
+    kill_at_random(start, ["work", "work", "order"], lambda: len(orders()) > 30)
     wait_for_all(path)
-    orders = [value for (value,) in query(path, "SELECT value FROM orders")]
     effects = Counter(value for (value,) in query(path, "SELECT value FROM effect"))
-    assert len(orders) > 30
-    assert set(effects) <= set(orders)
-    assert len(orders) - len(effects) == killed_too_often(path)
+    assert set(effects) <= set(orders())
+    assert len(orders()) - len(effects) == killed_too_often(path)
     assert set(effects.values()) == {1}
     ended = query(path, "SELECT count(*) FROM job")
-    assert ended == [(len(orders),)]
+    assert ended == [(len(orders()),)]
 
 
 def test_a_step_runs_again_only_if_its_process_died(path: Path, start: Start) -> None:

@@ -11,8 +11,12 @@ import pytest
 from oddjob import Pool
 from tests.durable import service
 from tests.durable.conftest import WAIT, Start
+from tests.long import TIMEOUT
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc")
+pytestmark = [
+    pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="there is no /proc"),
+    pytest.mark.timeout(TIMEOUT),
+]
 
 COUNT = 100 * int(os.environ.get("ODDJOB_STRESS_ROUNDS", "1"))
 

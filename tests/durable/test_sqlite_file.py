@@ -181,7 +181,7 @@ os._exit(0)
 
 def test_a_child_of_a_busy_process_can_use_sqlite(path: Path) -> None:
     """A mutex that another thread held at the fork would be locked in the child forever."""
-    rounds = 500 if "ODDJOB_STRESS_ROUNDS" in os.environ else 60
+    rounds = 500 if "ODDJOB_STRESS_ROUNDS" in os.environ else 20
     code = FORK_WHILE_BUSY.format(root=ROOT, path=str(path), rounds=rounds)
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, timeout=60)
 

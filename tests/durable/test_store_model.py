@@ -32,9 +32,10 @@ from oddjob.durable.record import (
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Evicted, Filter
 from oddjob.schedule.clock import clock
+from tests.long import IS_LONG
 
-BLOCKS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "2")))
-WALKS_IN_BLOCK = 8
+BLOCKS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "1")))
+WALKS_IN_BLOCK = 8 if IS_LONG else 4
 STEPS = 200
 
 POOL = "pool"

@@ -7,6 +7,8 @@ import textwrap
 
 import pytest
 
+from tests.long import IS_LONG
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
 
 PRELUDE = """
@@ -225,7 +227,7 @@ def test_multiprocessing_children_use_the_pools_of_their_parent() -> None:
 
 def test_many_forks_while_threads_submit_find_every_child_working() -> None:
     """Unforced: the fork may strike anywhere in a submit."""
-    run("""
+    run(f"""
         pool = oddjob.Pool(3)
         stop = threading.Event()
 
@@ -237,7 +239,7 @@ def test_many_forks_while_threads_submit_find_every_child_working() -> None:
         for thread in threads:
             thread.start()
         try:
-            for _ in range(30):
+            for _ in range({30 if IS_LONG else 10}):
                 assert in_child(lambda: pool.submit(pow, 2, 3).result(10)) == 0
         finally:
             stop.set()

@@ -9,19 +9,24 @@ from collections import Counter
 from itertools import pairwise
 from pathlib import Path
 
+import pytest
+
 from oddjob import Pool
 from oddjob.durable.record import State
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
 from tests.durable import jobs
 from tests.durable.ticker import ENTRIES, PERIOD
+from tests.long import IS_LONG, TIMEOUT
 from tests.process.test_exit import assert_quiet, run
 
 ROOT = Path(__file__).parents[2]
 OFFSETS = [-2.0, -1.2, -0.4, 0.4, 1.2, 2.0]  # seconds
-TICKS = 200  # at least
+TICKS = 200 if IS_LONG else 50  # at least
 LONG = int(os.environ.get("ODDJOB_STRESS_ROUNDS", "1"))
 WAIT = 60.0
+
+pytestmark = pytest.mark.timeout(TIMEOUT)
 
 
 def start(path: Path, offset: float) -> "subprocess.Popen[bytes]":

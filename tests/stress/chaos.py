@@ -37,6 +37,7 @@ from tests.strikes import (
 
 WAIT = 30.0
 BACKLOG = 300
+RARE = ["breakdowns", "drains", "forks"] + ["strikes"] * (not WITH_LOSES_LOCKS)
 
 
 def unstruck_in_asyncio(run: Callable[..., Any]) -> Callable[..., Any]:
@@ -266,6 +267,9 @@ class Chaos:
         for thread in threads:
             thread.start()
         self._over.wait(seconds)
+        deadline = time.monotonic() + WAIT
+        while not all(self.counts[each] for each in RARE) and time.monotonic() < deadline:
+            self._over.wait(0.1)  # on a slow machine
         self._over.set()
         for thread in threads:
             thread.join()

@@ -1,18 +1,17 @@
 """Every kind of failure at once, for some seconds; `make chaos` goes on for as long as you like."""
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.long import IS_LONG
 from tests.strikes import WITH_LOSES_LOCKS
 
 ROOT = Path(__file__).parents[2]
-IS_LONG = "ODDJOB_STRESS_ROUNDS" in os.environ
 SEEDS = ["1", "2", "3"] if IS_LONG else ["1"]
-SECONDS = 20 * len(SEEDS) if IS_LONG else 10
+SECONDS = 20 * len(SEEDS) if IS_LONG else 4
 
 
 @pytest.mark.timeout(SECONDS + 240)

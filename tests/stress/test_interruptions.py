@@ -7,7 +7,6 @@ suite tries a part of the moments, ``make stress`` (ODDJOB_STRESS_ROUNDS) all of
 
 import gc
 import logging
-import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ import pytest
 import oddjob
 from oddjob import Job, Pool, Rate
 from tests.hang import Hang, until
+from tests.long import IS_LONG
 from tests.strikes import WITH_LOSES_LOCKS, Striker, Struck
 
 pytestmark = [
@@ -31,7 +31,7 @@ pytestmark = [
 
 WAIT = 10.0
 MANY = 10**9
-STEP = 1 if "ODDJOB_STRESS_ROUNDS" in os.environ else 9
+STEP = 1 if IS_LONG else 16
 
 LIMITS: dict[str, dict[str, Any]] = {
     "priority": {"priority": 1},

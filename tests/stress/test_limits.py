@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import oddjob
 from oddjob import Pool, Rate
+from tests.long import examples
 
 WAIT = 30.0
 
@@ -145,9 +146,8 @@ bounds = st.sampled_from([None, 1, 3, 10])
 
 
 @settings(
-    deadline=None,
-    max_examples=60,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    max_examples=examples(60),
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(plans, endings, bounds, st.integers(1, 4))
 @pytest.mark.usefixtures("tiny_switch_interval")

@@ -21,10 +21,11 @@ import pytest
 from oddjob import Job, Pool, PredecessorFailed, Rate, current_job
 from oddjob.runtime.worker import Worker
 from tests.hang import until
+from tests.long import IS_LONG
 from tests.strikes import WITH_LOSES_LOCKS, end_unstruck, start_unstruck, strike_thread
 
 ROUNDS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "1")))  # two try every exception
-STRIKES = 40
+STRIKES = 40 if IS_LONG else 15
 WAIT = 30.0
 BACKLOG = 200  # jobs
 SIZE = 3  # of the pool

@@ -19,7 +19,7 @@ import pytest
 
 from oddjob import Job, Pool, PoolClosed
 
-ROUNDS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "3")))
+ROUNDS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "1")))
 DELAYS = range(0, 20, 1 if "ODDJOB_STRESS_ROUNDS" in os.environ else 5)  # milliseconds
 WAIT = 30.0
 

@@ -14,6 +14,7 @@ import oddjob
 from oddjob.schedule.cron import CronExpression
 from oddjob.schedule.local_time import Dst, as_zone
 from oddjob.testing import FakeClock
+from tests.long import examples
 
 YEARS = {
     "Europe/Berlin": 2026,
@@ -29,26 +30,29 @@ ZONES = st.sampled_from(list(YEARS))
 POLICIES: list[Dst] = ["run_once", "skip", "run_both"]
 
 
-class Minute(NamedTuple):
-    """What clocks show at a moment, in seconds since the epoch, in minutes of the day."""
+QUARTER = 15 * 60  # seconds; clocks are set at the start of a quarter of an hour only
+
+
+class Quarter(NamedTuple):
+    """Fifteen minutes: when they begin, in seconds since the epoch, and what clocks show then."""
 
     moment: int
-    of_day: int
+    of_day: int  # minutes since midnight
 
 
 @cache
-def minutes_of(zone: str) -> dict[date, list[Minute]]:
-    """Return all minutes of a year, in order, by the date that clocks show."""
+def quarters_of(zone: str) -> dict[date, list[Quarter]]:
+    """Return all quarters of an hour of a year, in order, by the date that clocks show."""
     year = YEARS[zone]
     tz = ZoneInfo(zone)
     first = int(datetime(year, 1, 1, tzinfo=UTC).timestamp())
     last = int(datetime(year + 1, 1, 1, tzinfo=UTC).timestamp())
-    found: dict[date, list[Minute]] = {}
-    for quarter in range(first, last, 15 * 60):  # clocks are set at these moments only
-        local = datetime.fromtimestamp(quarter, tz)
-        day = found.setdefault(local.date(), [])
-        of_day = local.hour * 60 + local.minute
-        day.extend(Minute(quarter + 60 * after, of_day + after) for after in range(15))
+    found: dict[date, list[Quarter]] = {}
+    for moment in range(first, last, QUARTER):
+        local = datetime.fromtimestamp(moment, tz)
+        assert (local.minute % 15, local.second) == (0, 0)
+        quarter = Quarter(moment, local.hour * 60 + local.minute)
+        found.setdefault(local.date(), []).append(quarter)
     return found
 
 
@@ -96,37 +100,37 @@ def scan(entry: Entry, zone: str, dst: Dst, first: int, last: int) -> list[int]:
     found: set[int] = set()
     labels = {hour * 60 + minute for hour in entry.hours for minute in entry.minutes}
     goes_by_elapsed_time = len(entry.hours) == 24
-    for day, minutes in minutes_of(zone).items():
-        if minutes[-1].moment < first or minutes[0].moment > last or not entry.fits(day):
+    for day, quarters in quarters_of(zone).items():
+        end = quarters[-1].moment + QUARTER - 60
+        if end < first or quarters[0].moment > last or not entry.fits(day):
             continue
         shown: dict[int, list[int]] = {}
-        for each in minutes:
-            if each.of_day in labels:
-                shown.setdefault(each.of_day, []).append(each.moment)
+        for each in quarters:
+            shown.setdefault(each.of_day, []).append(each.moment)
         for label in labels:
-            moments = shown.get(label, [])
+            moments = [each + label % 15 * 60 for each in shown.get(label - label % 15, [])]
             if goes_by_elapsed_time:
                 found.update(moments)
             elif moments:
                 found.update(moments if dst == "run_both" else moments[:1])
             elif dst != "skip":
-                found.add(next((m.moment for m in minutes if m.of_day > label), minutes[-1].moment))
+                found.add(next((each.moment for each in quarters if each.of_day > label), end))
     return sorted(moment for moment in found if first <= moment <= last)
 
 
 def bounds(zone: str) -> tuple[int, int]:
     """Return the first and the last minute of the days that are complete."""
-    days = list(minutes_of(zone).values())
-    return days[2][0].moment, days[-2][-1].moment
+    days = list(quarters_of(zone).values())
+    return days[2][0].moment, days[-2][-1].moment + QUARTER - 60
 
 
-@settings(deadline=None, max_examples=100, suppress_health_check=[HealthCheck.filter_too_much])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.filter_too_much])
 @given(entries(), ZONES, st.sampled_from(POLICIES))
 def test_any_expression_fires_when_a_scan_of_every_minute_says(
     entry: Entry, zone: str, dst: Dst
 ) -> None:
     """A mistake shows once a year, in the invoices."""
-    days = sum(map(entry.fits, minutes_of(zone)))
+    days = sum(map(entry.fits, quarters_of(zone)))
     assume(0 < days * len(entry.hours) * len(entry.minutes) < 1000)
     first, last = bounds(zone)
     expected = scan(entry, zone, dst, first, last)
@@ -162,16 +166,16 @@ def test_around_each_change_of_clocks_every_minute_is_right(text: str, zone: str
             assert list(cron.between(start - 1, end)) == scan(entry, zone, dst, start, end)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.integers(0, 23), st.integers(0, 59), ZONES)
 def test_a_daily_job_runs_exactly_once_every_day(hour: int, minute: int, zone: str) -> None:
     first, last = bounds(zone)
     runs = CronExpression(f"{minute} {hour} * * *", zone).between(first - 1, last)
     days = [datetime.fromtimestamp(each, ZoneInfo(zone)).date() for each in runs]
-    assert days == list(minutes_of(zone))[2:-1]
+    assert days == list(quarters_of(zone))[2:-1]
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.integers(0, 23), st.integers(0, 59), ZONES, st.integers(0, 365 * 24 * 60), st.booleans())
 def test_a_time_of_day_is_the_next_moment_at_which_clocks_show_it(
     hour: int, minute: int, zone: str, start: int, skips: bool
@@ -185,12 +189,12 @@ def test_a_time_of_day_is_the_next_moment_at_which_clocks_show_it(
         timer = at.perform(int)
         today = datetime.fromtimestamp(now, ZoneInfo(zone)).date()
         shown = (
-            each.moment
+            each.moment + minute % 15 * 60
             for days in range(5)
-            for each in minutes_of(zone).get(today + timedelta(days), [])
-            if each.moment > now and each.of_day == hour * 60 + minute
+            for each in quarters_of(zone).get(today + timedelta(days), [])
+            if each.of_day == hour * 60 + minute - minute % 15
         )
-        strikes = min(shown)
+        strikes = min(moment for moment in shown if moment > now)
         if not skips:  # a time that does not exist has a substitute
             daily = CronExpression(f"{minute} {hour} * * *", zone).next_after(now)
             strikes = min(strikes, int(daily or 0))

@@ -28,9 +28,10 @@ from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.settling import reopen
 from oddjob.runtime.slot import Slot
 from tests.lone_queue import LoneQueue, start
+from tests.long import IS_LONG
 
-BLOCKS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "3")))
-WALKS_IN_BLOCK = 100
+BLOCKS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "1")))
+WALKS_IN_BLOCK = 100 if IS_LONG else 50
 STEPS = 300
 
 

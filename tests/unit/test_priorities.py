@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from oddjob import Pool
 from tests.hang import Hang, until
+from tests.long import examples
 
 WAIT = 10.0
 
@@ -104,7 +105,7 @@ def test_what_is_passed_over_gets_older_and_more_urgent() -> None:
     assert order == ["late and very urgent", "old", "late and a little urgent"]
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=examples(30))
 @given(st.lists(st.integers(-3, 3), max_size=60), st.lists(st.booleans(), max_size=60))
 def test_any_sequence_of_submits_and_cancels_is_run_in_order(
     priorities: list[int], cancels: list[bool]

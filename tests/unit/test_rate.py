@@ -14,6 +14,7 @@ from oddjob import Pool, Rate
 from oddjob.rate import as_rate
 from oddjob.runtime.limits import RateLimiter
 from oddjob.testing import FakeClock
+from tests.long import examples
 
 WAIT = 10.0
 # Seconds by which a job may look at the clock later than it was started, on a busy machine.
@@ -108,7 +109,7 @@ rates = st.builds(
 arrivals = st.lists(st.tuples(st.floats(0, 3), st.floats(0, 3)), min_size=1, max_size=60)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(rates, arrivals, st.floats(0, 1))
 def test_no_window_holds_more_starts_than_the_rate_allows(
     rate: Rate, jobs: list[tuple[float, float]], tardiness: float
@@ -150,7 +151,7 @@ generous = st.builds(
 steps = st.lists(st.tuples(st.floats(0, 1.5), st.integers(0, 70)), min_size=1, max_size=40)
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=examples(300))
 @given(generous, steps)
 def test_no_window_holds_more_starts_however_many_were_counted_together(
     rate: Rate, steps: list[tuple[float, int]]

@@ -32,3 +32,13 @@ def until(condition: Callable[[], object]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.001)
+
+
+def once(condition: Callable[[], object], act: Callable[[], object]) -> None:
+    """Act in another thread, as soon as something is so."""
+
+    def wait() -> None:
+        until(condition)
+        act()
+
+    threading.Thread(target=wait).start()

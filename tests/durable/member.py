@@ -2,13 +2,14 @@
 
 Kinds: ``consume`` runs jobs for ever, and writes a line for each run before it settles it;
 ``feed`` submits jobs for ever, and writes the ids of those that are acknowledged; ``hold`` claims
-what there is and hangs; ``write N`` waits for a line,
-submits for N seconds and prints how often; ``idle`` waits.
+what there is and hangs; ``write N`` waits for a line, says that it has submitted N times, and
+submits until the next line; ``idle`` waits.
 A line is a single write: it is there, or it is not.
 """
 
 import os
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -41,20 +42,26 @@ def main(kind: str, path: str, name: str, *rest: str) -> None:
         print(len(turn.claims), flush=True)
         time.sleep(60)
     elif kind == "write":
-        sys.stdin.readline()
-        until = time.monotonic() + float(rest[0])
-        count, worst = 0, 0.0
-        while (began := time.monotonic()) < until:
-            store.turn([], [Submit(LANE, b"x")], {})
-            worst = max(worst, time.monotonic() - began)
-            count += 1
-        print(count, worst, flush=True)
+        write(store, int(rest[0]))
     else:
         while True:
             turn = store.turn([], [], {"pool": Capacity(1, 1)})
-            print("woken", len(turn.claims), time.time(), flush=True)
+            print("woken", len(turn.claims), flush=True)
             for process in store.wait(turn.next_look):
                 store.takeover(process)
+
+
+def write(store: SqliteStore, times: int) -> None:
+    sys.stdin.readline()
+    is_over = threading.Event()
+    threading.Thread(target=lambda: (sys.stdin.readline(), is_over.set()), daemon=True).start()
+    number = 0
+    while not is_over.is_set():
+        store.turn([], [Submit(LANE, b"x")], {})
+        number += 1
+        if number == times:
+            print("written", flush=True)
+    print(number, flush=True)
 
 
 def consume(store: SqliteStore, log: int) -> None:

@@ -14,6 +14,7 @@ import pytest
 import oddjob
 from oddjob import Pool, PoolClosed, QueueFull
 from tests.durable import jobs
+from tests.hang import once
 
 WAIT = 10.0
 
@@ -374,7 +375,7 @@ def test_a_drained_pool_hands_back_what_has_not_begun(tmp_path: Path) -> None:
     running = pool.submit(jobs.hang)
     assert jobs.entered.acquire(timeout=WAIT)
     waiting = pool.submit_many(jobs.note, range(20))
-    threading.Timer(0.1, jobs.gate.set).start()
+    once(lambda: pool.state == "closed", threading.Timer(0.1, jobs.gate.set).start)
     report = pool.drain(WAIT)
     assert [job.id for job in report.finished] == [running.id]
     assert not jobs.runs
@@ -391,7 +392,7 @@ def test_shutdown_can_cancel_what_callers_wait_for(tmp_path: Path) -> None:
     running = pool.submit(jobs.hang)
     assert jobs.entered.acquire(timeout=WAIT)
     waiting = pool.submit_many(jobs.note, range(50))
-    threading.Timer(0.1, jobs.gate.set).start()
+    once(lambda: all(job.done() for job in waiting), jobs.gate.set)
     pool.shutdown(cancel_futures=True)
     assert running.result(WAIT) == "late"
     for job in waiting:

@@ -288,8 +288,8 @@ def test_a_thread_that_is_stuck_in_a_job_that_timed_out_is_not_waited_for() -> N
     outcome = run("""
         import logging
         logging.disable()
-        pool = oddjob.Pool(1, timeout=0.05, max_abandoned=0)
-        pool.submit(time.sleep, 1000)
+        pool = oddjob.Pool(1, max_abandoned=0)
+        pool.options(timeout=0.05).submit(time.sleep, 1000)
         pool.submit(print, 'after it')
     """)
     assert_quiet(outcome, "after it\n")
@@ -315,14 +315,19 @@ def test_a_process_that_is_told_to_stop_drains_its_pools() -> None:
         def terminate(signum, frame):
             raise SystemExit(3)
 
+        def end_once_it_drains(_):
+            while pool.state == 'running':
+                time.sleep(0.01)
+
         signal.signal(signal.SIGTERM, terminate)
-        jobs = pool.submit_many(time.sleep, [0.2, 0.2, 1000, 1000, 0, 0])
+        jobs = pool.submit_many(end_once_it_drains, range(2))
+        jobs += pool.submit_many(time.sleep, [1000, 1000, 0, 0])
         try:
             print('ready', flush=True)
             while True:  # a single long sleep may begin just after the signal, unaware of it
                 time.sleep(0.05)
         finally:
-            print([len(part) for part in pool.drain(timeout=1)])
+            print([len(part) for part in pool.drain(timeout=2)])
     """
     process = subprocess.Popen(
         [sys.executable, "-X", "dev", "-c", PRELUDE + textwrap.dedent(script)],

@@ -8,6 +8,7 @@ from concurrent.futures import CancelledError
 import pytest
 
 from oddjob import GroupClosed, JobTimeout, Pool
+from tests.hang import once
 
 WAIT = 10.0
 
@@ -117,7 +118,7 @@ def test_an_exception_in_the_block_cancels_queued_jobs_and_goes_on(pool: Pool) -
         running = [group.submit(gate), group.submit(gate)]
         gate.wait_for(2)
         queued = group.submit(pow, 2, 3)
-        threading.Timer(0.02, gate.open.set).start()
+        once(queued.cancelled, gate.open.set)
         raise LookupError("in the block")
     assert queued.cancelled()
     assert [job.result(0) for job in running] == ["passed", "passed"]
@@ -271,7 +272,7 @@ def test_every_callback_of_cancelled_jobs_runs_although_one_of_them_raises(pool:
         queued = group.submit_many(abs, [1, 2])
         for job in queued:
             job.add_done_callback(crash)
-        threading.Timer(0.02, gate.open.set).start()
+        once(queued[-1].cancelled, gate.open.set)
         raise LookupError
     assert called == queued
 

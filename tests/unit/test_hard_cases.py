@@ -16,9 +16,10 @@ import pytest
 from oddjob import GroupClosed, Job, JobTimeout, Pool, PoolBroken, PoolEvent
 from oddjob.runtime import lifecycle, watchdog
 from oddjob.runtime.pool_ending import PoolEnding
-from tests.hang import WAIT, Hang, until
+from tests.hang import WAIT, Hang, once, until
 
 SHORT = 0.02
+ENOUGH = 0.2  # seconds, for a coroutine to begin
 HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -147,7 +148,7 @@ def test_a_nested_timeout_leaves_the_outer_coroutine_alone(kind: str, hang: Hang
 
     async def outer() -> str:
         try:
-            await pool.options(timeout=SHORT).submit(hang if kind == "function" else sleep)  # type: ignore[arg-type]  # either
+            await pool.options(timeout=ENOUGH).submit(hang if kind == "function" else sleep)  # type: ignore[arg-type]  # either
         except JobTimeout:
             await asyncio.sleep(0)
             return "went on"
@@ -160,7 +161,8 @@ def test_a_nested_timeout_leaves_the_outer_coroutine_alone(kind: str, hang: Hang
             until(lambda: pool.stats().timed_out)
             hang.gate.set()
         assert job.result(WAIT) == "went on"
-        assert cancelled.is_set() == (kind == "coroutine")
+        is_coroutine = kind == "coroutine"
+        assert cancelled.wait(WAIT if is_coroutine else 0) == is_coroutine
 
 
 def test_a_coroutine_that_has_timed_out_is_cancelled_only_once() -> None:
@@ -208,21 +210,20 @@ def test_a_late_crash_of_a_job_that_timed_out_is_no_crash(hang: Hang) -> None:
         assert isinstance(pool.submit(crash_late).exception(WAIT), JobTimeout)
         until(lambda: pool.state == "degraded")
         hang.gate.set()
-        assert pool.submit(pow, 2, 3).result(WAIT) == 8
+        assert pool.options(timeout=WAIT).submit(pow, 2, 3).result(WAIT) == 8
         assert pool.stats().crashes == 0
 
 
 def test_a_stuck_thread_does_not_spoil_the_run_times(hang: Hang) -> None:
-    with Pool(1, timeout=0.05) as pool:
-        assert isinstance(pool.submit(hang).exception(WAIT), JobTimeout)
+    with Pool(1) as pool:
+        assert isinstance(pool.options(timeout=SHORT).submit(hang).exception(WAIT), JobTimeout)
         assert pool.submit(pow, 2, 3).result(WAIT) == 8
-        time.sleep(0.1)
         before = pool.stats().run_time
         hang.gate.set()
         until(lambda: pool.stats().abandoned == 0)
         after = pool.stats().run_time
-    assert before.count == after.count == 1
-    assert after.max < 0.05
+    assert before == after
+    assert after.count == 1
 
 
 def test_an_interrupted_supervisor_still_ends_what_is_due(
@@ -240,7 +241,7 @@ def test_an_interrupted_supervisor_still_ends_what_is_due(
     with Pool(2, timeout=SHORT) as pool:
         jobs = [pool.submit(hang) for _ in range(2)]
         assert all(isinstance(job.exception(WAIT), JobTimeout) for job in jobs)
-        assert pool.submit(pow, 2, 3).result(WAIT) == 8
+        assert pool.options(timeout=WAIT).submit(pow, 2, 3).result(WAIT) == 8
 
 
 @pytest.mark.usefixtures("exiting_log")
@@ -496,7 +497,7 @@ def test_a_callback_that_exits_does_not_let_siblings_outlive_the_block(hang: Han
             assert hang.entered.acquire(timeout=WAIT)
             queued = group.submit_many(ran.append, range(3))
             queued[0].add_done_callback(lambda _: fail(Crash()))
-            threading.Timer(SHORT, hang.gate.set).start()
+            once(queued[-1].cancelled, hang.gate.set)
             raise LookupError
         assert running.done()
         assert all(job.cancelled() for job in queued)

@@ -339,10 +339,11 @@ def test_a_ceiling_comes_back_however_its_jobs_end() -> None:
         raise Crash
 
     with Pool(3, max_restarts=100) as pool:
-        one = pool.options(max_concurrency=1, key="k", timeout=0.05)
+        one = pool.options(max_concurrency=1, key="k")
         hang = Hang()
         assert isinstance(one.submit(crash).exception(WAIT), Crash)
-        assert isinstance(one.submit(hang).exception(WAIT), oddjob.JobTimeout)
+        stuck = one.options(timeout=0.05).submit(hang)
+        assert isinstance(stuck.exception(WAIT), oddjob.JobTimeout)
         assert isinstance(one.submit(int, "x").exception(WAIT), ValueError)
         cancelled = one.options(timeout=WAIT).submit_many(hang, range(3))
         hang.wait_until_it_hangs(2)

@@ -179,17 +179,17 @@ def test_a_timeout_is_for_one_attempt() -> None:
     def work() -> str:
         attempts.append(time.monotonic())
         if len(attempts) == 1:
-            time.sleep(0.15)
+            time.sleep(0.4)
             raise OSError
-        time.sleep(0.15)
+        time.sleep(0.4)
         return "done"
 
     def look(event: oddjob.PoolEvent) -> None:
         if event.kind == "job_retried":
-            slow.wait(0.3)  # the first attempt's thread is held up, and its timeout passes
+            slow.wait(0.8)  # the first attempt's thread is held up, and its timeout passes
 
     with Pool(2, on_event=look) as pool:
-        job = pool.options(timeout=0.2, retries=1, backoff=0.0).submit(work)
+        job = pool.options(timeout=0.6, retries=1, backoff=0.0).submit(work)
         assert job.result(WAIT) == "done"
 
 

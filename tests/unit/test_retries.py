@@ -120,11 +120,12 @@ def test_an_attempt_that_timed_out_is_retried_and_its_late_result_is_dropped() -
         calls.append(len(calls))
         return hang() if len(calls) == 1 else "second"
 
-    with Pool(1) as pool:
-        job = pool.options(retries=1, backoff=0.05, timeout=0.05, key="k").submit(hang_once)
+    with FakeClock() as clock, Pool(1) as pool:
+        job = pool.options(retries=1, backoff=60, timeout=0.1, key="k").submit(hang_once)
         until(lambda: job.state == "queued" and job.attempt == 1)
         hang.gate.set()  # the first attempt returns before the second begins
         assert hang.left.acquire(timeout=WAIT)
+        clock.advance(60)
         assert job.result(WAIT) == "second"
         assert job.attempt == 2
         until(lambda: pool.stats().abandoned == 0)

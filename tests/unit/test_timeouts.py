@@ -16,6 +16,7 @@ from oddjob import Job, JobTimeout, Pool, PoolEvent
 from tests.hang import WAIT, Hang, until
 
 SHORT = 0.02
+ENOUGH = 0.2  # seconds, for a coroutine to begin
 HAS_GIL = getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
@@ -51,7 +52,7 @@ def test_a_job_that_runs_too_long_ends_and_its_worker_is_replaced(
     assert isinstance(error, JobTimeout)
     assert isinstance(error, TimeoutError)
     assert (job.state, job.timeout) == ("failed", SHORT)
-    assert job.pool.submit(pow, 2, 3).result(WAIT) == 8
+    assert job.pool.options(timeout=WAIT).submit(pow, 2, 3).result(WAIT) == 8
     with pytest.raises(JobTimeout):
         job.result()
 
@@ -142,7 +143,7 @@ def test_a_stuck_worker_that_keeps_its_place_works_on_when_it_comes_back(hang: H
     with Pool(1, timeout=SHORT, max_abandoned=0) as pool:
         assert isinstance(pool.submit(hang).exception(WAIT), JobTimeout)
         until(lambda: pool.state == "degraded")
-        waiting = pool.submit(pow, 2, 3)
+        waiting = pool.options(timeout=WAIT).submit(pow, 2, 3)
         assert (pool.stats().idle, pool.stats().queued, waiting.state) == (0, 1, "queued")
         hang.gate.set()
         assert waiting.result(WAIT) == 8
@@ -153,7 +154,7 @@ def test_a_shutdown_waits_for_no_stuck_thread_and_runs_what_is_queued(hang: Hang
     """A closed pool replaces whatever is stuck: its queue must come to an end."""
     pool = Pool(1, timeout=SHORT, max_abandoned=0)
     stuck = pool.submit(hang)
-    queued = pool.submit_many(abs, [-1, -2])
+    queued = pool.options(timeout=WAIT).submit_many(abs, [-1, -2])
     assert isinstance(stuck.exception(WAIT), JobTimeout)
     pool.shutdown(wait=True)
     assert [job.result(0) for job in queued] == [1, 2]
@@ -195,7 +196,7 @@ def test_callbacks_that_raise_do_no_harm(
         job = pool.submit(hang)
         job.add_done_callback(fail)
         assert isinstance(job.exception(WAIT), JobTimeout)
-        assert pool.submit(pow, 2, 3).result(WAIT) == 8
+        assert pool.options(timeout=WAIT).submit(pow, 2, 3).result(WAIT) == 8
     assert "exception" in caplog.text
     assert pool.stats().crashes == 0
 
@@ -220,16 +221,17 @@ def test_callbacks_run_even_if_no_thread_can_be_had_for_them(
 
 def test_a_thread_that_hangs_in_a_callback_is_replaced_too(hang: Hang) -> None:
     """The job has succeeded; its worker is lost all the same."""
-    with Pool(1, timeout=0.1) as pool:
+    with Pool(1) as pool:
         begin = threading.Event()
-        job = pool.submit(begin.wait, WAIT)
+        pool.perform(begin.wait, WAIT)
+        job = pool.options(timeout=0.1).submit(abs, -1)
         job.add_done_callback(lambda _: hang())
         begin.set()
-        assert job.result(WAIT) is True
+        assert job.result(WAIT) == 1
         hang.wait_until_it_hangs()
         assert pool.submit(pow, 2, 3).result(WAIT) == 8
         stats = pool.stats()
-        assert (stats.timed_out, stats.succeeded, stats.abandoned) == (0, 2, 1)
+        assert (stats.timed_out, stats.succeeded, stats.abandoned) == (0, 3, 1)
 
 
 def test_a_stuck_thread_that_crashes_in_the_end_is_no_crash_of_a_worker(hang: Hang) -> None:
@@ -283,7 +285,7 @@ def test_a_coroutine_is_cancelled_so_that_its_thread_comes_back() -> None:
     async def outer() -> None:
         await sleep()
 
-    with Pool(1, timeout=SHORT) as pool:
+    with Pool(1, timeout=ENOUGH) as pool:
         error = pool.submit(outer).exception(WAIT)
         assert isinstance(error, JobTimeout)
         if HAS_GIL:  # without it no other thread can look at a coroutine that may go on
@@ -296,7 +298,7 @@ def test_a_coroutine_is_cancelled_so_that_its_thread_comes_back() -> None:
             await asyncio.sleep(0)
             return 1
 
-        assert pool.submit(quick).result(WAIT) == 1
+        assert pool.options(timeout=WAIT).submit(quick).result(WAIT) == 1
 
 
 def test_an_await_ends_with_the_timeout_of_its_job(hang: Hang) -> None:

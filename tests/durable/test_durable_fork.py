@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.long import IS_LONG
+from tests.long import IS_LONG, TIMEOUT
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system"),
+    pytest.mark.timeout(TIMEOUT),
+]
 
 ROUNDS = 10 if IS_LONG else 4
 
@@ -20,9 +23,9 @@ import gc, multiprocessing, os, signal, sqlite3, sys, threading, time, warnings
 import oddjob
 from tests.durable import service
 warnings.simplefilter("ignore")
-signal.alarm(30)  # the end of a process that hangs
-os.register_at_fork(after_in_child=lambda: signal.alarm(20))
-url, log, rounds = sys.argv[1], sys.argv[2], int(sys.argv[3])
+url, log, rounds, timeout = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+signal.alarm(timeout)  # the end of a process that hangs
+os.register_at_fork(after_in_child=lambda: signal.alarm(timeout - 10))
 service._log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 
 def in_child(act):
@@ -53,8 +56,9 @@ def run(script: str, folder: Path, *, rounds: int = ROUNDS) -> str:
         f"sqlite:///{folder}/jobs.db",
     ]
     outcome = subprocess.run(
-        [*command, f"{folder}/log", str(rounds)],
-        capture_output=True, text=True, timeout=40, check=False, cwd=Path(__file__).parents[2],
+        [*command, f"{folder}/log", str(rounds), str(TIMEOUT - 10)],
+        capture_output=True, text=True, timeout=TIMEOUT - 5, check=False,
+        cwd=Path(__file__).parents[2],
     )  # fmt: skip
     assert (outcome.returncode, outcome.stderr) == (0, "")
     return outcome.stdout

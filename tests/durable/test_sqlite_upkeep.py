@@ -5,6 +5,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 
 from oddjob.durable.local_peers import LocalHub
 from oddjob.durable.record import Capacity, Claim, Lane, Limiter, State, Submit, Update
-from oddjob.durable.sqlite import database
+from oddjob.durable.sqlite import database, reader
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
 from oddjob.errors import StoreFull, StoreUnusable
@@ -174,6 +175,66 @@ def test_the_file_shrinks_after_many_jobs_were_deleted(
     assert path.stat().st_size < before / 3
     assert len(store.reader.records("pool", Filter(), limit=1000)) == 100
     log.check_transactions()
+
+
+# What people ask for again and again.
+
+
+def test_to_count_jobs_and_to_find_a_few_of_them_looks_at_no_others(
+    store: SqliteStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dashboard asks each second, and there may be a million."""
+    monkeypatch.setattr(reader, "_FEW", 50)
+    submit(store, 300)
+    settle(store, claim(store))
+    submit(store, 20)
+    failed, *others = claim(store)
+    settle(store, [failed], State.FAILED)
+    settle(store, others[:2], State.CANCELLED)
+    running = [each.id for each in others[2:]]
+    store.turn([], [Submit(LANE, b"", delay=100.0), Submit(LANE, b"", key="a")], {})
+    submit(store, 3, lane=Lane("other", "function"))
+    few: dict[State, list[int]] = {
+        State.SCHEDULED: [321],
+        State.QUEUED: [322],
+        State.RUNNING: running[::-1],
+        State.FAILED: [failed.id],
+        State.CANCELLED: [others[1].id, others[0].id],
+    }
+    with counted_steps(store, monkeypatch) as steps:
+        counts = store.reader.counts("pool")
+        assert counts == {State.SUCCEEDED: 300, **{each: len(few[each]) for each in few}}
+        assert steps.pop() < 3000
+        for state, ids in few.items():
+            found = store.reader.records("pool", Filter(state=state))
+            assert [each.id for each in found] == ids
+            assert steps.pop() < 2000, state
+    page = store.reader.records("pool", Filter(state=State.SUCCEEDED), before=201, limit=100)
+    assert [each.id for each in page] == list(range(200, 100, -1))
+
+
+@contextmanager
+def counted_steps(store: SqliteStore, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """Count the steps of SQLite's machine in each look of a reader."""
+    steps: list[int] = []
+    reading = store._database.reading
+
+    @contextmanager
+    def counting() -> Iterator[sqlite3.Connection]:
+        taken = 0
+
+        def count() -> None:
+            nonlocal taken
+            taken += 10
+
+        with reading() as connection:
+            connection.set_progress_handler(count, 10)
+            yield connection
+            steps.append(taken)
+
+    with monkeypatch.context() as patches:
+        patches.setattr(store._database, "reading", counting)
+        yield steps
 
 
 # A full disk. (test_full_disk.py has a real one.)

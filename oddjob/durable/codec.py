@@ -21,7 +21,7 @@ from typing import Any, Final, NamedTuple
 from oddjob.callables import describe
 from oddjob.compat import override
 from oddjob.durable.record import State
-from oddjob.errors import JobLost, PayloadError, PredecessorFailed, UnknownFunction
+from oddjob.errors import JobLost, JobTimeout, PayloadError, PredecessorFailed, UnknownFunction
 from oddjob.runtime.policy import BATCH_ITEM
 
 _PROTOCOL: Final = 5
@@ -213,7 +213,9 @@ def decode_outcome(state: State, outcome: bytes | None, error: str | None) -> An
 def describe_error(error: BaseException) -> str:
     """Return one line about an exception, for people."""
     try:
-        text = str(error).strip().partition("\n")[0]
+        # The stack of a job that was too slow is in the traceback of its attempt.
+        text = str(error.args[0] if type(error) is JobTimeout else error)
+        text = text.strip().partition("\n")[0]
     except Exception:  # it is the user's
         text = "its text cannot be made"
     return f"{type(error).__qualname__}: {text}"[:500]

@@ -85,6 +85,7 @@ LAZY_IMPORTS = {
     ("oddjob.runtime.job", "oddjob.runtime.awaiting"),
     ("oddjob.runtime.core", "oddjob.durable.pool_store"),
     ("oddjob.scheduled", "oddjob.durable.timers"),
+    ("oddjob.durable.sqlite.members", "oddjob"),
     ("oddjob.thread_pool", "oddjob.operations.access"),
     ("oddjob.thread_pool", "oddjob.operations.pool_operations"),
 }

@@ -1,5 +1,6 @@
 """Location: whether a store may be at a path, and the files beside the database."""
 
+import os
 import re
 from pathlib import Path
 from typing import Final
@@ -24,12 +25,31 @@ def open_peers(path: str) -> FilePeers:
     directory = Path(f"{path}-oddjob")
     try:
         directory.mkdir(exist_ok=True)
+        for each in (path, f"{path}-wal", f"{path}-shm", directory, directory / "lock"):
+            _check_writable(Path(each))
         return FilePeers(directory)
+    except StoreUnusable:
+        raise
     except OSError as error:
         raise StoreUnusable(
             f"{path} cannot be opened: does its directory exist, and may this process write there? "
             f"({error})"
         ) from error
+
+
+def _check_writable(file: Path) -> None:
+    """Refuse a file of another user's, of which SQLite would say less.
+
+    Raises:
+        StoreUnusable: this process may not write it.
+    """
+    if file.exists() and not os.access(file, os.R_OK | os.W_OK):
+        status = file.stat()
+        raise StoreUnusable(
+            f"{file} is not writable: it belongs to user {status.st_uid} (group {status.st_gid}) "
+            f"with mode {status.st_mode & 0o777:04o}, and this process runs as user {os.getuid()}. "
+            "All users of a store need to read and write the database and the files beside it"
+        )
 
 
 def check_file_system(path: str) -> None:

@@ -17,7 +17,9 @@ _LEARN = "INSERT OR IGNORE INTO known (pool, function, process) VALUES (?, ?, ?)
 
 def add(execute: Execute, now: float) -> int:
     """Add this process; return its number."""
-    values = (socket.gethostname(), os.getpid(), this_place(), now, "")
+    from oddjob import __version__  # it is there by now
+
+    values = (socket.gethostname(), os.getpid(), this_place(), now, __version__)
     ((number,),) = execute(_ADD, values).fetchall()
     return int(number)
 

@@ -2,20 +2,27 @@
 
 All pools of a process that name the same store share one runner, which lives from the first of them
 to the last. A forked child begins anew: it opens the store for itself when it first uses a pool.
+The end of the process waits, a little, until those that have served their last pool have closed the
+store: the last process to do so empties the write-ahead log, and the file alone is all there is.
 
 Locking: ``lock`` guards the dict; nothing is opened under it.
 """
 
+import atexit
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.runner import Runner
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Store
+from oddjob.errors import StoreUnusable
 from oddjob.locks import ProcessLock, after_fork_in_child
 
 _IN_MEMORY: Final = ":memory:"
+_CLOSING: Final = 5.0  # seconds that the end of the process waits for a store to be closed
 
 
 class StoreUrl(NamedTuple):
@@ -41,14 +48,28 @@ _stores: Final = _Stores()
 after_fork_in_child(_stores.runners.clear)
 
 
-def runner_of(url: str) -> Runner:
+@atexit.register
+def _wait_until_closed() -> None:
+    for _, runner in _stores.runners.values():
+        if runner.is_over and runner._thread is not None:
+            runner._thread.join(_CLOSING)
+
+
+def runner_of(url: str, *, must_exist: bool = False) -> Runner:
     """Return the runner of a store, which is opened if this process does not use it yet.
 
+    Args:
+        url: of the store.
+        must_exist: do not make a store where there is none.
+
     Raises:
+        RuntimeError: the process was forked in the open transaction of a job.
         StoreUnusable: the store cannot be opened.
         ValueError: the URL is wrong, or contradicts one that is in use.
     """
     wanted = parse_url(url)
+    if must_exist and not (wanted.path == _IN_MEMORY or Path(wanted.path).exists()):
+        raise StoreUnusable(f"there is no store {wanted.path}: is its path right?")
     with _stores.lock:
         used, runner = _stores.runners.get(wanted.path, (wanted, None))
         if runner is None or runner.is_over:
@@ -58,8 +79,23 @@ def runner_of(url: str) -> Runner:
             raise ValueError(
                 f"this process uses {used.path} already, with other options than {url}"
             )
+    writer, transaction = in_transaction.get()
+    if writer not in (None, runner) and writer._label == url and transaction.is_open:
+        raise RuntimeError(
+            "this process was forked by a job with an open transaction, until whose end nobody "
+            "else can use the store: fork before the transaction begins"
+        )
     runner.start()
     return runner
+
+
+def let_go(url: str) -> None:
+    """End the runner of a store if there is one, and no pool of this process uses it."""
+    with _stores.lock:
+        _, runner = _stores.runners.get(parse_url(url).path, (None, None))
+    if runner is not None:
+        with suppress(RunnerOver):
+            runner.let_go()
 
 
 def parse_url(url: str) -> StoreUrl:

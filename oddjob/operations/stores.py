@@ -1,12 +1,10 @@
 """StoreOperations: a whole store, for a program that has its URL and no pools."""
 
-from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Final, Self
 
-from oddjob.durable.operation import RunnerOver
-from oddjob.durable.stores import runner_of
+from oddjob.durable.stores import let_go, runner_of
 from oddjob.operations.access import RunnerInfo, StoreAccess
 from oddjob.operations.pool_operations import PoolOperations
 
@@ -20,13 +18,13 @@ class StoreOperations:
         url: as for ``Pool(store=…)``.
 
     Raises:
-        StoreUnusable: the store cannot be opened.
+        StoreUnusable: there is no such store, or it cannot be opened.
         ValueError: the URL is wrong.
     """
 
     def __init__(self, url: str) -> None:
         self._url: Final = url
-        self._access: Final = StoreAccess(partial(runner_of, url))
+        self._access: Final = StoreAccess(partial(runner_of, url, must_exist=True))
         self._access.reader  # noqa: B018  (it raises if the store cannot be opened)
 
     def pools(self) -> dict[str, PoolOperations]:
@@ -43,8 +41,7 @@ class StoreOperations:
 
     def close(self) -> None:
         """Let go of the store, unless pools of this process use it; what follows opens it again."""
-        with suppress(RunnerOver):
-            runner_of(self._url).let_go()
+        let_go(self._url)
 
     def __enter__(self) -> Self:
         return self

@@ -218,3 +218,16 @@ def leave_cursor() -> None:
 async def submit_in_loop() -> None:
     with this_job().transaction():
         await pools[0].asubmit(note, 1)
+
+
+def fork_in_transaction() -> int:
+    """Return the exit status of a child that submits a job."""
+    with this_job().transaction():
+        child = os.fork()
+        if child == 0:
+            try:
+                pools[0].perform(note, 1)
+            except RuntimeError as error:
+                os._exit("was forked by a job with an open transaction" not in str(error))
+            os._exit(2)
+        return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])

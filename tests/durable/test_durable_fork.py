@@ -208,6 +208,22 @@ def test_a_job_of_the_parent_is_not_the_childs(tmp_path: Path) -> None:
     )
 
 
+def test_a_fork_in_the_transaction_of_a_job_is_an_error_in_the_child(tmp_path: Path) -> None:
+    """The job holds the store until it returns, and may be waiting for that very child."""
+    run(
+        """
+        from tests.durable import effect_jobs
+
+        pool = oddjob.Pool("work", 2, store=url)
+        effect_jobs.pools.append(pool)
+        assert pool.submit(effect_jobs.fork_in_transaction).result(20) == 0
+        assert pool.submit(service.work).result(20) == os.getpid()
+        pool.shutdown()
+        """,
+        tmp_path,
+    )
+
+
 def test_a_fork_in_the_middle_of_a_commit_leaves_the_child_no_lock(tmp_path: Path) -> None:
     """A lock of SQLite's that the store thread holds at that instant would be held for ever."""
     run(

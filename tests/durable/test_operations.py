@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from oddjob import JobNotFound, Pool, PoolClosed, Progress
+import oddjob
+from oddjob import JobNotFound, Pool, PoolClosed, Progress, StoreUnusable
 from oddjob.operations import Record, StoreOperations
 from tests.durable import jobs
 from tests.hang import until
@@ -262,10 +263,21 @@ def test_a_paused_pool_starts_no_jobs_in_any_process(running: Pool, url: str) ->
         assert job.result(WAIT) == 1
 
 
+def test_the_record_of_a_job_that_was_too_slow_has_one_line(running: Pool) -> None:
+    """Where its thread was is in the traceback of its attempt."""
+    job = running.options(timeout=0.01, retries=0).submit(jobs.hang)
+    assert isinstance(job.exception(WAIT), oddjob.JobTimeout)
+    (record,) = running.records()
+    assert record.error == "JobTimeout: job hang of pool durable ran for more than 0.01 s"
+    (attempt,) = record.attempts()
+    assert "in hang" in attempt.traceback
+
+
 def test_runners_are_the_processes_that_use_the_store(running: Pool) -> None:
     running.submit(jobs.note, 1).result(WAIT)
     (runner,) = running.runners()
     assert runner.pools == ("durable",)
+    assert runner.version == oddjob.__version__
     assert runner.joined <= datetime.now(UTC)
 
 
@@ -295,6 +307,13 @@ def test_a_store_is_seen_without_any_pool(url: str) -> None:
         with pytest.raises(JobNotFound):
             operations.record(record.id)
         assert len(store.runners()) == 1
+
+
+def test_to_look_at_a_store_that_is_not_there_makes_none(url: str, tmp_path: Path) -> None:
+    """As ``oddjob status`` with a typo in the path would do."""
+    with pytest.raises(StoreUnusable, match=f"there is no store {tmp_path}/jobs.db"):
+        StoreOperations(url)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_recurring_entries_are_listed_run_paused_and_deleted(running: Pool, url: str) -> None:

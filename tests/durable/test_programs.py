@@ -1,9 +1,12 @@
 """Programs that restart with jobs in the store, and how functions are found by their names."""
 
+import shutil
 import subprocess
 import sys
 import textwrap
 from pathlib import Path
+
+import pytest
 
 PROGRAM = """
 import os, sys, time
@@ -42,6 +45,24 @@ def run(folder: Path, *command: str) -> str:
     )  # fmt: skip
     assert (outcome.returncode, outcome.stderr) == (0, "")
     return outcome.stdout
+
+
+LEAVE_MUCH = """
+import oddjob
+pool = oddjob.Pool("work", 2, store="sqlite:///jobs.db", consume=False)
+pool.perform_many(print, ["x" * 10_000] * 1000)
+{end}
+"""
+
+
+@pytest.mark.parametrize("end", ["pool.shutdown()", "pool.drain(5)", "pass"])
+def test_the_last_process_leaves_all_jobs_in_the_file_itself(tmp_path: Path, end: str) -> None:
+    """People copy that one, and not the write-ahead log beside it."""
+    run(tmp_path, "-c", LEAVE_MUCH.format(end=end))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["jobs.db", "jobs.db-oddjob"]
+    (tmp_path / "elsewhere").mkdir()
+    shutil.copy(tmp_path / "jobs.db", tmp_path / "elsewhere")
+    assert states(tmp_path / "elsewhere") == "[(1, None, 1000)]"
 
 
 def states(folder: Path) -> str:

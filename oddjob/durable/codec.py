@@ -30,7 +30,7 @@ _GLOBAL: Final = b"\x93"  # pickle's instruction to look up a class; or any such
 
 # What a store says when it fails a job by itself: the name of the class, and a message.
 _STORE_ERRORS: Final = {
-    each.__name__: each for each in (JobLost, PredecessorFailed, UnknownFunction)
+    each.__name__: each for each in (JobLost, PayloadError, PredecessorFailed, UnknownFunction)
 }
 
 

@@ -209,6 +209,14 @@ def fill_up() -> str:
     return "x" * 100_000
 
 
+def return_too_much() -> str:
+    """Return more than a row of the store may hold."""
+    with this_job().transaction() as connection:
+        connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
+        connection.execute("INSERT INTO effect VALUES (1)")
+    return note("x" * 100_000)
+
+
 def leave_cursor() -> None:
     """Leave a statement behind that has not been read to its end, so that there is no commit."""
     with this_job().transaction() as connection:

@@ -210,6 +210,14 @@ def test_a_job_runs_again_if_there_was_no_room_for_its_outcome(pool: Pool, table
     assert table.values() == [1]
 
 
+def test_a_job_fails_once_whose_outcome_is_too_large(pool: Pool, table: Effects) -> None:
+    """There will not be room for it at any time."""
+    error = pool.options(retries=0).submit(jobs.return_too_much).exception(WAIT)
+    assert "too big" in str(error)
+    assert len(jobs.effects) == 1
+    assert table.values() == []
+
+
 def test_a_job_fails_if_its_transaction_cannot_be_committed(pool: Pool, table: Effects) -> None:
     error = pool.options(retries=0).submit(jobs.leave_cursor).exception(WAIT)
     assert "statements in progress" in str(error)

@@ -57,7 +57,7 @@ ABOVE = {
         oddjob.durable oddjob.durable.sqlite
         durable.record durable.store durable.peers durable.local_peers
         durable.sqlite.schema durable.sqlite.lanes durable.sqlite.notifier durable.sqlite.key_slots
-        durable.sqlite.members
+        durable.sqlite.members durable.sqlite.large_outcomes
         durable.sqlite.fork_guard durable.sqlite.work durable.sqlite.entries
         durable.sqlite.database durable.sqlite.transactions durable.sqlite.location
         durable.sqlite.reader durable.sqlite.store

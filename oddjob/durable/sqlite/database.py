@@ -84,6 +84,12 @@ class Database:
             self._configure(self._connection)
         return self._connection
 
+    @property
+    def longest_row(self) -> int:
+        """How many bytes SQLite stores in one row."""
+        with in_sqlite:
+            return self.connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
+
     def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
         """Execute a statement; only inside ``in_sqlite``."""
         return self.connection.execute(statement, values)
@@ -201,7 +207,7 @@ class Database:
                     self.execute("ROLLBACK")
                 raise
             changes = self.connection.total_changes - changes
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OverflowError) as error:
             if _code(error) == sqlite3.SQLITE_FULL:  # there is space in the log, once it is empty
                 self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
             raise self.translated(error) from error
@@ -308,12 +314,12 @@ class Database:
         except sqlite3.Error as error:
             raise self.translated(error) from error
 
-    def translated(self, error: sqlite3.Error) -> Exception:
-        """Return what to raise for an error of SQLite's."""
+    def translated(self, error: sqlite3.Error | OverflowError) -> Exception:
+        """Return what to raise for an error of SQLite's, or for what is too large for it."""
         if _code(error) == sqlite3.SQLITE_FULL:
             return StoreFull(f"no space left for {self.path}")
-        if _code(error) == sqlite3.SQLITE_TOOBIG:
-            return StoreFull(f"more than SQLite stores in one row: too large for {self.path}")
+        if _code(error) == sqlite3.SQLITE_TOOBIG or isinstance(error, OverflowError):
+            return StoreFull(f"more than SQLite stores in one row of {self.path}: {error}")
         what = {
             sqlite3.SQLITE_NOTADB: "is no SQLite database",
             sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",
@@ -434,5 +440,5 @@ def _keep_open_in_child() -> None:
 after_fork_in_child(_keep_open_in_child)
 
 
-def _code(error: sqlite3.Error) -> int:
+def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import Final
 
 from oddjob.compat import override
-from oddjob.durable.peers import Mark, Peers
+from oddjob.durable.peers import Mark, Peers, this_place
 from oddjob.durable.record import Claim
 
 
@@ -31,6 +31,11 @@ class LocalPeers(Peers):
         self._marks: Final[dict[int, Mark]] = {}
         self._wakeups: Final = threading.Semaphore(0)
         self._take_turn: Final[Callable[[], object]] = self._hub.turn.acquire
+
+    @property
+    @override
+    def place(self) -> str:
+        return this_place()
 
     @override
     def lock(self) -> None:

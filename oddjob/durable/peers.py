@@ -13,22 +13,22 @@ Guarantees
 `FilePeers` does this with files beside the database; `local_peers` within one process.
 """
 
+import logging
 import mmap
 import os
+import select
 import selectors
 import socket
 import struct
-import threading
 from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
+from oddjob.durable.lock_file import identity_of, lock_files
 from oddjob.durable.record import Claim
-from oddjob.locks import ProcessLock, after_fork_in_child
+from oddjob.errors import StoreUnusable
+from oddjob.log import log
 
-_EXCLUSIVE, _NO_WAIT, _UNLOCK = 2, 4, 8  # as in fcntl, which Windows does not have
-_TURN: Final = 0  # the byte of the writer's turn
-_FIRST_PROCESS: Final = 16
 _PLACES: Final = 4096  # of jobs that run at once; more of them have no marks
 _MARK: Final = struct.Struct("=qq")
 _BOOT_BYTES: Final = 40
@@ -40,14 +40,27 @@ Mark = tuple[int, int]  # id and token of a claim
 class Peers(Protocol):
     """What a store needs to know of the other processes, as one of them."""
 
+    @property
+    def place(self) -> str:
+        """Where this process has entered, for those who `watch` it."""
+        ...
+
     def lock(self) -> None:
-        """Take the writer's turn, after those who asked before."""
+        """Take the writer's turn, after those who asked before.
+
+        Raises:
+            StoreUnusable: what this takes was removed, and cannot be made again.
+        """
 
     def unlock(self) -> None:
         """Give it to the next one."""
 
     def enter(self, process: int) -> None:
-        """Be alive, as the process with this number, and receive wake-ups."""
+        """Be alive, as the process with this number, and receive wake-ups.
+
+        Raises:
+            StoreUnsafe: another one is alive as that.
+        """
 
     def leave(self) -> None:
         """Be dead, to the others."""
@@ -90,147 +103,177 @@ class Peers(Protocol):
         """Let go of everything that is open."""
 
 
-class _LockFile:
-    """The lock file of a directory, which all `FilePeers` of this process share.
-
-    POSIX locks belong to the process: to close *any* descriptor of the file gives all of them up,
-    and they exclude nobody within the process. There, `turn` is the writer's turn, and `alive` has
-    the numbers of those who have entered.
-    """
-
-    def __init__(self, path: Path, mode: int) -> None:
-        self.descriptor: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
-        with suppress(OSError):  # another user's
-            os.fchmod(self.descriptor, mode)
-        self.turn: Final = threading.Lock()
-        self.alive: Final[set[int]] = set()
-        self.users = 0
-
-
-class _LockFiles(ProcessLock):
-    """The lock files that are open in this process, by device and inode; its lock guards them."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._open: Final[dict[tuple[int, int], _LockFile]] = {}
-        # The parent's locks are not a child's, which opens the files for itself.
-        after_fork_in_child(self._open.clear)
-
-    def use(self, path: Path, mode: int) -> _LockFile:
-        """Return the lock file at a path, which is opened once only."""
-        with self.lock:
-            try:
-                found = self._open.get(_identity(path.stat()))
-            except FileNotFoundError:
-                found = None
-            if found is None:
-                found = _LockFile(path, mode)
-                self._open[_identity(os.fstat(found.descriptor))] = found
-            found.users += 1
-            return found
-
-    def release(self, file: _LockFile) -> None:
-        """Close a file if nobody else in this process uses it."""
-        with self.lock:
-            file.users -= 1
-            if not file.users:
-                self._open.pop(_identity(os.fstat(file.descriptor)), None)
-                os.close(file.descriptor)
-
-
-def _identity(status: os.stat_result) -> tuple[int, int]:
-    return status.st_dev, status.st_ino
-
-
-_lock_files: Final = _LockFiles()
-
-
 class FilePeers:
     """Peers on one machine, by the files of a directory.
 
-    ``lock`` is never written; its bytes are locked: byte 0 for the writer's turn, byte 16 + n while
-    process n is alive. ``n.sock`` receives the wake-ups of process n (they carry nothing, as their
-    senders could not be trusted), ``n.started`` has its marks.
-
-    POSIX record locks, and no others, are not inherited by a fork, so a child does not keep its
-    dead parent alive. Nobody waits for an alive-byte.
+    ``lock`` says who writes and who is alive: see `LockFile`. ``n.sock`` receives the wake-ups of
+    process n (they carry nothing, as their senders could not be trusted), ``n.started`` has its
+    marks.
 
     Processes of several users can share a store: what is made here may be read and written by
     those who may do so with the directory.
+
+    The directory may be removed while it is in use (``rm -rf jobs.db-*``). A process finds that
+    out when it takes its turn, and makes again what is missing. Meanwhile
+      * a wake-up that finds no ``n.sock`` goes to a second mailbox, which is no file, on Linux;
+      * an alive-byte that is free in a new lock file says nothing of those who have entered by the
+        old one: such a process is alive as long as its pid is, where that can be seen.
     """
 
     def __init__(self, directory: Path) -> None:
-        import fcntl  # there is none on Windows
-
-        self._lockf: Final = fcntl.lockf
         self._directory: Final = directory
-        self._mode: Final = directory.stat().st_mode & 0o666
-        self._lock_file: Final = _lock_files.use(directory / "lock", self._mode)
-        self._descriptor: Final = self._lock_file.descriptor
+        self._directory_mode: Final = directory.stat().st_mode & 0o7777
+        self._mode: Final = self._directory_mode & 0o666
+        self._lock_path: Final = str(directory / "lock")
+        self._lock_file = lock_files.use(directory / "lock", self._mode)
         self._process: int | None = None
         self._mailbox: socket.socket | None = None
+        self._second_mailbox: socket.socket | None = None
         self._marks: memoryview | None = None
         self._selector: Final = selectors.DefaultSelector()
         self._pidfds: Final[dict[int, int | None]] = {}  # None: that process cannot be watched
-        # For this process's own threads; the mailbox is for others.
+        self._by_other_lock: Final[set[int]] = set()  # of these, who entered by another file
+        # For this process's own threads; the mailboxes are for others.
         self._alarm_in, self._alarm_out = socket.socketpair()
         for end in (self._alarm_in, self._alarm_out):
             end.setblocking(False)  # noqa: FBT003  (it takes no keyword)
         self._selector.register(self._alarm_out, selectors.EVENT_READ, None)
+        self._directory_fd: int | None = None
+        self._open_directory()
+
+    def _open_directory(self) -> None:
         # A path through /proc stays below the 108 bytes that an address may have.
-        self._directory_fd = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+        former = self._directory_fd
+        self._directory_fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
+        if former is not None:
+            os.close(former)
         through_proc = Path(f"/proc/self/fd/{self._directory_fd}")
-        self._addresses: Final = through_proc if through_proc.exists() else directory
+        self._addresses = through_proc if through_proc.exists() else self._directory
+
+    @property
+    def place(self) -> str:
+        """See `Peers`."""
+        return self._place_of(this_place())
+
+    def _place_of(self, place: str) -> str:
+        return f"{place} {self._lock_file.identity}"
 
     def lock(self) -> None:
         """See `Peers`."""
-        self._lock_file.turn.acquire()
-        self._lockf(self._descriptor, _EXCLUSIVE, 1, _TURN)
+        while not self._take_turn():
+            pass
+
+    def _take_turn(self) -> bool:
+        """Take the turn; return False if that was of no use, as files were missing."""
+        file = self._lock_file
+        file.take_turn()
+        is_replaced = file is not self._lock_file  # while another thread had the turn
+        if not is_replaced and self._is_complete():
+            return True
+        try:
+            if not is_replaced:
+                self._make_again()
+        finally:
+            file.give_turn()
+        if not is_replaced:
+            lock_files.release(file)
+        return False
+
+    def _is_complete(self) -> bool:
+        is_found = identity_of(self._lock_path) == self._lock_file.identity
+        return is_found and (self._mailbox is None or identity_of(self._mailbox_path) is not None)
+
+    def _make_again(self) -> None:
+        """Enter once more, as the same process."""
+        former = self._lock_file
+        try:
+            with suppress(FileExistsError):
+                self._directory.mkdir()
+                self._directory.chmod(self._directory_mode)
+            self._open_directory()
+            self._lock_file = lock_files.use(self._directory / "lock", self._mode)
+            if self._lock_file is not former:
+                self._by_other_lock.update(self._pidfds)  # until they find out as well
+            if self._process is not None:
+                marks = self._marks
+                self._lock_file.enter(self._process)
+                self._appear(self._process)
+                if marks is not None and self._marks is not None:
+                    self._marks[:] = marks
+        except OSError as error:
+            if isinstance(error, StoreUnusable):
+                raise
+            raise StoreUnusable(
+                f"files in {self._directory} were removed while processes used them, and cannot be "
+                f"made again: {error}"
+            ) from error
+        what = "files in %s were removed while processes used them, and are made again: leave them"
+        log(logging.ERROR, what, self._directory)
+        self.wake()
 
     def unlock(self) -> None:
         """See `Peers`."""
-        self._lockf(self._descriptor, _UNLOCK, 1, _TURN)
-        self._lock_file.turn.release()
+        self._lock_file.give_turn()
 
     def enter(self, process: int) -> None:
         """See `Peers`."""
         self.leave()
+        self._lock_file.enter(process)
         self._process = process
-        self._lockf(self._descriptor, _EXCLUSIVE, 1, _FIRST_PROCESS + process)
-        self._lock_file.alive.add(process)
-        address = self._address(process)
+        try:
+            self._appear(process)
+        except BaseException:
+            self.leave()
+            raise
+        with suppress(OSError):  # on other systems than Linux
+            self._second_mailbox = self._new_mailbox(self._second_address(process))
+
+    def _appear(self, process: int) -> None:
         # A power loss can undo the row of a process: its number comes again.
+        address = self._address(process)
         Path(address).unlink(missing_ok=True)
-        mailbox = self._mailbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        mailbox.setblocking(False)  # noqa: FBT003  (it takes no keyword)
-        mailbox.bind(address)
+        former, self._mailbox = self._mailbox, self._new_mailbox(address)
         Path(address).chmod(self._mode)
-        self._selector.register(mailbox, selectors.EVENT_READ, None)
+        self._mailbox_path = str(self._directory / f"{process}.sock")
+        self._close_mailbox(former)
         self._marks = self._open_marks(process)
+
+    def _new_mailbox(self, address: str) -> socket.socket:
+        mailbox = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        try:
+            mailbox.setblocking(False)  # noqa: FBT003  (it takes no keyword)
+            mailbox.bind(address)
+            self._selector.register(mailbox, selectors.EVENT_READ, None)
+        except BaseException:
+            mailbox.close()
+            raise
+        return mailbox
+
+    def _close_mailbox(self, mailbox: socket.socket | None) -> None:
+        if mailbox is not None:
+            self._selector.unregister(mailbox)
+            mailbox.close()
 
     def leave(self) -> None:
         """See `Peers`."""
-        if self._mailbox is not None:
-            self._selector.unregister(self._mailbox)
-            self._mailbox.close()
-            self._mailbox = None
+        for mailbox in (self._mailbox, self._second_mailbox):
+            self._close_mailbox(mailbox)
+        self._mailbox = self._second_mailbox = None
         if self._process is not None:
-            self._lock_file.alive.discard(self._process)
-            self._lockf(self._descriptor, _UNLOCK, 1, _FIRST_PROCESS + self._process)
+            self._lock_file.leave(self._process)
             self._remove_files(self._process)
             self._process = None
 
     def is_dead(self, process: int) -> bool:
         """See `Peers`."""
-        if process in self._lock_file.alive:
+        if self._lock_file.is_held(process):
             return False
-        place = _FIRST_PROCESS + process
-        try:
-            self._lockf(self._descriptor, _EXCLUSIVE | _NO_WAIT, 1, place)
-        except OSError:
-            return False
-        self._lockf(self._descriptor, _UNLOCK, 1, place)
-        return True
+        pidfd = self._pidfds.get(process)
+        if process not in self._by_other_lock or pidfd is None:
+            return True
+        exit_poll = select.poll()
+        exit_poll.register(pidfd, select.POLLIN)
+        return bool(exit_poll.poll(0))
 
     def watch(self, process: int, pid: int, place: str) -> None:
         """See `Peers`.
@@ -238,16 +281,19 @@ class FilePeers:
         The pid may be another process's by now. The caller looks at the alive-byte afterwards: if
         it is held, the pid was still the peer's when it was opened.
         """
-        pidfd = None
-        if place == this_place() and hasattr(os, "pidfd_open"):
+        pidfd, here = None, this_place()
+        if place.startswith(here) and hasattr(os, "pidfd_open"):
             with suppress(OSError):
                 pidfd = os.pidfd_open(pid)
                 self._selector.register(pidfd, selectors.EVENT_READ, process)
         self._pidfds[process] = pidfd
+        if place != self._place_of(here):
+            self._by_other_lock.add(process)
 
     def unwatch(self, process: int) -> None:
         """See `Peers`."""
         pidfd = self._pidfds.pop(process, None)
+        self._by_other_lock.discard(process)
         if pidfd is not None:
             self._selector.unregister(pidfd)
             os.close(pidfd)
@@ -263,8 +309,13 @@ class FilePeers:
         # process's, of which its watchers hear in another way. In no case is anything raised: what
         # others are woken for is committed.
         if self._mailbox is not None:
-            with suppress(OSError):
+            try:
                 self._mailbox.sendto(b".", self._address(process))
+            except BlockingIOError:
+                pass
+            except OSError:
+                with suppress(OSError):
+                    self._mailbox.sendto(b".", self._second_address(process))
 
     def wake(self) -> None:
         """See `Peers`."""
@@ -318,11 +369,17 @@ class FilePeers:
         self._selector.close()
         self._alarm_in.close()
         self._alarm_out.close()
-        os.close(self._directory_fd)
-        _lock_files.release(self._lock_file)
+        if self._directory_fd is not None:
+            os.close(self._directory_fd)
+        lock_files.release(self._lock_file)
 
     def _address(self, process: int) -> str:
         return str(self._addresses / f"{process}.sock")
+
+    def _second_address(self, process: int) -> str:
+        """Return an address that is no file, of the database's identity and the process."""
+        database = str(self._directory).removesuffix("-oddjob")
+        return f"\0oddjob {identity_of(database)} {process}"
 
     def _open_marks(self, process: int) -> memoryview:
         file = os.open(self._directory / f"{process}.started", os.O_RDWR | os.O_CREAT, 0o666)

@@ -1,19 +1,24 @@
-"""Trouble: a store that cannot be used for a while.
+"""Trouble: a store that cannot be used for a while; HoldUp: one that is waited for unusually long.
 
-Users hear of it once when it begins, and once when it is over. In between the runner tries again,
-after pauses that grow.
+Users hear of either once when it begins, and once when it is over. In trouble, the runner tries
+again, after pauses that grow.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from threading import get_ident
 from typing import Any, Final
 
+from oddjob.compat import override
 from oddjob.log import log
 from oddjob.schedule.clock import clock
+from oddjob.schedule.scheduler import Alarm, scheduler
 
 _FIRST_PAUSE: Final = 0.1  # seconds
 _LONGEST_PAUSE: Final = 60.0
 _LONG: Final = 3.0  # seconds, for a process that would end otherwise
+_UNUSUAL: Final = 1.0  # seconds, for a writer that waits for others
 
 
 class Trouble:
@@ -51,3 +56,66 @@ class Trouble:
         if self._since is not None:
             self._since, self._pause = None, _FIRST_PAUSE
             log(logging.WARNING, "%s can be used again", self._label)
+
+
+class HoldUp(Alarm):
+    """What keeps this process from writing to one store, if anything does.
+
+    Nothing is done where nobody waits. While threads wait, the scheduler looks once a second.
+
+    Thread safety: any thread. The scheduler's lock makes it one step to set the alarm. A thread
+    notes that it waits before it looks whether the alarm is set; when the alarm fires, it is first
+    noted that it is not set, and then looked who waits. So each of them is seen.
+
+    Args:
+        path: of the store.
+        reason: returns what is in the way, for the log.
+    """
+
+    __slots__ = ("_is_said", "_is_set", "_path", "_reason", "_since")
+
+    def __init__(self, path: str, reason: Callable[[], str]) -> None:
+        self._path: Final = path
+        self._reason: Final = reason
+        self._since: Final[dict[int, float]] = {}  # by thread, in monotonic seconds
+        self._is_set = False
+        self._is_said = False
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Note that the calling thread waits in this block."""
+        me = get_ident()
+        self._since[me] = clock.monotonic()
+        self._set(self._since[me] + _UNUSUAL)
+        try:
+            yield
+        finally:
+            del self._since[me]
+            self._note_end()
+
+    def _set(self, at: float) -> None:
+        if self._is_set:
+            return
+        with scheduler.lock, suppress(RuntimeError):  # at the end of the process
+            if not self._is_set:  # an alarm that is set twice would fire once, and stay
+                scheduler.set_alarm(self, at)
+                self._is_set = True
+
+    @override
+    def _fire(self) -> None:
+        self._is_set = False
+        since = min(list(self._since.values()), default=None)
+        if since is None or self._is_said:
+            return
+        if clock.monotonic() - since < _UNUSUAL:
+            self._set(since + _UNUSUAL)
+            return
+        self._is_said = True
+        what = "%s has waited for %g s to be written: %s"
+        log(logging.WARNING, what, self._path, _UNUSUAL, self._reason())
+        self._note_end()  # it may have come meanwhile
+
+    def _note_end(self) -> None:
+        if self._is_said and not self._since:
+            self._is_said = False
+            log(logging.WARNING, "%s can be written again", self._path)

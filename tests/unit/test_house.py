@@ -55,18 +55,19 @@ LAYERS = {
 ABOVE = {
     "stores": """
         oddjob.durable oddjob.durable.sqlite
-        durable.record durable.store durable.peers durable.local_peers
+        durable.record durable.store durable.trouble durable.lock_file durable.peers
+        durable.local_peers
         durable.sqlite.schema durable.sqlite.lanes durable.sqlite.notifier durable.sqlite.key_slots
-        durable.sqlite.members durable.sqlite.large_outcomes
-        durable.sqlite.fork_guard durable.sqlite.work durable.sqlite.entries
-        durable.sqlite.database durable.sqlite.transactions durable.sqlite.location
+        durable.sqlite.members
+        durable.sqlite.fork_guard durable.sqlite.location durable.sqlite.work durable.sqlite.entries
+        durable.sqlite.database durable.sqlite.transactions
         durable.sqlite.reader durable.sqlite.store
         testing.store_suite testing.store_contract testing.store_operations
     """,
     "runner": """
         durable.callbacks durable.due_alarm durable.progress durable.consumer durable.suspect
         durable.operation durable.expectations durable.known_functions durable.retention
-        durable.spare_claims durable.trouble durable.begun_marks durable.user_transactions
+        durable.spare_claims durable.begun_marks durable.user_transactions
         durable.runner durable.stores
     """,
     "durable pools": """

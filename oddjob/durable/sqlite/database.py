@@ -29,6 +29,8 @@ from weakref import WeakSet
 from oddjob.durable.peers import Peers
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.fork_guard import in_sqlite
+from oddjob.durable.sqlite.location import StoreFiles
+from oddjob.durable.trouble import HoldUp
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.locks import after_fork_in_child
 from oddjob.log import log
@@ -58,7 +60,7 @@ class Database:
 
     def __init__(self, path: str, peers: Peers, *, is_durable: bool) -> None:
         self.path: Final = path
-        self._wal: Final = Path(f"{path}-wal")
+        self._files: Final = StoreFiles(path)
         self.is_in_memory: Final = path == ":memory:"
         self.peers: Final = peers
         self._is_durable: Final = is_durable
@@ -68,8 +70,9 @@ class Database:
         self._is_held_up = False  # by a reader; and the log is large
         self._is_warned = False
         self._may_shrink = False
+        self._hold_up: Final = HoldUp(path, lambda: "another program has an open transaction")
         self._connection: sqlite3.Connection | None = self._open()
-        self._file: Final = self._identity()
+        self._files.note_opened()
         _in_use.add(self)
 
     @property
@@ -82,6 +85,8 @@ class Database:
                 uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
             )
             self._configure(self._connection)
+            self._connection.execute("SELECT 1 FROM job LIMIT 0").fetchone()  # it opens the log
+            self._files.note_opened()
         return self._connection
 
     @property
@@ -97,7 +102,9 @@ class Database:
     def close_idle(self) -> None:
         """Close the connection, which is opened again when it is needed; not in a transaction."""
         connection = self._connection
-        if connection is not None and not (self.is_in_memory or connection.in_transaction):
+        if connection is None or self.is_in_memory or connection.in_transaction:
+            return
+        if self._files.may_be_closed():
             self._connection = None
             connection.close()
 
@@ -174,6 +181,10 @@ class Database:
 
     # Transactions.
 
+    def _check_files(self) -> None:
+        """See `StoreFiles.check`; only inside ``in_sqlite``, for a fork closes the log."""
+        self._files.check(with_log=self._connection is not None)
+
     def _take_turn(self) -> None:
         self.peers.lock()
         in_sqlite.__enter__()  # not before: another process may have the turn for long
@@ -219,25 +230,8 @@ class Database:
         """Count the rows that a transaction has changed, for checkpoints."""
         if changes:
             self._wal_bytes += _BYTES_OF_COMMIT + _BYTES_OF_CHANGE * changes
-            if self._wal_size() > _BUSY_WAL:
+            if self._files.log_size() > _BUSY_WAL:
                 self._checkpoint()
-
-    def _identity(self) -> tuple[int, int] | None:
-        if self.is_in_memory:
-            return None
-        try:
-            status = Path(self.path).stat()
-        except OSError:
-            return None
-        return status.st_dev, status.st_ino
-
-    def _check_file(self) -> None:
-        """Refuse to write to a file that nobody else will find."""
-        if self._identity() != self._file:
-            raise StoreUnusable(
-                f"{self.path} was deleted, or replaced by another file, while it was in use: what "
-                "was in it is lost to other processes. Restart this process to use the new file"
-            )
 
     def connect(self, kind: type[sqlite3.Connection]) -> sqlite3.Connection:
         """Return another connection, for transactions that are synced.
@@ -265,34 +259,41 @@ class Database:
         Raises:
             StoreUnusable: SQLite failed, or another program does not end its transaction.
         """
+        if self._has_begun(connection, pragma):
+            return
         give_up_at = time.monotonic() + _LONGEST_WAIT
-        while True:
-            self.peers.lock()
-            try:
-                self._check_file()
-                with in_sqlite:
-                    used = self.connection if connection is None else connection
-                    if pragma is not None:  # possible outside of transactions only
-                        used.execute(pragma)
-                    used.execute("BEGIN IMMEDIATE")
-                    if connection is None:
-                        in_sqlite.__enter__()
-            except sqlite3.OperationalError as error:
-                self.peers.unlock()
-                if _code(error) != sqlite3.SQLITE_BUSY:
-                    raise self.translated(error) from error
-                if time.monotonic() > give_up_at:
-                    raise StoreUnusable(
-                        f"{self.path} has been locked for {_LONGEST_WAIT:g} s by a transaction "
-                        "that is not the store's: has this thread begun one, and not ended it?"
-                    ) from error
-            except BaseException:
-                self.peers.unlock()
-                raise
-            else:
-                return
-            # A writer that is none of our processes: they are not to wait behind this one for it.
-            time.sleep(random.uniform(*_FOREIGN_PAUSE))  # noqa: S311
+        with self._hold_up.waiting():
+            while time.monotonic() < give_up_at:
+                # A writer that is none of our processes: they are not to wait behind this one.
+                time.sleep(random.uniform(*_FOREIGN_PAUSE))  # noqa: S311
+                if self._has_begun(connection, pragma):
+                    return
+        raise StoreUnusable(
+            f"{self.path} has been locked for {_LONGEST_WAIT:g} s by a transaction that is not the "
+            "store's: has this thread begun one, and not ended it?"
+        )
+
+    def _has_begun(self, connection: sqlite3.Connection | None, pragma: str | None) -> bool:
+        """Begin in the writer's turn; return False if a foreign transaction is in the way."""
+        self.peers.lock()
+        try:
+            with in_sqlite:
+                self._check_files()
+                used = self.connection if connection is None else connection
+                if pragma is not None:  # possible outside of transactions only
+                    used.execute(pragma)
+                used.execute("BEGIN IMMEDIATE")
+                if connection is None:
+                    in_sqlite.__enter__()
+        except sqlite3.OperationalError as error:
+            self.peers.unlock()
+            if _code(error) != sqlite3.SQLITE_BUSY:
+                raise self.translated(error) from error
+            return False
+        except BaseException:
+            self.peers.unlock()
+            raise
+        return True
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -306,11 +307,10 @@ class Database:
             return
         try:
             uri = f"{Path(self.path).absolute().as_uri()}?mode=ro"
-            with (
-                in_sqlite,
-                closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection,
-            ):
-                yield connection
+            with in_sqlite:
+                self._check_files()
+                with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
+                    yield connection
         except sqlite3.Error as error:
             raise self.translated(error) from error
 
@@ -372,16 +372,17 @@ class Database:
         """
         if clock.monotonic() < self._no_checkpoint_before or self.is_in_memory:
             return
-        is_huge = self._wal_size() > _HUGE_WAL
+        is_huge = self._files.log_size() > _HUGE_WAL
         self._take_turn()
         try:
+            self._check_files()
             mode = "TRUNCATE" if is_huge else "RESTART"
             is_busy = bool(self._ask(f"PRAGMA wal_checkpoint({mode})")[0])
-        except sqlite3.Error:
+        except (sqlite3.Error, StoreUnusable):
             is_busy = True
         finally:
             self._give_turn()
-        size = self._wal_size()
+        size = self._files.log_size()
         self._is_held_up = is_busy and size > _BUSY_WAL
         if not is_busy:
             self._wal_bytes = 0
@@ -396,14 +397,6 @@ class Database:
             )
             log(logging.WARNING, what, self.path, size >> 20)
 
-    def _wal_size(self) -> int:
-        if self.is_in_memory:
-            return 0
-        try:  # opens nothing
-            return self._wal.stat().st_size
-        except OSError:
-            return 0
-
     def _ask(self, pragma: str) -> tuple[int, ...]:
         answer: tuple[int, ...] = self.execute(pragma).fetchone()
         return answer
@@ -412,8 +405,11 @@ class Database:
         """Close the connection; the last one of all processes empties the write-ahead log."""
         self._take_turn()
         try:
-            if self._connection is not None:
-                self._connection.close()
+            connection, self._connection = self._connection, None
+            if connection is not None and self._files.may_be_closed():
+                connection.close()
+            elif connection is not None:
+                _leave_open(connection)
         finally:
             self._give_turn()
 
@@ -430,11 +426,15 @@ def _close_idle() -> None:
 in_sqlite.close_idle = _close_idle
 
 
-def _keep_open_in_child() -> None:
+def _leave_open(connection: object) -> None:
     import ctypes  # with one reference too many, a connection is never closed, not even at exit
 
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+
+
+def _keep_open_in_child() -> None:
     for connection in [*(database._connection for database in _in_use), *_of_jobs]:
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(connection))
+        _leave_open(connection)
 
 
 after_fork_in_child(_keep_open_in_child)

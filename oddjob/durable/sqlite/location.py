@@ -1,10 +1,11 @@
-"""Location: whether a store may be at a path, and the files beside the database."""
+"""Location: whether a store may be at a path, and whether its files are there as they were."""
 
 import os
 import re
 from pathlib import Path
 from typing import Final
 
+from oddjob.durable.lock_file import Identity, identity_of, status_of
 from oddjob.durable.peers import FilePeers
 from oddjob.errors import StoreUnsafe, StoreUnusable
 
@@ -79,3 +80,66 @@ def _file_system_of(directory: Path) -> str:
         kinds[place] = after.split()[0]  # a later mount hides an earlier one
     places = map(str, (directory, *directory.parents))
     return next((kinds[place] for place in places if place in kinds), "")
+
+
+class StoreFiles:
+    """A database and its write-ahead log; no files for one in memory.
+
+    Either may be deleted, or replaced, while it is in use (``rm jobs.db-*``, a restored backup).
+    SQLite does not notice: it goes on with files that nobody else can find.
+
+    Thread safety: any thread may call `check`; the rest belongs to the thread that writes.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._is_in_memory: Final = path == ":memory:"
+        self._path: Final = path
+        self._log: Final = f"{path}-wal"
+        self._database_id: Identity | None = None
+        self._log_id: Identity | None = None
+        self._written = 0  # when a checkpoint was made last, as of the latest check; nanoseconds
+
+    def note_opened(self) -> None:
+        """Note that these are the files, when the first query has opened the log."""
+        self._database_id = self._database_id or identity_of(self._path)
+        self._log_id = identity_of(self._log)
+
+    def check(self, *, with_log: bool) -> None:
+        """Check that others find the same files; the log, if it is open.
+
+        Raises:
+            StoreUnusable: they do not.
+        """
+        if self._is_in_memory:
+            return
+        wrong = None
+        database_id, written = status_of(self._path)
+        if database_id != self._database_id:
+            wrong = self._path
+        elif with_log and identity_of(self._log) != self._log_id:
+            wrong = self._log
+        if wrong is not None:
+            raise StoreUnusable(
+                f"{wrong} was deleted, or replaced by another file, while it was in use: what was "
+                "in it is lost to other processes. Restart all processes that use it"
+            )
+        self._written = written
+
+    def may_be_closed(self) -> bool:
+        """Return whether what the log has may be written to the database, as at the last close.
+
+        Not if the log was deleted, and others, who do not know of it, may have written since.
+        """
+        if self._is_in_memory:
+            return True
+        database_id, written = status_of(self._path)
+        log_id = identity_of(self._log)
+        is_untouched = log_id is None and written == self._written
+        return database_id == self._database_id and (log_id == self._log_id or is_untouched)
+
+    def log_size(self) -> int:
+        """Return how large the log is, in bytes; 0 without one."""
+        try:  # opens nothing
+            return 0 if self._is_in_memory else Path(self._log).stat().st_size
+        except OSError:
+            return 0

@@ -7,7 +7,6 @@ import os
 import socket
 from collections.abc import Iterable
 
-from oddjob.durable.peers import this_place
 from oddjob.durable.sqlite.lanes import Execute
 
 _ADD = "INSERT INTO process (host, pid, place, joined, version) VALUES (?, ?, ?, ?, ?) RETURNING id"
@@ -15,11 +14,11 @@ _FOUND = "UPDATE lane SET stranded = NULL WHERE pool = ? AND function = ?"
 _LEARN = "INSERT OR IGNORE INTO known (pool, function, process) VALUES (?, ?, ?)"
 
 
-def add(execute: Execute, now: float) -> int:
-    """Add this process; return its number."""
+def add(execute: Execute, now: float, place: str) -> int:
+    """Add this process, which has entered in that place; return its number."""
     from oddjob import __version__  # it is there by now
 
-    values = (socket.gethostname(), os.getpid(), this_place(), now, __version__)
+    values = (socket.gethostname(), os.getpid(), place, now, __version__)
     ((number,),) = execute(_ADD, values).fetchall()
     return int(number)
 

@@ -29,8 +29,8 @@ from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.entries import StoredEntries
 from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
-from oddjob.durable.sqlite.large_outcomes import LargeOutcomes
 from oddjob.durable.sqlite.location import check_file_system, open_peers
+from oddjob.durable.sqlite.notifier import LargeOutcomes
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
 from oddjob.durable.sqlite.transactions import (
     JobTransaction,
@@ -124,7 +124,7 @@ class SqliteStore(Store):
     def join(self, lanes: Mapping[str, Iterable[str]], workers: int) -> None:
         try:
             with self._work(is_synced=False) as work:
-                me = members.add(self._execute, work.now)
+                me = members.add(self._execute, work.now, self._peers.place)
                 self._peers.enter(me)  # before anybody can see the row
                 self._me = me
                 self._pools.clear()

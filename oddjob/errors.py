@@ -104,7 +104,7 @@ class StoreFull(OddJobError, OSError):
 
 
 class PayloadError(OddJobError, ValueError):
-    """A stored call or outcome cannot be read or written; what is stored is kept as it is."""
+    """A call or outcome cannot be stored, or cannot be read; what is stored is kept as it is."""
 
 
 class UnknownFunction(OddJobError, LookupError):

@@ -25,6 +25,7 @@ from oddjob.errors import JobLost, JobTimeout, PayloadError, PredecessorFailed, 
 from oddjob.runtime.policy import BATCH_ITEM
 
 _PROTOCOL: Final = 5
+_MOST_BYTES: Final = 1 << 28  # of arguments, and of an outcome: both fit in one row of any store
 _GLOBAL: Final = b"\x93"  # pickle's instruction to look up a class; or any such byte
 
 
@@ -189,7 +190,7 @@ def encode_error(error: BaseException, trace: str) -> bytes:
     reason = "pickle makes something else of it"
     for stored in (error, _Remade(error)):
         try:
-            data = pickle.dumps((stored, trace), _PROTOCOL)
+            data = _dump((stored, trace), "it")
             if isinstance(pickle.loads(data)[0], BaseException):  # noqa: S301
                 return data
         except Exception as failure:
@@ -223,9 +224,15 @@ def describe_error(error: BaseException) -> str:
 
 def _dump(value: Any, what: str) -> bytes:
     try:
-        return pickle.dumps(value, _PROTOCOL)
+        data = pickle.dumps(value, _PROTOCOL)
     except Exception as error:
         raise TypeError(f"{what} cannot be stored: {describe_error(error)}") from error
+    if len(data) > _MOST_BYTES:
+        raise PayloadError(
+            f"{what} cannot be stored: {len(data):,} bytes, of at most {_MOST_BYTES:,}. Store the "
+            "data elsewhere, and give the job its name"
+        )
+    return data
 
 
 def _load(data: bytes, what: str) -> Any:

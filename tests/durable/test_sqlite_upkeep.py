@@ -11,13 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from oddjob.durable.codec import decode_outcome
 from oddjob.durable.local_peers import LocalHub
 from oddjob.durable.record import Capacity, Claim, Lane, Limiter, State, Submit, Update
 from oddjob.durable.sqlite import database, reader
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
-from oddjob.errors import PayloadError, StoreFull, StoreUnusable
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.schedule.clock import clock
 from tests.durable.statements import PeersWithTurn, StatementLog
 
@@ -330,35 +329,6 @@ def test_a_file_name_in_an_error_need_not_be_text(store: SqliteStore) -> None:
         (jobs[1], None),
         (jobs[0], r"OSError: no file \udcff"),
     ]
-
-
-def test_a_job_fails_whose_outcome_is_more_than_a_row_holds(store: SqliteStore) -> None:
-    """To store it could be tried for ever; and those beside it end as they are."""
-    store._database.connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 50_000)
-    turn = store.turn([], [Submit(LANE, b"x" * size) for size in (0, 25_000, 0, 0)], ALL)
-    large = b"x" * 30_000
-    updates = [
-        Update(turn.claims[0], State.SUCCEEDED, large),
-        Update(turn.claims[1], State.SUCCEEDED, large),
-        Update(turn.claims[2], State.FAILED, b"x" * 60_000, "OSError: no", traceback="no"),
-        Update(turn.claims[3], State.SCHEDULED, b"x" * 60_000, "OSError: no", 60.0, traceback=""),
-    ]
-    turn = store.turn(updates, [], {})
-    assert list(map(id, turn.refused)) == list(map(id, updates[1:]))
-    said = "PayloadError: the outcome is too large for the store: "
-    assert [each[1:] for each in turn.news] == [
-        (State.FAILED, None, f"{said}30,000 bytes"),
-        (State.FAILED, None, f"{said}60,000 bytes (OSError: no)"),
-    ]
-    records = store.reader.records("pool", Filter())[::-1]
-    assert [each.state for each in records] == [
-        State.SUCCEEDED, State.FAILED, State.FAILED, State.SCHEDULED,
-    ]  # fmt: skip
-    assert records[0].outcome == large
-    assert [len(store.reader.attempts(each.id)) for each in records] == [0, 1, 1, 1]
-    with pytest.raises(StoreFull, match="more than SQLite stores in one row"):
-        submit(store, 1, b"x" * 60_000)
-    assert isinstance(decode_outcome(*turn.news[0][1:]), PayloadError)
 
 
 # Clocks.

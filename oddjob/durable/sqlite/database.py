@@ -89,12 +89,6 @@ class Database:
             self._files.note_opened()
         return self._connection
 
-    @property
-    def longest_row(self) -> int:
-        """How many bytes SQLite stores in one row."""
-        with in_sqlite:
-            return self.connection.getlimit(sqlite3.SQLITE_LIMIT_LENGTH)
-
     def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
         """Execute a statement; only inside ``in_sqlite``."""
         return self.connection.execute(statement, values)
@@ -218,7 +212,7 @@ class Database:
                     self.execute("ROLLBACK")
                 raise
             changes = self.connection.total_changes - changes
-        except (sqlite3.Error, OverflowError) as error:
+        except sqlite3.Error as error:
             if _code(error) == sqlite3.SQLITE_FULL:  # there is space in the log, once it is empty
                 self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
             raise self.translated(error) from error
@@ -314,12 +308,10 @@ class Database:
         except sqlite3.Error as error:
             raise self.translated(error) from error
 
-    def translated(self, error: sqlite3.Error | OverflowError) -> Exception:
-        """Return what to raise for an error of SQLite's, or for what is too large for it."""
+    def translated(self, error: sqlite3.Error) -> Exception:
+        """Return what to raise for an error of SQLite's."""
         if _code(error) == sqlite3.SQLITE_FULL:
             return StoreFull(f"no space left for {self.path}")
-        if _code(error) == sqlite3.SQLITE_TOOBIG or isinstance(error, OverflowError):
-            return StoreFull(f"more than SQLite stores in one row of {self.path}: {error}")
         what = {
             sqlite3.SQLITE_NOTADB: "is no SQLite database",
             sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",

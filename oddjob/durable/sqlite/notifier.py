@@ -7,21 +7,17 @@ Why no wake-up is lost: ``hungry`` is a column. A process becomes hungry in the 
 which it found nothing, so every later writer sees that, and it has seen what every earlier one has
 written. A writer that dies between its commit and its wake-ups is noticed by all who watch it, and
 each of them takes a turn.
-
-`LargeOutcomes` is about what this very process is to hear, instead of what it has said.
 """
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from math import inf
 from typing import Final
 
-from oddjob.durable.record import News, State, Turn, Update
+from oddjob.durable.record import News, State
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.lanes import Execute, KnownLane, LaneTable
-
-_REST_OF_ROW: Final = 10_000  # bytes that a row may have besides its payload, meta and outcome
 
 
 class Notifier:
@@ -162,46 +158,3 @@ class Notifier:
             if change < 0:
                 wanting = "DELETE FROM room WHERE pool = ? RETURNING process"
                 self.to_wake.update(row[0] for row in self._execute(wanting, (pool,)).fetchall())
-
-
-class LargeOutcomes:
-    """Updates of one turn whose outcomes are more than SQLite stores in one row, a billion bytes.
-
-    Such a job fails, with what is wrong in place of its outcome: to store that could be tried for
-    ever. Its own process hears of it as of a job that another one has ended.
-    """
-
-    def __init__(self, updates: Sequence[Update], limit: int) -> None:
-        self._limit: Final = limit
-        self._replaced: Final[list[tuple[Update, Update]]] = []
-        self.updates: Final = [self._fitting(each) for each in updates]
-
-    @property
-    def were_found(self) -> bool:
-        """Whether any update was replaced."""
-        return bool(self._replaced)
-
-    def _fitting(self, update: Update) -> Update:
-        claim, outcome = update.claim, update.outcome or b""
-        if len(claim.payload) + len(claim.meta or b"") + len(outcome) + _REST_OF_ROW <= self._limit:
-            return update
-        error = f"PayloadError: the outcome is too large for the store: {len(outcome):,} bytes"
-        is_result = update.state is State.SUCCEEDED
-        fitting = update._replace(
-            state=State.FAILED if is_result else update.state,
-            outcome=None,
-            error=error if is_result else f"{error} ({update.error})",
-            traceback=error if is_result else update.traceback,
-        )
-        self._replaced.append((update, fitting))
-        return fitting
-
-    def tell(self, turn: Turn) -> Turn:
-        """Have this process hear of those jobs as if another one had said how they ended."""
-        refused = set(map(id, turn.refused))
-        for update, fitting in self._replaced:
-            if id(fitting) not in refused and fitting.state.has_ended:
-                news = News(update.claim.id, fitting.state, None, fitting.error)
-                turn.news.append(news)
-            turn.refused.append(update)
-        return turn

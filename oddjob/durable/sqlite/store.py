@@ -30,7 +30,6 @@ from oddjob.durable.sqlite.entries import StoredEntries
 from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
 from oddjob.durable.sqlite.location import check_file_system, open_peers
-from oddjob.durable.sqlite.notifier import LargeOutcomes
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
 from oddjob.durable.sqlite.transactions import (
     JobTransaction,
@@ -216,11 +215,6 @@ class SqliteStore(Store):
             return self._turn(updates, submits, capacity, one_by_one=False)
         except Mismatch:
             return self._turn(updates, submits, capacity, one_by_one=True)
-        except StoreFull:
-            large = LargeOutcomes(updates, self._database.longest_row)
-            if not large.were_found:
-                raise
-            return large.tell(self.turn(large.updates, submits, capacity))
 
     def _turn(  # noqa: C901  (what a turn does, one thing after the other)
         self,

@@ -239,8 +239,7 @@ class JobTransaction(OpenTransaction):
             self._to_wake, self._changes = work.notifier.to_wake, connection.total_changes
         except sqlite3.Error as error:
             translated = self._database.translated(error)
-            is_too_large = isinstance(error, sqlite3.DataError)  # there will not be room later
-            if isinstance(translated, StoreFull) and not is_too_large:
+            if isinstance(translated, StoreFull):
                 raise translated from error
             raise
         finally:

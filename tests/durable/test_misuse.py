@@ -178,9 +178,7 @@ def test_what_is_too_large_for_a_store_is_refused_where_it_is_submitted(
     pool: Pool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("oddjob.durable.codec._MOST_BYTES", 50_000)
-    with pytest.raises(
-        oddjob.PayloadError, match="cannot be stored: 60,.* bytes, of at most"
-    ):
+    with pytest.raises(oddjob.PayloadError, match=r"cannot be stored: 60,.* bytes, of at most"):
         pool.submit(len, b"x" * 60_000)
     assert pool.counts()["queued"] == 0
 

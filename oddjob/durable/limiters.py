@@ -11,8 +11,9 @@ a name that is the same in all processes:
 from typing import Any, Final
 
 from oddjob.durable.record import Limiter
-from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter
+from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter, uncertainty_of
 from oddjob.runtime.policy import JobPolicy
+from oddjob.schedule.clock import clock
 
 
 class LimiterNames:
@@ -46,4 +47,6 @@ class LimiterNames:
             return Limiter(f"{owner} max_concurrency={limit.limit}".strip(), limit.limit)
         assert isinstance(limit, RateLimiter)  # noqa: S101  (there is no third kind)
         starts, per, burst = limit.rate
-        return Limiter(f"{owner} rate={starts}/{per:g}s".strip(), None, starts, per, burst)
+        # A store counts claims. They begin after its commit, which may take longer now than then.
+        period = per if clock.is_fake else per + uncertainty_of(limit.rate)
+        return Limiter(f"{owner} rate={starts}/{per:g}s".strip(), None, starts, period, burst)

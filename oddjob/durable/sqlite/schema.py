@@ -39,7 +39,7 @@ CREATE TABLE limiter (
   starts INT, period REAL, burst INT, tokens REAL, filled REAL, PRIMARY KEY (pool, name))
   WITHOUT ROWID;
 CREATE TABLE start (pool TEXT, limiter TEXT, at REAL, number INT,
-  PRIMARY KEY (pool, limiter, at, number)) WITHOUT ROWID;
+  PRIMARY KEY (pool, limiter, at)) WITHOUT ROWID;
 CREATE TABLE job (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
   lane INT NOT NULL, pool TEXT NOT NULL, state INT NOT NULL, priority INT NOT NULL,

@@ -21,6 +21,13 @@ def new_thread(target: Callable[[], object], name: str) -> threading.Thread:
     return threading.Thread(target=target, name=name, daemon=_MAY_BE_DAEMONS)
 
 
+class ServiceThread(threading.Thread):
+    """A thread that others depend on, so that no code of a user's may hold it up."""
+
+    def __init__(self, target: Callable[[], object], name: str) -> None:
+        super().__init__(target=target, name=name, daemon=_MAY_BE_DAEMONS)
+
+
 class JobThread(threading.Thread):
     """A thread that runs jobs: a daemon, whose child threads are not daemons.
 

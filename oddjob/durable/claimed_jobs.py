@@ -9,6 +9,7 @@ code of the user's, which may take time, or wait for a module that is being impo
 Locking: ``_lock`` guards `held`; nothing is called under it.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -34,6 +35,7 @@ from oddjob.durable.record import Claim, State, Update
 from oddjob.durable.store import OpenTransaction
 from oddjob.errors import JobLost, PayloadError, StoreFull
 from oddjob.keys import decode_key
+from oddjob.log import log
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy, StoredSettlement
 from oddjob.runtime.stored_job import (
@@ -88,6 +90,8 @@ class ClaimedJobs(StoredSettlement):
             try:
                 jobs.append(self._job_of(claim))
             except Exception as error:
+                if claim.origin is None or self._is_gone(claim.origin):
+                    log(logging.ERROR, "job %s failed", claim.name, error=error)
                 self._send(claim, State.FAILED, error)
         if jobs:
             self.latest_start = clock.monotonic()
@@ -244,8 +248,14 @@ class ClaimedJobs(StoredSettlement):
         if retry is not None and not job.cancel_requested and not isinstance(error, PayloadError):
             delay = retry.decide(error, job.attempt)
         state = State.FAILED if delay is None else State.SCHEDULED
+        if delay is None and claim.origin is not None and self._is_gone(claim.origin):
+            self._core.report_failure(job, error)  # nobody else will
         self._report(claim, state, error, delay=delay or 0.0)
         return delay
+
+    def _is_gone(self, process: Any) -> bool:
+        """Return whether a process does not use the store any more."""
+        return all(each.id != process for each in self.runner.reader.members())
 
     @override
     def cancelled(self, job: Job[Any]) -> bool:

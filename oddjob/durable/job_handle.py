@@ -46,9 +46,7 @@ class JobHandle(Handle):
     def rolled_back(self) -> None:
         self.store.handles.pop(self.job, None)
         what = f"the transaction in which job {self.id} was submitted was not committed"
-        failure = Failure(JobLost(what))
-        failure.is_seen = True  # it was rolled back on purpose, and need not be logged
-        self.end(FAILED, failure)
+        self.leave(JobLost(what))
 
     @override
     def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
@@ -67,11 +65,20 @@ class JobHandle(Handle):
             return
         try:
             value = decode_outcome(state, outcome, error)
-        except BaseException as failure:
-            self.end(FAILED, Failure(failure))
-        else:
-            is_success = state is State.SUCCEEDED
-            self.end(SUCCEEDED if is_success else FAILED, value if is_success else Failure(value))
+        except BaseException as unreadable:
+            value, state = unreadable, State.FAILED
+        if state is State.SUCCEEDED:
+            self.end(SUCCEEDED, value)
+            return
+        failure = Failure(value)
+        failure.is_seen = self.is_found  # who looks for a job need not look at its failure
+        self.end(FAILED, failure)
+
+    def leave(self, error: Exception) -> None:
+        """End the job for its holder alone: that is no failure of the job, and not reported."""
+        failure = Failure(error)
+        failure.is_seen = True
+        self.end(FAILED, failure)
 
     def end(self, state: Any, outcome: Any) -> None:
         """Settle the job; leave its callbacks to the thread that is there for them."""

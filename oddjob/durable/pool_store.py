@@ -44,7 +44,6 @@ from oddjob.runtime.batch import set_due
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy, Settlement
 from oddjob.runtime.stored_job import policy_of, watchers_of
-from oddjob.runtime.watchers import FAILED, Failure
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -358,7 +357,7 @@ class PoolStore(Consumer, Settlement):
             if runner is not None and not handle.is_found:
                 failure = self.core.state.breakdown()
                 failure.add_note(f"job {handle.id} lives on in the store")
-                runner.callbacks.run(partial(handle.end, FAILED, Failure(failure)))
+                runner.callbacks.run(partial(handle.leave, failure))
 
     @override
     def give_up(self) -> None:
@@ -437,7 +436,7 @@ class PoolStore(Consumer, Settlement):
             return
         for handle in list(self.handles.values()):
             what = f"pool {self.name} was closed; job {handle.id} lives on in the store"
-            runner.callbacks.run(partial(handle.end, FAILED, Failure(PoolClosed(what))))
+            runner.callbacks.run(partial(handle.leave, PoolClosed(what)))
         self.handles.clear()
         runner.callbacks.run(self._note_end)  # after all callbacks of its jobs
 

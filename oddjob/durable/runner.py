@@ -45,7 +45,7 @@ from oddjob.durable.user_transactions import UserTransactions
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
 from oddjob.runtime.watchers import Progress
-from oddjob.threads import new_thread
+from oddjob.threads import ServiceThread
 
 _IMPORT_PAUSE: Final = 0.05  # seconds, while a module that has jobs is being imported
 
@@ -102,7 +102,7 @@ class Runner:
             self.transactions = UserTransactions(self, self._store)
             try:
                 self._store.join({}, 0)
-                self._thread = new_thread(self._run, f"oddjob-store-{self._label}")
+                self._thread = ServiceThread(self._run, f"oddjob-store-{self._label}")
                 self._thread.start()
             except BaseException:
                 self._thread = None

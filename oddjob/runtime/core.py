@@ -338,9 +338,14 @@ class PoolCore:
         for wake in list(self.standbys):
             wake()
 
-    def report_failure(self, job: Job[Any], error: BaseException) -> None:
-        """Log the failure of a job that nobody waits for, and call ``on_error``."""
-        log(logging.ERROR, "job %s of pool %s failed", job.name, self.label, error=error)
+    def report_failure(
+        self, job: Job[Any], error: BaseException, *, is_unseen: bool = False
+    ) -> None:
+        """Log the failure of a job that nobody waits for, or looks at, and call ``on_error``."""
+        if is_unseen and job._queued_at <= self._forked_at:
+            return  # its parent has that job as well
+        what = "job %s of pool %s failed" + ", and nobody has looked at that" * is_unseen
+        log(logging.ERROR, what, job.name, self.label, error=error)
         if self.options.on_error is not None:
             try:
                 self.options.on_error(job, error)

@@ -112,6 +112,11 @@ class JobHost(Protocol):
     def interrupt(self, job: "Job[Any]") -> None:
         """Cancel a running coroutine."""
 
+    def report_failure(
+        self, job: "Job[Any]", error: BaseException, *, is_unseen: bool = False
+    ) -> None:
+        """Report the failure of a job that nobody waits for, or looks at."""
+
 
 class JobPolicy:
     """The options of a pool or view, ready for use by its jobs.

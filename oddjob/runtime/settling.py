@@ -8,14 +8,27 @@ Functions rather than methods of `Job`, which shows users nothing that is not th
 races that a lock-free start makes possible are told in `oddjob.runtime.watchers`.
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from oddjob.callables import call_all, describe
 from oddjob.errors import JobTimeout, PredecessorFailed
-from oddjob.runtime.watchers import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, Failure, JobState
+from oddjob.log import run_in_thread
+from oddjob.runtime.watchers import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    Failure,
+    JobDetails,
+    JobState,
+)
+from oddjob.threads import ServiceThread
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -25,9 +38,12 @@ if TYPE_CHECKING:
 def settle(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
     """Settle a job under its lock (race 3); return False if it had ended."""
     watchers = job._watch()
+    report = _unseen_report(job) if state is FAILED else None
     with watchers.lock:
         if watchers.state in ENDED:
             return False
+        if report is not None:
+            outcome.report = report
         job._outcome = outcome
         job._fast_state = watchers.state = state
         watchers.announce(job)
@@ -68,6 +84,32 @@ def finish_failed(job: "Job[Any]", core: "PoolCore") -> None:
     finally:
         release_call(job)
         run_callbacks(job)
+
+
+def _unseen_report(job: "Job[Any]") -> Callable[[Failure], None] | None:
+    """Return what reports the failure of a job once that is collected; None: others report it."""
+    policy, details = job._policy, job._add_details()
+    if policy.is_detached or details.claim is not None:
+        return None
+    new: Any = type(job)
+    twin = partial(new, None, (), None, None, policy, job._queued_at, job._key)
+    return partial(_report_unseen, twin, job.name, details)
+
+
+def _report_unseen(
+    twin: "Callable[[], Job[Any]]", name: str, details: JobDetails, failure: Failure
+) -> None:
+    """Report a failure, for a job that has been collected, to which `twin` is equal."""
+    if isinstance(failure.error, CancelledError):
+        return  # it was asked to stop, and has
+    failure.is_seen = True
+    job = twin()
+    job._name, job._details, job._outcome, job._fast_state = name, details, failure, FAILED
+    report = partial(job._policy.host.report_failure, job, failure.error, is_unseen=True)
+    if isinstance(threading.current_thread(), ServiceThread):
+        run_in_thread(report, f"{job._policy.host.label}-callbacks")
+    else:
+        report()
 
 
 def release_call(job: "Job[Any]") -> None:

@@ -28,7 +28,7 @@ from oddjob.runtime.job import Job
 from oddjob.runtime.worker import Worker
 from oddjob.runtime.worker_set import is_interpreters_end
 from oddjob.schedule.clock import clock
-from oddjob.threads import new_thread
+from oddjob.threads import ServiceThread
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -105,7 +105,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Start the thread; the caller holds the lock. Raises what starting a thread raises."""
-        thread = new_thread(self._run, self._name)
+        thread = ServiceThread(self._run, self._name)
         if self.thread is not None:  # a signal handler has submitted meanwhile
             return
         self.thread = thread

@@ -56,11 +56,15 @@ class Failure:
 
     Raising an exception adds frames to its traceback. Starting from the saved one each time, a
     failed job can be looked at a hundred times without growing.
+
+    Its end is that of the job: if nobody has looked at it by then, it is reported. (A destructor
+    of `Job` would cost the jobs that succeed as well.)
     """
 
-    __slots__ = ("error", "is_seen", "traceback")
+    __slots__ = ("error", "is_seen", "report", "traceback")
 
     def __init__(self, error: BaseException) -> None:
+        self.report: Callable[[Failure], object] | None = None  # None: others report it
         self.error: Final = error
         self.traceback: Final[TracebackType | None] = error.__traceback__
         self.is_seen = False
@@ -69,6 +73,10 @@ class Failure:
         """Return the exception, and remember that it has been looked at."""
         self.is_seen = True
         return BaseException.with_traceback(self.error, self.traceback)
+
+    def __del__(self) -> None:
+        if self.report is not None and not self.is_seen:
+            self.report(self)
 
 
 class QuickCallback:

@@ -21,7 +21,7 @@ from typing import Final
 from oddjob.locks import Wakeup, after_fork_in_child
 from oddjob.log import log, run_in_thread
 from oddjob.schedule.clock import clock
-from oddjob.threads import new_thread
+from oddjob.threads import ServiceThread
 
 _LOOK: Final = 1.0  # seconds between looks at the wall clock
 _LOOK_IF_REPLACED: Final = 0.005  # the same where a test has replaced it
@@ -192,7 +192,7 @@ class Scheduler:
         return min(alarm, other, key=lambda each: (each._remaining(), each._number))
 
     def _start_thread(self, alarm: Alarm) -> None:
-        thread = new_thread(self._run, "oddjob-scheduler")
+        thread = ServiceThread(self._run, "oddjob-scheduler")
         if self._thread is not None:  # a signal handler has set an alarm meanwhile
             return
         self._thread = thread

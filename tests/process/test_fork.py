@@ -279,3 +279,29 @@ def test_an_observer_set_later_observes_in_the_child_too() -> None:
 
         assert in_child(child) == 0
     """)
+
+
+def test_a_failure_that_nobody_has_looked_at_is_reported_by_the_process_whose_job_it_is() -> None:
+    """Otherwise each worker of a pre-fork server would report it once more."""
+    run("""
+        import logging
+        logging.disable()
+        heard = []
+        pool = oddjob.Pool('loaded', 1, on_error=lambda job, error: heard.append(job.name))
+        first = pool.options(name='first').submit(int, 'no number')
+        while not first.done():
+            time.sleep(0.001)
+
+        def child():
+            global first
+            del first
+            pool.options(name='second').submit(int, 'no number')
+            pool.shutdown()
+            assert heard == ['second'], heard
+
+        assert in_child(child) == 0
+        pool.shutdown()
+        assert heard == [], heard
+        del first
+        assert heard == ['first'], heard
+    """)

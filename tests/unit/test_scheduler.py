@@ -13,6 +13,7 @@ import pytest
 
 from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, Scheduler
+from oddjob.threads import ServiceThread
 from tests.hang import until
 
 WAIT = 10.0
@@ -222,15 +223,16 @@ def test_an_alarm_that_a_signal_handler_sets_while_the_thread_is_made_starts_no_
     scheduler: AlarmClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two threads would share the wake-ups, and one of them sleep for ever."""
-    real, made = threading.Thread, list[threading.Thread]()
+    name = "oddjob.schedule.scheduler.ServiceThread"
+    real, made = ServiceThread, list[threading.Thread]()
 
     def interrupted(*args: Any, **options: Any) -> threading.Thread:
-        monkeypatch.setattr(threading, "Thread", real)
+        monkeypatch.setattr(name, real)
         scheduler.cancel(scheduler.call_at(clock.monotonic() + FAR))  # as the handler does
         made.append(real(*args, **options))
         return made[0]
 
-    monkeypatch.setattr(threading, "Thread", interrupted)
+    monkeypatch.setattr(name, interrupted)
     fired = threading.Event()
     scheduler.call_at(clock.monotonic() + 0.05, fired.set)
     assert fired.wait(WAIT)

@@ -9,6 +9,7 @@ import pytest
 
 from oddjob import Pool, PoolBroken, PoolClosed
 from oddjob.runtime.supervisor import RestartLimit
+from oddjob.threads import ServiceThread
 from tests.peak import Peak
 from tests.strikes import WITH_LOSES_LOCKS
 
@@ -260,8 +261,7 @@ def test_jobs_of_perform_that_a_broken_pool_drops_are_reported(
     pool = Pool(1, max_restarts=0, on_error=lambda _, error: reported.append(error))
     gate = threading.Event()
     pool.submit(gate.wait, WAIT)
-    for _ in range(2):
-        pool.submit(crash, Crash())
+    crashing = [pool.submit(crash, Crash()) for _ in range(2)]
     last = pool.submit(pow, 2, 3)
     pool.perform(print, "never")
     gate.set()
@@ -269,6 +269,7 @@ def test_jobs_of_perform_that_a_broken_pool_drops_are_reported(
     pool.shutdown()
     assert [type(error) for error in reported] == [PoolBroken]
     assert "job print of pool" in caplog.text
+    assert all(job.exception() for job in crashing)
 
 
 def test_a_replacement_that_cannot_start_is_tried_again(
@@ -384,16 +385,17 @@ def test_a_job_that_a_signal_handler_submits_while_the_supervisor_is_made_starts
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Two supervisors would share the wake-ups, and one of them sleep for ever."""
-    real, made = threading.Thread, list[threading.Thread]()
+    name = "oddjob.runtime.supervisor.ServiceThread"
+    real, made = ServiceThread, list[threading.Thread]()
     pool = Pool(2)
 
     def interrupted(*args: Any, **options: Any) -> threading.Thread:
-        monkeypatch.setattr(threading, "Thread", real)
+        monkeypatch.setattr(name, real)
         pool.perform(int)  # as the handler does
         made.append(real(*args, **options))
         return made[0]
 
-    monkeypatch.setattr(threading, "Thread", interrupted)
+    monkeypatch.setattr(name, interrupted)
     assert pool.submit(abs, -1).result(10) == 1
     pool.shutdown()
     assert made[0].ident is None, "it was started as well"

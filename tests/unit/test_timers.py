@@ -296,7 +296,7 @@ def test_a_broken_pool_fails_the_jobs_of_timers_and_runs_them_again_once_revived
         beat = pool.every(5).submit(int)
         while pool.state != "broken":
             try:
-                pool.submit(sys.exit)
+                pool.submit(sys.exit).add_done_callback(lambda job: job.exception())
             except PoolBroken:
                 break
         clock.advance(5)

@@ -9,6 +9,7 @@ written. A writer that dies between its commit and its wake-ups is noticed by al
 each of them takes a turn.
 """
 
+import logging
 import random
 from collections import Counter
 from collections.abc import Iterable
@@ -18,6 +19,7 @@ from typing import Final
 from oddjob.durable.record import News, State
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.lanes import Execute, KnownLane, LaneTable
+from oddjob.log import log
 
 
 class Notifier:
@@ -26,13 +28,15 @@ class Notifier:
     `Work` counts in the first three fields what it does.
     """
 
-    __slots__ = ("_alarms", "_execute", "_lanes", "_me", "queued", "released", "to_wake", "waiting")
+    __slots__ = ("_alarms", "_execute", "_lanes", "_me", "_unheard", "queued", "released",
+                 "to_wake", "waiting")  # fmt: skip
 
     def __init__(self, execute: Execute, lanes: LaneTable, me: int | None) -> None:
         self.queued: Final[Counter[int]] = Counter()  # by lane: jobs that may run now
         self.released: Final[Counter[int]] = Counter()  # by lane: jobs that run no longer
         self.waiting: Final[Counter[str]] = Counter()  # by pool: change of what waits
         self.to_wake: Final[set[int]] = set()  # processes, after the commit
+        self._unheard: Final[list[tuple[int, str | None]]] = []  # jobs that have failed, and why
         self._execute: Final = execute
         self._lanes: Final = lanes
         self._me: Final = me
@@ -63,10 +67,19 @@ class Notifier:
         readers = {process for (process,) in rows}
         if origin is not None:
             readers.add(origin)
+        is_heard = state is not State.FAILED or outcome is not None  # else the store has failed it
         for reader in readers - {but}:
             # None is added for a process that has gone.
             if self._execute(schema.ADD_NEWS, (job, int(state), outcome, error, reader)).rowcount:
                 self.to_wake.add(reader)
+                is_heard = True
+        if not is_heard:
+            self._unheard.append((job, error))
+
+    def log_unheard(self) -> None:
+        """Log failures that no process will hear of, after the commit."""
+        for job, error in self._unheard:
+            log(logging.ERROR, "job %s failed: %s", job, error)
 
     def ask_to_stop(self, job: int, owner: int) -> None:
         """Ask the owner of a running job to stop it."""

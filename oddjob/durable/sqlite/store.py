@@ -102,6 +102,7 @@ class SqliteStore(Store):
             raise
         for process in work.to_wake - {self._me}:
             self._peers.send(process)
+        work.notifier.log_unheard()
 
     @property
     @override

@@ -13,6 +13,10 @@ SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 # Tests start hundreds of interpreters; without bytecode, each of them compiles the package.
 unexport PYTHONDONTWRITEBYTECODE
 
+# pip would take minutes to find out.
+CHECK_VERSION := import sys; sys.version_info >= (3, 11) or sys.exit("OddJob needs Python 3.11 or \
+newer, and $(PYTHON) is %d.%d; choose another one: make PYTHON=python3.13" % sys.version_info[:2])
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint mypy pyright unit stress chaos kill-loop bench bench-durable clean
 
@@ -20,6 +24,7 @@ help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
 
 $(READY): pyproject.toml
+	@$(PYTHON) -c '$(CHECK_VERSION)'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@

@@ -2,12 +2,15 @@
 
 import signal
 import threading
+from collections.abc import Callable
+from functools import partial
 from types import FrameType
 
-from oddjob.locks import Wakeup
+from oddjob.callables import call_all
 from oddjob.quantities import Seconds, as_patience
 from oddjob.registry import registry
 from oddjob.runtime import lifecycle
+from oddjob.runtime.core import PoolCore
 from oddjob.schedule.clock import clock
 
 _SIGNALS = ("SIGTERM", "SIGINT")
@@ -31,28 +34,50 @@ def run_forever(timeout: Seconds | None = 25.0) -> None:
     seconds = as_patience("timeout", timeout)
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("run_forever() handles signals, so it belongs into the main thread")
-    told = Wakeup()
+    is_over = False
 
     def end(_number: int, _frame: FrameType | None) -> None:
+        nonlocal is_over
+        is_over = True
         for each in before:
             signal.signal(each, signal.SIG_DFL)
-        told.set()
 
     numbers = [getattr(signal, name) for name in _SIGNALS]
     before = {each: signal.signal(each, end) for each in numbers}
     try:
-        told.wait()
+        _wait_for_signals(lambda: is_over)
         _drain_all(seconds)
     finally:
-        for each, handler in before.items():
-            signal.signal(each, handler)
+        for each, handler in before.items():  # None: it was not Python that has set it
+            signal.signal(each, handler or signal.SIG_DFL)
+
+
+def _wait_for_signals(is_over: Callable[[], bool]) -> None:
+    """Sleep until a signal handler has made `is_over` true.
+
+    A signal writes a byte to a socket. Nothing else wakes the main thread wherever it comes from:
+    a lock is not woken by ``_thread.interrupt_main()``, nor on Windows by Ctrl-C.
+    """
+    from socket import socketpair  # it takes time to load
+
+    reader, writer = socketpair()
+    with reader, writer:
+        writer.setblocking(False)  # noqa: FBT003  (the standard library's)
+        former = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
+        try:
+            while not is_over():
+                reader.recv(1)
+        finally:
+            signal.set_wakeup_fd(former)
 
 
 def _drain_all(seconds: float) -> None:
     deadline = clock.steady() + seconds
     cores = lifecycle.known_cores()
-    for core in cores:
-        core.ending.begin_drain()
-    for core in cores:
-        registry.remove(core.name, core.pool)
-        core.ending.drain(max(0.0, deadline - clock.steady()))
+    call_all(core.ending.begin_drain for core in cores)
+    call_all(partial(_drain, core, deadline) for core in cores)
+
+
+def _drain(core: PoolCore, deadline: float) -> None:
+    registry.remove(core.name, core.pool)
+    core.ending.drain(max(0.0, deadline - clock.steady()))

@@ -6,6 +6,7 @@ a forked child, which has none of the threads, every pool begins anew.
 """
 
 import atexit
+import concurrent.futures.thread
 import logging
 import threading
 from typing import TYPE_CHECKING, Any, Final
@@ -14,10 +15,12 @@ from weakref import WeakSet
 from oddjob.callables import call_all
 from oddjob.locks import ProcessLock, after_fork_in_child
 from oddjob.log import log
+from oddjob.runtime.worker import JobThread
 from oddjob.schedule.scheduler import scheduler
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
+    from oddjob.schedule.timer import Timer
 
 
 class _Process(ProcessLock):
@@ -34,6 +37,8 @@ class _Process(ProcessLock):
 
 
 _process: Final = _Process()
+_executor_threads: Final[Any] = getattr(concurrent.futures.thread, "_threads_queues", ())
+_HINT: Final = "oddjob.run_forever() in the main thread waits for them"
 
 
 def register(core: "PoolCore") -> None:
@@ -90,10 +95,26 @@ def _finish_all() -> None:
             others = {core for core in _process.known if core.timers or core.store is not None}
             cores = _process.with_threads | others
         cancelled = [timer for core in cores for timer in core.ending.close_at_exit()]
-        never_fired = sum(not timer.fired for timer in cancelled)
-        if never_fired:
-            log(logging.WARNING, "the process ends with %d timers that never fired", never_fired)
+        _report_cancelled(cancelled)
         call_all(core.ending.finish_at_exit for core in cores)
+
+
+def _report_cancelled(timers: "list[Timer]") -> None:
+    """Log that the end of the main thread has cancelled timers that were to go on, perhaps."""
+    never_fired = sum(not timer.fired for timer in timers)
+    others = [each.name for each in threading.enumerate() if _goes_on(each)]
+    if timers and others:
+        what = "the main thread has ended, and %d timers with it, while other threads go on: %s; %s"
+        log(logging.WARNING, what, len(timers), ", ".join(others), _HINT)
+    elif never_fired:
+        what = "the process ends with %d timers that never fired; %s"
+        log(logging.WARNING, what, never_fired, _HINT)
+
+
+def _goes_on(thread: threading.Thread) -> bool:
+    """Return whether the process waits for a thread that is not a pool's, nor an executor's."""
+    is_pooled = isinstance(thread, JobThread) or thread in _executor_threads
+    return not (thread.daemon or is_pooled or thread is threading.main_thread())
 
 
 after_fork_in_child(_reset_after_fork)

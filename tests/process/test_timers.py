@@ -86,6 +86,37 @@ def test_a_process_says_nothing_of_a_recurring_timer_that_has_fired() -> None:
     assert_quiet(outcome, "")
 
 
+@pytest.mark.parametrize("first", ["", "fired.wait(10)"], ids=["before it fires", "after it"])
+def test_timers_that_end_with_the_main_thread_while_another_serves_on_are_reported(
+    first: str,
+) -> None:
+    """A server whose main thread ends after its set-up has no timers, and would not know why."""
+    outcome = run(f"""
+        pool = oddjob.Pool('beat', 2)
+        fired, over = threading.Event(), threading.Event()
+        pool.every(0.01).perform(fired.set)
+        threading.Thread(target=over.wait, name='server').start()
+        threading.Timer(0, lambda: (threading.main_thread().join(), over.set())).start()
+        {first}
+    """)
+    assert (outcome.stdout, outcome.returncode) == ("", 0)
+    assert "the main thread has ended, and 1 timers with it, while" in outcome.stderr
+    assert "server" in outcome.stderr
+    assert "oddjob.run_forever()" in outcome.stderr
+    assert outcome.stderr.count("\n") == 1
+
+
+def test_idle_threads_of_executors_are_not_taken_for_servers() -> None:
+    outcome = run("""
+        from concurrent.futures import ThreadPoolExecutor
+        executor, pool = ThreadPoolExecutor(2), oddjob.Pool('beat', 2)
+        fired = threading.Event()
+        pool.every(0.01).perform(fired.set)
+        executor.submit(fired.wait, 10).result()
+    """)
+    assert_quiet(outcome, "")
+
+
 def test_timers_of_a_pool_that_is_shut_down_do_not_keep_a_process_alive() -> None:
     outcome = run("""
         with oddjob.Pool('beat', 2) as pool:

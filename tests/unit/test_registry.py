@@ -3,6 +3,7 @@
 import gc
 import threading
 import weakref
+from collections.abc import Callable
 
 import pytest
 
@@ -202,6 +203,33 @@ def test_what_is_kept_of_pools_that_were_shut_down_does_not_grow() -> None:
         oddjob.pool(f"tenant-{_REMEMBERED + 9}")
     with pytest.raises(oddjob.PoolNotFound):
         oddjob.pool("tenant-0")
+
+
+def use_a_named_pool(number: int) -> None:
+    with oddjob.Pool(f"tenant-{number}", 1) as pool:
+        pool.options(rate="500/s", key=number).submit(abs, 1).result(10)
+        pool.every(60).perform(abs, 1)
+
+
+def replace_a_pool(number: int) -> None:
+    oddjob.start_pool("api", pool_size=1 + number % 2, replace=True)
+
+
+@pytest.mark.parametrize("make", [use_a_named_pool, replace_a_pool])
+def test_pools_that_are_gone_leave_no_objects_behind_however_many_there_were(
+    make: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program with a pool for each customer who logs in would grow for ever."""
+    monkeypatch.setattr("oddjob.registry._REMEMBERED", 5)
+
+    def objects_after(numbers: range) -> int:
+        for number in numbers:
+            make(number)
+        gc.collect()
+        return len(gc.get_objects())
+
+    before = objects_after(range(20))
+    assert objects_after(range(20, 120)) - before < 50
 
 
 def test_a_default_pool_that_was_shut_down_stays_closed_however_many_others_were_too() -> None:

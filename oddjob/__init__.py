@@ -1,5 +1,9 @@
 """OddJob: named pools of supervised worker threads that are drop-in executors."""
 
+import sys as _sys
+import typing as _typing
+
+from oddjob.callables import missing_attribute as _missing_attribute
 from oddjob.daemon import run_forever
 from oddjob.errors import (
     GroupClosed,
@@ -77,5 +81,11 @@ __all__ = [
 
 # For the tests of programs that use pools.
 from oddjob import testing as testing
+
+if not _typing.TYPE_CHECKING:
+
+    def __getattr__(name: str) -> object:
+        raise _missing_attribute(_sys.modules[__name__], f"module {__name__!r}", name, Pool)
+
 
 __version__ = "0.1.0"

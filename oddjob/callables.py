@@ -1,12 +1,32 @@
-"""Callables: their names for people, whether they are ``async def``, and calling many of them."""
+"""Callables: their names for people, whether they are ``async def``, and calling many of them.
+
+And what is said of arguments, options and attributes that do not exist: which ones are meant.
+"""
 
 import functools
 from collections.abc import Callable, Iterable
 from types import FunctionType
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 _CO_COROUTINE: Final = 0x80  # as in `inspect`, which takes time to import
 _MAX_WRAPPERS: Final = 100  # a wrapper may, by mistake, wrap itself
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+# Words of other libraries, and what they are here, the likeliest first.
+_OTHER_WORDS: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(
+        ("size", "workers", "threads", "max_workers"), ("pool_size", "max_concurrency")
+    ),
+    **dict.fromkeys(("limit", "concurrency", "pool_size"), ("max_concurrency", "pool_size")),
+    **dict.fromkeys(("retry", "max_retries"), ("retries",)),
+    **dict.fromkeys(("period", "per", "seconds", "interval"), ("per", "rate")),
+    **dict.fromkeys(("timezone", "zone"), ("tz",)),
+    **dict.fromkeys(("maxsize", "queue_size"), ("max_queue",)),
+    **dict.fromkeys(("rate_limit", "burst"), ("rate",)),
+    "pools": ("extra_pools",),
+}
+_CELERYS_WORDS: Final = ("delay", "apply_async", "send")
 
 
 def describe(fn: object) -> str:
@@ -55,3 +75,65 @@ def call_all(actions: Iterable[Callable[[], object]]) -> None:
             raise first
     finally:
         del first  # its traceback refers to this frame
+
+
+def suggest(unknown: str, known: Iterable[str]) -> str:
+    """Return a hint for an error message: the known name that is meant or nearest, or all."""
+    from difflib import get_close_matches
+
+    words = {name: name for name in known}
+    names = ", ".join(words)
+    if "pool_size" in words:
+        words.setdefault("max_workers", "pool_size")  # the standard library's word
+    meant = [name for name in _OTHER_WORDS.get(unknown, ()) if name in words]
+    near = meant or get_close_matches(unknown, words, n=1)
+    return f"did you mean {words[near[0]]!r}?" if near else f"known are {names}"
+
+
+def refuse_unknown(caller: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise a ``TypeError`` if one of the keyword arguments of a call is unknown."""
+    names = tuple(known)
+    for name in given:
+        if name not in names:
+            hint = suggest(name, names)
+            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}; {hint}")
+
+
+def hinted(fn: F) -> F:
+    """Have a call of a function with an unknown keyword argument raise what names the right one."""
+    code = fn.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    known = [each for each in names[code.co_posonlyargcount :] if each not in ("self", "cls")]
+    caller = fn.__qualname__.removesuffix(".__new__").split(".")[-1]
+
+    @functools.wraps(fn)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        refuse_unknown(caller, kwargs, known)
+        return fn(*args, **kwargs)
+
+    return call  # type: ignore[return-value]  # of the same signature
+
+
+def check_order(fn: object, items: object) -> None:
+    """Raise a ``TypeError`` if a function and the items for its calls are in the wrong order."""
+    if callable(items) and not callable(fn):
+        raise TypeError(f"the function comes first, and then the items, not {fn!r}")
+
+
+def missing_attribute(owner: Any, what: str, name: str, of_pools: Any = None) -> AttributeError:
+    """Return the error for an attribute that `owner` has not; a pool may have it, or another word.
+
+    Args:
+        owner: what was asked for the attribute.
+        what: `owner`, in the words of such errors.
+        name: the attribute.
+        of_pools: the class of pools, if `owner` has none of their methods.
+    """
+    message = f"{what} has no attribute {name!r}"
+    if name in _CELERYS_WORDS:
+        message += ": @pool.job makes a function whose calls you submit(…) or perform(…)"
+    elif not name.startswith("_") and hasattr(of_pools, name):
+        message += f": it is a method of pools, as in oddjob.pool('name').{name}"
+    else:
+        return AttributeError(message, name=name, obj=owner)
+    return AttributeError(message)

@@ -11,15 +11,14 @@ from datetime import datetime, time
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, Self, Unpack, overload
 
-from oddjob.callables import describe
+from oddjob.callables import describe, hinted, missing_attribute, refuse_unknown
 from oddjob.compat import P as FnP
 from oddjob.compat import ParamSpec, TypeVar, override
 from oddjob.compat import T as FnT
 from oddjob.mapping import MapOptions
-from oddjob.options import JobOptions, RecurrenceOptions
+from oddjob.options import JOB_CHECKS, TIMING_OPTIONS, JobOptions, RecurrenceOptions
 from oddjob.quantities import Seconds
 from oddjob.runtime.job import Job
-from oddjob.runtime.policy import JobPolicy
 from oddjob.schedule.local_time import Dst
 from oddjob.schedule.timer import Timer
 
@@ -115,7 +114,7 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
         def __getattr__(self, name: str) -> Any:
             """Have annotations evaluated when they are asked for, as CPython 3.14 has."""
             if name != "__annotations__":
-                raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+                raise missing_attribute(self, f"{type(self).__name__!r} object", name)
             return self.__wrapped__.__annotations__
 
         if sys.version_info < (3, 13):
@@ -239,6 +238,7 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     ) -> DelayedFunction[P, V]: ...
     @overload
     def after(self, seconds: Seconds, *, daemon: bool = True) -> DelayedFunction[P, R_co]: ...
+    @hinted
     def after(self, seconds: Seconds, *, daemon: bool = True) -> Any:
         """Delay calls by some seconds; see `Pool.after`."""
         return BoundFunction(self.__wrapped__, self._target.after(seconds, daemon=daemon))
@@ -255,10 +255,12 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     def at(
         self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True
     ) -> DelayedFunction[P, R_co]: ...
+    @hinted
     def at(self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True) -> Any:
         """Delay calls until a time on the wall clock; see `Pool.at`."""
         return BoundFunction(self.__wrapped__, self._target.at(when, dst=dst, daemon=daemon))
 
+    @hinted
     def every(
         self, seconds: Seconds, *, overlap: bool = False, daemon: bool = True
     ) -> RecurringFunction[P]:
@@ -283,17 +285,22 @@ class JobDecorator(Protocol):
         ...
 
 
-def job_decorator(
-    target: "Submitter", outer: JobPolicy, *, every: Any = None, cron: Any = None, **timing: Any
-) -> JobDecorator:
-    """Do what `Pool.job` says, with the options of its jobs in `target`, and `outer` around it."""
-    timing = {name: value for name, value in timing.items() if value is not None}
+def job_decorator(source: "Submitter", options: dict[str, Any]) -> JobDecorator:
+    """Do what `Pool.job` says."""
+    refuse_unknown("job", options, (*JOB_CHECKS, *TIMING_OPTIONS))
+    given = {name: value for name, value in options.items() if value is not None}
+    timing = {name: given.pop(name) for name in TIMING_OPTIONS if name in given}
+    every, cron = timing.pop("every", None), timing.pop("cron", None)
+    target = source.options(**given) if given else source
     if every is not None and cron is not None:
         raise TypeError("a job recurs at an interval or by cron: give either every= or cron=")
     recurring = None
     if cron is not None:
         recurring = target.cron(cron, **timing)
     elif every is not None:
+        for_cron = timing.keys() - {"overlap", "daemon"}
+        if for_cron:
+            raise TypeError(f"{', '.join(sorted(for_cron))}: of use with cron= only, not every=")
         recurring = target.every(every, **timing)
     elif timing:
         raise TypeError(f"{', '.join(timing)}: of use with every= or cron= only")
@@ -304,7 +311,7 @@ def job_decorator(
         if recurring is not None or any(isinstance(each, str) for each in names.values()):
             _check_parameters(fn, names, is_recurring=recurring is not None)
         if target._core.store is not None:
-            target._core.store.knows(fn, target._policy, outer)
+            target._core.store.knows(fn, target._policy, source._policy)
         if recurring is not None:
             function.timer = recurring.perform(fn)
         return function

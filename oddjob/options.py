@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
+from oddjob.callables import refuse_unknown
 from oddjob.compat import ReadOnly, TypedDict
 from oddjob.events import OnEvent
 from oddjob.keys import Key, check_key
@@ -337,21 +338,6 @@ TIMING_OPTIONS: Final = ("every", "cron", *RecurrenceOptions.__annotations__)
 
 
 def _checked(caller: str, checks: dict[str, Check], changes: dict[str, Any]) -> dict[str, Any]:
-    for name in changes:
-        if name not in checks:
-            hint = suggest(name, checks)
-            raise TypeError(f"{caller}() got an unexpected keyword argument {name!r}; {hint}")
+    refuse_unknown(caller, changes, checks)
     given = changes.items()
     return {name: checks[name](name, value) for name, value in given if value is not None}
-
-
-def suggest(unknown: str, known: Iterable[str]) -> str:
-    """Return a hint for an error message: the known name that is nearest, or all of them."""
-    from difflib import get_close_matches
-
-    words = {name: name for name in known}
-    names = ", ".join(words)
-    if "pool_size" in words:
-        words.setdefault("max_workers", "pool_size")  # the standard library's word
-    near = get_close_matches(unknown, words, n=1)
-    return f"did you mean {words[near[0]]!r}?" if near else f"known are {names}"

@@ -3,6 +3,7 @@
 import re
 from typing import Any, Final, NamedTuple, Self
 
+from oddjob.callables import hinted
 from oddjob.compat import override
 from oddjob.quantities import UNITS, Seconds, as_period, as_size, as_whole_number
 
@@ -37,6 +38,7 @@ class Rate(_Rate):
     __slots__ = ()
 
     @override
+    @hinted
     def __new__(cls, limit: int, per: Seconds = 1.0, burst: int | None = None) -> Self:
         """Check the numbers."""
         limit = as_size("a rate's limit", limit)

@@ -7,9 +7,10 @@ kept of pools that were shut down does not grow.
 from collections.abc import Mapping
 from typing import Any, Final, Unpack
 
+from oddjob.callables import refuse_unknown
 from oddjob.errors import PoolClosed, PoolNameTaken, PoolNotFound, SettingsError
 from oddjob.locks import ProcessLock
-from oddjob.options import PoolArguments, as_name
+from oddjob.options import POOL_CHECKS, PoolArguments, as_name
 from oddjob.quantities import Seconds, as_patience
 from oddjob.schedule.clock import clock
 from oddjob.settings import Plan, read_settings
@@ -149,6 +150,7 @@ def start_pool(
         TypeError, ValueError: as `Pool` does.
     """
     as_name("name", name)
+    refuse_unknown("start_pool", options, (*POOL_CHECKS, "max_workers", "exist_ok", "replace"))
     wanted = registry.plan.defaults.replace(**options)
     with registry.lock:
         former = registry.pools.get(name)

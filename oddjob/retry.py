@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any, Final, NamedTuple, Self
 
+from oddjob.callables import hinted
 from oddjob.compat import override
 from oddjob.log import log
 from oddjob.quantities import Seconds, as_delay, as_number, bounded
@@ -46,6 +47,7 @@ class Backoff(_Backoff):
     __slots__ = ()
 
     @override
+    @hinted
     def __new__(
         cls, base: Seconds = 1.0, factor: float = 2.0, maximum: Seconds = 300.0, jitter: float = 0.1
     ) -> Self:

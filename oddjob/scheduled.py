@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final, overload
 
+from oddjob.callables import check_order
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.options import as_flag
 from oddjob.runtime import inline
@@ -43,6 +44,7 @@ class Scheduled:
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> Timer:
         """Queue ``fn(item)`` for every item when the time has come, fire and forget."""
+        check_order(fn, iterable)
         return self._set_timer(self._source._policy.detach(), fn, list(iterable), BATCH_ITEM)
 
     def _set_timer(
@@ -88,6 +90,7 @@ class Delayed(Scheduled):
     def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
     def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
         """Queue ``fn(item)`` for every item when the time has come; return their jobs now."""
+        check_order(fn, iterable)
         return self._set_timer(self._source._policy, fn, list(iterable), BATCH_ITEM).jobs
 
 
@@ -117,4 +120,5 @@ class Recurring(Scheduled):
 
     def submit_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> Timer:
         """Queue ``fn(item)`` for every item each time; ``timer.jobs`` has the latest jobs."""
+        check_order(fn, iterable)
         return self._set_timer(self._source._policy, fn, list(iterable), BATCH_ITEM)

@@ -7,9 +7,10 @@ names the path of the offending key. Nothing is created here.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
+from oddjob.callables import suggest
 from oddjob.compat import ReadOnly
 from oddjob.errors import SettingsError
-from oddjob.options import POOL_CHECKS, PoolOptions, PoolSettings, as_name, suggest
+from oddjob.options import POOL_CHECKS, PoolOptions, PoolSettings, as_name
 
 _BESIDES_OPTIONS: Final = ("default_pool", "extra_pools")
 

@@ -8,14 +8,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from datetime import datetime, time, tzinfo
-from typing import TYPE_CHECKING, Any, Unpack, overload
+from functools import partial
+from typing import TYPE_CHECKING, Any, Self, Unpack, overload
 
+from oddjob.callables import check_order, hinted
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.function import JobDecorator, JobFunction, job_decorator
 from oddjob.group import JobGroup
 from oddjob.keys import Key, constant_key
 from oddjob.mapping import MapOptions, map_calls
-from oddjob.options import TIMING_OPTIONS, DecoratorOptions, JobOptions, JobSettings, as_flag
+from oddjob.options import DecoratorOptions, JobOptions, JobSettings, as_flag
 from oddjob.quantities import Seconds
 from oddjob.runtime.batch import new_jobs
 from oddjob.runtime.core import PoolCore
@@ -115,6 +117,7 @@ class Submitter(Executor):
         read, and jobs are queued, as there is room; if that fails half-way, the jobs that have not
         started are cancelled. Raises like `submit`.
         """
+        check_order(fn, iterable)
         return self._accept_batch(self._policy, fn, iterable, BATCH_ITEM)
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
@@ -123,6 +126,7 @@ class Submitter(Executor):
         In a pool with ``max_queue`` the iterable may be endless, and the jobs that were queued
         before it raises are run.
         """
+        check_order(fn, iterable)
         self._accept_batch(self._policy.detach(), fn, iterable, BATCH_ITEM)
 
     def _accept_batch(
@@ -151,6 +155,7 @@ class Submitter(Executor):
         self, fn: Callable[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]
     ) -> Iterator[T]: ...
     @override
+    @hinted
     def map(
         self,
         fn: Callable[..., Any],
@@ -181,6 +186,7 @@ class Submitter(Executor):
         # A subclass's `submit` sees every call, as in the standard library.
         if getattr(self.submit, "__func__", None) is not Submitter.submit:
             chunksize = 1
+        check_order(fn, next(iter(iterables), None))
         return map_calls(self, fn, iterables, timeout, chunksize, buffersize, progress=progress)
 
     def group(self) -> JobGroup:
@@ -215,10 +221,7 @@ class Submitter(Executor):
             ValueError: as `options` does; or `key` or `unique` is the name of a parameter of the
                 function (``key=lambda customer, amount: customer`` is one key for each customer).
         """
-        given: dict[str, Any] = {**options}
-        timing = {name: given.pop(name, None) for name in TIMING_OPTIONS}
-        view = self.options(**given) if given else self
-        decorate = job_decorator(view, self._policy, **timing)
+        decorate = job_decorator(self, {**options})
         return decorate if fn is None else decorate(fn)
 
     def options(self, **options: Unpack[JobOptions]) -> "Submitter":
@@ -300,6 +303,34 @@ class Submitter(Executor):
         view._use(self._core, self._policy.settings._replace(connection=connection))
         return view
 
+    async def ashutdown(
+        self,
+        wait: bool = True,
+        *,
+        cancel_futures: bool = False,
+        timeout: Seconds | None = None,  # noqa: ASYNC109  (what is not done then goes on)
+    ) -> None:
+        """Shut down as `Pool.shutdown` does, without blocking the event loop.
+
+        ``async with pool`` does this at its end. If the task that waits is cancelled, the pool
+        finishes its jobs as with ``wait=False``.
+        """
+        shutdown: Callable[..., None] = self.shutdown
+        end = partial(shutdown, wait, cancel_futures=cancel_futures, timeout=timeout)
+        if self._core.ending.is_own_thread():
+            end()  # it does not wait
+            return
+        from oddjob.runtime.awaiting import call_in_thread
+
+        await call_in_thread(end, f"{self._core.label}-shutdown")
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.ashutdown()
+
+    @hinted
     def after(self, seconds: Seconds, *, daemon: bool = True) -> Delayed:
         """Delay calls by some seconds, whatever the wall clock does: ``pool.after(5).submit(fn)``.
 
@@ -311,6 +342,7 @@ class Submitter(Executor):
         """
         return Delayed(self, AfterTrigger(seconds), daemon)
 
+    @hinted
     def at(self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True) -> Delayed:
         """Delay calls until a time on the wall clock: ``pool.at(time(7, 30)).submit(fn)``.
 
@@ -330,6 +362,7 @@ class Submitter(Executor):
         """
         return Delayed(self, AtTrigger(when, dst), daemon)
 
+    @hinted
     def every(self, seconds: Seconds, *, overlap: bool = False, daemon: bool = True) -> Recurring:
         """Repeat calls at an interval: ``pool.every(60).perform(fn)``.
 
@@ -344,6 +377,7 @@ class Submitter(Executor):
         """
         return Recurring(self, EveryTrigger(seconds), daemon, overlap)
 
+    @hinted
     def cron(
         self,
         expression: str,

@@ -8,12 +8,15 @@ import itertools
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack
 
+from oddjob.callables import hinted
 from oddjob.compat import override
 from oddjob.events import OnEvent
 from oddjob.keys import Key
+from oddjob.log import run_in_thread
 from oddjob.options import JobSettings, KeywordOptions, PoolOptions, as_callable, as_name
 from oddjob.quantities import Seconds, as_patience
 from oddjob.runtime.core import PoolCore
@@ -84,7 +87,9 @@ class Pool(Submitter, ThreadPoolExecutor):
         no_retry_on: exceptions that are never retried (none).
         middleware: objects that are called around every job (none).
         on_error: called as ``on_error(job, exception)`` when a job given to `perform` fails, in
-            the thread that ran it.
+            the thread that ran it; and when a failed job is garbage-collected whose result and
+            exception nobody has asked for, in the thread in which that happens, as a destructor:
+            it should not wait for a lock.
         on_event: called with a `PoolEvent`, in the thread in which that happens. What it raises is
             logged.
         store: where jobs are kept, so that they survive the process (nowhere, or False): the URL
@@ -233,6 +238,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         """
         return self._in_store().live.find(job_id)  # type: ignore[no-any-return]
 
+    @hinted
     def records(
         self,
         *,
@@ -267,6 +273,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         """Return how many jobs in the pool's store are in each state."""
         return self._operations().counts()
 
+    @hinted
     def retry_failed(
         self,
         *,
@@ -343,6 +350,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         """
         self._core.restart()
 
+    @hinted
     def drain(self, timeout: Seconds | None = None) -> DrainReport:
         """Accept no more jobs, run the queued ones until the time is up, and cancel the rest.
 
@@ -364,7 +372,29 @@ class Pool(Submitter, ThreadPoolExecutor):
         self._registry.remove(self.name, self)
         return self._core.ending.drain(seconds)
 
+    async def adrain(
+        self,
+        timeout: Seconds | None = None,  # noqa: ASYNC109  (then it goes on, in another way)
+    ) -> DrainReport:
+        """Drain the pool as `drain` does, without blocking the event loop. Raises like `drain`.
+
+        If the task that waits is cancelled, the time is up.
+        """
+        import asyncio
+
+        from oddjob.runtime.awaiting import call_in_thread
+
+        if self._core.ending.is_own_thread():
+            return self.drain(timeout)  # it refuses
+        name = f"{self._core.label}-drain"
+        try:
+            return await call_in_thread(partial(self.drain, timeout), name)
+        except asyncio.CancelledError:
+            run_in_thread(partial(self.drain, 0), name)
+            raise
+
     @override
+    @hinted
     def shutdown(
         self, wait: bool = True, *, cancel_futures: bool = False, timeout: Seconds | None = None
     ) -> None:

@@ -40,3 +40,8 @@ class JobThread(threading.Thread):
     def daemon(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the interpreter does not wait for it; False where a child asks."""
         return _MAY_BE_DAEMONS and not self.is_alive()
+
+
+def is_own(thread: threading.Thread) -> bool:
+    """Return whether a thread that is no daemon is the library's, or may be."""
+    return not _MAY_BE_DAEMONS or isinstance(thread, JobThread)

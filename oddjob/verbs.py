@@ -11,6 +11,7 @@ from math import inf
 from operator import methodcaller
 from typing import Any, Literal, Protocol, overload
 
+from oddjob.callables import hinted
 from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.quantities import Seconds, as_wait
 from oddjob.registry import pool as find_pool
@@ -192,10 +193,11 @@ def perform_this(pool: PoolOrName, /, *, after: Seconds) -> Callable[[_Body], Ti
 def perform_this(
     pool: PoolOrName, /, *, async_: Literal[True], at: When = ..., after: Seconds = ...
 ) -> _RunAsJob: ...
+@hinted
 def perform_this(
     pool: PoolOrName,
     /,
-    *,
+    *_misplaced: object,
     async_: bool = False,
     at: When | None = None,
     after: Seconds | None = None,
@@ -215,14 +217,22 @@ def perform_this(
         at: run it at this time on the wall clock, like `Pool.at`.
         after: run it after this delay, in seconds.
     """
+    if _misplaced:
+        raise TypeError(
+            "perform_this() takes one positional argument, the pool, and was given "
+            f"{_misplaced[0]!r} as well; did you mean async_=True, at=… or after=…?"
+        )
     if at is not None and after is not None:
         raise TypeError("perform_this() takes either at= or after=, not both")
 
     found: Any = find_pool(pool)
 
     def run(body: _Body) -> object:
-        target = found.after(after) if after is not None else found
-        target = found.at(at) if at is not None else target
+        target = found
+        if after is not None:
+            target = found.after(after)
+        elif at is not None:
+            target = found.at(at)
         return target.submit(body) if async_ else target.perform(body)
 
     return run

@@ -13,11 +13,15 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable, Generator
+from concurrent.futures import Future
+from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
+from oddjob.compat import T
 from oddjob.locks import after_fork_in_child
+from oddjob.log import run_in_thread
 from oddjob.runtime.in_place import StandIn
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import Slot, slot_of
@@ -115,6 +119,24 @@ async def until_ended(job: Job[Any]) -> None:
                 mailbox.stand_ins.pop(slot, None)
     finally:
         del job  # see `execution`
+
+
+async def call_in_thread(call: Callable[[], T], name: str) -> T:
+    """Call something that may take any time in a new thread; return, or raise, what it does.
+
+    If the task that waits is cancelled, the call goes on.
+    """
+    loop, ended = asyncio.get_running_loop(), Future[T]()
+    waiting = asyncio.wrap_future(ended, loop=loop)
+
+    def run() -> None:
+        try:
+            ended.set_result(call())
+        except BaseException as error:
+            ended.set_exception(error)
+
+    run_in_thread(partial(copy_context().run, run), name)
+    return await asyncio.shield(waiting)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

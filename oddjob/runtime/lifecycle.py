@@ -15,8 +15,8 @@ from weakref import WeakSet
 from oddjob.callables import call_all
 from oddjob.locks import ProcessLock, after_fork_in_child
 from oddjob.log import log
-from oddjob.runtime.worker import JobThread
 from oddjob.schedule.scheduler import scheduler
+from oddjob.threads import is_own
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -113,7 +113,7 @@ def _report_cancelled(timers: "list[Timer]") -> None:
 
 def _goes_on(thread: threading.Thread) -> bool:
     """Return whether the process waits for a thread that is not a pool's, nor an executor's."""
-    is_pooled = isinstance(thread, JobThread) or thread in _executor_threads
+    is_pooled = is_own(thread) or thread in _executor_threads
     return not (thread.daemon or is_pooled or thread is threading.main_thread())
 
 

@@ -92,6 +92,13 @@ def a_view_of_a_pool_is_typed_like_the_pool() -> None:
     view.perform(send, "you")
 
 
+async def a_pool_ends_in_a_coroutine() -> None:
+    async with Pool("email", 3) as pool:
+        assert_type(pool, Pool)
+        assert_type(await pool.adrain(timeout=5), oddjob.DrainReport)
+        await pool.options(priority=1).ashutdown(wait=True, cancel_futures=True, timeout=None)
+
+
 async def a_job_is_awaited_for_its_result() -> None:
     assert_type(await pool.submit(send, "you"), bool)
     assert_type(await pool.submit(fetch, "url"), bytes)

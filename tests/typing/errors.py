@@ -121,6 +121,9 @@ pool.wait()  # error: attr-defined
 oddjob.start_pool("api", pool_sise=3)  # error: call-arg
 oddjob.start_pool("api", exist_ok="yes")  # error: arg-type
 later = oddjob.Later  # error: attr-defined
+oddjob.submit(send, "ann")  # error: attr-defined
+oddjob.perform_this(pool, "async")  # error: call-overload
+oddjob.Rate(100, period=60)  # error: call-arg
 Pool("report", on_event=send)  # error: arg-type
 pool.group().submit(send, 3)  # error: call-overload
 oddjob.configure(["email"])  # error: arg-type

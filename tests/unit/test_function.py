@@ -699,7 +699,7 @@ def test_the_decorator_takes_the_options_of_every_and_cron(pool: oddjob.Pool) ->
     [
         ({"every": 5, "cron": "* * * * *"}, "give either every= or cron="),
         ({"tz": "UTC"}, "tz: of use with every= or cron= only"),
-        ({"every": 5, "dst": "skip"}, "unexpected keyword argument 'dst'"),
+        ({"every": 5, "dst": "skip"}, "dst: of use with cron= only"),
         ({"overlap": True}, "overlap: of use with every= or cron= only"),
         ({"every": 5, "overlap": "yes"}, "overlap must be True or False"),
         ({"every": "5"}, "every must be a number of seconds or a timedelta"),

@@ -116,7 +116,8 @@ NAMES_OF_JOB = [
 ]
 
 NAMES_OF_POOL = [
-    *("after", "asubmit", "at", "configuration", "counts", "cron", "drain", "every", "find"),
+    *("adrain", "after", "ashutdown", "asubmit", "at", "configuration", "counts", "cron"),
+    *("drain", "every", "find"),
     *("group", "job", "join", "map", "name", "on_event", "options", "pause", "perform"),
     *("perform_many", "pool_size", "purge", "queue", "records", "recurring", "restart", "resume"),
     *("retry_failed", "runners", "shutdown", "state", "stats", "submit", "submit_many"),

@@ -72,6 +72,14 @@ SHOWN_BY = {
         "process/test_timers.py"
         "::test_timers_do_not_keep_a_process_alive_and_it_reports_those_that_never_fired"
     ),
+    "only the main thread ends": (
+        "process/test_timers.py"
+        "::test_timers_that_end_with_the_main_thread_while_another_serves_on_are_reported"
+    ),
+    "nobody looks at a failed job": (
+        "unit/test_unread_failures.py"
+        "::test_a_failure_that_nobody_has_looked_at_is_logged_once_with_its_traceback"
+    ),
     "a pool is full when a timer fires": (
         "unit/test_timers.py::test_a_full_pool_treats_the_jobs_of_timers_by_its_policy"
     ),

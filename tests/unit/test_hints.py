@@ -1,0 +1,179 @@
+"""Errors about names that do not exist: they say which ones are meant."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import oddjob
+from oddjob import Backoff, Pool, Rate
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    with Pool("hints", 1) as pool:
+        yield pool
+
+
+def nearest(call: Callable[..., object], unknown: str) -> str:
+    """Return what the error says of a keyword argument."""
+    with pytest.raises(TypeError) as caught:
+        call(**{unknown: 3})
+    return str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("unknown", "meant"),
+    [
+        ("size", "pool_size"),
+        ("workers", "pool_size"),
+        ("threads", "pool_size"),
+        ("concurrency", "pool_size"),
+        ("retry", "retries"),
+        ("max_retries", "retries"),
+        ("queue_size", "max_queue"),
+        ("rate_limit", "rate"),
+        ("period", "rate"),
+        ("backof", "backoff"),
+    ],
+)
+def test_an_unknown_option_of_a_pool_names_the_one_that_is_meant(unknown: str, meant: str) -> None:
+    expected = f"() got an unexpected keyword argument {unknown!r}; did you mean {meant!r}?"
+    assert nearest(Pool, unknown) == f"Pool{expected}"
+    assert nearest(lambda **options: oddjob.start_pool("a", **options), unknown) == (
+        f"start_pool{expected}"
+    )
+
+
+@pytest.mark.parametrize(
+    ("unknown", "meant"),
+    [
+        ("limit", "max_concurrency"),
+        ("max_workers", "max_concurrency"),
+        ("pool_size", "max_concurrency"),
+        ("retry", "retries"),
+        ("prioritty", "priority"),
+    ],
+)
+def test_an_unknown_option_of_jobs_is_reported_under_the_name_of_the_method_that_was_called(
+    unknown: str, meant: str, pool: Pool
+) -> None:
+    expected = f"() got an unexpected keyword argument {unknown!r}; did you mean {meant!r}?"
+    assert nearest(pool.options, unknown) == f"options{expected}"
+    assert nearest(pool.job(abs).options, unknown) == f"options{expected}"
+    assert nearest(pool.job, unknown) == f"job{expected}"
+
+
+def test_unknown_arguments_of_other_calls_name_the_nearest_one(pool: Pool) -> None:
+    decorated = pool.job(print)
+    said = {
+        nearest(lambda **options: Rate(3, **options), "period"),
+        nearest(Backoff, "bas"),
+        nearest(lambda **options: pool.every(5, **options), "overlaps"),
+        nearest(lambda **options: decorated.every(5, **options), "daemonic"),
+        nearest(lambda **options: pool.cron("* * * * *", **options), "timezone"),
+        nearest(lambda **options: decorated.cron("* * * * *", **options), "zone"),
+        nearest(lambda **options: pool.after(5, **options), "deamon"),
+        nearest(lambda **options: pool.map(abs, [1], **options), "chunk_size"),
+        nearest(pool.drain, "time"),
+        nearest(pool.records, "states"),
+        nearest(pool.retry_failed, "nam"),
+        nearest(pool.shutdown, "cancel"),
+        nearest(lambda **options: oddjob.perform_this(pool, **options), "asynch"),
+        nearest(pool.job, "evry"),
+    }
+    expected = {
+        ("Rate", "period", "per"),
+        ("Backoff", "bas", "base"),
+        ("every", "overlaps", "overlap"),
+        ("every", "daemonic", "daemon"),
+        ("cron", "timezone", "tz"),
+        ("cron", "zone", "tz"),
+        ("after", "deamon", "daemon"),
+        ("map", "chunk_size", "chunksize"),
+        ("drain", "time", "timeout"),
+        ("records", "states", "state"),
+        ("retry_failed", "nam", "name"),
+        ("shutdown", "cancel", "cancel_futures"),
+        ("perform_this", "asynch", "async_"),
+        ("job", "evry", "every"),
+    }
+    assert said == {
+        f"{caller}() got an unexpected keyword argument {unknown!r}; did you mean {meant!r}?"
+        for caller, unknown, meant in expected
+    }
+
+
+def test_the_signatures_that_help_shows_are_as_they_are_written() -> None:
+    assert str(inspect.signature(Rate)).startswith("(limit: int, per: ")
+    assert list(inspect.signature(Pool.drain).parameters) == ["self", "timeout"]
+
+
+def test_options_of_cron_beside_an_interval_are_named_as_such(pool: Pool) -> None:
+    with pytest.raises(TypeError, match=r"^tz: of use with cron= only, not every=$"):
+        pool.job(every=5, tz="UTC")
+    with pytest.raises(TypeError, match=r"^tz: of use with every= or cron= only$"):
+        pool.job(tz="UTC")
+
+
+SWAPPED: list[Callable[[Any], object]] = [
+    lambda pool: oddjob.perform_many(pool, [1], print),  # type: ignore[arg-type]
+    lambda pool: oddjob.async_perform_many(pool, [1], print),  # type: ignore[call-overload]
+    lambda pool: oddjob.perform_many_after(1, pool, [1], print),  # type: ignore[arg-type]
+    lambda pool: pool.perform_many([1], print),
+    lambda pool: pool.submit_many([1], print),
+    lambda pool: pool.map([1], print),
+    lambda pool: pool.group().submit_many([1], print),
+    lambda pool: pool.after(5).perform_many([1], print),
+    lambda pool: pool.after(5).submit_many([1], print),
+    lambda pool: pool.every(5).submit_many([1], print),
+]
+
+
+@pytest.mark.parametrize("call", SWAPPED)
+def test_items_before_the_function_are_an_error_that_says_so(
+    call: Callable[[Any], object], pool: Pool
+) -> None:
+    """It is the order of the library in Elixir."""
+    with pytest.raises(TypeError, match=r"the function comes first, and then the items, not \[1\]"):
+        call(pool)
+
+
+def test_perform_this_says_how_a_job_is_asked_for(pool: Pool) -> None:
+    with pytest.raises(TypeError, match=r"'async' as well; did you mean async_=True, at=…"):
+        oddjob.perform_this(pool, "async")  # type: ignore[call-overload]
+
+
+@pytest.mark.parametrize("name", ["submit", "job", "map", "every", "drain"])
+def test_a_method_of_pools_that_is_looked_for_in_the_module_is_named_with_its_pool(
+    name: str,
+) -> None:
+    with pytest.raises(AttributeError) as caught:
+        getattr(oddjob, name)
+    assert str(caught.value) == (
+        f"module 'oddjob' has no attribute {name!r}: it is a method of pools, as in "
+        f"oddjob.pool('name').{name}"
+    )
+
+
+@pytest.mark.parametrize("name", ["delay", "apply_async", "send"])
+def test_words_of_other_libraries_are_answered_with_ours(name: str, pool: Pool) -> None:
+    for owner in (oddjob, pool.job(print)):
+        with pytest.raises(AttributeError, match=r"submit\(…\) or perform\(…\)"):
+            getattr(owner, name)
+
+
+def test_any_other_name_is_unknown_as_ever(pool: Pool) -> None:
+    with pytest.raises(AttributeError, match=r"^module 'oddjob' has no attribute 'Pol'$") as caught:
+        oddjob.Pol  # type: ignore[attr-defined]  # noqa: B018
+    assert (caught.value.name, caught.value.obj) == ("Pol", oddjob)  # Python suggests Pool itself
+    assert not hasattr(oddjob, "_core")
+    assert not hasattr(pool.job(print), "timeout")
+
+
+@pytest.mark.parametrize("text", ["100 a minute", "100/fortnight", "5/hs"])
+def test_a_rate_that_is_not_understood_names_the_units(text: str, pool: Pool) -> None:
+    for call in (Pool, pool.options, pool.job, lambda **each: oddjob.start_pool("a", **each)):
+        with pytest.raises(ValueError, match=r"the units are ms, s, .*, d, day, days"):
+            call(rate=text)  # type: ignore[operator]

@@ -62,6 +62,11 @@ class Consumer(Protocol):
         """Know a function from now on, if this process has imported its module; return whether."""
         ...
 
+    @property
+    def has_spare(self) -> bool:
+        """Whether it holds claims that no worker has begun."""
+        ...
+
     def capacity(self) -> Capacity:
         """Return how many jobs the pool can take now."""
         ...

@@ -43,6 +43,8 @@ class DueAlarm(Alarm):
 
     def set(self, seconds: float) -> float:
         """Wake the thread in some seconds; return for how long it may sleep by itself."""
+        if seconds == self._moment == inf:
+            return inf
         moment = clock.wall() + seconds
         if moment == self._moment or 0 <= moment - self._moment < _CLOSE:
             return inf

@@ -54,4 +54,4 @@ class Operation:
 
 def drain(items: deque[Any]) -> list[Any]:
     """Take what is in a deque now; what is appended meanwhile may stay."""
-    return [items.popleft() for _ in range(len(items))]
+    return [items.popleft() for _ in range(len(items))] if items else []

@@ -255,8 +255,13 @@ class PoolStore(Consumer, Settlement):
             mean = inf  # all workers are busy for longer than was thought
         ahead = int(min(_MOST_CLAIMS, size * _LOOKAHEAD / max(mean, _SHORT)))
         limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
-        has_spare = held > len(self.core.running())
-        return Capacity(max(0, size - held), limit, has_spare, self.unknown_after)
+        return Capacity(max(0, size - held), limit, self.has_spare, self.unknown_after)
+
+    @property
+    @override
+    def has_spare(self) -> bool:
+        held = len(self.claimed.held)
+        return held > 0 and held > len(self.core.running())
 
     @override
     def start(self, claims: list[Claim]) -> None:

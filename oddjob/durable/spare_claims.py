@@ -34,13 +34,13 @@ class SpareClaims:
         is_overdue = self._has_hungry_peers and now - self._since >= _PATIENCE
         for each in consumers:
             is_late = is_overdue or now - each.latest_start >= STANDSTILL
-            if each.hands_back or (is_late and each.capacity().has_spare):
+            if each.hands_back or (is_late and each.has_spare):
                 for claim in each.take_back():
                     self._hand_back(claim)
 
     def next_look(self, consumers: Iterable[Consumer], turn: Turn) -> float:
         """Return the seconds until claims may have waited for too long."""
-        has_spare = any(each.capacity().has_spare for each in consumers)
+        has_spare = any(each.has_spare for each in consumers)
         self._since = min(self._since, clock.monotonic()) if has_spare else inf
         self._has_hungry_peers = turn.hungry_peers
         if not has_spare:

@@ -32,7 +32,7 @@ class SuspectGuard:
     def admit(self, claims: Sequence[Claim], consumers: Iterable[Consumer]) -> list[Claim]:
         """Return those of the claims that may start now, or the suspect once it is alone."""
         admitted = list(claims)
-        if self._suspect is None:
+        if self._suspect is None and claims:
             self._suspect = next((each for each in claims if each.is_suspect), None)
             if self._suspect is not None:
                 for claim in claims:

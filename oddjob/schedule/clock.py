@@ -35,7 +35,9 @@ class Clock:
 
     def wall(self) -> float:
         """Return wall time."""
-        return _time_seen_from_depth(_DEPTH) if self._wall is None else self._wall()
+        if self._wall is not None:
+            return self._wall()
+        return _time_seen_from_depth(_DEPTH) if self.is_replaced else time.time()
 
     @property
     def is_replaced(self) -> bool:

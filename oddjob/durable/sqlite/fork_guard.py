@@ -25,7 +25,7 @@ class ForkGuard:
 
     A thread may fork in such a block: it is not inside SQLite then.
 
-    Locking: the lock of ``_changed`` guards the other fields; those who wait are woken when the
+    Locking: ``_lock`` guards the other fields; those who wait for ``_changed`` are woken when the
     last user leaves, or the process has forked. Nothing else happens under it.
     """
 
@@ -40,20 +40,21 @@ class ForkGuard:
             )
 
     def _begin_anew(self) -> None:
-        self._changed = threading.Condition(threading.Lock())
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._users: dict[int, int] = {}  # by thread: how many blocks it is in
         self._forks = 0  # under way
 
     def __enter__(self) -> None:
         me = get_ident()
-        with self._changed:
+        with self._lock:
             if self._forks and me not in self._users:
                 self._changed.wait_for(lambda: not self._forks, _PATIENCE)
             self._users[me] = self._users.get(me, 0) + 1
 
     def __exit__(self, *_: object) -> None:
         me = get_ident()
-        with self._changed:
+        with self._lock:
             depth = self._users.get(me, 1) - 1  # a child of a fork in the block has no entry
             if depth:
                 self._users[me] = depth

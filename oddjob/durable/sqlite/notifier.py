@@ -11,15 +11,17 @@ each of them takes a turn.
 
 import logging
 import random
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable
 from math import inf
-from typing import Final
+from typing import Any, Final
 
 from oddjob.durable.record import News, State
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.lanes import Execute, KnownLane, LaneTable
 from oddjob.log import log
+
+Counts = defaultdict[Any, int]
 
 
 class Notifier:
@@ -32,9 +34,9 @@ class Notifier:
                  "to_wake", "waiting")  # fmt: skip
 
     def __init__(self, execute: Execute, lanes: LaneTable, me: int | None) -> None:
-        self.queued: Final[Counter[int]] = Counter()  # by lane: jobs that may run now
-        self.released: Final[Counter[int]] = Counter()  # by lane: jobs that run no longer
-        self.waiting: Final[Counter[str]] = Counter()  # by pool: change of what waits
+        self.queued: Final[Counts] = defaultdict(int)  # by lane: jobs that may run now
+        self.released: Final[Counts] = defaultdict(int)  # by lane: jobs that run no longer
+        self.waiting: Final[Counts] = defaultdict(int)  # by pool: change of what waits
         self.to_wake: Final[set[int]] = set()  # processes, after the commit
         self._unheard: Final[list[tuple[int, str | None]]] = []  # jobs that have failed, and why
         self._execute: Final = execute
@@ -117,7 +119,7 @@ class Notifier:
             Whether another process is hungry for jobs of `mine`.
         """
         self._count()
-        hungry = {lane.id: self._hungry_for(lane) for lane in mine}
+        hungry = {lane.id: self._hungry_for(lane)[0] for lane in mine}
         has_hungry_peers = any(hungry.values())
         due = self.next_due() if self._alarms else inf
         freed = set(self.released)
@@ -126,23 +128,16 @@ class Notifier:
         for lane_id in {*(lane.id for lane in left), *freed, *self.queued, *self._alarms}:
             if lane_id not in hungry:
                 lane = self._lanes.get(self._execute, lane_id)
-                hungry[lane_id] = self._hungry_for(lane)
+                hungry[lane_id], helpless = self._hungry_for(lane)
+                if lane_id in self.queued:  # they are to know of a function that none of them knows
+                    self.to_wake.update(helpless)
                 if self._alarms.get(lane_id, inf) <= due:  # they sleep until what was due before
                     self.to_wake.update(hungry[lane_id])
             peers = hungry[lane_id]
-            if not peers and lane_id in self.queued:
-                self._warn_of_unknown(self._lanes.get(self._execute, lane_id))
             if peers and self.has_queued(lane_id):
                 wanted = min(len(peers), max(1, self.queued[lane_id]))
                 self.to_wake.update(random.sample(sorted(peers), wanted))
         return has_hungry_peers
-
-    def _warn_of_unknown(self, lane: KnownLane) -> None:
-        """Let those who consume a pool know of a job whose function none of them knows."""
-        place = (lane.pool, lane.function)
-        if not self._execute(schema.ANY_KNOWS, place).fetchone():
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (lane.pool,))
-            self.to_wake.update(process for (process,) in rows)
 
     def has_queued(self, lane: int) -> bool:
         """Return whether a lane has queued jobs."""
@@ -153,9 +148,17 @@ class Notifier:
         row = self._execute(schema.NEXT_DUE).fetchone()
         return inf if row is None else float(row[0])
 
-    def _hungry_for(self, lane: KnownLane) -> set[int]:
-        rows = self._execute(schema.HUNGRY, (lane.pool, lane.function))
-        return {process for (process,) in rows} - {self._me or 0}
+    def _hungry_for(self, lane: KnownLane) -> tuple[set[int], set[int]]:
+        """Return the processes that want jobs of a lane; or else those that could not run any.
+
+        The latter are all that consume the pool, if none of them knows the function.
+        """
+        rows = self._execute(schema.CONSUMERS, (lane.function, lane.pool)).fetchall()
+        if not any(is_known for _, _, is_known in rows):
+            return set(), {process for process, _, _ in rows}
+        hungry = {process for process, is_hungry, is_known in rows if is_hungry and is_known}
+        hungry.discard(self._me or 0)
+        return hungry, set()
 
     def _count(self) -> None:
         while self._lanes.new_in:

@@ -181,9 +181,10 @@ READ_NEWS: Final = "DELETE FROM news WHERE process = ? RETURNING job, state, out
 ADD_NEWS: Final = """
 INSERT INTO news (process, job, state, outcome, error)
 SELECT id, ?, ?, ?, ? FROM process WHERE id = ?"""
-HUNGRY: Final = """
-SELECT consumer.process FROM consumer JOIN known USING (pool, process)
-WHERE consumer.pool = ? AND known.function = ? AND hungry = 1"""
+CONSUMERS: Final = """
+SELECT consumer.process, hungry, known.process IS NOT NULL FROM consumer LEFT JOIN known
+  ON known.pool = consumer.pool AND known.function = ? AND known.process = consumer.process
+WHERE consumer.pool = ?"""
 
 ERASE: Final = "DELETE FROM job WHERE id IN (SELECT value FROM json_each(?))"
 PURGE_SUCCEEDED: Final = """
@@ -218,7 +219,6 @@ SELECT name, entry.lane, rule, tick, entry.payload, paused, fired, missed, last_
 FROM entry"""
 
 NEWEST_LANE: Final = "SELECT coalesce(max(id), 0) FROM lane"
-ANY_KNOWS: Final = "SELECT 1 FROM known WHERE pool = ? AND function = ? LIMIT 1"
 NEWEST: Final = """
 SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM lane),
   EXISTS (SELECT 1 FROM process WHERE id = ?),

@@ -271,13 +271,18 @@ class SqliteStore(Store):
         for _ in receipts:
             self._receipts.popleft()
         self._said.update(said)
-        has_new_peers = newest not in (self._newest[0], self._me)
-        self._newest = (self._newest[0], newest_lane)
-        with suppress(StoreFull, StoreUnusable):  # the turn is committed; the next one tries again
-            if has_new_peers:
-                self._meet_peers()
-            self._newest = (newest, newest_lane)
+        self._note_newest(newest, newest_lane)
         return turn
+
+    def _note_newest(self, process: int, lane: int) -> None:
+        """Note the newest process, after a look at those that are new, and the newest lane."""
+        if process not in (self._newest[0], self._me):
+            self._newest = (self._newest[0], lane)
+            with suppress(StoreFull, StoreUnusable):  # the next turn tries again
+                self._meet_peers()
+                self._newest = (process, lane)
+        else:
+            self._newest = (process, lane)
 
     def _show_new_lanes(self, work: Work, newest: int) -> int:
         """Let others see new lanes, whose functions they may have imported; return the newest."""
@@ -439,6 +444,8 @@ class SqliteStore(Store):
 
     @override
     def wait(self, timeout: float | None) -> list[Any]:
-        limits = [timeout, self._database.tidy(), _LONGEST_SLEEP]
-        timeout = min(each for each in limits if each is not None)
+        tidy_in = self._database.tidy()
+        timeout = min(inf if timeout is None else timeout, _LONGEST_SLEEP)
+        if tidy_in is not None:
+            timeout = min(timeout, tidy_in)
         return [each for each in self._peers.wait(timeout) if self._peers.is_dead(each)]

@@ -106,8 +106,8 @@ class Work:
                 slot = self._keys.take(pool, each.key, each.key_limit)
                 state = int(State.PARKED) if slot is None else _QUEUED
             if state == _QUEUED:
-                queued[lane] = queued.get(lane, 0) + 1
-            waiting[pool] = waiting.get(pool, 0) + 1
+                queued[lane] += 1
+            waiting[pool] += 1
             submitted.append(Submitted(job, is_new=True))
             row: Row = (
                 job, lane, pool, state, each.priority, due, origin, each.key, each.key_limit, slot,
@@ -319,7 +319,8 @@ class Work:
             for behind, origin in failed.fetchall():
                 self.notifier.waiting[pool] -= 1
                 self.notifier.tell(behind, State.FAILED, None, error, origin)
-        self.notifier.queued.update(self._keys.move_up(pool, key))
+        for lane in self._keys.move_up(pool, key):
+            self.notifier.queued[lane] += 1
 
     def fail_unknown(self, lanes: Iterable[int], after: float) -> float:
         """Fail jobs of these lanes that have waited `after` seconds without a process for them.

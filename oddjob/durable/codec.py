@@ -13,7 +13,7 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from types import CodeType, MethodType
 from typing import Any, Final, NamedTuple
@@ -81,7 +81,12 @@ def _real_name(module: str) -> str:
     if (spec := getattr(main, "__spec__", None)) is not None:
         return str(spec.name.removesuffix(".__main__"))
     file = getattr(main, "__file__", None)
-    return "__main__" if file is None else Path(file).stem
+    return "__main__" if file is None else _stem(file)
+
+
+@cache  # it is asked for with each claim of a program's own functions
+def _stem(file: str) -> str:
+    return Path(file).stem
 
 
 def find_function(name: str) -> Callable[..., Any] | None:

@@ -414,10 +414,10 @@ class Runner:
     def _confirm(self, reports: list[Update], turn: Turn) -> None:
         refused = set(map(id, turn.refused))
         for update in reports:
-            if update.state is not State.RUNNING:
-                self._is_to_look_again |= self._suspect.settled(update.claim)
             if update.state.has_ended and id(update) not in refused:
                 self.note_end(update)
+            elif update.state is not State.RUNNING:
+                self._is_to_look_again |= self._suspect.settled(update.claim)
 
     def note_end(self, update: Update) -> None:
         """Note that the end of a job is committed; in the store thread."""

@@ -229,7 +229,7 @@ class Work:
             if claim.key is not None and each.state is not State.QUEUED:
                 self._key_freed(claim.pool, claim.key, each.state, claim.id)
             is_awaited = is_watched or claim.origin not in (None, self._me)
-            if each.state.has_ended and is_awaited:
+            if is_awaited and each.state.has_ended:
                 self.notifier.tell(
                     claim.id, each.state, each.outcome, each.error, claim.origin, but=self._me
                 )

@@ -205,7 +205,7 @@ class PoolStore(Consumer, Settlement):
             None if policy_of(job).is_detached else JobHandle(self, job, is_delayed=bool(delay))
             for job in jobs
         ]
-        if jobs and (connection := policy_of(jobs[0]).settings.connection) is not None:
+        if (connection := policy_of(jobs[0]).settings.connection) is not None:
             return self._insert_into(connection, submits, handles)
         try:
             return self.open().submit(submits, handles)
@@ -260,8 +260,7 @@ class PoolStore(Consumer, Settlement):
     @property
     @override
     def has_spare(self) -> bool:
-        held = len(self.claimed.held)
-        return held > 0 and held > len(self.core.running())
+        return bool(self.claimed.held) and self.running() > len(self.core.running())
 
     @override
     def start(self, claims: list[Claim]) -> None:

@@ -91,6 +91,18 @@ def test_the_log_stays_small_however_large_the_jobs_are(
     log.check()
 
 
+def test_to_store_a_job_takes_seven_statements_and_one_commit(
+    store: SqliteStore, peers: PeersWithTurn
+) -> None:
+    """One thread that submits jobs one by one waits for all of them."""
+    submit(store)  # the lane is known from now on
+    log = StatementLog(store, peers)
+    submit(store)
+    assert len(log.statements) == 7
+    assert [each.verb for each in log.statements].count("COMMIT") == 1
+    log.check()
+
+
 def test_the_log_is_emptied_while_there_is_nothing_to_do(
     small_logs: None, store: SqliteStore, path: Path
 ) -> None:

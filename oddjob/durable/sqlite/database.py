@@ -36,7 +36,7 @@ from oddjob.locks import after_fork_in_child
 from oddjob.log import log
 from oddjob.schedule.clock import clock
 
-_IDLE_WAL: Final = 1 << 20  # bytes, written by this process, which are worth a checkpoint when idle
+_IDLE_WAL: Final = 4 << 20  # bytes, written by this process, which are worth a checkpoint when idle
 _MIN_WAL: Final = (
     16 << 20
 )  # bytes that the log keeps: to append to a short file takes twice as long
@@ -203,15 +203,16 @@ class Database:
         self.begin(None, pragma)
         self._is_full_sync = is_full_sync
         try:
-            changes = self.connection.total_changes
+            connection = self.connection
+            changes = connection.total_changes
             try:
                 yield
-                self.execute("COMMIT")
+                connection.execute("COMMIT")
             except BaseException:
-                if self.connection.in_transaction:
-                    self.execute("ROLLBACK")
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            changes = self.connection.total_changes - changes
+            changes = connection.total_changes - changes
         except sqlite3.Error as error:
             if _code(error) == sqlite3.SQLITE_FULL:  # there is space in the log, once it is empty
                 self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
@@ -269,24 +270,23 @@ class Database:
 
     def _has_begun(self, connection: sqlite3.Connection | None, pragma: str | None) -> bool:
         """Begin in the writer's turn; return False if a foreign transaction is in the way."""
-        self.peers.lock()
+        self._take_turn()
         try:
-            with in_sqlite:
-                self._check_files()
-                used = self.connection if connection is None else connection
-                if pragma is not None:  # possible outside of transactions only
-                    used.execute(pragma)
-                used.execute("BEGIN IMMEDIATE")
-                if connection is None:
-                    in_sqlite.__enter__()
+            self._check_files()
+            used = self.connection if connection is None else connection
+            if pragma is not None:  # possible outside of transactions only
+                used.execute(pragma)
+            used.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
-            self.peers.unlock()
+            self._give_turn()
             if _code(error) != sqlite3.SQLITE_BUSY:
                 raise self.translated(error) from error
             return False
         except BaseException:
-            self.peers.unlock()
+            self._give_turn()
             raise
+        if connection is not None:
+            in_sqlite.__exit__()
         return True
 
     @contextmanager

@@ -139,7 +139,7 @@ class StoreFiles:
 
     def log_size(self) -> int:
         """Return how large the log is, in bytes; 0 without one."""
-        try:  # opens nothing
-            return 0 if self._is_in_memory else Path(self._log).stat().st_size
+        try:  # opens nothing; jobs may be so large that it is asked after each commit
+            return 0 if self._is_in_memory else os.stat(self._log).st_size  # noqa: PTH116
         except OSError:
             return 0

@@ -119,7 +119,7 @@ class Notifier:
             Whether another process is hungry for jobs of `mine`.
         """
         self._count()
-        hungry = {lane.id: self._hungry_for(lane)[0] for lane in mine}
+        hungry = {lane.id: self._consumers_of(lane)[0] for lane in mine}
         has_hungry_peers = any(hungry.values())
         due = self.next_due() if self._alarms else inf
         freed = set(self.released)
@@ -128,9 +128,9 @@ class Notifier:
         for lane_id in {*(lane.id for lane in left), *freed, *self.queued, *self._alarms}:
             if lane_id not in hungry:
                 lane = self._lanes.get(self._execute, lane_id)
-                hungry[lane_id], helpless = self._hungry_for(lane)
-                if lane_id in self.queued:  # they are to know of a function that none of them knows
-                    self.to_wake.update(helpless)
+                hungry[lane_id], to_warn = self._consumers_of(lane)
+                if lane_id in self.queued:
+                    self.to_wake.update(to_warn)
                 if self._alarms.get(lane_id, inf) <= due:  # they sleep until what was due before
                     self.to_wake.update(hungry[lane_id])
             peers = hungry[lane_id]
@@ -148,10 +148,10 @@ class Notifier:
         row = self._execute(schema.NEXT_DUE).fetchone()
         return inf if row is None else float(row[0])
 
-    def _hungry_for(self, lane: KnownLane) -> tuple[set[int], set[int]]:
-        """Return the processes that want jobs of a lane; or else those that could not run any.
+    def _consumers_of(self, lane: KnownLane) -> tuple[set[int], set[int]]:
+        """Return the other processes that are hungry for jobs of a lane, and those to warn of it.
 
-        The latter are all that consume the pool, if none of them knows the function.
+        These are all that consume the pool, if none of them knows the function.
         """
         rows = self._execute(schema.CONSUMERS, (lane.function, lane.pool)).fetchall()
         if not any(is_known for _, _, is_known in rows):

@@ -444,8 +444,6 @@ class SqliteStore(Store):
 
     @override
     def wait(self, timeout: float | None) -> list[Any]:
-        tidy_in = self._database.tidy()
-        timeout = min(inf if timeout is None else timeout, _LONGEST_SLEEP)
-        if tidy_in is not None:
-            timeout = min(timeout, tidy_in)
+        limits = [timeout, self._database.tidy(), _LONGEST_SLEEP]
+        timeout = min(each for each in limits if each is not None)
         return [each for each in self._peers.wait(timeout) if self._peers.is_dead(each)]

@@ -200,7 +200,7 @@ class PoolStore(Consumer, Settlement):
         submits = list(self.submissions.submits_of(jobs, delay))
         if self.consumes:
             for submit in submits:
-                self.functions[submit.lane.function] = True
+                self.functions[submit.partition.function] = True
         handles = [
             None if policy_of(job).is_detached else JobHandle(self, job, is_delayed=bool(delay))
             for job in jobs

@@ -52,10 +52,10 @@ class Limiter(NamedTuple):
     burst: int = 1
 
 
-class Lane(NamedTuple):
+class Partition(NamedTuple):
     """The jobs of a pool that call the same function under the same limits.
 
-    Only processes that know the function consume a lane, so a job never reaches one that does not.
+    Only processes that know the function consume a partition, so no other one gets its jobs.
     """
 
     pool: str
@@ -71,7 +71,7 @@ class Submit:
     key has succeeded. At most one unfinished job of a pool has the same `unique`.
     """
 
-    lane: Lane
+    partition: Partition
     payload: bytes
     name: str = ""  # for people
     priority: int = 0
@@ -118,7 +118,7 @@ class Claim:
 
     id: Any
     token: int
-    lane: Any  # opaque
+    partition: Any  # opaque
     pool: str
     function: str
     payload: bytes
@@ -169,7 +169,7 @@ class Entry:
     """
 
     name: str
-    lane: Lane
+    partition: Partition
     rule: bytes
     tick: float  # when it is to be submitted next
     payload: bytes

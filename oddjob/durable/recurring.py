@@ -68,9 +68,9 @@ class RecurringEntries:
                 f"the recurring entry {name!r} is there already, for another function or time; "
                 "cancel() its timer first, or tell the two apart with options(name=...)"
             )
-        lane = self._store.submissions.lane_of(calls.policy, function)
+        partition = self._store.submissions.partition_of(calls.policy, function)
         tick = rule.trigger.moment_of(rule.trigger.first())
-        entry = Entry(name, lane, rule_bytes, tick, _encode(submits))
+        entry = Entry(name, partition, rule_bytes, tick, _encode(submits))
         self._rules[rule_bytes] = rule
         self._store.learn(function, calls.fn)
         self._store.call(lambda store: store.put_entry(entry))
@@ -141,11 +141,11 @@ def _name_of_entry(function: str, calls: Calls) -> str:
 
 
 def _encode(submits: Sequence[Submit]) -> bytes:
-    names = [field.name for field in fields(Submit) if field.name != "lane"]
+    names = [field.name for field in fields(Submit) if field.name != "partition"]
     return pickle.dumps([{name: getattr(each, name) for name in names} for each in submits], 5)
 
 
 def submits_of(entry: Entry) -> list[Submit]:
     """Return what an entry submits each time."""
     given: list[dict[str, Any]] = pickle.loads(entry.payload)  # noqa: S301  (we wrote it)
-    return [Submit(entry.lane, **each) for each in given]
+    return [Submit(entry.partition, **each) for each in given]

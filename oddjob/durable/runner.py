@@ -439,8 +439,8 @@ class Runner:
         if self._is_to_look_again:
             return 0.0
         look = self._due.set(inf if turn.next_look is None else turn.next_look)
-        for entry in turn.entries:
-            look = min(look, self._consumers[entry.lane.pool].fire(entry, turn.now, self._store))
+        for each in turn.entries:
+            look = min(look, self._consumers[each.partition.pool].fire(each, turn.now, self._store))
         if self._retention.purge(self._store, self._consumers.values(), turn.now):
             look = 0.0
         look = min(look, self._spare.next_look(self._consumers.values(), turn))

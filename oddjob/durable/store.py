@@ -157,11 +157,11 @@ class Store(Protocol):
         """The half of the store that any thread may use."""
         ...
 
-    def join(self, lanes: Mapping[str, Iterable[str]], workers: int) -> None:
+    def join(self, pools: Mapping[str, Iterable[str]], workers: int) -> None:
         """Register this process, and take over what dead ones have left.
 
         Args:
-            lanes: the pools that this process consumes, each with the names of the functions that
+            pools: those that this process consumes, each with the names of the functions that
                 it knows; empty if it only submits.
             workers: how many jobs it runs at most at once.
 

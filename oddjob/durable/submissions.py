@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from oddjob.durable.claimed_jobs import ClaimedJobs
 from oddjob.durable.codec import Meta, encode_call, encode_meta, name_of
 from oddjob.durable.limiters import LimiterNames
-from oddjob.durable.record import Lane, Submit
+from oddjob.durable.record import Partition, Submit
 from oddjob.durable.unique import unique_of
 from oddjob.keys import encode_key
 from oddjob.runtime.job import Job
@@ -23,7 +23,7 @@ class _Call(NamedTuple):
 
     policy: JobPolicy
     fn: Callable[..., Any]
-    lane: Lane
+    partition: Partition
     label: str
     options: dict[str, Any]
 
@@ -49,9 +49,9 @@ class Submissions:
         self._limiters.add(function, policy, outer)
         self._latest = _NO_CALL
 
-    def lane_of(self, policy: JobPolicy, function: str) -> Lane:
+    def partition_of(self, policy: JobPolicy, function: str) -> Partition:
         """Return which jobs a job of that function is like."""
-        return Lane(self._pool, function, self._limiters.of(policy))
+        return Partition(self._pool, function, self._limiters.of(policy))
 
     def submit_of(self, job: Job[Any]) -> Submit:
         """Return what the store is to keep of a job."""
@@ -70,21 +70,21 @@ class Submissions:
             if policy is not call.policy or fn is not call.fn:
                 name = name_of(fn)
                 options = self._claimed.options_of(policy, name)
-                call = _Call(policy, fn, self.lane_of(policy, name), job.name, options)
+                call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)
                 self._latest = call
             meta = None
             if call.options or details is not None:
                 meta = encode_meta(Meta({} if details is None else details.carrier, call.options))
             yield Submit(
-                call.lane,
-                encode_call(call.lane.function, args, kwargs),
+                call.partition,
+                encode_call(call.partition.function, args, kwargs),
                 call.label,
                 policy.priority,
                 delay,
                 encode_key(key),
                 policy.key_limit,
                 policy.is_serial,
-                unique_of(policy.settings.unique, call.lane.function, fn, job),
+                unique_of(policy.settings.unique, call.partition.function, fn, job),
                 meta,
                 not policy.is_detached,
                 max_queue=max_queue,

@@ -64,8 +64,8 @@ def entry_of(stored: Entry, access: StoreAccess) -> RecurringEntry:
     """Return a stored entry as people see it."""
     return RecurringEntry(
         name=stored.name,
-        pool=stored.lane.pool,
-        function=stored.lane.function,
+        pool=stored.partition.pool,
+        function=stored.partition.function,
         is_paused=stored.is_paused,
         next_run=cast("datetime", time_of(stored.tick)),
         last_run=time_of(stored.last_tick),

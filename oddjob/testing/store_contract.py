@@ -13,10 +13,10 @@ about jobs, from submit to end; `store_operations` has the other one.
 
 from pathlib import Path
 
-from oddjob.durable.record import MAX_CRASHES, Capacity, Lane, Limiter, State, Submit, Update
+from oddjob.durable.record import MAX_CRASHES, Capacity, Limiter, Partition, State, Submit, Update
 from oddjob.durable.store import Evicted
 from oddjob.schedule.clock import clock
-from oddjob.testing.store_suite import ALL, LANE, NONE, POOL, StoreSuite
+from oddjob.testing.store_suite import ALL, NONE, PARTITION, POOL, StoreSuite
 
 
 class StoreContract(StoreSuite):
@@ -43,8 +43,11 @@ class StoreContract(StoreSuite):
     def test_jobs_start_by_priority_and_then_in_order(self, tmp_path: Path) -> None:
         """Also those of different functions."""
         store = self.member(tmp_path, "function", "other")
-        other = Lane(POOL, "other")
-        jobs = [self.add(store, priority=n % 2, lane=(LANE, other)[n // 2 % 2]) for n in range(8)]
+        other = Partition(POOL, "other")
+        jobs = [
+            self.add(store, priority=n % 2, partition=(PARTITION, other)[n // 2 % 2])
+            for n in range(8)
+        ]
         claimed = [claim.id for claim in self.claim(store)]
         assert claimed == jobs[1::2] + jobs[::2]
         self.close(store)
@@ -52,7 +55,7 @@ class StoreContract(StoreSuite):
     def test_a_job_waits_for_a_process_that_knows_its_function(self, tmp_path: Path) -> None:
         """And does not stand in the way of others."""
         store = self.member(tmp_path)
-        unknown = self.add(store, lane=Lane(POOL, "unknown"))
+        unknown = self.add(store, partition=Partition(POOL, "unknown"))
         known = self.add(store)
         assert [claim.id for claim in self.claim(store)] == [known]
         other = self.member(tmp_path, "unknown")
@@ -187,11 +190,11 @@ class StoreContract(StoreSuite):
         self.close(store)
 
     def test_a_limiter_counts_what_runs_in_all_processes(self, tmp_path: Path) -> None:
-        """Of two lanes that share it."""
+        """Of two partitions that share it."""
         store, other = self.member(tmp_path, "a", "b"), self.member(tmp_path, "a", "b")
         limiter = (Limiter("two", max_running=2),)
         for name in ("a", "b", "a", "b"):
-            self.add(store, lane=Lane(POOL, name, limiter))
+            self.add(store, partition=Partition(POOL, name, limiter))
         claims = [*self.claim(store, Capacity(1, 1)), *self.claim(other)]
         assert len(claims) == 2
         assert self.claim(store) == []
@@ -203,9 +206,9 @@ class StoreContract(StoreSuite):
     def test_a_rate_holds_for_all_processes(self, tmp_path: Path) -> None:
         """The turn says when it opens."""
         store, other = self.member(tmp_path), self.member(tmp_path)
-        lane = Lane(POOL, "function", (Limiter("rate", starts=2, period=0.1, burst=2),))
+        partition = Partition(POOL, "function", (Limiter("rate", starts=2, period=0.1, burst=2),))
         for _ in range(3):
-            self.add(store, lane=lane)
+            self.add(store, partition=partition)
         assert len(self.claim(store)) == 2
         turn = other.turn([], [], {POOL: ALL})
         assert turn.claims == []
@@ -222,7 +225,7 @@ class StoreContract(StoreSuite):
         """The second one who submits it gets the first one's job."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         job = self.add(store, unique=b"u")
-        turn = other.turn([], [Submit(LANE, b"", unique=b"u")] * 2, {POOL: NONE})
+        turn = other.turn([], [Submit(PARTITION, b"", unique=b"u")] * 2, {POOL: NONE})
         assert [(each.id, each.is_new) for each in turn.submitted] == [(job, False)] * 2
         (claim,) = self.claim(store)
         assert self.settle(store, claim, State.SUCCEEDED, outcome=b"o")
@@ -236,7 +239,7 @@ class StoreContract(StoreSuite):
     def test_a_full_queue_turns_jobs_away_and_wakes_those_who_wait(self, tmp_path: Path) -> None:
         """As many as do not fit."""
         store, other = self.member(tmp_path), self.member(tmp_path)
-        jobs = [Submit(LANE, b"", max_queue=2)] * 3
+        jobs = [Submit(PARTITION, b"", max_queue=2)] * 3
         turn = other.turn([], jobs, {POOL: NONE})
         assert [each.id is None for each in turn.submitted] == [False, False, True]
         other.wait(0.0)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from oddjob.durable.record import Capacity, Entry, Lane, State, Submit
+from oddjob.durable.record import Capacity, Entry, Partition, State, Submit
 from oddjob.durable.store import Filter
 from oddjob.schedule.clock import clock
-from oddjob.testing.store_suite import LANE, NONE, POOL, StoreSuite
+from oddjob.testing.store_suite import NONE, PARTITION, POOL, StoreSuite
 
 
 class StoreOperationsContract(StoreSuite):
@@ -72,13 +72,13 @@ class StoreOperationsContract(StoreSuite):
     def test_an_entry_fires_once_per_tick(self, tmp_path: Path) -> None:
         """However many processes declare it; declaring it again does not move its tick."""
         store, other = self.member(tmp_path), self.member(tmp_path)
-        entry = Entry("entry", LANE, b"rule", tick=clock.wall() - 1, payload=b"payload")
+        entry = Entry("entry", PARTITION, b"rule", tick=clock.wall() - 1, payload=b"payload")
         for each in (store, other):
             each.put_entry(entry)
         turns = [each.turn([], [], {POOL: NONE}) for each in (store, other)]
         (one,), (two,) = (turn.entries for turn in turns)
         next_tick = clock.wall() + 3600
-        job = Submit(LANE, b"a job", entry="entry", wants_outcome=False)
+        job = Submit(PARTITION, b"a job", entry="entry", wants_outcome=False)
         assert store.fire_entry(one, next_tick, [job]) is not None
         assert other.fire_entry(two, next_tick, [job]) is None
         other.put_entry(entry)
@@ -97,8 +97,8 @@ class StoreOperationsContract(StoreSuite):
         """Unless it overlaps with them; a tick that is left out counts as missed."""
         store = self.member(tmp_path)
         now = clock.wall()
-        store.put_entry(Entry("entry", LANE, b"rule", tick=now - 9, payload=b"payload"))
-        job = Submit(LANE, b"a job", entry="entry", wants_outcome=False)
+        store.put_entry(Entry("entry", PARTITION, b"rule", tick=now - 9, payload=b"payload"))
+        job = Submit(PARTITION, b"a job", entry="entry", wants_outcome=False)
 
         def fire(tick: float, *, overlaps: bool = False) -> int:
             (entry,) = store.turn([], [], {POOL: NONE}).entries
@@ -117,10 +117,10 @@ class StoreOperationsContract(StoreSuite):
         """Others are not shown it, and look when the next one of their own is due."""
         store = self.member(tmp_path)
         now = clock.wall()
-        unknown = Lane(POOL, "unknown")
+        unknown = Partition(POOL, "unknown")
         store.put_entry(Entry("one", unknown, b"rule", tick=now - 1, payload=b"payload"))
         store.put_entry(Entry("two", unknown, b"rule", tick=now + 100, payload=b"payload"))
-        store.put_entry(Entry("three", LANE, b"rule", tick=now + 3600, payload=b"payload"))
+        store.put_entry(Entry("three", PARTITION, b"rule", tick=now + 3600, payload=b"payload"))
         turn = store.turn([], [], {POOL: NONE})
         assert turn.entries == []
         assert turn.next_look is not None
@@ -136,13 +136,15 @@ class StoreOperationsContract(StoreSuite):
         """But never back to a tick that it has had."""
         store = self.member(tmp_path)
         now = clock.wall()
-        store.put_entry(Entry("entry", LANE, b"rule", tick=now - 1, payload=b"payload"))
+        store.put_entry(Entry("entry", PARTITION, b"rule", tick=now - 1, payload=b"payload"))
         (entry,) = store.turn([], [], {POOL: NONE}).entries
         assert store.fire_entry(entry, now + 3600, []) == []
-        store.put_entry(Entry("entry", LANE, b"new rule", tick=now + 60, payload=b"new payload"))
+        store.put_entry(
+            Entry("entry", PARTITION, b"new rule", tick=now + 60, payload=b"new payload")
+        )
         (entry,) = store.reader.entries(POOL)
         assert (entry.tick, entry.payload) == (now + 60, b"new payload")
-        store.put_entry(Entry("entry", LANE, b"old rule", tick=now - 60, payload=b"payload"))
+        store.put_entry(Entry("entry", PARTITION, b"old rule", tick=now - 60, payload=b"payload"))
         (entry,) = store.reader.entries(POOL)
         assert entry.last_tick is not None
         assert entry.tick > entry.last_tick

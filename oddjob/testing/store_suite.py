@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import Any, Final
 
-from oddjob.durable.record import Capacity, Claim, Lane, State, Submit, Update
+from oddjob.durable.record import Capacity, Claim, Partition, State, Submit, Update
 from oddjob.durable.store import Store
 
 POOL: Final = "pool"
-LANE: Final = Lane(POOL, "function")
+PARTITION: Final = Partition(POOL, "function")
 ALL: Final = Capacity(100, 100)
 NONE: Final = Capacity(0, 0)
 
@@ -32,8 +32,8 @@ class StoreSuite:
 
     def add(self, store: Store, **options: Any) -> Any:
         """Store a job; return its id."""
-        lane = options.pop("lane", LANE)
-        turn = store.turn([], [Submit(lane, b"payload", **options)], {POOL: NONE})
+        partition = options.pop("partition", PARTITION)
+        turn = store.turn([], [Submit(partition, b"payload", **options)], {POOL: NONE})
         return turn.submitted[0].id
 
     def claim(self, store: Store, capacity: Capacity = ALL) -> list[Claim]:

@@ -280,17 +280,17 @@ def acknowledged(scale: float, rounds: int) -> Lines:
 
 def million(scale: float, rounds: int) -> Lines:
     """The rate of claiming and settling, with many jobs waiting and with none besides."""
-    from oddjob.durable.record import Capacity, Lane, State, Submit, Update
+    from oddjob.durable.record import Capacity, Partition, State, Submit, Update
     from oddjob.durable.sqlite.store import SqliteStore
 
-    lane, batch, turns = Lane("bench", "f"), 256, max(4, int(200 * scale))
+    partition, batch, turns = Partition("bench", "f"), 256, max(4, int(200 * scale))
 
     def rate(waiting: int) -> float:
         with folder() as path:
             store = SqliteStore(str(path / "jobs.db"))
             store.join({"bench": ["f"]}, 1)
             for _ in range(0, waiting + batch * turns, 10_000):
-                store.turn([], [Submit(lane, b"x" * 100, wants_outcome=False)] * 10_000, {})
+                store.turn([], [Submit(partition, b"x" * 100, wants_outcome=False)] * 10_000, {})
             store.wait(0)  # it empties the write-ahead log
             claims: list[Any] = []
             began = time.perf_counter()

@@ -13,11 +13,11 @@ import threading
 import time
 from pathlib import Path
 
-from oddjob.durable.record import Capacity, Lane, State, Submit, Update
+from oddjob.durable.record import Capacity, Partition, State, Submit, Update
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Evicted
 
-LANE = Lane("pool", "function")
+PARTITION = Partition("pool", "function")
 POISON = b"poison"
 BATCH = 16
 
@@ -31,7 +31,7 @@ def main(kind: str, path: str, name: str, *rest: str) -> None:
         consume(store, log)
     elif kind == "feed":
         while True:
-            jobs = [Submit(LANE, b"x", wants_outcome=False) for _ in range(8)]
+            jobs = [Submit(PARTITION, b"x", wants_outcome=False) for _ in range(8)]
             turn = store.turn([], jobs, {})
             os.write(log, "".join(f"{each.id}\n" for each in turn.submitted).encode())
             time.sleep(0.002)
@@ -57,7 +57,7 @@ def write(store: SqliteStore, times: int) -> None:
     threading.Thread(target=lambda: (sys.stdin.readline(), is_over.set()), daemon=True).start()
     number = 0
     while not is_over.is_set():
-        store.turn([], [Submit(LANE, b"x")], {})
+        store.turn([], [Submit(PARTITION, b"x")], {})
         number += 1
         if number == times:
             print("written", flush=True)

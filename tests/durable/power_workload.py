@@ -8,12 +8,12 @@ import os
 import random
 import sys
 
-from oddjob.durable.record import Capacity, Lane, State, Submit, Update
+from oddjob.durable.record import Capacity, Partition, State, Submit, Update
 from oddjob.durable.sqlite import database
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
 
-LANE = Lane("pool", "function")
+PARTITION = Partition("pool", "function")
 FINISHED = Filter(state=State.SUCCEEDED)
 
 
@@ -34,7 +34,7 @@ def main(path: str, durability: str, rounds: str) -> None:
         store.join({"pool": ["function"]}, 4)
         for _ in range(int(rounds)):
             size = dice.choice([10, 100, 5000])
-            submits = [Submit(LANE, b"x" * size) for _ in range(dice.randrange(4))]
+            submits = [Submit(PARTITION, b"x" * size) for _ in range(dice.randrange(4))]
             turn = store.turn([], submits, {"pool": Capacity(2, 2)})
             say("stored", [each.id for each in turn.submitted])
             updates = [Update(each, State.SUCCEEDED, outcome=b"y" * 100) for each in turn.claims]

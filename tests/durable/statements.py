@@ -8,7 +8,7 @@ from oddjob.durable.local_peers import LocalHub, LocalPeers
 from oddjob.durable.sqlite.store import SqliteStore
 
 # Tables with a row for each process, pool, limiter and so on; `watch` is asked for any one row.
-SMALL = ["process", "consumer", "known", "pool", "lane", "limiter", "room", "watch", "entry"]
+SMALL = ["process", "consumer", "known", "pool", "partition", "limiter", "room", "watch", "entry"]
 
 
 class PeersWithTurn(LocalPeers):

@@ -16,7 +16,7 @@ from oddjob.durable import trouble
 from oddjob.durable.record import Capacity, Submit
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.errors import StoreUnsafe, StoreUnusable
-from tests.durable.member import LANE
+from tests.durable.member import PARTITION
 from tests.hang import until
 
 ROOT = Path(__file__).parents[2]
@@ -79,7 +79,7 @@ def read(process: "subprocess.Popen[str]") -> str:
 
 
 def submit(store: SqliteStore, count: int = 1) -> None:
-    store.turn([], [Submit(LANE, b"x" * 1000, wants_outcome=False)] * count, {})
+    store.turn([], [Submit(PARTITION, b"x" * 1000, wants_outcome=False)] * count, {})
 
 
 def stored_in(path: Path) -> list[str]:

@@ -242,9 +242,11 @@ def deploy(url: str, tmp_path: Path) -> Iterator[Callable[[float, str], Process]
 def submit_by_name(pool: Pool, function: str, *args: object) -> str:
     """Submit a job as another version of the program would."""
     from oddjob.durable.codec import encode_call
-    from oddjob.durable.record import Lane, Submit
+    from oddjob.durable.record import Partition, Submit
 
-    job = Submit(Lane(service.POOL, function), encode_call(function, args, {}), wants_outcome=False)
+    job = Submit(
+        Partition(service.POOL, function), encode_call(function, args, {}), wants_outcome=False
+    )
     (submitted,) = pool._core.store.open().submit([job])
     return str(submitted.id)
 

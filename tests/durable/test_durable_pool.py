@@ -200,8 +200,8 @@ def test_at_most_so_many_jobs_of_a_view_run_at_once(pool: Pool) -> None:
 
 def test_two_functions_with_equal_limits_do_not_share_them(pool: Pool) -> None:
     policies = [pool.job(max_concurrency=1)(fn)._target._policy for fn in (jobs.note, jobs.fail)]
-    lanes = [pool._core.store.submissions.lane_of(policy, "f") for policy in policies]
-    assert len({lane.limiters[0].name for lane in lanes}) == 2
+    partitions = [pool._core.store.submissions.partition_of(policy, "f") for policy in policies]
+    assert len({partition.limiters[0].name for partition in partitions}) == 2
 
 
 def test_the_more_urgent_job_starts_first(tmp_path: Path) -> None:

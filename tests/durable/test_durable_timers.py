@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 import oddjob
 from oddjob import Pool, PoolClosed
 from oddjob.durable import recurring
-from oddjob.durable.record import Entry, Lane, State
+from oddjob.durable.record import Entry, Partition, State
 from oddjob.durable.rules import Rule, decode_rule, encode_rule
 from oddjob.durable.store import Filter
 from oddjob.errors import StoreFull
@@ -316,7 +316,9 @@ def test_an_entry_of_a_function_that_nobody_knows_does_not_fire(
     pool: Pool, clock: FakeClock
 ) -> None:
     """Another version of the program may have it."""
-    entry = Entry("one", Lane("durable", "gone:gone"), b'{"every": 1.0, "overlap": 1}', 0.0, b"")
+    entry = Entry(
+        "one", Partition("durable", "gone:gone"), b'{"every": 1.0, "overlap": 1}', 0.0, b""
+    )
     pool._core.store.call(lambda store: store.put_entry(entry))
     every = pool.every(60).perform(jobs.sync)
     clock.advance(600)
@@ -373,8 +375,8 @@ def test_a_rule_that_cannot_be_read_is_left_to_others(
     pool.submit(jobs.sync).result(WAIT)
     name = "tests.durable.jobs:sync"
     tick = START.timestamp() + 60
-    entry = Entry("strange", Lane("durable", name), b"from the future", tick, b"")
-    foreign = Entry("zone", Lane("durable", name), encode_rule(rule(Moody())), tick, b"")
+    entry = Entry("strange", Partition("durable", name), b"from the future", tick, b"")
+    foreign = Entry("zone", Partition("durable", name), encode_rule(rule(Moody())), tick, b"")
     for each in (entry, foreign):
         pool._core.store.call(lambda store, each=each: store.put_entry(each))
     clock.advance(600)

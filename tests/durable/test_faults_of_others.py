@@ -17,11 +17,11 @@ import pytest
 
 from oddjob import Pool, StoreUnusable
 from oddjob.durable.local_peers import LocalHub
-from oddjob.durable.record import Capacity, Claim, Lane, Limiter, State, Submit, Update
+from oddjob.durable.record import Capacity, Claim, Limiter, Partition, State, Submit, Update
 from oddjob.durable.sqlite.store import SqliteStore
 from tests.durable import jobs, service
 from tests.durable.conftest import ROOT, WAIT, Start
-from tests.durable.member import LANE
+from tests.durable.member import PARTITION
 from tests.durable.statements import PeersWithTurn
 from tests.hang import until
 
@@ -80,7 +80,7 @@ def test_what_happens_while_a_process_is_taken_over_is_not_undone(
     member: Open, monkeypatch: pytest.MonkeyPatch, event: str
 ) -> None:
     owner, other, third = member(), member(), member()
-    (job,) = add(owner, Submit(LANE, b"x"))
+    (job,) = add(owner, Submit(PARTITION, b"x"))
     (held,) = claim(owner)
     owner.marks.mark(0, held)
     marks_of = other._peers.marks_of
@@ -144,7 +144,7 @@ def test_a_job_runs_however_many_before_it_may_not(member: Open) -> None:
 
     def cost_of_claiming() -> int:
         nonlocal steps
-        (job,) = add(store, Submit(LANE, b"x"))
+        (job,) = add(store, Submit(PARTITION, b"x"))
         steps = 0
         store._database.connection.set_progress_handler(count_steps, 1)
         claims = claim(store, Capacity(1, 1))
@@ -153,21 +153,35 @@ def test_a_job_runs_however_many_before_it_may_not(member: Open) -> None:
         report(store, claims[0], State.SUCCEEDED)
         return steps
 
-    lanes = [
-        Lane(POOL, "keyed"),
-        Lane(POOL, "full", (Limiter("full", max_running=1),)),
-        Lane(POOL, "rated", (Limiter("rated", starts=1, period=1e6),)),
+    partitions = [
+        Partition(POOL, "keyed"),
+        Partition(POOL, "full", (Limiter("full", max_running=1),)),
+        Partition(POOL, "rated", (Limiter("rated", starts=1, period=1e6),)),
     ]
-    add(store, *(Submit(lane, b"x", key="k", priority=1) for lane in lanes))
+    add(store, *(Submit(partition, b"x", key="k", priority=1) for partition in partitions))
     assert len(claim(store, Capacity(1, 1))) == 1  # one holds the key…
-    add(store, *(Submit(lane, b"x", priority=1) for lane in lanes[1:]))
+    add(store, *(Submit(partition, b"x", priority=1) for partition in partitions[1:]))
     assert len(claim(store)) == 2  # …and these have no more room
     before = cost_of_claiming()
     assert before > 0
-    add(store, *(Submit(lane, b"x", key="k", priority=1) for lane in lanes for _ in range(count)))
-    add(store, *(Submit(lane, b"x", priority=1) for lane in lanes[1:] for _ in range(count)))
-    add(store, *(Submit(Lane(POOL, "unknown"), b"x", priority=1) for _ in range(count)))
-    add(store, *(Submit(LANE, b"x", delay=1e6, priority=1) for _ in range(count)))
+    add(
+        store,
+        *(
+            Submit(partition, b"x", key="k", priority=1)
+            for partition in partitions
+            for _ in range(count)
+        ),
+    )
+    add(
+        store,
+        *(
+            Submit(partition, b"x", priority=1)
+            for partition in partitions[1:]
+            for _ in range(count)
+        ),
+    )
+    add(store, *(Submit(Partition(POOL, "unknown"), b"x", priority=1) for _ in range(count)))
+    add(store, *(Submit(PARTITION, b"x", delay=1e6, priority=1) for _ in range(count)))
     assert cost_of_claiming() < 2 * before
 
 
@@ -193,8 +207,8 @@ def test_keys_and_permits_are_right_after_a_kill_and_after_each_change_by_hand(p
     store.join({POOL: ["function"]}, 4)
 
     def submit(limit: int = 1, **what: Any) -> int:
-        lane = Lane(POOL, "function", (Limiter("limiter", max_running=limit),))
-        (job,) = add(store, Submit(lane, b"x", **what))
+        partition = Partition(POOL, "function", (Limiter("limiter", max_running=limit),))
+        (job,) = add(store, Submit(partition, b"x", **what))
         return job
 
     def run_all() -> list[list[int]]:

@@ -14,7 +14,7 @@ import pytest
 
 import oddjob
 from oddjob import Pool, PoolClosed, PoolNameTaken, StoreUnusable
-from oddjob.durable.record import Lane, Record, Submit
+from oddjob.durable.record import Partition, Record, Submit
 from tests.durable import jobs
 from tests.durable.conftest import WAIT
 
@@ -33,8 +33,8 @@ def record_of(pool: Pool, job_id: object) -> Record:
 
 def stored(pool: Pool, function: str, payload: bytes) -> Record:
     """Return what becomes of a job that another program has stored."""
-    lane = Lane("work", function)
-    (submitted,) = pool._core.store.open().submit([Submit(lane, payload, wants_outcome=False)])
+    partition = Partition("work", function)
+    (submitted,) = pool._core.store.open().submit([Submit(partition, payload, wants_outcome=False)])
     pool.find(submitted.id).exception(WAIT)
     return record_of(pool, submitted.id)
 

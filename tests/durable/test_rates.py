@@ -10,9 +10,9 @@ from hypothesis import given, settings
 
 from oddjob import Pool, Rate
 from oddjob.durable.limiters import LimiterNames
-from oddjob.durable.record import Lane, Limiter
+from oddjob.durable.record import Limiter, Partition
 from oddjob.durable.sqlite import schema
-from oddjob.durable.sqlite.lanes import Allowance, Execute, LaneTable
+from oddjob.durable.sqlite.partitions import Allowance, Execute, PartitionTable
 from oddjob.testing import FakeClock
 from tests.durable import jobs
 from tests.long import examples
@@ -36,9 +36,9 @@ def claim_all(
     execute: Execute, rate: Rate, batches: list[tuple[float, int]]
 ) -> tuple[list[float], list[float]]:
     """Claim all jobs of these batches; return when each was queued, and when it was claimed."""
-    lanes = LaneTable()
-    number = lanes.id_of(execute, Lane("pool", "f", (Limiter("rate", None, *rate),)))
-    lane = lanes.get(execute, number)
+    partitions = PartitionTable()
+    number = partitions.id_of(execute, Partition("pool", "f", (Limiter("rate", None, *rate),)))
+    partition = partitions.get(execute, number)
     now, waiting = 1e9, 0
     arrivals: list[float] = []
     starts: list[float] = []
@@ -47,13 +47,13 @@ def claim_all(
         """Claim what the rate allows; return when it allows the next one."""
         nonlocal waiting
         allowance = Allowance(execute, "pool", now)
-        while waiting and allowance.of(lane) >= 1:
-            allowance.take(lane)
+        while waiting and allowance.of(partition) >= 1:
+            allowance.take(partition)
             starts.append(now - 1e9)
             waiting -= 1
         allowance.store()
         following = Allowance(execute, "pool", now)
-        return now + (0.0 if following.of(lane) >= 1 else following.opens_in(lane))
+        return now + (0.0 if following.of(partition) >= 1 else following.opens_in(partition))
 
     for pause, count in [*batches, (1000, 0)]:
         arrival = now + pause * rate.per

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from oddjob.durable.peers import _boot
-from oddjob.durable.record import Capacity, Lane, Submit
+from oddjob.durable.record import Capacity, Partition, Submit
 from oddjob.durable.sqlite import location, schema
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
 from oddjob.errors import StoreFull, StoreUnsafe, StoreUnusable
 
 ROOT = str(Path(__file__).parents[2])
-LANE = Lane("pool", "function")
+PARTITION = Partition("pool", "function")
 ALL = {"pool": Capacity(100, 100)}
 
 
@@ -45,7 +45,7 @@ def store(path: Path) -> Iterator[SqliteStore]:
 
 
 def submit(store: SqliteStore, count: int = 1, payload: bytes = b"") -> list[int]:
-    turn = store.turn([], [Submit(LANE, payload) for _ in range(count)], {})
+    turn = store.turn([], [Submit(PARTITION, payload) for _ in range(count)], {})
     return [each.id for each in turn.submitted]
 
 

@@ -17,7 +17,7 @@ import pytest
 from oddjob.durable.record import MAX_CRASHES, Capacity, State, Submit
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
-from tests.durable.member import LANE, POISON
+from tests.durable.member import PARTITION, POISON
 from tests.long import IS_LONG, TIMEOUT
 
 WAIT = 30.0
@@ -74,7 +74,7 @@ def read(process: "subprocess.Popen[str]") -> str:
 
 
 def submit(store: SqliteStore, count: int, payload: bytes = b"x") -> list[int]:
-    jobs = [Submit(LANE, payload, wants_outcome=False) for _ in range(count)]
+    jobs = [Submit(PARTITION, payload, wants_outcome=False) for _ in range(count)]
     return [each.id for each in store.turn([], jobs, {}).submitted]
 
 

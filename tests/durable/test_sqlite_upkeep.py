@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from oddjob.durable.local_peers import LocalHub
-from oddjob.durable.record import Capacity, Claim, Lane, Limiter, State, Submit, Update
+from oddjob.durable.record import Capacity, Claim, Limiter, Partition, State, Submit, Update
 from oddjob.durable.sqlite import database, reader
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
@@ -21,7 +21,7 @@ from oddjob.schedule.clock import clock
 from tests.durable.statements import PeersWithTurn, StatementLog
 
 WAIT = 30.0
-LANE = Lane("pool", "function")
+PARTITION = Partition("pool", "function")
 ALL = {"pool": Capacity(10_000, 10_000)}
 
 
@@ -45,9 +45,9 @@ def store(path: Path, peers: PeersWithTurn) -> Iterator[SqliteStore]:
 
 
 def submit(
-    store: SqliteStore, count: int = 1, payload: bytes = b"", lane: Lane = LANE
+    store: SqliteStore, count: int = 1, payload: bytes = b"", partition: Partition = PARTITION
 ) -> list[int]:
-    turn = store.turn([], [Submit(lane, payload) for _ in range(count)], {})
+    turn = store.turn([], [Submit(partition, payload) for _ in range(count)], {})
     return [each.id for each in turn.submitted]
 
 
@@ -95,7 +95,7 @@ def test_to_store_a_job_takes_seven_statements_and_one_commit(
     store: SqliteStore, peers: PeersWithTurn
 ) -> None:
     """One thread that submits jobs one by one waits for all of them."""
-    submit(store)  # the lane is known from now on
+    submit(store)  # the partition is known from now on
     log = StatementLog(store, peers)
     submit(store)
     assert len(log.statements) == 7
@@ -204,8 +204,8 @@ def test_to_count_jobs_and_to_find_a_few_of_them_looks_at_no_others(
     settle(store, [failed], State.FAILED)
     settle(store, others[:2], State.CANCELLED)
     running = [each.id for each in others[2:]]
-    store.turn([], [Submit(LANE, b"", delay=100.0), Submit(LANE, b"", key="a")], {})
-    submit(store, 3, lane=Lane("other", "function"))
+    store.turn([], [Submit(PARTITION, b"", delay=100.0), Submit(PARTITION, b"", key="a")], {})
+    submit(store, 3, partition=Partition("other", "function"))
     few: dict[State, list[int]] = {
         State.SCHEDULED: [321],
         State.QUEUED: [322],
@@ -278,16 +278,16 @@ def test_a_refused_turn_leaves_nothing_in_memory(
     store: SqliteStore, path: Path, peers: PeersWithTurn, almost_full: None
 ) -> None:
     """The function and the limit that it has brought are not there; others may get their places."""
-    limited = Lane("pool", "function", (Limiter("two", max_running=2),))
+    limited = Partition("pool", "function", (Limiter("two", max_running=2),))
     with pytest.raises(StoreFull):
         store.turn([], [Submit(limited, b"x" * 100_000)], ALL)
     assert len(claim(store)) == 1
     store._execute("PRAGMA max_page_count = 1000000")
     other = SqliteStore(str(path), peers=PeersWithTurn(peers.hub))
     other.join({}, 0)
-    submit(other, lane=Lane("pool", "unknown"))
+    submit(other, partition=Partition("pool", "unknown"))
     assert claim(store) == []
-    submit(store, 3, lane=limited)
+    submit(store, 3, partition=limited)
     assert len(claim(store)) == 2
     other.leave()
     other.close()
@@ -351,8 +351,10 @@ def test_a_rate_goes_on_after_the_clock_was_set_back(store: SqliteStore) -> None
     now = 1_000_000.0
     clock.replace(lambda: now, lambda: now)
     try:
-        lane = Lane("pool", "function", (Limiter("rate", starts=2, period=10.0, burst=2),))
-        submit(store, 6, lane=lane)
+        partition = Partition(
+            "pool", "function", (Limiter("rate", starts=2, period=10.0, burst=2),)
+        )
+        submit(store, 6, partition=partition)
         assert len(claim(store)) == 2
         now -= 3600.0
         turn = store.turn([], [], ALL)

@@ -23,8 +23,8 @@ from oddjob.durable.record import (
     MAX_CRASHES,
     Capacity,
     Claim,
-    Lane,
     Limiter,
+    Partition,
     State,
     Submit,
     Update,
@@ -42,13 +42,13 @@ POOL = "pool"
 TWO = Limiter("two", max_running=2)
 RATE = Limiter("rate", starts=3, period=2.0, burst=3)
 SPACED = Limiter("spaced", starts=4, period=2.0, burst=1)
-LANES = [
-    Lane(POOL, "plain"),
-    Lane(POOL, "other"),
-    Lane(POOL, "plain", (TWO,)),
-    Lane(POOL, "other", (TWO, RATE)),
-    Lane(POOL, "rare"),  # known to the first member only
-    Lane(POOL, "plain", (SPACED,)),
+PARTITIONS = [
+    Partition(POOL, "plain"),
+    Partition(POOL, "other"),
+    Partition(POOL, "plain", (TWO,)),
+    Partition(POOL, "other", (TWO, RATE)),
+    Partition(POOL, "rare"),  # known to the first member only
+    Partition(POOL, "plain", (SPACED,)),
 ]
 ENDED = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
 WAITING = (State.SCHEDULED, State.QUEUED, State.PARKED)
@@ -59,7 +59,7 @@ class Job:
     """A job of the model."""
 
     id: int
-    lane: Lane
+    partition: Partition
     priority: int
     key: str | None
     key_limit: int
@@ -152,7 +152,9 @@ class Walk:
 
     def allowed(self, limiter: Limiter) -> int:
         if limiter.max_running is not None:
-            running = [job for job in self.active(State.RUNNING) if limiter in job.lane.limiters]
+            running = [
+                job for job in self.active(State.RUNNING) if limiter in job.partition.limiters
+            ]
             return limiter.max_running - len(running)
         starts = self.starts[limiter]
         assert limiter.starts is not None
@@ -162,8 +164,8 @@ class Walk:
             left = min(left, int(self.now - starts[-1] >= interval - 1e-9))
         return min(left, limiter.burst)
 
-    def room(self, lane: Lane) -> float:
-        return min((self.allowed(each) for each in lane.limiters), default=10**6)
+    def room(self, partition: Partition) -> float:
+        return min((self.allowed(each) for each in partition.limiters), default=10**6)
 
     def queue(self, job: Job) -> None:
         """Queue a job, or park it."""
@@ -290,7 +292,7 @@ class Walk:
         key = chance.choice([None, None, "a", "b", "c"])
         is_serial = key == "a"
         return Submit(
-            chance.choice(LANES),
+            chance.choice(PARTITIONS),
             b"payload",
             priority=chance.randrange(3),
             delay=chance.choice([None, None, None, 0.5, 2.0]),
@@ -308,7 +310,7 @@ class Walk:
                 job.waiters |= waiter
                 return job.id
         job = Job(
-            self.next_id(), submit.lane, submit.priority, submit.key,
+            self.next_id(), submit.partition, submit.priority, submit.key,
             submit.key_limit, submit.is_serial, submit.unique, waiters=waiter,
         )  # fmt: skip
         self.jobs[job.id] = job
@@ -324,19 +326,19 @@ class Walk:
     def claim(self, member: Member, capacity: Capacity) -> list[int]:
         claimed: list[int] = []
         queued = sorted(self.active(State.QUEUED), key=lambda job: job.rank)
-        taken: dict[Lane, int] = defaultdict(int)
+        taken: dict[Partition, int] = defaultdict(int)
         for job in queued:
-            is_known = job.lane.function in member.functions
+            is_known = job.partition.function in member.functions
             if self.is_paused or not is_known or len(claimed) == capacity.limit:
                 continue
-            is_rated = any(each.starts is not None for each in job.lane.limiters)
+            is_rated = any(each.starts is not None for each in job.partition.limiters)
             most = capacity.idle if is_rated else capacity.limit
-            if self.room(job.lane) < 1 or taken[job.lane] == most:
+            if self.room(job.partition) < 1 or taken[job.partition] == most:
                 continue
-            taken[job.lane] += 1
+            taken[job.partition] += 1
             job.state, job.owner = State.RUNNING, member
             job.token += 1
-            for limiter in job.lane.limiters:
+            for limiter in job.partition.limiters:
                 if limiter.starts is not None:
                     self.starts[limiter].append(self.now)
             claimed.append(job.id)
@@ -442,9 +444,9 @@ class Walk:
         alive = [member for member in self.members if not member.is_evicted]
         for member in alive:
             member.has_wakeup |= member.peers.take_wakeups() > 0
-        for function in {job.lane.function for job in self.active(State.QUEUED)}:
-            jobs = [job for job in self.active(State.QUEUED) if job.lane.function == function]
-            can_start = not self.is_paused and any(self.room(job.lane) >= 1 for job in jobs)
+        for function in {job.partition.function for job in self.active(State.QUEUED)}:
+            jobs = [job for job in self.active(State.QUEUED) if job.partition.function == function]
+            can_start = not self.is_paused and any(self.room(job.partition) >= 1 for job in jobs)
             able = [each for each in alive if each.is_hungry and function in each.functions]
             if can_start and able:
                 assert any(self.will_wake(member) for member in alive), function

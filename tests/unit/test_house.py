@@ -57,8 +57,8 @@ ABOVE = {
         oddjob.durable oddjob.durable.sqlite
         durable.record durable.store durable.trouble durable.lock_file durable.peers
         durable.local_peers
-        durable.sqlite.schema durable.sqlite.lanes durable.sqlite.notifier durable.sqlite.key_slots
-        durable.sqlite.members
+        durable.sqlite.schema durable.sqlite.partitions durable.sqlite.notifier
+        durable.sqlite.key_slots durable.sqlite.members
         durable.sqlite.fork_guard durable.sqlite.location durable.sqlite.work durable.sqlite.entries
         durable.sqlite.database durable.sqlite.transactions
         durable.sqlite.reader durable.sqlite.store
@@ -128,7 +128,7 @@ NAMES_OF_POOL = [
 FORBIDDEN_WORDS = {
     *("ageing", "agenda", "aside", "bell", "bells", "bury", "bystander", "crew", "desk", "door"),
     *("entrant", "errand", "errands", "express", "forfeit", "forsake", "headway", "herald"),
-    *("hire", "hired", "hires", "knock", "ledger", "letter", "letters", "mend"),
+    *("hire", "hired", "hires", "knock", "lane", "lanes", "ledger", "letter", "letters", "mend"),
     *("mended", "mends", "regularly", "roll", "roster", "somebody", "spoilt", "survey"),
     *("tallies", "tally", "warden", "whoever", "workforce"),
 }

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from oddjob.durable.record import Entry, Submit, Submitted
 from oddjob.durable.sqlite import schema
-from oddjob.durable.sqlite.lanes import Execute, LaneTable
+from oddjob.durable.sqlite.partitions import Execute, PartitionTable
 from oddjob.durable.sqlite.work import Work
 
 _PAUSE: Final = "UPDATE entry SET paused = ? WHERE pool = ? AND name = ?"
@@ -19,16 +19,16 @@ _DELETE: Final = "DELETE FROM entry WHERE pool = ? AND name = ?"
 class StoredEntries:
     """The entries, for use in the transactions of one process."""
 
-    def __init__(self, execute: Execute, lanes: LaneTable) -> None:
+    def __init__(self, execute: Execute, partitions: PartitionTable) -> None:
         self._execute: Final = execute
-        self._lanes: Final = lanes
+        self._partitions: Final = partitions
 
     def put(self, work: Work, entry: Entry) -> None:
         """Declare an entry."""
-        lane = self._lanes.id_of(self._execute, entry.lane)
-        place = (entry.lane.pool, entry.name)
-        self._execute(schema.PUT_ENTRY, (*place, lane, entry.rule, entry.tick, entry.payload))
-        work.notifier.wake_consumers(entry.lane.pool)
+        partition = self._partitions.id_of(self._execute, entry.partition)
+        place = (entry.partition.pool, entry.name)
+        self._execute(schema.PUT_ENTRY, (*place, partition, entry.rule, entry.tick, entry.payload))
+        work.notifier.wake_consumers(entry.partition.pool)
 
     def fire(
         self,
@@ -41,7 +41,7 @@ class StoredEntries:
         overlaps: bool,
     ) -> list[Submitted] | None:
         """Submit the jobs of an entry and move it on; None: another process has done so."""
-        place = (entry.lane.pool, entry.name)
+        place = (entry.partition.pool, entry.name)
         is_busy = not overlaps and self._execute(schema.ANY_OF_ENTRY, place).fetchone()
         if is_busy and submits:
             submits, missed = [], missed + 1
@@ -77,6 +77,6 @@ class StoredEntries:
         return None if row is None else float(row[0])
 
     def _entry(self, row: tuple[Any, ...]) -> Entry:
-        name, lane, rule, tick, payload, paused, *rest = row
-        known = self._lanes.get(self._execute, lane)
-        return Entry(name, known.lane, rule, tick, payload, bool(paused), *rest)
+        name, partition, rule, tick, payload, paused, *rest = row
+        known = self._partitions.get(self._execute, partition)
+        return Entry(name, known.partition, rule, tick, payload, bool(paused), *rest)

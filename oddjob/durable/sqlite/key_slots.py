@@ -8,7 +8,7 @@ moves up, in its turn, when one is. The schema sees to it that no slot is held t
 from typing import Final
 
 from oddjob.durable.sqlite import schema
-from oddjob.durable.sqlite.lanes import Execute
+from oddjob.durable.sqlite.partitions import Execute
 
 
 class KeySlots:
@@ -36,18 +36,18 @@ class KeySlots:
         return slot
 
     def move_up(self, pool: str, key: str) -> list[int]:
-        """Queue parked jobs for which there are slots, in their order; return their lanes."""
+        """Queue parked jobs for which there are slots, in their order; return their partitions."""
         place = (pool, key)
         self._held.pop(place, None)
-        lanes: list[int] = []
+        partitions: list[int] = []
         while (following := self._execute(schema.NEXT_PARKED, place).fetchone()) is not None:
-            job, lane, limit = following
+            job, partition, limit = following
             slot = _free_slot(self._read(place), limit)
             if slot is None:
                 break
             self._execute(schema.UNPARK, (slot, job))
-            lanes.append(lane)
-        return lanes
+            partitions.append(partition)
+        return partitions
 
     def _read(self, place: tuple[str, str]) -> set[int]:
         return {slot for (slot,) in self._execute(schema.HELD_SLOTS, place)}

@@ -7,10 +7,10 @@ import os
 import socket
 from collections.abc import Iterable
 
-from oddjob.durable.sqlite.lanes import Execute
+from oddjob.durable.sqlite.partitions import Execute
 
 _ADD = "INSERT INTO process (host, pid, place, joined, version) VALUES (?, ?, ?, ?, ?) RETURNING id"
-_FOUND = "UPDATE lane SET stranded = NULL WHERE pool = ? AND function = ?"
+_FOUND = "UPDATE partition SET stranded = NULL WHERE pool = ? AND function = ?"
 _LEARN = "INSERT OR IGNORE INTO known (pool, function, process) VALUES (?, ?, ?)"
 
 
@@ -26,7 +26,7 @@ def add(execute: Execute, now: float, place: str) -> int:
 def learn(execute: Execute, process: int | None, pool: str, functions: Iterable[str]) -> None:
     """Note that a process runs jobs of these functions of a pool."""
     if not execute("SELECT 1 FROM consumer WHERE pool = ?", (pool,)).fetchone():
-        execute("UPDATE lane SET stranded = NULL WHERE pool = ?", (pool,))
+        execute("UPDATE partition SET stranded = NULL WHERE pool = ?", (pool,))
     execute("INSERT OR IGNORE INTO consumer (pool, process) VALUES (?, ?)", (pool, process))
     for function in functions:
         execute(_FOUND, (pool, function))

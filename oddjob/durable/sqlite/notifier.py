@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from oddjob.durable.record import News, State
 from oddjob.durable.sqlite import schema
-from oddjob.durable.sqlite.lanes import Execute, KnownLane, LaneTable
+from oddjob.durable.sqlite.partitions import Execute, KnownPartition, PartitionTable
 from oddjob.log import log
 
 Counts = defaultdict[Any, int]
@@ -30,19 +30,28 @@ class Notifier:
     `Work` counts in the first three fields what it does.
     """
 
-    __slots__ = ("_alarms", "_execute", "_lanes", "_me", "_unheard", "queued", "released",
-                 "to_wake", "waiting")  # fmt: skip
+    __slots__ = (
+        "_alarms",
+        "_execute",
+        "_me",
+        "_partitions",
+        "_unheard",
+        "queued",
+        "released",
+        "to_wake",
+        "waiting",
+    )  # fmt: skip
 
-    def __init__(self, execute: Execute, lanes: LaneTable, me: int | None) -> None:
-        self.queued: Final[Counts] = defaultdict(int)  # by lane: jobs that may run now
-        self.released: Final[Counts] = defaultdict(int)  # by lane: jobs that run no longer
+    def __init__(self, execute: Execute, partitions: PartitionTable, me: int | None) -> None:
+        self.queued: Final[Counts] = defaultdict(int)  # by partition: jobs that may run now
+        self.released: Final[Counts] = defaultdict(int)  # by partition: jobs that run no longer
         self.waiting: Final[Counts] = defaultdict(int)  # by pool: change of what waits
         self.to_wake: Final[set[int]] = set()  # processes, after the commit
         self._unheard: Final[list[tuple[int, str | None]]] = []  # jobs that have failed, and why
         self._execute: Final = execute
-        self._lanes: Final = lanes
+        self._partitions: Final = partitions
         self._me: Final = me
-        self._alarms: Final[dict[int, float]] = {}  # by lane: when the next one is due
+        self._alarms: Final[dict[int, float]] = {}  # by partition: when the next one is due
 
     # News.
 
@@ -99,61 +108,71 @@ class Notifier:
         ]
         return news, marks
 
-    def alarm(self, lane: int, due: float) -> None:
+    def alarm(self, partition: int, due: float) -> None:
         """Note that a job is due at a time: those that sleep longer must hear of it."""
-        self._alarms[lane] = min(due, self._alarms.get(lane, inf))
+        self._alarms[partition] = min(due, self._alarms.get(partition, inf))
 
     def wake_consumers(self, pool: str) -> None:
         """Have all processes that consume a pool look again."""
         rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
         self.to_wake.update(process for (process,) in rows)
 
-    def finish(self, mine: Iterable[KnownLane] = (), left: Iterable[KnownLane] = ()) -> bool:
+    def finish(
+        self, mine: Iterable[KnownPartition] = (), left: Iterable[KnownPartition] = ()
+    ) -> bool:
         """Write the counters, and find out whom to wake; the last act of a transaction.
 
         Args:
-            mine: the lanes from which this process has claimed what it could.
+            mine: the partitions from which this process has claimed what it could.
             left: those of them where it could not take all that may run.
 
         Returns:
             Whether another process is hungry for jobs of `mine`.
         """
         self._count()
-        hungry = {lane.id: self._consumers_of(lane)[0] for lane in mine}
+        hungry = {partition.id: self._consumers_of(partition)[0] for partition in mine}
         has_hungry_peers = any(hungry.values())
         due = self.next_due() if self._alarms else inf
         freed = set(self.released)
-        for lane_id in self.released:
-            freed |= self._lanes.sharing(self._execute, self._lanes.get(self._execute, lane_id))
-        for lane_id in {*(lane.id for lane in left), *freed, *self.queued, *self._alarms}:
-            if lane_id not in hungry:
-                lane = self._lanes.get(self._execute, lane_id)
-                hungry[lane_id], to_warn = self._consumers_of(lane)
-                if lane_id in self.queued:
+        for partition_id in self.released:
+            freed |= self._partitions.sharing(
+                self._execute, self._partitions.get(self._execute, partition_id)
+            )
+        for partition_id in {
+            *(partition.id for partition in left),
+            *freed,
+            *self.queued,
+            *self._alarms,
+        }:
+            if partition_id not in hungry:
+                partition = self._partitions.get(self._execute, partition_id)
+                hungry[partition_id], to_warn = self._consumers_of(partition)
+                if partition_id in self.queued:
                     self.to_wake.update(to_warn)
-                if self._alarms.get(lane_id, inf) <= due:  # they sleep until what was due before
-                    self.to_wake.update(hungry[lane_id])
-            peers = hungry[lane_id]
-            if peers and self.has_queued(lane_id):
-                wanted = min(len(peers), max(1, self.queued[lane_id]))
+                # Those that sleep until what was due before.
+                if self._alarms.get(partition_id, inf) <= due:
+                    self.to_wake.update(hungry[partition_id])
+            peers = hungry[partition_id]
+            if peers and self.has_queued(partition_id):
+                wanted = min(len(peers), max(1, self.queued[partition_id]))
                 self.to_wake.update(random.sample(sorted(peers), wanted))
         return has_hungry_peers
 
-    def has_queued(self, lane: int) -> bool:
-        """Return whether a lane has queued jobs."""
-        return self._execute(schema.ANY_QUEUED, (lane,)).fetchone() is not None
+    def has_queued(self, partition: int) -> bool:
+        """Return whether a partition has queued jobs."""
+        return self._execute(schema.ANY_QUEUED, (partition,)).fetchone() is not None
 
     def next_due(self) -> float:
         """Return when the next scheduled job is due, by the store's clock."""
         row = self._execute(schema.NEXT_DUE).fetchone()
         return inf if row is None else float(row[0])
 
-    def _consumers_of(self, lane: KnownLane) -> tuple[set[int], set[int]]:
-        """Return the other processes that are hungry for jobs of a lane, and those to warn of it.
+    def _consumers_of(self, partition: KnownPartition) -> tuple[set[int], set[int]]:
+        """Return the other processes that are hungry for a partition, and those to warn of it.
 
         These are all that consume the pool, if none of them knows the function.
         """
-        rows = self._execute(schema.CONSUMERS, (lane.function, lane.pool)).fetchall()
+        rows = self._execute(schema.CONSUMERS, (partition.function, partition.pool)).fetchall()
         if not any(is_known for _, _, is_known in rows):
             return set(), {process for process, _, _ in rows}
         hungry = {process for process, is_hungry, is_known in rows if is_hungry and is_known}
@@ -161,8 +180,8 @@ class Notifier:
         return hungry, set()
 
     def _count(self) -> None:
-        while self._lanes.new_in:
-            pool = self._lanes.new_in.pop()
+        while self._partitions.new_in:
+            pool = self._partitions.new_in.pop()
             rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
             self.to_wake.update(process for (process,) in rows)
         for pool, change in self.waiting.items():

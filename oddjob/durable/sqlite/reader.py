@@ -8,7 +8,7 @@ from oddjob.compat import override
 from oddjob.durable.record import Attempt, Entry, Member, Record, State
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
-from oddjob.durable.sqlite.lanes import LaneTable
+from oddjob.durable.sqlite.partitions import PartitionTable
 from oddjob.durable.store import Filter, StoreReader
 
 
@@ -65,11 +65,11 @@ class SqliteReader(StoreReader):
             rows = connection.execute(
                 f"{schema.ENTRY} WHERE pool = ? ORDER BY name", (pool,)
             ).fetchall()
-            lanes = LaneTable()
-            known = {row[1]: lanes.get(connection.execute, row[1]) for row in rows}
+            partitions = PartitionTable()
+            known = {row[1]: partitions.get(connection.execute, row[1]) for row in rows}
         return [
-            Entry(name, known[lane].lane, rule, tick, payload, bool(paused), *rest)
-            for name, lane, rule, tick, payload, paused, *rest in rows
+            Entry(name, known[partition].partition, rule, tick, payload, bool(paused), *rest)
+            for name, partition, rule, tick, payload, paused, *rest in rows
         ]
 
     @override

@@ -30,7 +30,7 @@ CREATE TABLE pool (
   waiting INT,  -- jobs that have not started; NULL until max_queue asks: to count costs a page
   paused INT NOT NULL DEFAULT 0)
   WITHOUT ROWID;
-CREATE TABLE lane (
+CREATE TABLE partition (
   id INTEGER PRIMARY KEY, pool TEXT NOT NULL, function TEXT NOT NULL, limiters TEXT NOT NULL,
   stranded REAL,  -- since when no process knows the function, though one consumes the pool
   UNIQUE (pool, function, limiters));
@@ -42,7 +42,7 @@ CREATE TABLE start (pool TEXT, limiter TEXT, at REAL, number INT,
   PRIMARY KEY (pool, limiter, at)) WITHOUT ROWID;
 CREATE TABLE job (
   id INTEGER PRIMARY KEY AUTOINCREMENT,
-  lane INT NOT NULL, pool TEXT NOT NULL, state INT NOT NULL, priority INT NOT NULL,
+  partition INT NOT NULL, pool TEXT NOT NULL, state INT NOT NULL, priority INT NOT NULL,
   due REAL, attempt INT NOT NULL DEFAULT 0, crashes INT NOT NULL DEFAULT 0,
   owner INT, token INT NOT NULL DEFAULT 0, origin INT,
   stop INT NOT NULL DEFAULT 0,  -- it was to be canceled while it ran: it is not tried again
@@ -59,7 +59,7 @@ CREATE TABLE news (
   error TEXT);
 CREATE TABLE room (pool TEXT, process INT, PRIMARY KEY (pool, process)) WITHOUT ROWID;
 CREATE TABLE entry (
-  pool TEXT, name TEXT, lane INT NOT NULL, rule BLOB NOT NULL, tick REAL NOT NULL,
+  pool TEXT, name TEXT, partition INT NOT NULL, rule BLOB NOT NULL, tick REAL NOT NULL,
   payload BLOB NOT NULL, paused INT NOT NULL DEFAULT 0,
   fired INT NOT NULL DEFAULT 0, missed INT NOT NULL DEFAULT 0,
   last_tick REAL, last_job INT, PRIMARY KEY (pool, name)) WITHOUT ROWID;
@@ -69,8 +69,8 @@ CREATE TRIGGER job_deleted AFTER DELETE ON job BEGIN
   DELETE FROM step WHERE job = old.id;
 END;
 
-CREATE INDEX job_queued  ON job (lane, priority DESC, id, state) WHERE state = 1;
-CREATE INDEX job_due     ON job (due, id, lane, state) WHERE state = 0;
+CREATE INDEX job_queued  ON job (partition, priority DESC, id, state) WHERE state = 1;
+CREATE INDEX job_due     ON job (due, id, partition, state) WHERE state = 0;
 CREATE INDEX job_running ON job (owner) WHERE state = 2;
 CREATE INDEX job_parked  ON job (pool, key, priority DESC, id) WHERE state = 3;
 CREATE UNIQUE INDEX job_holder ON job (pool, key, key_slot) WHERE key_slot IS NOT NULL;
@@ -86,8 +86,8 @@ CREATE INDEX job_entry   ON job (pool, entry) WHERE entry IS NOT NULL AND state 
 MIGRATIONS: Final[dict[int, str]] = {}
 
 INSERT: Final = """
-INSERT INTO job (id, lane, pool, state, priority, due, origin, key, key_limit, key_slot, serial,
-                 uniq, entry, created, name, meta, payload)
+INSERT INTO job (id, partition, pool, state, priority, due, origin, key, key_limit, key_slot,
+                 serial, uniq, entry, created, name, meta, payload)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'job'"
 FIND_UNIQUE: Final = """
@@ -96,18 +96,20 @@ WHERE pool = ? AND uniq = ? AND uniq IS NOT NULL AND state < 4"""
 
 CLAIM: Final = """
 UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
-WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
+WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1
              ORDER BY priority DESC, id LIMIT ?)
-RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
+RETURNING priority, id, token, partition, payload, meta, name, attempt, crashes, key, serial,
+  origin"""
 CLAIM_THESE: Final = """
 UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 1
-RETURNING priority, id, token, lane, payload, meta, name, attempt, crashes, key, serial, origin"""
+RETURNING priority, id, token, partition, payload, meta, name, attempt, crashes, key, serial,
+  origin"""
 HEADS: Final = """
-SELECT priority, id FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1
+SELECT priority, id FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1
 ORDER BY priority DESC, id LIMIT ?"""
 ANY_QUEUED: Final = """
-SELECT 1 FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1 LIMIT 1"""
+SELECT 1 FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1 LIMIT 1"""
 
 # An attempt is charged unless the job is handed back. A job that waits for its next attempt lets go
 # of its key, but for a serial one.
@@ -125,7 +127,8 @@ HELD_SLOTS: Final = """
 SELECT key_slot FROM job INDEXED BY job_holder
 WHERE pool = ? AND key = ? AND key_slot IS NOT NULL"""
 NEXT_PARKED: Final = """
-SELECT id, lane, key_limit FROM job INDEXED BY job_parked WHERE pool = ? AND key = ? AND state = 3
+SELECT id, partition, key_limit FROM job INDEXED BY job_parked
+WHERE pool = ? AND key = ? AND state = 3
 ORDER BY priority DESC, id LIMIT 1"""
 UNPARK: Final = "UPDATE job SET state = 1, key_slot = ? WHERE id = ? AND state = 3"
 FAIL_SERIAL: Final = """
@@ -137,17 +140,17 @@ RETURNING id, origin"""
 
 # Jobs whose function no process knows: the oldest among the first ones, and the end of those.
 STRANDED: Final = """
-SELECT id, stranded FROM lane WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS
-  (SELECT 1 FROM known WHERE known.pool = lane.pool AND known.function = lane.function)"""
+SELECT id, stranded FROM partition WHERE id IN (SELECT value FROM json_each(?)) AND NOT EXISTS
+  (SELECT 1 FROM known WHERE known.pool = partition.pool AND known.function = partition.function)"""
 _FIRST_500: Final = """
-(SELECT id, created FROM job INDEXED BY job_queued WHERE lane = ? AND state = 1 LIMIT 500)"""
+(SELECT id, created FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1 LIMIT 500)"""
 OLDEST: Final = f"SELECT min(created) FROM {_FIRST_500}"  # noqa: S608  (a constant)
 FAIL_UNKNOWN: Final = f"""
 UPDATE job SET state = 5, finished = ?, error = ?, key_slot = NULL
 WHERE id IN (SELECT id FROM {_FIRST_500} WHERE created <= ?) RETURNING id, key, origin"""  # noqa: S608
 
 DUE: Final = """
-SELECT id, lane, pool, key, key_limit, key_slot FROM job INDEXED BY job_due
+SELECT id, partition, pool, key, key_limit, key_slot FROM job INDEXED BY job_due
 WHERE state = 0 AND due <= ? ORDER BY due, id LIMIT 500"""
 NEXT_DUE: Final = """
 SELECT due FROM job INDEXED BY job_due WHERE state = 0 AND due NOT NULL ORDER BY due LIMIT 1"""
@@ -155,7 +158,7 @@ OPEN: Final = """
 UPDATE job SET state = ?, key_slot = ?, due = NULL WHERE id = ? AND state = 0"""
 
 RUNNING: Final = """
-SELECT id, token, lane, pool, key, serial, crashes, origin FROM job INDEXED BY job_running
+SELECT id, token, partition, pool, key, serial, crashes, origin FROM job INDEXED BY job_running
 WHERE state = 2 AND owner = ?"""
 TAKE_OVER: Final = """
 UPDATE job SET state = ?, crashes = ?, finished = ?, error = ?, owner = NULL,
@@ -163,7 +166,8 @@ UPDATE job SET state = ?, crashes = ?, finished = ?, error = ?, owner = NULL,
 WHERE id = ? AND token = ? AND state = 2"""
 
 BRIEF: Final = """
-SELECT id, state, lane, pool, key, owner, origin, uniq, key_limit, key_slot FROM job WHERE id = ?"""
+SELECT id, state, partition, pool, key, owner, origin, uniq, key_limit, key_slot FROM job
+WHERE id = ?"""
 STOP: Final = "UPDATE job SET stop = 1 WHERE id = ? AND state = 2"
 STOPPED: Final = """
 SELECT id FROM job INDEXED BY job_stopped WHERE stop = 1 AND state < 4 AND state != 2"""
@@ -196,13 +200,13 @@ SELECT id FROM job INDEXED BY job_ended
 WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished < ? LIMIT ?"""
 
 RECORD: Final = """
-SELECT job.id, job.pool, lane.function, job.name, state, priority, attempt, crashes, due, key, uniq,
-  entry, owner, created, started, finished, error, progress, meta, payload, outcome
-FROM job JOIN lane ON lane.id = job.lane"""
+SELECT job.id, job.pool, partition.function, job.name, state, priority, attempt, crashes, due, key,
+  uniq, entry, owner, created, started, finished, error, progress, meta, payload, outcome
+FROM job JOIN partition ON partition.id = job.partition"""
 # The jobs of a pool in one state, from the index of that state.
 _WAITING: Final = """
-SELECT id FROM job INDEXED BY {} WHERE state = {} AND lane IN
-  (SELECT id FROM lane WHERE lane.pool = :pool)"""
+SELECT id FROM job INDEXED BY {} WHERE state = {} AND partition IN
+  (SELECT id FROM partition WHERE partition.pool = :pool)"""
 _ENDED: Final = """
 SELECT id FROM job INDEXED BY job_ended
 WHERE pool = :pool AND state = {} AND finished IS NOT NULL"""
@@ -215,33 +219,36 @@ JOBS_IN_STATE: Final = (
 )
 COUNTS: Final = [f"(SELECT count(*) FROM ({jobs}))" for jobs in JOBS_IN_STATE]  # noqa: S608
 ENTRY: Final = """
-SELECT name, entry.lane, rule, tick, entry.payload, paused, fired, missed, last_tick, last_job
+SELECT name, entry.partition, rule, tick, entry.payload, paused, fired, missed, last_tick, last_job
 FROM entry"""
 
-NEWEST_LANE: Final = "SELECT coalesce(max(id), 0) FROM lane"
+NEWEST_PARTITION: Final = "SELECT coalesce(max(id), 0) FROM partition"
 NEWEST: Final = """
-SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM lane),
+SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM partition),
   EXISTS (SELECT 1 FROM process WHERE id = ?),
   EXISTS (SELECT 1 FROM news INDEXED BY news_reader WHERE process = ?),
   EXISTS (SELECT 1 FROM room WHERE process = ?)"""
-MY_LANES: Final = """
-SELECT lane.id, lane.function, known.process IS NOT NULL FROM lane LEFT JOIN known
-  ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
-WHERE lane.pool = ?"""
+MY_PARTITIONS: Final = """
+SELECT partition.id, partition.function, known.process IS NOT NULL FROM partition LEFT JOIN known
+  ON known.pool = partition.pool AND known.function = partition.function
+  AND known.process = ?
+WHERE partition.pool = ?"""
 
 # Only a process that knows the function fires an entry.
 DUE_ENTRIES: Final = f"""{ENTRY} INDEXED BY entry_due
-CROSS JOIN lane ON lane.id = entry.lane
-CROSS JOIN known ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
+CROSS JOIN partition ON partition.id = entry.partition
+CROSS JOIN known ON known.pool = partition.pool AND known.function = partition.function
+  AND known.process = ?
 WHERE paused = 0 AND tick <= ?"""
 NEXT_ENTRY: Final = """
 SELECT tick FROM entry INDEXED BY entry_due
-CROSS JOIN lane ON lane.id = entry.lane
-CROSS JOIN known ON known.pool = lane.pool AND known.function = lane.function AND known.process = ?
+CROSS JOIN partition ON partition.id = entry.partition
+CROSS JOIN known ON known.pool = partition.pool AND known.function = partition.function
+  AND known.process = ?
 WHERE paused = 0 AND tick > ? ORDER BY tick LIMIT 1"""
 PUT_ENTRY: Final = """
-INSERT INTO entry (pool, name, lane, rule, tick, payload) VALUES (?, ?, ?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET lane = excluded.lane, payload = excluded.payload,
+INSERT INTO entry (pool, name, partition, rule, tick, payload) VALUES (?, ?, ?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET partition = excluded.partition, payload = excluded.payload,
   tick = CASE WHEN rule = excluded.rule THEN tick
          ELSE max(excluded.tick, coalesce(last_tick + 0.001, 0)) END, rule = excluded.rule"""
 MOVE_ENTRY: Final = """

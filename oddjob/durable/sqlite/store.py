@@ -28,8 +28,8 @@ from oddjob.durable.sqlite import members, schema
 from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.entries import StoredEntries
 from oddjob.durable.sqlite.fork_guard import in_sqlite
-from oddjob.durable.sqlite.lanes import KnownLane, LaneTable
 from oddjob.durable.sqlite.location import check_file_system, open_peers
+from oddjob.durable.sqlite.partitions import KnownPartition, PartitionTable
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
 from oddjob.durable.sqlite.transactions import (
     JobTransaction,
@@ -80,13 +80,13 @@ class SqliteStore(Store):
             raise
         self._execute: Final = self._database.execute
         self._reader: Final = SqliteReader(self._database)
-        self._lanes: Final = LaneTable()
-        self._entries: Final = StoredEntries(self._execute, self._lanes)
+        self._partitions: Final = PartitionTable()
+        self._entries: Final = StoredEntries(self._execute, self._partitions)
         self._me: int | None = None
-        self._pools: dict[str, list[KnownLane]] = {}  # that this process consumes
-        self._foreign: dict[str, list[int]] = {}  # lanes of them whose functions it does not know
+        self._pools: dict[str, list[KnownPartition]] = {}  # that this process consumes
+        self._foreign: dict[str, list[int]] = {}  # partitions whose functions it does not know
         self._said: dict[str, tuple[bool, bool]] = {}  # of each pool: hungry, has spare claims
-        self._newest: tuple[int, int] = (0, 0)  # ids of the newest process and lane it knows
+        self._newest: tuple[int, int] = (0, 0)  # ids of the newest process and partition it knows
         self._receipts: Final[deque[Receipt]] = deque()  # other threads append
 
     @contextmanager
@@ -94,10 +94,10 @@ class SqliteStore(Store):
         """Do the work of one transaction, then wake those whom it concerns."""
         try:
             with self._database.transaction(is_synced=is_synced):
-                work = Work(self._database.connection, self._lanes, self._me, clock.wall())
+                work = Work(self._database.connection, self._partitions, self._me, clock.wall())
                 yield work
         except BaseException:
-            self._lanes.forget()
+            self._partitions.forget()
             self._newest = (self._newest[0], -1)  # and those that it has found, in a next turn
             raise
         for process in work.to_wake - {self._me}:
@@ -121,14 +121,14 @@ class SqliteStore(Store):
     # Membership.
 
     @override
-    def join(self, lanes: Mapping[str, Iterable[str]], workers: int) -> None:
+    def join(self, pools: Mapping[str, Iterable[str]], workers: int) -> None:
         try:
             with self._work(is_synced=False) as work:
                 me = members.add(self._execute, work.now, self._peers.place)
                 self._peers.enter(me)  # before anybody can see the row
                 self._me = me
                 self._pools.clear()
-                for pool, functions in lanes.items():
+                for pool, functions in pools.items():
                     self._learn(pool, functions)
                 # They are to watch this process.
                 work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
@@ -232,28 +232,28 @@ class SqliteStore(Store):
         with self._work(is_synced=is_synced) as work:
             turn = Turn(work.now)
             row = self._execute(schema.NEWEST, (self._me, self._me, self._me)).fetchone()
-            newest, newest_lane, is_member, has_news, wants_room = row
+            newest, newest_partition, is_member, has_news, wants_room = row
             if not is_member:
                 raise Evicted
             if updates:
                 turn.refused = work.update(updates, one_by_one=one_by_one)
             if submits:
                 turn.submitted = work.insert(submits)
-                newest_lane = self._show_new_lanes(work, newest_lane)
+                newest_partition = self._show_new_partitions(work, newest_partition)
                 wants_room = wants_room or any(each.id is None for each in turn.submitted)
-            if newest_lane != self._newest[1]:
-                turn.unknown = self._find_lanes()
+            if newest_partition != self._newest[1]:
+                turn.unknown = self._find_partitions()
             if capacity:
                 work.promote()
-            mine: list[KnownLane] = []
-            left: list[KnownLane] = []
+            mine: list[KnownPartition] = []
+            left: list[KnownPartition] = []
             for pool, room in capacity.items():
-                lanes = self._pools[pool]
-                claims = work.claim(pool, lanes, room)
+                partitions = self._pools[pool]
+                claims = work.claim(pool, partitions, room)
                 turn.claims += claims
-                mine += lanes
+                mine += partitions
                 if len(claims) >= room.idle:
-                    left += lanes
+                    left += partitions
                 said[pool] = (len(claims) < room.idle, room.has_spare or len(claims) > room.idle)
                 if said[pool] != self._said.get(pool):
                     self._say(work, pool, *said[pool])
@@ -271,41 +271,40 @@ class SqliteStore(Store):
         for _ in receipts:
             self._receipts.popleft()
         self._said.update(said)
-        self._note_newest(newest, newest_lane)
+        self._note_newest(newest, newest_partition)
         return turn
 
-    def _note_newest(self, process: int, lane: int) -> None:
-        """Note the newest process, after a look at those that are new, and the newest lane."""
+    def _note_newest(self, process: int, partition: int) -> None:
+        """Note the newest process, after a look at those that are new, and the newest partition."""
         if process not in (self._newest[0], self._me):
-            self._newest = (self._newest[0], lane)
+            self._newest = (self._newest[0], partition)
             with suppress(StoreFull, StoreUnusable):  # the next turn tries again
                 self._meet_peers()
-                self._newest = (process, lane)
+                self._newest = (process, partition)
         else:
-            self._newest = (process, lane)
+            self._newest = (process, partition)
 
-    def _show_new_lanes(self, work: Work, newest: int) -> int:
-        """Let others see new lanes, whose functions they may have imported; return the newest."""
-        if self._lanes.newest > newest:
+    def _show_new_partitions(self, work: Work, newest: int) -> int:
+        """Let others see new partitions, whose functions they may know; return the newest."""
+        if self._partitions.newest > newest:
             rows = self._execute("SELECT process FROM consumer").fetchall()
             work.to_wake.update(process for (process,) in rows)
-        return max(newest, self._lanes.newest)
+        return max(newest, self._partitions.newest)
 
     def _fail_unknown(self, work: Work, pool: str, after: float) -> None:
-        lanes = self._foreign.get(pool)
-        if lanes and after < inf:
-            work.opens_in = min(work.opens_in, work.fail_unknown(lanes, after) - work.now)
+        partitions = self._foreign.get(pool)
+        if partitions and after < inf:
+            work.opens_in = min(work.opens_in, work.fail_unknown(partitions, after) - work.now)
 
-    def _find_lanes(self) -> list[tuple[str, str]]:
-        """Find the lanes that this process may claim from; return functions that it lacks."""
+    def _find_partitions(self) -> list[tuple[str, str]]:
+        """Find the partitions that this process may claim from; return functions that it lacks."""
         unknown: set[tuple[str, str]] = set()
-        for pool, lanes in self._pools.items():
-            rows = self._execute(schema.MY_LANES, (self._me, pool)).fetchall()
-            lanes[:] = [
-                self._lanes.get(self._execute, lane) for lane, _, is_known in rows if is_known
-            ]
+        for pool, partitions in self._pools.items():
+            rows = self._execute(schema.MY_PARTITIONS, (self._me, pool)).fetchall()
+            known = [number for number, _, is_known in rows if is_known]
+            partitions[:] = [self._partitions.get(self._execute, number) for number in known]
             unknown.update((pool, function) for _, function, is_known in rows if not is_known)
-            self._foreign[pool] = [lane for lane, _, is_known in rows if not is_known]
+            self._foreign[pool] = [number for number, _, is_known in rows if not is_known]
         return sorted(unknown)
 
     def _say(self, work: Work, pool: str, is_hungry: bool, has_spare: bool) -> None:
@@ -323,7 +322,7 @@ class SqliteStore(Store):
             return
         due = min(work.notifier.next_due(), work.now + work.opens_in)
         entries = self._entries.due(self._me, work.now)
-        turn.entries = [each for each in entries if each.lane.pool in capacity]
+        turn.entries = [each for each in entries if each.partition.pool in capacity]
         tick = self._entries.next_tick(self._me, work.now)
         if tick is not None:
             due = min(due, tick)

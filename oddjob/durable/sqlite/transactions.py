@@ -24,7 +24,7 @@ from oddjob.compat import override
 from oddjob.durable.record import Claim, Submit, Submitted, Update
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
-from oddjob.durable.sqlite.lanes import LaneTable
+from oddjob.durable.sqlite.partitions import PartitionTable
 from oddjob.durable.sqlite.work import Work
 from oddjob.durable.store import OpenTransaction
 from oddjob.errors import JobLost, QueueFull, StoreFull
@@ -81,7 +81,7 @@ def insert_into(
     with _plain_rows(connection), _savepoint(connection):
         # This comes first: a transaction that begins with a read may not be able to write later.
         connection.execute(schema.ADD_NEWS, (0, schema.RECEIPT, mark, None, me))
-        work = Work(connection, LaneTable(), me, clock.wall())
+        work = Work(connection, PartitionTable(), me, clock.wall())
         submitted = work.insert(submits)
         if any(each.id is None for each in submitted):
             raise QueueFull(f"the queue holds {submits[0].max_queue} jobs, or would then")
@@ -231,7 +231,7 @@ class JobTransaction(OpenTransaction):
         try:
             connection.set_authorizer(None)
             connection.row_factory, connection.text_factory = None, str
-            work = Work(connection, LaneTable(), self._me, clock.wall())
+            work = Work(connection, PartitionTable(), self._me, clock.wall())
             if work.update([update], one_by_one=True):
                 return False
             work.notifier.finish()

@@ -14,7 +14,7 @@ from oddjob.durable.record import (
     MAX_CRASHES,
     Capacity,
     Claim,
-    Lane,
+    Partition,
     State,
     Submit,
     Submitted,
@@ -22,8 +22,8 @@ from oddjob.durable.record import (
 )
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.key_slots import KeySlots
-from oddjob.durable.sqlite.lanes import Allowance, KnownLane, LaneTable, release
 from oddjob.durable.sqlite.notifier import Notifier
+from oddjob.durable.sqlite.partitions import Allowance, KnownPartition, PartitionTable, release
 from oddjob.keys import decode_key
 
 Row = tuple[Any, ...]
@@ -41,9 +41,9 @@ class Work:
     __slots__ = (
         "_execute",
         "_keys",
-        "_lanes",
         "_many",
         "_me",
+        "_partitions",
         "notifier",
         "now",
         "opens_in",
@@ -51,15 +51,15 @@ class Work:
     )
 
     def __init__(
-        self, connection: sqlite3.Connection, lanes: LaneTable, me: int | None, now: float
+        self, connection: sqlite3.Connection, partitions: PartitionTable, me: int | None, now: float
     ) -> None:
         self._execute: Final = connection.execute
         self._many: Final = connection.executemany
         self._keys: Final = KeySlots(connection.execute)
-        self._lanes: Final = lanes
+        self._partitions: Final = partitions
         self._me: Final = me  # the number of this process
         self.now: Final = now
-        self.notifier: Final = Notifier(connection.execute, lanes, me)
+        self.notifier: Final = Notifier(connection.execute, partitions, me)
         self.to_wake: Final = self.notifier.to_wake
         self.opens_in = inf  # seconds, until a rate allows a job that it has held up
 
@@ -77,12 +77,12 @@ class Work:
         uniques: dict[tuple[str, bytes], tuple[int, int | None]] = {}
         room: dict[str, int] = {}
         queued, waiting = self.notifier.queued, self.notifier.waiting
-        lane_of: Lane | None = None
-        pool, lane = "", 0
+        partition_of: Partition | None = None
+        pool, partition = "", 0
         for each in submits:
-            if each.lane is not lane_of:
-                lane_of, pool = each.lane, each.lane.pool
-                lane = self._lanes.id_of(execute, lane_of)
+            if each.partition is not partition_of:
+                partition_of, pool = each.partition, each.partition.pool
+                partition = self._partitions.id_of(execute, partition_of)
             origin = self._me if each.wants_outcome else None
             if each.unique is not None:
                 place = (pool, each.unique)
@@ -101,18 +101,18 @@ class Work:
             state, due, slot = _QUEUED, None, None
             if each.delay is not None and each.delay > 0:
                 state, due = int(State.SCHEDULED), self.now + each.delay
-                self.notifier.alarm(lane, due)
+                self.notifier.alarm(partition, due)
             elif each.key is not None:
                 slot = self._keys.take(pool, each.key, each.key_limit)
                 state = int(State.PARKED) if slot is None else _QUEUED
             if state == _QUEUED:
-                queued[lane] += 1
+                queued[partition] += 1
             waiting[pool] += 1
             submitted.append(Submitted(job, is_new=True))
             row: Row = (
-                job, lane, pool, state, each.priority, due, origin, each.key, each.key_limit, slot,
-                each.is_serial, each.unique, each.entry, self.now, _storable(each.name), each.meta,
-                each.payload,
+                job, partition, pool, state, each.priority, due, origin, each.key, each.key_limit,
+                slot, each.is_serial, each.unique, each.entry, self.now, _storable(each.name),
+                each.meta, each.payload,
             )  # fmt: skip
             rows.append(row)
         self._many(schema.INSERT, rows)
@@ -138,28 +138,32 @@ class Work:
 
     def promote(self) -> None:
         """Queue, or park, the scheduled jobs that are due."""
-        for job, lane, pool, key, limit, held in self._execute(schema.DUE, (self.now,)).fetchall():
+        for job, partition, pool, key, limit, held in self._execute(
+            schema.DUE, (self.now,)
+        ).fetchall():
             state, slot = State.QUEUED, held
             if key is not None and slot is None:
                 slot = self._keys.take(pool, key, limit)
                 state = State.QUEUED if slot is not None else State.PARKED
             self._execute(schema.OPEN, (int(state), slot, job))
-            self.notifier.queued[lane] += state is State.QUEUED
+            self.notifier.queued[partition] += state is State.QUEUED
 
     # Claims.
 
-    def claim(self, pool: str, lanes: Sequence[KnownLane], capacity: Capacity) -> list[Claim]:
-        """Claim jobs of these lanes for this process, in the order in which they are to start."""
+    def claim(
+        self, pool: str, partitions: Sequence[KnownPartition], capacity: Capacity
+    ) -> list[Claim]:
+        """Claim jobs of these partitions for this process, in the order in which they start."""
         if self._is_paused(pool):
             return []
         if capacity.limit == 0:
             # But a rate that opens is to be seen: others may be waiting for it.
-            lanes = [lane for lane in lanes if lane.limiters]
-        if len(lanes) == 1 and not lanes[0].limiters:
-            values = (self._me, self.now, lanes[0].id, capacity.limit)
+            partitions = [partition for partition in partitions if partition.limiters]
+        if len(partitions) == 1 and not partitions[0].limiters:
+            values = (self._me, self.now, partitions[0].id, capacity.limit)
             rows = self._execute(schema.CLAIM, values).fetchall()
         else:
-            rows = self._claim_from_many(pool, lanes, capacity)
+            rows = self._claim_from_many(pool, partitions, capacity)
         rows.sort(key=lambda row: (-row[0], row[1]))  # RETURNING has no order
         self.notifier.waiting[pool] -= len(rows)
         return [self._claim_of(row) for row in rows]
@@ -169,36 +173,49 @@ class Work:
         return row is not None and bool(row[0])
 
     def _claim_from_many(
-        self, pool: str, lanes: Sequence[KnownLane], capacity: Capacity
+        self, pool: str, partitions: Sequence[KnownPartition], capacity: Capacity
     ) -> list[Row]:
         allowance = Allowance(self._execute, pool, self.now)
-        heads: list[tuple[int, int, KnownLane]] = []
-        for lane in lanes:
-            most = capacity.idle if allowance.is_rated(lane) else capacity.limit
-            most = int(min(most, allowance.of(lane)))
+        heads: list[tuple[int, int, KnownPartition]] = []
+        for partition in partitions:
+            most = capacity.idle if allowance.is_rated(partition) else capacity.limit
+            most = int(min(most, allowance.of(partition)))
             if most > 0:
-                found = self._execute(schema.HEADS, (lane.id, most))
-                heads += [(-priority, job, lane) for priority, job in found]
+                found = self._execute(schema.HEADS, (partition.id, most))
+                heads += [(-priority, job, partition) for priority, job in found]
         heads.sort(key=lambda head: head[:2])
         taken: list[int] = []
-        for _, job, lane in heads:
+        for _, job, partition in heads:
             if len(taken) == capacity.limit:
                 break
-            if allowance.of(lane) >= 1:
-                allowance.take(lane)
+            if allowance.of(partition) >= 1:
+                allowance.take(partition)
                 taken.append(job)
         allowance.store()
-        for lane in lanes:
-            if allowance.is_rated(lane) and self.notifier.has_queued(lane.id):
-                self.opens_in = min(self.opens_in, allowance.opens_in(lane) or inf)
+        for partition in partitions:
+            if allowance.is_rated(partition) and self.notifier.has_queued(partition.id):
+                self.opens_in = min(self.opens_in, allowance.opens_in(partition) or inf)
         values = (self._me, self.now, json.dumps(taken))
         return self._execute(schema.CLAIM_THESE, values).fetchall()
 
     def _claim_of(self, row: Row) -> Claim:
-        priority, job, token, lane, payload, meta, name, attempt, crashes, key, serial, origin = row
-        known = self._lanes.get(self._execute, lane)
+        (
+            priority,
+            job,
+            token,
+            partition,
+            payload,
+            meta,
+            name,
+            attempt,
+            crashes,
+            key,
+            serial,
+            origin,
+        ) = row
+        known = self._partitions.get(self._execute, partition)
         return Claim(
-            job, token, lane, known.pool, known.function, payload, meta, name, priority,
+            job, token, partition, known.pool, known.function, payload, meta, name, priority,
             attempt, crashes, key, bool(serial), origin, crashes >= MAX_CRASHES - 1,
         )  # fmt: skip
 
@@ -217,13 +234,13 @@ class Work:
             if each.state is State.RUNNING or id(each) in are_refused:
                 continue
             claim = each.claim
-            self.notifier.released[claim.lane] += 1
+            self.notifier.released[claim.partition] += 1
             if each.state is State.QUEUED:
-                self.notifier.queued[claim.lane] += 1
+                self.notifier.queued[claim.partition] += 1
             if each.state in (State.QUEUED, State.SCHEDULED):
                 self.notifier.waiting[claim.pool] += 1
             if each.state is State.SCHEDULED:
-                self.notifier.alarm(claim.lane, self.now + each.delay)
+                self.notifier.alarm(claim.partition, self.now + each.delay)
             if each.traceback is not None:
                 self._add_attempt(each)
             if claim.key is not None and each.state is not State.QUEUED:
@@ -284,7 +301,7 @@ class Work:
     def put_back(self, process: int, begun: set[tuple[int, int]]) -> int:
         """Queue the claims of a process again; charge a crash to those that had begun."""
         rows = self._execute(schema.RUNNING, (process,)).fetchall()
-        for job, token, lane, pool, key, _, before, origin in rows:
+        for job, token, partition, pool, key, _, before, origin in rows:
             state, error = State.QUEUED, None
             crashes = before + ((job, token) in begun)
             if crashes > before and crashes >= MAX_CRASHES:
@@ -295,21 +312,21 @@ class Work:
             self._execute(
                 schema.TAKE_OVER, (int(state), crashes, finished, error, has_failed, job, token)
             )
-            self.notifier.released[lane] += 1
+            self.notifier.released[partition] += 1
             if has_failed:
                 self.notifier.tell(job, state, None, error, origin)
                 if key is not None:
                     self._key_freed(pool, key, state, job)
             else:
-                self.notifier.queued[lane] += 1
+                self.notifier.queued[partition] += 1
                 self.notifier.waiting[pool] += 1
         self._cancel_stopped()
         self._release()
         return len(rows)
 
     def _release(self) -> None:
-        for lane, count in self.notifier.released.items():
-            release(self._execute, self._lanes.get(self._execute, lane), count)
+        for partition, count in self.notifier.released.items():
+            release(self._execute, self._partitions.get(self._execute, partition), count)
 
     def _key_freed(self, pool: str, key: str, state: State, job: int) -> None:
         """Let the next jobs of a key move up; fail serial ones behind one that has failed."""
@@ -319,34 +336,38 @@ class Work:
             for behind, origin in failed.fetchall():
                 self.notifier.waiting[pool] -= 1
                 self.notifier.tell(behind, State.FAILED, None, error, origin)
-        for lane in self._keys.move_up(pool, key):
-            self.notifier.queued[lane] += 1
+        for partition in self._keys.move_up(pool, key):
+            self.notifier.queued[partition] += 1
 
-    def fail_unknown(self, lanes: Iterable[int], after: float) -> float:
-        """Fail jobs of these lanes that have waited `after` seconds without a process for them.
+    def fail_unknown(self, partitions: Iterable[int], after: float) -> float:
+        """Fail jobs of these partitions that waited `after` seconds without a process for them.
 
-        Returns when to look again. A lane notes since when no process knows its function.
+        Returns when to look again. A partition notes since when no process knows its function.
         """
         look = inf
-        for lane, since in self._execute(schema.STRANDED, (json.dumps(list(lanes)),)).fetchall():
+        for partition, since in self._execute(
+            schema.STRANDED, (json.dumps(list(partitions)),)
+        ).fetchall():
             if since is None:
-                self._execute("UPDATE lane SET stranded = ? WHERE id = ?", (self.now, lane))
+                self._execute(
+                    "UPDATE partition SET stranded = ? WHERE id = ?", (self.now, partition)
+                )
             due = (self.now if since is None else since) + after
             while due <= self.now:
-                ((created,),) = self._execute(schema.OLDEST, (lane,)).fetchall()
+                ((created,),) = self._execute(schema.OLDEST, (partition,)).fetchall()
                 due = inf if created is None else created + after
                 if due <= self.now:
-                    self._fail_unknown(lane, after)
+                    self._fail_unknown(partition, after)
             look = min(look, due)
         return look
 
-    def _fail_unknown(self, lane: int, after: float) -> None:
-        _, pool, function, _ = self._lanes.get(self._execute, lane)
+    def _fail_unknown(self, partition: int, after: float) -> None:
+        _, pool, function, _ = self._partitions.get(self._execute, partition)
         error = (
             f"UnknownFunction: for {after:g} s, no process that runs jobs of pool {pool!r} has "
             f"known {function}: start one that imports its module, and retry the job"
         )
-        values = (self.now, error, lane, self.now - after)
+        values = (self.now, error, partition, self.now - after)
         for job, key, origin in self._execute(schema.FAIL_UNKNOWN, values).fetchall():
             self.notifier.waiting[pool] -= 1
             self.notifier.tell(job, State.FAILED, None, error, origin)
@@ -385,7 +406,7 @@ class Work:
         row = self._execute(schema.BRIEF, (job,)).fetchone()
         if row is None or row[1] not in (State.SCHEDULED, State.FAILED, State.CANCELLED):
             return False
-        _, state, lane, pool, key, _, _, unique, limit, slot = row
+        _, state, partition, pool, key, _, _, unique, limit, slot = row
         if State(state).has_ended:
             if self._execute(schema.FIND_UNIQUE, (pool, unique)).fetchone() is not None:
                 return False  # another job has taken its place
@@ -394,7 +415,7 @@ class Work:
             slot = self._keys.take(pool, key, limit)
         is_parked = key is not None and slot is None
         self._execute(schema.RETRY, (int(State.PARKED if is_parked else State.QUEUED), slot, job))
-        self.notifier.queued[lane] += not is_parked
+        self.notifier.queued[partition] += not is_parked
         return True
 
     def delete(self, job: int) -> bool:

@@ -1,7 +1,8 @@
-"""Lanes: which of a pool's jobs may be claimed at present, and how many of them.
+"""Partitions: which of a pool's jobs may be claimed at present, and how many of them.
 
-A lane holds the jobs of one function under the same limiters. Limiters count in the database, so
-they hold for all processes together. Lanes are never deleted, so what is known of them is kept.
+A partition holds the jobs of one function under the same limiters. Limiters count in the database,
+so they hold for all processes together. Partitions are never deleted, so what is known of them is
+kept.
 """
 
 import sqlite3
@@ -9,15 +10,15 @@ from collections.abc import Callable
 from math import inf
 from typing import Any, Final, NamedTuple
 
-from oddjob.durable.record import Lane, Limiter
+from oddjob.durable.record import Limiter, Partition
 
 Execute = Callable[..., sqlite3.Cursor]
 
 _EPSILON: Final = 1e-9  # of a token: sums of fractions are not exact
 
 
-class KnownLane(NamedTuple):
-    """A lane as it is stored; of its limiters, the names."""
+class KnownPartition(NamedTuple):
+    """A partition as it is stored; of its limiters, the names."""
 
     id: int
     pool: str
@@ -25,62 +26,64 @@ class KnownLane(NamedTuple):
     limiters: tuple[str, ...]
 
     @property
-    def lane(self) -> Lane:
-        """The lane, without what its limiters allow."""
-        return Lane(self.pool, self.function)
+    def partition(self) -> Partition:
+        """The partition, without what its limiters allow."""
+        return Partition(self.pool, self.function)
 
 
-class LaneTable:
-    """The lanes of a store, as far as this process has met them."""
+class PartitionTable:
+    """The partitions of a store, as far as this process has met them."""
 
     def __init__(self) -> None:
-        self._ids: Final[dict[Lane, int]] = {}
-        self._known: Final[dict[int, KnownLane]] = {}
+        self._ids: Final[dict[Partition, int]] = {}
+        self._known: Final[dict[int, KnownPartition]] = {}
         self.newest = 0  # the highest id of those
         self.new_in: Final[set[str]] = set()  # pools, whose consumers may find that they know these
 
     def forget(self) -> None:
-        """Read everything again: a transaction that has stored lanes was undone."""
+        """Read everything again: a transaction that has stored partitions was undone."""
         self.newest = 0
         self.new_in.clear()
         self._ids.clear()
         self._known.clear()
 
-    def id_of(self, execute: Execute, lane: Lane) -> int:
-        """Return the id of a lane, which is stored if it is new, and its limiters with it."""
-        known = self._ids.get(lane)
+    def id_of(self, execute: Execute, partition: Partition) -> int:
+        """Return the id of a partition, which is stored if it is new, and its limiters with it."""
+        known = self._ids.get(partition)
         if known is not None:
             return known
-        names = "\n".join(limiter.name for limiter in lane.limiters)
-        place = (lane.pool, lane.function, names)
-        execute("INSERT OR IGNORE INTO pool (name) VALUES (?)", (lane.pool,))
-        for limiter in lane.limiters:
-            execute(_PUT_LIMITER, (lane.pool, *limiter))
-        if execute(_PUT_LANE, place).rowcount:
-            self.new_in.add(lane.pool)
+        names = "\n".join(limiter.name for limiter in partition.limiters)
+        place = (partition.pool, partition.function, names)
+        execute("INSERT OR IGNORE INTO pool (name) VALUES (?)", (partition.pool,))
+        for limiter in partition.limiters:
+            execute(_PUT_LIMITER, (partition.pool, *limiter))
+        if execute(_PUT_PARTITION, place).rowcount:
+            self.new_in.add(partition.pool)
         found = execute(f"{_SELECT} WHERE pool = ? AND function = ? AND limiters = ?", place)
-        self._ids[lane] = self._add(found.fetchone()).id
-        return self._ids[lane]
+        self._ids[partition] = self._add(found.fetchone()).id
+        return self._ids[partition]
 
-    def get(self, execute: Execute, lane: int) -> KnownLane:
-        """Return the lane with an id."""
-        if lane not in self._known:
-            self._add(execute(f"{_SELECT} WHERE id = ?", (lane,)).fetchone())
-        return self._known[lane]
+    def get(self, execute: Execute, partition: int) -> KnownPartition:
+        """Return the partition with an id."""
+        if partition not in self._known:
+            self._add(execute(f"{_SELECT} WHERE id = ?", (partition,)).fetchone())
+        return self._known[partition]
 
-    def sharing(self, execute: Execute, lane: KnownLane) -> set[int]:
-        """Return the lanes that have a limiter in common with one."""
-        if not lane.limiters:
+    def sharing(self, execute: Execute, partition: KnownPartition) -> set[int]:
+        """Return the partitions that have a limiter in common with one."""
+        if not partition.limiters:
             return set()
-        rows = execute(f"{_SELECT} WHERE pool = ? AND limiters != ''", (lane.pool,)).fetchall()
-        mine = set(lane.limiters)
+        rows = execute(f"{_SELECT} WHERE pool = ? AND limiters != ''", (partition.pool,)).fetchall()
+        mine = set(partition.limiters)
         return {each.id for each in map(self._add, rows) if not mine.isdisjoint(each.limiters)}
 
-    def _add(self, row: tuple[Any, ...]) -> KnownLane:
-        lane_id, pool, function, names = row
-        known = KnownLane(lane_id, pool, function, tuple(names.split("\n")) if names else ())
-        self._known[lane_id] = known
-        self.newest = max(self.newest, lane_id)
+    def _add(self, row: tuple[Any, ...]) -> KnownPartition:
+        partition_id, pool, function, names = row
+        known = KnownPartition(
+            partition_id, pool, function, tuple(names.split("\n")) if names else ()
+        )
+        self._known[partition_id] = known
+        self.newest = max(self.newest, partition_id)
         return known
 
 
@@ -95,18 +98,18 @@ class Allowance:
         self._rates: Final[dict[str, Limiter]] = {}
         self._taken: Final[dict[str, int]] = {}
 
-    def of(self, lane: KnownLane) -> float:
-        """Return how many jobs of a lane may start."""
-        return min((self._of_limiter(name) for name in lane.limiters), default=inf)
+    def of(self, partition: KnownPartition) -> float:
+        """Return how many jobs of a partition may start."""
+        return min((self._of_limiter(name) for name in partition.limiters), default=inf)
 
-    def is_rated(self, lane: KnownLane) -> bool:
-        """Return whether a rate limits the lane, so that its jobs start when they are claimed."""
-        self.of(lane)
-        return any(name in self._rates for name in lane.limiters)
+    def is_rated(self, partition: KnownPartition) -> bool:
+        """Return whether a rate limits the partition: its jobs start when they are claimed."""
+        self.of(partition)
+        return any(name in self._rates for name in partition.limiters)
 
-    def take(self, lane: KnownLane) -> None:
-        """Count a job of the lane that starts."""
-        for name in lane.limiters:
+    def take(self, partition: KnownPartition) -> None:
+        """Count a job of the partition that starts."""
+        for name in partition.limiters:
             self._left[name] -= 1
             self._taken[name] = self._taken.get(name, 0) + 1
 
@@ -119,9 +122,9 @@ class Allowance:
                 self._execute(_ADD_START, (*place, self._now, taken))
                 self._execute(_SET_TOKENS, (self._tokens(name) - taken, self._now, *place))
 
-    def opens_in(self, lane: KnownLane) -> float:
-        """Return the seconds until all rates of a lane allow a start; 0 if they do."""
-        rates = [name for name in lane.limiters if name in self._rates]
+    def opens_in(self, partition: KnownPartition) -> float:
+        """Return the seconds until all rates of a partition allow a start; 0 if they do."""
+        rates = [name for name in partition.limiters if name in self._rates]
         return max((self._rate_left(name)[1] for name in rates), default=0.0)
 
     def _of_limiter(self, name: str) -> float:
@@ -174,14 +177,16 @@ class Allowance:
         return min(limiter.burst, tokens + new)
 
 
-def release(execute: Execute, lane: KnownLane, count: int) -> None:
-    """Count jobs of a lane that do not run any more."""
-    for name in lane.limiters:
-        execute(_COUNT, (-count, lane.pool, name))
+def release(execute: Execute, partition: KnownPartition, count: int) -> None:
+    """Count jobs of a partition that do not run any more."""
+    for name in partition.limiters:
+        execute(_COUNT, (-count, partition.pool, name))
 
 
-_PUT_LANE: Final = "INSERT OR IGNORE INTO lane (pool, function, limiters) VALUES (?, ?, ?)"
-_SELECT: Final = "SELECT id, pool, function, limiters FROM lane"
+_PUT_PARTITION: Final = (
+    "INSERT OR IGNORE INTO partition (pool, function, limiters) VALUES (?, ?, ?)"
+)
+_SELECT: Final = "SELECT id, pool, function, limiters FROM partition"
 _LIMITER: Final = """
 SELECT name, max_running, starts, period, burst, running FROM limiter WHERE pool = ? AND name = ?"""
 _PUT_LIMITER: Final = """

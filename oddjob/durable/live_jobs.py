@@ -68,9 +68,9 @@ class LiveJobs:
             reader = self._store.last_reader or self._store.runner().reader
             return reader.record(details.id)
         except Exception:
-            if not self._store.is_done:
+            if not self._store.is_closing:
                 raise
-            return None  # the pool is closed, and its store may be gone
+            return None  # its store may be closed, or gone
 
     def note_inline(self, job: Job[Any]) -> None:
         """Note that a job has run in inline mode: it is found, although it was never stored."""

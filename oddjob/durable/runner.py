@@ -226,8 +226,8 @@ class Runner:
             except BaseException as error:
                 log(logging.ERROR, "the runner of %s failed", self._label, error=error)
                 self._survive(error)
-            if self._is_unused() and self._end_if_unused():
-                return
+            if self._close_if_unused():
+                return self.callbacks.close()
 
     def _sleep(self, seconds: float | None) -> None:
         self._is_asleep = self._wakes_for_progress = True
@@ -249,19 +249,16 @@ class Runner:
     def _is_unused(self) -> bool:
         return self._has_served and not (self._consumers or self._replaced or self._reports)
 
-    def _end_if_unused(self) -> bool:
-        """End, unless another thread has left an operation."""
-        self._note_unused()
-        if self.is_over:
-            self.callbacks.close()
-            self._due.set(inf)
-            guard_store(self._store.leave)
-            guard_store(self._store.close)
+    def _close_if_unused(self) -> bool:
+        """Close the store, unless it is used, or has been left an operation; return whether."""
+        if self._is_unused() and not self.is_over:
+            with self._lock:
+                self.is_over = not self._operations
+            if self.is_over:
+                self._due.set(inf)
+                guard_store(self._store.leave)
+                guard_store(self._store.close)
         return self.is_over
-
-    def _note_unused(self) -> None:
-        with self._lock:
-            self.is_over = self._is_unused() and not self._operations
 
     def _detach_done(self) -> bool:
         """Let go of the pools that have come to their end; return whether there were any."""
@@ -273,7 +270,8 @@ class Runner:
                 self._replaced.remove(consumer)
             elif self._consumers.pop(consumer.name) and self._functions.forget(consumer.name):
                 guard_store(self._store.forget, consumer.name)
-        self._note_unused()  # first: the next pool of this process opens the store anew
+        # First: when a pool has ended, the next one opens the store anew, and files may be removed.
+        self._close_if_unused()
         for consumer in done:
             guard(consumer.detached)
         return bool(done)

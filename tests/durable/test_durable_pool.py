@@ -13,6 +13,7 @@ import pytest
 
 import oddjob
 from oddjob import Pool, PoolClosed, QueueFull
+from oddjob.durable.sqlite.store import SqliteStore
 from tests.durable import jobs
 from tests.hang import once
 
@@ -361,6 +362,27 @@ def test_shutdown_finishes_what_was_submitted(tmp_path: Path) -> None:
         pool.perform(jobs.note, "performed")
     assert all(job.done() for job in submitted)
     assert len(jobs.runs) == 2_001
+
+
+def test_the_files_of_a_store_may_be_removed_when_its_last_pool_is_shut_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The store is closed by then, however long that takes: nothing is made again or left open."""
+    events = []
+
+    def close_slowly(store: SqliteStore) -> None:
+        assert is_shutting_down.wait(WAIT)
+        close(store)
+        events.append("closed")
+
+    close, is_shutting_down = SqliteStore.close, threading.Event()
+    monkeypatch.setattr(SqliteStore, "close", close_slowly)
+    pool = Pool("work", 1, store=f"sqlite:///{tmp_path / 'jobs.db'}")
+    assert pool.submit(abs, -1).result(WAIT) == 1
+    once(lambda: pool.state != "open", is_shutting_down.set)
+    pool.shutdown()
+    events.append("shut down")
+    assert events == ["closed", "shut down"]
 
 
 def test_shutdown_waits_for_retries(tmp_path: Path) -> None:

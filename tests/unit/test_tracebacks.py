@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import sys
 import threading
 import traceback
@@ -183,8 +184,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture
-def parcels() -> Iterator[Parcels]:
+def parcels(monkeypatch: pytest.MonkeyPatch) -> Iterator[Parcels]:
     """Fail unless the parcel is freed without the help of the collector."""
+    monkeypatch.setattr(
+        logging.getLogger("oddjob"), "disabled", True
+    )  # pytest keeps what is logged
     parcels = [Parcel()]
     there = weakref.ref(parcels[0])
     gc.collect()

@@ -3,8 +3,11 @@
 import signal
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
-from types import FrameType
+from math import inf
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
 
 from oddjob.callables import call_all
 from oddjob.quantities import Seconds, as_patience
@@ -16,7 +19,7 @@ from oddjob.schedule.clock import clock
 _SIGNALS = ("SIGTERM", "SIGINT")
 
 
-def run_forever(timeout: Seconds | None = 25.0) -> None:
+def run_forever(timeout: Seconds | None = 25.0) -> bool:
     """Wait for SIGTERM or SIGINT (Ctrl-C), then drain all pools, and return.
 
     Nothing is begun after the signal, but for jobs that were queued in memory: these are run until
@@ -28,56 +31,107 @@ def run_forever(timeout: Seconds | None = 25.0) -> None:
             ``math.inf``: no limit. It should be shorter than the time that the sender of the signal
             allows (30 seconds, with Kubernetes).
 
+    Returns:
+        Whether all jobs that had begun have ended in time.
+
     Raises:
         RuntimeError: the caller is not the main thread, which alone can handle signals.
     """
-    seconds = as_patience("timeout", timeout)
+    return not run_until(as_patience("timeout", timeout))
+
+
+def run_until(seconds: float, is_over: Callable[[], bool] | None = None, every: float = inf) -> int:
+    """Do what `run_forever` says, also when `is_over` says that it is enough.
+
+    Args:
+        seconds: as the `timeout` of `run_forever`.
+        is_over: asked every so often; None: it is not.
+        every: seconds between two such questions.
+
+    Returns:
+        How many jobs had not ended when the time was up.
+    """
     if threading.current_thread() is not threading.main_thread():
         raise RuntimeError("run_forever() handles signals, so it belongs into the main thread")
-    is_over = False
+    is_told = False
 
-    def end(_number: int, _frame: FrameType | None) -> None:
-        nonlocal is_over
-        is_over = True
-        for each in before:
-            signal.signal(each, signal.SIG_DFL)
+    def end(_number: int) -> None:
+        nonlocal is_told
+        is_told = True
+        for name in _SIGNALS:
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
-    numbers = [getattr(signal, name) for name in _SIGNALS]
-    before = {each: signal.signal(each, end) for each in numbers}
-    try:
-        _wait_for_signals(lambda: is_over)
-        _drain_all(seconds)
-    finally:
-        for each, handler in before.items():  # None: it was not Python that has set it
-            signal.signal(each, handler or signal.SIG_DFL)
+    with SignalWaiter(end) as waiter:
+        while not (is_told or (is_over is not None and is_over())):
+            waiter.wait(every)
+        return _drain_all(seconds)
 
 
-def _wait_for_signals(is_over: Callable[[], bool]) -> None:
-    """Sleep until a signal handler has made `is_over` true.
+class SignalWaiter:
+    """Handles SIGTERM and SIGINT, and lets the main thread wait for them.
 
-    A signal writes a byte to a socket. Nothing else wakes the main thread wherever it comes from:
+    A signal writes a byte to a socket, at once, and that is what the main thread waits for. Nothing
+    else wakes it wherever a signal comes from: Python calls a handler between two instructions, so
+    one that comes right before the thread blocks in a lock would be heard with the next signal; and
     a lock is not woken by ``_thread.interrupt_main()``, nor on Windows by Ctrl-C.
+
+    Args:
+        handler: called with the number of a signal, in the main thread.
     """
-    from socket import socketpair  # it takes time to load
 
-    reader, writer = socketpair()
-    with reader, writer:
-        writer.setblocking(False)  # noqa: FBT003  (the standard library's)
-        former = signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
-        try:
-            while not is_over():
-                reader.recv(1)
-        finally:
-            signal.set_wakeup_fd(former)
+    def __init__(self, handler: Callable[[int], object]) -> None:
+        from socket import socketpair  # it takes time to load
+
+        self._handler: Final = handler
+        self._receiver, self._sender = socketpair()
+        self._former_fd = -1
+        self._former: dict[int, Any] = {}
+
+    def __enter__(self) -> Self:
+        self._sender.settimeout(0.0)
+        self._former_fd = signal.set_wakeup_fd(self._sender.fileno(), warn_on_full_buffer=False)
+        for name in _SIGNALS:
+            number = getattr(signal, name)
+            self._former[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._former.items():  # None: it was not Python that has set it
+            signal.signal(number, handler or signal.SIG_DFL)
+        signal.set_wakeup_fd(self._former_fd)
+        self._sender.close()
+        self._receiver.close()
+
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
+        self._handler(number)
+
+    def wake(self) -> None:
+        """End the main thread's wait, this one or the next, from any thread."""
+        with suppress(OSError):
+            self._sender.send(b"\0")
+
+    def wait(self, seconds: float) -> None:
+        """Sleep until there is a signal, or `wake`, or for some seconds."""
+        self._receiver.settimeout(None if seconds == inf else seconds)
+        with suppress(TimeoutError):
+            self._receiver.recv(4096)
 
 
-def _drain_all(seconds: float) -> None:
+def _drain_all(seconds: float) -> int:
     deadline = clock.steady() + seconds
-    cores = lifecycle.known_cores()
+    cores, left = lifecycle.known_cores(), list[int]()
     call_all(core.ending.begin_drain for core in cores)
-    call_all(partial(_drain, core, deadline) for core in cores)
+    call_all(partial(_drain, core, deadline, left) for core in cores)
+    return sum(left)
 
 
-def _drain(core: PoolCore, deadline: float) -> None:
-    registry.remove(core.name, core.pool)
-    core.ending.drain(max(0.0, deadline - clock.steady()))
+def _drain(core: PoolCore, deadline: float, left: list[int]) -> None:
+    if core.pool is not None:  # else it was shut down, and collected
+        registry.remove(core.name, core.pool)
+    report = core.ending.drain(max(0.0, deadline - clock.steady()))
+    left.append(len(report.running) + len(report.cancelled))

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from oddjob.compat import override
 from oddjob.durable.async_submit import submit_in_loop
@@ -58,11 +58,14 @@ _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 class PoolStore(Consumer, Settlement):
     """What connects one pool to a runner."""
 
+    # False while the command imports a program: its pools run nothing before `consume`.
+    runs_at_once: ClassVar[bool] = True
+
     def __init__(self, core: "PoolCore", name: str, url: str) -> None:
         self.name = name
         self.keep_succeeded = core.options.keep_succeeded
         self.keep_failed = core.options.keep_failed
-        self.consumes = core.options.consume
+        self.consumes = core.options.consume and self.runs_at_once
         self.unknown_after = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # True: it may be called at once
         self.claimed: Final = ClaimedJobs(core)
@@ -126,6 +129,11 @@ class PoolStore(Consumer, Settlement):
                 f"oddjob.operations.StoreOperations({self._url!r}).pool({self.name!r})"
             )
         return self.open()
+
+    def consume(self) -> None:
+        """Run jobs from the store, from now on if the pool has not done so."""
+        self.consumes = True
+        self.wake()
 
     # Functions.
 

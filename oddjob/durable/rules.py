@@ -59,6 +59,15 @@ def decode_rule(data: bytes) -> Rule | None:
     return Rule(CronTrigger(fields.pop("cron"), tz, **fields), overlaps)
 
 
+def describe_rule(data: bytes) -> str:
+    """Return what a rule says, for people."""
+    fields: dict[str, Any] = json.loads(data)
+    if "every" in fields:
+        return f"every {fields['every']:g} s"
+    zone = fields["tz"]
+    return f"cron {fields['cron']}" + (f" in {zone}" if isinstance(zone, str) else "")
+
+
 def _encode_zone(zone: tzinfo) -> _Zone:
     if isinstance(zone, SystemZone):
         return None

@@ -104,6 +104,29 @@ class StoreReader(Protocol):
         """Return the values of the steps that a job has taken."""
         ...
 
+    # What follows may be left as it is. A store that can answer without reading records, should.
+
+    def oldest_waiting(self, pool: str) -> float | None:
+        """Return when the first of the queued jobs of a pool was submitted; None: none waits."""
+        oldest = None
+        while page := self.records(pool, Filter(State.QUEUED), oldest and oldest.id):
+            oldest = page[-1]
+        return None if oldest is None else oldest.created
+
+    def ended_since(self, pool: str, since: float) -> dict[State, int]:
+        """Return how many jobs have ended since then in each way, of those that are kept."""
+        found, last = dict.fromkeys((each for each in State if each.has_ended), 0), None
+        for state in found:
+            while page := self.records(pool, Filter(state), last and last.id):
+                last = page[-1]
+                found[state] += sum((each.finished or 0.0) >= since for each in page)
+            last = None
+        return found
+
+    def obstacles(self, job: Any) -> list[str]:  # noqa: ARG002  (it may know of none)
+        """Return what keeps a queued job waiting, besides others before it; for people."""
+        return []
+
 
 class OpenTransaction(Protocol):
     """What a running job writes in the store's own file, and the job's outcome: one commit.

@@ -9,14 +9,14 @@ Guarantees
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final, get_args
 
 from oddjob.durable.record import State
 from oddjob.durable.store import Filter, Store
 from oddjob.errors import JobNotFound
 from oddjob.keys import Key, encode_key
-from oddjob.operations.access import RunnerInfo, StoreAccess, seconds_of
+from oddjob.operations.access import RunnerInfo, StoreAccess, seconds_of, time_of
 from oddjob.operations.record import Record, record_of, stored_id
 from oddjob.operations.recurring import RecurringEntry, entry_of
 from oddjob.quantities import Seconds, as_count
@@ -83,6 +83,15 @@ class PoolOperations:
         found = self._access.reader.counts(self.name)
         return {state.label: count for state, count in found.items()}
 
+    def oldest_waiting(self) -> datetime | None:
+        """Return when the first of the queued jobs was submitted; None: none waits."""
+        return time_of(self._access.reader.oldest_waiting(self.name))
+
+    def ended_since(self, since: When) -> dict[JobState, int]:
+        """Return how many jobs have ended since then in each way, of those that are kept."""
+        found = self._access.reader.ended_since(self.name, seconds_of("since", since))
+        return {state.label: count for state, count in found.items()}
+
     def retry(self, records: Iterable[Record]) -> int:
         """Queue failed and canceled jobs again, scheduled ones at once; return how many."""
         return self._change(records, lambda store, jobs: store.retry(jobs))
@@ -97,13 +106,21 @@ class PoolOperations:
 
     def purge(self, states: JobState | Iterable[JobState], older_than: Seconds | str = 0.0) -> int:
         """Delete the records of jobs that have ended; see `Pool.purge`."""
+        return self.delete(self.ended(states, older_than))
+
+    def ended(
+        self, states: JobState | Iterable[JobState], older_than: Seconds | str = 0.0
+    ) -> Iterator[Record]:
+        """Iterate over the jobs that `purge` deletes."""
         words = [states] if isinstance(states, str) else list(states)
         wanted = [_state_of(each) for each in words]
         for state in wanted:
             if not state.has_ended:
                 raise ValueError(f"a {state.label} job has not ended: cancel() it, or delete() it")
         before = seconds_of("older_than", older_than)
-        return sum(self.delete(self._pages(Filter(state, ended_before=before))) for state in wanted)
+        return chain.from_iterable(
+            self._pages(Filter(state, ended_before=before)) for state in wanted
+        )
 
     def _change(self, records: Iterable[Record], change: Callable[[Store, list[Any]], int]) -> int:
         count, jobs = 0, map(stored_id, records)

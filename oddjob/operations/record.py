@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from oddjob.durable.codec import decode_call, decode_meta
+from oddjob.durable.codec import decode_call, decode_meta, is_plain_data
 from oddjob.durable.progress import decode_progress
 from oddjob.durable.record import Record as StoredRecord
 from oddjob.durable.record import State
@@ -79,6 +79,13 @@ class Record:
     outcome: bytes | None = field(repr=False)
     _stored: StoredRecord = field(repr=False, compare=False)
     _access: StoreAccess = field(repr=False, compare=False)
+
+    @property
+    def max_attempts(self) -> int | None:
+        """How often it is tried at most; None if that is the function's, and not stored."""
+        meta = self._stored.meta
+        retries = decode_meta(meta).options.get("retries") if is_plain_data(meta) else None
+        return None if retries is None else retries + 1
 
     @property
     def waited(self) -> float:
@@ -176,3 +183,8 @@ def _start_of(stored: StoredRecord) -> float | None:
 def stored_id(record: Record) -> Any:
     """Return what the store calls a job."""
     return record._stored.id
+
+
+def stored_key(record: Record) -> str | None:
+    """Return the key of a job as the store has it."""
+    return record._stored.key

@@ -6,6 +6,7 @@ from typing import cast
 
 from oddjob.durable.record import Entry
 from oddjob.durable.recurring import submits_of
+from oddjob.durable.rules import describe_rule
 from oddjob.operations.access import StoreAccess, time_of
 
 
@@ -17,6 +18,7 @@ class RecurringEntry:
         name: its name, of its own in the pool.
         pool: the name of its pool.
         function: the name by which processes find its function, ``module:qualname``.
+        rule: when it fires: ``"every 60 s"``, or ``"cron 0 3 * * * in UTC"``.
         is_paused: whether it does not fire at present.
         next_run: when it is due next.
         last_run: when it was due last; None if it has never fired.
@@ -26,6 +28,7 @@ class RecurringEntry:
     name: str
     pool: str
     function: str
+    rule: str
     is_paused: bool
     next_run: datetime
     last_run: datetime | None
@@ -66,6 +69,7 @@ def entry_of(stored: Entry, access: StoreAccess) -> RecurringEntry:
         name=stored.name,
         pool=stored.partition.pool,
         function=stored.partition.function,
+        rule=describe_rule(stored.rule),
         is_paused=stored.is_paused,
         next_run=cast("datetime", time_of(stored.tick)),
         last_run=time_of(stored.last_tick),

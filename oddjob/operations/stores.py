@@ -1,12 +1,17 @@
 """StoreOperations: a whole store, for a program that has its URL and no pools."""
 
 from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
+from urllib.parse import urlsplit
 
 from oddjob.durable.stores import let_go, runner_of
+from oddjob.errors import JobNotFound
 from oddjob.operations.access import RunnerInfo, StoreAccess
 from oddjob.operations.pool_operations import PoolOperations
+from oddjob.operations.reasons import reasons_of
+from oddjob.operations.record import Record, record_of
 
 
 class StoreOperations:
@@ -35,6 +40,17 @@ class StoreOperations:
         """Return the operations on the jobs of one pool, which may have none."""
         return PoolOperations(name, self._access)
 
+    def record(self, job: object) -> Record:
+        """Return the record of a job of any pool; raise `JobNotFound` if there is none."""
+        stored = self._access.reader.record(str(job))
+        if stored is None:
+            raise JobNotFound(f"there is no job {job}")
+        return record_of(stored, self._access)
+
+    def why(self, record: Record) -> list[str]:
+        """Return why a job is in its state, and what it waits for, in sentences for people."""
+        return reasons_of(record, self._access)
+
     def runners(self) -> list[RunnerInfo]:
         """Return the processes that use the store, this one included."""
         return self._access.runners()
@@ -53,3 +69,10 @@ class StoreOperations:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def file_of(url: str) -> Path | None:
+    """Return the file of a store; None if it is none."""
+    parts = urlsplit(url)
+    path = parts.path[1:]
+    return Path(path) if parts.scheme == "sqlite" and path not in ("", ":memory:") else None

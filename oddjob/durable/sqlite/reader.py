@@ -10,6 +10,7 @@ from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.partitions import PartitionTable
 from oddjob.durable.store import Filter, StoreReader
+from oddjob.schedule.clock import clock
 
 
 class SqliteReader(StoreReader):
@@ -87,6 +88,62 @@ class SqliteReader(StoreReader):
     def steps(self, job: Any) -> dict[str, bytes]:
         with self._database.reading() as connection:
             return dict(connection.execute("SELECT name, value FROM step WHERE job = ?", (job,)))
+
+    @override
+    def oldest_waiting(self, pool: str) -> float | None:
+        with self._database.reading() as connection:
+            return connection.execute(_OLDEST_WAITING, {"pool": pool}).fetchone()[0]  # type: ignore[no-any-return]
+
+    @override
+    def ended_since(self, pool: str, since: float) -> dict[State, int]:
+        ends = [each for each in State if each.has_ended]
+        with self._database.reading() as connection:
+            rows = [
+                connection.execute(_ENDED, (pool, int(each), since)).fetchone() for each in ends
+            ]
+        return {state: count for state, (count,) in zip(ends, rows, strict=True)}
+
+    @override
+    def obstacles(self, job: Any) -> list[str]:
+        with self._database.reading() as connection:
+            place = connection.execute(_PLACE, (job,)).fetchone()
+            if place is None:
+                return []
+            pool, function, names, has_consumer, is_known = place
+            rows = [
+                connection.execute(_USE_OF_LIMITER, (clock.wall(), pool, name)).fetchone()
+                for name in names.split("\n")
+                if name
+            ]
+        found = []
+        if has_consumer and not is_known:
+            found.append(f"no process of pool {pool!r} has imported {function}")
+        for name, most, running, starts, period, started in rows:
+            if most is not None and running >= most:
+                found.append(f"its limit is used up ({name}): {running} of {most} run")
+            if starts is not None and started >= starts:
+                found.append(f"its rate is used up ({name}): {started} started in {period:g} s")
+        return found
+
+
+# Two short looks at indexes that hold the jobs in question and nothing else.
+_OLDEST_WAITING: Final = """
+SELECT min(created) FROM job WHERE id IN (
+  (SELECT min(id) FROM job INDEXED BY job_queued
+   WHERE state = 1 AND lane IN (SELECT id FROM lane WHERE pool = :pool)),
+  (SELECT min(id) FROM job INDEXED BY job_parked WHERE state = 3 AND pool = :pool))"""
+_ENDED: Final = """
+SELECT count(*) FROM job INDEXED BY job_ended
+WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished >= ?"""
+_PLACE: Final = """
+SELECT job.pool, function, limiters, EXISTS (SELECT 1 FROM consumer WHERE pool = job.pool),
+  EXISTS (SELECT 1 FROM known WHERE known.pool = job.pool AND known.function = lane.function)
+FROM job JOIN lane ON lane.id = job.lane WHERE job.id = ?"""
+_USE_OF_LIMITER: Final = """
+SELECT name, max_running, running, starts, period,
+  (SELECT coalesce(sum(number), 0) FROM start
+   WHERE start.pool = limiter.pool AND start.limiter = limiter.name AND at > ? - period)
+FROM limiter WHERE pool = ? AND name = ?"""
 
 
 _FEW: Final = 10_000  # jobs: to sort them takes less time than to look through all others

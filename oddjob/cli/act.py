@@ -1,0 +1,175 @@
+"""What changes jobs: ``retry``, ``cancel``, ``delete``, ``purge``; pools: ``pause``, ``resume``.
+
+Guarantees: what is meant is counted, and asked about, before anything is changed; then it is done
+in slices, each of them committed. A second call goes on where the first one was interrupted.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import groupby
+from typing import Any
+
+import click
+
+from oddjob.cli.command import USAGE, Common, Failure, command, pass_common
+from oddjob.cli.filters import Filters, filtered, states
+from oddjob.cli.output import counted, print_json, say
+from oddjob.errors import JobNotFound
+from oddjob.operations import PoolOperations, Record
+from oddjob.runtime.watchers import JobState
+
+Change = Callable[[PoolOperations, Iterable[Record]], int]
+
+
+def _on_jobs(name: str, help_text: str, done: str, possible: list[JobState], change: Change,
+             by_default: list[JobState] | None = None) -> click.Command:  # fmt: skip
+    """Return a command that changes jobs which are in one of some states."""
+
+    @command(name, help=help_text)
+    @click.argument("ids", nargs=-1, metavar="[ID]...")
+    @filtered
+    @click.option("--all", "is_all", is_flag=True, help="All jobs which the options describe.")
+    @click.option("--dry-run", is_flag=True, help="Count them, and change nothing.")
+    @pass_common
+    def act(
+        common: Common, ids: tuple[str, ...], which: Filters, is_all: bool, dry_run: bool
+    ) -> None:
+        if bool(ids) == is_all or (ids and which.are_given):
+            raise click.UsageError("Give either ids (- reads them from stdin), or --all and "
+                                   "options that say which jobs.")  # fmt: skip
+        wanted = which.state or by_default or possible
+        if wrong := set(wanted) - set(possible):
+            raise click.UsageError(f"{name} is not for jobs that are {', '.join(sorted(wrong))}")
+        which = Filters(**{**vars(which), "state": wanted})
+        others: Counter[str] = Counter()
+        given = _given(common, ids, others) if ids else []
+        for job in [each for each in given if each.state not in possible]:
+            given.remove(job)
+            others[job.state] += 1
+        count = len(given) if ids else sum(1 for _ in which.records(common))
+        if count and not dry_run:
+            ask(common, f"{counted(count)} will be {done}.", count)
+            count = _apply(common, given if ids else which.records(common), change)
+        report(common, count, done, dry_run=dry_run)
+        if others:
+            what = ", ".join(f"{number} {state}" for state, number in others.items())
+            raise Failure(f"not {done}: {what}")
+        if not count:
+            raise Failure("there is no such job")
+
+    return act
+
+
+def _given(common: Common, ids: tuple[str, ...], others: Counter[str]) -> list[Record]:
+    """Return the jobs with those ids; count those that are not there."""
+    texts = sys.stdin.read().split() if ids == ("-",) else [*ids]
+    found = []
+    for each in dict.fromkeys(texts):
+        try:
+            found.append(common.open().record(each))
+        except JobNotFound:
+            others["not found"] += 1
+    return found
+
+
+def _apply(common: Common, jobs: Iterable[Record], change: Change) -> int:
+    """Change jobs, some pools' after each other; return how many were in a state to be changed."""
+    store = common.open()
+    return sum(
+        change(store.pool(name), some) for name, some in groupby(jobs, key=lambda job: job.pool)
+    )
+
+
+def can_answer() -> bool:
+    """Return whether there is anybody to ask."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def ask(common: Common, what: str, count: int) -> None:
+    """Ask before many jobs are changed; where nobody can answer, ``--yes`` has to be given."""
+    if count <= 1 or common.yes:
+        return
+    if not can_answer():
+        raise Failure(f"{what} Give --yes if that is meant.", USAGE)
+    if not click.confirm(f"{what} Go on?", err=True):
+        raise Failure("nothing was changed")
+
+
+def report(common: Common, count: int, done: str, *, dry_run: bool) -> None:
+    """Say how many jobs were changed, or would be."""
+    if common.json:
+        print_json({"count": count, "dry_run": dry_run})
+    else:
+        say(common, f"{counted(count)} {'would be ' if dry_run else ''}{done}.")
+
+
+retry = _on_jobs(
+    "retry",
+    "Queue failed or canceled jobs again, or scheduled ones at once.\n\n"
+    "--all means the failed ones, unless --state says otherwise.",
+    "queued again", ["failed", "cancelled", "scheduled"], PoolOperations.retry, ["failed"],
+)  # fmt: skip
+cancel = _on_jobs(
+    "cancel",
+    "Cancel jobs that wait, and ask running ones to stop.",
+    "canceled", ["scheduled", "queued", "running"], PoolOperations.cancel,
+)  # fmt: skip
+delete = _on_jobs(
+    "delete",
+    "Delete jobs, and what is known of them. Running ones are not deleted.",
+    "deleted", ["scheduled", "queued", "succeeded", "failed", "cancelled"], PoolOperations.delete,
+)  # fmt: skip
+
+
+@command()
+@click.option("--state", type=states, metavar="STATE", default="succeeded,failed,cancelled",
+              show_default=True, help="Those that have ended in that way.")  # fmt: skip
+@click.option("--older-than", metavar="TIME", default="7d", show_default=True,
+              help="Those that ended longer ago.")  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Count them, and change nothing.")
+@pass_common
+def purge(common: Common, state: list[JobState], older_than: str, dry_run: bool) -> None:
+    """Delete the records of jobs that have ended.
+
+    Pools do that by themselves, as their keep_succeeded and keep_failed say.
+    """
+    pools = common.pools()
+    try:
+        count = sum(1 for pool in pools for _ in pool.ended(state, older_than))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    if not dry_run:
+        ask(common, f"{counted(count)} will be deleted.", count)
+        count = sum(pool.purge(state, older_than) for pool in pools)
+    report(common, count, "deleted", dry_run=dry_run)
+
+
+def _on_pools(name: str, help_text: str, done: str, change: Callable[[PoolOperations], Any]
+              ) -> click.Command:  # fmt: skip
+    @command(name, help=help_text)
+    @click.argument("names", nargs=-1, metavar="[POOL]...")
+    @pass_common
+    def act(common: Common, names: tuple[str, ...]) -> None:
+        common.pool += names
+        if not common.pool:
+            raise click.UsageError("Which pool? Give its name.")
+        for pool in common.pools():
+            change(pool)
+            say(common, f"Pool {pool.name} {done}.")
+        if common.json:
+            print_json(
+                [{"name": pool.name, "is_paused": pool.is_paused} for pool in common.pools()]
+            )
+
+    return act
+
+
+pause = _on_pools(
+    "pause",
+    "Let no process start jobs of a pool, until resume.\n\nThose that run go on.",
+    "is paused", PoolOperations.pause,
+)  # fmt: skip
+resume = _on_pools(
+    "resume", "Let jobs of a pool be started again.", "goes on", PoolOperations.resume
+)

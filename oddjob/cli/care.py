@@ -1,0 +1,70 @@
+"""What keeps a store well: ``doctor``, ``migrate``; and ``completion`` for a shell."""
+
+import click
+from click.shell_completion import get_completion_class
+from rich.text import Text
+
+from oddjob.cli.command import Common, Failure, command, pass_common
+from oddjob.cli.output import clean, console, print_json, say
+from oddjob.operations import StoreOperations
+from oddjob.operations.findings import findings, schema_of
+
+
+@command()
+@click.option("--no-import", is_flag=True, help="Do not import the functions of waiting jobs.")
+@pass_common
+def doctor(common: Common, no_import: bool) -> None:
+    """Look for what may be wrong with a store, and say what to do.
+
+    Exits with 1 if something is.
+    """
+    if common.program is not None and not no_import:
+        common.load(common.program)
+    found = []
+    for each in findings(common.url, imports=not no_import):
+        found.append(each)
+        if not common.json and not (common.quiet and each.status == "ok"):
+            line = Text.assemble(clean(each.status), " " * (6 - len(each.status)), clean(each.what))
+            console(common).print(line)
+            if each.status != "ok" and each.advice:
+                console(common).print(clean(f"      → {each.advice}"))
+    if common.json:
+        print_json([each._asdict() for each in found])
+    if failed := sum(each.status == "fail" for each in found):
+        raise Failure(f"{failed} of {len(found)} checks failed")
+
+
+@command()
+@click.option("--check", is_flag=True, help="Only look: exit with 1 if there is something to do.")
+@pass_common
+def migrate(common: Common, check: bool) -> None:
+    """Bring a store to the schema of this version.
+
+    Pools do that when they open it. Stop processes of older versions before: they cannot use it
+    afterwards.
+    """
+    found = schema_of(common.url)
+    if not check:
+        with StoreOperations(common.url, create=False):
+            found = schema_of(common.url)
+    if common.json:
+        print_json(None if found is None else found._asdict())
+    if found is None:
+        say(common, "This kind of store has no schema.")
+    elif found.found < found.known:
+        raise Failure(f"it has schema {found.found}, this version {found.known}: oddjob migrate")
+    else:
+        say(common, f"The store has schema {found.found}, as it should.")
+
+
+@command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes a shell complete this command.
+
+    bash: eval "$(oddjob completion bash)" in ~/.bashrc; fish: oddjob completion fish | source
+    """
+    kind = get_completion_class(shell)
+    assert kind is not None  # noqa: S101  (click has these three)
+    root = click.get_current_context().find_root()
+    click.echo(kind(root.command, {}, "oddjob", "_ODDJOB_COMPLETE").source())

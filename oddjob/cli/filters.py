@@ -1,0 +1,101 @@
+"""Filters: which jobs a command is about, said in the same options by all of them."""
+
+import heapq
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import wraps
+from itertools import islice
+from typing import Any, cast, get_args
+
+import click
+
+from oddjob.cli.command import Common
+from oddjob.operations import Record
+from oddjob.operations.access import seconds_of
+from oddjob.runtime.watchers import JobState
+
+
+def moment(text: str) -> datetime:
+    """Read a date in ISO format, or how long ago, as "2h"."""
+    try:
+        return datetime.fromisoformat(text).astimezone()
+    except ValueError:
+        pass
+    try:
+        return datetime.fromtimestamp(seconds_of("time", text), UTC)
+    except ValueError:
+        raise click.BadParameter(
+            f'{text!r} is no time: write "2h", "30 min" or 2026-01-31T12:00'
+        ) from None
+
+
+def states(text: str) -> list[JobState]:
+    """Read one or several states, with commas between them."""
+    words = text.split(",")
+    for word in words:
+        if word not in get_args(JobState):
+            raise click.BadParameter(f"{word!r} is none of {', '.join(get_args(JobState))}")
+    return cast("list[JobState]", words)
+
+
+@dataclass(frozen=True)
+class Filters:
+    """What the options of `filtered` say; None: whichever."""
+
+    state: list[JobState] | None
+    name: str | None
+    key: str | None
+    error: str | None
+    since: datetime | None
+    until: datetime | None
+
+    def records(self, common: Common, limit: int | None = None) -> Iterator[Record]:
+        """Return the jobs in question of the chosen pools, the newest first."""
+        found = heapq.merge(
+            *(
+                pool.records(
+                    state=state, name=self.name, key=self.key, error=self.error,
+                    since=self.since, before=self.until,
+                )
+                for pool in common.pools() for state in self.state or (None,)
+            ),
+            key=lambda record: record.created, reverse=True,
+        )  # fmt: skip
+        return islice(found, limit)
+
+    @property
+    def are_given(self) -> bool:
+        """Whether anything was said of the jobs."""
+        return any(each is not None for each in vars(self).values())
+
+
+def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that say which jobs are meant, as its argument `which`."""
+
+    @wraps(command)
+    def call(*args: Any, **options: Any) -> Any:
+        names = Filters.__dataclass_fields__
+        return command(*args, which=Filters(**{name: options.pop(name) for name in names}),
+                       **options)  # fmt: skip
+
+    for option in (
+        click.option("--until", type=moment, metavar="TIME", help="Only those submitted before."),
+        click.option(
+            "--since",
+            type=moment,
+            metavar="TIME",
+            help='Only those submitted since: "2h", or a date.',
+        ),
+        click.option("--error", metavar="TEXT", help="Only those whose error contains TEXT."),
+        click.option("--key", metavar="KEY", help="Only those of that key."),
+        click.option("--name", metavar="NAME", help="Only those of that name."),
+        click.option(
+            "--state",
+            type=states,
+            metavar="STATE",
+            help="Only in that state; or several: failed,cancelled.",
+        ),
+    ):
+        call = option(call)
+    return call

@@ -1,0 +1,229 @@
+"""What there is: ``status``, ``list``, ``show``, ``why``."""
+
+import os
+import socket
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+import click
+from rich.console import Group
+from rich.text import Text
+
+from oddjob.cli import shown
+from oddjob.cli.command import Common, Failure, command, pass_common
+from oddjob.cli.filters import Filters, filtered
+from oddjob.cli.live import refresh
+from oddjob.cli.output import (
+    ago,
+    clean,
+    console,
+    counted,
+    exact,
+    facts,
+    lasting,
+    lines,
+    print_json,
+    say,
+    table,
+)
+from oddjob.operations import Record, RunnerInfo
+
+
+def runners_of(common: Common) -> list[RunnerInfo]:
+    """Return the processes that use the store, besides this one."""
+    me = socket.gethostname(), os.getpid()
+    return [each for each in common.open().runners() if (each.host, each.pid) != me]
+
+
+def overview(common: Common) -> dict[str, Any]:
+    """Return what `status --json` prints."""
+    runners = runners_of(common)
+    return {
+        "pools": [
+            {
+                "name": pool.name,
+                "is_paused": pool.is_paused,
+                "runners": sum(pool.name in each.pools for each in runners),
+                "counts": pool.counts(),
+                "oldest_waiting_at": pool.oldest_waiting(),
+            }
+            for pool in common.pools()
+        ],
+        "runners": [shown.runner_json(each) for each in runners],
+    }
+
+
+def _overview_for_people(found: dict[str, Any]) -> Group:
+    states = list(found["pools"][0]["counts"]) if found["pools"] else []
+    pools = table(
+        ["pool", "procs", *states, "oldest waits"],
+        [
+            [
+                pool["name"] + (" (paused)" if pool["is_paused"] else ""),
+                pool["runners"],
+                *pool["counts"].values(),
+                lasting(_age(pool["oldest_waiting_at"])),
+            ]
+            for pool in found["pools"]
+        ],
+    )
+    runners = table(
+        ["process", "host", "since", "runs jobs of"],
+        [
+            [
+                str(each["pid"]),
+                each["host"],
+                ago(each["joined_at"]),
+                ", ".join(each["pools"]) or "-",
+            ]
+            for each in found["runners"]
+        ],
+    )
+    none = Text("No process uses the store: oddjob worker MODULE starts one.")
+    return Group(pools, "", runners if found["runners"] else none)
+
+
+def _age(when: datetime | None) -> float | None:
+    return None if when is None else (datetime.now(UTC) - when).total_seconds()
+
+
+@command()
+@click.option("--watch", type=float, metavar="SECONDS", help="Look again every so often.")
+@click.option("--check", is_flag=True, help="Exit with 1 if jobs wait, and no process runs them.")
+@click.option("--max-waiting", type=int, metavar="N", help="... or if more than N wait in a pool.")
+@click.option("--max-age", type=float, metavar="SECONDS", help="... or if one waits for longer.")
+@pass_common
+def status(
+    common: Common, watch: float | None, check: bool, max_waiting: int | None, max_age: float | None
+) -> None:
+    """Show how many jobs are in which state, and who runs them.
+
+    A probe asks with --check; what is wrong goes to stderr.
+    """
+    if watch is not None:
+        refresh(common, watch, lambda: _overview_for_people(overview(common)))
+    found = overview(common)
+    if common.json:
+        print_json(found)
+    elif not (check and common.quiet):
+        console(common).print(_overview_for_people(found))
+    wrong = []
+    for pool in found["pools"]:
+        waiting, age = pool["counts"]["queued"], _age(pool["oldest_waiting_at"]) or 0.0
+        if waiting and not pool["runners"]:
+            wrong.append(f"pool {pool['name']}: {waiting} wait, and no process runs them")
+        if max_waiting is not None and waiting > max_waiting:
+            wrong.append(f"pool {pool['name']}: {waiting} wait, more than {max_waiting}")
+        if max_age is not None and age > max_age:
+            wrong.append(f"pool {pool['name']}: one waits for {age:.0f} s, over {max_age:g} s")
+    if check and wrong:
+        raise Failure("; ".join(wrong))
+
+
+@command("list")
+@filtered
+@click.option("--limit", type=int, default=50, show_default=True, help="How many at most.")
+@click.option("--all", "is_all", is_flag=True, help="No limit.")
+@click.option("--sort", type=click.Choice([*shown.SORTS]), help="Instead of newest first.")
+@click.option("--columns", metavar="NAMES", help=f"Of: {', '.join(shown.COLUMNS)}.")
+@click.option("--ids", is_flag=True, help="Print ids alone, one a line, for xargs.")
+@pass_common
+def list_jobs(
+    common: Common, which: Filters, limit: int, is_all: bool, sort: str | None,
+    columns: str | None, ids: bool,
+) -> None:  # fmt: skip
+    """List jobs, the newest first.
+
+    What stands in a table is cut to the width of a terminal; in a pipe it is whole.
+    """
+    names = (columns or "id,state,name,pool,attempt,created,ran,error").split(",")
+    for name in names:
+        if name not in shown.COLUMNS:
+            raise click.BadParameter(f"there is no {name!r}: {', '.join(shown.COLUMNS)}",
+                                     param_hint="--columns")  # fmt: skip
+    most = None if is_all else limit
+    found = which.records(common, None if sort else most)
+    if sort:
+        found = islice(sorted(found, key=shown.SORTS[sort]), most)
+    if ids:
+        for job in found:
+            click.echo(job.id)
+    elif common.json:
+        print_json([shown.job_json(job) for job in found])
+    else:
+        rows = [[shown.COLUMNS[name](job) for name in names] for job in found]
+        if rows:
+            console(common).print(table(names, rows, cut=("name", "function", "key", "error")))
+        else:
+            say(common, "No such job.")
+        if len(rows) == most:
+            say(common, f"The first {counted(len(rows))}; --all or --limit show more.")
+
+
+@command()
+@click.argument("ids", nargs=-1, required=True, metavar="ID...")
+@click.option("--traceback", is_flag=True, help="With the traceback of every failed attempt.")
+@click.option("--arguments", is_flag=True, help="With its arguments. That unpickles them, which "
+              "may run code of those who can write to the store.")  # fmt: skip
+@pass_common
+def show(common: Common, ids: tuple[str, ...], traceback: bool, arguments: bool) -> None:
+    """Show all that is known of a job."""
+    jobs = [common.open().record(each) for each in ids]
+    if common.json:
+        print_json([
+            shown.details_json(job) | ({"arguments": _arguments(job)} if arguments else {})
+            for job in jobs
+        ])  # fmt: skip
+        return
+    for place, job in enumerate(jobs):
+        if place:
+            click.echo()
+        _show(common, job, has_traceback=traceback, has_arguments=arguments)
+
+
+def _show(common: Common, job: Record, *, has_traceback: bool, has_arguments: bool) -> None:
+    names = ("id", "state", "name", "function", "pool", "attempt", "crashes", "priority", "key",
+             "entry", "runner", "progress", "waited", "ran")  # fmt: skip
+    pairs = [(name, shown.COLUMNS[name](job)) for name in names]
+    for name in ("created", "run_at", "started", "finished"):
+        when = getattr(job, name)
+        pairs.append((name.replace("run_at", "due"), when and f"{exact(when)} ({ago(when)})"))
+    pairs.append(("error", job.error))
+    if has_arguments:
+        pairs.append(("arguments", _arguments(job)))
+    out = console(common)
+    out.print(facts((name, value) for name, value in pairs if value != "-"))
+    attempts = job.attempts()
+    if attempts:
+        rows = [[each.number, exact(each.finished), each.process, each.traceback.splitlines()[-1]]
+                for each in attempts]  # fmt: skip
+        out.print()
+        out.print(table(["failed attempt", "at", "process", "error"], rows, cut=("error",)))
+    for each in attempts if has_traceback else ():
+        out.print()
+        out.print(Text(f"Attempt {each.number}", style="bold"))
+        out.print(clean(each.traceback.rstrip()))
+
+
+def _arguments(job: Record) -> Any:
+    try:
+        args, kwargs = job.arguments()
+    except ValueError as error:
+        return str(error)
+    return {"args": list(args), "kwargs": kwargs}
+
+
+@command()
+@click.argument("job", metavar="ID")
+@pass_common
+def why(common: Common, job: str) -> None:
+    """Say why a job is in its state, and what it waits for."""
+    record = common.open().record(job)
+    reasons = common.open().why(record)
+    if common.json:
+        print_json({"id": record.id, "state": record.state, "reasons": reasons})
+        return
+    out = console(common)
+    out.print(clean(f"Job {record.id} ({record.name}):"), clean(record.state))
+    out.print(*lines(reasons), sep="\n")

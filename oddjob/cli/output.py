@@ -1,0 +1,146 @@
+"""Output: tables, text and JSON on stdout; what is said besides on stderr.
+
+Guarantees: names and messages of jobs are anybody's. They reach a terminal without their control
+characters and markup, and without the passwords of URLs.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Container, Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+import click
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from oddjob.cli.command import Common, hide
+
+STYLES: Final = {
+    "scheduled": "cyan",
+    "queued": "yellow",
+    "running": "blue",
+    "succeeded": "green",
+    "failed": "red",
+    "cancelled": "magenta",
+    "ok": "green",
+    "warn": "yellow",
+    "fail": "red",
+    "paused": "yellow",
+}
+_WIDE: Final = 10_000  # columns, where no terminal limits them
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def clean(value: object) -> Text:
+    """Return what a terminal may be sent of a text."""
+    text = hide(str(value))
+    shown = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+    return Text(shown, style=STYLES.get(shown, ""))
+
+
+def console(common: Common, file: TextIO | None = None) -> Console:
+    """Return a console for stdout, as wide as its lines if it is no terminal."""
+    file = file or sys.stdout
+    is_forced = {"auto": None, "always": True, "never": None}[common.color]
+    is_plain = common.color == "never" or (common.color == "auto" and "NO_COLOR" in os.environ)
+    width = None if file.isatty() or "COLUMNS" in os.environ else _WIDE
+    return Console(
+        file=file, force_terminal=is_forced, no_color=is_plain, highlight=False, markup=False,
+        emoji=False, width=width, color_system=None if is_plain else "auto",
+    )  # fmt: skip
+
+
+def print_json(value: Any) -> None:
+    """Print a value as JSON, with times in UTC."""
+    click.echo(json.dumps(value, default=_as_json, indent=2, ensure_ascii=False))
+
+
+def print_json_line(value: Any) -> None:
+    """Print a value as one line of JSON."""
+    click.echo(json.dumps(value, default=_as_json, ensure_ascii=False))
+
+
+def _as_json(value: object) -> str:
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return str(value)
+
+
+def say(common: Common, text: str) -> None:
+    """Say what was done, unless the user wants quiet."""
+    if not common.quiet:
+        click.echo(str(clean(text)), err=True)
+
+
+def table(
+    columns: Sequence[str], rows: Iterable[Sequence[object]], *, cut: Container[str] = ()
+) -> Table:
+    """Return a table; numbers stand at the right, and columns in `cut` give way to the others."""
+    rows = [[*row] for row in rows]
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    for place, name in enumerate(columns):
+        is_number = any(isinstance(row[place], int | float) for row in rows)
+        made.add_column(
+            name.upper(), justify="right" if is_number else "left", no_wrap=name not in cut
+        )
+    for row in rows:
+        cells = [clean(_shown(each).replace("\n", " ")) for each in row]
+        for cell in cells:
+            cell.no_wrap, cell.overflow = True, "ellipsis"
+        made.add_row(*cells)
+    return made
+
+
+def facts(pairs: Iterable[tuple[str, object]]) -> Table:
+    """Return what is known of one thing, a line each."""
+    made = Table(box=None, pad_edge=False, show_header=False)
+    made.add_column(style="bold", no_wrap=True)
+    made.add_column(overflow="fold")
+    for name, value in pairs:
+        if value not in (None, ""):
+            made.add_row(name, clean(_shown(value)))
+    return made
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def lasting(seconds: float | None) -> str:
+    """Return a time in the unit that suits it: "350 ms", "12 s", "4 min", "3 h", "2 d"."""
+    if seconds is None:
+        return "-"
+    for unit, name in _UNITS:
+        if seconds >= unit:
+            return f"{seconds // unit:,.0f} {name}"
+    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def exact(when: datetime) -> str:
+    """Return a time in the zone of the machine."""
+    return f"{when.astimezone():%Y-%m-%d %H:%M:%S %Z}"
+
+
+def ago(when: datetime | None) -> str:
+    """Return how long ago that is, or in how long it will be."""
+    if when is None:
+        return "-"
+    seconds = (datetime.now(UTC) - when).total_seconds()
+    return f"in {lasting(-seconds)}" if seconds < 0 else f"{lasting(seconds)} ago"
+
+
+def counted(count: int, what: str = "job") -> str:
+    """Return a number and its noun."""
+    return f"{count:,} {what}{'' if count == 1 else 's'}"
+
+
+def lines(texts: Iterable[str]) -> Iterator[Text]:
+    """Yield texts as a list for people."""
+    return (Text("- ").append_text(clean(text)) for text in texts)

@@ -1,0 +1,36 @@
+"""The program ``oddjob``: all commands, by what they are for."""
+
+import click
+
+from oddjob import __version__
+from oddjob.cli.act import cancel, delete, pause, purge, resume, retry
+from oddjob.cli.care import completion, doctor, migrate
+from oddjob.cli.command import Program
+from oddjob.cli.live import top
+from oddjob.cli.look import list_jobs, show, status, why
+from oddjob.cli.recurring import recurring
+from oddjob.cli.submit import enqueue, replay
+from oddjob.cli.torture import torture
+from oddjob.cli.work import worker
+
+
+@click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="oddjob %(version)s")
+def oddjob() -> None:
+    """See what a store of durable jobs does, act on its jobs, and run them.
+
+    \b
+    Begin with:
+      export ODDJOB_STORE=sqlite:///jobs.db
+      oddjob status
+
+    Exit codes: 0 done; 1 what was asked for is not so, as no such job; 2 wrong
+    usage; 3 the store cannot be used; 4 jobs were left running.
+    """  # noqa: D301  (click: keep the lines as they are)
+
+
+oddjob.add_section("Run jobs", worker, enqueue)
+oddjob.add_section("Look", status, list_jobs, show, why, top, doctor)
+oddjob.add_section("Act on jobs", retry, cancel, delete, purge, replay)
+oddjob.add_section("Act on pools, and on recurring jobs", pause, resume, recurring)
+oddjob.add_section("Care", migrate, torture, completion)

@@ -1,0 +1,98 @@
+"""Recurring entries: ``recurring`` lists them, and its commands act on one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from oddjob import explain_cron
+from oddjob.cli.command import Common, Failure, Program, pass_common
+from oddjob.cli.output import ago, clean, console, print_json, say, table
+from oddjob.operations import RecurringEntry
+
+
+@click.group(cls=Program)
+def recurring() -> None:
+    """List, run, pause and delete recurring jobs."""
+
+
+def _entries(common: Common) -> list[RecurringEntry]:
+    return [entry for pool in common.pools() for entry in pool.recurring()]
+
+
+def _entry_json(entry: RecurringEntry) -> dict[str, Any]:
+    return {
+        "name": entry.name,
+        "pool": entry.pool,
+        "function": entry.function,
+        "rule": entry.rule,
+        "is_paused": entry.is_paused,
+        "next_run_at": entry.next_run,
+        "last_run_at": entry.last_run,
+        "last_job": entry.last_job,
+    }
+
+
+@recurring.command("list")
+@pass_common
+def list_entries(common: Common) -> None:
+    """List recurring jobs: when they fire, next and last."""
+    found = _entries(common)
+    if common.json:
+        print_json([_entry_json(each) for each in found])
+        return
+    rows = [
+        [
+            each.name, each.pool, each.rule, "paused" if each.is_paused else ago(each.next_run),
+            ago(each.last_run), each.last_job,
+        ]
+        for each in found
+    ]  # fmt: skip
+    if rows:
+        names = ["name", "pool", "rule", "next", "last", "last job"]
+        console(common).print(table(names, rows, cut=("name",)))
+    else:
+        say(common, "There is none.")
+
+
+def _action(name: str, help_text: str, done: str, act: Callable[[RecurringEntry], object]) -> None:
+    @recurring.command(name, help=help_text)
+    @click.argument("entry", metavar="NAME")
+    @pass_common
+    def do(common: Common, entry: str) -> None:
+        found = [each for each in _entries(common) if each.name == entry]
+        if not found:
+            known = ", ".join(each.name for each in _entries(common)) or "none"
+            raise Failure(f"there is no recurring job {entry!r}; there are: {known}")
+        if len(found) > 1:
+            pools = " or ".join(f"--pool {each.pool}" for each in found)
+            raise click.UsageError(f"{entry!r} is in several pools: give {pools}")
+        answer = act(found[0])
+        if answer is False:
+            raise Failure(f"{entry!r} is gone")
+        if isinstance(answer, str):
+            click.echo(answer)  # the job's id
+        say(common, f"{entry} {done}.")
+
+
+_action("run", "Submit its job now, besides those to come; print the job's id.", "was submitted",
+        RecurringEntry.run)  # fmt: skip
+_action("pause", "Let it fire no more, until resume.", "is paused", RecurringEntry.pause)
+_action("resume", "Let it fire again.", "goes on", RecurringEntry.resume)
+_action("delete", "Delete it, until a program declares it again.", "is deleted",
+        RecurringEntry.delete)  # fmt: skip
+
+
+@recurring.command()
+@click.argument("expression", metavar="CRON")
+@click.option("--tz", metavar="ZONE", help="As Europe/Berlin; the machine's if not given.")
+@pass_common
+def explain(common: Common, expression: str, tz: str | None) -> None:
+    """Show when a cron expression fires around changes of clocks."""
+    try:
+        console(common).print(clean(explain_cron(expression, tz)))
+    except (ImportError, ValueError) as error:
+        raise click.UsageError(str(error)) from None
+
+
+recurring.sections = {"Commands": [*recurring.commands]}

@@ -1,0 +1,161 @@
+"""``worker``: run the jobs of a program, until a signal ends it."""
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+from math import inf
+from pathlib import Path
+
+import click
+
+from oddjob import Pool, pools
+from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, hide, pass_common
+from oddjob.cli.output import counted, say
+from oddjob.cli.processes import run_processes
+from oddjob.compat import override
+from oddjob.daemon import run_until
+from oddjob.operations.application import new_pool, run
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def _size(text: str) -> int:
+    number = text.upper().removesuffix("B")
+    try:
+        return int(float(number.rstrip("KMG")) * _UNITS.get(number[-1:], 1))
+    except ValueError:
+        raise click.BadParameter(f'{text!r} is no size such as "512M"') from None
+
+
+class _Formatter(logging.Formatter):
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return hide(super().format(record))
+
+
+@command()
+@click.argument("modules", nargs=-1, metavar="[MODULE[:POOL]]...")
+@click.option("-c", "--concurrency", type=click.IntRange(1), metavar="N",
+              help="Jobs at once in each pool, instead of its pool_size.")  # fmt: skip
+@click.option("-p", "--processes", type=click.IntRange(1), default=1, metavar="N",
+              help="So many processes; one that ends is replaced.")  # fmt: skip
+@click.option("--drain-timeout", type=click.FloatRange(0), default=30.0, metavar="SECONDS",
+              show_default=True, help="How long running jobs have at the end.")  # fmt: skip
+@click.option("--batch", is_flag=True, help="End when no job is queued or runs.")
+@click.option("--max-jobs", type=click.IntRange(1), metavar="N", help="End after about N jobs.")
+@click.option("--max-memory", type=_size, metavar="SIZE", help="End when it has used 512M, say.")
+@click.option("--reload", is_flag=True, help="Start again when a .py file below here changes.")
+@click.option("--pid-file", type=click.Path(dir_okay=False, path_type=Path),
+              help="Write the process number there.")  # fmt: skip
+@click.option("--check", is_flag=True, help="Import everything, open the stores, and end.")
+@click.option("--follow-stdin", is_flag=True, hidden=True)  # end when the parent has gone
+@pass_common
+def worker(
+    common: Common, modules: tuple[str, ...], concurrency: int | None, processes: int,
+    drain_timeout: float, batch: bool, max_jobs: int | None, max_memory: int | None, reload: bool,
+    pid_file: Path | None, check: bool, follow_stdin: bool,
+) -> None:  # fmt: skip
+    """Run the jobs of a program.
+
+    MODULE is imported; its pools run what is in their stores. MODULE:POOL means one of them. To run
+    functions of a program that makes no pools, give --store and --pool.
+
+    SIGTERM and Ctrl-C let running jobs finish, and leave the others to other processes; a second
+    one ends the process at once. SIGUSR1 prints what every thread is doing. SIGHUP reopens nothing:
+    it ends the process at once, and its jobs are run by others.
+    """
+    _log_to_stderr(common)
+    if (processes > 1 or reload) and not (check or follow_stdin):
+        with _PidFile(pid_file):
+            sys.exit(run_processes(processes, is_batch=batch, reloads=reload))
+    chosen = _pools_of(common, modules)
+    if check:
+        say(common, f"{_names(chosen)}: the program can be imported, the store is open.")
+        return
+    if follow_stdin:
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+    if hasattr(signal, "SIGUSR1"):
+        faulthandler.register(signal.SIGUSR1)
+    run(chosen, concurrency)
+    say(common, f"Running jobs of {_names(chosen)}. Ctrl-C ends.")
+
+    def is_over() -> bool:
+        ended = sum(each.stats().succeeded + each.stats().failed for each in chosen)
+        too_many = max_jobs is not None and ended >= max_jobs
+        too_large = max_memory is not None and _memory() > max_memory
+        return too_many or too_large or (batch and all(map(_is_empty, chosen)))
+
+    is_limited = batch or max_jobs is not None or max_memory is not None
+    with _PidFile(None if follow_stdin else pid_file):
+        every = 0.2 if is_limited else inf
+        left = run_until(drain_timeout, is_over if is_limited else None, every)
+    if left:
+        raise Failure(f"{counted(left)} had not ended when the time was up", LEFT)
+    say(common, "Every job that had begun has ended.")
+
+
+def _pools_of(common: Common, modules: tuple[str, ...]) -> list[Pool]:
+    targets = modules or ((common.program,) if common.program else ())
+    if not targets:
+        raise click.UsageError("Which program? Give the module that makes the pools.")
+    found = {id(pool): pool for each in targets for pool in common.load(each)}.values()
+    for name in common.pool:
+        if name not in [each.name for each in found]:
+            if common.store is None:
+                known = ", ".join(pools()) or "none"
+                raise Failure(f"{' '.join(targets)} makes no pool {name!r}; there are: {known}")
+            new_pool(name, common.url)
+    chosen = [pools()[name] for name in common.pool] if common.pool else [*found]
+    if not chosen:
+        raise Failure(f"{' '.join(targets)} makes no pool: give --store and --pool", USAGE)
+    return chosen
+
+
+def _is_empty(pool: Pool) -> bool:
+    if not pool.configuration.store:
+        return not (pool.stats().queued or pool.stats().running)
+    counts = pool.counts()
+    return not (counts["queued"] or counts["running"])
+
+
+def _memory() -> int:
+    """Return the most memory that the process has used, in bytes."""
+    import resource  # there is none on Windows
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return used if sys.platform == "darwin" else used * 1024
+
+
+def _names(chosen: list[Pool]) -> str:
+    return ", ".join(str(each.name) for each in chosen)
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _log_to_stderr(common: Common) -> None:
+    level = logging.DEBUG if common.verbose else logging.WARNING if common.quiet else logging.INFO
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
+    logger = logging.getLogger("oddjob")
+    if not logger.handlers:
+        logger.addHandler(handler)
+    logger.setLevel(level)
+
+
+class _PidFile:
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        if self._path is not None:
+            self._path.write_text(f"{os.getpid()}\n")
+
+    def __exit__(self, *_: object) -> None:
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)

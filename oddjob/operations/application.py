@@ -1,0 +1,96 @@
+"""Application: a program that the command imports, and the pools that it makes.
+
+Guarantees: to import it runs none of its jobs. Its pools use their stores, so that they can submit;
+they run jobs when `run` says so.
+"""
+
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from oddjob.durable.pool_store import PoolStore
+from oddjob.registry import configure, pools
+from oddjob.runtime import lifecycle
+from oddjob.thread_pool import Pool
+
+
+def load(target: str) -> list[Pool]:
+    """Import a program; return its pools.
+
+    Args:
+        target: ``MODULE``, all whose named pools are meant, ``MODULE:POOL``, a pool that it has,
+            or ``MODULE:SETTINGS``, what `oddjob.configure` takes.
+
+    Raises:
+        LookupError: the module does not have that.
+        Exception: whatever the import raises.
+    """
+    module_name, _, name = target.partition(":")
+    with _importing():
+        found: Any = import_module(module_name)
+        for part in filter(None, name.split(".")):
+            if not hasattr(found, part):
+                raise LookupError(f"module {module_name!r} has no {name!r}")
+            found = getattr(found, part)
+        if isinstance(found, Pool):
+            return [found]
+        if isinstance(found, Mapping):
+            configure(found)
+        elif name:
+            raise LookupError(f"{target} is no pool, and no settings, but {found!r}")
+    return list(pools().values())
+
+
+def find_function(name: str) -> Any:
+    """Import the function of a stored job, or what decorates it; see `load`.
+
+    Raises:
+        LookupError: it is not there.
+        Exception: whatever the import raises.
+    """
+    module_name, _, path = name.partition(":")
+    with _importing():
+        found: Any = import_module(module_name)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    if not path or not callable(found):
+        raise LookupError(f"there is no function {name}: it is given as module:function")
+    return found
+
+
+def is_stored(function: str) -> bool:
+    """Return whether a pool with a store has decorated that function."""
+    stores = [core.store for core in lifecycle.known_cores() if core.store is not None]
+    return any(function in each.claimed.policies for each in stores)
+
+
+def new_pool(name: str, store: str) -> Pool:
+    """Return the pool of that name, which runs nothing yet; it is made if there is none."""
+    with _importing():
+        return pools().get(name) or Pool(name, store=store)
+
+
+def run(chosen: Iterable[Pool], concurrency: int | None = None) -> None:
+    """Run the jobs in the stores of some pools, so many at once."""
+    wanted = list(chosen)
+    for core in lifecycle.known_cores():
+        if any(core.pool is each for each in wanted):
+            if concurrency is not None:
+                core.workers.resize(concurrency)
+            if core.store is not None:
+                core.store.consume()
+
+
+@contextmanager
+def _importing() -> Iterator[None]:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
+    PoolStore.runs_at_once = False
+    try:
+        yield
+    finally:
+        PoolStore.runs_at_once = True

@@ -1,0 +1,142 @@
+"""Findings: what may be wrong with a store, and what to do about it.
+
+Guarantees: nothing is changed, and nothing is unpickled. What cannot be found out is left out.
+"""
+
+import sqlite3
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from shutil import disk_usage
+from typing import Final, Literal, NamedTuple
+
+from oddjob import __version__
+from oddjob.durable.sqlite import schema
+from oddjob.errors import StoreUnusable
+from oddjob.operations.application import find_function
+from oddjob.operations.stores import StoreOperations, file_of
+
+_LITTLE_SPACE: Final = 1 << 30  # bytes
+_NO_SPACE: Final = 100 << 20
+_SAMPLE: Final = 1000  # jobs whose functions are looked for
+_LONG: Final = 3600.0  # seconds
+
+
+class Finding(NamedTuple):
+    """Something that was looked at: how it is, and what to do if it is not well."""
+
+    status: Literal["ok", "warn", "fail"]
+    what: str
+    advice: str = ""
+
+
+class Schema(NamedTuple):
+    """The version of a store's schema, and the one that this library makes of it."""
+
+    found: int
+    known: int
+
+
+def schema_of(url: str) -> Schema | None:
+    """Return the version of a store's schema, without opening it; None if it is no file.
+
+    Raises:
+        StoreUnusable: there is none, or it is not ours.
+    """
+    file = file_of(url)
+    if file is None:
+        return None
+    if not file.exists():
+        raise StoreUnusable(f"there is no store at {file}")
+    try:
+        uri = f"{file.absolute().as_uri()}?mode=ro"
+        with closing(sqlite3.connect(uri, uri=True)) as connection:
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+    except sqlite3.Error as error:
+        raise StoreUnusable(f"{file} cannot be read: {error}") from error
+    if application != schema.APPLICATION_ID:
+        raise StoreUnusable(f"{file} is a database of another program")
+    return Schema(version, schema.VERSION)
+
+
+def findings(url: str, *, imports: bool = True) -> Iterator[Finding]:
+    """Look at a store, and at what uses it.
+
+    Args:
+        url: as for ``Pool(store=…)``.
+        imports: whether functions of waiting jobs are imported, to see if that can be done here.
+    """
+    python = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("ok", f"oddjob {__version__}, Python {python}, SQLite {sqlite3.sqlite_version}")
+    try:
+        found, file = schema_of(url), file_of(url)
+        if found is not None and file is not None:
+            what = f"the store has schema {found.found}; this version knows {found.known}"
+            yield Finding("ok", what)
+            yield from _of_file(file)
+        with StoreOperations(url, create=False) as store:
+            yield Finding("ok", "the store can be written")
+            yield from _of_pools(store, imports=imports)
+    except (StoreUnusable, OSError) as error:
+        yield Finding("fail", str(error), "see the guide, Operations")
+
+
+def _of_file(file: Path) -> Iterator[Finding]:
+    free = disk_usage(file.parent).free
+    status: Literal["ok", "warn", "fail"] = "ok"
+    if free < _LITTLE_SPACE:
+        status = "warn" if free >= _NO_SPACE else "fail"
+    yield Finding(status, f"{free / (1 << 30):,.1f} GiB of space are free for it",
+                  "make room: without it no job can be stored")  # fmt: skip
+    mode = file.stat().st_mode & 0o777
+    if mode & 0o002:
+        yield Finding("fail", f"every user of the machine may write it ({mode:o})",
+                      f"chmod o-rw {file}: they could run code in your processes")  # fmt: skip
+    elif mode & 0o004:
+        yield Finding("warn", f"every user of the machine may read it ({mode:o})",
+                      f"chmod o-rw {file}: it has the arguments of jobs")  # fmt: skip
+    else:
+        yield Finding("ok", f"other users cannot read it ({mode:o})")
+    wal = Path(f"{file}-wal")
+    size = wal.stat().st_size if wal.exists() else 0
+    if size > 64 << 20:
+        yield Finding("warn", f"its write-ahead log has {size >> 20} MiB",
+                      "end what holds a transaction on it open")  # fmt: skip
+
+
+def _of_pools(store: StoreOperations, *, imports: bool) -> Iterator[Finding]:
+    runners = store.runners()
+    for name, pool in store.pools().items():
+        counts = pool.counts()
+        waiting, where = counts["queued"], f"pool {name}"
+        if pool.is_paused:
+            yield Finding("warn", f"{where} is paused; {_jobs(waiting)} waiting",
+                          f"oddjob resume {name}")  # fmt: skip
+        if waiting and not any(name in each.pools for each in runners):
+            yield Finding("warn", f"{where}: {_jobs(waiting)} waiting, and no process runs any",
+                          "oddjob worker MODULE")  # fmt: skip
+        elif not pool.is_paused:
+            yield Finding("ok", f"{where}: {waiting} wait, {counts['running']} run")
+        if failed := pool.ended_since(_LONG)["failed"]:
+            yield Finding("warn", f"{where}: {_jobs(failed)} failed in the last hour",
+                          f"oddjob list --pool {name} --state failed")  # fmt: skip
+        for job in islice(pool.records(state="running"), _SAMPLE):
+            if (job.ran or 0.0) > _LONG:
+                yield Finding("warn", f"{where}: job {job.id} ({job.name}) has run for over an "
+                              "hour", f"oddjob show {job.id}")  # fmt: skip
+        some = islice(pool.records(state="queued"), _SAMPLE)
+        for function, number in Counter(job.function for job in some if imports).items():
+            try:
+                find_function(function)
+            except Exception as error:
+                yield Finding("warn", f"{where}: {_jobs(number)} of {function}, which cannot "
+                              f"be imported here ({error})",
+                              "are you in the program's folder, and its environment?")  # fmt: skip
+
+
+def _jobs(count: int) -> str:
+    return f"{count:,} job{'' if count == 1 else 's'}"

@@ -1,0 +1,106 @@
+"""What keeps a store well: doctor, migrate, torture."""
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oddjob import Pool
+from oddjob.durable.sqlite import schema
+from oddjob.operations import findings
+from tests.cli.conftest import Run, call
+from tests.durable import jobs
+
+WAIT = 10.0
+Read = Callable[..., Any]
+
+
+def file_of(url: str) -> Path:
+    return Path(url.removeprefix("sqlite:///"))
+
+
+def test_a_store_without_faults_passes(pool: Pool, url: str, run: Run, read: Read) -> None:
+    file_of(url).chmod(0o600)
+    found = read("doctor")
+    assert all(set(each) == {"status", "what", "advice"} for each in found)
+    assert {each["status"] for each in found} == {"ok"}
+    assert "ok    oddjob" in run("doctor").stdout
+    assert run("doctor", "--quiet").output == ""
+
+
+def test_what_people_should_know_is_said_with_what_to_do(running: Pool, url: str, run: Run) -> None:
+    running.submit(jobs.fail, "disk").exception(WAIT)
+    running.perform(jobs.note, 1)
+    running.pause()
+    file_of(url).chmod(0o644)
+    out = run("doctor").stdout
+    for words in (
+        "warn  every user of the machine may read it (644)",
+        "warn  pool mail is paused",
+        "→ oddjob resume mail",
+        "warn  pool mail: 1 job failed in the last hour",
+        "→ oddjob list --pool mail --state failed",
+    ):
+        assert words in out
+
+
+def test_functions_that_cannot_be_imported_are_named(
+    pool: Pool, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs.note, "__module__", "lost.module")
+    pool.perform_many(jobs.note, range(3))
+    assert "3 jobs of lost.module:note, which cannot be imported" in run("doctor").stdout
+    assert "lost.module" not in run("doctor", "--no-import").stdout
+
+
+def test_a_fault_is_exit_code_1(
+    pool: Pool, url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file_of(url).chmod(0o666)
+    result = run("doctor", exit_code=1)
+    assert "fail  every user of the machine may write it (666)" in result.stdout
+    assert "1 of " in result.stderr
+    file_of(url).chmod(0o600)
+    monkeypatch.setattr(findings, "_NO_SPACE", 1 << 60)
+    monkeypatch.setattr(findings, "_LITTLE_SPACE", 1 << 60)
+    assert "make room" in run("doctor", exit_code=1).stdout
+
+
+def test_a_store_of_this_version_needs_no_migration(pool: Pool, run: Run, read: Read) -> None:
+    assert read("migrate", "--check") == {"found": schema.VERSION, "known": schema.VERSION}
+    assert read("migrate") == {"found": schema.VERSION, "known": schema.VERSION}
+    assert "as it should" in run("migrate").stderr
+
+
+def test_an_older_store_is_migrated_and_a_newer_one_refused(
+    url: str, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Pool("mail", store=url, consume=False).shutdown()
+    monkeypatch.setattr(schema, "VERSION", schema.VERSION + 1)
+    monkeypatch.setitem(schema.MIGRATIONS, schema.VERSION - 1, "SELECT 1")
+    run("migrate", "--check", exit_code=1)
+    run("migrate")
+    run("migrate", "--check")
+    with closing(sqlite3.connect(file_of(url))) as connection:
+        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+    assert "update oddjob" in run("migrate", exit_code=3).stderr
+
+
+def test_a_file_of_another_program_is_not_touched(url: str, run: Run) -> None:
+    with closing(sqlite3.connect(file_of(url))) as connection:
+        connection.execute("CREATE TABLE theirs (id)")
+    assert "of another program" in run("migrate", exit_code=3).stderr
+    assert "of another program" in run("doctor", exit_code=1).stdout
+
+
+def test_torture_loses_no_job_and_cleans_up(url: str, tmp_path: Path) -> None:
+    out, _ = call("torture", "--kills", "2", "--json", url=url)
+    found = json.loads(out)
+    assert found["kills"] == 2
+    assert found["jobs"] >= found["acknowledged"] > 0
+    assert (found["lost"], found["run_twice_without_a_crash"], found["unfinished"]) == (0, 0, 0)
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,221 @@
+"""The worker, in processes of its own: what it runs, and how it ends."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from oddjob import Pool
+from oddjob.operations import StoreOperations
+from tests.cli import conftest
+from tests.cli.conftest import Run, call, eventually
+
+WAIT = 40.0
+SHOP = "tests.cli.shop"
+Submit = Callable[..., None]
+
+
+class Watched:
+    """A store, as it is seen from outside."""
+
+    def __init__(self, store: StoreOperations) -> None:
+        self._store = store
+
+    def counts(self, pool: str = "mail") -> dict[str, int]:
+        found = self._store.pool(pool).counts()
+        return {state: count for state, count in found.items() if count}
+
+    def workers(self, pool: str = "mail") -> set[int]:
+        """Return the processes that run jobs of a pool."""
+        return {each.pid for each in self._store.runners() if pool in each.pools}
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Watched]:
+    with StoreOperations(url) as store:
+        yield Watched(store)
+
+
+@pytest.fixture
+def submit(url: str) -> Submit:
+    """Submit jobs of the program without importing it here."""
+    pools = {"send": "mail", "wait": "mail", "elsewhere": "other"}
+
+    def submit(*calls: str) -> None:
+        for each in calls:
+            name, *args = each.split()
+            with Pool(pools[name], store=url, consume=False) as pool:
+                pool.perform(_stand_in(name), *args)
+
+    return submit
+
+
+def begun(gate: Path) -> int:
+    """Return how many jobs wait for a file to be there."""
+    marks = gate.with_suffix(".begun")
+    return len(marks.read_text()) if marks.exists() else 0
+
+
+def _stand_in(name: str) -> Callable[..., None]:
+    def fn(*_args: str) -> None:
+        raise AssertionError("it runs elsewhere")
+
+    fn.__module__, fn.__qualname__ = SHOP, name
+    return fn
+
+
+def test_a_batch_runs_what_there_is_and_ends(url: str, store: Watched, submit: Submit) -> None:
+    submit("send ada", "send bob", "send bad", "elsewhere")
+    out, said = call("worker", SHOP, "--batch", "-c", "1", "-q", url=url)
+    assert out == ""
+    assert "job send of pool mail failed in attempt 1" in said
+    assert store.counts() == {"succeeded": 2, "failed": 1}
+    assert store.counts("other") == {"succeeded": 1}
+
+
+@pytest.mark.parametrize("args", [[f"{SHOP}:pool"], [SHOP, "--pool", "mail"]])
+def test_only_the_pools_that_are_named_run(
+    args: list[str], url: str, store: Watched, submit: Submit
+) -> None:
+    submit("send ada", "elsewhere")
+    _, said = call("worker", *args, "--batch", url=url)
+    assert "Running jobs of mail. Ctrl-C ends.\n" in said
+    assert store.counts() == {"succeeded": 1}
+    assert store.counts("other") == {"queued": 1}
+
+
+def test_functions_of_a_program_without_pools_run_in_a_new_one(
+    url: str, store: Watched, run: Run
+) -> None:
+    run("enqueue", "tests.durable.jobs:note", "1", "--pool", "fresh")
+    call("worker", "tests.durable.jobs", "--pool", "fresh", "--batch", "--store", url, url=url)
+    assert store.counts("fresh") == {"succeeded": 1}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_running_jobs_finish_and_hands_back_the_rest(
+    number: signal.Signals, url: str, tmp_path: Path, store: Watched, submit: Submit
+) -> None:
+    gate, pid_file = tmp_path / "gate", tmp_path / "pid"
+    submit(*[f"wait {gate}"] * 3)
+    with conftest.start("worker", SHOP, "--pid-file", str(pid_file), url=url) as worker:
+        eventually(lambda: begun(gate) == 2)
+        assert int(pid_file.read_text()) == worker.pid
+        worker.send_signal(number)
+        eventually(lambda: not store.workers("other"))  # which has nothing to finish
+        gate.touch()
+        _, said = worker.communicate(timeout=WAIT)
+    assert (worker.returncode, "Every job that had begun has ended." in said) == (0, True)
+    assert store.counts() == {"succeeded": 2, "queued": 1}
+    assert not pid_file.exists()
+
+
+def test_jobs_that_do_not_end_in_time_are_left_with_exit_code_4(
+    url: str, tmp_path: Path, store: Watched, submit: Submit
+) -> None:
+    submit(f"wait {tmp_path}/gate")
+    with conftest.start("worker", SHOP, "--drain-timeout", "0.1", url=url) as worker:
+        eventually(lambda: begun(tmp_path / "gate"))
+        worker.terminate()
+        _, said = worker.communicate(timeout=WAIT)
+    assert worker.returncode == 4
+    assert "1 job had not ended when the time was up" in said
+    eventually(lambda: store.counts() == {"queued": 1})
+
+
+def test_a_second_signal_ends_it_at_once(
+    url: str, tmp_path: Path, store: Watched, submit: Submit
+) -> None:
+    submit(f"wait {tmp_path}/gate")
+    with conftest.start("worker", SHOP, url=url) as worker:
+        eventually(lambda: begun(tmp_path / "gate"))
+        worker.terminate()
+        eventually(lambda: not store.workers("other"))
+        worker.terminate()
+        worker.communicate(timeout=WAIT)
+    assert worker.returncode == -signal.SIGTERM
+
+
+@pytest.mark.parametrize("limit", [["--max-jobs", "1"], ["--max-memory", "1K"]])
+def test_it_ends_when_it_has_done_enough(
+    limit: list[str], url: str, store: Watched, submit: Submit
+) -> None:
+    submit("send ada")
+    call("worker", SHOP, *limit, url=url)
+    assert "running" not in store.counts()
+
+
+def test_several_processes_share_the_work_and_are_replaced(
+    url: str, tmp_path: Path, store: Watched, submit: Submit
+) -> None:
+    gate = tmp_path / "gate"
+    submit(*[f"wait {gate}"] * 4)
+    with conftest.start("worker", SHOP, "-p", "2", "-c", "1", url=url) as parent:
+        eventually(lambda: begun(gate) == 2)
+        victim, other = sorted(store.workers())
+        assert parent.pid not in (victim, other)
+        os.kill(victim, signal.SIGKILL)
+        eventually(lambda: len(store.workers() - {victim}) == 2)
+        parent.terminate()
+        eventually(lambda: not store.workers("other"))
+        gate.touch()
+        _, said = parent.communicate(timeout=WAIT)
+    assert parent.returncode == 0, said
+    assert f"worker process {victim} ended (-9): another one takes its place" in said
+    assert store.workers() == set()
+
+
+def test_children_end_with_their_parent(url: str, store: Watched) -> None:
+    with conftest.start("worker", SHOP, "-p", "2", url=url) as parent:
+        eventually(lambda: len(store.workers()) == 2)
+        parent.kill()
+        parent.communicate(timeout=WAIT)
+    eventually(lambda: store.workers() == set())
+
+
+def test_it_starts_again_when_a_file_changes(tmp_path: Path, url: str, store: Watched) -> None:
+    program = tmp_path / "program.py"
+    source = f"import oddjob\npool = oddjob.Pool('NAME', store={url!r})\n"
+    program.write_text(source.replace("NAME", "old"))
+    with conftest.start("worker", "program", "--reload", url=url, cwd=tmp_path) as parent:
+        eventually(lambda: store.workers("old"))
+        program.write_text(source.replace("NAME", "newer"))
+        eventually(lambda: store.workers("newer"))
+        assert not store.workers("old")
+        parent.terminate()
+        parent.communicate(timeout=WAIT)
+    assert parent.returncode == 0
+
+
+def test_a_program_is_checked_without_running_anything(
+    url: str, store: Watched, submit: Submit
+) -> None:
+    submit("send ada")
+    _, said = call("worker", SHOP, "--check", url=url)
+    assert "mail, other, memory: the program can be imported, the store is open." in said
+    assert store.counts() == {"queued": 1}
+
+
+@pytest.mark.parametrize(
+    ("args", "exit_code", "message"),
+    [
+        ([], 2, "Which program?"),
+        (["lost.module"], 1, "cannot import lost.module: No module named 'lost'"),
+        (["tests.durable.jobs:lost"], 1, "module 'tests.durable.jobs' has no 'lost'"),
+        (["tests.durable.jobs:note"], 1, "is no pool, and no settings"),
+        (["tests.durable.jobs"], 2, "makes no pool"),
+        (["tests.durable.jobs", "--pool", "none"], 1, "makes no pool 'none'"),
+        (["tests.durable.jobs", "--max-memory", "much"], 2, "is no size"),
+    ],
+)
+def test_what_cannot_run_is_refused(
+    args: list[str], exit_code: int, message: str, run: Run
+) -> None:
+    assert message in run("worker", *args, exit_code=exit_code, store=None).stderr
+
+
+def test_a_store_that_cannot_be_opened_is_exit_code_3(tmp_path: Path) -> None:
+    _, said = call("worker", SHOP, "-p", "2", url=f"sqlite:///{tmp_path}/no/jobs.db", exit_code=3)
+    assert "cannot be opened" in said

@@ -51,7 +51,8 @@ def _on_jobs(name: str, help_text: str, done: str, possible: list[JobState], cha
         if count and not dry_run:
             ask(common, f"{counted(count)} will be {done}.", count)
             count = _apply(common, given if ids else which.records(common), change)
-        report(common, count, done, dry_run=dry_run)
+        if count or not (others or is_all):
+            report(common, count, done, dry_run=dry_run)
         if others:
             what = ", ".join(f"{number} {state}" for state, number in others.items())
             raise Failure(f"not {done}: {what}")

@@ -49,7 +49,7 @@ def _measure(common: Common) -> dict[str, Any]:
 
 def _for_people(found: dict[str, Any]) -> Group:
     pools = table(
-        ["pool", "queued", "running", "succeeded/min", "failed/min", "oldest waits"],
+        ["pool", "queued", "running", "succeeded/min", "failed/min", "oldest"],
         [
             [
                 each["name"] + (" (paused)" if each["is_paused"] else ""),
@@ -61,6 +61,7 @@ def _for_people(found: dict[str, Any]) -> Group:
             ]
             for each in found["pools"]
         ],
+        cut=("pool",),
     )
     jobs: list[Record] = found["longest"]
     rows = [

@@ -57,7 +57,7 @@ def overview(common: Common) -> dict[str, Any]:
 def _overview_for_people(found: dict[str, Any]) -> Group:
     states = list(found["pools"][0]["counts"]) if found["pools"] else []
     pools = table(
-        ["pool", "procs", *states, "oldest waits"],
+        ["pool", "procs", *states, "oldest"],
         [
             [
                 pool["name"] + (" (paused)" if pool["is_paused"] else ""),
@@ -67,6 +67,8 @@ def _overview_for_people(found: dict[str, Any]) -> Group:
             ]
             for pool in found["pools"]
         ],
+        cut=("pool",),
+        gap=1,
     )
     runners = table(
         ["process", "host", "since", "runs jobs of"],
@@ -110,13 +112,15 @@ def status(
         console(common).print(_overview_for_people(found))
     wrong = []
     for pool in found["pools"]:
+        where = f"pool {pool['name']}"
         waiting, age = pool["counts"]["queued"], _age(pool["oldest_waiting_at"]) or 0.0
+        many = f"{counted(waiting)} {'waits' if waiting == 1 else 'wait'}"
         if waiting and not pool["runners"]:
-            wrong.append(f"pool {pool['name']}: {waiting} wait, and no process runs them")
+            wrong.append(f"{where}: {many}, and no process runs any")
         if max_waiting is not None and waiting > max_waiting:
-            wrong.append(f"pool {pool['name']}: {waiting} wait, more than {max_waiting}")
+            wrong.append(f"{where}: {many}, more than {max_waiting}")
         if max_age is not None and age > max_age:
-            wrong.append(f"pool {pool['name']}: one waits for {age:.0f} s, over {max_age:g} s")
+            wrong.append(f"{where}: one waits for {age:.0f} s, over {max_age:g} s")
     if check and wrong:
         raise Failure("; ".join(wrong))
 
@@ -137,7 +141,7 @@ def list_jobs(
 
     What stands in a table is cut to the width of a terminal; in a pipe it is whole.
     """
-    names = (columns or "id,state,name,pool,attempt,created,ran,error").split(",")
+    names = (columns or "id,state,name,pool,attempt,created,error").split(",")
     for name in names:
         if name not in shown.COLUMNS:
             raise click.BadParameter(f"there is no {name!r}: {', '.join(shown.COLUMNS)}",

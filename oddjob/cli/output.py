@@ -76,11 +76,15 @@ def say(common: Common, text: str) -> None:
 
 
 def table(
-    columns: Sequence[str], rows: Iterable[Sequence[object]], *, cut: Container[str] = ()
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    cut: Container[str] = (),
+    gap: int = 2,
 ) -> Table:
     """Return a table; numbers stand at the right, and columns in `cut` give way to the others."""
     rows = [[*row] for row in rows]
-    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    made = Table(box=None, pad_edge=False, header_style="bold", padding=(0, gap, 0, 0))
     for place, name in enumerate(columns):
         is_number = any(isinstance(row[place], int | float) for row in rows)
         made.add_column(

@@ -93,7 +93,9 @@ def _torture(common: Common, folder: Path, url: str, pool: str, kills: int) -> d
     def start(kind: str) -> "subprocess.Popen[bytes]":
         program = "import sys; from oddjob.cli import torture; torture.run(*sys.argv[1:])"
         command = [sys.executable, "-c", program, kind, url, pool, str(folder / kind)]
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+        return subprocess.Popen(  # noqa: S603
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
+        )
 
     say(common, f"Killing {kills} processes, one after the other, in {folder} ...")
     kinds = ["fed", *["runs"] * _CONSUMERS]

@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 
 from oddjob import Pool, pools
-from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, hide, pass_common
-from oddjob.cli.output import counted, say
+from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common
+from oddjob.cli.output import clean, counted, say
 from oddjob.cli.processes import run_processes
 from oddjob.compat import override
 from oddjob.daemon import run_until
@@ -33,7 +33,7 @@ def _size(text: str) -> int:
 class _Formatter(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
-        return hide(super().format(record))
+        return str(clean(super().format(record)))
 
 
 @command()

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from oddjob.durable.record import Capacity, Entry, Partition, State, Submit
-from oddjob.durable.store import Filter
+from oddjob.durable.store import Filter, StoreReader
 from oddjob.schedule.clock import clock
 from oddjob.testing.store_suite import NONE, PARTITION, POOL, StoreSuite
 
@@ -185,4 +185,38 @@ class StoreOperationsContract(StoreSuite):
         assert store.reader.record("none") is None
         counts = store.reader.counts(POOL)
         assert (counts[State.QUEUED], counts[State.FAILED]) == (4, 1)
+        self.close(store)
+
+    def test_what_waits_and_what_has_ended_is_counted(self, tmp_path: Path) -> None:
+        """In the queue since when, and how many have ended since then."""
+        store = self.member(tmp_path)
+        assert store.reader.oldest_waiting(POOL) is None
+        start = clock.wall()
+        jobs = [self.add(store), self.add(store, key="k"), self.add(store, key="k")]
+        later = self.add(store, delay=3600.0)
+        oldest = store.reader.record(jobs[0])
+        assert oldest is not None
+        assert store.reader.oldest_waiting(POOL) == oldest.created
+        for claim in self.claim(store, Capacity(2, 2)):
+            state = State.FAILED if claim.id == jobs[0] else State.SUCCEEDED
+            assert self.settle(store, claim, state)
+        last = store.reader.record(jobs[2])
+        assert last is not None
+        assert store.reader.oldest_waiting(POOL) == last.created
+        ended = store.reader.ended_since(POOL, start)
+        assert ended == {State.SUCCEEDED: 1, State.FAILED: 1, State.CANCELLED: 0}
+        assert not any(store.reader.ended_since(POOL, clock.wall() + 60).values())
+        assert store.reader.obstacles(later) == store.reader.obstacles(jobs[2]) == []
+        self.close(store)
+
+    def test_a_store_may_leave_these_answers_to_the_contract(self, tmp_path: Path) -> None:
+        """They are the same then, and take longer."""
+        store = self.member(tmp_path)
+        jobs = [self.add(store) for _ in range(3)]
+        (claim,) = self.claim(store, Capacity(1, 1))
+        assert self.settle(store, claim, State.FAILED)
+        reader = store.reader
+        assert StoreReader.oldest_waiting(reader, POOL) == reader.oldest_waiting(POOL)
+        assert StoreReader.ended_since(reader, POOL, 0.0) == reader.ended_since(POOL, 0.0)
+        assert StoreReader.obstacles(reader, jobs[1]) == []
         self.close(store)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 from click.testing import CliRunner, Result
@@ -67,18 +67,26 @@ def read(run: Run) -> Callable[..., Any]:
     return read
 
 
-@contextmanager
-def start(*args: str, url: str | None = None, **how: Any) -> "Iterator[subprocess.Popen[str]]":
-    """Call the command in a process of its own, where programs of these tests can be imported."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+def environment(url: str | None = None, **more: str) -> dict[str, str]:
+    """Return an environment in which programs of these tests can be imported."""
+    found = {**os.environ, "PYTHONPATH": str(ROOT), **more}
     if url is not None:
-        environment["ODDJOB_STORE"] = environment["SHOP_STORE"] = url
-    how.setdefault("env", environment)
-    how.setdefault("stdin", subprocess.DEVNULL)
-    command = [sys.executable, "-W", "error", "-m", "oddjob", *args]
+        found["ODDJOB_STORE"] = found["SHOP_STORE"] = url
+    return found
+
+
+@contextmanager
+def start(*args: str, url: str, cwd: Path = ROOT) -> "Iterator[subprocess.Popen[str]]":
+    """Call the command in a process of its own, which ends with the block."""
     process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how
-    )  # fmt: skip
+        [sys.executable, "-W", "error", "-m", "oddjob", *args],
+        cwd=cwd,
+        env=environment(url),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
     try:
         yield process
     finally:
@@ -86,12 +94,52 @@ def start(*args: str, url: str | None = None, **how: Any) -> "Iterator[subproces
         process.communicate()
 
 
-def call(*args: str, url: str | None = None, exit_code: int = 0, **how: Any) -> tuple[str, str]:
-    """Do the same, and wait for its end; return what it has printed to stdout and stderr."""
-    with start(*args, url=url, **how) as process:
-        out, err = process.communicate(timeout=50)
-    assert process.returncode == exit_code, out + err
-    return out, err
+class Called(NamedTuple):
+    """What a call of the command has printed."""
+
+    out: str
+    err: str
+
+
+Call = Callable[..., Called]
+
+
+@pytest.fixture(scope="session")
+def forks() -> "Iterator[subprocess.Popen[str]]":
+    """A process that calls the command in children; see `forks`."""
+    with subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "tests.cli.forks"],
+        cwd=ROOT,
+        env=environment(),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        yield process
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+@pytest.fixture
+def call(forks: "subprocess.Popen[str]", url: str, tmp_path_factory: Any) -> Call:
+    """Call the command in a process of its own; it has to end with that exit code."""
+    folder = tmp_path_factory.mktemp("called")
+
+    def call(
+        *args: str, exit_code: int = 0, cwd: Path = ROOT, env: dict[str, str] | None = None
+    ) -> Called:
+        assert forks.stdin is not None
+        assert forks.stdout is not None
+        files = {name: str(folder / name) for name in ("out", "err")}
+        wanted = {"args": args, "cwd": str(cwd), "env": env or environment(url), **files}
+        forks.stdin.write(json.dumps(wanted) + "\n")
+        forks.stdin.flush()
+        code = int(forks.stdout.readline())
+        called = Called(*(Path(file).read_text("utf-8") for file in files.values()))
+        assert code == exit_code, called.out + called.err
+        return called
+
+    return call
 
 
 def eventually(condition: Callable[[], object]) -> None:

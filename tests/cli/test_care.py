@@ -12,7 +12,7 @@ import pytest
 from oddjob import Pool
 from oddjob.durable.sqlite import schema
 from oddjob.operations import findings
-from tests.cli.conftest import Run, call
+from tests.cli.conftest import Call, Run
 from tests.durable import jobs
 
 WAIT = 10.0
@@ -97,8 +97,8 @@ def test_a_file_of_another_program_is_not_touched(url: str, run: Run) -> None:
     assert "of another program" in run("doctor", exit_code=1).stdout
 
 
-def test_torture_loses_no_job_and_cleans_up(url: str, tmp_path: Path) -> None:
-    out, _ = call("torture", "--kills", "2", "--json", url=url)
+def test_torture_loses_no_job_and_cleans_up(call: Call, tmp_path: Path) -> None:
+    out, _ = call("torture", "--kills", "2", "--json")
     found = json.loads(out)
     assert found["kills"] == 2
     assert found["jobs"] >= found["acknowledged"] > 0

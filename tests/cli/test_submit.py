@@ -2,13 +2,12 @@
 
 import json
 import re
-from typing import Any
 
 import pytest
 
 from oddjob import Pool
 from oddjob.operations import StoreOperations
-from tests.cli.conftest import Run, call
+from tests.cli.conftest import Call, Run, environment
 from tests.durable import jobs
 
 WAIT = 10.0
@@ -69,11 +68,11 @@ def test_a_failed_job_is_run_here_and_stays_as_it_is(running: Pool, run: Run) ->
     assert jobs.runs.count([1, "two"]) == 3
 
 
-def test_what_a_program_decorates_goes_to_its_pool(url: str) -> None:
+def test_what_a_program_decorates_goes_to_its_pool(url: str, call: Call) -> None:
     """It is imported for that, and none of its jobs runs meanwhile."""
-    job, said = call("enqueue", "tests.cli.shop:send", "ada", "2", url=url)
+    job, said = call("enqueue", "tests.cli.shop:send", "ada", "2")
     assert said == "tests.cli.shop:send was submitted to pool mail.\n"
-    _, said = call("enqueue", "tests.cli.shop:forget", url=url, exit_code=2)
+    _, said = call("enqueue", "tests.cli.shop:forget", exit_code=2)
     assert "To which pool?" in said
     with StoreOperations(url) as store:
         record = store.record(job.strip())
@@ -81,9 +80,10 @@ def test_what_a_program_decorates_goes_to_its_pool(url: str) -> None:
         assert record.arguments() == (("ada", 2), {})
 
 
-def test_the_store_of_a_program_is_found(url: str) -> None:
-    call("enqueue", "tests.cli.shop:send", "ada", url=url)
-    environment: dict[str, Any] = {"SHOP_STORE": url, "PYTHONPATH": "", "ODDJOB_APP": ""}
-    out, _ = call("list", "--columns", "name", "--app", "tests.cli.shop:pool", env=environment,
-                  cwd=str(jobs.__file__).rpartition("/tests/")[0])  # fmt: skip
+def test_the_store_of_a_program_is_found(url: str, call: Call) -> None:
+    call("enqueue", "tests.cli.shop:send", "ada")
+    only_the_program = environment(SHOP_STORE=url, ODDJOB_APP="tests.cli.shop:pool")
+    out, _ = call("list", "--columns", "name", env=only_the_program)
     assert out.split() == ["NAME", "send"]
+    out, _ = call("list", "--ids", "--app", "tests.cli.shop", env=environment(SHOP_STORE=url))
+    assert out.strip()

@@ -50,7 +50,9 @@ def _on_jobs(name: str, help_text: str, done: str, possible: list[JobState], cha
         count = len(given) if ids else sum(1 for _ in which.records(common))
         if count and not dry_run:
             ask(common, f"{counted(count)} will be {done}.", count)
-            count = _apply(common, given if ids else which.records(common), change)
+            by_pool = groupby(sorted(given, key=_pool_of), _pool_of)
+            some = ((common.open().pool(name), jobs) for name, jobs in by_pool)
+            count = sum(change(*each) for each in (some if ids else which.of_pools(common)))
         if count or not (others or is_all):
             report(common, count, done, dry_run=dry_run)
         if others:
@@ -60,6 +62,10 @@ def _on_jobs(name: str, help_text: str, done: str, possible: list[JobState], cha
             raise Failure("there is no such job")
 
     return act
+
+
+def _pool_of(job: Record) -> str:
+    return job.pool
 
 
 def _given(common: Common, ids: tuple[str, ...], others: Counter[str]) -> list[Record]:
@@ -72,14 +78,6 @@ def _given(common: Common, ids: tuple[str, ...], others: Counter[str]) -> list[R
         except JobNotFound:
             others["not found"] += 1
     return found
-
-
-def _apply(common: Common, jobs: Iterable[Record], change: Change) -> int:
-    """Change jobs, some pools' after each other; return how many were in a state to be changed."""
-    store = common.open()
-    return sum(
-        change(store.pool(name), some) for name, some in groupby(jobs, key=lambda job: job.pool)
-    )
 
 
 def can_answer() -> bool:

@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
-from itertools import islice
 from typing import Any, cast, get_args
 
 import click
 
 from oddjob.cli.command import Common
-from oddjob.operations import Record
+from oddjob.operations import PoolOperations, Record
 from oddjob.operations.access import seconds_of
 from oddjob.runtime.watchers import JobState
 
@@ -50,19 +49,19 @@ class Filters:
     since: datetime | None
     until: datetime | None
 
-    def records(self, common: Common, limit: int | None = None) -> Iterator[Record]:
-        """Return the jobs in question of the chosen pools, the newest first."""
-        found = heapq.merge(
-            *(
-                pool.records(
+    def of_pools(self, common: Common) -> Iterator[tuple[PoolOperations, Iterator[Record]]]:
+        """Yield the chosen pools, one for each state, with their jobs in question."""
+        for pool in common.pools():
+            for state in self.state or (None,):
+                yield pool, pool.records(
                     state=state, name=self.name, key=self.key, error=self.error,
                     since=self.since, before=self.until,
-                )
-                for pool in common.pools() for state in self.state or (None,)
-            ),
-            key=lambda record: record.created, reverse=True,
-        )  # fmt: skip
-        return islice(found, limit)
+                )  # fmt: skip
+
+    def records(self, common: Common) -> Iterator[Record]:
+        """Return the jobs in question, the newest first."""
+        found = [jobs for _, jobs in self.of_pools(common)]
+        return heapq.merge(*found, key=lambda record: record.created, reverse=True)
 
     @property
     def are_given(self) -> bool:

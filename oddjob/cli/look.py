@@ -1,19 +1,14 @@
-"""What there is: ``status``, ``list``, ``show``, ``why``."""
+"""Jobs, one by one: ``list``, ``show``, ``why``."""
 
-import os
-import socket
-from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
 import click
-from rich.console import Group
 from rich.text import Text
 
 from oddjob.cli import shown
-from oddjob.cli.command import Common, Failure, command, pass_common
+from oddjob.cli.command import Common, command, pass_common
 from oddjob.cli.filters import Filters, filtered
-from oddjob.cli.live import refresh
 from oddjob.cli.output import (
     ago,
     clean,
@@ -21,115 +16,21 @@ from oddjob.cli.output import (
     counted,
     exact,
     facts,
-    lasting,
     lines,
     print_json,
     say,
     table,
 )
-from oddjob.operations import Record, RunnerInfo
-
-
-def runners_of(common: Common) -> list[RunnerInfo]:
-    """Return the processes that use the store, besides this one."""
-    me = socket.gethostname(), os.getpid()
-    return [each for each in common.open().runners() if (each.host, each.pid) != me]
-
-
-def overview(common: Common) -> dict[str, Any]:
-    """Return what `status --json` prints."""
-    runners = runners_of(common)
-    return {
-        "pools": [
-            {
-                "name": pool.name,
-                "is_paused": pool.is_paused,
-                "runners": sum(pool.name in each.pools for each in runners),
-                "counts": pool.counts(),
-                "oldest_waiting_at": pool.oldest_waiting(),
-            }
-            for pool in common.pools()
-        ],
-        "runners": [shown.runner_json(each) for each in runners],
-    }
-
-
-def _overview_for_people(found: dict[str, Any]) -> Group:
-    states = list(found["pools"][0]["counts"]) if found["pools"] else []
-    pools = table(
-        ["pool", "procs", *states, "oldest"],
-        [
-            [
-                pool["name"] + (" (paused)" if pool["is_paused"] else ""),
-                pool["runners"],
-                *pool["counts"].values(),
-                lasting(_age(pool["oldest_waiting_at"])),
-            ]
-            for pool in found["pools"]
-        ],
-        cut=("pool",),
-        gap=1,
-    )
-    runners = table(
-        ["process", "host", "since", "runs jobs of"],
-        [
-            [
-                str(each["pid"]),
-                each["host"],
-                ago(each["joined_at"]),
-                ", ".join(each["pools"]) or "-",
-            ]
-            for each in found["runners"]
-        ],
-    )
-    none = Text("No process uses the store: oddjob worker MODULE starts one.")
-    return Group(pools, "", runners if found["runners"] else none)
-
-
-def _age(when: datetime | None) -> float | None:
-    return None if when is None else (datetime.now(UTC) - when).total_seconds()
-
-
-@command()
-@click.option("--watch", type=float, metavar="SECONDS", help="Look again every so often.")
-@click.option("--check", is_flag=True, help="Exit with 1 if jobs wait, and no process runs them.")
-@click.option("--max-waiting", type=int, metavar="N", help="... or if more than N wait in a pool.")
-@click.option("--max-age", type=float, metavar="SECONDS", help="... or if one waits for longer.")
-@pass_common
-def status(
-    common: Common, watch: float | None, check: bool, max_waiting: int | None, max_age: float | None
-) -> None:
-    """Show how many jobs are in which state, and who runs them.
-
-    A probe asks with --check; what is wrong goes to stderr.
-    """
-    if watch is not None:
-        refresh(common, watch, lambda: _overview_for_people(overview(common)))
-    found = overview(common)
-    if common.json:
-        print_json(found)
-    elif not (check and common.quiet):
-        console(common).print(_overview_for_people(found))
-    wrong = []
-    for pool in found["pools"]:
-        where = f"pool {pool['name']}"
-        waiting, age = pool["counts"]["queued"], _age(pool["oldest_waiting_at"]) or 0.0
-        many = f"{counted(waiting)} {'waits' if waiting == 1 else 'wait'}"
-        if waiting and not pool["runners"]:
-            wrong.append(f"{where}: {many}, and no process runs any")
-        if max_waiting is not None and waiting > max_waiting:
-            wrong.append(f"{where}: {many}, more than {max_waiting}")
-        if max_age is not None and age > max_age:
-            wrong.append(f"{where}: one waits for {age:.0f} s, over {max_age:g} s")
-    if check and wrong:
-        raise Failure("; ".join(wrong))
+from oddjob.operations import Record
 
 
 @command("list")
 @filtered
-@click.option("--limit", type=int, default=50, show_default=True, help="How many at most.")
+@click.option("--limit", type=int, default=50, metavar="N", show_default=True,
+              help="How many at most.")  # fmt: skip
 @click.option("--all", "is_all", is_flag=True, help="No limit.")
-@click.option("--sort", type=click.Choice([*shown.SORTS]), help="Instead of newest first.")
+@click.option("--sort", type=click.Choice([*shown.SORTS]), metavar="BY",
+              help=f"Instead of newest first: {', '.join(shown.SORTS)}.")  # fmt: skip
 @click.option("--columns", metavar="NAMES", help=f"Of: {', '.join(shown.COLUMNS)}.")
 @click.option("--ids", is_flag=True, help="Print ids alone, one a line, for xargs.")
 @pass_common
@@ -147,9 +48,8 @@ def list_jobs(
             raise click.BadParameter(f"there is no {name!r}: {', '.join(shown.COLUMNS)}",
                                      param_hint="--columns")  # fmt: skip
     most = None if is_all else limit
-    found = which.records(common, None if sort else most)
-    if sort:
-        found = islice(sorted(found, key=shown.SORTS[sort]), most)
+    found = which.records(common)
+    found = islice(sorted(found, key=shown.SORTS[sort]) if sort else found, most)
     if ids:
         for job in found:
             click.echo(job.id)

@@ -9,7 +9,7 @@ import os
 import sys
 from collections.abc import Container, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
-from typing import Any, Final, TextIO
+from typing import Any, Final
 
 import click
 from rich.console import Console
@@ -41,14 +41,13 @@ def clean(value: object) -> Text:
     return Text(shown, style=STYLES.get(shown, ""))
 
 
-def console(common: Common, file: TextIO | None = None) -> Console:
+def console(common: Common) -> Console:
     """Return a console for stdout, as wide as its lines if it is no terminal."""
-    file = file or sys.stdout
     is_forced = {"auto": None, "always": True, "never": None}[common.color]
     is_plain = common.color == "never" or (common.color == "auto" and "NO_COLOR" in os.environ)
-    width = None if file.isatty() or "COLUMNS" in os.environ else _WIDE
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
     return Console(
-        file=file, force_terminal=is_forced, no_color=is_plain, highlight=False, markup=False,
+        file=sys.stdout, force_terminal=is_forced, no_color=is_plain, highlight=False, markup=False,
         emoji=False, width=width, color_system=None if is_plain else "auto",
     )  # fmt: skip
 

@@ -6,8 +6,8 @@ from oddjob import __version__
 from oddjob.cli.act import cancel, delete, pause, purge, resume, retry
 from oddjob.cli.care import completion, doctor, migrate
 from oddjob.cli.command import Program
-from oddjob.cli.live import top
-from oddjob.cli.look import list_jobs, show, status, why
+from oddjob.cli.look import list_jobs, show, why
+from oddjob.cli.overview import status, top
 from oddjob.cli.recurring import recurring
 from oddjob.cli.submit import enqueue, replay
 from oddjob.cli.torture import torture

@@ -23,7 +23,9 @@ OF_A_JOB = {
 }
 MORE_OF_A_JOB = {"function", "crashes", "runner", "entry", "waited", "ran", "attempts"}
 OF_AN_ATTEMPT = {"number", "started_at", "finished_at", "process", "traceback"}
-OF_A_POOL = {"name", "is_paused", "runners", "counts", "oldest_waiting_at"}
+OF_A_POOL = {
+    *("name", "is_paused", "runners", "counts", "ended_last_minute", "oldest_waiting_at"),
+}
 OF_A_RUNNER = {"id", "host", "pid", "joined_at", "version", "pools"}
 STATES = ["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
@@ -184,7 +186,7 @@ def test_top_prints_a_line_of_json_for_each_look(running: Pool, run: Run) -> Non
     (line,) = run("top", "--once", "--json").stdout.splitlines()
     found = json.loads(line)
     (of_pool,) = found["pools"]
-    assert (of_pool["succeeded_per_minute"], of_pool["failed_per_minute"]) == (1, 1)
+    assert of_pool["ended_last_minute"] == {"succeeded": 1, "failed": 1, "cancelled": 0}
     assert [job["name"] for job in found["longest"]] == ["hang"]
     assert set(found["longest"][0]) == OF_A_JOB
 

@@ -80,7 +80,7 @@ ABOVE = {
         operations.reasons operations.stores operations operations.application operations.findings
     """,
     "command": """
-        cli.command cli.output cli.shown cli.live cli.filters cli.look cli.act cli.recurring
+        cli.command cli.output cli.shown cli.overview cli.filters cli.look cli.act cli.recurring
         cli.submit cli.processes cli.work cli.care cli.torture cli.program cli oddjob.__main__
     """,
 }

@@ -1,5 +1,6 @@
 """SignalWaiter: the main thread hears of every signal, whatever it is about to do."""
 
+import gc
 import os
 import signal
 import threading
@@ -9,6 +10,7 @@ import pytest
 
 import oddjob
 from oddjob.daemon import SignalWaiter, run_until
+from oddjob.runtime import lifecycle
 
 
 def test_a_signal_that_comes_before_the_wait_ends_it() -> None:
@@ -45,6 +47,17 @@ def test_pools_are_drained_when_it_is_enough() -> None:
     assert job.result(10)
     with pytest.raises(oddjob.PoolClosed):
         pool.submit(print)
+
+
+def test_a_pool_that_was_shut_down_before_does_no_harm() -> None:
+    """Something may still know of it, although it has been collected."""
+    pool = oddjob.Pool("gone", 1)
+    known = [core for core in lifecycle.known_cores() if core.name == "gone"]
+    pool.shutdown()
+    del pool
+    gc.collect()
+    assert [core.pool for core in known] == [None]
+    assert run_until(0.01, lambda: True) == 0
 
 
 def test_only_the_main_thread_can_handle_signals() -> None:

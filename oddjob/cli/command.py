@@ -27,14 +27,14 @@ LEFT: Final = 4  # jobs were running when the time for their end was up
 INTERRUPTED: Final = 130  # by Ctrl-C, as shells have it
 
 _CODES: Final = {NOT_SO: "failed", USAGE: "usage", NO_STORE: "store", LEFT: "unfinished"}
-_PASSWORDS: Final = (r"(\w://[^:/@\s]*:)[^\s/]*(?=@)", r"([?&]password=)[^&\s]*")
+_PASSWORDS: Final = (r'(\w://[^:/@\s"]*:)[^\s/"]*(?=@)', r'([?&]password=)[^&\s"]*')
 
 
-def hide(text: str) -> str:
-    """Return a text without the passwords of the URLs in it."""
+def safe(text: str) -> str:
+    """Return a text without control characters, and without the passwords of the URLs in it."""
     for pattern in _PASSWORDS:
         text = re.sub(pattern, r"\1***", text)
-    return text
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
 
 
 class Failure(Exception):
@@ -99,8 +99,9 @@ class Common:
     def open(self) -> StoreOperations:
         """Return the store, which is closed at the end of the command."""
         if self.opened is None:
+            url = self.url
             try:
-                self.opened = StoreOperations(self.url, create=False)
+                self.opened = StoreOperations(url, create=False)
             except ValueError as error:
                 raise click.UsageError(str(error)) from None
         return self.opened
@@ -227,7 +228,7 @@ def failures(is_json: Callable[[], bool]) -> Iterator[None]:
     except click.UsageError as error:
         if is_json():
             _end(error.format_message(), USAGE, is_json=True)
-        raise click.UsageError(hide(error.format_message()), error.ctx) from None
+        raise click.UsageError(safe(error.format_message()), error.ctx) from None
     except Failure as error:
         _end(str(error), error.exit_code, is_json=is_json())
     except JobNotFound as error:
@@ -239,8 +240,8 @@ def failures(is_json: Callable[[], bool]) -> Iterator[None]:
 
 
 def _end(message: str, code: int, *, is_json: bool) -> NoReturn:
-    error = {"error": {"code": _CODES[code], "message": hide(message)}}
-    click.echo(json.dumps(error) if is_json else f"Error: {hide(message)}", err=True)
+    error = {"error": {"code": _CODES[code], "message": safe(message)}}
+    click.echo(json.dumps(error) if is_json else f"Error: {safe(message)}", err=True)
     raise click.exceptions.Exit(code)
 
 

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from oddjob.cli.command import Common, hide
+from oddjob.cli.command import Common, safe
 
 STYLES: Final = {
     "scheduled": "cyan",
@@ -36,8 +36,7 @@ _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 def clean(value: object) -> Text:
     """Return what a terminal may be sent of a text."""
-    text = hide(str(value))
-    shown = "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in text)
+    shown = safe(str(value))
     return Text(shown, style=STYLES.get(shown, ""))
 
 
@@ -54,12 +53,12 @@ def console(common: Common) -> Console:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON, with times in UTC."""
-    click.echo(json.dumps(value, default=_as_json, indent=2, ensure_ascii=False))
+    click.echo(safe(json.dumps(value, default=_as_json, indent=2)))
 
 
 def print_json_line(value: Any) -> None:
     """Print a value as one line of JSON."""
-    click.echo(json.dumps(value, default=_as_json, ensure_ascii=False))
+    click.echo(safe(json.dumps(value, default=_as_json)))
 
 
 def _as_json(value: object) -> str:
@@ -71,7 +70,7 @@ def _as_json(value: object) -> str:
 def say(common: Common, text: str) -> None:
     """Say what was done, unless the user wants quiet."""
     if not common.quiet:
-        click.echo(str(clean(text)), err=True)
+        click.echo(safe(text), err=True)
 
 
 def table(

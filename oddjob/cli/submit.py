@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from oddjob import JobFunction, Pool
-from oddjob.cli.command import Common, Failure, command, pass_common
+from oddjob.cli.command import Common, Failure, command, pass_common, safe
 from oddjob.cli.filters import moment
-from oddjob.cli.output import clean, print_json, say
+from oddjob.cli.output import print_json, say
 from oddjob.operations.application import find_function, is_stored, new_pool
 from oddjob.quantities import as_retention
 from oddjob.testing import inline
@@ -104,7 +104,7 @@ def replay(common: Common, job: str) -> None:
         run = pool.options(name=record.name).submit(getattr(fn, "__wrapped__", fn), *args, **kwargs)
         failure = run.exception()
     if failure is not None:
-        click.echo(str(clean("".join(format_exception(failure)))), err=True)
+        click.echo(safe("".join(format_exception(failure))), err=True)
         raise Failure("it has failed again")
     if common.json:
         print_json({"result": run.result()})

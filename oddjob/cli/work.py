@@ -6,14 +6,16 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from math import inf
 from pathlib import Path
 
 import click
 
 from oddjob import Pool, pools
-from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common
-from oddjob.cli.output import clean, counted, say
+from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common, safe
+from oddjob.cli.output import counted, say
 from oddjob.cli.processes import run_processes
 from oddjob.compat import override
 from oddjob.daemon import run_until
@@ -33,7 +35,7 @@ def _size(text: str) -> int:
 class _Formatter(logging.Formatter):
     @override
     def format(self, record: logging.LogRecord) -> str:
-        return str(clean(super().format(record)))
+        return safe(super().format(record))
 
 
 @command()
@@ -69,7 +71,7 @@ def worker(
     """
     _log_to_stderr(common)
     if (processes > 1 or reload) and not (check or follow_stdin):
-        with _PidFile(pid_file):
+        with _pid_file(pid_file):
             sys.exit(run_processes(processes, is_batch=batch, reloads=reload))
     chosen = _pools_of(common, modules)
     if check:
@@ -89,7 +91,7 @@ def worker(
         return too_many or too_large or (batch and all(map(_is_empty, chosen)))
 
     is_limited = batch or max_jobs is not None or max_memory is not None
-    with _PidFile(None if follow_stdin else pid_file):
+    with _pid_file(None if follow_stdin else pid_file):
         every = 0.2 if is_limited else inf
         left = run_until(drain_timeout, is_over if is_limited else None, every)
     if left:
@@ -148,14 +150,13 @@ def _log_to_stderr(common: Common) -> None:
     logger.setLevel(level)
 
 
-class _PidFile:
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-
-    def __enter__(self) -> None:
-        if self._path is not None:
-            self._path.write_text(f"{os.getpid()}\n")
-
-    def __exit__(self, *_: object) -> None:
-        if self._path is not None:
-            self._path.unlink(missing_ok=True)
+@contextmanager
+def _pid_file(path: Path | None) -> Iterator[None]:
+    if path is None:
+        yield
+        return
+    path.write_text(f"{os.getpid()}\n")
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)

@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 
 from oddjob import Pool
-from oddjob.cli.command import Program, hide
+from oddjob.cli.command import Program, safe
 from oddjob.cli.program import oddjob
 from tests.cli.conftest import ROOT, Run
 from tests.durable import jobs
@@ -116,10 +116,11 @@ def test_errors_are_json_where_that_is_asked_for(
         ("rediss://:hun@hunter2@host:1/0", "rediss://:***@host:1/0"),
         ("redis://host/0?password=hunter2&db=1", "redis://host/0?password=***&db=1"),
         ("sqlite:///jobs.db at 10:30, mail@host", "sqlite:///jobs.db at 10:30, mail@host"),
+        ('{"url":"redis://host","to":"ada@x"}', '{"url":"redis://host","to":"ada@x"}'),
     ],
 )
 def test_no_password_is_printed(text: str, shown: str) -> None:
-    assert hide(text) == shown
+    assert safe(text) == shown
 
 
 def test_no_password_of_the_store_is_printed_by_any_command(run: Run, tmp_path: Path) -> None:
@@ -135,7 +136,8 @@ def test_no_password_of_the_store_is_printed_by_any_command(run: Run, tmp_path: 
 def test_a_password_in_the_error_of_a_job_is_not_printed(running: Pool, run: Run) -> None:
     job = running.submit(jobs.fail, f"cannot reach redis://:{SECRET}@host/0")
     job.exception(10)
-    for args in (["list"], ["show", job.id, "--traceback"], ["why", job.id]):
+    show = ["show", job.id, "--traceback"]
+    for args in (["list"], ["list", "--json"], show, [*show, "--json"], ["why", job.id]):
         out = run(*args).output
         assert SECRET not in out
         assert "redis://:***@host/0" in out

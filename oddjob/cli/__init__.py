@@ -9,10 +9,10 @@ import sys
 def main() -> None:
     """Run the command with the arguments of the process, and end the process."""
     try:
-        from oddjob.cli.program import oddjob
+        from oddjob.cli.program import run
     except ImportError as error:
         if error.name not in ("click", "rich"):
             raise
         sys.stderr.write("The command needs two more packages: pip install 'oddjob[cli]'\n")
         sys.exit(2)
-    oddjob(prog_name="oddjob")
+    run()

@@ -4,6 +4,7 @@ Data goes to stdout, everything else to stderr. Exit codes: see `Failure`.
 """
 
 import json
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -130,6 +131,8 @@ def _remember(context: click.Context, option: click.Parameter, value: Any) -> No
     common = context.ensure_object(Common)
     if value not in (None, False, ()):
         setattr(common, option.name or "", value)
+    if common.verbose:
+        logging.getLogger("oddjob").setLevel(logging.DEBUG)
 
 
 def _common_options() -> list[click.Parameter]:

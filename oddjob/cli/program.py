@@ -1,17 +1,20 @@
 """The program ``oddjob``: all commands, by what they are for."""
 
+import logging
+
 import click
 
-from oddjob import __version__
+from oddjob import __version__, shutdown_all
 from oddjob.cli.act import cancel, delete, pause, purge, resume, retry
 from oddjob.cli.care import completion, doctor, migrate
-from oddjob.cli.command import Program
+from oddjob.cli.command import Program, safe
 from oddjob.cli.look import list_jobs, show, why
 from oddjob.cli.overview import status, top
 from oddjob.cli.recurring import recurring
 from oddjob.cli.submit import enqueue, replay
 from oddjob.cli.torture import torture
 from oddjob.cli.work import worker
+from oddjob.compat import override
 
 
 @click.group(cls=Program, context_settings={"help_option_names": ["-h", "--help"]})
@@ -34,3 +37,20 @@ oddjob.add_section("Look", status, list_jobs, show, why, top, doctor)
 oddjob.add_section("Act on jobs", retry, cancel, delete, purge, replay)
 oddjob.add_section("Act on pools, and on recurring jobs", pause, resume, recurring)
 oddjob.add_section("Care", migrate, torture, completion)
+
+
+class _SafeFormatter(logging.Formatter):
+    @override
+    def format(self, record: logging.LogRecord) -> str:
+        return safe(super().format(record))
+
+
+def run() -> None:
+    """Run the command as this process: log to stderr; end what a program that it imports began."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(_SafeFormatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
+    logging.getLogger("oddjob").addHandler(handler)
+    try:
+        oddjob(prog_name="oddjob")
+    finally:
+        shutdown_all(0.0)  # it may have timers that would keep the process alive

@@ -14,10 +14,9 @@ from pathlib import Path
 import click
 
 from oddjob import Pool, pools
-from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common, safe
+from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common
 from oddjob.cli.output import counted, say
 from oddjob.cli.processes import run_processes
-from oddjob.compat import override
 from oddjob.daemon import run_until
 from oddjob.operations.application import new_pool, run
 
@@ -30,12 +29,6 @@ def _size(text: str) -> int:
         return int(float(number.rstrip("KMG")) * _UNITS.get(number[-1:], 1))
     except ValueError:
         raise click.BadParameter(f'{text!r} is no size such as "512M"') from None
-
-
-class _Formatter(logging.Formatter):
-    @override
-    def format(self, record: logging.LogRecord) -> str:
-        return safe(super().format(record))
 
 
 @command()
@@ -69,7 +62,8 @@ def worker(
     one ends the process at once. SIGUSR1 prints what every thread is doing. SIGHUP reopens nothing:
     it ends the process at once, and its jobs are run by others.
     """
-    _log_to_stderr(common)
+    if not (common.verbose or common.quiet):
+        logging.getLogger("oddjob").setLevel(logging.INFO)
     if (processes > 1 or reload) and not (check or follow_stdin):
         with _pid_file(pid_file):
             sys.exit(run_processes(processes, is_batch=batch, reloads=reload))
@@ -138,16 +132,6 @@ def _names(chosen: list[Pool]) -> str:
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
     os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _log_to_stderr(common: Common) -> None:
-    level = logging.DEBUG if common.verbose else logging.WARNING if common.quiet else logging.INFO
-    handler = logging.StreamHandler()
-    handler.setFormatter(_Formatter("%(asctime)s %(process)d %(levelname)s %(message)s"))
-    logger = logging.getLogger("oddjob")
-    if not logger.handlers:
-        logger.addHandler(handler)
-    logger.setLevel(level)
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """A store with jobs, and ways to call the command: in this process, and in one of its own."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -51,6 +52,7 @@ def run(url: str) -> Run:
     def run(*args: str, exit_code: int = 0, store: str | None = url, **how: Any) -> Result:
         words = [*args] if store is None else ["--store", store, *args]
         result = CliRunner().invoke(oddjob, words, catch_exceptions=False, **how)
+        logging.getLogger("oddjob").setLevel(logging.NOTSET)  # as it was
         assert result.exit_code == exit_code, result.output
         return result
 

@@ -39,3 +39,6 @@ def forget() -> None:
 @pool.job(every=86_400, name="nightly")
 def nightly() -> str:
     return "done"
+
+
+memory.options(name="keeper").after(3600, daemon=False).perform(print)  # no command waits for it

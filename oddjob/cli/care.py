@@ -45,7 +45,7 @@ def migrate(common: Common, check: bool) -> None:
     """
     found = schema_of(common.url)
     if not check:
-        with StoreOperations(common.url, create=False):
+        with StoreOperations(common.url):
             found = schema_of(common.url)
     if common.json:
         print_json(None if found is None else found._asdict())

@@ -102,7 +102,7 @@ class Common:
         if self.opened is None:
             url = self.url
             try:
-                self.opened = StoreOperations(url, create=False)
+                self.opened = StoreOperations(url)
             except ValueError as error:
                 raise click.UsageError(str(error)) from None
         return self.opened

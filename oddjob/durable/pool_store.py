@@ -58,7 +58,7 @@ _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 class PoolStore(Consumer, Settlement):
     """What connects one pool to a runner."""
 
-    # False while the command imports a program: its pools run nothing before `consume`.
+    # False while a command imports a program: its pools run nothing until `consumes` is set.
     runs_at_once: ClassVar[bool] = True
 
     def __init__(self, core: "PoolCore", name: str, url: str) -> None:
@@ -129,11 +129,6 @@ class PoolStore(Consumer, Settlement):
                 f"oddjob.operations.StoreOperations({self._url!r}).pool({self.name!r})"
             )
         return self.open()
-
-    def consume(self) -> None:
-        """Run jobs from the store, from now on if the pool has not done so."""
-        self.consumes = True
-        self.wake()
 
     # Functions.
 

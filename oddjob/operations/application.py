@@ -81,7 +81,8 @@ def run(chosen: Iterable[Pool], concurrency: int | None = None) -> None:
             if concurrency is not None:
                 core.workers.resize(concurrency)
             if core.store is not None:
-                core.store.consume()
+                core.store.consumes = True
+                core.store.wake()
 
 
 @contextmanager

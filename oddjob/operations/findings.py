@@ -50,7 +50,7 @@ def schema_of(url: str) -> Schema | None:
     if file is None:
         return None
     if not file.exists():
-        raise StoreUnusable(f"there is no store at {file}")
+        raise StoreUnusable(f"there is no store {file}")
     try:
         uri = f"{file.absolute().as_uri()}?mode=ro"
         with closing(sqlite3.connect(uri, uri=True)) as connection:
@@ -78,7 +78,7 @@ def findings(url: str, *, imports: bool = True) -> Iterator[Finding]:
             what = f"the store has schema {found.found}; this version knows {found.known}"
             yield Finding("ok", what)
             yield from _of_file(file)
-        with StoreOperations(url, create=False) as store:
+        with StoreOperations(url) as store:
             yield Finding("ok", "the store can be written")
             yield from _of_pools(store, imports=imports)
     except (StoreUnusable, OSError) as error:

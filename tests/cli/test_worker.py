@@ -34,6 +34,7 @@ class Watched:
 
 @pytest.fixture
 def store(url: str) -> Iterator[Watched]:
+    Pool("mail", store=url, consume=False).shutdown()
     with StoreOperations(url) as store:
         yield Watched(store)
 

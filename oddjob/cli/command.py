@@ -17,7 +17,7 @@ import click
 
 from oddjob import Pool
 from oddjob.compat import override
-from oddjob.errors import JobNotFound, StoreFull, StoreUnusable
+from oddjob.errors import OddJobError, StoreFull, StoreUnusable
 from oddjob.operations import PoolOperations, StoreOperations
 from oddjob.operations.application import load
 
@@ -234,10 +234,10 @@ def failures(is_json: Callable[[], bool]) -> Iterator[None]:
         raise click.UsageError(safe(error.format_message()), error.ctx) from None
     except Failure as error:
         _end(str(error), error.exit_code, is_json=is_json())
-    except JobNotFound as error:
-        _end(str(error), NOT_SO, is_json=is_json())
     except (StoreUnusable, StoreFull) as error:
         _end(str(error), NO_STORE, is_json=is_json())
+    except OddJobError as error:
+        _end(str(error), NOT_SO, is_json=is_json())
     except (KeyboardInterrupt, click.Abort):
         raise click.exceptions.Exit(INTERRUPTED) from None
 

@@ -10,6 +10,7 @@ from typing import Any, cast, get_args
 import click
 
 from oddjob.cli.command import Common
+from oddjob.keys import Key, decode_key
 from oddjob.operations import PoolOperations, Record
 from oddjob.operations.access import seconds_of
 from oddjob.runtime.watchers import JobState
@@ -29,6 +30,11 @@ def moment(text: str) -> datetime:
         ) from None
 
 
+def key(text: str) -> Key:
+    """Read a key: a string as it is, a tuple as Python writes it, anything else after a "="."""
+    return decode_key(f"={text}" if text.startswith("(") else text)
+
+
 def states(text: str) -> list[JobState]:
     """Read one or several states, with commas between them."""
     words = text.split(",")
@@ -44,7 +50,7 @@ class Filters:
 
     state: list[JobState] | None
     name: str | None
-    key: str | None
+    key: Key | None
     error: str | None
     since: datetime | None
     until: datetime | None
@@ -87,7 +93,12 @@ def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
             help='Only those submitted since: "2h", or a date.',
         ),
         click.option("--error", metavar="TEXT", help="Only those whose error contains TEXT."),
-        click.option("--key", metavar="KEY", help="Only those of that key."),
+        click.option(
+            "--key",
+            metavar="KEY",
+            type=key,
+            help="Only those of that key: name, \"('customer', 7)\", or =7.",
+        ),
         click.option("--name", metavar="NAME", help="Only those of that name."),
         click.option(
             "--state",

@@ -42,7 +42,7 @@ def clean(value: object) -> Text:
 
 def console(common: Common) -> Console:
     """Return a console for stdout, as wide as its lines if it is no terminal."""
-    is_forced = {"auto": None, "always": True, "never": None}[common.color]
+    is_forced = True if common.color == "always" else None
     is_plain = common.color == "never" or (common.color == "auto" and "NO_COLOR" in os.environ)
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
     return Console(

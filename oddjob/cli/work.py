@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from oddjob import Pool, pools
+from oddjob import Pool
 from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common
 from oddjob.cli.output import counted, say
 from oddjob.cli.processes import run_processes
@@ -97,17 +97,16 @@ def _pools_of(common: Common, modules: tuple[str, ...]) -> list[Pool]:
     targets = modules or ((common.program,) if common.program else ())
     if not targets:
         raise click.UsageError("Which program? Give the module that makes the pools.")
-    found = {id(pool): pool for each in targets for pool in common.load(each)}.values()
-    for name in common.pool:
-        if name not in [each.name for each in found]:
-            if common.store is None:
-                known = ", ".join(pools()) or "none"
-                raise Failure(f"{' '.join(targets)} makes no pool {name!r}; there are: {known}")
-            new_pool(name, common.url)
-    chosen = [pools()[name] for name in common.pool] if common.pool else [*found]
-    if not chosen:
+    found = [pool for each in targets for pool in common.load(each)]
+    if not found:  # a program with functions alone
+        found = [new_pool(name, common.url) for name in common.pool]
+    names = {str(pool.name): pool for pool in found}
+    if lacking := set(common.pool) - names.keys():
+        raise Failure(f"{' '.join(targets)} makes no pool {', '.join(lacking)}; there are: "
+                      f"{', '.join(names)}")  # fmt: skip
+    if not names:
         raise Failure(f"{' '.join(targets)} makes no pool: give --store and --pool", USAGE)
-    return chosen
+    return [names[name] for name in dict.fromkeys(common.pool)] or list(names.values())
 
 
 def _is_empty(pool: Pool) -> bool:

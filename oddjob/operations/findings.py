@@ -82,7 +82,7 @@ def findings(url: str, *, imports: bool = True) -> Iterator[Finding]:
             yield Finding("ok", "the store can be written")
             yield from _of_pools(store, imports=imports)
     except (StoreUnusable, OSError) as error:
-        yield Finding("fail", str(error), "see the guide, Operations")
+        yield Finding("fail", str(error))
 
 
 def _of_file(file: Path) -> Iterator[Finding]:

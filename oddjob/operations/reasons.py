@@ -15,7 +15,8 @@ from oddjob.schedule.clock import clock
 def reasons_of(record: Record, access: StoreAccess) -> list[str]:
     """Return why a job is in its state, the most important reason first."""
     found = {"scheduled": _scheduled, "queued": _queued, "running": _running}
-    return list(found.get(record.state, _ended)(record, access))
+    reasons = list(found.get(record.state, _ended)(record, access))
+    return reasons or ["nothing is in the way: it starts as soon as a worker is free"]
 
 
 def _ended(record: Record, _access: StoreAccess) -> Iterator[str]:
@@ -60,15 +61,13 @@ def _queued(record: Record, access: StoreAccess) -> Iterator[str]:
     yield from access.reader.obstacles(stored_id(record))
     counts = access.reader.counts(record.pool)
     others, running = counts[State.QUEUED] - 1, counts[State.RUNNING]
-    if others or running:
+    if others > 0 or running:
         yield f"in its pool {others} more wait, and {running} run"
-    else:
-        yield "nothing else is in the way: it starts as soon as a worker is free"
 
 
 def _pool(record: Record, access: StoreAccess) -> Iterator[str]:
     if access.reader.pools().get(record.pool):
-        yield f"pool {record.pool!r} is paused: oddjob resume --pool {record.pool}"
+        yield f"pool {record.pool!r} is paused: oddjob resume {record.pool}"
     elif not any(record.pool in each.pools for each in access.runners()):
         yield f"no process runs jobs of pool {record.pool!r}: start a worker"
 

@@ -95,6 +95,15 @@ def test_jobs_of_all_pools_are_listed_in_one_order(pool: Pool, url: str, run: Ru
     assert run("list", "--pool", "other", "--columns", "name").stdout.split()[1:] == ["n3", "n1"]
 
 
+def test_keys_of_any_kind_can_be_asked_for(pool: Pool, run: Run) -> None:
+    for each in ("k", ("customer", 7), 7, "7"):
+        pool.options(key=each, name=repr(each)).perform(jobs.note, 1)
+    for text, name in (("k", "'k'"), ("('customer', 7)", "('customer', 7)"), ("=7", "7")):
+        found = json.loads(run("list", "--key", text, "--json").stdout)
+        assert [job["name"] for job in found] == [name]
+    assert "('customer', 7)" in run("list", "--columns", "key").stdout
+
+
 def test_ids_alone_are_printed_for_other_commands(pool: Pool, run: Run) -> None:
     ids = [pool.submit(jobs.note, n).id for n in range(3)]
     assert run("list", "--ids").stdout.split() == ids[::-1]

@@ -193,7 +193,7 @@ def test_a_program_is_checked_without_running_anything(
         (["tests.durable.jobs:lost"], 1, "module 'tests.durable.jobs' has no 'lost'"),
         (["tests.durable.jobs:note"], 1, "is no pool, and no settings"),
         (["tests.durable.jobs"], 2, "makes no pool"),
-        (["tests.durable.jobs", "--pool", "none"], 1, "makes no pool 'none'"),
+        (["tests.durable.jobs", "--pool", "none"], 2, "Which store?"),
         (["tests.durable.jobs", "--max-memory", "much"], 2, "is no size"),
     ],
 )
@@ -201,6 +201,12 @@ def test_what_cannot_run_is_refused(
     args: list[str], exit_code: int, message: str, run: Run
 ) -> None:
     assert message in run("worker", *args, exit_code=exit_code, store=None).stderr
+
+
+def test_a_pool_that_the_program_does_not_have_is_not_made(call: Call) -> None:
+    """It is a typing error."""
+    _, said = call("worker", SHOP, "--pool", "mial", exit_code=1)
+    assert "makes no pool mial; there are: mail, other, memory" in said
 
 
 def test_a_store_that_cannot_be_opened_is_exit_code_3(call: Call, tmp_path: Path) -> None:

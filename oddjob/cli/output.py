@@ -44,7 +44,7 @@ def console(common: Common) -> Console:
     """Return a console for stdout, as wide as its lines if it is no terminal."""
     is_forced = True if common.color == "always" else None
     is_plain = common.color == "never" or (common.color == "auto" and "NO_COLOR" in os.environ)
-    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _WIDE
+    width = None if sys.stdout.isatty() else _WIDE
     return Console(
         file=sys.stdout, force_terminal=is_forced, no_color=is_plain, highlight=False, markup=False,
         emoji=False, width=width, color_system=None if is_plain else "auto",

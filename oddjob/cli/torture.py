@@ -27,6 +27,7 @@ from oddjob.runtime.watchers import JobState
 
 _CONSUMERS: Final = 2
 _PATIENCE: Final = 60.0  # seconds, for the jobs that are left at the end
+_CLOSING: Final = 5.0
 _BATCH: Final = 8
 _READY: Final = 0.8  # the share of processes that are killed when they are at work
 _LONGEST_LIFE: Final = 0.3  # seconds
@@ -79,7 +80,9 @@ def torture(common: Common, kills: int) -> None:
         if file is None:
             with StoreOperations(url) as store:
                 store.pool(pool).delete(store.pool(pool).records())
-        shutil.rmtree(folder, ignore_errors=True)
+        deadline = time.monotonic() + _CLOSING
+        while folder.exists() and time.monotonic() < deadline:  # a thread here closes the store
+            shutil.rmtree(folder, ignore_errors=True)
     if common.json:
         print_json(found)
     else:

@@ -1,7 +1,10 @@
 """What there is: status, list, show, why, top."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -9,7 +12,7 @@ from typing import Any
 import pytest
 
 from oddjob import Pool
-from tests.cli.conftest import Run
+from tests.cli.conftest import ROOT, Run, environment
 from tests.durable import jobs
 from tests.hang import until
 
@@ -111,12 +114,20 @@ def test_ids_alone_are_printed_for_other_commands(pool: Pool, run: Run) -> None:
     assert pool.counts()["cancelled"] == 3
 
 
-def test_a_table_in_a_pipe_is_whole_and_in_a_terminal_fits(pool: Pool, run: Run) -> None:
+def test_a_table_in_a_pipe_is_whole_and_in_a_terminal_fits(pool: Pool, url: str, run: Run) -> None:
     pool.options(name="n" * 300).perform(jobs.note, 1)
-    assert "n" * 300 in run("list").stdout
-    narrow = run("list", env={"COLUMNS": "80"}).stdout
-    assert max(map(len, narrow.splitlines())) <= 80
-    assert "…" in narrow
+    assert "n" * 300 in run("list", env={"COLUMNS": "80"}).stdout
+    ours, theirs = os.openpty()
+    command = [sys.executable, "-m", "oddjob", "list"]
+    with open(ours, "rb", buffering=0) as terminal:  # noqa: PTH123
+        how = {"TERM": "xterm", "COLUMNS": "80"}
+        subprocess.run(command, stdout=theirs, env=environment(url) | how, cwd=ROOT, check=True)
+        os.close(theirs)
+        shown = terminal.read(10_000).decode()
+    assert "\x1b[33mqueued" in shown
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown).splitlines()
+    assert max(map(len, plain)) <= 80
+    assert "nnn…" in shown
 
 
 def test_show_has_everything_and_what_is_asked_for(running: Pool, run: Run) -> None:

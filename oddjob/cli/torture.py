@@ -47,12 +47,18 @@ def run(kind: str, url: str, pool_name: str, log: str) -> None:
     _log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     pool = oddjob.Pool(pool_name, 4, store=url, consume=kind == "runs", keep_succeeded=10**6)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    if kind == "fed":
+        _feed(pool)
     click.echo("ready")
     while kind == "fed":
-        jobs = pool.submit_many(work, range(_BATCH))
-        os.write(_log, "".join(f"{job.id}\n" for job in jobs).encode())
+        _feed(pool)
         time.sleep(0.002)
     threading.Event().wait()
+
+
+def _feed(pool: oddjob.Pool) -> None:
+    jobs = pool.submit_many(work, range(_BATCH))
+    os.write(_log, "".join(f"{job.id}\n" for job in jobs).encode())
 
 
 def _end_with_parent() -> None:

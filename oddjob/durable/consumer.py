@@ -3,10 +3,14 @@
 The store thread calls everything here; nothing may block, and no code of users may run.
 """
 
-from typing import Any, Protocol
+from contextvars import ContextVar
+from typing import Any, Final, Protocol
 
 from oddjob.durable.record import Capacity, Claim, Entry, State
 from oddjob.durable.store import Store
+
+# Whether a command imports a program: the pools that it makes run nothing until `consumes` is set.
+holds_pools: Final = ContextVar("holds_pools", default=False)
 
 
 class Handle(Protocol):

@@ -17,14 +17,14 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from math import inf
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import override
 from oddjob.durable.async_submit import submit_in_loop
 from oddjob.durable.callbacks import CallbackThread
 from oddjob.durable.claimed_jobs import ClaimedJobs
 from oddjob.durable.codec import find_function, is_defined, name_of
-from oddjob.durable.consumer import Consumer
+from oddjob.durable.consumer import Consumer, holds_pools
 from oddjob.durable.full_queue import FullQueue
 from oddjob.durable.job_handle import JobHandle
 from oddjob.durable.lending import Lending
@@ -58,14 +58,11 @@ _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 class PoolStore(Consumer, Settlement):
     """What connects one pool to a runner."""
 
-    # False while a command imports a program: its pools run nothing until `consumes` is set.
-    runs_at_once: ClassVar[bool] = True
-
     def __init__(self, core: "PoolCore", name: str, url: str) -> None:
         self.name = name
         self.keep_succeeded = core.options.keep_succeeded
         self.keep_failed = core.options.keep_failed
-        self.consumes = core.options.consume and self.runs_at_once
+        self.consumes = core.options.consume and not holds_pools.get()
         self.unknown_after = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # True: it may be called at once
         self.claimed: Final = ClaimedJobs(core)

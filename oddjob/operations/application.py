@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from oddjob.durable.pool_store import PoolStore
+from oddjob.durable.consumer import holds_pools
 from oddjob.registry import configure, pools
 from oddjob.runtime import lifecycle
 from oddjob.thread_pool import Pool
@@ -90,8 +90,8 @@ def _importing() -> Iterator[None]:
     here = str(Path.cwd())
     if here not in sys.path:
         sys.path.insert(0, here)
-    PoolStore.runs_at_once = False
+    held = holds_pools.set(True)
     try:
         yield
     finally:
-        PoolStore.runs_at_once = True
+        holds_pools.reset(held)

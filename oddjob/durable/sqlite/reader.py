@@ -130,15 +130,15 @@ class SqliteReader(StoreReader):
 _OLDEST_WAITING: Final = """
 SELECT min(created) FROM job WHERE id IN (
   (SELECT min(id) FROM job INDEXED BY job_queued
-   WHERE state = 1 AND lane IN (SELECT id FROM lane WHERE pool = :pool)),
+   WHERE state = 1 AND partition IN (SELECT id FROM partition WHERE pool = :pool)),
   (SELECT min(id) FROM job INDEXED BY job_parked WHERE state = 3 AND pool = :pool))"""
 _ENDED: Final = """
 SELECT count(*) FROM job INDEXED BY job_ended
 WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished >= ?"""
 _PLACE: Final = """
 SELECT job.pool, function, limiters, EXISTS (SELECT 1 FROM consumer WHERE pool = job.pool),
-  EXISTS (SELECT 1 FROM known WHERE known.pool = job.pool AND known.function = lane.function)
-FROM job JOIN lane ON lane.id = job.lane WHERE job.id = ?"""
+  EXISTS (SELECT 1 FROM known WHERE known.pool = job.pool AND known.function = partition.function)
+FROM job JOIN partition ON partition.id = job.partition WHERE job.id = ?"""
 _USE_OF_LIMITER: Final = """
 SELECT name, max_running, running, starts, period,
   (SELECT coalesce(sum(number), 0) FROM start

@@ -16,7 +16,6 @@ from oddjob.cli.output import (
     counted,
     exact,
     facts,
-    lines,
     print_json,
     say,
     table,
@@ -130,4 +129,5 @@ def why(common: Common, job: str) -> None:
         return
     out = console(common)
     out.print(clean(f"Job {record.id} ({record.name}):"), clean(record.state))
-    out.print(*lines(reasons), sep="\n")
+    for each in reasons:
+        out.print(clean(f"- {each}"))

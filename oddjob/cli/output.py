@@ -7,7 +7,7 @@ characters and markup, and without the passwords of URLs.
 import json
 import os
 import sys
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -51,14 +51,9 @@ def console(common: Common) -> Console:
     )  # fmt: skip
 
 
-def print_json(value: Any) -> None:
-    """Print a value as JSON, with times in UTC."""
-    click.echo(safe(json.dumps(value, default=_as_json, indent=2)))
-
-
-def print_json_line(value: Any) -> None:
-    """Print a value as one line of JSON."""
-    click.echo(safe(json.dumps(value, default=_as_json)))
+def print_json(value: Any, indent: int | None = 2) -> None:
+    """Print a value as JSON, with times in UTC; without `indent`, in one line."""
+    click.echo(safe(json.dumps(value, default=_as_json, indent=indent)))
 
 
 def _as_json(value: object) -> str:
@@ -138,11 +133,6 @@ def ago(when: datetime | None) -> str:
     return f"in {lasting(-seconds)}" if seconds < 0 else f"{lasting(seconds)} ago"
 
 
-def counted(count: int, what: str = "job") -> str:
-    """Return a number and its noun."""
-    return f"{count:,} {what}{'' if count == 1 else 's'}"
-
-
-def lines(texts: Iterable[str]) -> Iterator[Text]:
-    """Yield texts as a list for people."""
-    return (Text("- ").append_text(clean(text)) for text in texts)
+def counted(count: int) -> str:
+    """Return a number of jobs, with that noun."""
+    return f"{count:,} job{'' if count == 1 else 's'}"

@@ -20,7 +20,6 @@ from oddjob.cli.output import (
     counted,
     lasting,
     print_json,
-    print_json_line,
     table,
 )
 from oddjob.operations import Record
@@ -74,10 +73,16 @@ def _status_for_people(common: Common) -> Group:
     found = _overview(common)
     states = list(found["pools"][0]["counts"]) if found["pools"] else []
     rows = [
-        [str(each["pid"]), each["host"], ago(each["joined_at"]), ", ".join(each["pools"]) or "-"]
+        [
+            str(each["pid"]),
+            each["host"],
+            each["version"],
+            ago(each["joined_at"]),
+            ", ".join(each["pools"]) or "-",
+        ]
         for each in found["runners"]
     ]
-    runners = table(["process", "host", "since", "runs jobs of"], rows)
+    runners = table(["process", "host", "oddjob", "since", "runs jobs of"], rows)
     none = "No process uses the store: oddjob worker MODULE starts one."
     pools = _pools(found, {state: _count_of(state) for state in states})
     return Group(pools, "", runners if rows else none)
@@ -161,7 +166,7 @@ def top(common: Common, once: bool, interval: float) -> None:
     if common.json:
         while True:
             longest = [shown.job_json(each) for each in _longest(common)]
-            print_json_line(_overview(common) | {"longest": longest})
+            print_json(_overview(common) | {"longest": longest}, indent=None)
             if once:
                 return
             time.sleep(interval)

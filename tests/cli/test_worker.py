@@ -1,13 +1,14 @@
 """The worker, in processes of its own: what it runs, and how it ends."""
 
 import os
+import re
 import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from oddjob import Pool
+from oddjob import Pool, __version__
 from oddjob.operations import StoreOperations
 from tests.cli import conftest
 from tests.cli.conftest import Call, Run, environment, eventually
@@ -94,12 +95,15 @@ def test_functions_of_a_program_without_pools_run_in_a_new_one(
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_lets_running_jobs_finish_and_hands_back_the_rest(
-    number: signal.Signals, url: str, tmp_path: Path, store: Watched, submit: Submit
+    number: signal.Signals, url: str, tmp_path: Path, store: Watched, submit: Submit, run: Run
 ) -> None:
     gate, pid_file = tmp_path / "gate", tmp_path / "pid"
     submit(*[f"wait {gate}"] * 3)
     with conftest.start("worker", SHOP, "--pid-file", str(pid_file), url=url) as worker:
         eventually(lambda: begun(gate) == 2)
+        assert re.search(
+            rf"{worker.pid} +\S+ +{__version__} +.* ago +mail, other", run("status").stdout
+        )
         assert int(pid_file.read_text()) == worker.pid
         worker.send_signal(number)
         eventually(lambda: not store.workers("other"))  # which has nothing to finish

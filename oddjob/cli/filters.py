@@ -16,18 +16,20 @@ from oddjob.operations.access import seconds_of
 from oddjob.runtime.watchers import JobState
 
 
-def moment(text: str) -> datetime:
-    """Read a date in ISO format, or how long ago, as "2h"."""
+def date(text: str) -> datetime:
+    """Read a date in ISO format; one without a zone is the machine's local time."""
     try:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
-        pass
+        raise click.BadParameter(f"{text!r} is no date: write 2026-01-31T12:00") from None
+
+
+def moment(text: str) -> datetime:
+    """Read a date, or how long ago, as "2h"."""
     try:
         return datetime.fromtimestamp(seconds_of("time", text), UTC)
     except ValueError:
-        raise click.BadParameter(
-            f'{text!r} is no time: write "2h", "30 min" or 2026-01-31T12:00'
-        ) from None
+        return date(text)
 
 
 def key(text: str) -> Key:

@@ -9,7 +9,7 @@ import click
 
 from oddjob import JobFunction, Pool
 from oddjob.cli.command import Common, Failure, command, pass_common, safe
-from oddjob.cli.filters import moment
+from oddjob.cli.filters import date
 from oddjob.cli.output import print_json, say
 from oddjob.operations.application import find_function, is_stored, new_pool
 from oddjob.quantities import as_retention
@@ -38,7 +38,7 @@ def _read(text: str) -> Any:
 @command()
 @click.argument("name")
 @click.argument("arguments", nargs=-1, metavar="[JSON]...")
-@click.option("--at", type=moment, metavar="TIME", help="Run it then: 2026-01-31T12:00.")
+@click.option("--at", type=date, metavar="TIME", help="Run it then: 2026-01-31T12:00.")
 @click.option("--after", metavar="TIME", help='Run it in that time: "90 s", "2h".')
 @click.option("--priority", type=int, help="Before those with a lower one; 0 if not given.")
 @click.option("--unique", is_flag=True, help="Unless such a job has not ended yet.")

@@ -43,6 +43,7 @@ def test_a_unique_job_is_stored_once(pool: Pool, run: Run) -> None:
         (["lost.module:fn", "--pool", "mail"], 1, "No module named 'lost'"),
         (["tests.durable.jobs:note", "[1", "--pool", "mail"], 2, "[1 is no JSON"),
         (["tests.durable.jobs:note", "--at", "2100-01-01", "--after", "1h"], 2, "either"),
+        (["tests.durable.jobs:note", "--at", "2h", "--pool", "mail"], 2, "'2h' is no date"),
         (["tests.durable.jobs:note", "--after", "soon", "--pool", "mail"], 2, "--after must be"),
     ],
 )

@@ -11,7 +11,7 @@ from oddjob import JobFunction, Pool
 from oddjob.cli.command import Common, Failure, command, pass_common, safe
 from oddjob.cli.filters import date
 from oddjob.cli.output import print_json, say
-from oddjob.operations.application import find_function, is_stored, new_pool
+from oddjob.operations.application import find_function, new_pool, store_of
 from oddjob.quantities import as_retention
 from oddjob.testing import inline
 
@@ -57,7 +57,10 @@ def enqueue(
         raise click.UsageError("Give either --at or --after.")
     fn = _import(common, name)
     values = [_read(each) for each in arguments]
-    is_decorated = isinstance(fn, JobFunction) and is_stored(name)
+    store = store_of(name) if isinstance(fn, JobFunction) else None
+    if store is not None and common.store is not None and store != common.url:
+        raise click.UsageError(f"{name} goes to the store of its pool, {store}.")
+    is_decorated = store is not None
     target: Any = fn if is_decorated else _pool(common)
     if not is_decorated:
         values.insert(0, getattr(fn, "__wrapped__", fn))

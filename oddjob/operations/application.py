@@ -61,10 +61,12 @@ def find_function(name: str) -> Any:
     return found
 
 
-def is_stored(function: str) -> bool:
-    """Return whether a pool with a store has decorated that function."""
-    stores = [core.store for core in lifecycle.known_cores() if core.store is not None]
-    return any(function in each.claimed.policies for each in stores)
+def store_of(function: str) -> str | None:
+    """Return the store that jobs of a decorated function go to, as its URL; None: it has none."""
+    for core in lifecycle.known_cores():
+        if core.store is not None and function in core.store.claimed.policies:
+            return str(core.options.store)
+    return None
 
 
 def new_pool(name: str, store: str) -> Pool:

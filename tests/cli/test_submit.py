@@ -75,6 +75,8 @@ def test_what_a_program_decorates_goes_to_its_pool(url: str, call: Call) -> None
     assert said == "tests.cli.shop:send was submitted to pool mail.\n"
     _, said = call("enqueue", "tests.cli.shop:forget", exit_code=2)
     assert "To which pool?" in said
+    _, said = call("enqueue", "tests.cli.shop:send", "x", "--store", "sqlite:///y", exit_code=2)
+    assert f"goes to the store of its pool, {url}" in said
     with StoreOperations(url) as store:
         record = store.record(job.strip())
         assert (record.pool, record.state, record.name) == ("mail", "queued", "send")

@@ -13,12 +13,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from math import inf
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import override
+from oddjob.durable.callbacks import guard
 from oddjob.durable.codec import (
     Meta,
     decode_call,
@@ -32,7 +32,7 @@ from oddjob.durable.codec import (
 )
 from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.record import Claim, State, Update
-from oddjob.durable.store import OpenTransaction
+from oddjob.durable.store import OpenTransaction, Store
 from oddjob.errors import JobLost, PayloadError, StoreFull
 from oddjob.keys import decode_key
 from oddjob.log import log
@@ -220,7 +220,7 @@ class ClaimedJobs(StoredSettlement):
         place = claim.id, claim.token
         if place in self._transactions:
             raise RuntimeError(f"job {claim.id} has a transaction, which is open until it returns")
-        transaction = self._transactions[place] = self.runner.transactions.begin(claim)
+        transaction = self._transactions[place] = self.runner.store.transaction(claim)
         try:
             connection = transaction.begin()
             in_transaction.set((self.runner, transaction))
@@ -343,17 +343,22 @@ class ClaimedJobs(StoredSettlement):
         self.runner.report(update)
 
     def _commit(self, update: Update, transaction: OpenTransaction) -> None:
-        claim = update.claim
+        """Commit a job's own transaction with its outcome; the store thread announces it."""
+        claim, runner = update.claim, self.runner
         try:
             is_committed = transaction.commit(update)
         except StoreFull:  # it has done nothing: it can run again when there is room
             self._forget(claim)
-            self.runner.hand_back(claim)
-        else:
-            # The store thread forgets the claim: a pool that holds none may end.
-            forget = partial(self._forget, claim)
-            committed = update if is_committed else None
-            self.runner.transactions.committed(committed, transaction, forget)
+            runner.hand_back(claim)
+            return
+
+        def announce(_store: Store) -> None:
+            self._forget(claim)  # not before: a pool that holds no claim may end
+            if is_committed:  # else the token was not valid any more
+                guard(transaction.wake_peers)
+                runner.note_end(update)
+
+        runner.post(announce)
 
     def _holds(self, claim: Claim) -> bool:
         """Return whether this very claim is held: a job that was lost may have been claimed again.

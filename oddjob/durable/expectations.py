@@ -6,12 +6,14 @@ watched once more then.
 """
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.durable.callbacks import guard
-from oddjob.durable.consumer import Handle
 from oddjob.durable.record import State
 from oddjob.durable.store import Store
+
+if TYPE_CHECKING:
+    from oddjob.durable.job_handle import JobHandle
 
 _NO_RECORD: Final = (
     "JobLost: it ended while this process was taken for dead, and has left no record"
@@ -25,14 +27,14 @@ class Expectations:
     """
 
     def __init__(self) -> None:
-        self._handles: Final[dict[Any, list[Handle]]] = {}  # by job
+        self._handles: Final[dict[Any, list[JobHandle]]] = {}  # by job
         self._unwatched: Final[set[Any]] = set()  # jobs that are to be watched once more
 
-    def add(self, job: Any, handle: Handle) -> None:
+    def add(self, job: Any, handle: "JobHandle") -> None:
         """Have a handle hear of the end of a job."""
         self._handles.setdefault(job, []).append(handle)
 
-    def handles_of(self, job: Any) -> Sequence[Handle]:
+    def handles_of(self, job: Any) -> Sequence["JobHandle"]:
         """Return what waits for the end of a job."""
         return self._handles.get(job, ())
 

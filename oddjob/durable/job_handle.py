@@ -8,9 +8,7 @@ there for callbacks does it.
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from oddjob.compat import override
 from oddjob.durable.codec import decode_outcome, is_plain_data
-from oddjob.durable.consumer import Handle
 from oddjob.durable.record import State
 from oddjob.errors import JobLost
 from oddjob.runtime.job import Job
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from oddjob.durable.pool_store import PoolStore
 
 
-class JobHandle(Handle):
+class JobHandle:
     """A job in a caller's hands, who has submitted it, or has found it in the store."""
 
     __slots__ = ("id", "is_delayed", "is_found", "job", "store")
@@ -36,20 +34,20 @@ class JobHandle(Handle):
         self.is_found: Final = is_found
         self.id: Any = None
 
-    @override
     def stored(self, job: Any) -> None:
+        """Note the id of the job, which is committed now."""
         self.id = job
         details_of(self.job).id = str(job)
         self.store.handles[self.job] = self
 
-    @override
     def rolled_back(self) -> None:
+        """End the job: the transaction in which a user has stored it was not committed."""
         self.store.handles.pop(self.job, None)
         what = f"the transaction in which job {self.id} was submitted was not committed"
         self.leave(JobLost(what))
 
-    @override
     def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        """Settle the job with an outcome that is committed."""
         self.store.handles.pop(self.job, None)
         is_plain = state is State.SUCCEEDED and is_plain_data(outcome)
         runner = self.store.attached

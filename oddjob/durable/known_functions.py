@@ -5,10 +5,12 @@ once their module is completely defined, and those that are found in a module th
 """
 
 from collections.abc import Iterable, KeysView, Mapping
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from oddjob.durable.consumer import Consumer
 from oddjob.durable.store import Store
+
+if TYPE_CHECKING:
+    from oddjob.durable.pool_store import PoolStore
 
 
 class KnownFunctions:
@@ -38,19 +40,19 @@ class KnownFunctions:
         """Forget everything: the store is to be told once more."""
         self._known.clear()
 
-    def tell_store(self, store: Store, consumers: Mapping[str, Consumer]) -> None:
+    def tell_store(self, store: Store, pools: Mapping[str, "PoolStore"]) -> None:
         """Let the store know which functions the pools have come to know."""
         self.are_importing = False
-        for name, consumer in consumers.items():
-            for function in [each for pool, each in self._unknown if pool == name]:
-                if consumer.look_for(function):  # it may have been imported meanwhile
+        for name, pool in pools.items():
+            for function in [each for needed_by, each in self._unknown if needed_by == name]:
+                if pool.look_for(function):  # it may have been imported meanwhile
                     self._unknown.discard((name, function))
-            is_new = consumer.consumes and name not in self._known
+            is_new = pool.consumes and name not in self._known
             known = self._known.get(name, set())
-            if not is_new and len(consumer.functions) == len(known):
+            if not is_new and len(pool.functions) == len(known):
                 continue
-            functions = consumer.functions.copy()
-            ready = [each for each in functions if each not in known and consumer.is_ready(each)]
+            functions = pool.functions.copy()
+            ready = [each for each in functions if each not in known and pool.is_ready(each)]
             if ready or is_new:
                 store.learn(name, ready, 0)
                 self._known[name] = known.union(ready)

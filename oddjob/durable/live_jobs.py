@@ -101,7 +101,7 @@ class LiveJobs:
         """Return a job that will hear of its end; or how it has ended. In the store thread."""
         runner = self._store.runner()
         for handle in runner.expected.handles_of(stored):
-            if isinstance(handle, JobHandle) and handle.store is self._store:
+            if handle.store is self._store:
                 return handle.job
         record = store.watch(stored)
         if record is None or record.state.has_ended:

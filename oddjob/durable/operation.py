@@ -4,11 +4,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from oddjob.durable.consumer import Handle
 from oddjob.durable.record import Submit
 from oddjob.durable.store import Store
+
+if TYPE_CHECKING:
+    from oddjob.durable.job_handle import JobHandle
 
 
 class RunnerOver(Exception):
@@ -27,7 +29,7 @@ class Operation:
     def __init__(
         self,
         submits: Sequence[Submit] = (),
-        handles: Sequence[Handle | None] = (),
+        handles: Sequence["JobHandle | None"] = (),
         call: Callable[[Store], Any] | None = None,
     ) -> None:
         self.submits: Final = submits

@@ -15,6 +15,7 @@ Locking: none of its own. Dicts are changed by one operation each.
 import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from contextvars import ContextVar
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -24,7 +25,6 @@ from oddjob.durable.async_submit import submit_in_loop
 from oddjob.durable.callbacks import CallbackThread
 from oddjob.durable.claimed_jobs import ClaimedJobs
 from oddjob.durable.codec import find_function, is_defined, name_of
-from oddjob.durable.consumer import Consumer, holds_pools
 from oddjob.durable.full_queue import FullQueue
 from oddjob.durable.job_handle import JobHandle
 from oddjob.durable.lending import Lending
@@ -37,7 +37,6 @@ from oddjob.durable.spare_claims import STANDSTILL
 from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import runner_of
 from oddjob.durable.submissions import Submissions
-from oddjob.durable.user_transactions import is_in_transaction
 from oddjob.errors import PoolClosed
 from oddjob.runtime import inline
 from oddjob.runtime.batch import set_due
@@ -54,8 +53,11 @@ _MOST_CLAIMS: Final = 512
 _SHORT: Final = 1e-6  # seconds; of a job, for the division
 _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 
+# Whether a command imports a program: the pools that it makes run nothing until `consumes` is set.
+holds_pools: Final = ContextVar("holds_pools", default=False)
 
-class PoolStore(Consumer, Settlement):
+
+class PoolStore(Settlement):
     """What connects one pool to a runner."""
 
     def __init__(self, core: "PoolCore", name: str, url: str) -> None:
@@ -146,12 +148,12 @@ class PoolStore(Consumer, Settlement):
         if self.consumes:
             self.functions.setdefault(function, fn)
 
-    @override
     def is_ready(self, function: str) -> bool:
+        """Return whether a function can be called: its module has been executed to its end."""
         return self.functions[function] is True or is_defined(function)
 
-    @override
     def look_for(self, function: str) -> bool:
+        """Know a function from now on, if this process has imported its module; return whether."""
         is_here = self.consumes and find_function(function) is not None
         if is_here:
             self.functions.setdefault(function, None)
@@ -215,7 +217,7 @@ class PoolStore(Consumer, Settlement):
 
     def check_connection(self, connection: Any) -> None:
         """Raise `TypeError` or `ValueError` if a user's connection is not one to the store."""
-        self.open().transactions.check_connection(connection)
+        self.open().store.check_connection(connection)
 
     def _insert_into(
         self,
@@ -223,9 +225,15 @@ class PoolStore(Consumer, Settlement):
         submits: Sequence[Submit],
         handles: Sequence[JobHandle | None],
     ) -> Sequence[Submitted]:
-        """Store jobs in a user's transaction; `rolled_back` is called if that is not committed."""
+        """Store jobs in a user's transaction; `rolled_back` is called if that is not committed.
+
+        The store thread sees to the rest when that has ended, for which it waits: until then
+        nobody else could write.
+        """
         waiting = [handle for handle in handles if handle is not None]
-        submitted = self.open().transactions.insert_into(connection, submits, waiting)
+        store = self.open().store
+        submitted = store.insert_into(connection, submits, waiting)
+        store.wake()
         for handle, answer in zip(handles, submitted, strict=True):
             if handle is not None:
                 handle.stored(answer.id)
@@ -246,8 +254,8 @@ class PoolStore(Consumer, Settlement):
 
     # What the runner asks for, in the store thread.
 
-    @override
     def capacity(self) -> Capacity:
+        """Return how many jobs the pool can take now."""
         is_broken = self.core.state.broken_by is not None
         size = 0 if self.hands_back or is_broken else self.core.workers.size
         held, mean = len(self.claimed.held), self.claimed.mean
@@ -258,48 +266,21 @@ class PoolStore(Consumer, Settlement):
         return Capacity(max(0, size - held), limit, self.has_spare, self.unknown_after)
 
     @property
-    @override
     def has_spare(self) -> bool:
-        return bool(self.claimed.held) and self.running() > len(self.core.running())
+        """Whether it holds claims that no worker has begun."""
+        return bool(self.claimed.held) and len(self.claimed.held) > len(self.core.running())
 
-    @override
     def start(self, claims: list[Claim]) -> None:
+        """Have workers run these jobs, in this order; there may be none."""
         self._found_nothing = not claims
         self.claimed.start(claims)
 
-    @override
-    def room_has_come(self) -> None:
-        self.full_queue.room_has_come()
-
-    @override
-    def running(self) -> int:
-        return len(self.claimed.held)
-
-    @override
-    def take_back(self) -> list[Claim]:
-        return self.claimed.take_back()
-
-    @override
-    def stop(self, job: Any) -> None:
-        self.claimed.stop(job)
-
-    @override
-    def drop_all(self) -> None:
-        self.claimed.drop_all()
-
-    @override
     def fire(self, entry: Entry, now: float, store: Store) -> float:
+        """Submit what a recurring entry says, as it is due `now`, by the store's clock.
+
+        Returns the seconds until it is worth another look; infinity: this process cannot fire it.
+        """
         return inf if self._ending else self.entries.fire(entry, now, store)
-
-    @property
-    @override
-    def lent(self) -> int:
-        return self.lending.lent
-
-    @property
-    @override
-    def latest_start(self) -> float:
-        return self.claimed.latest_start
 
     # The settlement of jobs that callers hold.
 
@@ -323,7 +304,7 @@ class PoolStore(Consumer, Settlement):
         stored = handle.id
         if self.claimed.stop(stored):
             return True
-        if is_in_transaction(policy_of(job).settings.connection):
+        if _is_in_transaction(policy_of(job).settings.connection):
             return False  # the store could not do that before its end
 
         def cancel(store: Store) -> bool:
@@ -363,8 +344,8 @@ class PoolStore(Consumer, Settlement):
                 failure.add_note(f"job {handle.id} lives on in the store")
                 runner.callbacks.run(partial(handle.leave, failure))
 
-    @override
     def give_up(self) -> None:
+        """Come to an end at once: the store will not hear what becomes of the claims."""
         self._ending = _HANDING_BACK
         self.claimed.drop_all()
 
@@ -403,13 +384,13 @@ class PoolStore(Consumer, Settlement):
         return self.attached is not None and self.attached.is_busy
 
     @property
-    @override
     def is_closing(self) -> bool:
+        """Whether it takes no new jobs."""
         return bool(self._ending)
 
     @property
-    @override
     def hands_back(self) -> bool:
+        """Whether it runs no more claims."""
         return self._ending == _HANDING_BACK
 
     @property
@@ -424,8 +405,8 @@ class PoolStore(Consumer, Settlement):
         left = None if deadline == inf else max(0.0, deadline - clock.steady())
         return self._is_done.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
 
-    @override
     def has_come_to_its_end(self) -> bool:
+        """Return whether the pool is closed, and has done what it was to do before its end."""
         if not self._ending or self.claimed.held:
             return False
         if self.hands_back or not self.consumes or self.core.state.broken_by is not None:
@@ -433,8 +414,8 @@ class PoolStore(Consumer, Settlement):
         handles = list(self.handles.values())  # a user's transaction may add some
         return self._found_nothing and all(each.is_delayed or each.is_found for each in handles)
 
-    @override
     def detached(self) -> None:
+        """Let go of the runner, which serves the pool no longer."""
         runner, self.attached = self.attached, None
         if runner is None:
             return
@@ -447,3 +428,11 @@ class PoolStore(Consumer, Settlement):
     def _note_end(self) -> None:
         self._is_done.set()
         self.core.supervisor.notify()
+
+
+def _is_in_transaction(connection: Any) -> bool:
+    """Return whether a user's connection, if there is one, has begun a transaction."""
+    try:
+        return connection is not None and bool(connection.in_transaction)
+    except Exception:  # it was closed
+        return False

@@ -5,10 +5,12 @@ turns go on in between.
 """
 
 from collections.abc import Iterable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from oddjob.durable.consumer import Consumer
 from oddjob.durable.store import Store
+
+if TYPE_CHECKING:
+    from oddjob.durable.pool_store import PoolStore
 
 _PURGE_AFTER: Final = 500  # jobs that have ended
 _PURGED_AT_ONCE: Final = 500
@@ -27,12 +29,12 @@ class Retention:
         """Note that a job has ended."""
         self._ended += 1
 
-    def purge(self, store: Store, consumers: Iterable[Consumer], now: float) -> bool:
+    def purge(self, store: Store, pools: Iterable["PoolStore"], now: float) -> bool:
         """Delete some old jobs, if it is time for that; return whether there may be more."""
         if self._ended <= _PURGE_AFTER:
             return False
         purged = 0
-        for each in consumers:
+        for each in pools:
             before = now - each.keep_failed
             purged += store.purge(each.name, each.keep_succeeded, before, _PURGED_AT_ONCE)
         if not purged:

@@ -25,11 +25,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from math import inf
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.durable.begun_marks import BegunMarks
 from oddjob.durable.callbacks import CallbackThread, guard, guard_store
-from oddjob.durable.consumer import Consumer, Handle
 from oddjob.durable.due_alarm import DueAlarm
 from oddjob.durable.expectations import Expectations
 from oddjob.durable.known_functions import KnownFunctions
@@ -41,11 +40,14 @@ from oddjob.durable.spare_claims import SpareClaims
 from oddjob.durable.store import Evicted, Store, StoreReader
 from oddjob.durable.suspect import SuspectGuard
 from oddjob.durable.trouble import Trouble
-from oddjob.durable.user_transactions import UserTransactions
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
 from oddjob.runtime.watchers import Progress
 from oddjob.threads import ServiceThread
+
+if TYPE_CHECKING:
+    from oddjob.durable.job_handle import JobHandle
+    from oddjob.durable.pool_store import PoolStore
 
 _IMPORT_PAUSE: Final = 0.05  # seconds, while a module that has jobs is being imported
 
@@ -62,10 +64,9 @@ class Runner:
         self._label: Final = label  # of the store, for logs
         self._opening: Final = threading.Lock()
         self._lock: Final = threading.RLock()  # of a thread whose signal handler submits, too
-        self._store: Any = None  # the `Store`, once it is open
-        self.reader: StoreReader  # these three are there once it is open
+        self.store: Store  # these three are there once it is open; other threads call of the
+        self.reader: StoreReader  # store only what its contract lets them
         self.marks: BegunMarks
-        self.transactions: UserTransactions
         self.is_over = False
         self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
         self._operations: Final[deque[Operation]] = deque()
@@ -75,15 +76,15 @@ class Runner:
         self._wakes_for_progress = False
         self._is_woken = False  # there is to be another turn, which has not begun
         self._due: Final = DueAlarm(self.wake)
-        self._consumers: dict[str, Consumer] = {}
+        self._pools: dict[str, PoolStore] = {}
         self._functions: Final = KnownFunctions()
         self.expected: Final = Expectations()  # for the store thread
-        self._replaced: list[Consumer] = []  # by pools of the same name
+        self._replaced: list[PoolStore] = []  # by pools of the same name
         self._has_served = False
         self._suspect: Final = SuspectGuard(self.hand_back)
         self._trouble: Final = Trouble(label)
         self._retention: Final = Retention()
-        self._spare: Final = SpareClaims(self.hand_back)
+        self._spare: Final = SpareClaims()
         self._is_to_look_again = False  # there is more to do than in the last turn
         self._is_evicted = False
         self._thread: threading.Thread | None = None
@@ -97,22 +98,21 @@ class Runner:
         with self._opening:
             if self._thread is not None:
                 return
-            self._store = self._open_store()
-            self.reader, self.marks = self._store.reader, BegunMarks(self._store)
-            self.transactions = UserTransactions(self, self._store)
+            self.store = self._open_store()
+            self.reader, self.marks = self.store.reader, BegunMarks(self.store)
             try:
-                self._store.join({}, 0)
+                self.store.join({}, 0)
                 self._thread = ServiceThread(self._run, f"oddjob-store-{self._label}")
                 self._thread.start()
             except BaseException:
                 self._thread = None
-                self._store.close()
+                self.store.close()
                 raise
 
     # For other threads.
 
     def submit(
-        self, submits: Sequence[Submit], handles: Sequence[Handle | None] = ()
+        self, submits: Sequence[Submit], handles: Sequence["JobHandle | None"] = ()
     ) -> list[Submitted]:
         """Store jobs; return when that is committed.
 
@@ -150,7 +150,7 @@ class Runner:
         """
         self._progress.put(claim, progress)
         if self._wakes_for_progress:
-            self._store.wake()
+            self.store.wake()
 
     def hand_back(self, claim: Claim) -> None:
         """Let another process, or this one later, run a claim that was not begun."""
@@ -164,18 +164,18 @@ class Runner:
 
         self.call(forget)
 
-    def attach(self, consumer: Consumer) -> None:
+    def attach(self, pool: "PoolStore") -> None:
         """Serve a pool, until that comes to its end; raise `RunnerOver` or `ValueError`."""
 
         def add(_store: Store) -> None:
-            former = self._consumers.get(consumer.name)
+            former = self._pools.get(pool.name)
             if former is not None:
                 if not former.is_closing:
-                    raise ValueError(f"a pool {consumer.name!r} of this process uses {self._label}")
+                    raise ValueError(f"a pool {pool.name!r} of this process uses {self._label}")
                 former.close(hands_back=True)  # and it ends when what has begun is over
                 self._replaced.append(former)
-                self._functions.forget(consumer.name)
-            self._consumers[consumer.name] = consumer
+                self._functions.forget(pool.name)
+            self._pools[pool.name] = pool
             self._has_served = True
 
         self.call(add)
@@ -183,7 +183,7 @@ class Runner:
     def wake(self) -> None:
         """Have the store thread look again: something about a pool has changed."""
         self._is_woken = True
-        self._store.wake()
+        self.store.wake()
 
     @property
     def is_busy(self) -> bool:
@@ -209,7 +209,7 @@ class Runner:
 
     def _wake_if_asleep(self) -> None:
         if self._is_asleep:
-            self._store.wake()
+            self.store.wake()
 
     # The store thread.
 
@@ -238,16 +238,16 @@ class Runner:
             if left < inf:
                 self._wakes_for_progress = False
                 seconds = left if seconds is None else min(left, seconds)
-            for process in self._store.wait(seconds):
-                self._store.takeover(process)
+            for process in self.store.wait(seconds):
+                self.store.takeover(process)
         finally:
             self._is_asleep = self._wakes_for_progress = False
 
-    def _served(self) -> list[Consumer]:
-        return [*self._consumers.values(), *self._replaced]
+    def _served(self) -> list["PoolStore"]:
+        return [*self._pools.values(), *self._replaced]
 
     def _is_unused(self) -> bool:
-        return self._has_served and not (self._consumers or self._replaced or self._reports)
+        return self._has_served and not (self._pools or self._replaced or self._reports)
 
     def _close_if_unused(self) -> bool:
         """Close the store, unless it is used, or has been left an operation; return whether."""
@@ -256,8 +256,8 @@ class Runner:
                 self.is_over = not self._operations
             if self.is_over:
                 self._due.set(inf)
-                guard_store(self._store.leave)
-                guard_store(self._store.close)
+                guard_store(self.store.leave)
+                guard_store(self.store.close)
         return self.is_over
 
     def _detach_done(self) -> bool:
@@ -265,15 +265,15 @@ class Runner:
         if self._reports:
             return False  # an outcome is committed before its pool ends
         done = [each for each in self._served() if each.has_come_to_its_end()]
-        for consumer in done:
-            if consumer in self._replaced:
-                self._replaced.remove(consumer)
-            elif self._consumers.pop(consumer.name) and self._functions.forget(consumer.name):
-                guard_store(self._store.forget, consumer.name)
+        for pool in done:
+            if pool in self._replaced:
+                self._replaced.remove(pool)
+            elif self._pools.pop(pool.name) and self._functions.forget(pool.name):
+                guard_store(self.store.forget, pool.name)
         # First: when a pool has ended, the next one opens the store anew, and files may be removed.
         self._close_if_unused()
-        for consumer in done:
-            guard(consumer.detached)
+        for pool in done:
+            guard(pool.detached)
         return bool(done)
 
     def _survive(self, error: BaseException) -> None:
@@ -285,7 +285,7 @@ class Runner:
         self._is_asleep = True
         try:
             if not self._operations:
-                self._trouble.wait(self._store.wait)
+                self._trouble.wait(self.store.wait)
         finally:
             self._is_asleep = False
 
@@ -294,8 +294,8 @@ class Runner:
             what = "%s: %d outcomes could not be stored; these jobs will run again"
             log(logging.ERROR, what, self._label, len(self._reports))
             self._reports.clear()
-        for consumer in self._served():
-            consumer.give_up()
+        for pool in self._served():
+            pool.give_up()
         self._detach_done()
 
     def _note_eviction(self) -> None:
@@ -303,14 +303,14 @@ class Runner:
         self._is_evicted = True
         log(logging.ERROR, "%s: this process was taken for dead; its jobs run elsewhere",
             self._label)  # fmt: skip
-        for consumer in self._served():
-            consumer.drop_all()
+        for pool in self._served():
+            pool.claimed.drop_all()
         self._suspect.clear()
         self._functions.clear()
 
     def _join_again(self) -> None:
         """Begin anew. What has ended meanwhile was left to the process that this one was before."""
-        self._store.join({}, 0)
+        self.store.join({}, 0)
         self._is_evicted = False
         self.expected.watch_again()
 
@@ -321,12 +321,12 @@ class Runner:
         operations = drain(self._operations)
         self._is_to_look_again = False
         try:
-            self.expected.tell_store(self._store)
+            self.expected.tell_store(self.store)
             for operation in [each for each in operations if each.call is not None]:
                 operations.remove(operation)
                 self._answer(operation)
-            self._functions.tell_store(self._store, self._consumers)
-            self._spare.hand_back(self._consumers.values())
+            self._functions.tell_store(self.store, self._pools)
+            self._spare.hand_back(self._pools.values())
             turn = self._commit(operations)
         except BaseException as error:
             for operation in operations:  # an eviction is none of their business
@@ -342,7 +342,7 @@ class Runner:
     def _answer(self, operation: Operation) -> None:
         assert operation.call is not None  # noqa: S101  (as its caller has found)
         try:
-            operation.end(operation.call(self._store))
+            operation.end(operation.call(self.store))
         except BaseException as error:
             operation.end(error=error)
 
@@ -373,9 +373,9 @@ class Runner:
     def _turn(self, submits: Sequence[Submit]) -> Turn:
         # Before the capacities: a worker that is free by then, and not before, reports later.
         reports = self._progress.take() + drain(self._reports)
-        capacity = {name: self._capacity(self._consumers[name]) for name in self._functions.pools()}
+        capacity = {name: self._capacity(self._pools[name]) for name in self._functions.pools()}
         try:
-            turn = self._store.turn(reports, submits, capacity)
+            turn = self.store.turn(reports, submits, capacity)
         except BaseException:
             self._reports.extendleft(reversed(reports))
             raise
@@ -384,20 +384,20 @@ class Runner:
                 self.expected.add(handle.id, handle)
             else:
                 guard(handle.rolled_back)
-        claims = self._suspect.admit(turn.claims, self._consumers.values())
-        for name, consumer in self._consumers.items():
+        claims = self._suspect.admit(turn.claims, self._pools.values())
+        for name, pool in self._pools.items():
             mine = [claim for claim in claims if claim.pool == name]
             if name in capacity:
-                consumer.start(mine)
+                pool.start(mine)
             if name not in turn.full:
-                consumer.room_has_come()
+                pool.full_queue.room_has_come()
         self._confirm(reports, turn)
         self._read(turn)
-        return turn  # type: ignore[no-any-return]  # of a `Store`
+        return turn
 
-    def _capacity(self, consumer: Consumer) -> Capacity:
-        lent = consumer.lent  # nothing runs beside a suspect, but what it waits for
-        return Capacity(lent, lent) if self._suspect.is_there else consumer.capacity()
+    def _capacity(self, pool: "PoolStore") -> Capacity:
+        lent = pool.lending.lent  # nothing runs beside a suspect, but what it waits for
+        return Capacity(lent, lent) if self._suspect.is_there else pool.capacity()
 
     def _accept(self, operations: Iterable[Operation], turn: Turn) -> None:
         submitted = iter(turn.submitted)
@@ -426,8 +426,8 @@ class Runner:
     def _read(self, turn: Turn) -> None:
         for news in turn.news:
             if news.state is State.RUNNING:
-                for consumer in self._served():
-                    guard(consumer.stop, news.id)
+                for pool in self._served():
+                    guard(pool.claimed.stop, news.id)
             else:
                 self.expected.announce(*news)
         self._functions.note_unknown(turn.unknown)
@@ -438,10 +438,10 @@ class Runner:
             return 0.0
         look = self._due.set(inf if turn.next_look is None else turn.next_look)
         for each in turn.entries:
-            look = min(look, self._consumers[each.partition.pool].fire(each, turn.now, self._store))
-        if self._retention.purge(self._store, self._consumers.values(), turn.now):
+            look = min(look, self._pools[each.partition.pool].fire(each, turn.now, self.store))
+        if self._retention.purge(self.store, self._pools.values(), turn.now):
             look = 0.0
-        look = min(look, self._spare.next_look(self._consumers.values(), turn))
+        look = min(look, self._spare.next_look(self._pools.values(), turn))
         if self._functions.are_importing:
             look = min(look, _IMPORT_PAUSE)
         return None if look == inf else look

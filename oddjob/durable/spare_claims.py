@@ -5,13 +5,15 @@ behind it are handed back: as soon as a process is hungry, else when no job has 
 as until then they cannot be cancelled or overtaken, and others see them as running.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from math import inf
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from oddjob.durable.consumer import Consumer
-from oddjob.durable.record import Claim, Turn
+from oddjob.durable.record import Turn
 from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.durable.pool_store import PoolStore
 
 _PATIENCE: Final = 0.02  # seconds that a claim may wait for a worker while a peer is hungry
 STANDSTILL: Final = 0.25  # seconds without a start, after which claims are handed back in any case
@@ -23,24 +25,22 @@ class SpareClaims:
     Thread safety: the store thread alone uses it.
     """
 
-    def __init__(self, hand_back: Callable[[Claim], object]) -> None:
-        self._hand_back: Final = hand_back
+    def __init__(self) -> None:
         self._since = inf  # monotonic seconds
         self._has_hungry_peers = False
 
-    def hand_back(self, consumers: Iterable[Consumer]) -> None:
+    def hand_back(self, pools: Iterable["PoolStore"]) -> None:
         """Hand back what has waited for too long; of a pool that hands back, all."""
         now = clock.monotonic()
         is_overdue = self._has_hungry_peers and now - self._since >= _PATIENCE
-        for each in consumers:
-            is_late = is_overdue or now - each.latest_start >= STANDSTILL
+        for each in pools:
+            is_late = is_overdue or now - each.claimed.latest_start >= STANDSTILL
             if each.hands_back or (is_late and each.has_spare):
-                for claim in each.take_back():
-                    self._hand_back(claim)
+                each.claimed.hand_back()
 
-    def next_look(self, consumers: Iterable[Consumer], turn: Turn) -> float:
+    def next_look(self, pools: Iterable["PoolStore"], turn: Turn) -> float:
         """Return the seconds until claims may have waited for too long."""
-        has_spare = any(each.has_spare for each in consumers)
+        has_spare = any(each.has_spare for each in pools)
         self._since = min(self._since, clock.monotonic()) if has_spare else inf
         self._has_hungry_peers = turn.hungry_peers
         if not has_spare:

@@ -7,10 +7,12 @@ for its deeds.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from oddjob.durable.consumer import Consumer
 from oddjob.durable.record import Claim
+
+if TYPE_CHECKING:
+    from oddjob.durable.pool_store import PoolStore
 
 
 class SuspectGuard:
@@ -29,7 +31,7 @@ class SuspectGuard:
         """Whether nothing else may be claimed."""
         return self._suspect is not None
 
-    def admit(self, claims: Sequence[Claim], consumers: Iterable[Consumer]) -> list[Claim]:
+    def admit(self, claims: Sequence[Claim], pools: Iterable["PoolStore"]) -> list[Claim]:
         """Return those of the claims that may start now, or the suspect once it is alone."""
         admitted = list(claims)
         if self._suspect is None and claims:
@@ -38,17 +40,16 @@ class SuspectGuard:
                 for claim in claims:
                     if claim is not self._suspect:
                         self._hand_back(claim)
-                for consumer in consumers:
-                    for claim in consumer.take_back():
-                        self._hand_back(claim)
+                for pool in pools:
+                    pool.claimed.hand_back()
                 admitted = []
         suspect = self._suspect
         if suspect is None or self._has_started:
             return admitted
-        pools = {consumer.name: consumer for consumer in consumers}
-        if suspect.pool not in pools or pools[suspect.pool].hands_back:
+        its_pool = next((pool for pool in pools if pool.name == suspect.pool), None)
+        if its_pool is None or its_pool.hands_back:
             self._hand_back(suspect)
-        elif not any(consumer.running() for consumer in pools.values()):
+        elif not any(pool.claimed.held for pool in pools):
             self._has_started = True
             admitted.append(suspect)
         return admitted

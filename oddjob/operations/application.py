@@ -11,7 +11,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from oddjob.durable.consumer import holds_pools
+from oddjob.durable.pool_store import holds_pools
 from oddjob.registry import configure, pools
 from oddjob.runtime import lifecycle
 from oddjob.thread_pool import Pool

@@ -390,7 +390,7 @@ def test_an_entry_that_finds_the_store_full_fires_when_there_is_room(
     pool: Pool, clock: FakeClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     timer = pool.every(60).perform(jobs.sync)
-    store = pool._core.store.attached._store
+    store = pool._core.store.attached.store
     fire, refusals = store.fire_entry, [StoreFull("full")] * 3
 
     def fire_entry(*args: Any, **options: Any) -> Any:

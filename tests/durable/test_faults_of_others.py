@@ -271,7 +271,7 @@ def test_a_process_that_has_lost_its_store_stops_and_joins_again(
     runner = pool._core.store.open()
     me = runner.call(lambda store: store._me)
     with monkeypatch.context() as patch:
-        patch.setattr(runner._store, "turn", fail)
+        patch.setattr(runner.store, "turn", fail)
         with pytest.raises(StoreUnusable):
             pool.submit(jobs.note, 1)
         for count in range(2, 6):

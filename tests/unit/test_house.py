@@ -65,9 +65,9 @@ ABOVE = {
         testing.store_suite testing.store_contract testing.store_operations
     """,
     "runner": """
-        durable.callbacks durable.due_alarm durable.progress durable.consumer durable.suspect
+        durable.callbacks durable.due_alarm durable.progress durable.suspect
         durable.operation durable.expectations durable.known_functions durable.retention
-        durable.spare_claims durable.begun_marks durable.user_transactions
+        durable.spare_claims durable.begun_marks
         durable.runner durable.stores
     """,
     "durable pools": """

@@ -92,14 +92,15 @@ class ClaimedJobs(StoredSettlement):
             except Exception as error:
                 if claim.origin is None or self._is_gone(claim.origin):
                     log(logging.ERROR, "job %s failed", claim.name, error=error)
-                self._send(claim, State.FAILED, error)
+                self._report(claim, State.FAILED, error, is_held=False)
         if jobs:
             self.latest_start = clock.monotonic()
             try:
                 self._core.run_claimed(jobs)
             except Exception:  # there are no workers, and none can be started
-                for job in jobs:
-                    self._put_back(job)
+                for claim in [details_of(job).claim for job in jobs]:
+                    if self._forget(claim):
+                        self.runner.hand_back(claim)
         if self._is_closed:  # meanwhile
             self.hand_back()
 
@@ -301,11 +302,6 @@ class ClaimedJobs(StoredSettlement):
         for place in self._marked.copy():
             self.runner.marks.unmark(place)
 
-    def _put_back(self, job: Job[Any]) -> None:
-        claim = details_of(job).claim
-        if self._forget(claim):
-            self.runner.hand_back(claim)
-
     def _report(
         self,
         claim: Claim,
@@ -314,19 +310,10 @@ class ClaimedJobs(StoredSettlement):
         *,
         outcome: bytes | None = None,
         delay: float = 0.0,
+        is_held: bool = True,
     ) -> None:
-        if self._holds(claim):  # else it has been reported, or is another process's by now
-            self._send(claim, state, error, outcome=outcome, delay=delay)
-
-    def _send(
-        self,
-        claim: Claim,
-        state: State,
-        error: BaseException | None,
-        *,
-        outcome: bytes | None = None,
-        delay: float = 0.0,
-    ) -> None:
+        if is_held and not self._holds(claim):
+            return  # it has been reported, or is another process's by now
         line = trace = None
         if error is not None:
             trace = "".join(format_exception(error))

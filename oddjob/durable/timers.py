@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 class _StoreTimer(Timer):
     __slots__ = ("_is_cancelled", "_store", "_trigger")
 
+    _error = None  # the store takes what is due, however many jobs wait
+    _missed = 0
+
     def __init__(self, store: "PoolStore", trigger: Trigger) -> None:
         self._store: Final = store
         self._trigger: Final = trigger
@@ -37,11 +40,6 @@ class _StoreTimer(Timer):
     @override
     def pool(self) -> Any:
         return self._store.pool
-
-    @property
-    @override
-    def error(self) -> Exception | None:
-        return None  # the store takes what is due, however many jobs wait
 
 
 class StoredTimer(_StoreTimer):
@@ -76,11 +74,6 @@ class StoredTimer(_StoreTimer):
     @override
     def fired(self) -> int:
         return int(not self._is_cancelled and self._moment <= clock.wall())
-
-    @property
-    @override
-    def missed(self) -> int:
-        return 0
 
     @property
     @override

@@ -36,14 +36,11 @@ from oddjob.locks import after_fork_in_child
 from oddjob.log import log
 from oddjob.schedule.clock import clock
 
-_IDLE_WAL: Final = 4 << 20  # bytes, written by this process, which are worth a checkpoint when idle
-_MIN_WAL: Final = (
-    16 << 20
-)  # bytes that the log keeps: to append to a short file takes twice as long
-_BUSY_WAL: Final = (
-    20 << 20
-)  # size of the log that is worth a checkpoint in any case; more than that
-_HUGE_WAL: Final = 64 << 20  # size that users hear of
+# Sizes of the write-ahead log, in bytes.
+_IDLE_WAL: Final = 4 << 20  # written by this process: a checkpoint when it is idle
+_MIN_WAL: Final = 16 << 20  # that it keeps: to append to a short file takes twice as long
+_BUSY_WAL: Final = 20 << 20  # more than that: a checkpoint at once
+_HUGE_WAL: Final = 64 << 20  # users hear of it
 _BYTES_OF_COMMIT: Final = 6 * 4096  # roughly; and of each changed row
 _BYTES_OF_CHANGE: Final = 400
 _LONGEST_WAIT: Final = 60.0  # seconds, for the end of a foreign transaction

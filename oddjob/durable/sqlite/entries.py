@@ -12,9 +12,6 @@ from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.partitions import Execute, PartitionTable
 from oddjob.durable.sqlite.work import Work
 
-_PAUSE: Final = "UPDATE entry SET paused = ? WHERE pool = ? AND name = ?"
-_DELETE: Final = "DELETE FROM entry WHERE pool = ? AND name = ?"
-
 
 class StoredEntries:
     """The entries, for use in the transactions of one process."""
@@ -56,15 +53,15 @@ class StoredEntries:
 
     def pause(self, work: Work, pool: str, name: str, *, is_paused: bool) -> bool:
         """Pause an entry, or let it go on; return False if there is none."""
-        return self._change(work, pool, _PAUSE, (is_paused, pool, name))
+        work.notifier.wake_consumers(pool)
+        pause = "UPDATE entry SET paused = ? WHERE pool = ? AND name = ?"
+        return bool(self._execute(pause, (is_paused, pool, name)).rowcount)
 
     def delete(self, work: Work, pool: str, name: str) -> bool:
         """Forget an entry; return False if there is none."""
-        return self._change(work, pool, _DELETE, (pool, name))
-
-    def _change(self, work: Work, pool: str, statement: str, values: tuple[Any, ...]) -> bool:
         work.notifier.wake_consumers(pool)
-        return bool(self._execute(statement, values).rowcount)
+        delete = "DELETE FROM entry WHERE pool = ? AND name = ?"
+        return bool(self._execute(delete, (pool, name)).rowcount)
 
     def due(self, process: int | None, now: float) -> list[Entry]:
         """Return the entries that are due, of functions that a process knows."""

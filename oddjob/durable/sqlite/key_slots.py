@@ -14,8 +14,6 @@ from oddjob.durable.sqlite.partitions import Execute
 class KeySlots:
     """The slots of all keys that a transaction has to do with."""
 
-    __slots__ = ("_execute", "_held")
-
     def __init__(self, execute: Execute) -> None:
         self._execute: Final = execute
         # What is known of a key: its slots that are held; None: jobs are parked.

@@ -27,20 +27,8 @@ Counts = defaultdict[Any, int]
 class Notifier:
     """The other processes, as one transaction concerns them.
 
-    `Work` counts in the first three fields what it does.
+    `Work` counts what it does in the first three fields; `finish` makes wake-ups of that.
     """
-
-    __slots__ = (
-        "_alarms",
-        "_execute",
-        "_me",
-        "_partitions",
-        "_unheard",
-        "queued",
-        "released",
-        "to_wake",
-        "waiting",
-    )  # fmt: skip
 
     def __init__(self, execute: Execute, partitions: PartitionTable, me: int | None) -> None:
         self.queued: Final[Counts] = defaultdict(int)  # by partition: jobs that may run now
@@ -181,9 +169,7 @@ class Notifier:
 
     def _count(self) -> None:
         while self._partitions.new_in:
-            pool = self._partitions.new_in.pop()
-            rows = self._execute("SELECT process FROM consumer WHERE pool = ?", (pool,))
-            self.to_wake.update(process for (process,) in rows)
+            self.wake_consumers(self._partitions.new_in.pop())
         for pool, change in self.waiting.items():
             if change:
                 self._execute(

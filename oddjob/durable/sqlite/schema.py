@@ -222,7 +222,6 @@ ENTRY: Final = """
 SELECT name, entry.partition, rule, tick, entry.payload, paused, fired, missed, last_tick, last_job
 FROM entry"""
 
-NEWEST_PARTITION: Final = "SELECT coalesce(max(id), 0) FROM partition"
 NEWEST: Final = """
 SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM partition),
   EXISTS (SELECT 1 FROM process WHERE id = ?),

@@ -85,8 +85,8 @@ class SqliteStore(Store):
         self._me: int | None = None
         self._pools: dict[str, list[KnownPartition]] = {}  # that this process consumes
         self._foreign: dict[str, list[int]] = {}  # partitions whose functions it does not know
-        self._said: dict[str, tuple[bool, bool]] = {}  # of each pool: hungry, has spare claims
-        self._newest: tuple[int, int] = (0, 0)  # ids of the newest process and partition it knows
+        self._published: dict[str, tuple[bool, bool]] = {}  # by pool: hungry, has spare claims
+        self._newest_process = self._newest_partition = 0  # ids, as far as this process knows
         self._receipts: Final[deque[Receipt]] = deque()  # other threads append
 
     @contextmanager
@@ -98,7 +98,7 @@ class SqliteStore(Store):
                 yield work
         except BaseException:
             self._partitions.forget()
-            self._newest = (self._newest[0], -1)  # and those that it has found, in a next turn
+            self._newest_partition = -1  # the next turn finds them again
             raise
         for process in work.to_wake - {self._me}:
             self._peers.send(process)
@@ -136,18 +136,18 @@ class SqliteStore(Store):
             self._me = None
             self._peers.leave()  # another process gets this number
             raise
-        self._newest = (0, 0)
+        self._newest_process = self._newest_partition = 0
         self._meet_peers()
 
     @override
     def learn(self, pool: str, functions: Iterable[str], workers: int) -> None:
         with self._work(is_synced=False):
             self._learn(pool, functions)
-        self._newest = (self._newest[0], 0)
+        self._newest_partition = 0  # so the next turn looks at all of them
 
     def _learn(self, pool: str, functions: Iterable[str]) -> None:
         self._pools.setdefault(pool, [])
-        self._said.pop(pool, None)
+        self._published.pop(pool, None)
         members.learn(self._execute, self._me, pool, functions)
 
     @override
@@ -157,7 +157,7 @@ class SqliteStore(Store):
             # This process may have been woken in place of another one.
             work.notifier.wake_consumers(pool)
         self._pools.pop(pool, None)
-        self._said.pop(pool, None)
+        self._published.pop(pool, None)
 
     def _meet_peers(self) -> None:
         """Watch processes that are new; take over those that are dead already."""
@@ -217,7 +217,7 @@ class SqliteStore(Store):
         except Mismatch:
             return self._turn(updates, submits, capacity, one_by_one=True)
 
-    def _turn(  # noqa: C901  (what a turn does, one thing after the other)
+    def _turn(
         self,
         updates: Sequence[Update],
         submits: Sequence[Submit],
@@ -225,40 +225,26 @@ class SqliteStore(Store):
         *,
         one_by_one: bool,
     ) -> Turn:
-        said: dict[str, tuple[bool, bool]] = {}
         # A power loss may take back what was handed back, and progress.
         slight = (State.QUEUED, State.RUNNING)
         is_synced = bool(submits) or any(each.state not in slight for each in updates)
         with self._work(is_synced=is_synced) as work:
             turn = Turn(work.now)
             row = self._execute(schema.NEWEST, (self._me, self._me, self._me)).fetchone()
-            newest, newest_partition, is_member, has_news, wants_room = row
+            newest_process, newest_partition, is_member, has_news, wants_room = row
             if not is_member:
                 raise Evicted
             if updates:
                 turn.refused = work.update(updates, one_by_one=one_by_one)
             if submits:
                 turn.submitted = work.insert(submits)
-                newest_partition = self._show_new_partitions(work, newest_partition)
+                newest_partition = max(newest_partition, self._partitions.newest)
                 wants_room = wants_room or any(each.id is None for each in turn.submitted)
-            if newest_partition != self._newest[1]:
+            if newest_partition != self._newest_partition:
                 turn.unknown = self._find_partitions()
             if capacity:
                 work.promote()
-            mine: list[KnownPartition] = []
-            left: list[KnownPartition] = []
-            for pool, room in capacity.items():
-                partitions = self._pools[pool]
-                claims = work.claim(pool, partitions, room)
-                turn.claims += claims
-                mine += partitions
-                if len(claims) >= room.idle:
-                    left += partitions
-                said[pool] = (len(claims) < room.idle, room.has_spare or len(claims) > room.idle)
-                if said[pool] != self._said.get(pool):
-                    self._say(work, pool, *said[pool])
-                self._fail_unknown(work, pool, room.unknown_after)
-            turn.hungry_peers = work.notifier.finish(mine, left)
+            published = self._claim(work, turn, capacity)
             marks: set[bytes] = set()
             if has_news or self._me in work.notifier.to_wake:  # it may have ended jobs of its own
                 turn.news, marks = work.notifier.read_news()
@@ -270,26 +256,35 @@ class SqliteStore(Store):
             self._look_ahead(work, turn, capacity)
         for _ in receipts:
             self._receipts.popleft()
-        self._said.update(said)
-        self._note_newest(newest, newest_partition)
+        self._published.update(published)
+        self._newest_partition = newest_partition
+        with suppress(StoreFull, StoreUnusable):  # the next turn tries again
+            if newest_process not in (self._newest_process, self._me):
+                self._meet_peers()
+            self._newest_process = newest_process
         return turn
 
-    def _note_newest(self, process: int, partition: int) -> None:
-        """Note the newest process, after a look at those that are new, and the newest partition."""
-        if process not in (self._newest[0], self._me):
-            self._newest = (self._newest[0], partition)
-            with suppress(StoreFull, StoreUnusable):  # the next turn tries again
-                self._meet_peers()
-                self._newest = (process, partition)
-        else:
-            self._newest = (process, partition)
-
-    def _show_new_partitions(self, work: Work, newest: int) -> int:
-        """Let others see new partitions, whose functions they may know; return the newest."""
-        if self._partitions.newest > newest:
-            rows = self._execute("SELECT process FROM consumer").fetchall()
-            work.to_wake.update(process for (process,) in rows)
-        return max(newest, self._partitions.newest)
+    def _claim(
+        self, work: Work, turn: Turn, capacity: Mapping[str, Capacity]
+    ) -> dict[str, tuple[bool, bool]]:
+        """Claim jobs, and let others have what is left; return what is published of each pool."""
+        published: dict[str, tuple[bool, bool]] = {}
+        mine: list[KnownPartition] = []
+        left: list[KnownPartition] = []
+        for pool, room in capacity.items():
+            partitions = self._pools[pool]
+            claims = work.claim(pool, partitions, room)
+            turn.claims += claims
+            mine += partitions
+            if len(claims) >= room.idle:
+                left += partitions
+            state = (len(claims) < room.idle, room.has_spare or len(claims) > room.idle)
+            if state != self._published.get(pool):
+                self._publish(work, pool, *state)
+            published[pool] = state
+            self._fail_unknown(work, pool, room.unknown_after)
+        turn.hungry_peers = work.notifier.finish(mine, left)
+        return published
 
     def _fail_unknown(self, work: Work, pool: str, after: float) -> None:
         partitions = self._foreign.get(pool)
@@ -307,7 +302,7 @@ class SqliteStore(Store):
             self._foreign[pool] = [number for number, _, is_known in rows if not is_known]
         return sorted(unknown)
 
-    def _say(self, work: Work, pool: str, is_hungry: bool, has_spare: bool) -> None:
+    def _publish(self, work: Work, pool: str, is_hungry: bool, has_spare: bool) -> None:
         self._execute(
             "UPDATE consumer SET hungry = ?, ahead = ? WHERE pool = ? AND process = ?",
             (is_hungry, has_spare, pool, self._me),

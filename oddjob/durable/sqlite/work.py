@@ -38,18 +38,6 @@ class Mismatch(Exception):
 class Work:
     """One transaction."""
 
-    __slots__ = (
-        "_execute",
-        "_keys",
-        "_many",
-        "_me",
-        "_partitions",
-        "notifier",
-        "now",
-        "opens_in",
-        "to_wake",
-    )
-
     def __init__(
         self, connection: sqlite3.Connection, partitions: PartitionTable, me: int | None, now: float
     ) -> None:

@@ -1,7 +1,6 @@
 """Peers within one process: for stores in memory, and for tests with several members."""
 
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
@@ -30,7 +29,6 @@ class LocalPeers(Peers):
         self._watched: Final[set[int]] = set()
         self._marks: Final[dict[int, Mark]] = {}
         self._wakeups: Final = threading.Semaphore(0)
-        self._take_turn: Final[Callable[[], object]] = self._hub.turn.acquire
 
     @property
     @override
@@ -39,7 +37,7 @@ class LocalPeers(Peers):
 
     @override
     def lock(self) -> None:
-        self._take_turn()
+        self._hub.turn.acquire()
 
     @override
     def unlock(self) -> None:

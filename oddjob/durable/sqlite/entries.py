@@ -7,7 +7,7 @@ have read the same tick, one finds it there.
 from collections.abc import Sequence
 from typing import Any, Final
 
-from oddjob.durable.record import Entry, Submit, Submitted
+from oddjob.durable.record import Entry, Partition, Submit, Submitted
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.partitions import Execute, PartitionTable
 from oddjob.durable.sqlite.work import Work
@@ -66,14 +66,15 @@ class StoredEntries:
     def due(self, process: int | None, now: float) -> list[Entry]:
         """Return the entries that are due, of functions that a process knows."""
         rows = self._execute(schema.DUE_ENTRIES, (process, now)).fetchall()
-        return [self._entry(row) for row in rows]
+        return [entry_of(row) for row in rows]
 
     def next_tick(self, process: int | None, now: float) -> float | None:
         """Return when the next one is due."""
         row = self._execute(schema.NEXT_ENTRY, (process, now)).fetchone()
         return None if row is None else float(row[0])
 
-    def _entry(self, row: tuple[Any, ...]) -> Entry:
-        name, partition, rule, tick, payload, paused, *rest = row
-        known = self._partitions.get(self._execute, partition)
-        return Entry(name, known.partition, rule, tick, payload, bool(paused), *rest)
+
+def entry_of(row: tuple[Any, ...]) -> Entry:
+    """Return the entry of a row that `schema` selects; of its partition, without the limiters."""
+    name, pool, function, rule, tick, payload, paused, *rest = row
+    return Entry(name, Partition(pool, function), rule, tick, payload, bool(paused), *rest)

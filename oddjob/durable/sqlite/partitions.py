@@ -25,11 +25,6 @@ class KnownPartition(NamedTuple):
     function: str
     limiters: tuple[str, ...]
 
-    @property
-    def partition(self) -> Partition:
-        """The partition, without what its limiters allow."""
-        return Partition(self.pool, self.function)
-
 
 class PartitionTable:
     """The partitions of a store, as far as this process has met them."""

@@ -8,7 +8,7 @@ from oddjob.compat import override
 from oddjob.durable.record import Attempt, Entry, Member, Record, State
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
-from oddjob.durable.sqlite.partitions import PartitionTable
+from oddjob.durable.sqlite.entries import entry_of
 from oddjob.durable.store import Filter, StoreReader
 from oddjob.schedule.clock import clock
 
@@ -63,15 +63,7 @@ class SqliteReader(StoreReader):
     @override
     def entries(self, pool: str) -> list[Entry]:
         with self._database.reading() as connection:
-            rows = connection.execute(
-                f"{schema.ENTRY} WHERE pool = ? ORDER BY name", (pool,)
-            ).fetchall()
-            partitions = PartitionTable()
-            known = {row[1]: partitions.get(connection.execute, row[1]) for row in rows}
-        return [
-            Entry(name, known[partition].partition, rule, tick, payload, bool(paused), *rest)
-            for name, partition, rule, tick, payload, paused, *rest in rows
-        ]
+            return [entry_of(row) for row in connection.execute(schema.ENTRIES, (pool,))]
 
     @override
     def members(self) -> list[Member]:

@@ -218,9 +218,11 @@ JOBS_IN_STATE: Final = (
     *map(_ENDED.format, (4, 5, 6)),
 )
 COUNTS: Final = [f"(SELECT count(*) FROM ({jobs}))" for jobs in JOBS_IN_STATE]  # noqa: S608
-ENTRY: Final = """
-SELECT name, entry.partition, rule, tick, entry.payload, paused, fired, missed, last_tick, last_job
-FROM entry"""
+_ENTRY: Final = """
+SELECT name, partition.pool, partition.function, rule, tick, payload, paused, fired, missed,
+  last_tick, last_job FROM entry"""
+ENTRIES: Final = f"""{_ENTRY} JOIN partition ON partition.id = entry.partition
+WHERE entry.pool = ? ORDER BY name"""
 
 NEWEST: Final = """
 SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM partition),
@@ -234,7 +236,7 @@ SELECT partition.id, partition.function, known.process IS NOT NULL FROM partitio
 WHERE partition.pool = ?"""
 
 # Only a process that knows the function fires an entry.
-DUE_ENTRIES: Final = f"""{ENTRY} INDEXED BY entry_due
+DUE_ENTRIES: Final = f"""{_ENTRY} INDEXED BY entry_due
 CROSS JOIN partition ON partition.id = entry.partition
 CROSS JOIN known ON known.pool = partition.pool AND known.function = partition.function
   AND known.process = ?

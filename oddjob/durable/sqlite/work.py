@@ -187,20 +187,8 @@ class Work:
         return self._execute(schema.CLAIM_THESE, values).fetchall()
 
     def _claim_of(self, row: Row) -> Claim:
-        (
-            priority,
-            job,
-            token,
-            partition,
-            payload,
-            meta,
-            name,
-            attempt,
-            crashes,
-            key,
-            serial,
-            origin,
-        ) = row
+        (priority, job, token, partition, payload, meta, name,
+         attempt, crashes, key, serial, origin) = row  # fmt: skip
         known = self._partitions.get(self._execute, partition)
         return Claim(
             job, token, partition, known.pool, known.function, payload, meta, name, priority,

@@ -311,7 +311,7 @@ def job_decorator(source: "Submitter", options: dict[str, Any]) -> JobDecorator:
         if recurring is not None or any(isinstance(each, str) for each in names.values()):
             _check_parameters(fn, names, is_recurring=recurring is not None)
         if target._core.store is not None:
-            target._core.store.knows(fn, target._policy, source._policy)
+            target._core.store.register(fn, target._policy, source._policy)
         if recurring is not None:
             function.timer = recurring.perform(fn)
         return function

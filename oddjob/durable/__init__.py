@@ -1,1 +1,24 @@
-"""Durable jobs: the store contract, the stores, and the runner that connects them to a pool."""
+"""Durable jobs: kept in a store, and run by any process that consumes their pool.
+
+How a job flows, and which thread does each step:
+
+  1. submit (the caller's): `Submissions` makes a `Submit` of the job; `Runner.submit` leaves it to
+     the *store thread*, the one thread of the process that talks to the store, and waits.
+  2. commit (the store thread): one `Store.turn` takes all submits and reports that have come. Then
+     the caller goes on, and holds a `Job` that a `JobHandle` is to settle.
+  3. claim (the store thread of any process that knows the function): the same call returns claims.
+     `ClaimedJobs.start` makes another `Job` of each, and queues it for the pool's workers.
+  4. run (a worker): `ClaimedJobs.run`, the outermost middleware, marks the claim as begun, reads
+     the arguments, and calls the function.
+  5. settle (the worker): `ClaimedJobs` leaves the encoded outcome to the store thread as a report,
+     and the worker takes the next job.
+  6. commit of the outcome (the store thread): with the next turn. If the process that has submitted
+     the job is another one, the store leaves it news, and wakes it.
+  7. announce (the store thread of the submitter): `JobHandle` settles the caller's `Job`. Whatever
+     could run code of users is left to the *callback thread*.
+
+If a process dies between 3 and 6, another one puts its claims back: see `Store.takeover`.
+
+From the bottom up: `record` and `store` are the contract, ``sqlite/`` fulfills it; there is one
+`Runner` for each store that a process uses, and one `PoolStore` for each pool.
+"""

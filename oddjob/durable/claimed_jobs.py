@@ -1,10 +1,11 @@
 """ClaimedJobs: the jobs that a pool has claimed from its store, on their way through its workers.
 
-For each claim a job is made, which workers run like any other; it is thrown away when the claim is
-reported. The job that a caller holds is another object, be it in the same process: see `PoolStore`.
+The store thread makes a job of each claim and queues it (`start`). A worker runs it, with `run` as
+its outermost middleware, and reports what has become of it (`succeeded`, `failed`). Then the job is
+thrown away. The `Job` that a caller holds is another object, even here: see `PoolStore`.
 
 Guarantees: a claim is reported once. Payloads are unpickled by workers, in the attempt: that runs
-code of the user's, which may take time, or wait for a module that is being imported.
+code of users, which may take time, or wait for a module that is being imported.
 
 Locking: ``_lock`` guards `held`; nothing is called under it.
 """
@@ -51,7 +52,7 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 _STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
-_LONG: Final = 0.1  # seconds; of a job, for which nothing is claimed ahead
+_LONG: Final = 0.1  # seconds that a job takes: nothing is claimed ahead of such jobs
 
 
 class ClaimedJobs(StoredSettlement):
@@ -65,9 +66,9 @@ class ClaimedJobs(StoredSettlement):
         self.held: dict[Any, Job[Any]] = {}  # by id
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._claim_policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
-        self._marked: Final[set[int]] = set()  # places of marks
-        self.mean = inf  # seconds that a job took of late
-        self.latest_start = inf  # monotonic seconds, when a claim came or began
+        self._marked: Final[set[int]] = set()  # places in `BegunMarks` of jobs that are running
+        self.mean = inf  # seconds that recent jobs took
+        self.latest_start = inf  # monotonic seconds, when the latest claim came or began
         self._transactions: dict[Any, OpenTransaction] = {}  # of jobs, by id and token
 
     def reset_after_fork(self) -> None:
@@ -140,7 +141,7 @@ class ClaimedJobs(StoredSettlement):
         settings = self.base_policy(function).settings
         used = settings.options._replace(**options)
         used = used._replace(middleware=(self, *used.middleware))
-        # The store has seen to these.
+        # The store has applied these before it let the job be claimed.
         settings = settings._replace(options=used, key=None, serial=False, limits=(), priority=0)
         return JobPolicy(self._core, settings, is_detached=is_detached, settlement=self)
 
@@ -149,7 +150,7 @@ class ClaimedJobs(StoredSettlement):
         return self.policies.get(function) or self._core.policy
 
     def options_of(self, policy: JobPolicy, function: str) -> dict[str, Any]:
-        """Return the options of a call that another process cannot know from its function."""
+        """Return the options of a call that differ from those of its function."""
         base, options = self.base_policy(function).settings.options, policy.settings.options
         return {
             name: value
@@ -162,7 +163,7 @@ class ClaimedJobs(StoredSettlement):
         self._claim_policies.clear()
 
     def run(self, job: Job[Any], _carrier: dict[str, str], call: Callable[[], Any]) -> Any:
-        """Run an attempt, as its outermost middleware: mark that it has begun; read its call."""
+        """Run an attempt, as its outermost middleware: mark it as begun, and read its arguments."""
         claim = details_of(job).claim
         claim.started, began = clock.wall(), clock.monotonic()
         self.latest_start = began
@@ -181,7 +182,7 @@ class ClaimedJobs(StoredSettlement):
             del job, call  # see `execution`
 
     def progressed(self, job: Job[Any]) -> None:
-        """Have the store know what a running job has reported of itself."""
+        """Store what a running job has reported of itself, soon."""
         details = details_of(job)
         if self._holds(details.claim) and details.progress is not None:
             self.runner.report_progress(details.claim, details.progress)
@@ -243,7 +244,7 @@ class ClaimedJobs(StoredSettlement):
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
         claim = details_of(job).claim
         if not self._holds(claim):
-            return None  # it is another process's by now
+            return None  # another process has taken the job over
         retry = policy_of(job).retry
         delay = None
         if retry is not None and not job.cancel_requested and not isinstance(error, PayloadError):
@@ -263,7 +264,7 @@ class ClaimedJobs(StoredSettlement):
         return True
 
     def ended(self, job: Job[Any]) -> None:
-        """Report a job that has ended without an attempt's saying so: its worker has crashed."""
+        """Report a job that has ended without `succeeded` or `failed`: its worker has crashed."""
         claim = details_of(job).claim
         if claim is not None and self._holds(claim) and job.done():
             error = None if job.cancelled() else job.exception()
@@ -282,7 +283,7 @@ class ClaimedJobs(StoredSettlement):
         jobs = [job for job in list(self.held.values()) if watchers_of(job).claim_queued(self)]
         for job in jobs:
             self._core.dispatcher.remove(job)
-        self.mean = max(self.mean, _LONG)  # they take longer than was thought: claim less
+        self.mean = max(self.mean, _LONG)  # jobs take longer than expected: claim fewer
         claims = [details_of(job).claim for job in jobs]
         return [claim for claim in claims if self._forget(claim)]
 
@@ -298,7 +299,7 @@ class ClaimedJobs(StoredSettlement):
             job.cancel()
 
     def abandon(self) -> None:
-        """Say that running jobs are not to blame for the death of the process, which now ends."""
+        """Charge no crash to running jobs: the process ends on purpose."""
         for place in self._marked.copy():
             self.runner.marks.unmark(place)
 

@@ -1,7 +1,6 @@
-"""FullQueue: what becomes of jobs for which the queue in the store has no room.
+"""FullQueue: what ``when_full`` does with jobs for which the queue in the store has no room.
 
-The store turns them away, and notes that this process wants room; it wakes the process when there
-may be some.
+The store refuses them, notes that this process wants room, and wakes it when there may be some.
 """
 
 from collections.abc import Callable, Sequence
@@ -45,7 +44,7 @@ class FullQueue:
             QueueFull: there was no room, or not in time.
         """
         options = self._core.options
-        is_own = slot_of(self._core) is not None  # a worker must not wait for what it is to run
+        is_own = slot_of(self._core) is not None  # a worker must not wait: workers make room
         if options.when_full == "caller_runs" and not policy_of(jobs[0]).is_limited:
             for job in jobs:
                 inline.run_in_caller(self._core, job)
@@ -55,7 +54,7 @@ class FullQueue:
         wakeup = Wakeup()
         self._waiting.append(wakeup)
         try:
-            while jobs := self._store(jobs):  # once more, as room may have come before that
+            while jobs := self._store(jobs):  # once more: there may have been room before
                 if not wakeup.wait(deadline):
                     for job in jobs:
                         withdraw(job)
@@ -65,7 +64,7 @@ class FullQueue:
         finally:
             self._waiting.remove(wakeup)
 
-    def room_has_come(self) -> None:
-        """Have those who wait try again."""
+    def wake(self) -> None:
+        """Have the threads that wait try again: there may be room."""
         for wakeup in list(self._waiting):
             wakeup.set()

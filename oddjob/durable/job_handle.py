@@ -1,8 +1,8 @@
-"""JobHandle: a stored job in the hands of a caller, whose `Job` it settles.
+"""JobHandle: connects the `Job` that a caller holds to the stored job whose outcome settles it.
 
-The store thread hears of the end of a job, and so may neither run code of users nor import their
-modules: where an outcome may ask for that to be read, or there are callbacks, the thread that is
-there for callbacks does it.
+The store thread hears of the outcome. It may neither run code of users nor import their modules,
+so whatever could do that (an outcome that is not plain data, callbacks of the job) is left to the
+callback thread.
 """
 
 from functools import partial
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class JobHandle:
-    """A job in a caller's hands, who has submitted it, or has found it in the store."""
+    """The job of a caller who has submitted it, or (`is_found`) looked it up in the store."""
 
     __slots__ = ("id", "is_delayed", "is_found", "job", "store")
 
@@ -41,7 +41,7 @@ class JobHandle:
         self.store.handles[self.job] = self
 
     def rolled_back(self) -> None:
-        """End the job: the transaction in which a user has stored it was not committed."""
+        """Fail the job: the user's transaction in which it was stored was not committed."""
         self.store.handles.pop(self.job, None)
         what = f"the transaction in which job {self.id} was submitted was not committed"
         self.leave(JobLost(what))
@@ -53,7 +53,7 @@ class JobHandle:
         runner = self.store.attached
         if state is State.CANCELLED or is_plain or runner is None:
             self.decode(state, outcome, error)
-        else:  # that may run code of the user's
+        else:  # to read it may run code of users
             runner.callbacks.run(partial(self.decode, state, outcome, error))
 
     def decode(self, state: State, outcome: bytes | None, error: str | None) -> None:
@@ -69,17 +69,17 @@ class JobHandle:
             self.end(SUCCEEDED, value)
             return
         failure = Failure(value)
-        failure.is_seen = self.is_found  # who looks for a job need not look at its failure
+        failure.is_seen = self.is_found  # only its submitter has to look at the failure
         self.end(FAILED, failure)
 
     def leave(self, error: Exception) -> None:
-        """End the job for its holder alone: that is no failure of the job, and not reported."""
+        """End the job for its holder alone; it lives on, so nothing is logged as a failure."""
         failure = Failure(error)
         failure.is_seen = True
         self.end(FAILED, failure)
 
     def end(self, state: Any, outcome: Any) -> None:
-        """Settle the job; leave its callbacks to the thread that is there for them."""
+        """Settle the job, and leave its callbacks to the callback thread."""
         job, runner = self.job, self.store.attached
         if settle(job, state, outcome):
             release_call(job)

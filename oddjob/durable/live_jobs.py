@@ -1,7 +1,7 @@
-"""LiveJobs: what the store knows of jobs that callers hold, asked for when it is needed.
+"""LiveJobs: the state, attempt and progress of jobs that callers hold, read when asked for.
 
-A handle hears of the end of its job; for everything else (has it started, which attempt is it, how
-far is it) there is one short look: at the claim, if this process runs the job, else at the record.
+A handle hears of the end of its job only. For everything else there is one short look: at the
+claimed job, if this process runs it, else at the record in the store.
 
 Guarantees: a job has ended for its holder when its handle has heard of it, so `Job.state` never
 says so before `Job.done` does. Any number of `find`s of a job that has not ended return one object.

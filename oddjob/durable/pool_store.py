@@ -1,15 +1,15 @@
-"""PoolStore: a pool's side of its store: it stores jobs, and settles those that callers hold.
+"""PoolStore: a pool's side of its store. It stores jobs, settles those that callers hold, and ends.
 
-The job that a caller holds and the one that runs are two objects, be it in the same process: the
-first is settled when the store says that the outcome is committed, wherever it was reached; the
-second is made for each claim (see `ClaimedJobs`).
+Two `Job` objects stand for one stored job, even within one process: the caller's, which a
+`JobHandle` settles when the outcome is committed, wherever the job ran; and the one that workers
+run, which `ClaimedJobs` makes for each claim.
 
-How a pool ends. *Finishing* (``shutdown``): it goes on until its jobs have ended and nothing more
-is to be claimed. *Handing back* (``drain``, the end of the process): nothing more is begun, and
-what was claimed goes back to the store, for other processes or the next one. Jobs that callers
-still hold then end with `PoolClosed`; in the store they live on.
+How a pool ends. *Finishing* (``shutdown``): it goes on until its jobs have ended, and there is
+nothing more to claim. *Handing back* (``drain``, the end of the process): it begins nothing more,
+and its claims go back to the store, for other processes or the next one. Jobs that callers still
+hold then end with `PoolClosed`; in the store they live on.
 
-Locking: none of its own. Dicts are changed by one operation each.
+Locking: none of its own. Each change of a dict is one operation.
 """
 
 import threading
@@ -66,7 +66,7 @@ class PoolStore(Settlement):
         self.keep_failed = core.options.keep_failed
         self.consumes = core.options.consume and not holds_pools.get()
         self.unknown_after = core.options.unknown_after
-        self.functions: dict[str, Any] = {}  # True: it may be called at once
+        self.functions: dict[str, Any] = {}  # that it runs, by name; True: known to be callable
         self.claimed: Final = ClaimedJobs(core)
         self.live: Final = LiveJobs(self)
         self.entries: Final = RecurringEntries(self)
@@ -77,12 +77,12 @@ class PoolStore(Settlement):
         self._begin()
 
     def _begin(self) -> None:
-        self.attached: Runner | None = None  # while the runner serves the pool
+        self.attached: Runner | None = None  # the runner, while it serves the pool
         self.last_reader: StoreReader | None = None  # of the runner, also when the pool is closed
         self.handles: dict[Job[Any], JobHandle] = {}  # of stored jobs that have not ended
         self._callbacks: CallbackThread | None = None
-        self._found_nothing = False
-        self.full_queue = FullQueue(self.core, self._store)
+        self._found_nothing = False  # to claim, in the latest turn
+        self.full_queue = FullQueue(self.core, self._store_what_fits)
         self.lending = Lending(self.core, self.wake)
         self._is_done = threading.Event()
         if self._ending:
@@ -96,7 +96,7 @@ class PoolStore(Settlement):
         self._begin()
 
     def open(self) -> Runner:
-        """Return the runner, to which the pool is attached by now.
+        """Return the runner; attach the pool to it first, if need be.
 
         Raises:
             StoreUnusable: the store cannot be opened.
@@ -131,8 +131,8 @@ class PoolStore(Settlement):
 
     # Functions.
 
-    def knows(self, fn: Callable[..., Any], policy: JobPolicy, outer: JobPolicy) -> None:
-        """Run jobs of a function that was decorated, under that policy; `outer` is around it."""
+    def register(self, fn: Callable[..., Any], policy: JobPolicy, outer: JobPolicy) -> None:
+        """Run jobs of a decorated function under its policy; `outer` is the pool's or view's."""
         try:
             name = name_of(fn)
         except TypeError:  # it has no name that others could use: its jobs will be refused
@@ -144,7 +144,7 @@ class PoolStore(Settlement):
         self.wake()
 
     def learn(self, function: str, fn: Any) -> None:
-        """Run jobs of a function once its module is defined, if the pool runs any."""
+        """Run jobs of a function once its module is defined, if the pool runs jobs at all."""
         if self.consumes:
             self.functions.setdefault(function, fn)
 
@@ -153,7 +153,7 @@ class PoolStore(Settlement):
         return self.functions[function] is True or is_defined(function)
 
     def look_for(self, function: str) -> bool:
-        """Know a function from now on, if this process has imported its module; return whether."""
+        """Learn a function if this process has imported its module; return whether it has."""
         is_here = self.consumes and find_function(function) is not None
         if is_here:
             self.functions.setdefault(function, None)
@@ -179,8 +179,7 @@ class PoolStore(Settlement):
                 inline.run_inline(self.core, job)
                 self.live.note_inline(job)
             return
-        refused = self._store(jobs)
-        if refused:
+        if refused := self._store_what_fits(jobs):
             self.full_queue.answer(refused)
 
     async def accept_in_loop(self, job: Job[Any]) -> None:
@@ -190,13 +189,13 @@ class PoolStore(Settlement):
             return
         await submit_in_loop(self.accept, job)
 
-    def _store(self, jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
+    def _store_what_fits(self, jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
         """Store jobs; return those for which there is no room."""
         submitted = self.submit(jobs)
         return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
 
     def submit(self, jobs: Sequence[Job[Any]], delay: float | None = None) -> Sequence[Submitted]:
-        """Store jobs, to be run after some seconds; those without an id have found no room."""
+        """Store jobs, due in `delay` seconds; the answers without an id found no room."""
         if not jobs:
             return ()
         submits = list(self.submissions.submits_of(jobs, delay))
@@ -225,10 +224,9 @@ class PoolStore(Settlement):
         submits: Sequence[Submit],
         handles: Sequence[JobHandle | None],
     ) -> Sequence[Submitted]:
-        """Store jobs in a user's transaction; `rolled_back` is called if that is not committed.
+        """Store jobs in a user's transaction, with which they may be rolled back.
 
-        The store thread sees to the rest when that has ended, for which it waits: until then
-        nobody else could write.
+        The store thread is woken to learn how it ends. It cannot write before, nor can others.
         """
         waiting = [handle for handle in handles if handle is not None]
         store = self.open().store
@@ -255,12 +253,12 @@ class PoolStore(Settlement):
     # What the runner asks for, in the store thread.
 
     def capacity(self) -> Capacity:
-        """Return how many jobs the pool can take now."""
+        """Return how many jobs the pool can take now, and claim ahead of its workers."""
         is_broken = self.core.state.broken_by is not None
         size = 0 if self.hands_back or is_broken else self.core.workers.size
         held, mean = len(self.claimed.held), self.claimed.mean
         if held >= size and clock.monotonic() - self.claimed.latest_start >= STANDSTILL:
-            mean = inf  # all workers are busy for longer than was thought
+            mean = inf  # jobs take longer than the mean says: claim none ahead
         ahead = int(min(_MOST_CLAIMS, size * _LOOKAHEAD / max(mean, _SHORT)))
         limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
         return Capacity(max(0, size - held), limit, self.has_spare, self.unknown_after)
@@ -271,15 +269,12 @@ class PoolStore(Settlement):
         return bool(self.claimed.held) and len(self.claimed.held) > len(self.core.running())
 
     def start(self, claims: list[Claim]) -> None:
-        """Have workers run these jobs, in this order; there may be none."""
+        """Have workers run what the turn has claimed, in this order; there may be nothing."""
         self._found_nothing = not claims
         self.claimed.start(claims)
 
     def fire(self, entry: Entry, now: float, store: Store) -> float:
-        """Submit what a recurring entry says, as it is due `now`, by the store's clock.
-
-        Returns the seconds until it is worth another look; infinity: this process cannot fire it.
-        """
+        """Submit the jobs of a recurring entry that is due; see `RecurringEntries.fire`."""
         return inf if self._ending else self.entries.fire(entry, now, store)
 
     # The settlement of jobs that callers hold.
@@ -305,7 +300,7 @@ class PoolStore(Settlement):
         if self.claimed.stop(stored):
             return True
         if _is_in_transaction(policy_of(job).settings.connection):
-            return False  # the store could not do that before its end
+            return False  # the store thread could not write before the transaction ends
 
         def cancel(store: Store) -> bool:
             store.cancel([stored])
@@ -345,7 +340,7 @@ class PoolStore(Settlement):
                 runner.callbacks.run(partial(handle.leave, failure))
 
     def give_up(self) -> None:
-        """Come to an end at once: the store will not hear what becomes of the claims."""
+        """End at once: what becomes of the claims cannot be stored."""
         self._ending = _HANDING_BACK
         self.claimed.drop_all()
 
@@ -399,19 +394,19 @@ class PoolStore(Settlement):
         return self._is_done.is_set()
 
     def join(self, deadline: float) -> bool:
-        """Wait for that until `deadline` (steady seconds), but not in callbacks; return whether."""
+        """Wait until `is_done`, or `deadline` (steady seconds); return it. No wait in callbacks."""
         if self._callbacks is not None and self._callbacks.is_here:
             return self.is_done
         left = None if deadline == inf else max(0.0, deadline - clock.steady())
         return self._is_done.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
 
-    def has_come_to_its_end(self) -> bool:
+    def can_detach(self) -> bool:
         """Return whether the pool is closed, and has done what it was to do before its end."""
         if not self._ending or self.claimed.held:
             return False
         if self.hands_back or not self.consumes or self.core.state.broken_by is not None:
             return True
-        handles = list(self.handles.values())  # a user's transaction may add some
+        handles = list(self.handles.values())  # other threads add some
         return self._found_nothing and all(each.is_delayed or each.is_found for each in handles)
 
     def detached(self) -> None:

@@ -1,8 +1,8 @@
-"""What a store holds, and what a runner and a store say to each other.
+"""The values of the store contract: what a runner gives to a store, and what it gets from it.
 
 Ids of jobs and processes are opaque to the runner: it gets them from the store and hands them back.
-Times that people see are seconds since the epoch by the store's clock; what is still to come is
-given as a delay in seconds from now, so no two clocks are ever compared.
+Times that people see are seconds since the epoch by the store's clock. Times to come are given as
+delays in seconds, so no two clocks are ever compared.
 """
 
 from dataclasses import dataclass, field
@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 if TYPE_CHECKING:
     from oddjob.runtime.watchers import JobState
 
-MAX_CRASHES: Final = 3  # a job that was running in so many processes when they died fails
+MAX_CRASHES: Final = 3  # processes that die while they run a job; then the job fails
 
 
 class State(IntEnum):
-    """Where a stored job is in its life; all from SUCCEEDED on are ends."""
+    """The state of a stored job. It has ended from SUCCEEDED on."""
 
     SCHEDULED = 0  # waits for its time, or for its next attempt
     QUEUED = 1
@@ -41,8 +41,8 @@ class State(IntEnum):
 class Limiter(NamedTuple):
     """A limit that all processes share, by its name within a pool.
 
-    It allows `max_running` jobs at once, or `starts` of them in any `period` seconds, of which no
-    more than `burst` without a pause before them.
+    It allows `max_running` jobs at once; or `starts` in any `period` seconds, of which `burst` may
+    follow each other without a pause.
     """
 
     name: str
@@ -67,8 +67,8 @@ class Partition(NamedTuple):
 class Submit:
     """A job to be stored.
 
-    Of a key at most `key_limit` jobs run at once; a serial one waits until the one before it in its
-    key has succeeded. At most one unfinished job of a pool has the same `unique`.
+    At most `key_limit` jobs of a key run at once; a serial one waits until the one before it in its
+    key has succeeded. Two unfinished jobs of a pool never have the same `unique`.
     """
 
     partition: Partition
@@ -81,9 +81,9 @@ class Submit:
     is_serial: bool = False
     unique: bytes | None = None
     meta: bytes | None = None
-    wants_outcome: bool = True  # the process that submits it is to have news of its end
-    entry: str | None = None  # the recurring entry that has made it
-    max_queue: int | None = None  # it is turned away if so many jobs of its pool wait
+    wants_outcome: bool = True  # the process that submits it gets news of its end
+    entry: str | None = None  # the recurring entry that submits it
+    max_queue: int | None = None  # it is refused if this many jobs of its pool wait
 
 
 class Submitted(NamedTuple):
@@ -99,11 +99,11 @@ class Submitted(NamedTuple):
 class Capacity(NamedTuple):
     """How many jobs of a pool a process can take.
 
-    `idle` workers have no job: a process that gets fewer is *hungry*, and is woken when there are
-    more. `limit` is how many it takes at most, those included that are to wait for a worker here.
-    `has_spare`: it has such claims already, and hands them back when a peer is hungry. A job fails
-    that has waited `unknown_after` seconds while processes consumed the pool, and none of them knew
-    its function.
+    `idle`: workers without a job. A process that gets fewer jobs than that is *hungry*, and is
+    woken when there are more. `limit`: how many jobs it takes at most, including those that wait
+    for one of its workers. `has_spare`: it has waiting ones by now, and hands them back when a peer
+    is hungry. `unknown_after`: seconds after which a job fails if processes consumed the pool all
+    the time, and none of them knew its function.
     """
 
     idle: int
@@ -114,7 +114,7 @@ class Capacity(NamedTuple):
 
 @dataclass(slots=True)
 class Claim:
-    """A job that this process may run, until it says under this token what has become of it."""
+    """A job that this process runs, until an `Update` with this token ends the claim."""
 
     id: Any
     token: int
@@ -130,7 +130,7 @@ class Claim:
     key: str | None
     is_serial: bool
     origin: Any  # the process that waits for the outcome; None: there is none
-    is_suspect: bool = False  # it was there when processes died: it must run alone in this one
+    is_suspect: bool = False  # one more crash fails it: it must run alone in its process
     started: float | None = None  # seconds since the epoch, by this process's clock
 
 
@@ -149,11 +149,11 @@ class Update(NamedTuple):
     delay: float = 0.0
     started: float | None = None  # seconds since the epoch
     traceback: str | None = None  # of an attempt that failed
-    is_kept: bool = True  # its record, if it has succeeded
+    is_kept: bool = True  # if it has succeeded: its record stays
 
 
 class News(NamedTuple):
-    """A job that this process waits for has ended; RUNNING: one that it runs is to be stopped."""
+    """A job that this process waits for has ended; RUNNING: it is to stop one that it runs."""
 
     id: Any
     state: State
@@ -165,7 +165,7 @@ class News(NamedTuple):
 class Entry:
     """A recurring submission.
 
-    `rule` says when, and `payload` what, in terms that the store does not read.
+    `rule` says when, and `payload` what; both are opaque to the store.
     """
 
     name: str
@@ -174,8 +174,8 @@ class Entry:
     tick: float  # when it is to be submitted next
     payload: bytes
     is_paused: bool = False
-    fired: int = 0  # how often it has been submitted
-    missed: int = 0  # how often it was left out
+    fired: int = 0  # ticks that submitted jobs
+    missed: int = 0  # ticks that were left out
     last_tick: float | None = None
     last_job: Any = None
 
@@ -186,15 +186,15 @@ class Turn:
 
     now: float
     submitted: list[Submitted] = field(default_factory=list)  # in the order of the submits
-    refused: list[Update] = field(default_factory=list)  # under a token that is not valid any more
+    refused: list[Update] = field(default_factory=list)  # whose token is not valid any more
     claims: list[Claim] = field(default_factory=list)  # in the order in which they are to start
     news: list[News] = field(default_factory=list)
-    # Handles of jobs that were stored in a user's transaction: whether that was committed.
+    # Handles of jobs that were stored in users' transactions, and whether these were committed.
     inserted: list[tuple[Any, bool]] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)  # that are due; their function is known
-    next_look: float | None = None  # seconds until the next turn, if nothing else happens
-    hungry_peers: bool = False  # another process could run what this one has not begun
-    # Functions (pool and name) of stored jobs that this process does not know, if some are new.
+    entries: list[Entry] = field(default_factory=list)  # due, of functions that it knows
+    next_look: float | None = None  # seconds until the next turn is due; None: no time is set
+    hungry_peers: bool = False  # another process could run claims that this one has not begun
+    # Functions (pool and name) of stored jobs that this process does not know; none if none is new.
     unknown: list[tuple[str, str]] = field(default_factory=list)
     full: frozenset[str] = frozenset()  # pools whose queue this process waits for room in
 
@@ -227,7 +227,7 @@ class Record:
     entry: str | None
     owner: Any
     created: float
-    started: float | None  # of the latest attempt; of a claim not updated yet, when it was claimed
+    started: float | None  # of the latest attempt; while it runs, when it was claimed
     finished: float | None
     error: str | None
     progress: bytes | None

@@ -1,8 +1,8 @@
-"""RecurringEntries: what a pool submits again and again, through its store.
+"""RecurringEntries: a pool's recurring submissions (``every``, ``cron``), kept by its store.
 
-An entry is declared by any number of processes, and kept by the store. Every process that consumes
-the pool, and knows the function, looks when a tick is due. The first one submits the jobs and moves
-the entry to its next tick, in one commit that names the tick; the others find it moved.
+Any number of processes may declare the same entry. When a tick is due, every process that consumes
+the pool and knows the function tries to fire it: one commit, which names the tick, submits the jobs
+and moves the entry to its next tick. The first process succeeds; the others find the entry moved.
 
 Guarantees
   * A tick fires once. The next one is later than the last, whatever becomes of clocks and zones.
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from oddjob.durable.pool_store import PoolStore
 
 _NEXT_TRY: Final = 1.0  # seconds, after the store was full
-_SHOWN: Final = 8  # digits of what tells entries of a function apart
+_SHOWN: Final = 8  # digits of the hash in the name of an entry
 
 
 class RecurringEntries:
@@ -132,7 +132,7 @@ class RecurringEntries:
 
 
 def _name_of_entry(function: str, calls: Calls) -> str:
-    """Return the name of an entry that was given none: it tells apart what is called."""
+    """Return a name for an entry that was given none: the function, and a hash of its calls."""
     if calls.kwargs is None and calls.arguments[0] == ():
         return function
     kwargs = None if calls.kwargs is BATCH_ITEM else calls.kwargs

@@ -1,23 +1,24 @@
-"""Runner: the agent of this process in a store, for all pools that use it.
+"""Runner: this process's agent in one store, for all pools that use it.
 
-It has one thread, the *store thread*, which alone talks to the store. Other threads leave it
-operations and reports, and it does all that has come in one turn of the store: whatever arrives
-while one commit is under way is in the next one. It sleeps in the store's `wait`, and ends when
-the last of its pools has come to its end.
+A runner has one thread, the *store thread*, which alone talks to the store, but for the few calls
+that the store contract allows any thread. Other threads leave it *operations* (submits and calls,
+for which they wait) and *reports* (what has become of claims; nobody waits). Each turn takes all
+that have come to `Store.turn`, in one commit; what arrives meanwhile is in the next one. Between
+turns the thread sleeps in `Store.wait`. It ends with the last of its pools.
 
 Guarantees
   * `submit` returns when the jobs are committed. An outcome is announced when it is committed.
-  * A report is made again until the store has taken it, whatever happens to the store meanwhile.
-  * What is raised in the store thread is logged, and the thread goes on.
+  * A report is repeated until the store has accepted it, whatever happens to the store meanwhile.
+  * An exception in the store thread is logged, and the thread goes on.
 
-Why no wake-up of the store thread is lost: another thread (1) appends to a deque, (2) reads
-``_is_asleep``. The store thread (a) sets ``_is_asleep``, (b) looks at the deques, (c) sleeps. If
-(2) reads False, (a) comes later, and (b) sees what was appended. A wake-up that comes between (b)
-and (c) ends the sleep at once. It is the same with progress and ``_wakes_for_progress``.
+Why the store thread misses no work: another thread (1) appends to a deque, (2) reads
+``_is_asleep``, and wakes the store thread if that is true. The store thread (a) sets
+``_is_asleep``, (b) looks at the deques, (c) sleeps. If (2) reads False, (a) comes later, and (b)
+sees what was appended. A wake-up between (b) and (c) ends the sleep at once. It is the same with
+progress and ``_wakes_for_progress``.
 
-Locking: ``_lock`` makes it one step to look whether the runner is over, and to leave it an
-operation. ``_opening`` is held while the store is opened: those who wait for it need that very
-store. All other fields belong to the store thread.
+Locking: ``_lock`` guards `is_over`, and is held to append an operation: none is left to a runner
+that has ended. ``_opening`` is held while the store opens. The store thread has all other fields.
 """
 
 import logging
@@ -65,7 +66,7 @@ class Runner:
         self._opening: Final = threading.Lock()
         self._lock: Final = threading.RLock()  # of a thread whose signal handler submits, too
         self.store: Store  # these three are there once it is open; other threads call of the
-        self.reader: StoreReader  # store only what its contract lets them
+        self.reader: StoreReader  # store only what its contract allows them
         self.marks: BegunMarks
         self.is_over = False
         self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
@@ -74,18 +75,18 @@ class Runner:
         self._progress: Final = LatestProgress()
         self._is_asleep = False
         self._wakes_for_progress = False
-        self._is_woken = False  # there is to be another turn, which has not begun
+        self._is_woken = False  # another turn is due, and has not begun
         self._due: Final = DueAlarm(self.wake)
         self._pools: dict[str, PoolStore] = {}
         self._functions: Final = KnownFunctions()
         self.expected: Final = Expectations()  # for the store thread
-        self._replaced: list[PoolStore] = []  # by pools of the same name
-        self._has_served = False
+        self._replaced: list[PoolStore] = []  # closing; others of the same name are in `_pools`
+        self._may_end = False  # once no pool uses it: there was one, or somebody has said so
         self._suspect: Final = SuspectGuard(self.hand_back)
         self._trouble: Final = Trouble(label)
         self._retention: Final = Retention()
         self._spare: Final = SpareClaims()
-        self._is_to_look_again = False  # there is more to do than in the last turn
+        self._is_to_look_again = False  # the latest turn has left something to do at once
         self._is_evicted = False
         self._thread: threading.Thread | None = None
 
@@ -124,11 +125,11 @@ class Runner:
             StoreFull, StoreUnusable: no job was stored.
             RunnerOver: no job was stored.
         """
-        return self._do(Operation(submits, handles))  # type: ignore[no-any-return]
+        return self._perform(Operation(submits, handles))  # type: ignore[no-any-return]
 
     def call(self, call: Callable[[Store], Any]) -> Any:
         """Have the store thread call something with the store; return what that returns."""
-        return self._do(Operation(call=call))
+        return self._perform(Operation(call=call))
 
     def report(self, update: Update) -> None:
         """Tell the store what has become of a claim; do not wait."""
@@ -159,10 +160,10 @@ class Runner:
     def let_go(self) -> None:
         """End if no pool uses the store; raise `RunnerOver` if that has happened."""
 
-        def forget(_store: Store) -> None:
-            self._has_served = True
+        def let_end(_store: Store) -> None:
+            self._may_end = True
 
-        self.call(forget)
+        self.call(let_end)
 
     def attach(self, pool: "PoolStore") -> None:
         """Serve a pool, until that comes to its end; raise `RunnerOver` or `ValueError`."""
@@ -176,7 +177,7 @@ class Runner:
                 self._replaced.append(former)
                 self._functions.forget(pool.name)
             self._pools[pool.name] = pool
-            self._has_served = True
+            self._may_end = True
 
         self.call(add)
 
@@ -191,7 +192,7 @@ class Runner:
         has_work = self._is_woken or self._operations or self._reports
         return bool(has_work) or not self._is_asleep or self.callbacks.is_busy
 
-    def _do(self, operation: Operation) -> Any:
+    def _perform(self, operation: Operation) -> Any:
         if threading.current_thread() is self._thread:
             raise RuntimeError("the store thread cannot wait for itself")
         runner, transaction = in_transaction.get()
@@ -229,59 +230,158 @@ class Runner:
             if self._close_if_unused():
                 return self.callbacks.close()
 
-    def _sleep(self, seconds: float | None) -> None:
+    def _take_turn(self) -> float:
+        """Do everything that has come; return the seconds until there is more to do, or inf."""
+        self._is_woken = self._is_to_look_again = False
+        self._due.clear()
+        operations = drain(self._operations)
+        try:
+            self.expected.tell_store(self.store)
+            for operation in [each for each in operations if each.call is not None]:
+                operations.remove(operation)
+                self._answer(operation)
+            self._functions.tell_store(self.store, self._pools)
+            self._spare.hand_back(self._pools.values())
+            turn = self._commit(operations)
+        except BaseException as error:
+            for operation in operations:
+                if isinstance(error, Evicted):  # they are done after the next `join`
+                    self._operations.append(operation)
+                else:
+                    operation.end(error=error)
+            raise
+        self._trouble.end()
+        seconds = self._next_look(turn)
+        self._is_woken |= seconds == 0
+        return seconds
+
+    def _answer(self, operation: Operation) -> None:
+        try:
+            operation.end(operation.call(self.store))  # type: ignore[misc]  # not None: see above
+        except BaseException as error:
+            operation.end(error=error)
+
+    def _commit(self, operations: Iterable[Operation]) -> Turn:
+        """Take one turn with all reports and submits, or one for each operation if they do not fit.
+
+        If the store is full, only the submits that are too large fail, and outcomes are stored.
+        """
+        submits = [submit for each in operations for submit in each.submits]
+        try:
+            turn = self._turn(submits)
+        except StoreFull:
+            if not submits:
+                raise
+        else:
+            self._accept(operations, turn)
+            return turn
+        turn = self._turn([])
+        for operation in operations:
+            try:
+                turn = self._turn(operation.submits)
+            except StoreFull as error:
+                operation.end(error=error)
+            else:
+                self._accept([operation], turn)
+        return turn
+
+    def _turn(self, submits: Sequence[Submit]) -> Turn:
+        # Reports before capacities: a worker that becomes free between the two counts as idle.
+        reports = self._progress.take() + drain(self._reports)
+        capacity = {name: self._capacity(self._pools[name]) for name in self._functions.pools()}
+        try:
+            turn = self.store.turn(reports, submits, capacity)
+        except BaseException:
+            self._reports.extendleft(reversed(reports))
+            raise
+        for handle, is_committed in turn.inserted:  # before the news of their ends
+            if is_committed:
+                self.expected.add(handle.id, handle)
+            else:
+                guard(handle.rolled_back)
+        claims = self._suspect.admit(turn.claims, self._pools.values())
+        for name, pool in self._pools.items():
+            mine = [claim for claim in claims if claim.pool == name]
+            if name in capacity:
+                pool.start(mine)
+            if name not in turn.full:
+                pool.full_queue.wake()
+        self._confirm(reports, turn)
+        self._read_news(turn)
+        return turn
+
+    def _capacity(self, pool: "PoolStore") -> Capacity:
+        lent = pool.lending.lent  # beside a suspect, only jobs that it waits for may run
+        return Capacity(lent, lent) if self._suspect.is_there else pool.capacity()
+
+    def _accept(self, operations: Iterable[Operation], turn: Turn) -> None:
+        submitted = iter(turn.submitted)
+        for operation in operations:
+            answers = [next(submitted) for _ in operation.submits]
+            for answer, handle in zip(answers, operation.handles, strict=False):
+                if handle is not None and answer.id is not None:
+                    handle.stored(answer.id)
+                    self.expected.add(answer.id, handle)
+            operation.end(answers)
+
+    def _confirm(self, reports: list[Update], turn: Turn) -> None:
+        refused = set(map(id, turn.refused))
+        for update in reports:
+            if update.state.has_ended and id(update) not in refused:
+                self.note_end(update)
+            elif update.state is not State.RUNNING:
+                self._is_to_look_again |= self._suspect.settled(update.claim)
+
+    def note_end(self, update: Update) -> None:
+        """Note that the end of a job is committed; in the store thread."""
+        self._is_to_look_again |= self._suspect.settled(update.claim)
+        self._retention.note_end()
+        self.expected.announce(update.claim.id, update.state, update.outcome, update.error)
+
+    def _read_news(self, turn: Turn) -> None:
+        for news in turn.news:
+            if news.state is State.RUNNING:
+                for pool in self._served():
+                    guard(pool.claimed.stop, news.id)
+            else:
+                self.expected.announce(*news)
+        self._functions.note_unknown(turn.unknown)
+        self._is_to_look_again |= bool(turn.unknown)
+
+    def _next_look(self, turn: Turn) -> float:
+        if self._is_to_look_again:
+            return 0.0
+        look = self._due.set(inf if turn.next_look is None else turn.next_look)
+        for each in turn.entries:
+            look = min(look, self._pools[each.partition.pool].fire(each, turn.now, self.store))
+        if self._retention.purge(self.store, self._pools.values(), turn.now):
+            look = 0.0
+        look = min(look, self._spare.next_look(self._pools.values(), turn))
+        if self._functions.are_importing:
+            look = min(look, _IMPORT_PAUSE)
+        return look
+
+    def _sleep(self, seconds: float) -> None:
         self._is_asleep = self._wakes_for_progress = True
         try:
             if self._operations or self._reports or self._detach_done() or self._is_unused():
                 return
             left = self._progress.seconds_left()
-            if left < inf:
-                self._wakes_for_progress = False
-                seconds = left if seconds is None else min(left, seconds)
-            for process in self.store.wait(seconds):
+            self._wakes_for_progress = left == inf
+            seconds = min(left, seconds)
+            for process in self.store.wait(None if seconds == inf else seconds):
                 self.store.takeover(process)
         finally:
             self._is_asleep = self._wakes_for_progress = False
 
-    def _served(self) -> list["PoolStore"]:
-        return [*self._pools.values(), *self._replaced]
-
-    def _is_unused(self) -> bool:
-        return self._has_served and not (self._pools or self._replaced or self._reports)
-
-    def _close_if_unused(self) -> bool:
-        """Close the store, unless it is used, or has been left an operation; return whether."""
-        if self._is_unused() and not self.is_over:
-            with self._lock:
-                self.is_over = not self._operations
-            if self.is_over:
-                self._due.set(inf)
-                guard_store(self.store.leave)
-                guard_store(self.store.close)
-        return self.is_over
-
-    def _detach_done(self) -> bool:
-        """Let go of the pools that have come to their end; return whether there were any."""
-        if self._reports:
-            return False  # an outcome is committed before its pool ends
-        done = [each for each in self._served() if each.has_come_to_its_end()]
-        for pool in done:
-            if pool in self._replaced:
-                self._replaced.remove(pool)
-            elif self._pools.pop(pool.name) and self._functions.forget(pool.name):
-                guard_store(self.store.forget, pool.name)
-        # First: when a pool has ended, the next one opens the store anew, and files may be removed.
-        self._close_if_unused()
-        for pool in done:
-            guard(pool.detached)
-        return bool(done)
+    # Trouble with the store.
 
     def _survive(self, error: BaseException) -> None:
-        """Wait for a while; what is to be told to the store stays in memory."""
+        """Wait before the next try; operations and reports stay in memory meanwhile."""
         self._trouble.note(error)
         served = self._served()
         if served and self._trouble.is_long and all(each.is_closing for each in served):
-            return self._give_up()  # nothing else keeps the process from its end
+            return self._give_up()  # they would keep the process from its end
         self._is_asleep = True
         try:
             if not self._operations:
@@ -309,139 +409,44 @@ class Runner:
         self._functions.clear()
 
     def _join_again(self) -> None:
-        """Begin anew. What has ended meanwhile was left to the process that this one was before."""
+        """Join as a new process, and watch its jobs: news of their ends went to the former one."""
         self.store.join({}, 0)
         self._is_evicted = False
         self.expected.watch_again()
 
-    def _take_turn(self) -> float | None:
-        """Do everything that has come; return the seconds until there is more to do."""
-        self._is_woken = False
-        self._due.clear()
-        operations = drain(self._operations)
-        self._is_to_look_again = False
-        try:
-            self.expected.tell_store(self.store)
-            for operation in [each for each in operations if each.call is not None]:
-                operations.remove(operation)
-                self._answer(operation)
-            self._functions.tell_store(self.store, self._pools)
-            self._spare.hand_back(self._pools.values())
-            turn = self._commit(operations)
-        except BaseException as error:
-            for operation in operations:  # an eviction is none of their business
-                if isinstance(error, Evicted):
-                    self._operations.append(operation)
-                else:
-                    operation.end(error=error)
-            raise
-        self._trouble.end()
-        self._is_woken |= (look := self._next_look(turn)) == 0
-        return look
+    # The end.
 
-    def _answer(self, operation: Operation) -> None:
-        assert operation.call is not None  # noqa: S101  (as its caller has found)
-        try:
-            operation.end(operation.call(self.store))
-        except BaseException as error:
-            operation.end(error=error)
+    def _served(self) -> list["PoolStore"]:
+        return [*self._pools.values(), *self._replaced]
 
-    def _commit(self, operations: Iterable[Operation]) -> Turn:
-        """Take a turn with all reports and submits; with each submit by itself if they do not fit.
+    def _is_unused(self) -> bool:
+        return self._may_end and not (self._pools or self._replaced or self._reports)
 
-        So one that is too large does not take others with it, and none keeps outcomes out.
-        """
-        submits = [submit for each in operations for submit in each.submits]
-        try:
-            turn = self._turn(submits)
-        except StoreFull:
-            if not submits:
-                raise
-        else:
-            self._accept(operations, turn)
-            return turn
-        turn = self._turn([])
-        for operation in operations:
-            try:
-                turn = self._turn(operation.submits)
-            except StoreFull as error:
-                operation.end(error=error)
-            else:
-                self._accept([operation], turn)
-        return turn
+    def _detach_done(self) -> bool:
+        """Detach the pools that have come to their end; return whether there were any."""
+        if self._reports:
+            return False  # an outcome is committed before its pool ends
+        done = [each for each in self._served() if each.can_detach()]
+        for pool in done:
+            if pool in self._replaced:
+                self._replaced.remove(pool)
+                continue
+            del self._pools[pool.name]
+            if self._functions.forget(pool.name):
+                guard_store(self.store.forget, pool.name)
+        # First: when a pool has ended, the next one opens the store anew, and files may be removed.
+        self._close_if_unused()
+        for pool in done:
+            guard(pool.detached)
+        return bool(done)
 
-    def _turn(self, submits: Sequence[Submit]) -> Turn:
-        # Before the capacities: a worker that is free by then, and not before, reports later.
-        reports = self._progress.take() + drain(self._reports)
-        capacity = {name: self._capacity(self._pools[name]) for name in self._functions.pools()}
-        try:
-            turn = self.store.turn(reports, submits, capacity)
-        except BaseException:
-            self._reports.extendleft(reversed(reports))
-            raise
-        for handle, is_committed in turn.inserted:  # before anybody hears of their ends
-            if is_committed:
-                self.expected.add(handle.id, handle)
-            else:
-                guard(handle.rolled_back)
-        claims = self._suspect.admit(turn.claims, self._pools.values())
-        for name, pool in self._pools.items():
-            mine = [claim for claim in claims if claim.pool == name]
-            if name in capacity:
-                pool.start(mine)
-            if name not in turn.full:
-                pool.full_queue.room_has_come()
-        self._confirm(reports, turn)
-        self._read(turn)
-        return turn
-
-    def _capacity(self, pool: "PoolStore") -> Capacity:
-        lent = pool.lending.lent  # nothing runs beside a suspect, but what it waits for
-        return Capacity(lent, lent) if self._suspect.is_there else pool.capacity()
-
-    def _accept(self, operations: Iterable[Operation], turn: Turn) -> None:
-        submitted = iter(turn.submitted)
-        for operation in operations:
-            answers = [next(submitted) for _ in operation.submits]
-            for answer, handle in zip(answers, operation.handles, strict=False):
-                if handle is not None and answer.id is not None:
-                    handle.stored(answer.id)
-                    self.expected.add(answer.id, handle)
-            operation.end(answers)
-
-    def _confirm(self, reports: list[Update], turn: Turn) -> None:
-        refused = set(map(id, turn.refused))
-        for update in reports:
-            if update.state.has_ended and id(update) not in refused:
-                self.note_end(update)
-            elif update.state is not State.RUNNING:
-                self._is_to_look_again |= self._suspect.settled(update.claim)
-
-    def note_end(self, update: Update) -> None:
-        """Note that the end of a job is committed; in the store thread."""
-        self._is_to_look_again |= self._suspect.settled(update.claim)
-        self._retention.note_end()
-        self.expected.announce(update.claim.id, update.state, update.outcome, update.error)
-
-    def _read(self, turn: Turn) -> None:
-        for news in turn.news:
-            if news.state is State.RUNNING:
-                for pool in self._served():
-                    guard(pool.claimed.stop, news.id)
-            else:
-                self.expected.announce(*news)
-        self._functions.note_unknown(turn.unknown)
-        self._is_to_look_again |= bool(turn.unknown)
-
-    def _next_look(self, turn: Turn) -> float | None:
-        if self._is_to_look_again:
-            return 0.0
-        look = self._due.set(inf if turn.next_look is None else turn.next_look)
-        for each in turn.entries:
-            look = min(look, self._pools[each.partition.pool].fire(each, turn.now, self.store))
-        if self._retention.purge(self.store, self._pools.values(), turn.now):
-            look = 0.0
-        look = min(look, self._spare.next_look(self._pools.values(), turn))
-        if self._functions.are_importing:
-            look = min(look, _IMPORT_PAUSE)
-        return None if look == inf else look
+    def _close_if_unused(self) -> bool:
+        """Close the store, unless it is used, or has been left an operation; return whether."""
+        if self._is_unused() and not self.is_over:
+            with self._lock:
+                self.is_over = not self._operations
+            if self.is_over:
+                self._due.set(inf)
+                guard_store(self.store.leave)
+                guard_store(self.store.close)
+        return self.is_over

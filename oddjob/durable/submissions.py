@@ -1,7 +1,7 @@
-"""Submissions: what a store is to keep of the jobs of one pool.
+"""Submissions: makes the `Submit` that a store keeps of a job.
 
-Jobs of the same function and policy have most of it in common; that is found out once for all of
-them that follow each other.
+What jobs of one function and policy have in common is computed once for all of them that follow
+each other, as programs submit many of a kind in a row.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -45,12 +45,12 @@ class Submissions:
         self._latest = _NO_CALL
 
     def note_policy(self, function: str, policy: JobPolicy, outer: JobPolicy) -> None:
-        """Note the policy of a function that was decorated; `outer` is around it."""
+        """Note the policy of a decorated function; `outer` is that of the pool or view."""
         self._limiters.add(function, policy, outer)
         self._latest = _NO_CALL
 
     def partition_of(self, policy: JobPolicy, function: str) -> Partition:
-        """Return which jobs a job of that function is like."""
+        """Return the partition of a function's jobs under a policy."""
         return Partition(self._pool, function, self._limiters.of(policy))
 
     def submit_of(self, job: Job[Any]) -> Submit:
@@ -58,7 +58,7 @@ class Submissions:
         return next(self.submits_of([job]))
 
     def submits_of(self, jobs: Sequence[Job[Any]], delay: float | None = None) -> Iterator[Submit]:
-        """Yield what the store is to keep of jobs. The queue has room for those with a delay.
+        """Yield what the store is to keep of jobs; `max_queue` does not apply to delayed ones.
 
         Raises:
             TypeError: a function or its arguments cannot be stored.

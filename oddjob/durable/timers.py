@@ -1,7 +1,7 @@
-"""Timers of stored jobs: views of what waits in the store.
+"""The timers of a pool with a store. They are views: the store itself waits, and fires.
 
-The store waits for them, and keeps them when the pool or the process ends; what is read here is as
-the store has it at that moment.
+So a timer outlives its pool and its process, and each property is read from the store when asked
+for. `StoredTimer` is for jobs that are due once, `EntryTimer` for a recurring entry.
 """
 
 from collections.abc import Sequence
@@ -104,7 +104,7 @@ class EntryTimer(_StoreTimer):
         self._latest = entry  # as it was seen last
 
     def _look(self) -> Entry | None:
-        """Return the entry; None if there is none, or the pool has let go of the store."""
+        """Return the entry; None if it was deleted, or the pool has closed its store."""
         entry = self._store.entries.find(self._latest.name)
         self._latest = entry or self._latest
         return entry

@@ -145,7 +145,7 @@ class Work:
         if self._is_paused(pool):
             return []
         if capacity.limit == 0:
-            # But a rate that opens is to be seen: others may be waiting for it.
+            # Nothing can be claimed, but others may wait for `opens_in` of these.
             partitions = [partition for partition in partitions if partition.limiters]
         if len(partitions) == 1 and not partitions[0].limiters:
             values = (self._me, self.now, partitions[0].id, capacity.limit)

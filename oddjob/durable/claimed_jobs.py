@@ -51,20 +51,24 @@ from oddjob.schedule.clock import clock
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
-_STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
 _LONG: Final = 0.1  # seconds that a job takes: nothing is claimed ahead of such jobs
 
 
 class ClaimedJobs(StoredSettlement):
-    """What a pool has claimed, and has not reported yet."""
+    """What a pool has claimed, and has not reported yet.
 
-    def __init__(self, core: "PoolCore") -> None:
+    Args:
+        core: the pool.
+        base_policy: returns the policy of a function where a call was given no options.
+    """
+
+    def __init__(self, core: "PoolCore", base_policy: Callable[[str], JobPolicy]) -> None:
         self._core: Final = core
+        self._base_policy: Final = base_policy
         self._lock = threading.RLock()  # a signal handler may close the pool
         self._is_closed = False
         self.runner: Any = None  # the `Runner`, once the pool is attached to one
         self.held: dict[Any, Job[Any]] = {}  # by id
-        self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._claim_policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
         self._marked: Final[set[int]] = set()  # places in `BegunMarks` of jobs that are running
         self.mean = inf  # seconds that recent jobs took
@@ -129,34 +133,21 @@ class ClaimedJobs(StoredSettlement):
         if meta.options:
             return self._new_policy(claim.function, meta.options, is_detached=is_detached)
         place = claim.function, is_detached
-        if place not in self._claim_policies:
-            self._claim_policies[place] = self._new_policy(
-                claim.function, {}, is_detached=is_detached
-            )
-        return self._claim_policies[place]
+        policy = self._claim_policies.get(place)
+        if policy is None:
+            policy = self._new_policy(claim.function, {}, is_detached=is_detached)
+            self._claim_policies[place] = policy
+        return policy
 
     def _new_policy(
         self, function: str, options: dict[str, Any], *, is_detached: bool
     ) -> JobPolicy:
-        settings = self.base_policy(function).settings
+        settings = self._base_policy(function).settings
         used = settings.options._replace(**options)
         used = used._replace(middleware=(self, *used.middleware))
         # The store has applied these before it let the job be claimed.
         settings = settings._replace(options=used, key=None, serial=False, limits=(), priority=0)
         return JobPolicy(self._core, settings, is_detached=is_detached, settlement=self)
-
-    def base_policy(self, function: str) -> JobPolicy:
-        """Return the policy of a function where a call was given no options."""
-        return self.policies.get(function) or self._core.policy
-
-    def options_of(self, policy: JobPolicy, function: str) -> dict[str, Any]:
-        """Return the options of a call that differ from those of its function."""
-        base, options = self.base_policy(function).settings.options, policy.settings.options
-        return {
-            name: value
-            for name in _STORED_OPTIONS
-            if (value := getattr(options, name)) != getattr(base, name)
-        }
 
     def forget_policies(self) -> None:
         """Note that the policy of a function has changed."""

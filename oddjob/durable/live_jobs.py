@@ -124,7 +124,7 @@ class LiveJobs:
 
     def _job_of(self, record: Record) -> Job[Any]:
         """Return a job that stands for a stored one; it has no call."""
-        settings = self._store.claimed.base_policy(record.function).settings
+        settings = self._store.submissions.base_policy(record.function).settings
         settings = settings._replace(
             priority=record.priority, persist=True, key=None, serial=False, limits=()
         )

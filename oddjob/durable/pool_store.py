@@ -67,12 +67,12 @@ class PoolStore(Settlement):
         self.consumes = core.options.consume and not holds_pools.get()
         self.unknown_after = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # that it runs, by name; True: known to be callable
-        self.claimed: Final = ClaimedJobs(core)
+        self.submissions: Final = Submissions(name, core)
+        self.claimed: Final = ClaimedJobs(core, self.submissions.base_policy)
         self.live: Final = LiveJobs(self)
         self.entries: Final = RecurringEntries(self)
         self.core: Final = core
         self._url: Final = url
-        self.submissions: Final = Submissions(name, self.claimed, core.options.max_queue)
         self._ending = 0
         self._begin()
 
@@ -137,9 +137,8 @@ class PoolStore(Settlement):
             name = name_of(fn)
         except TypeError:  # it has no name that others could use: its jobs will be refused
             return
-        self.claimed.policies[name] = policy
-        self.claimed.forget_policies()
         self.submissions.note_policy(name, policy, outer)
+        self.claimed.forget_policies()
         self.learn(name, fn)
         self.wake()
 

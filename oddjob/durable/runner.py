@@ -81,7 +81,7 @@ class Runner:
         self._functions: Final = KnownFunctions()
         self.expected: Final = Expectations()  # for the store thread
         self._replaced: list[PoolStore] = []  # closing; others of the same name are in `_pools`
-        self._may_end = False  # once no pool uses it: there was one, or somebody has said so
+        self._may_end = False  # once no pool uses it: one has, or `let_go` was called
         self._suspect: Final = SuspectGuard(self.hand_back)
         self._trouble: Final = Trouble(label)
         self._retention: Final = Retention()

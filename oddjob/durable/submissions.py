@@ -1,21 +1,27 @@
 """Submissions: makes the `Submit` that a store keeps of a job.
 
-What jobs of one function and policy have in common is computed once for all of them that follow
-each other, as programs submit many of a kind in a row.
+A submit says what another process cannot know from the function alone: arguments, key, and options
+that differ from those of the decorator. What jobs of one function and policy have in common is
+computed once for all of them that follow each other, as programs submit many of a kind in a row.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from oddjob.durable.claimed_jobs import ClaimedJobs
 from oddjob.durable.codec import Meta, encode_call, encode_meta, name_of
-from oddjob.durable.limiters import LimiterNames
-from oddjob.durable.record import Partition, Submit
+from oddjob.durable.record import Limiter, Partition, Submit
 from oddjob.durable.unique import unique_of
 from oddjob.keys import encode_key
 from oddjob.runtime.job import Job
+from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter, uncertainty_of
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.stored_job import parts_of
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+_STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
 
 
 class _Call(NamedTuple):
@@ -37,17 +43,22 @@ class Submissions:
     Thread safety: any thread may call everything; what is kept between calls is one tuple.
     """
 
-    def __init__(self, pool: str, claimed: ClaimedJobs, max_queue: int | None) -> None:
+    def __init__(self, pool: str, core: "PoolCore") -> None:
         self._pool: Final = pool
-        self._claimed: Final = claimed
-        self._max_queue: Final = max_queue
+        self._core: Final = core
+        self._policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._limiters: Final = LimiterNames()
         self._latest = _NO_CALL
 
     def note_policy(self, function: str, policy: JobPolicy, outer: JobPolicy) -> None:
         """Note the policy of a decorated function; `outer` is that of the pool or view."""
+        self._policies[function] = policy
         self._limiters.add(function, policy, outer)
         self._latest = _NO_CALL
+
+    def base_policy(self, function: str) -> JobPolicy:
+        """Return the policy of a function where a call was given no options."""
+        return self._policies.get(function) or self._core.policy
 
     def partition_of(self, policy: JobPolicy, function: str) -> Partition:
         """Return the partition of a function's jobs under a policy."""
@@ -63,13 +74,13 @@ class Submissions:
         Raises:
             TypeError: a function or its arguments cannot be stored.
         """
-        max_queue = None if delay is not None else self._max_queue
+        max_queue = None if delay is not None else self._core.options.max_queue
         call = self._latest
         for job in jobs:
             policy, fn, args, kwargs, key, details = parts_of(job)
             if policy is not call.policy or fn is not call.fn:
                 name = name_of(fn)
-                options = self._claimed.options_of(policy, name)
+                options = self._options_of(policy, name)
                 call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)
                 self._latest = call
             meta = None
@@ -89,3 +100,55 @@ class Submissions:
                 not policy.is_detached,
                 max_queue=max_queue,
             )
+
+    def _options_of(self, policy: JobPolicy, function: str) -> dict[str, Any]:
+        """Return the options of a call that differ from those of its function."""
+        base, options = self.base_policy(function).settings.options, policy.settings.options
+        return {
+            name: value
+            for name in _STORED_OPTIONS
+            if (value := getattr(options, name)) != getattr(base, name)
+        }
+
+
+class LimiterNames:
+    """The names under which all processes count a limit together.
+
+    In memory a limit is an object, and those who share the object share the limit. In a store it
+    needs a name that is the same in all processes:
+
+    * of a limit that a decorator sets, ``@pool.job(max_concurrency=2)``: the function's;
+    * of the pool's own rate: the pool's;
+    * of any other view: what the limit is. So two views with equal limits share one.
+
+    Thread safety: two threads may name a limit at once, and give it the same name.
+    """
+
+    def __init__(self) -> None:
+        self._owners: Final[dict[Limit, str]] = {}
+        self._limiters: Final[dict[tuple[Any, ...], tuple[Limiter, ...]]] = {}  # by limits
+
+    def add(self, function: str, policy: JobPolicy, outer: JobPolicy) -> None:
+        """Note that limits belong to a function: those of its policy which `outer` has not."""
+        for limit in policy.limits:
+            if limit not in outer.limits:
+                self._owners.setdefault(limit, function)
+
+    def of(self, policy: JobPolicy) -> tuple[Limiter, ...]:
+        """Return the limiters of a policy."""
+        if not policy.limits:
+            return ()
+        known = self._limiters.get(policy.limits)
+        if known is None:
+            known = self._limiters[policy.limits] = tuple(map(self._limiter, policy.limits))
+        return known
+
+    def _limiter(self, limit: Limit) -> Limiter:
+        owner = self._owners.get(limit, "")
+        if isinstance(limit, ConcurrencyLimit):
+            return Limiter(f"{owner} max_concurrency={limit.limit}".strip(), limit.limit)
+        assert isinstance(limit, RateLimiter)  # noqa: S101  (there is no third kind)
+        starts, per, burst = limit.rate
+        # A store counts claims. They begin after its commit, which may take longer now than then.
+        period = per if clock.is_fake else per + uncertainty_of(limit.rate)
+        return Limiter(f"{owner} rate={starts}/{per:g}s".strip(), None, starts, period, burst)

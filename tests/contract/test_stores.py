@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from oddjob.compat import override
-from oddjob.durable.local_peers import LocalHub
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Store
 from oddjob.testing.store_contract import StoreContract
 from oddjob.testing.store_operations import StoreOperationsContract
 from oddjob.testing.store_suite import StoreSuite
+from tests.durable.local_peers import LocalHub
 from tests.durable.statements import PeersWithTurn, StatementLog
 
 _opened: list[str] = []  # files, by Python code

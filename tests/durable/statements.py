@@ -4,8 +4,8 @@ import re
 from typing import NamedTuple
 
 from oddjob.compat import override
-from oddjob.durable.local_peers import LocalHub, LocalPeers
 from oddjob.durable.sqlite.store import SqliteStore
+from tests.durable.local_peers import LocalHub, LocalPeers
 
 # Tables with a row for each process, pool, limiter and so on; `watch` is asked for any one row.
 SMALL = ["process", "consumer", "known", "pool", "partition", "limiter", "room", "watch", "entry"]

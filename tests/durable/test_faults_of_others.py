@@ -16,11 +16,11 @@ from typing import Any
 import pytest
 
 from oddjob import Pool, StoreUnusable
-from oddjob.durable.local_peers import LocalHub
 from oddjob.durable.record import Capacity, Claim, Limiter, Partition, State, Submit, Update
 from oddjob.durable.sqlite.store import SqliteStore
 from tests.durable import jobs, service
 from tests.durable.conftest import ROOT, WAIT, Start
+from tests.durable.local_peers import LocalHub
 from tests.durable.member import PARTITION
 from tests.durable.statements import PeersWithTurn
 from tests.hang import until

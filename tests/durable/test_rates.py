@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 
 from oddjob import Pool, Rate
-from oddjob.durable.limiters import LimiterNames
 from oddjob.durable.record import Limiter, Partition
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.partitions import Allowance, Execute, PartitionTable
+from oddjob.durable.submissions import LimiterNames
 from oddjob.testing import FakeClock
 from tests.durable import jobs
 from tests.long import examples

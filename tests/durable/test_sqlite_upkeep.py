@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from oddjob.durable.local_peers import LocalHub
 from oddjob.durable.record import Capacity, Claim, Limiter, Partition, State, Submit, Update
 from oddjob.durable.sqlite import database, reader
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.schedule.clock import clock
+from tests.durable.local_peers import LocalHub
 from tests.durable.statements import PeersWithTurn, StatementLog
 
 WAIT = 30.0

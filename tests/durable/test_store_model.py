@@ -18,7 +18,6 @@ from pathlib import Path
 
 import pytest
 
-from oddjob.durable.local_peers import LocalHub, LocalPeers
 from oddjob.durable.record import (
     MAX_CRASHES,
     Capacity,
@@ -32,6 +31,7 @@ from oddjob.durable.record import (
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Evicted, Filter
 from oddjob.schedule.clock import clock
+from tests.durable.local_peers import LocalHub, LocalPeers
 from tests.long import IS_LONG
 
 BLOCKS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "1")))

@@ -136,8 +136,8 @@ class Database:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
         self._configure(connection)
-        if version < schema.VERSION:
-            self._migrate(connection, version)
+        if version == 0:
+            self._create(connection)
 
     def _configure(self, connection: sqlite3.Connection) -> None:
         for pragma in (
@@ -154,14 +154,10 @@ class Database:
             connection.execute("PRAGMA fullfsync = 1")
             connection.execute("PRAGMA checkpoint_fullfsync = 1")
 
-    def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
-        steps = [schema.CREATE] if version == 0 else []
-        while version and version < schema.VERSION:
-            steps.append(schema.MIGRATIONS[version])
-            version += 1
+    def _create(self, connection: sqlite3.Connection) -> None:
         try:
             connection.executescript(
-                f"BEGIN IMMEDIATE; {';'.join(steps)};"
+                f"BEGIN IMMEDIATE; {schema.CREATE};"
                 f"PRAGMA application_id = {schema.APPLICATION_ID};"
                 f"PRAGMA user_version = {schema.VERSION}; COMMIT"
             )

@@ -1,7 +1,7 @@
 """BegunMarks: where this process notes which claims have begun.
 
-When it dies, the process that takes over its claims charges a crash to those that had begun, and no
-others. Each running job has a place of its own for that.
+If it dies, the process that takes over its claims charges a crash to those that had begun, and to
+no others. Each running job has a place of its own for its mark.
 """
 
 from typing import Final

@@ -69,7 +69,7 @@ class ClaimedJobs(StoredSettlement):
         self._is_closed = False
         self.runner: Any = None  # the `Runner`, once the pool is attached to one
         self.held: dict[Any, Job[Any]] = {}  # by id
-        self._claim_policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
+        self._policies: Final[dict[tuple[str, bool], JobPolicy]] = {}  # of calls without options
         self._marked: Final[set[int]] = set()  # places in `BegunMarks` of jobs that are running
         self.mean = inf  # seconds that recent jobs took
         self.latest_start = inf  # monotonic seconds, when the latest claim came or began
@@ -130,28 +130,24 @@ class ClaimedJobs(StoredSettlement):
 
     def _policy_of(self, claim: Claim, meta: Meta) -> JobPolicy:
         is_detached = claim.origin is None
-        if meta.options:
-            return self._new_policy(claim.function, meta.options, is_detached=is_detached)
         place = claim.function, is_detached
-        policy = self._claim_policies.get(place)
+        policy = None if meta.options else self._policies.get(place)
         if policy is None:
-            policy = self._new_policy(claim.function, {}, is_detached=is_detached)
-            self._claim_policies[place] = policy
+            settings = self._base_policy(claim.function).settings
+            options = settings.options._replace(**meta.options)
+            options = options._replace(middleware=(self, *options.middleware))
+            # The store has applied the others before it let the job be claimed.
+            settings = settings._replace(
+                options=options, key=None, serial=False, limits=(), priority=0
+            )
+            policy = JobPolicy(self._core, settings, is_detached=is_detached, settlement=self)
+            if not meta.options:
+                self._policies[place] = policy
         return policy
-
-    def _new_policy(
-        self, function: str, options: dict[str, Any], *, is_detached: bool
-    ) -> JobPolicy:
-        settings = self._base_policy(function).settings
-        used = settings.options._replace(**options)
-        used = used._replace(middleware=(self, *used.middleware))
-        # The store has applied these before it let the job be claimed.
-        settings = settings._replace(options=used, key=None, serial=False, limits=(), priority=0)
-        return JobPolicy(self._core, settings, is_detached=is_detached, settlement=self)
 
     def forget_policies(self) -> None:
         """Note that the policy of a function has changed."""
-        self._claim_policies.clear()
+        self._policies.clear()
 
     def run(self, job: Job[Any], _carrier: dict[str, str], call: Callable[[], Any]) -> Any:
         """Run an attempt, as its outermost middleware: mark it as begun, and read its arguments."""

@@ -1,8 +1,8 @@
 """DueAlarm: wakes the store thread when something in the store is due.
 
-The store's times are wall time, which may be set at any moment, and which a machine that sleeps
-does not stop. So the thread does not sleep for a number of seconds: the scheduler wakes it, which
-notices both, and goes by a fake clock in tests.
+The store's times are wall time, which may be set at any moment, and goes on while a machine sleeps.
+A thread that slept for a number of seconds would miss that. The scheduler notices it (and goes by a
+fake clock in tests), so it wakes the store thread.
 
 Thread safety: one thread, the store thread, calls `set` and `clear`. The scheduler fires the alarm
 in any other.
@@ -26,7 +26,7 @@ class DueAlarm(Alarm):
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake: Final = wake
-        self._moment = inf  # of wall time, for which it is set; not a number: that is unknown
+        self._moment = inf  # wall time for which it is set; nan: it has fired, or was not set
         self._was_set = False
         self._has_fired = False  # and the store thread has not noticed yet
 

@@ -1,8 +1,7 @@
-"""Expectations: who waits for the ends of which jobs.
+"""Expectations: which handles wait for the end of which job.
 
-A store leaves news of the end of a job to the process that has submitted it, or watches it. When
-others have taken this process for dead, the news went to a process that is no more: all jobs are
-watched once more then.
+A store leaves news of the end of a job to the process that has submitted it, or watches it. After
+an eviction, that news went to a process that has left, so all jobs are watched again.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Operation: something that another thread has the store thread do, and waits for."""
+"""Operation: what another thread asks the store thread to do, and its answer."""
 
 import threading
 from collections import deque
@@ -22,7 +22,7 @@ in_transaction: Final[ContextVar[tuple[Any, Any]]] = ContextVar("transaction", d
 
 
 class Operation:
-    """Something that another thread has the store thread do, and waits for."""
+    """A call with the store, or submits for the next turn; another thread waits for the answer."""
 
     __slots__ = ("_done", "answer", "call", "error", "handles", "submits")
 

@@ -362,11 +362,6 @@ class PoolStore(Settlement):
             runner.call(cancel)
 
     @property
-    def pool(self) -> Any:
-        """The `Pool`; None once it has been collected."""
-        return self.core.pool
-
-    @property
     def reader(self) -> StoreReader | None:
         """The half of the store that any thread may use; None if the pool has let go of it."""
         is_over = self.attached is None and not self.core.state.is_open

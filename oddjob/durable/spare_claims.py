@@ -1,8 +1,8 @@
-"""SpareClaims: claims that wait for a worker here while another process could run them.
+"""SpareClaims: hands back claims that wait for a worker here while other processes could run them.
 
-A process claims a little ahead of its workers. If a job takes longer than was thought, the claims
-behind it are handed back: as soon as a process is hungry, else when no job has begun for a while,
-as until then they cannot be cancelled or overtaken, and others see them as running.
+A process claims a little ahead of its workers. If a job takes longer than expected, the claims
+behind it are handed back: after a moment if another process is hungry, else when no job has begun
+for a while, as claims cannot be cancelled or overtaken, and are shown as running.
 """
 
 from collections.abc import Iterable

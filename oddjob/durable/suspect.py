@@ -1,12 +1,11 @@
-"""SuspectGuard: a job that was there when processes died runs alone in its process.
+"""SuspectGuard: the last attempt of a job that may have killed processes runs alone.
 
-When a process dies, the store charges all jobs that had begun in it, as nobody knows which of them
-has killed it. One that has been charged so often that the next time is its last is a *suspect*. Its
-last try runs alone: what dies with it then was not killed by a neighbor, and no neighbor is charged
-for its deeds.
+When a process dies, the store charges a crash to all jobs that had begun in it, as nobody knows
+which of them has killed it. A job that the next crash would fail is a *suspect*: nothing runs
+beside it, so it is charged for no crash of another job, and no other job for its own.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TYPE_CHECKING, Final
 
 from oddjob.durable.record import Claim
@@ -31,7 +30,7 @@ class SuspectGuard:
         """Whether nothing else may be claimed."""
         return self._suspect is not None
 
-    def admit(self, claims: Sequence[Claim], pools: Iterable["PoolStore"]) -> list[Claim]:
+    def admit(self, claims: Sequence[Claim], pools: Collection["PoolStore"]) -> list[Claim]:
         """Return those of the claims that may start now, or the suspect once it is alone."""
         admitted = list(claims)
         if self._suspect is None and claims:

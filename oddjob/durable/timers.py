@@ -39,7 +39,7 @@ class _StoreTimer(Timer):
     @property
     @override
     def pool(self) -> Any:
-        return self._store.pool
+        return self._store.core.pool
 
 
 class StoredTimer(_StoreTimer):

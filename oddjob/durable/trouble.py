@@ -59,9 +59,9 @@ class Trouble:
 
 
 class HoldUp(Alarm):
-    """What keeps this process from writing to one store, if anything does.
+    """Logs what keeps threads of this process from writing to one store, if they wait for long.
 
-    Nothing is done where nobody waits. While threads wait, the scheduler looks once a second.
+    While threads wait, the scheduler looks once a second.
 
     Thread safety: any thread. The scheduler's lock makes it one step to set the alarm. A thread
     notes that it waits before it looks whether the alarm is set; when the alarm fires, it is first

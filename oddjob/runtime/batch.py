@@ -1,4 +1,4 @@
-"""Batches: the jobs of several calls that are submitted together."""
+"""Makes the jobs of several calls at once, and lets jobs wait for a timer."""
 
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -43,13 +43,13 @@ def new_jobs(
 
 
 def set_waiting(job: Job[Any], timer: Any) -> None:
-    """Have a job wait for a timer: it is ``scheduled`` until `set_due`."""
+    """Let a job wait for a timer: it is ``scheduled`` until `set_due`."""
     job._queued_at = inf
     job._add_details().timer = timer
 
 
 def set_due(job: Job[Any], now: float) -> None:
-    """End the waiting of a job: it is queued at `now`, in monotonic seconds."""
+    """Note that a job is queued at `now`, in monotonic seconds: it waits for no timer."""
     job._queued_at = now
     if job._details is not None:
         job._details.timer = None

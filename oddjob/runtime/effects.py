@@ -1,9 +1,9 @@
 """Effects: what a job does that must not happen twice, however often the job is tried.
 
-A *step* that has returned is saved under its name: a later attempt of the job gets the value, and
-does not run the step. Of a stored job it is saved in the store, so that is true of an attempt in
-another process, too; of any other one in the job itself. A *transaction* is the store's: what the
-job writes in it is committed together with the job's outcome.
+The value of a *step* is saved under its name: a later attempt of the job gets the value instead of
+running the step. A stored job saves it in the store, so this holds for an attempt in another
+process, too; any other job saves it in itself. A *transaction* is the store's: what the job writes
+in it is committed together with the job's outcome.
 
 Guarantees: a value that a step has returned to the job is saved. A step whose process dies after
 its effect, and before it is saved, runs again; a transaction leaves nothing behind then.

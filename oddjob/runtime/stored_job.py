@@ -1,7 +1,6 @@
-"""Jobs as a store sees them: what it reads of a job, and what it sets.
+"""What `oddjob.durable` reads and sets of a `Job` that users do not see.
 
-`Job` shows users nothing that is not theirs, and no other folder reads private attributes of this
-one. What the code of stores needs of a job is here.
+Private attributes are read in their own folder only, and `Job` is in this one.
 """
 
 from collections.abc import Callable

@@ -1,7 +1,8 @@
 """SqliteStore: the store contract on one SQLite file.
 
-It joins `Database` (transactions), `Work` (what they do to jobs) and `Peers` (the processes that
-share the file). Wake-ups are sent after the commit.
+A call is one transaction. `Database` begins and commits it in the writer's turn, `Work` makes the
+changes to jobs, and its `Notifier` finds out which processes they concern. These are woken through
+`Peers` after the commit.
 """
 
 from collections import deque

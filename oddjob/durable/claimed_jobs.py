@@ -4,6 +4,9 @@ The store thread makes a job of each claim and queues it (`start`). A worker run
 its outermost middleware, and reports what has become of it (`succeeded`, `failed`). Then the job is
 thrown away. The `Job` that a caller holds is another object, even here: see `PoolStore`.
 
+A little is claimed ahead of the workers, so that none waits for a turn of the store. `capacity`
+says how much, by the time that recent jobs took; `SpareClaims` corrects that where jobs are slower.
+
 Guarantees: a claim is reported once. Payloads are unpickled by workers, in the attempt: that runs
 code of users, which may take time, or wait for a module that is being imported.
 
@@ -32,7 +35,8 @@ from oddjob.durable.codec import (
     find_function,
 )
 from oddjob.durable.operation import RunnerOver, in_transaction
-from oddjob.durable.record import Claim, State, Update
+from oddjob.durable.record import Capacity, Claim, State, Update
+from oddjob.durable.spare_claims import STANDSTILL
 from oddjob.durable.store import OpenTransaction, Store
 from oddjob.errors import JobLost, PayloadError, StoreFull
 from oddjob.keys import decode_key
@@ -51,6 +55,9 @@ from oddjob.schedule.clock import clock
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
+_LOOKAHEAD: Final = 0.02  # seconds of work that are claimed ahead of the workers
+_MOST_CLAIMS: Final = 512
+_SHORT: Final = 1e-6  # seconds that a job takes at least, for the division
 _LONG: Final = 0.1  # seconds that a job takes: nothing is claimed ahead of such jobs
 
 
@@ -82,6 +89,20 @@ class ClaimedJobs(StoredSettlement):
         self.held = {}
         self._transactions = {}
         self._marked.clear()
+
+    def capacity(self, workers: int) -> Capacity:
+        """Return how many jobs can be claimed for that many workers, and ahead of them."""
+        held, mean = len(self.held), self.mean
+        if held >= workers and clock.monotonic() - self.latest_start >= STANDSTILL:
+            mean = inf  # jobs take longer than the mean says: claim none ahead
+        ahead = int(min(_MOST_CLAIMS, workers * _LOOKAHEAD / max(mean, _SHORT)))
+        limit = max(0, min(_MOST_CLAIMS, workers + ahead) - held) if workers else 0
+        return Capacity(max(0, workers - held), limit, self.has_spare)
+
+    @property
+    def has_spare(self) -> bool:
+        """Whether there are claims that no worker has begun."""
+        return bool(self.held) and len(self.held) > len(self._core.running())
 
     # From a claim to a job.
 

@@ -33,7 +33,6 @@ from oddjob.durable.operation import RunnerOver
 from oddjob.durable.record import Capacity, Claim, Entry, State, Submit, Submitted, Update
 from oddjob.durable.recurring import RecurringEntries
 from oddjob.durable.runner import Runner
-from oddjob.durable.spare_claims import STANDSTILL
 from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import runner_of
 from oddjob.durable.submissions import Submissions
@@ -48,9 +47,6 @@ from oddjob.schedule.clock import clock
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
-_LOOKAHEAD: Final = 0.02  # seconds of work that are claimed ahead of the workers
-_MOST_CLAIMS: Final = 512
-_SHORT: Final = 1e-6  # seconds; of a job, for the division
 _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 
 # Whether a command imports a program: the pools that it makes run nothing until `consumes` is set.
@@ -252,20 +248,10 @@ class PoolStore(Settlement):
     # What the runner asks for, in the store thread.
 
     def capacity(self) -> Capacity:
-        """Return how many jobs the pool can take now, and claim ahead of its workers."""
+        """Return how many jobs the pool can take now."""
         is_broken = self.core.state.broken_by is not None
         size = 0 if self.hands_back or is_broken else self.core.workers.size
-        held, mean = len(self.claimed.held), self.claimed.mean
-        if held >= size and clock.monotonic() - self.claimed.latest_start >= STANDSTILL:
-            mean = inf  # jobs take longer than the mean says: claim none ahead
-        ahead = int(min(_MOST_CLAIMS, size * _LOOKAHEAD / max(mean, _SHORT)))
-        limit = max(0, min(_MOST_CLAIMS, size + ahead) - held) if size else 0
-        return Capacity(max(0, size - held), limit, self.has_spare, self.unknown_after)
-
-    @property
-    def has_spare(self) -> bool:
-        """Whether it holds claims that no worker has begun."""
-        return bool(self.claimed.held) and len(self.claimed.held) > len(self.core.running())
+        return self.claimed.capacity(size)._replace(unknown_after=self.unknown_after)
 
     def start(self, claims: list[Claim]) -> None:
         """Have workers run what the turn has claimed, in this order; there may be nothing."""
@@ -276,11 +262,11 @@ class PoolStore(Settlement):
         """Submit the jobs of a recurring entry that is due; see `RecurringEntries.fire`."""
         return inf if self._ending else self.entries.fire(entry, now, store)
 
-    # The settlement of jobs that callers hold.
+    # The settlement of jobs that callers hold. These run only in inline mode, which stores nothing.
 
     @override
     def succeeded(self, job: Job[Any], result: Any) -> None:
-        """Do nothing: such a job runs by itself in inline mode only."""
+        """Do nothing."""
 
     @override
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
@@ -288,7 +274,7 @@ class PoolStore(Settlement):
 
     @override
     def progressed(self, job: Job[Any]) -> None:
-        """Do nothing, likewise."""
+        """Do nothing."""
 
     @override
     def cancelled(self, job: Job[Any]) -> bool:
@@ -391,8 +377,8 @@ class PoolStore(Settlement):
         """Wait until `is_done`, or `deadline` (steady seconds); return it. No wait in callbacks."""
         if self._callbacks is not None and self._callbacks.is_here:
             return self.is_done
-        left = None if deadline == inf else max(0.0, deadline - clock.steady())
-        return self._is_done.wait(None if left is None else min(left, threading.TIMEOUT_MAX))
+        left = max(0.0, deadline - clock.steady())
+        return self._is_done.wait(min(left, threading.TIMEOUT_MAX))
 
     def can_detach(self) -> bool:
         """Return whether the pool is closed, and has done what it was to do before its end."""

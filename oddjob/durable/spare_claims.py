@@ -35,12 +35,12 @@ class SpareClaims:
         is_overdue = self._has_hungry_peers and now - self._since >= _PATIENCE
         for each in pools:
             is_late = is_overdue or now - each.claimed.latest_start >= STANDSTILL
-            if each.hands_back or (is_late and each.has_spare):
+            if each.hands_back or (is_late and each.claimed.has_spare):
                 each.claimed.hand_back()
 
     def next_look(self, pools: Iterable["PoolStore"], turn: Turn) -> float:
         """Return the seconds until claims may have waited for too long."""
-        has_spare = any(each.has_spare for each in pools)
+        has_spare = any(each.claimed.has_spare for each in pools)
         self._since = min(self._since, clock.monotonic()) if has_spare else inf
         self._has_hungry_peers = turn.hungry_peers
         if not has_spare:

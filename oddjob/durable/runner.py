@@ -2,20 +2,18 @@
 
 A runner has one thread, the *store thread*, which alone talks to the store, but for the few calls
 that the store contract allows any thread. Other threads leave it *operations* (submits and calls,
-for which they wait) and *reports* (what has become of claims; nobody waits). Each turn takes all
-that have come to `Store.turn`, in one commit; what arrives meanwhile is in the next one. Between
-turns the thread sleeps in `Store.wait`. It ends with the last of its pools.
+for which they wait) and *reports* (what has become of claims; nobody waits). `Store.turn` takes all
+that have come in one commit. Between turns the thread sleeps; it ends with the last of its pools.
 
 Guarantees
   * `submit` returns when the jobs are committed. An outcome is announced when it is committed.
   * A report is repeated until the store has accepted it, whatever happens to the store meanwhile.
   * An exception in the store thread is logged, and the thread goes on.
 
-Why the store thread misses no work: another thread (1) appends to a deque, (2) reads
-``_is_asleep``, and wakes the store thread if that is true. The store thread (a) sets
-``_is_asleep``, (b) looks at the deques, (c) sleeps. If (2) reads False, (a) comes later, and (b)
-sees what was appended. A wake-up between (b) and (c) ends the sleep at once. It is the same with
-progress and ``_wakes_for_progress``.
+Why the store thread misses no work: another thread (1) appends to a deque, (2) wakes the store
+thread if ``_is_asleep``. The store thread (a) sets ``_is_asleep``, (b) looks at the deques, (c)
+sleeps. If (2) reads False, (a) comes later, and (b) sees what was appended. A wake-up between (b)
+and (c) ends the sleep at once. It is the same with progress and ``_wakes_for_progress``.
 
 Locking: ``_lock`` guards `is_over`, and is held to append an operation: none is left to a runner
 that has ended. ``_opening`` is held while the store opens. The store thread has all other fields.

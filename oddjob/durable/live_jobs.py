@@ -47,7 +47,8 @@ class LiveJobs:
         found = self._look(job)
         if found is None:
             return int(local_state_of(job) in (SUCCEEDED, FAILED))
-        return found.attempt if isinstance(found, Job) else _latest_attempt(found)
+        # The record counts an attempt when that has ended.
+        return found.attempt + (isinstance(found, Record) and found.state is State.RUNNING)
 
     def progress_of(self, job: Job[Any]) -> Progress | None:
         """Return what a job has reported last."""
@@ -131,7 +132,3 @@ class LiveJobs:
         policy = JobPolicy(self._store.core, settings)
         name = record.name or record.function
         return new_stored_job(None, policy, decode_key(record.key), name)
-
-
-def _latest_attempt(record: Record) -> int:
-    return record.attempt + (record.state is State.RUNNING)

@@ -17,8 +17,18 @@ class RunnerOver(Exception):
     """The runner has ended since it was asked for: ask for another one."""
 
 
-# The transaction of the job that is running, and its runner.
+# Of the job that is running: its runner, and its transaction.
 in_transaction: Final[ContextVar[tuple[Any, Any]]] = ContextVar("transaction", default=(None, None))
+
+
+def check_no_transaction(runner: object) -> None:
+    """Raise `RuntimeError` in a job with an open transaction: its runner could not write for it."""
+    writer, transaction = in_transaction.get()
+    if writer is runner and transaction.is_open:
+        raise RuntimeError(
+            "the transaction of this job is open, and nobody else can write to the store until "
+            "the job returns: submit jobs with pool.using(connection), or before it begins"
+        )
 
 
 class Operation:

@@ -1,7 +1,7 @@
 """Progress: what running jobs report of themselves, on its way to the store.
 
-Guarantees: a job may report as often as it likes. Of what it has reported the latest is stored, and
-nothing more often than every `_INTERVAL` seconds: that of all jobs of a process in one commit.
+Guarantees: however often jobs report, the latest of each is stored, at most every `_INTERVAL`
+seconds, and that of all jobs of a process in one commit.
 
 Thread safety: any thread may call `put` and `discard`, each one operation of a dict; the rest is
 for the store thread.
@@ -28,10 +28,10 @@ class LatestProgress:
         self._next = -inf  # steady seconds: when the next may be stored
 
     def put(self, claim: Claim, progress: Progress) -> None:
-        """Have this stored, in place of what the job has reported before.
+        """Store this soon, in place of what the job has reported before.
 
         Raises:
-            TypeError, ValueError: a number is none.
+            TypeError, ValueError: what was reported is no number.
         """
         done, total, note = progress
         if not (isinstance(done, _PLAIN) and isinstance(total, _PLAIN) and isinstance(note, _TEXT)):
@@ -66,7 +66,7 @@ class LatestProgress:
 
 
 def encode_progress(progress: Progress) -> bytes:
-    """Return the bytes of a progress; reading them runs no code of anybody's."""
+    """Return the bytes of a progress; reading them runs no code of users."""
     return json.dumps(progress).encode()
 
 

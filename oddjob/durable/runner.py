@@ -31,7 +31,7 @@ from oddjob.durable.callbacks import CallbackThread, guard, guard_store
 from oddjob.durable.due_alarm import DueAlarm
 from oddjob.durable.expectations import Expectations
 from oddjob.durable.known_functions import KnownFunctions
-from oddjob.durable.operation import Operation, RunnerOver, drain, in_transaction
+from oddjob.durable.operation import Operation, RunnerOver, check_no_transaction, drain
 from oddjob.durable.progress import LatestProgress
 from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
 from oddjob.durable.retention import Retention
@@ -117,7 +117,7 @@ class Runner:
 
         Args:
             submits: the jobs, which are stored in one commit.
-            handles: for each, what is to hear of its end; None: nothing.
+            handles: of each job, the one that its end settles; None: there is none.
 
         Raises:
             StoreFull, StoreUnusable: no job was stored.
@@ -145,7 +145,7 @@ class Runner:
         """Tell the store how far a claim is, soon; a later report takes the place of this one.
 
         Raises:
-            TypeError, ValueError: a number is none.
+            TypeError, ValueError: what was reported is no number.
         """
         self._progress.put(claim, progress)
         if self._wakes_for_progress:
@@ -193,12 +193,7 @@ class Runner:
     def _perform(self, operation: Operation) -> Any:
         if threading.current_thread() is self._thread:
             raise RuntimeError("the store thread cannot wait for itself")
-        runner, transaction = in_transaction.get()
-        if runner is self and transaction.is_open:
-            raise RuntimeError(
-                "the transaction of this job is open, and nobody else can write to the store until "
-                "the job returns: submit jobs with pool.using(connection), or before it begins"
-            )
+        check_no_transaction(self)
         with self._lock:
             if self.is_over:
                 raise RunnerOver

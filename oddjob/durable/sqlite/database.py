@@ -100,21 +100,19 @@ class Database:
             connection.close()
 
     def _open(self) -> sqlite3.Connection:
-        self._take_turn()  # one process creates the tables, the others wait here
         try:
-            connection = sqlite3.connect(
-                self.path, isolation_level=None, check_same_thread=False, cached_statements=256
-            )
-            try:
-                self._prepare(connection)
-            except BaseException:
-                connection.close()
-                raise
+            with self._turn():  # one process creates the tables, the others wait here
+                connection = sqlite3.connect(
+                    self.path, isolation_level=None, check_same_thread=False, cached_statements=256
+                )
+                try:
+                    self._prepare(connection)
+                except BaseException:
+                    connection.close()
+                    raise
+                return connection
         except sqlite3.Error as error:
             raise self.translated(error) from error
-        finally:
-            self._give_turn()
-        return connection
 
     def _prepare(self, connection: sqlite3.Connection) -> None:
         def ask(pragma: str) -> Any:
@@ -179,6 +177,14 @@ class Database:
     def _give_turn(self) -> None:
         in_sqlite.__exit__()
         self.peers.unlock()
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        self._take_turn()
+        try:
+            yield
+        finally:
+            self._give_turn()
 
     @contextmanager
     def transaction(self, *, is_synced: bool) -> Iterator[None]:
@@ -286,11 +292,8 @@ class Database:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Give a connection for one short look, in any thread."""
         if self.is_in_memory:
-            self._take_turn()
-            try:
+            with self._turn():
                 yield self.connection
-            finally:
-                self._give_turn()
             return
         try:
             uri = f"{Path(self.path).absolute().as_uri()}?mode=ro"
@@ -358,15 +361,13 @@ class Database:
         if clock.monotonic() < self._no_checkpoint_before or self.is_in_memory:
             return
         is_huge = self._files.log_size() > _HUGE_WAL
-        self._take_turn()
         try:
-            self._check_files()
-            mode = "TRUNCATE" if is_huge else "RESTART"
-            is_busy = bool(self._ask(f"PRAGMA wal_checkpoint({mode})")[0])
+            with self._turn():
+                self._check_files()
+                mode = "TRUNCATE" if is_huge else "RESTART"
+                is_busy = bool(self._ask(f"PRAGMA wal_checkpoint({mode})")[0])
         except (sqlite3.Error, StoreUnusable):
             is_busy = True
-        finally:
-            self._give_turn()
         size = self._files.log_size()
         self._is_held_up = is_busy and size > _BUSY_WAL
         if not is_busy:
@@ -388,15 +389,12 @@ class Database:
 
     def close(self) -> None:
         """Close the connection; the last one of all processes empties the write-ahead log."""
-        self._take_turn()
-        try:
+        with self._turn():
             connection, self._connection = self._connection, None
             if connection is not None and self._files.may_be_closed():
                 connection.close()
             elif connection is not None:
                 _leave_open(connection)
-        finally:
-            self._give_turn()
 
 
 _in_use: Final[WeakSet[Database]] = WeakSet()

@@ -5,8 +5,9 @@ import re
 from pathlib import Path
 from typing import Final
 
+from oddjob.durable.local_peers import LocalPeers
 from oddjob.durable.lock_file import Identity, identity_of, status_of
-from oddjob.durable.peers import FilePeers
+from oddjob.durable.peers import FilePeers, Peers
 from oddjob.errors import StoreUnsafe, StoreUnusable
 
 # Where SQLite's locks and shared memory may reach no other machine, or no other container.
@@ -17,12 +18,17 @@ _NETWORK_FILE_SYSTEMS: Final = (
 )
 
 
-def open_peers(path: str) -> FilePeers:
-    """Return this process's access to the directory beside the database, which is made if needed.
+def open_peers(path: str, *, allow_network_filesystem: bool) -> Peers:
+    """Return the peers of a database: those of the directory beside it, which is made if needed.
 
     Raises:
-        StoreUnusable: it cannot be used.
+        StoreUnsafe: the database is on a network file system.
+        StoreUnusable: the directory cannot be used.
     """
+    if path == ":memory:":
+        return LocalPeers()
+    if not allow_network_filesystem:
+        check_file_system(path)
     directory = Path(f"{path}-oddjob")
     try:
         directory.mkdir(exist_ok=True)
@@ -54,11 +60,7 @@ def _check_writable(file: Path) -> None:
 
 
 def check_file_system(path: str) -> None:
-    """Refuse a file on a network file system.
-
-    Raises:
-        StoreUnsafe: it is on one; the message says what to do.
-    """
+    """Raise `StoreUnsafe`, which says what to do, if a file is on a network file system."""
     kind = _file_system_of(Path(path).resolve().parent)
     if kind in _NETWORK_FILE_SYSTEMS:
         raise StoreUnsafe(

@@ -126,19 +126,14 @@ class Notifier:
             freed |= self._partitions.sharing(
                 self._execute, self._partitions.get(self._execute, partition_id)
             )
-        for partition_id in {
-            *(partition.id for partition in left),
-            *freed,
-            *self.queued,
-            *self._alarms,
-        }:
+        changed = freed | {each.id for each in left} | self.queued.keys() | self._alarms.keys()
+        for partition_id in changed:
             if partition_id not in hungry:
                 partition = self._partitions.get(self._execute, partition_id)
-                hungry[partition_id], to_warn = self._consumers_of(partition)
+                hungry[partition_id], strangers = self._consumers_of(partition)
                 if partition_id in self.queued:
-                    self.to_wake.update(to_warn)
-                # Those that sleep until what was due before.
-                if self._alarms.get(partition_id, inf) <= due:
+                    self.to_wake.update(strangers)
+                if self._alarms.get(partition_id, inf) <= due:  # they would sleep for longer
                     self.to_wake.update(hungry[partition_id])
             peers = hungry[partition_id]
             if peers and self.has_queued(partition_id):
@@ -156,9 +151,10 @@ class Notifier:
         return inf if row is None else float(row[0])
 
     def _consumers_of(self, partition: KnownPartition) -> tuple[set[int], set[int]]:
-        """Return the other processes that are hungry for a partition, and those to warn of it.
+        """Return the other processes that are hungry for a partition, and its strangers.
 
-        These are all that consume the pool, if none of them knows the function.
+        Strangers are all consumers of the pool, if none of them knows the function: they look for
+        it, and fail its jobs in the end.
         """
         rows = self._execute(schema.CONSUMERS, (partition.function, partition.pool)).fetchall()
         if not any(is_known for _, _, is_known in rows):

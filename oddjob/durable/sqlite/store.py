@@ -12,7 +12,6 @@ from math import inf
 from typing import Any, Final
 
 from oddjob.compat import override
-from oddjob.durable.local_peers import LocalPeers
 from oddjob.durable.peers import Peers
 from oddjob.durable.record import (
     Capacity,
@@ -29,7 +28,7 @@ from oddjob.durable.sqlite import members, schema
 from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.entries import StoredEntries
 from oddjob.durable.sqlite.fork_guard import in_sqlite
-from oddjob.durable.sqlite.location import check_file_system, open_peers
+from oddjob.durable.sqlite.location import open_peers
 from oddjob.durable.sqlite.partitions import KnownPartition, PartitionTable
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
 from oddjob.durable.sqlite.transactions import (
@@ -67,12 +66,7 @@ class SqliteStore(Store):
         allow_network_filesystem: bool = False,
         peers: Peers | None = None,
     ) -> None:
-        if peers is None and path == ":memory:":
-            peers = LocalPeers()
-        if peers is None:
-            if not allow_network_filesystem:
-                check_file_system(path)
-            peers = open_peers(path)
+        peers = peers or open_peers(path, allow_network_filesystem=allow_network_filesystem)
         self._peers: Final = peers
         try:
             self._database: Final = Database(path, peers, is_durable=is_durable)

@@ -11,11 +11,10 @@ Guarantees: what cannot be encoded is a `TypeError` that says what to do; what c
 
 import pickle
 import sys
-import threading
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
-from types import CodeType, MethodType
+from types import MethodType
 from typing import Any, Final, NamedTuple
 
 from oddjob.callables import describe
@@ -98,26 +97,6 @@ def find_function(name: str) -> Callable[..., Any] | None:
     for part in path.split("."):
         found = getattr(found, part, None)
     return found if callable(found) else None
-
-
-def is_defined(name: str) -> bool:
-    """Return whether all that a function's module defines is there, for the function to call.
-
-    The module may be in the middle of its import, or a program that is still at its definitions.
-    """
-    module = sys.modules.get(name.partition(":")[0])
-    if module is None:
-        module = sys.modules["__main__"]
-    if getattr(getattr(module, "__spec__", None), "_initializing", False):
-        return False
-    frame = sys._current_frames().get(threading.main_thread().ident or 0)
-    while frame is not None:
-        if frame.f_globals is vars(module) and frame.f_code.co_name == "<module>":
-            codes = [each for each in frame.f_code.co_consts if isinstance(each, CodeType)]
-            lines = [each.co_firstlineno for each in codes if each.co_name.isidentifier()]
-            return frame.f_lineno > max(lines, default=0)
-        frame = frame.f_back
-    return True
 
 
 def is_plain_data(data: bytes | None) -> bool:

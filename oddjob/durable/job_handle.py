@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class JobHandle:
     """The job of a caller who has submitted it, or (`is_found`) looked it up in the store."""
 
-    __slots__ = ("id", "is_delayed", "is_found", "job", "store")
+    __slots__ = ("id", "is_delayed", "is_found", "is_shared", "job", "store")
 
     def __init__(
         self, store: "PoolStore", job: Job[Any], *, is_delayed: bool = False, is_found: bool = False
@@ -32,11 +32,13 @@ class JobHandle:
         self.job: Final = job
         self.is_delayed: Final = is_delayed
         self.is_found: Final = is_found
+        self.is_shared = is_found  # with those who have submitted it
         self.id: Any = None
 
-    def stored(self, job: Any) -> None:
-        """Note the id of the job, which is committed now."""
+    def stored(self, job: Any, *, is_new: bool = True) -> None:
+        """Note the id of the job, which is committed now; it is not new if others have done so."""
         self.id = job
+        self.is_shared |= not is_new
         details_of(self.job).id = str(job)
         self.store.handles[self.job] = self
 

@@ -24,7 +24,8 @@ from oddjob.compat import override
 from oddjob.durable.async_submit import submit_in_loop
 from oddjob.durable.callbacks import CallbackThread
 from oddjob.durable.claimed_jobs import ClaimedJobs
-from oddjob.durable.codec import find_function, is_defined, name_of
+from oddjob.durable.codec import find_function, name_of
+from oddjob.durable.definitions import is_defined
 from oddjob.durable.full_queue import FullQueue
 from oddjob.durable.job_handle import JobHandle
 from oddjob.durable.lending import Lending
@@ -229,7 +230,7 @@ class PoolStore(Settlement):
         store.wake()
         for handle, answer in zip(handles, submitted, strict=True):
             if handle is not None:
-                handle.stored(answer.id)
+                handle.stored(answer.id, is_new=answer.is_new)
         return submitted
 
     def call(self, call: Callable[[Store], Any]) -> Any:
@@ -244,6 +245,11 @@ class PoolStore(Settlement):
         except RunnerOver:
             self.core.state.check_open()
             raise
+
+    def is_shared(self, job: Job[Any]) -> bool:
+        """Return whether others have submitted the job that this one stands for."""
+        handle = self.handles.get(job)
+        return handle is not None and handle.is_shared
 
     # What the runner asks for, in the store thread.
 

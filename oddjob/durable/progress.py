@@ -3,7 +3,7 @@
 Guarantees: however often jobs report, the latest of each is stored, at most every `_INTERVAL`
 seconds, and that of all jobs of a process in one commit.
 
-Thread safety: any thread may call `put` and `discard`, each one operation of a dict; the rest is
+Thread safety: any thread may call `put` and `take_last`, each one operation of a dict; the rest is
 for the store thread.
 """
 
@@ -42,9 +42,10 @@ class LatestProgress:
             )
         self._latest[claim.id] = claim, progress
 
-    def discard(self, claim: Claim) -> None:
-        """Forget what a job has reported: it has come to its end."""
-        self._latest.pop(claim.id, None)
+    def take_last(self, claim: Claim) -> list[Update]:
+        """Return what is to be stored with the end of a job, if anything is."""
+        _, progress = self._latest.pop(claim.id, (claim, None))
+        return [] if progress is None else [_update_of(claim, progress)]
 
     def seconds_left(self) -> float:
         """Return the seconds until there is something to take; infinity if there is nothing."""
@@ -59,10 +60,14 @@ class LatestProgress:
         for _ in range(len(self._latest)):
             try:
                 _, (claim, progress) = self._latest.popitem()
-            except KeyError:  # discarded meanwhile
+            except KeyError:  # taken meanwhile
                 break
-            updates.append(Update(claim, State.RUNNING, encode_progress(progress)))
+            updates.append(_update_of(claim, progress))
         return updates
+
+
+def _update_of(claim: Claim, progress: Progress) -> Update:
+    return Update(claim, State.RUNNING, encode_progress(progress))
 
 
 def encode_progress(progress: Progress) -> bytes:

@@ -131,8 +131,7 @@ class Runner:
 
     def report(self, update: Update) -> None:
         """Tell the store what has become of a claim; do not wait."""
-        self._progress.discard(update.claim)
-        self._reports.append(update)
+        self._reports.extend([*self._progress.take_last(update.claim), update])
         self._wake_if_asleep()
 
     def post(self, call: Callable[[Store], object]) -> None:
@@ -313,7 +312,7 @@ class Runner:
             answers = [next(submitted) for _ in operation.submits]
             for answer, handle in zip(answers, operation.handles, strict=False):
                 if handle is not None and answer.id is not None:
-                    handle.stored(answer.id)
+                    handle.stored(answer.id, is_new=answer.is_new)
                     self.expected.add(answer.id, handle)
             operation.end(answers)
 

@@ -73,7 +73,8 @@ after_fork_in_child(_mailboxes.clear)
 def wait_in_loop(job: Job[Any]) -> Generator[Any, None, None]:
     """Wait in the running event loop until the job has ended; for ``__await__``.
 
-    Cancelling the task that waits cancels the job if it has not started.
+    Cancelling the task that waits cancels the job if it has not started, and is not others' as
+    well: one that was found in a store, or is stored once for several submitters.
 
     Raises:
         asyncio.CancelledError: the job, or the waiting task, was cancelled.
@@ -82,7 +83,9 @@ def wait_in_loop(job: Job[Any]) -> Generator[Any, None, None]:
         try:
             yield from until_ended(job).__await__()
         except asyncio.CancelledError:
-            job.cancel()
+            store = cast("PoolCore", job._policy.host).store
+            if store is None or not store.is_shared(job):
+                job.cancel()
             raise
     if job.cancelled():
         raise asyncio.CancelledError

@@ -199,8 +199,8 @@ class Job(Future[T]):
     def step(self, name: str, fn: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> V:
         """Run ``fn(*args, **kwargs)`` once, however often the job is tried; from inside the job.
 
-        Later attempts get the value that was kept under this name, in whichever process they run.
-        What `fn` raises is not kept. If it is an ``async def`` function, await what this returns.
+        Later calls get the value kept under this name, in later attempts, too: in a loop, name each
+        step, as ``f"charge {item}"``. A failure is not kept. Await steps of coroutine functions.
 
         Raises:
             JobLost: the job was taken over by another process; it should end.

@@ -145,6 +145,31 @@ def test_progress_is_seen_at_once_where_the_job_runs(pool: Pool) -> None:
     job.result(WAIT)
 
 
+def test_what_a_job_has_reported_last_is_stored_with_its_end(pool: Pool) -> None:
+    submitted = [pool.submit(jobs.report_number, 4.0) for _ in range(20)]
+    assert [job.result(WAIT) for job in submitted] == [None] * 20
+    assert {record.progress for record in pool.records()} == {Progress(4.0)}
+    assert {job.progress for job in submitted} == {Progress(4.0)}
+
+
+def test_giving_up_to_await_a_job_of_others_does_not_cancel_it(url: str) -> None:
+    """One that was found, or that is unique and was there before."""
+
+    async def wait_briefly(job: Job[str]) -> None:
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(job, 0.01)
+
+    with Pool("durable", 1, store=url, consume=False) as pool:
+        first = pool.options(unique="k").submit(jobs.hang)
+        asyncio.run(wait_briefly(pool.options(unique="k").submit(jobs.hang)))
+        pool.perform(jobs.hang)
+        found = pool.find(next(pool.records()).id)
+        asyncio.run(wait_briefly(found))
+        assert (first.state, found.state) == ("queued", "queued")
+        asyncio.run(wait_briefly(first))
+        assert first.state == "cancelled"
+
+
 def test_a_job_that_reports_very_often_costs_few_commits(pool: Pool, url: str) -> None:
     job = pool.submit(jobs.report_often, 20_000)
     assert jobs.entered.acquire(timeout=WAIT)

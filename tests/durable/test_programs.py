@@ -135,3 +135,31 @@ def test_a_module_that_is_imported_later_brings_its_functions(tmp_path: Path) ->
     )
     (tmp_path / "worker.py").write_text(textwrap.dedent(late.format(module="tasks", count=4)))
     assert run(tmp_path, "worker.py") == "4\n"
+
+
+STANDING = """
+import os, sys
+import oddjob, oddjob.durable.definitions
+
+oddjob.durable.definitions._STANDSTILL = 0.1
+pool = oddjob.Pool("work", 1, store="sqlite:///jobs.db", consume=sys.argv[1] == "worker")
+
+@pool.job
+def task():
+    return "done"
+
+if sys.argv[1] == "worker":
+    print(pool.find(next(pool.records()).id).result(20))
+else:
+    def submit():
+        task.perform()
+    submit()
+"""
+
+
+def test_a_program_runs_jobs_while_it_stands_above_definitions_that_it_will_not_reach(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "program.py").write_text(STANDING)
+    run(tmp_path, "program.py", "submit")
+    assert run(tmp_path, "program.py", "worker") == "done\n"

@@ -71,7 +71,7 @@ ABOVE = {
         durable.runner durable.stores
     """,
     "durable pools": """
-        durable.codec durable.unique durable.rules durable.claimed_jobs
+        durable.codec durable.definitions durable.unique durable.rules durable.claimed_jobs
         durable.submissions durable.job_handle durable.lending durable.full_queue durable.live_jobs
         durable.timers durable.recurring durable.async_submit durable.pool_store
     """,

@@ -319,6 +319,8 @@ class PoolCore:
         is_open = reopen(job)
         if is_open:
             limited.retry(job, due)
+            if self.state.broken_by is not None:  # `break_down` came between, and missed this job
+                refuse(job, self.state.breakdown(), self)
         return is_open
 
     def give_back(self, job: Job[Any]) -> None:

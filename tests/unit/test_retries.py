@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 import oddjob
-from oddjob import Backoff, Pool
+from oddjob import Backoff, Job, Pool, PoolBroken
 from oddjob.retry import DEFAULT_DELAYS, RetryPolicy, as_delays
+from oddjob.runtime import core
 from oddjob.testing import FakeClock
 from tests.hang import Hang, until
 
@@ -366,3 +367,22 @@ def test_a_delay_is_kept() -> None:
         pool.options(retries=2, backoff=(30, timedelta(minutes=1))).submit(work)
         clock.advance(minutes=5)
     assert [time - times[0] for time in times] == [0, 30, 90]
+
+
+def test_a_job_that_is_to_be_retried_while_its_pool_breaks_ends_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The pool has looked for waiting jobs before this one is queued again."""
+
+    def break_down_behind(job: Job[Any]) -> bool:
+        is_open = reopen(job)
+        pool._core.ending.break_down(SystemExit())
+        return is_open
+
+    reopen = core.reopen
+    monkeypatch.setattr(core, "reopen", break_down_behind)
+    pool = Pool(1, retries=1, backoff=0.001)
+    with pytest.raises(PoolBroken):
+        pool.submit(int, "no number").result(WAIT)
+    assert pool.queue() == []
+    pool.shutdown()

@@ -134,8 +134,8 @@ class Database:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
         self._configure(connection)
-        if version == 0:
-            self._create(connection)
+        if version < schema.VERSION:
+            self._migrate(connection, version)
 
     def _configure(self, connection: sqlite3.Connection) -> None:
         for pragma in (
@@ -152,10 +152,13 @@ class Database:
             connection.execute("PRAGMA fullfsync = 1")
             connection.execute("PRAGMA checkpoint_fullfsync = 1")
 
-    def _create(self, connection: sqlite3.Connection) -> None:
+    def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
+        steps = [schema.CREATE]
+        if version:
+            steps = [schema.MIGRATIONS[each] for each in range(version, schema.VERSION)]
         try:
             connection.executescript(
-                f"BEGIN IMMEDIATE; {schema.CREATE};"
+                f"BEGIN IMMEDIATE; {';'.join(steps)};"
                 f"PRAGMA application_id = {schema.APPLICATION_ID};"
                 f"PRAGMA user_version = {schema.VERSION}; COMMIT"
             )

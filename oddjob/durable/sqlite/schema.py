@@ -82,6 +82,9 @@ CREATE INDEX entry_due   ON entry (tick) WHERE paused = 0;
 CREATE INDEX job_entry   ON job (pool, entry) WHERE entry IS NOT NULL AND state < 4;
 """
 
+# One statement for each step from a version to the next one; run in one transaction.
+MIGRATIONS: Final[dict[int, str]] = {}
+
 INSERT: Final = """
 INSERT INTO job (id, partition, pool, state, priority, due, origin, key, key_limit, key_slot,
                  serial, uniq, entry, created, name, meta, payload)

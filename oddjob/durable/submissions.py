@@ -46,19 +46,19 @@ class Submissions:
     def __init__(self, pool: str, core: "PoolCore") -> None:
         self._pool: Final = pool
         self._core: Final = core
-        self._policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
+        self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._limiters: Final = LimiterNames()
         self._latest = _NO_CALL
 
     def note_policy(self, function: str, policy: JobPolicy, outer: JobPolicy) -> None:
         """Note the policy of a decorated function; `outer` is that of the pool or view."""
-        self._policies[function] = policy
+        self.policies[function] = policy
         self._limiters.add(function, policy, outer)
         self._latest = _NO_CALL
 
     def base_policy(self, function: str) -> JobPolicy:
         """Return the policy of a function where a call was given no options."""
-        return self._policies.get(function) or self._core.policy
+        return self.policies.get(function) or self._core.policy
 
     def partition_of(self, policy: JobPolicy, function: str) -> Partition:
         """Return the partition of a function's jobs under a policy."""

@@ -64,7 +64,7 @@ def find_function(name: str) -> Any:
 def store_of(function: str) -> str | None:
     """Return the store that jobs of a decorated function go to, as its URL; None: it has none."""
     for core in lifecycle.known_cores():
-        if core.store is not None and function in core.store.claimed.policies:
+        if core.store is not None and function in core.store.submissions.policies:
             return str(core.options.store)
     return None
 

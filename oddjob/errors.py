@@ -91,7 +91,8 @@ class SettingsError(OddJobError, ValueError):
 class StoreUnusable(OddJobError, OSError):
     """The store cannot be used: it is not ours, too new, not writable, damaged, or out of reach.
 
-    What was asked of it has not happened.
+    What was asked of it has not happened. Only of a server that has stopped answering it is not
+    known: the message says so.
     """
 
 

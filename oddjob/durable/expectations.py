@@ -1,7 +1,8 @@
 """Expectations: which handles wait for the end of which job.
 
 A store leaves news of the end of a job to the process that has submitted it, or watches it. After
-an eviction, that news went to a process that has left, so all jobs are watched again.
+an eviction, that news went to a process that has left; a store that has lost its latest data may
+have lost jobs. So all jobs are watched again.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ if TYPE_CHECKING:
     from oddjob.durable.job_handle import JobHandle
 
 _NO_RECORD: Final = (
-    "JobLost: it ended while this process was taken for dead, and has left no record"
+    "JobLost: the store has no record of it: it ended while this process was taken for dead, or "
+    "the store has lost its latest data"
 )
 
 

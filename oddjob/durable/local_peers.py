@@ -4,8 +4,7 @@ import threading
 from typing import Final
 
 from oddjob.compat import override
-from oddjob.durable.peers import Mark, Peers
-from oddjob.durable.record import Claim
+from oddjob.durable.peers import Mark, Marked, Peers
 
 
 class LocalPeers(Peers):
@@ -70,7 +69,7 @@ class LocalPeers(Peers):
     def send(self, process: int) -> None: ...
 
     @override
-    def mark(self, place: int, claim: Claim) -> None: ...
+    def mark(self, place: int, claim: Marked) -> None: ...
 
     @override
     def unmark(self, place: int) -> None: ...

@@ -22,10 +22,9 @@ import socket
 import struct
 from contextlib import suppress
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from oddjob.durable.lock_file import identity_of, lock_files
-from oddjob.durable.record import Claim
 from oddjob.errors import StoreUnusable
 from oddjob.log import log
 
@@ -35,6 +34,19 @@ _BOOT_BYTES: Final = 40
 _PROBE_INTERVAL: Final = 1.0  # seconds; only where there are peers whose death is no event
 
 Mark = tuple[int, int]  # id and token of a claim
+
+
+class Marked(Protocol):
+    """A claim, as far as a mark has it; its id is a number that fits into 64 bits."""
+
+    @property
+    def id(self) -> Any:
+        """Its job."""
+
+    @property
+    def token(self) -> int:
+        """Its fencing token."""
+        ...
 
 
 class Peers(Protocol):
@@ -89,7 +101,7 @@ class Peers(Protocol):
         """Sleep until woken, or for `timeout` seconds; return processes that may have died."""
         ...
 
-    def mark(self, place: int, claim: Claim) -> None:
+    def mark(self, place: int, claim: Marked) -> None:
         """Mark a claim as begun."""
 
     def unmark(self, place: int) -> None:
@@ -340,7 +352,7 @@ class FilePeers:
                     pass  # what is left ends the next wait
         return died + unwatched
 
-    def mark(self, place: int, claim: Claim) -> None:
+    def mark(self, place: int, claim: Marked) -> None:
         """See `Peers`. Two aligned stores: the id comes last, and goes first."""
         marks = self._marks
         if marks is not None and place < _PLACES:

@@ -89,11 +89,13 @@ class Submit:
 class Submitted(NamedTuple):
     """The job that a `Submit` stands for: a new one, or the unfinished one that is as unique.
 
-    `id` is None if it was turned away; the process is woken when there may be room again.
+    `id` is None if it was turned away; the process is woken when there may be room again. With an
+    `error` it was refused, with all others of its pool in this turn, and nobody is woken.
     """
 
     id: Any
     is_new: bool
+    error: Exception | None = None
 
 
 class Capacity(NamedTuple):
@@ -196,6 +198,7 @@ class Turn:
     hungry_peers: bool = False  # another process could run claims that this one has not begun
     # Functions (pool and name) of stored jobs that this process does not know; none if none is new.
     unknown: list[tuple[str, str]] = field(default_factory=list)
+    is_doubtful: bool = False  # the store may have lost what it has acknowledged last
     full: frozenset[str] = frozenset()  # pools whose queue this process waits for room in
 
 

@@ -230,8 +230,8 @@ class Runner:
         try:
             self.expected.tell_store(self.store)
             for operation in [each for each in operations if each.call is not None]:
-                operations.remove(operation)
                 self._answer(operation)
+                operations.remove(operation)
             self._functions.tell_store(self.store, self._pools)
             self._spare.hand_back(self._pools.values())
             turn = self._commit(operations)
@@ -250,6 +250,8 @@ class Runner:
     def _answer(self, operation: Operation) -> None:
         try:
             operation.end(operation.call(self.store))  # type: ignore[misc]  # not None: see above
+        except Evicted:  # it is done after the next `join`
+            raise
         except BaseException as error:
             operation.end(error=error)
 
@@ -314,7 +316,7 @@ class Runner:
                 if handle is not None and answer.id is not None:
                     handle.stored(answer.id, is_new=answer.is_new)
                     self.expected.add(answer.id, handle)
-            operation.end(answers)
+            operation.end(answers, next((each.error for each in answers if each.error), None))
 
     def _confirm(self, reports: list[Update], turn: Turn) -> None:
         refused = set(map(id, turn.refused))
@@ -337,8 +339,10 @@ class Runner:
                     guard(pool.claimed.stop, news.id)
             else:
                 self.expected.announce(*news)
+        if turn.is_doubtful:
+            self.expected.watch_again()
         self._functions.note_unknown(turn.unknown)
-        self._is_to_look_again |= bool(turn.unknown)
+        self._is_to_look_again |= bool(turn.unknown) or turn.is_doubtful
 
     def _next_look(self, turn: Turn) -> float:
         if self._is_to_look_again:

@@ -1,7 +1,7 @@
 """The store contract: everything that a runner asks of a store, the same for each of them.
 
 Guarantees
-  * `turn` is one commit: all of it has happened when it returns, or none of it.
+  * `turn` is one commit in each pool: all of it has happened when it returns, or none of it.
   * An update of a claim names its fencing token. A token that is not valid any more (the job was
     taken over, or ended by hand) changes nothing, and the update is reported as refused.
   * A job whose submission has returned ends, whatever dies; only `delete` removes it before.
@@ -36,7 +36,10 @@ from oddjob.durable.record import (
 
 
 class Evicted(Exception):
-    """Another process has taken this one for dead: its claims are lost. Join again."""
+    """Another process has taken this one for dead: its claims are lost. Join again.
+
+    `turn` raises it, and so may all other calls that change something: then nothing has happened.
+    """
 
 
 class Filter(NamedTuple):
@@ -218,9 +221,14 @@ class Store(Protocol):
             capacity: for each pool that this process consumes. One that is draining takes nothing,
                 and says so, or it would be woken in place of others.
 
+        A store may do so with one commit for each pool. If it has no room for the jobs of a pool,
+        but for the updates, it says so in `Submitted.error`.
+
         Raises:
             Evicted: this process is not registered any more; nothing has happened.
-            StoreFull, StoreUnusable: nothing has happened.
+            StoreFull: nothing has happened.
+            StoreUnusable: the submits are not stored; or it is not known, as a server has stopped
+                answering. The updates are to be given again, in the next turn.
         """
         ...
 

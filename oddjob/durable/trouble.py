@@ -1,10 +1,11 @@
 """Trouble: a store that cannot be used for a while; HoldUp: one that is waited for unusually long.
 
 Users hear of either once when it begins, and once when it is over. In trouble, the runner tries
-again, after pauses that grow.
+again, after pauses that grow. Their length is random, so that not all processes come back at once.
 """
 
 import logging
+import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import get_ident
@@ -16,7 +17,7 @@ from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, scheduler
 
 _FIRST_PAUSE: Final = 0.1  # seconds
-_LONGEST_PAUSE: Final = 60.0
+_LONGEST_PAUSE: Final = 10.0
 _LONG: Final = 3.0  # seconds, for a process that would end otherwise
 _UNUSUAL: Final = 1.0  # seconds, for a writer that waits for others
 
@@ -47,8 +48,9 @@ class Trouble:
     def wait(self, wait: Callable[[float], Any]) -> None:
         """Wait until the next try; the next wait is longer, if nothing has cut this one short."""
         began = clock.steady()
-        wait(self._pause)
-        if clock.steady() - began >= self._pause:
+        pause = random.uniform(self._pause / 2, self._pause)  # noqa: S311
+        wait(pause)
+        if clock.steady() - began >= pause:
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
 
     def end(self) -> None:

@@ -203,6 +203,23 @@ class StoreContract(StoreSuite):
         self.close(other)
         self.close(store)
 
+    def test_a_process_is_woken_when_a_limiter_lets_its_job_start(self, tmp_path: Path) -> None:
+        """By the end of a job of another partition, which that process does not know."""
+        store, other = self.member(tmp_path, "a"), self.member(tmp_path, "b")
+        limiter = (Limiter("one", max_running=1),)
+        for name in ("a", "b"):
+            self.add(store, partition=Partition(POOL, name, limiter))
+        (claim,) = self.claim(store)
+        assert self.claim(other) == []
+        other.wait(0.0)
+        assert self.settle(store, claim, State.SUCCEEDED)
+        began = clock.monotonic()
+        other.wait(10.0)
+        assert clock.monotonic() - began < 5
+        assert len(self.claim(other)) == 1
+        self.close(other)
+        self.close(store)
+
     def test_a_rate_holds_for_all_processes(self, tmp_path: Path) -> None:
         """The turn says when it opens."""
         store, other = self.member(tmp_path), self.member(tmp_path)

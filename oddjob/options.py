@@ -8,12 +8,13 @@ its check, which converts a value to the type that the rest of the library relie
 Guarantees: an instance holds only checked values. Nothing here starts or locks anything.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
 from oddjob.callables import refuse_unknown
-from oddjob.compat import ReadOnly, TypedDict
+from oddjob.compat import ReadOnly, TypedDict, override
 from oddjob.events import OnEvent
 from oddjob.keys import Key, check_key
 from oddjob.quantities import (
@@ -30,6 +31,7 @@ from oddjob.rate import Rate, as_rate
 from oddjob.retry import DEFAULT_DELAYS, Backoff, Delays, Exceptions, as_delays
 from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter
 from oddjob.schedule.local_time import Dst
+from oddjob.signing import SigningKeys, as_signing_keys
 
 Check = Callable[[str, Any], Any]
 
@@ -38,8 +40,10 @@ OnError = Callable[[Any, BaseException], object]
 WhenFull = Literal["block", "raise", "caller_runs", "drop_oldest"]
 Unique = bool | Key | Callable[..., Key]
 
-_STORES: Final = ("sqlite:", "memory:")
-_FOR_STORES: Final = ("consume", "keep_succeeded", "keep_failed", "unknown_after")
+_STORES: Final = ("sqlite:", "memory:", "redis:", "rediss:", "unix:")
+_FOR_STORES: Final = (
+    *("signing_keys", "consume", "keep_succeeded", "keep_failed", "unknown_after"),
+)
 
 # Checks. Each takes the option's name, for its message, and a value, and returns the value to use.
 
@@ -96,16 +100,24 @@ def _as_when_full(name: str, value: Any) -> Any:
     return value
 
 
+class _Url(str):
+    """A URL whose ``repr`` shows no password."""
+
+    __slots__ = ()
+
+    @override
+    def __repr__(self) -> str:
+        return repr(re.sub(r"//[^@/]*@", "//…@", str(self)))
+
+
 def _as_store(name: str, value: Any) -> Any:
+    if isinstance(value, str):
+        value = _Url(value)
     if value is False or (isinstance(value, str) and value.startswith(_STORES)):
         return value
-    if isinstance(value, str) and value.startswith(("redis:", "rediss:", "valkey:")):
-        raise ValueError(
-            f"{name}: there is no store on Redis yet. Processes of one machine can share a file: "
-            'store="sqlite:///jobs.db"'
-        )
-    wanted = f'{name} must be a URL such as "sqlite:///jobs.db" or "memory:", or False'
-    raise (ValueError if isinstance(value, str) else TypeError)(f"{wanted}, not {value!r}")
+    wanted = f'{name} must be a URL such as "sqlite:///jobs.db", "redis://localhost" or "memory:"'
+    error = ValueError if isinstance(value, str) else TypeError
+    raise error(f"{wanted}, or False, not {value!r}")
 
 
 def _as_unique(_name: str, value: Any) -> Any:
@@ -142,6 +154,7 @@ class PoolOptions(NamedTuple):
     on_event: Annotated[OnEvent | None, as_callable] = None
     middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
     store: Annotated[str | Literal[False] | None, _as_store] = None
+    signing_keys: Annotated[SigningKeys | None, as_signing_keys] = None
     consume: Annotated[bool, as_flag] = True
     keep_succeeded: Annotated[int, as_count] = 1000
     keep_failed: Annotated[float, as_retention] = 30 * 86400.0
@@ -174,8 +187,9 @@ class PoolOptions(NamedTuple):
         if self.store is None and "store" not in given:
             for name in _FOR_STORES:
                 if given.get(name) is not None:
+                    shown = "…" if name == "signing_keys" else repr(given[name])  # secrets
                     raise TypeError(
-                        f"{name}={given[name]!r} has no effect in a pool without a store: give "
+                        f"{name}={shown} has no effect in a pool without a store: give "
                         'store="sqlite:///jobs.db", or store=False to do without, as in tests'
                     )
         # max_queue=None beside it is a decision, or passed on by a function that has both options.
@@ -218,6 +232,7 @@ class KeywordOptions(_SharedOptions, total=False):
     on_error: ReadOnly[OnError | None]
     on_event: ReadOnly[OnEvent | None]
     store: ReadOnly[str | Literal[False] | None]
+    signing_keys: ReadOnly[str | bytes | Iterable[str | bytes] | None]
     consume: ReadOnly[bool | None]
     keep_succeeded: ReadOnly[int | None]
     keep_failed: ReadOnly[Seconds | str | None]

@@ -93,11 +93,15 @@ class Pool(Submitter, ThreadPoolExecutor):
         on_event: called with a `PoolEvent`, in the thread in which that happens. What it raises is
             logged.
         store: where jobs are kept, so that they survive the process (nowhere, or False): the URL
-            ``"sqlite:///jobs.db"``, a file which all processes of a machine may share, or
+            ``"sqlite:///jobs.db"``, a file which all processes of a machine may share;
+            ``"redis://user:password@host:6379/0?prefix=oddjob"``, a server for many machines; or
             ``"memory:"``. The pool needs a name. False, for one pool, does without the store that
             `configure` gives to all, or that a test is not to use: the options below, and
             ``unique`` and ``persist`` of jobs, are then accepted and have no effect. In a pool that
             is given no store, they are a ``TypeError``, but for ``persist``.
+        signing_keys: secrets of 16 bytes or more, as texts or bytes, with which payloads in the
+            store are signed: the first one signs, all of them verify (none). With them, jobs on
+            Redis take what pickle carries; without, what JSON does.
         consume: run jobs from the store (True). False: only submit them, for others to run.
         keep_succeeded: how many records of succeeded jobs the store keeps (1000).
         keep_failed: how long it keeps records of failed and cancelled jobs, as a text such as
@@ -340,7 +344,7 @@ class Pool(Submitter, ThreadPoolExecutor):
         from oddjob.operations.pool_operations import PoolOperations
 
         store = self._in_store()
-        return PoolOperations(store.name, StoreAccess(store.runner))
+        return PoolOperations(store.name, StoreAccess(store.runner, store.codec))
 
     def restart(self) -> None:
         """Replace all workers, each after its current job, and revive a broken pool; do not wait.

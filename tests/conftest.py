@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, settings
 
 import oddjob
 from tests.long import examples
+from tests.redis_server import RedisServer
 
 pytest_plugins = ["pytester"]
 
@@ -99,3 +100,19 @@ def tiny_switch_interval() -> Iterator[None]:
     sys.setswitchinterval(1e-6)
     yield
     sys.setswitchinterval(before)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis server for all tests of one process, which are not to stop it."""
+    server = RedisServer()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty store on that server; its processes meet in the test's directory."""
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    redis_server.ask("FLUSHALL")
+    return redis_server.url

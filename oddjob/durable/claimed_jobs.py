@@ -23,17 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import override
 from oddjob.durable.callbacks import guard
-from oddjob.durable.codec import (
-    Meta,
-    decode_call,
-    decode_meta,
-    decode_step,
-    describe_error,
-    encode_error,
-    encode_result,
-    encode_step,
-    find_function,
-)
+from oddjob.durable.codec import Codec, Meta, describe_error, find_function
 from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.record import Capacity, Claim, State, Update
 from oddjob.durable.spare_claims import STANDSTILL
@@ -67,11 +57,15 @@ class ClaimedJobs(StoredSettlement):
     Args:
         core: the pool.
         base_policy: returns the policy of a function where a call was given no options.
+        codec: how values become bytes in the store.
     """
 
-    def __init__(self, core: "PoolCore", base_policy: Callable[[str], JobPolicy]) -> None:
+    def __init__(
+        self, core: "PoolCore", base_policy: Callable[[str], JobPolicy], codec: Codec
+    ) -> None:
         self._core: Final = core
         self._base_policy: Final = base_policy
+        self.codec: Final = codec
         self._lock = threading.RLock()  # a signal handler may close the pool
         self._is_closed = False
         self.runner: Any = None  # the `Runner`, once the pool is attached to one
@@ -139,7 +133,7 @@ class ClaimedJobs(StoredSettlement):
         fn = find_function(claim.function)
         if fn is None:
             raise LookupError(f"{claim.function} is not found in its module any more")
-        meta = decode_meta(claim.meta)
+        meta = self.codec.decode_meta(claim.meta, claim.pool, claim.function)
         policy = self._policy_of(claim, meta)
         job = new_stored_job(fn, policy, decode_key(claim.key), claim.name)
         details = details_of(job)
@@ -179,7 +173,8 @@ class ClaimedJobs(StoredSettlement):
         place = runner.marks.begin(claim)
         self._marked.add(place)
         try:
-            set_arguments(job, *decode_call(claim.payload))
+            call_of = self.codec.decode_call
+            set_arguments(job, *call_of(claim.payload, claim.pool, claim.function))
             return call()
         finally:
             took = clock.monotonic() - began
@@ -204,12 +199,14 @@ class ClaimedJobs(StoredSettlement):
             stored: dict[str, bytes] = self.runner.reader.steps(details.claim.id)
             details.steps = stored
         data = details.steps.get(name)
-        return default if data is None else decode_step(name, data)
+        job_id = details.claim.id
+        return default if data is None else self.codec.decode_step(name, data, job_id)
 
     @override
     def save_step(self, job: Job[Any], name: str, value: Any) -> None:
-        details, data = details_of(job), encode_step(name, value)
+        details = details_of(job)
         claim = details.claim
+        data = self.codec.encode_step(name, value, claim.id)
         transaction = self._transactions.get((claim.id, claim.token))
         if transaction is not None and transaction.is_open:
             transaction.save_step(name, data)
@@ -245,7 +242,7 @@ class ClaimedJobs(StoredSettlement):
     @override
     def succeeded(self, job: Job[Any], result: Any) -> None:
         claim = details_of(job).claim
-        outcome = encode_result(result)
+        outcome = self.codec.encode_result(result, claim.id)
         self._report(claim, State.SUCCEEDED, outcome=outcome)
 
     @override
@@ -326,7 +323,8 @@ class ClaimedJobs(StoredSettlement):
         line = trace = None
         if error is not None:
             trace = "".join(format_exception(error))
-            outcome, line = encode_error(error, trace), describe_error(error)
+            outcome = self.codec.encode_error(error, trace, claim.id)
+            line = describe_error(error)
         is_kept = self._core.options.keep_succeeded > 0
         update = Update(claim, state, outcome, line, delay, claim.started, trace, is_kept)
         transaction = self._transactions.pop((claim.id, claim.token), None)

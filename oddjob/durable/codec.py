@@ -2,14 +2,8 @@
 
 A call is stored with its arguments as they are when it is submitted. Its function is stored by
 name, ``module:qualname``, so what has no name that another process can look up is refused.
-
-Those who can write to the store are trusted: pickle can run anything.
-
-Guarantees: what cannot be encoded is a `TypeError` that says what to do; what cannot be decoded, a
-`PayloadError` with the reason. Neither harms the thread that tries.
 """
 
-import pickle
 import sys
 from collections.abc import Callable
 from functools import cache, partial
@@ -19,13 +13,12 @@ from typing import Any, Final, NamedTuple
 
 from oddjob.callables import describe
 from oddjob.compat import override
-from oddjob.durable.record import State
+from oddjob.durable.record import Partition, State
+from oddjob.durable.serializers import Serializer
 from oddjob.errors import JobLost, JobTimeout, PayloadError, PredecessorFailed, UnknownFunction
 from oddjob.runtime.policy import BATCH_ITEM
 
-_PROTOCOL: Final = 5
 _MOST_BYTES: Final = 1 << 28  # of arguments, and of an outcome: both fit in one row of any store
-_GLOBAL: Final = b"\x93"  # pickle's instruction to look up a class; or any such byte
 
 
 # What a store says when it fails a job by itself: the name of the class, and a message.
@@ -99,48 +92,124 @@ def find_function(name: str) -> Callable[..., Any] | None:
     return found if callable(found) else None
 
 
-def is_plain_data(data: bytes | None) -> bool:
-    """Return whether bytes can be decoded without importing or calling anything."""
-    return data is None or _GLOBAL not in data
+class Codec:
+    """How the calls, results and errors of one store become bytes.
+
+    Args:
+        serializer: makes bytes of values.
+
+    Guarantees: what cannot be encoded is a `TypeError` that says what to do; what cannot be
+    decoded, a `PayloadError` with the reason. Neither harms the thread that tries.
+    """
+
+    def __init__(self, serializer: Serializer) -> None:
+        self._serializer: Final = serializer
+        self.is_plain: Final = serializer.is_plain
+
+    def encode_call(self, partition: Partition, args: Any, kwargs: Any) -> bytes:
+        """Return the bytes of a call's arguments, given as `Job` holds them."""
+        args, kwargs = ((args,), {}) if kwargs is BATCH_ITEM else (args, kwargs or {})
+        what = f"the arguments of {partition.function}"
+        return self._dump([list(args), kwargs], what, ("call", partition.pool, partition.function))
+
+    def decode_call(
+        self, payload: bytes, pool: str, function: str
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Return the arguments of a call."""
+        return self._load(payload, "its arguments", ("call", pool, function), _as_call)  # type: ignore[no-any-return]
+
+    def encode_meta(self, meta: Meta, partition: Partition) -> bytes | None:
+        """Return the bytes of what is stored with a call; None if there is nothing."""
+        if not meta.carrier and not meta.options:
+            return None
+        what = "the options of a call and what its middleware passes on"
+        stored = [meta.carrier, self._serializer.pack_options(meta.options)]
+        return self._dump(stored, what, ("meta", partition.pool, partition.function))
+
+    def decode_meta(self, data: bytes | None, pool: str, function: str) -> Meta:
+        """Return what is stored with a call."""
+        if data is None:
+            return Meta({}, {})
+        about = ("meta", pool, function)
+        return self._load(data, "its options", about, self._as_meta)  # type: ignore[no-any-return]
+
+    def _as_meta(self, value: Any) -> Meta:
+        carrier, options = value
+        return Meta(dict(carrier), self._serializer.unpack_options(options))
+
+    def encode_result(self, result: Any, job: Any) -> bytes | None:
+        """Return the bytes of the result of a job; None is its own."""
+        return None if result is None else self._dump(result, "the result", ("result", str(job)))
+
+    def encode_step(self, name: str, value: Any, job: Any) -> bytes:
+        """Return the bytes of what a step has returned."""
+        return self._dump(value, f"what step {name!r} has returned", ("step", str(job), name))
+
+    def decode_step(self, name: str, data: bytes, job: Any) -> Any:
+        """Return what a step has returned."""
+        return self._load(data, f"what step {name!r} has returned", ("step", str(job), name))
+
+    def encode_error(self, error: BaseException, trace: str, job: Any) -> bytes:
+        """Return the bytes of an exception and its traceback: itself, or what can be said of it."""
+        about = ("error", str(job))
+        try:
+            return _checked(self._serializer.dump_error(error, trace, about), "it")
+        except Exception as reason:
+            said = f"{describe_error(error)} ({describe_error(reason)})"
+        failure = PayloadError(f"a failure that cannot be stored: {said}")
+        return self._serializer.dump_error(failure, trace, about)
+
+    def decode_outcome(
+        self, state: State, outcome: bytes | None, error: str | None, job: Any
+    ) -> Any:
+        """Return the result of a job that has succeeded, or the exception of one that failed."""
+        if state is State.SUCCEEDED:
+            if outcome is None:
+                return None
+            return self._load(outcome, "its result", ("result", str(job)))
+        if outcome is None:
+            kind, _, message = (error or "JobLost: ").partition(": ")
+            return _STORE_ERRORS.get(kind, JobLost)(message)
+        try:
+            failure, trace = self._serializer.load_error(outcome, ("error", str(job)))
+        except Exception as reason:
+            said = describe_error(reason)
+            raise PayloadError(f"its failure cannot be read: {said}") from reason
+        failure.__cause__ = StoredTraceback(trace)
+        return failure
+
+    def _dump(self, value: Any, what: str, about: tuple[str, ...]) -> bytes:
+        try:
+            data = self._serializer.dump(value, about)
+        except Exception as error:
+            raise TypeError(f"{what} cannot be stored: {describe_error(error)}") from error
+        return _checked(data, what)
+
+    def _load(
+        self,
+        data: bytes,
+        what: str,
+        about: tuple[str, ...],
+        read: Callable[[Any], Any] = lambda value: value,
+    ) -> Any:
+        try:
+            return read(self._serializer.load(data, about))
+        except Exception as error:
+            raise PayloadError(f"{what} cannot be read: {describe_error(error)}") from error
 
 
-def encode_call(name: str, args: Any, kwargs: Any) -> bytes:
-    """Return the bytes of a call's arguments, given as `Job` holds them."""
-    call = ((args,), {}) if kwargs is BATCH_ITEM else (args, kwargs or {})
-    return _dump(call, f"the arguments of {name}")
+def _checked(data: bytes, what: str) -> bytes:
+    if len(data) > _MOST_BYTES:
+        raise PayloadError(
+            f"{what} cannot be stored: {len(data):,} bytes, of at most {_MOST_BYTES:,}. Store the "
+            "data elsewhere, and give the job its name"
+        )
+    return data
 
 
-def decode_call(payload: bytes) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments of a call."""
-    args, kwargs = _load(payload, "its arguments")
-    return args, kwargs
-
-
-def encode_meta(meta: Meta) -> bytes | None:
-    """Return the bytes of what is stored with a call; None if there is nothing."""
-    if not meta.carrier and not meta.options:
-        return None
-    return _dump(tuple(meta), "the options of a call and what its middleware passes on")
-
-
-def decode_meta(data: bytes | None) -> Meta:
-    """Return what is stored with a call."""
-    return Meta({}, {}) if data is None else Meta(*_load(data, "its options"))
-
-
-def encode_result(result: Any) -> bytes | None:
-    """Return the bytes of a result; None is its own."""
-    return None if result is None else _dump(result, "the result")
-
-
-def encode_step(name: str, value: Any) -> bytes:
-    """Return the bytes of what a step has returned."""
-    return _dump(value, f"what step {name!r} has returned")
-
-
-def decode_step(name: str, data: bytes) -> Any:
-    """Return what a step has returned."""
-    return _load(data, f"what step {name!r} has returned")
+def _as_call(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    args, kwargs = value
+    return tuple(args), dict(kwargs)
 
 
 class StoredTraceback(Exception):
@@ -149,50 +218,6 @@ class StoredTraceback(Exception):
     @override
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
-
-
-class _Remade:
-    """An exception that pickle cannot make again, as its ``__init__`` takes other arguments."""
-
-    def __init__(self, error: BaseException) -> None:
-        self._error: Final = error
-
-    @override
-    def __reduce__(self) -> Any:
-        return _remake, (type(self._error), self._error.args, vars(self._error))
-
-
-def _remake(kind: type[BaseException], args: Any, attributes: dict[str, Any]) -> BaseException:
-    error = kind.__new__(kind)
-    error.args = args
-    vars(error).update(attributes)
-    return error
-
-
-def encode_error(error: BaseException, trace: str) -> bytes:
-    """Return the bytes of an exception and its traceback: itself, or what can be said of it."""
-    reason = "pickle makes something else of it"
-    for stored in (error, _Remade(error)):
-        try:
-            data = _dump((stored, trace), "it")
-            if isinstance(pickle.loads(data)[0], BaseException):  # noqa: S301
-                return data
-        except Exception as failure:
-            reason = describe_error(failure)
-    said = f"a failure that cannot be stored: {describe_error(error)} ({reason})"
-    return pickle.dumps((PayloadError(said), trace), _PROTOCOL)
-
-
-def decode_outcome(state: State, outcome: bytes | None, error: str | None) -> Any:
-    """Return the result of a job that has succeeded, or the exception of one that has failed."""
-    if state is State.SUCCEEDED:
-        return None if outcome is None else _load(outcome, "its result")
-    if outcome is None:
-        kind, _, message = (error or "JobLost: ").partition(": ")
-        return _STORE_ERRORS.get(kind, JobLost)(message)
-    failure, trace = _load(outcome, "its failure")
-    failure.__cause__ = StoredTraceback(trace)
-    return failure
 
 
 def describe_error(error: BaseException) -> str:
@@ -204,23 +229,3 @@ def describe_error(error: BaseException) -> str:
     except Exception:  # it is the user's
         text = "its text cannot be made"
     return f"{type(error).__qualname__}: {text}"[:500]
-
-
-def _dump(value: Any, what: str) -> bytes:
-    try:
-        data = pickle.dumps(value, _PROTOCOL)
-    except Exception as error:
-        raise TypeError(f"{what} cannot be stored: {describe_error(error)}") from error
-    if len(data) > _MOST_BYTES:
-        raise PayloadError(
-            f"{what} cannot be stored: {len(data):,} bytes, of at most {_MOST_BYTES:,}. Store the "
-            "data elsewhere, and give the job its name"
-        )
-    return data
-
-
-def _load(data: bytes, what: str) -> Any:
-    try:
-        return pickle.loads(data)  # noqa: S301
-    except Exception as error:
-        raise PayloadError(f"{what} cannot be read: {describe_error(error)}") from error

@@ -8,7 +8,6 @@ callback thread.
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from oddjob.durable.codec import decode_outcome, is_plain_data
 from oddjob.durable.record import State
 from oddjob.errors import JobLost
 from oddjob.runtime.job import Job
@@ -51,7 +50,9 @@ class JobHandle:
     def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
         """Settle the job with an outcome that is committed."""
         self.store.handles.pop(self.job, None)
-        is_plain = state is State.SUCCEEDED and is_plain_data(outcome)
+        is_plain = state is State.SUCCEEDED and (
+            outcome is None or self.store.codec.is_plain(outcome)
+        )
         runner = self.store.attached
         if state is State.CANCELLED or is_plain or runner is None:
             self.decode(state, outcome, error)
@@ -64,7 +65,7 @@ class JobHandle:
             self.end(CANCELLED, None)
             return
         try:
-            value = decode_outcome(state, outcome, error)
+            value = self.store.codec.decode_outcome(state, outcome, error, self.id)
         except BaseException as unreadable:
             value, state = unreadable, State.FAILED
         if state is State.SUCCEEDED:

@@ -118,9 +118,9 @@ class LiveJobs:
         details = details_of(job)
         details.id, details.attempt = str(record.id), record.attempt
         details.progress = decode_progress(record.progress)
-        JobHandle(self._store, job, is_found=True).decode(
-            record.state, record.outcome, record.error
-        )
+        handle = JobHandle(self._store, job, is_found=True)
+        handle.id = record.id
+        handle.decode(record.state, record.outcome, record.error)
         return job
 
     def _job_of(self, record: Record) -> Job[Any]:

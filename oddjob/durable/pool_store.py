@@ -35,7 +35,7 @@ from oddjob.durable.record import Capacity, Claim, Entry, State, Submit, Submitt
 from oddjob.durable.recurring import RecurringEntries
 from oddjob.durable.runner import Runner
 from oddjob.durable.store import Store, StoreReader
-from oddjob.durable.stores import runner_of
+from oddjob.durable.stores import codec_of, runner_of
 from oddjob.durable.submissions import Submissions
 from oddjob.errors import PoolClosed
 from oddjob.runtime import inline
@@ -64,8 +64,9 @@ class PoolStore(Settlement):
         self.consumes = core.options.consume and not holds_pools.get()
         self.unknown_after = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # that it runs, by name; True: known to be callable
-        self.submissions: Final = Submissions(name, core)
-        self.claimed: Final = ClaimedJobs(core, self.submissions.base_policy)
+        self.codec: Final = codec_of(url, core.options.signing_keys)
+        self.submissions: Final = Submissions(name, core, self.codec)
+        self.claimed: Final = ClaimedJobs(core, self.submissions.base_policy, self.codec)
         self.live: Final = LiveJobs(self)
         self.entries: Final = RecurringEntries(self)
         self.core: Final = core

@@ -11,8 +11,9 @@ Guarantees
 `declare`, `find` and `delete` are for any thread; `fire` is called by the store thread.
 """
 
+import json
 import logging
-import pickle
+from base64 import b64decode, b64encode
 from collections.abc import Sequence
 from dataclasses import fields
 from hashlib import sha256
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from oddjob.durable.pool_store import PoolStore
 
 _NEXT_TRY: Final = 1.0  # seconds, after the store was full
+_FIELDS: Final = [field.name for field in fields(Submit) if field.name != "partition"]
 _SHOWN: Final = 8  # digits of the hash in the name of an entry
 
 
@@ -141,11 +143,23 @@ def _name_of_entry(function: str, calls: Calls) -> str:
 
 
 def _encode(submits: Sequence[Submit]) -> bytes:
-    names = [field.name for field in fields(Submit) if field.name != "partition"]
-    return pickle.dumps([{name: getattr(each, name) for name in names} for each in submits], 5)
+    return json.dumps(
+        [{name: _to_text(getattr(each, name)) for name in _FIELDS} for each in submits]
+    ).encode()
 
 
 def submits_of(entry: Entry) -> list[Submit]:
-    """Return what an entry submits each time."""
-    given: list[dict[str, Any]] = pickle.loads(entry.payload)  # noqa: S301  (we wrote it)
-    return [Submit(entry.partition, **each) for each in given]
+    """Return what an entry submits each time; reading it runs no code of anybody's."""
+    given: list[dict[str, Any]] = json.loads(entry.payload)
+    return [
+        Submit(entry.partition, **{name: _from_text(value) for name, value in each.items()})
+        for each in given
+    ]
+
+
+def _to_text(value: Any) -> Any:
+    return {"base64": b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def _from_text(value: Any) -> Any:
+    return b64decode(value["base64"]) if isinstance(value, dict) else value

@@ -11,26 +11,63 @@ Locking: ``lock`` guards the dict; nothing is opened under it.
 import atexit
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlsplit
 
+from oddjob.durable.codec import Codec
 from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.runner import Runner
+from oddjob.durable.serializers import JsonSerializer, PickleSerializer, SignedSerializer
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Store
 from oddjob.errors import StoreUnusable
 from oddjob.locks import ProcessLock, after_fork_in_child
+from oddjob.signing import SigningKeys
 
+if TYPE_CHECKING:
+    from oddjob.durable.redis.location import Location
+
+_REDIS: Final = ("redis", "rediss", "unix")  # schemes
 _IN_MEMORY: Final = ":memory:"
 _CLOSING: Final = 5.0  # seconds that the end of the process waits for a store to be closed
 
 
+class RedisUrl(NamedTuple):
+    """A store on a Redis server. Its text has no password."""
+
+    location: "Location"
+
+    @property
+    def path(self) -> str:
+        """What names the store."""
+        return str(self.location)
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a store; to look at an empty one on a server makes none."""
+        return True
+
+    def open(self) -> Store:
+        """Open the store; raise `StoreUnusable` if that cannot be done."""
+        try:
+            from oddjob.durable.redis.store import RedisStore
+        except ImportError as error:
+            what = f'{self.path} needs the package redis: pip install "oddjob[redis]"'
+            raise StoreUnusable(what) from error
+        return RedisStore(self.location)
+
+
 class StoreUrl(NamedTuple):
-    """A store, and how to use it."""
+    """A store in a SQLite file, and how to use it."""
 
     path: str
     is_durable: bool = True
     allow_network_filesystem: bool = False
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a file."""
+        return self.path == _IN_MEMORY or Path(self.path).exists()
 
     def open(self) -> Store:
         """Open the store; raise `StoreUnusable` if that cannot be done."""
@@ -41,7 +78,7 @@ class StoreUrl(NamedTuple):
 class _Stores(ProcessLock):
     def __init__(self) -> None:
         super().__init__()
-        self.runners: dict[str, tuple[StoreUrl, Runner]] = {}
+        self.runners: dict[str, tuple[StoreUrl | RedisUrl, Runner]] = {}
 
 
 _stores: Final = _Stores()
@@ -68,16 +105,17 @@ def runner_of(url: str, *, must_exist: bool = False) -> Runner:
         ValueError: the URL is wrong, or contradicts one that is in use.
     """
     wanted = parse_url(url)
-    if must_exist and not (wanted.path == _IN_MEMORY or Path(wanted.path).exists()):
+    if must_exist and not wanted.exists:
         raise StoreUnusable(f"there is no store {wanted.path}: is its path right?")
+    label = wanted.path if isinstance(wanted, RedisUrl) else url
     with _stores.lock:
         used, runner = _stores.runners.get(wanted.path, (wanted, None))
         if runner is None or runner.is_over:
-            runner = Runner(wanted.open, url)
+            runner = Runner(wanted.open, label)
             _stores.runners[wanted.path] = wanted, runner
         elif used != wanted:
             raise ValueError(
-                f"this process uses {used.path} already, with other options than {url}"
+                f"this process uses {used.path} already, with other options than {label}"
             )
     writer, transaction = in_transaction.get()
     if writer not in (None, runner) and writer._label == url and transaction.is_open:
@@ -85,7 +123,13 @@ def runner_of(url: str, *, must_exist: bool = False) -> Runner:
             "this process was forked by a job with an open transaction, until whose end nobody "
             "else can use the store: fork before the transaction begins"
         )
-    runner.start()
+    try:
+        runner.start()
+    except BaseException:  # the next one may be opened with other options
+        with _stores.lock:
+            if _stores.runners.get(wanted.path) == (wanted, runner):
+                del _stores.runners[wanted.path]
+        raise
     return runner
 
 
@@ -98,10 +142,26 @@ def let_go(url: str) -> None:
             runner.let_go()
 
 
-def parse_url(url: str) -> StoreUrl:
-    """Read ``sqlite:///relative.db``, ``sqlite:////absolute.db`` or ``memory:``.
+def codec_of(url: str, keys: SigningKeys | None) -> Codec:
+    """Return how values become bytes in a store.
 
-    Options follow as in ``?durability=normal&allow_network_filesystem=1``.
+    Files are trusted; a server only as far as signatures say.
+
+    Raises:
+        ValueError: the URL is wrong.
+    """
+    place = parse_url(url)
+    if keys is not None:
+        store = place.location.prefix if isinstance(place, RedisUrl) else "file"
+        return Codec(SignedSerializer(keys, store))
+    return Codec(JsonSerializer() if isinstance(place, RedisUrl) else PickleSerializer())
+
+
+def parse_url(url: str) -> StoreUrl | RedisUrl:
+    """Read ``sqlite:///relative.db``, ``sqlite:////absolute.db``, ``memory:`` or ``redis://host``.
+
+    Options follow as in ``?durability=normal&allow_network_filesystem=1``; for those of a server
+    see `Location`.
 
     Raises:
         ValueError: it is none of these, or has an unknown option.
@@ -109,6 +169,10 @@ def parse_url(url: str) -> StoreUrl:
     if url == "memory:":
         return StoreUrl(_IN_MEMORY)
     parts = urlsplit(url)
+    if parts.scheme in _REDIS:
+        from oddjob.durable.redis.location import Location
+
+        return RedisUrl(Location(url))
     if parts.scheme != "sqlite" or parts.netloc or parts.path in ("", "/"):
         raise ValueError(f'a store is given as "sqlite:///jobs.db" or "memory:", not {url!r}')
     path = parts.path[1:]

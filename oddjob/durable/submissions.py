@@ -8,7 +8,7 @@ computed once for all of them that follow each other, as programs submit many of
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from oddjob.durable.codec import Meta, encode_call, encode_meta, name_of
+from oddjob.durable.codec import Codec, Meta, name_of
 from oddjob.durable.record import Limiter, Partition, Submit
 from oddjob.durable.unique import unique_of
 from oddjob.keys import encode_key
@@ -43,9 +43,10 @@ class Submissions:
     Thread safety: any thread may call everything; what is kept between calls is one tuple.
     """
 
-    def __init__(self, pool: str, core: "PoolCore") -> None:
+    def __init__(self, pool: str, core: "PoolCore", codec: Codec) -> None:
         self._pool: Final = pool
         self._core: Final = core
+        self._codec: Final = codec
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._limiters: Final = LimiterNames()
         self._latest = _NO_CALL
@@ -85,10 +86,11 @@ class Submissions:
                 self._latest = call
             meta = None
             if call.options or details is not None:
-                meta = encode_meta(Meta({} if details is None else details.carrier, call.options))
+                carrier = {} if details is None else details.carrier
+                meta = self._codec.encode_meta(Meta(carrier, call.options), call.partition)
             yield Submit(
                 call.partition,
-                encode_call(call.partition.function, args, kwargs),
+                self._codec.encode_call(call.partition, args, kwargs),
                 call.label,
                 policy.priority,
                 delay,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple, cast
 
+from oddjob.durable.codec import Codec
 from oddjob.durable.operation import RunnerOver
 from oddjob.durable.runner import Runner
 from oddjob.durable.store import Store, StoreReader
@@ -30,10 +31,12 @@ class StoreAccess:
 
     Args:
         runner: returns the runner; it is another one when the former has ended.
+        codec: how values become bytes in the store.
     """
 
-    def __init__(self, runner: Callable[[], Runner]) -> None:
+    def __init__(self, runner: Callable[[], Runner], codec: Codec) -> None:
         self._runner: Final = runner
+        self.codec: Final = codec
 
     @property
     def reader(self) -> StoreReader:

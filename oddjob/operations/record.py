@@ -4,14 +4,15 @@ Guarantees: to list records decodes nothing that belongs to users, so a job whos
 be read is listed as any other. Arguments are decoded when asked for: that may run code of theirs.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from oddjob.durable.codec import decode_call, decode_meta, is_plain_data
 from oddjob.durable.progress import decode_progress
 from oddjob.durable.record import Record as StoredRecord
 from oddjob.durable.record import State
+from oddjob.errors import PayloadError
 from oddjob.keys import Key, decode_key
 from oddjob.operations.access import StoreAccess, time_of
 from oddjob.runtime.watchers import Progress
@@ -84,7 +85,11 @@ class Record:
     def max_attempts(self) -> int | None:
         """How often it is tried at most; None if that is the function's, and not stored."""
         meta = self._stored.meta
-        retries = decode_meta(meta).options.get("retries") if is_plain_data(meta) else None
+        codec, retries = self._access.codec, None
+        if meta is not None and codec.is_plain(meta):
+            with suppress(PayloadError):  # it is signed, and the keys are not here
+                options = codec.decode_meta(meta, self.pool, self.function).options
+                retries = options.get("retries")
         return None if retries is None else retries + 1
 
     @property
@@ -116,17 +121,18 @@ class Record:
     def arguments(self) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """Return the positional and the keyword arguments of the call.
 
-        They are unpickled, which may run any code: do that only where all who may write the store
-        are trusted, and where the program's modules can be imported.
+        In a file they are unpickled, which may run any code: do that only where all who may write
+        the store are trusted, and where the program's modules can be imported.
 
         Raises:
             ValueError: they cannot be read; the message says why.
         """
-        return decode_call(self.payload)
+        return self._access.codec.decode_call(self.payload, self.pool, self.function)
 
     def carrier(self) -> dict[str, str]:
         """Return what middleware has stored with the job; unpickles it, as `arguments` does."""
-        return decode_meta(self._stored.meta).carrier
+        meta = self._access.codec.decode_meta(self._stored.meta, self.pool, self.function)
+        return meta.carrier
 
     def retry(self) -> bool:
         """Queue the job again if it failed or was canceled, at once if it is scheduled.

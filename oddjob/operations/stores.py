@@ -1,17 +1,19 @@
 """StoreOperations: a whole store, for a program that has its URL and no pools."""
 
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from oddjob.durable.stores import let_go, runner_of
+from oddjob.durable.stores import codec_of, let_go, runner_of
 from oddjob.errors import JobNotFound
 from oddjob.operations.access import RunnerInfo, StoreAccess
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.reasons import reasons_of
 from oddjob.operations.record import Record, record_of
+from oddjob.signing import as_signing_keys
 
 
 class StoreOperations:
@@ -21,15 +23,21 @@ class StoreOperations:
 
     Args:
         url: as for ``Pool(store=…)``.
+        signing_keys: as for ``Pool``; to read the arguments of jobs.
 
     Raises:
         StoreUnusable: there is no such store, or it cannot be opened.
         ValueError: the URL is wrong.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, signing_keys: str | bytes | Iterable[str | bytes] | None = None
+    ) -> None:
         self._url: Final = url
-        self._access: Final = StoreAccess(partial(runner_of, url, must_exist=True))
+        given = signing_keys
+        keys = None if given is None else as_signing_keys("signing_keys", given)
+        opens = partial(runner_of, url, must_exist=True)
+        self._access: Final = StoreAccess(opens, codec_of(url, keys))
         self._access.reader  # noqa: B018  (it raises if the store cannot be opened)
 
     def pools(self) -> dict[str, PoolOperations]:

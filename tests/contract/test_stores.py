@@ -1,5 +1,6 @@
 """The store contract, for every store that there is; and what SQLite is asked meanwhile."""
 
+import re
 import sys
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,10 @@ from typing import Any
 
 import pytest
 
+import oddjob
 from oddjob.compat import override
+from oddjob.durable.redis.location import Location
+from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Store
 from oddjob.testing.store_contract import StoreContract
@@ -69,3 +73,46 @@ class TestSqlite(Sqlite, StoreContract):
 
 class TestSqliteOperations(Sqlite, StoreOperationsContract):
     pass
+
+
+class Redis(StoreSuite):
+    """Times are the server's; processes of this machine find out about each other by themselves."""
+
+    opened: list[Store]
+    location: Location
+
+    @pytest.fixture(autouse=True)
+    def begin_on_server(self, redis_url: str) -> Iterator[None]:
+        self.opened, self.location = [], Location(redis_url)
+        yield
+        for store in self.opened:
+            store.close()
+
+    @override
+    def open(self, directory: Path) -> Store:
+        store = RedisStore(self.location)
+        self.opened.append(store)
+        return store
+
+    @override
+    def close(self, store: Store) -> None:
+        self.opened.remove(store)
+        super().close(store)
+
+
+class TestRedis(Redis, StoreContract):
+    pass
+
+
+class TestRedisOperations(Redis, StoreOperationsContract):
+    pass
+
+
+def test_scripts_name_no_keys_but_those_that_they_are_given() -> None:
+    """In a cluster, the server must know beforehand which keys a script uses."""
+    scripts = list((Path(oddjob.__file__).parent / "durable/redis/scripts").glob("*.lua"))
+    assert len(scripts) > 20
+    for script in scripts:
+        for command, key in re.findall(r"call\('(\w+)', ([^ ,)]+)", script.read_text()):
+            is_given = command == "PUBLISH" or (key.isidentifier() and key not in ("id", "name"))
+            assert is_given, f"{script.name}: {command} {key}"

@@ -7,6 +7,8 @@ from typing import Any
 
 import oddjob
 
+KEYS = ["a secret of the tests", "a former secret of the tests"]  # that sign what they store
+
 gate = threading.Event()
 entered = threading.Semaphore(0)
 runs: list[Any] = []
@@ -24,6 +26,10 @@ def hang() -> str:
     return "late"
 
 
+def hang_for(_number: int) -> str:
+    return hang()
+
+
 def fail(message: str) -> None:
     raise OSError(message)
 
@@ -37,11 +43,11 @@ def fail_first() -> int:
     return job.attempt
 
 
-def read_key() -> Any:
-    """Return the key of the job that runs this."""
+def read_key() -> str:
+    """Return what is the key of the job that runs this."""
     job = oddjob.current_job()
     assert job is not None
-    return job.key
+    return repr(job.key)
 
 
 def crash() -> None:

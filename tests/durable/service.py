@@ -57,12 +57,12 @@ def poison() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def restart_in_place() -> tuple[int, str | None]:
+def restart_in_place() -> list[int | str | None]:
     """Become another program, which has the same pid, once."""
     note(job_id(), os.getpid())
     if "RESTARTED" not in os.environ:
         os.execve(_again[0], [*_again, *sys.argv[1:]], {**os.environ, "RESTARTED": "1"})
-    return os.getpid(), os.environ.get("RESTARTED")
+    return [os.getpid(), os.environ.get("RESTARTED")]
 
 
 def leave_a_child(gate: str) -> int:

@@ -23,6 +23,7 @@ from oddjob.schedule.triggers import CronTrigger, EveryTrigger
 from oddjob.testing import FakeClock, inline
 from tests.durable import jobs
 from tests.hang import until
+from tests.redis_clock import follow_clock
 
 WAIT = 10.0
 START = datetime(2024, 1, 1, tzinfo=UTC)
@@ -31,6 +32,8 @@ START = datetime(2024, 1, 1, tzinfo=UTC)
 @pytest.fixture(autouse=True)
 def no_runs() -> None:
     jobs.runs.clear()
+    while jobs.entered.acquire(blocking=False):  # of tests before
+        pass
 
 
 @pytest.fixture
@@ -39,9 +42,18 @@ def clock() -> Iterator[FakeClock]:
         yield clock
 
 
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of an empty store of each kind, whose time is this process's clock."""
+    if request.param == "memory":
+        return "memory:"
+    follow_clock(monkeypatch)
+    return str(request.getfixturevalue("redis_url"))
+
+
 @pytest.fixture
-def pool(clock: FakeClock) -> Iterator[Pool]:
-    with Pool("durable", 2, store="memory:") as pool:
+def pool(clock: FakeClock, store: str) -> Iterator[Pool]:
+    with Pool("durable", 2, store=store) as pool:
         yield pool
 
 

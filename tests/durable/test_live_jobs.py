@@ -18,8 +18,8 @@ WAIT = 10.0
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/jobs.db"
+def url(any_url: str) -> str:
+    return any_url
 
 
 @pytest.fixture
@@ -29,7 +29,7 @@ def pool(url: str) -> Iterator[Pool]:
     jobs.runs.clear()
     while jobs.entered.acquire(blocking=False):
         pass
-    with Pool("durable", 2, store=url) as pool:
+    with Pool("durable", 2, store=url, signing_keys=jobs.KEYS) as pool:
         yield pool
         jobs.gate.set()
 
@@ -38,7 +38,7 @@ def pool(url: str) -> Iterator[Pool]:
 def away(url: str) -> Iterator[Pool]:
     """A pool whose jobs another process runs."""
     with (
-        Pool("durable", 2, store=url, consume=False) as pool,
+        Pool("durable", 2, store=url, consume=False, signing_keys=jobs.KEYS) as pool,
         subprocess.Popen(
             [sys.executable, "-m", "tests.durable.worker", url],
             stdin=subprocess.PIPE,
@@ -175,7 +175,8 @@ def test_a_job_that_reports_very_often_costs_few_commits(pool: Pool, url: str) -
     assert jobs.entered.acquire(timeout=WAIT)
     (record,) = pool.records()
     until(lambda: next(pool.records()).progress == Progress(20_000, 20_000))
-    assert commits(url) < 400 * 4096  # it would be 20,000 pages
+    if url.startswith("sqlite:"):
+        assert commits(url) < 400 * 4096  # it would be 20,000 pages
     assert (record.state, job.state) == ("running", "running")
     jobs.gate.set()
     job.result(WAIT)
@@ -290,14 +291,12 @@ def test_a_process_that_was_taken_for_dead_hears_of_its_jobs_all_the_same(url: s
         ended, waiting = pool.submit(jobs.note, 1), pool.submit(jobs.note, 2)
         (me,) = pool.runners()
         script = (
-            "import sys; from oddjob.durable.sqlite.store import SqliteStore\n"
-            "store = SqliteStore(sys.argv[1]); store.join({}, 0)\n"
-            "store.takeover(int(sys.argv[2])); store.cancel([int(sys.argv[3])]); store.leave()\n"
+            "import sys; from oddjob.durable.stores import parse_url\n"
+            "store = parse_url(sys.argv[1]).open(); store.join({}, 0)\n"
+            "job = store.reader.record(sys.argv[3]).id\n"
+            "store.takeover(int(sys.argv[2])); store.cancel([job]); store.leave()\n"
         )
-        path = url.removeprefix("sqlite:///")
-        subprocess.run(
-            [sys.executable, "-c", script, path, me.id, ended.id], check=True, timeout=30
-        )
+        subprocess.run([sys.executable, "-c", script, url, me.id, ended.id], check=True, timeout=30)
         until(ended.cancelled)
         assert pool.find(waiting.id) is waiting
         (record,) = pool.records(state="queued")

@@ -42,8 +42,11 @@ def stored(pool: Pool, function: str, payload: bytes) -> Record:
 @pytest.mark.parametrize(
     ("store", "said"),
     [
-        ("redis://localhost/0", "there is no store on Redis yet"),
+        ("redis://localhost/0?prefx=a", "unknown option prefx of redis://localhost:6379/0"),
+        ("redis://localhost/jobs", "a database has a number"),
+        ("redis://localhost:none", "redis://localhost"),
         ("postgres://localhost/jobs", 'store must be a URL such as "sqlite:///jobs.db"'),
+        ("redys://me:secret@localhost/0", "not 'redys://…@localhost/0'"),
         ("jobs.db", 'store must be a URL such as "sqlite:///jobs.db"'),
         ("sqlite://jobs.db", 'a store is given as "sqlite:///jobs.db"'),
         ("sqlite:///jobs.db?durabilty=full", "unknown option durabilty=full in .* known are"),

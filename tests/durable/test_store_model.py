@@ -5,18 +5,20 @@ must be claimed, which updates refused, and who gets which news. After each step
 the model, and no hungry member sleeps while there is a job that it could claim.
 
 ``ODDJOB_STRESS_ROUNDS`` sets the number of blocks of walks. To repeat a walk that has failed, call
-``Walk(seed, directory).run()``.
+``Walk(seed, SqliteMembers(directory, seed)).run()``.
 """
 
 import os
 import random
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
+import redis
 
 from oddjob.durable.record import (
     MAX_CRASHES,
@@ -28,14 +30,21 @@ from oddjob.durable.record import (
     Submit,
     Update,
 )
+from oddjob.durable.redis.link import Call
+from oddjob.durable.redis.location import Location
+from oddjob.durable.redis.store import RedisStore
+from oddjob.durable.redis.wakeups import WakeupListener
 from oddjob.durable.sqlite.store import SqliteStore
-from oddjob.durable.store import Evicted, Filter
+from oddjob.durable.store import Evicted, Filter, Store
 from oddjob.schedule.clock import clock
 from tests.durable.local_peers import LocalHub, LocalPeers
 from tests.long import IS_LONG
+from tests.redis_clock import follow_clock
+from tests.redis_server import RedisServer
 
 BLOCKS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "1")))
 WALKS_IN_BLOCK = 8 if IS_LONG else 4
+WALKS_ON_SERVER = 4 if IS_LONG else 2
 STEPS = 200
 
 POOL = "pool"
@@ -58,7 +67,7 @@ WAITING = (State.SCHEDULED, State.QUEUED, State.PARKED)
 class Job:
     """A job of the model."""
 
-    id: int
+    id: Any
     partition: Partition
     priority: int
     key: str | None
@@ -76,20 +85,19 @@ class Job:
     waiters: set["Member"] = field(default_factory=set)
 
     @property
-    def rank(self) -> tuple[int, int]:
+    def rank(self) -> tuple[int, Any]:
         return (-self.priority, self.id)
 
 
 class Member:
     """A process that uses the store, and what it should know."""
 
-    def __init__(self, path: str, hub: LocalHub, functions: list[str]) -> None:
-        self.peers = LocalPeers(hub)
-        self.store = SqliteStore(path, is_durable=False, peers=self.peers)
+    def __init__(self, store: Store, functions: list[str]) -> None:
+        self.store = store
         self.functions = functions
-        self.claims: dict[int, Claim] = {}
+        self.claims: dict[Any, Claim] = {}
         self.stale: list[Claim] = []
-        self.news: set[tuple[int, State]] = set()
+        self.news: set[tuple[Any, State]] = set()
         self.has_wakeup = False
         self.is_hungry = False
         self.next_look: float | None = None
@@ -103,20 +111,59 @@ class Member:
         self.news.clear()
 
 
+class SqliteMembers:
+    """Members of a store in a file, and what is known of it besides the contract."""
+
+    counts_tokens = True  # a job's token says how often it was claimed
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.hub = LocalHub()
+        self.path = str(directory / f"{seed}.db")
+        self.peers: dict[Store, LocalPeers] = {}
+        self.next_id: Callable[[], Any] = count(1).__next__
+
+    def open(self) -> Store:
+        peers = LocalPeers(self.hub)
+        store = SqliteStore(self.path, is_durable=False, peers=peers)
+        self.peers[store] = peers
+        return store
+
+    def number_of(self, store: Any) -> Any:
+        return store._me
+
+    def expect(self, submits: int, now: float) -> None:
+        """Prepare for a turn with so many submits."""
+
+    def take_wakeups(self, store: Store) -> int:
+        return self.peers[store].take_wakeups()
+
+    def check(self, walk: "Walk") -> None:
+        execute = walk.members[0].store._execute
+        (waiting,) = execute("SELECT sum(waiting) FROM pool").fetchone()
+        assert waiting in (None, len(list(walk.active(*WAITING))))
+
+    def check_end(self, walk: "Walk") -> None:
+        execute = walk.members[0].store._execute
+        assert execute("SELECT sum(running) FROM limiter WHERE max_running").fetchone()[0] in (
+            0,
+            None,
+        )
+        assert execute("SELECT count(*) FROM job WHERE key_slot IS NOT NULL").fetchone() == (0,)
+        assert execute("SELECT sum(waiting) FROM pool").fetchone()[0] in (0, None)
+
+
 class Walk:
     """One random walk."""
 
-    def __init__(self, seed: int, directory: Path) -> None:
+    def __init__(self, seed: int, members: Any) -> None:
         self.random = random.Random(seed)
         self.now = 1_000_000.0
-        self.hub = LocalHub()
-        path = str(directory / f"{seed}.db")
+        self.kit = members
         functions = [["plain", "other", "rare"], ["plain", "other"], ["other"]]
-        self.members = [Member(path, self.hub, each) for each in functions]
-        self.jobs: dict[int, Job] = {}
+        self.members = [Member(members.open(), each) for each in functions]
+        self.jobs: dict[Any, Job] = {}
         self.starts: dict[Limiter, list[float]] = defaultdict(list)
         self.is_paused = False
-        self.next_id = count(1).__next__
 
     def run(self) -> None:
         clock.replace(lambda: self.now, lambda: self.now)
@@ -227,12 +274,13 @@ class Walk:
         refused = [each for each in updates if not self.apply(member, each)]
         if any(each.state in (State.QUEUED, State.SCHEDULED) for each in updates):
             self.cancel_stopped()
+        self.kit.expect(len(submits), self.now)
         expected_submits = [self.insert(member, each) for each in submits]
         for job in sorted(self.active(State.SCHEDULED), key=lambda job: (job.due, job.id)):
             if job.due is not None and job.due <= self.now:
                 self.queue(job)
         expected = self.claim(member, capacity)
-        member.peers.take_wakeups()
+        self.kit.take_wakeups(member.store)
         member.has_wakeup = False
         turn = member.store.turn(updates, submits, {POOL: capacity})
         assert turn.refused == refused
@@ -242,7 +290,10 @@ class Walk:
         member.news.clear()
         for claim in turn.claims:
             job = self.jobs[claim.id]
-            assert (claim.token, claim.attempt) == (job.token, job.attempt)
+            if self.kit.counts_tokens:
+                assert claim.token == job.token
+            job.token = claim.token
+            assert claim.attempt == job.attempt
             assert claim.is_suspect == (job.crashes == MAX_CRASHES - 1)
             member.claims[claim.id] = claim
         member.is_hungry = len(expected) < idle
@@ -310,7 +361,7 @@ class Walk:
                 job.waiters |= waiter
                 return job.id
         job = Job(
-            self.next_id(), submit.partition, submit.priority, submit.key,
+            self.kit.next_id(), submit.partition, submit.priority, submit.key,
             submit.key_limit, submit.is_serial, submit.unique, waiters=waiter,
         )  # fmt: skip
         self.jobs[job.id] = job
@@ -345,7 +396,7 @@ class Walk:
         return claimed
 
     def let_time_pass(self, _: Member) -> None:
-        self.now += self.random.choice([0.1, 0.5, 2.0])
+        self.now = round(self.now + self.random.choice([0.1, 0.5, 2.0]), 6)
 
     def by_hand(self, member: Member) -> None:
         chance = self.random
@@ -407,7 +458,7 @@ class Walk:
         begun = [claim for claim in member.claims.values() if self.random.random() < 0.5]
         for place, claim in enumerate(begun):
             member.store.marks.mark(place, claim)
-        self.random.choice(others).store.takeover(member.store._me)
+        self.random.choice(others).store.takeover(self.kit.number_of(member.store))
         member.is_evicted = True
         for job in self.jobs.values():
             job.waiters.discard(member)
@@ -435,15 +486,14 @@ class Walk:
             job.id: (job.state, job.attempt, job.crashes, job.due, job.key)
             for job in self.jobs.values()
         }
-        (waiting,) = self.members[0].store._execute("SELECT sum(waiting) FROM pool").fetchone()
-        assert waiting in (None, len(list(self.active(*WAITING))))
+        self.kit.check(self)
         self.check_wakeups()
 
     def check_wakeups(self) -> None:
         """Where there is a job that a sleeping member could claim, one of them will wake up."""
         alive = [member for member in self.members if not member.is_evicted]
         for member in alive:
-            member.has_wakeup |= member.peers.take_wakeups() > 0
+            member.has_wakeup |= self.kit.take_wakeups(member.store) > 0
         for function in {job.partition.function for job in self.active(State.QUEUED)}:
             jobs = [job for job in self.active(State.QUEUED) if job.partition.function == function]
             can_start = not self.is_paused and any(self.room(job.partition) >= 1 for job in jobs)
@@ -465,7 +515,8 @@ class Walk:
     def finish(self) -> None:
         """Run everything to its end."""
         if self.is_paused:
-            self.members[0].store.pause(POOL, is_paused=False)
+            member = next(each for each in self.members if not each.is_evicted)
+            member.store.pause(POOL, is_paused=False)
             self.is_paused = False
         for _ in range(2000):
             self.now += 0.5
@@ -482,16 +533,98 @@ class Walk:
                 break
         else:
             raise AssertionError(counts)
-        execute = self.members[0].store._execute
-        assert execute("SELECT sum(running) FROM limiter WHERE max_running").fetchone()[0] in (
-            0,
-            None,
-        )
-        assert execute("SELECT count(*) FROM job WHERE key_slot IS NOT NULL").fetchone() == (0,)
-        assert execute("SELECT sum(waiting) FROM pool").fetchone()[0] in (0, None)
+        self.kit.check_end(self)
+
+
+class RedisMembers:
+    """Members of a store on a server. Every call may be sent twice, as if its answer was lost."""
+
+    counts_tokens = False
+
+    def __init__(self, url: str, server: RedisServer, seed: int) -> None:
+        self.location = Location(url)
+        self.random = random.Random(seed)
+        self.last_id = 0
+        self.next_id: Callable[[], Any] = count(0).__next__
+        self.woken: dict[int, int] = defaultdict(int)
+        self.client = redis.Redis(unix_socket_path=str(server.socket))
+        self.channels = self.client.pubsub(ignore_subscribe_messages=True)
+        self.channels.psubscribe("{oddjob}:wake:*")
+        self.channels.get_message(timeout=5)
+
+    def close(self) -> None:
+        self.channels.close()
+        self.client.close()
+
+    def open(self) -> Store:
+        store = RedisStore(self.location, lease=1e6)
+        run_all = store._link.run_all
+
+        def run_twice(calls: Sequence[Call]) -> list[Any]:
+            answers = run_all(calls)
+            return answers if self.random.random() < 0.5 else run_all(calls)
+
+        store._link.run_all = run_twice  # type: ignore[method-assign]
+        store.wake = lambda: self.note_wakeup(self.number_of(store))  # type: ignore[method-assign]
+        return store
+
+    def number_of(self, store: Any) -> Any:
+        return store._membership.caller.process
+
+    def note_wakeup(self, process: int) -> None:
+        self.woken[process] += 1
+
+    def expect(self, submits: int, now: float) -> None:
+        if submits:
+            first = max(self.last_id + 1, round(now * 1e6))
+            self.last_id = first + submits - 1
+            self.next_id = (f"{POOL}:{number:016d}" for number in count(first)).__next__
+
+    def take_wakeups(self, store: Store) -> int:
+        self.channels.ping()
+        while message := self.channels.get_message(timeout=5):
+            if message["type"] == "pong":
+                break
+            self.note_wakeup(int(message["channel"].decode().rpartition(":")[2]))
+        return self.woken.pop(self.number_of(store), 0)
+
+    def read(self, command: str, name: str, *rest: Any) -> Any:
+        return self.client.execute_command(command, self.location.pool_key(POOL, name), *rest)
+
+    def check(self, walk: Walk) -> None:
+        """Every job is in one index, and every token that has a time is one that has jobs."""
+        indexes = ["queue", "due", "parked", "run", "ended"]
+        jobs = len(walk.jobs)
+        assert sum(self.read("ZCARD", each) for each in indexes) == jobs == self.read("HLEN", "job")
+        tokens = {b"%d" % score for _, score in self.read("ZRANGE", "run", 0, -1, "WITHSCORES")}
+        times = {field[1:] for field in self.read("HKEYS", "extra") if field[:1] == b"c"}
+        assert times == tokens
+
+    def check_end(self, walk: Walk) -> None:
+        """Nothing is left behind of jobs that have ended."""
+        for name in ("run", "busy", "holders", "stopped"):
+            assert self.read("EXISTS", name) == 0, name
+        for name in ("unique", "tries"):
+            assert self.read("HLEN", name) == 0, name
 
 
 @pytest.mark.parametrize("block", BLOCKS)
 def test_the_store_does_what_the_model_says(block: int, tmp_path: Path) -> None:
     for seed in range(block * WALKS_IN_BLOCK, (block + 1) * WALKS_IN_BLOCK):
-        Walk(seed, tmp_path).run()
+        Walk(seed, SqliteMembers(tmp_path, seed)).run()
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_store_on_a_server_does_what_the_model_says(
+    block: int, redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also if half of all calls are sent twice."""
+    follow_clock(monkeypatch)
+    monkeypatch.setattr(WakeupListener, "start", lambda _: None)
+    for seed in range(block * WALKS_ON_SERVER, (block + 1) * WALKS_ON_SERVER):
+        redis_server.ask("FLUSHALL")
+        members = RedisMembers(redis_url, redis_server, seed)
+        try:
+            Walk(seed, members).run()
+        finally:
+            members.close()

@@ -18,6 +18,11 @@ Lines = Callable[[int], list[list[str]]]
 
 
 @pytest.fixture
+def url(any_url: str) -> str:
+    return any_url
+
+
+@pytest.fixture
 def submitter(url: str) -> Iterator[Pool]:
     with Pool(service.POOL, store=url, consume=False) as pool:
         yield pool
@@ -53,7 +58,7 @@ def test_a_process_that_restarts_with_the_same_pid_is_another_one(
     """In a container it always has pid 1; its orphans would look alive (fault 18)."""
     job = submitter.submit(service.restart_in_place)
     first = serve()
-    assert job.result(WAIT) == (first.pid, "1")
+    assert job.result(WAIT) == [first.pid, "1"]
 
 
 def test_a_stopped_process_that_was_taken_for_dead_changes_nothing_afterwards(
@@ -77,11 +82,12 @@ def test_a_stopped_process_that_was_taken_for_dead_changes_nothing_afterwards(
     stopped.send_signal(signal.SIGCONT)
     later = [view.submit(service.work) for _ in range(20)]
     assert {each.result(WAIT) for each in later} <= {stopped.pid, other.pid}
-    record = runner.call(lambda store: store.reader.record(int(job.id)))
+    record = runner.call(lambda store: store.reader.record(job.id))
     assert (record.state, record.crashes) == (State.SUCCEEDED, 1)
-    with sqlite3.connect(f"file:{tmp_path}/jobs.db?mode=ro", uri=True) as connection:
-        assert connection.execute("SELECT running FROM limiter").fetchall() == [(0,)]
-    connection.close()
+    if (tmp_path / "jobs.db").exists():
+        with sqlite3.connect(f"file:{tmp_path}/jobs.db?mode=ro", uri=True) as connection:
+            assert connection.execute("SELECT running FROM limiter").fetchall() == [(0,)]
+        connection.close()
     other.kill()  # the one that has joined again is a member like any other
     assert submitter.submit(service.work).result(WAIT) == stopped.pid
 

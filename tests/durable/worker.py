@@ -6,10 +6,10 @@ It ends when its standard input does.
 import sys
 
 import oddjob
-from tests.durable import jobs  # noqa: F401  (whose functions it runs)
+from tests.durable import jobs  # whose functions it runs
 
 if __name__ == "__main__":
-    with oddjob.Pool("durable", 2, store=sys.argv[1]):
+    with oddjob.Pool("durable", 2, store=sys.argv[1], signing_keys=jobs.KEYS):
         sys.stdout.write("ready\n")
         sys.stdout.flush()
         sys.stdin.read()

@@ -19,6 +19,7 @@ from oddjob.options import JOB_CHECKS, POOL_CHECKS, JobOptions, PoolArguments, P
 from oddjob.rate import Rate
 from oddjob.retry import Backoff
 from oddjob.settings import Plan, read_settings
+from oddjob.signing import SigningKeys
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -71,6 +72,7 @@ OTHER_VALUES = {
     "no_retry_on": (ValueError, KeyError),
     "middleware": (TRACING,),
     "store": "sqlite:///other.db",
+    "signing_keys": SigningKeys([b"a secret of the tests"]),
     "consume": False,
     "keep_succeeded": 0,
     "keep_failed": 60.0,
@@ -83,10 +85,10 @@ DEFAULTS = (
     *(None, "block", None),
     *(None, 1, None, 0, DELAYS, Exception, ()),
     *(None, None, ()),
-    *(None, True, 1000, 30 * 86_400.0, 600.0),
+    *(None, None, True, 1000, 30 * 86_400.0, 600.0),
 )
 EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
-FOR_STORES = ("consume", "keep_succeeded", "keep_failed", "unknown_after")
+FOR_STORES = ("signing_keys", "consume", "keep_succeeded", "keep_failed", "unknown_after")
 BESIDE: dict[str, dict[str, Any]] = {  # what a key needs
     **{key: {"max_queue": 7} for key in ("when_full", "submit_timeout")},
     **{key: {"store": False} for key in FOR_STORES},
@@ -251,6 +253,7 @@ def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: o
         "no_retry_on": IndexError,
         "middleware": [print_and_run],
         "store": "memory:",
+        "signing_keys": SigningKeys([b"another secret of the tests"]),
         "consume": False,
         "keep_succeeded": 2,
         "keep_failed": "2 days",

@@ -15,6 +15,7 @@ from oddjob import registry as registry_module
 from oddjob.options import PoolOptions
 from oddjob.registry import registry
 from oddjob.settings import Plan
+from oddjob.signing import SigningKeys
 
 from .at_once import at_once
 
@@ -398,6 +399,7 @@ CONFIGURED = {
     "no_retry_on": EOFError,
     "middleware": (Note("configured"),),
     "store": False,
+    "signing_keys": SigningKeys([b"a secret of all pools"]),
     "consume": False,
     "keep_succeeded": 4,
     "keep_failed": 4.0,
@@ -443,6 +445,7 @@ OWN = {
     "no_retry_on": IndexError,
     "middleware": (Note("own"),),
     "store": "memory:",
+    "signing_keys": SigningKeys([b"a secret of one pool"]),
     "consume": True,
     "keep_succeeded": 3,
     "keep_failed": 3.0,

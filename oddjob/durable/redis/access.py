@@ -1,0 +1,274 @@
+"""PoolAccess: what one process knows of one pool, and the packing of its turns.
+
+The partitions of a pool are read when it is entered, and again when the server says that there are
+new ones.
+"""
+
+import struct
+from collections.abc import Iterable, Sequence
+from math import inf
+from typing import Any, Final, NamedTuple
+
+from oddjob.durable.record import (
+    MAX_CRASHES,
+    Capacity,
+    Claim,
+    Limiter,
+    Partition,
+    State,
+    Submit,
+    Submitted,
+    Turn,
+    Update,
+)
+from oddjob.durable.redis.link import Call, Script
+from oddjob.durable.redis.location import Location
+from oddjob.durable.redis.packing import (
+    KnownPartition,
+    full_id,
+    pack_bounds,
+    pack_delays,
+    pack_submit,
+    pack_update,
+    token_of,
+    unpack_entry,
+    unpack_news,
+    unpack_record,
+)
+
+_CALLER: Final = struct.Struct("<8sdd")  # nonce, process, number of the call
+_HEADER: Final = struct.Struct("<iiBIII")  # idle, limit, flags, newest partition, updates, submits
+_LIMITER: Final = struct.Struct("<dddd")  # how many may run, starts, period, burst
+_CONSUMES, _HAS_SPARE = 1, 2
+_UNLIMITED: Final = 1e15
+
+_TURN: Final = Script("turn")
+_TURN_WITH_SUBMITS: Final = Script("turn", may_fill=False)
+
+
+class Caller(NamedTuple):
+    """A process, as the scripts are to know it."""
+
+    nonce: bytes
+    process: int
+
+    def pack(self, number: int) -> bytes:
+        """Return the caller of a call with a number."""
+        return _CALLER.pack(self.nonce, self.process, number)
+
+
+class Part(NamedTuple):
+    """What a turn of the store is in one pool."""
+
+    pool: "PoolAccess"
+    updates: list[Update]
+    submits: list[Submit]
+    room: Capacity | None
+
+
+class PoolAccess:
+    """One pool.
+
+    Args:
+        location: the server.
+        name: of the pool.
+        caller: this process.
+        about: which process it is, for people.
+    """
+
+    def __init__(self, location: Location, name: str, caller: Caller, about: str) -> None:
+        self.name: Final = name
+        self.consumes = False
+        self.newest_member = 0
+        self.held: Final[set[bytes]] = set()  # numbers of jobs that this process has claimed
+        self._newest_partition = 0
+        self.is_to_tell = False  # there may be partitions whose functions this process lacks
+        self._location: Final = location
+        self._caller: Final = caller
+        self._about: Final = about
+        self._process_key: Final = location.pool_key(name, f"process:{caller.process}")
+        self.keys: Final = [*location.pool_keys(name), self._process_key]
+        self._functions: set[str] = set()  # that this process knows
+        self._partitions: dict[int, KnownPartition] = {}
+        self._numbers: dict[Partition, int] = {}  # as they are submitted
+        self._mine: list[KnownPartition] = []
+        self._turn_keys = self.keys
+        self._packed_partitions: tuple[bytes, bytes] = (b"", b"")
+        self.foreign: dict[int, str] = {}  # partitions whose functions it does not know
+        self.look_for_unknown = inf  # seconds, until jobs of them may have to fail
+
+    # Partitions.
+
+    def read_partitions(self, meta: Sequence[bytes]) -> None:
+        """Note all partitions, from the hash that has them."""
+        fields = dict(zip(meta[::2], meta[1::2], strict=True))
+        self._partitions = partitions_of(self.name, fields)
+        self._newest_partition = int(fields.get(b"partition", 0))
+        self.is_to_tell = self.consumes
+        self._sort_partitions()
+
+    def learn(self, functions: Iterable[str]) -> None:
+        """Note that this process runs jobs of the pool, of these functions among others."""
+        self.consumes = True
+        self._functions.update(functions)
+        self._sort_partitions()
+
+    def forget(self) -> None:
+        """Note that it runs none."""
+        self.consumes = False
+        self._functions.clear()
+        self._sort_partitions()
+
+    def _sort_partitions(self) -> None:
+        partitions = self._partitions.values()
+        self._mine = [each for each in partitions if each.partition.function in self._functions]
+        self.foreign = {}
+        if self.consumes:
+            known = self._functions
+            self.foreign = {
+                each.number: each.partition.function
+                for each in partitions
+                if each.partition.function not in known
+            }
+        names: dict[str, int] = {}
+        packed = []
+        for number, partition in self._mine:
+            places = [names.setdefault(each.name, len(names) + 1) for each in partition.limiters]
+            packed.append(struct.pack(f"<IH{len(places)}H", number, len(places), *places))
+        texts = [name.encode() for name in names]
+        self._packed_partitions = (
+            b"".join(packed),
+            b"".join(len(text).to_bytes(2, "little") + text for text in texts),
+        )
+        starts = [self._location.pool_key(self.name, f"starts:{name}") for name in names]
+        self._turn_keys = [*self.keys, *starts]
+
+    def unknown(self) -> list[tuple[str, str]]:
+        """Return the functions, with their pool, that this process lacks, if some may be new."""
+        is_to_tell, self.is_to_tell = self.is_to_tell, False
+        if not is_to_tell:
+            return []
+        return sorted({(self.name, function) for function in self.foreign.values()})
+
+    def new_partitions(self, submits: Sequence[Submit]) -> list[Partition]:
+        """Return the partitions of submits that the server has to be asked about."""
+        partitions = dict.fromkeys([each.partition for each in submits])
+        return [partition for partition in partitions if partition not in self._numbers]
+
+    def partition_arguments(self, partition: Partition) -> list[bytes]:
+        """Return the arguments with which the server stores a partition."""
+        names = "\n".join(each.name for each in partition.limiters)
+        arguments = [partition.function.encode(), names.encode()]
+        for each in partition.limiters:
+            arguments += [each.name.encode(), _pack_limiter(each)]
+        return arguments
+
+    def add_partition(self, partition: Partition, number: int) -> None:
+        """Note the number of a partition."""
+        self._numbers[partition] = number
+
+    # Turns.
+
+    def call(self, number: int, part: Part) -> Call:
+        """Return the call of a turn in this pool."""
+        _, updates, submits, room = part
+        idle, limit, flags = 0, 0, 0
+        if room is not None and self.consumes:
+            idle, limit = room.idle, room.limit
+            flags = _CONSUMES | (_HAS_SPARE if room.has_spare else 0)
+        packed = [pack_update(each, self._about) for each in updates]
+        arguments = [
+            self._location.channels,
+            self._caller.pack(number),
+            _HEADER.pack(idle, limit, flags, self._newest_partition, len(updates), len(submits)),
+            b"".join([head for head, _ in packed]),
+            pack_delays(submits),
+            pack_bounds(submits),
+            *self._packed_partitions,
+            *self.records(submits),
+            *[item for _, after in packed for item in after],
+        ]
+        return Call(_TURN_WITH_SUBMITS if submits else _TURN, self._turn_keys, arguments)
+
+    def records(self, submits: Sequence[Submit]) -> list[bytes]:
+        """Return the records of new jobs."""
+        process, numbers = self._caller.process, self._numbers
+        return [pack_submit(each, numbers[each.partition], process) for each in submits]
+
+    def read(self, answer: Sequence[Any], part: Part, number: int, turn: Turn) -> list[Submitted]:
+        """Add what the server has answered to a turn; return what has become of the submits."""
+        (
+            now, refused, first, twins, turned_away, claimed, records, tries, news, entries,
+            look, hungry, wants_room, stranded, newest_member,
+        ) = answer  # fmt: skip
+        turn.now = float(now)
+        turn.refused += [part.updates[n - 1] for n in refused]
+        ended = [each.claim.id for each in part.updates if each.state is not State.RUNNING]
+        self.held.difference_update(each.rpartition(":")[2].encode() for each in ended)
+        self.held.update(claimed)
+        token = token_of(self._caller.process, number)
+        tried = [int(each or 0) for each in tries] or [0] * len(claimed)
+        for job, record, each in zip(claimed, records, tried, strict=True):
+            turn.claims.append(self._claim(job, token, record, each))
+        turn.news += [unpack_news(item, self.name) for item in news[::2]]
+        turn.entries += [
+            unpack_entry(row, self._partitions[int(row[1])].partition) for row in entries
+        ]
+        if look:
+            turn.next_look = min(inf if turn.next_look is None else turn.next_look, float(look))
+        turn.hungry_peers |= bool(hungry)
+        if wants_room:
+            turn.full |= {self.name}
+        self.newest_member = int(newest_member)
+        self._note_stranded(stranded, part.room, turn.now)
+        return self._submitted(int(first), twins, turned_away, len(part.submits))
+
+    def _claim(self, job: bytes, token: int, record: bytes, tried: int) -> Claim:
+        packed = unpack_record(record)
+        known = self._partitions[packed.partition]
+        attempt, crashes = divmod(tried, 1000)
+        has_names = bool(packed.key or packed.unique or packed.entry)
+        return Claim(
+            full_id(self.name, job), token, (known, has_names), self.name, known.partition.function,
+            packed.payload, packed.meta, packed.name, packed.priority, attempt, crashes, packed.key,
+            packed.is_serial, packed.origin, crashes >= MAX_CRASHES - 1,
+        )  # fmt: skip
+
+    def _submitted(
+        self, first: int, twins: Sequence[Any], turned_away: Sequence[int], count: int
+    ) -> list[Submitted]:
+        found = dict(zip(twins[::2], twins[1::2], strict=True))
+        submitted = []
+        for n in range(1, count + 1):
+            if n in found:
+                submitted.append(Submitted(full_id(self.name, found[n]), is_new=False))
+            elif n in turned_away:
+                submitted.append(Submitted(None, is_new=False))
+            else:
+                submitted.append(Submitted(full_id(self.name, b"%016d" % first), is_new=True))
+                first += 1
+        return submitted
+
+    def _note_stranded(self, stranded: Sequence[bytes], room: Capacity | None, now: float) -> None:
+        self.look_for_unknown = inf
+        if room is not None and room.unknown_after < inf and stranded:
+            since = min(map(float, stranded[1::2]))
+            self.look_for_unknown = max(0.0, since + room.unknown_after - now)
+
+
+def partitions_of(pool: str, fields: dict[bytes, bytes]) -> dict[int, KnownPartition]:
+    """Return the partitions of a pool by their numbers, from the hash that has them."""
+    partitions = {}
+    for field, number in fields.items():
+        if field.startswith(b"l") and b"\0" in field:
+            function, names = field[1:].decode().split("\0")
+            limiters = tuple(Limiter(name) for name in names.split("\n")) if names else ()
+            partitions[int(number)] = KnownPartition(
+                int(number), Partition(pool, function, limiters)
+            )
+    return partitions
+
+
+def _pack_limiter(limiter: Limiter) -> bytes:
+    most = _UNLIMITED if limiter.max_running is None else limiter.max_running
+    return _LIMITER.pack(most, limiter.starts or 0, limiter.period, limiter.burst)

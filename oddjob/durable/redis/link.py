@@ -1,0 +1,246 @@
+"""Link: a connection to the server, and scripts that are run through it.
+
+Guarantees
+  * A command whose answer was lost is sent again over a new connection, so every script must be
+    safe to repeat. The first time that is at once, then after pauses that grow at random.
+  * No call waits for the server longer than `_PATIENCE`, and a few seconds of the sockets. Then
+    `StoreUnusable` says that its outcome is unknown. From then on each call tries once, until one
+    succeeds.
+  * A server that has no memory left refuses a script before it has written anything: `StoreFull`.
+
+Assumptions: one thread uses a link at a time. Passwords are in no text that is made here.
+"""
+
+import random
+import time
+from collections.abc import Sequence
+from functools import cache
+from hashlib import sha1
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import ConnectionError as LostConnection
+from redis.exceptions import TimeoutError as LateAnswer
+
+from oddjob.durable.redis.location import Location
+from oddjob.errors import StoreFull, StoreUnsafe, StoreUnusable
+
+_FOLDER: Final = Path(__file__).parent / "scripts"
+_PATIENCE: Final = 3.0  # seconds
+_SOCKET_TIMEOUT: Final = 5.0
+_FIRST_PAUSE: Final = 0.05
+_LONGEST_PAUSE: Final = 1.0
+_OLDEST: Final = (6, 2)  # version of the server
+_SPEAKS_FLAGS: Final = 7  # its major version
+
+# A server that restarts, loads, or hands over to another one: as a connection that was lost.
+# (redis-py leaves out the first word of some.)
+_COMES_BACK: Final = (
+    *("READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "TRYAGAIN", "CLUSTERDOWN", "MOVED"),
+    *("NOREPLICAS", "BUSY", "read only replica", "MASTER is down", "max number of clients"),
+)
+# Before Redis 7, scripts cannot say whether they need memory. A server that has none left refuses
+# the first write of a script if it needs some, and lets the script go on after one that needs none.
+# These two change nothing.
+_NEEDS_NO_MEMORY: Final = "redis.call('ZREM', KEYS[3], '')\n"
+_NEEDS_MEMORY: Final = "redis.call('HSETNX', KEYS[24], 'id', '0')\n"
+
+Key = bytes
+Argument = bytes | str | int | float
+
+
+class Script:
+    """A script, in the forms for new servers and old ones.
+
+    Args:
+        name: of its file.
+        may_fill: whether it runs also when the server has no memory left. Everything does but what
+            brings new jobs.
+    """
+
+    def __init__(self, name: str, *, may_fill: bool = True) -> None:
+        common = "store_common.lua" if name.startswith("store_") else "common.lua"
+        body = _source(common) + _source(f"{name}.lua")
+        flags = "#!lua flags=allow-oom\n" if may_fill else "#!lua\n"
+        first = _NEEDS_NO_MEMORY if may_fill else _NEEDS_MEMORY
+        self._forms: Final = (_with_hash(first + body), _with_hash(flags + body))
+
+    def form(self, version: tuple[int, int]) -> tuple[str, bytes]:
+        """Return the source for a server, and its hash."""
+        return self._forms[version[0] >= _SPEAKS_FLAGS]
+
+
+@cache
+def _source(file: str) -> str:
+    return (_FOLDER / file).read_text()
+
+
+def _with_hash(source: str) -> tuple[str, bytes]:
+    return source, sha1(source.encode()).hexdigest().encode()  # noqa: S324  (the server's choice)
+
+
+class Call(NamedTuple):
+    """A script, and what it is called with."""
+
+    script: Script
+    keys: Sequence[Key]
+    arguments: Sequence[Argument]
+
+
+class Link:
+    """One connection to the server, which is opened when it is needed.
+
+    Args:
+        location: where the server is.
+        patience: the seconds for which a call tries to reach the server.
+    """
+
+    def __init__(self, location: Location, *, patience: float = _PATIENCE) -> None:
+        self._location: Final = location
+        self._patience: Final = patience
+        self._version = (0, 0)
+        self._is_open = False
+        self._server = ""  # which run of which server it is
+        self.has_changed = False  # it is another one than before, and may have lost data
+        self._is_lost = False  # the server did not answer in time, and has not answered since
+        self._connection: Final[Any] = location.connection(_SOCKET_TIMEOUT)
+
+    def run(self, script: Script, keys: Sequence[Key], *arguments: Argument) -> Any:
+        """Run a script; return its answer.
+
+        Raises:
+            StoreFull: nothing has happened.
+            StoreUnusable: the server cannot be reached, and what has happened is unknown; or it
+                refuses what is asked of it.
+        """
+        (answer,) = self.run_all([Call(script, keys, arguments)])
+        if isinstance(answer, StoreFull):
+            raise answer
+        return answer
+
+    def run_all(self, calls: Sequence[Call]) -> list[Any]:
+        """Run scripts one after the other, in one round trip; return their answers.
+
+        The answer of one for which the server has no memory is a `StoreFull`.
+
+        Raises:
+            StoreUnusable: as above.
+        """
+        answers: list[Any] = self._persist(lambda: self._run_all(calls))
+        return answers
+
+    def ask(self, *command: Argument) -> Any:
+        """Send a command that changes nothing; return its answer; raises as `run`."""
+
+        def ask() -> Any:
+            self._connect()
+            self._connection.send_command(*command, check_health=False)
+            return self._receive()
+
+        return self._persist(ask)
+
+    def close(self) -> None:
+        """Close the connection; the next call opens another one."""
+        self._is_open = False
+        self._connection.disconnect()
+
+    def _persist(self, attempt: Any) -> Any:
+        give_up, pause = time.monotonic() + (0.0 if self._is_lost else self._patience), 0.0
+        while True:
+            try:
+                answer = attempt()
+            except RedisError as error:
+                self.close()
+                if not _may_pass(error):
+                    raise StoreUnusable(f"{self._location}: {error}") from error
+                if time.monotonic() + pause > give_up:
+                    self._is_lost = True
+                    raise StoreUnusable(
+                        f"{self._location} does not answer; what it was asked last may have been "
+                        f"done: {error}"
+                    ) from error
+            except BaseException:  # in the middle of an answer
+                self.close()
+                raise
+            else:
+                self._is_lost = False
+                return answer
+            time.sleep(random.uniform(pause / 2, pause))  # noqa: S311
+            pause = min(max(2 * pause, _FIRST_PAUSE), _LONGEST_PAUSE)
+
+    def _run_all(self, calls: Sequence[Call]) -> list[Any]:
+        self._connect()
+        connection, version = self._connection, self._version
+        commands = [
+            (b"EVALSHA", call.script.form(version)[1], len(call.keys), *call.keys, *call.arguments)
+            for call in calls
+        ]
+        if len(commands) == 1:
+            connection.send_packed_command(connection.pack_command(*commands[0]), False)  # noqa: FBT003
+        else:
+            connection.send_packed_command(connection.pack_commands(commands), False)  # noqa: FBT003
+        answers = [self._receive_answer() for _ in calls]
+        for n, call in enumerate(calls):
+            if isinstance(answers[n], NoScriptError):  # nothing was done
+                source = call.script.form(version)[0]
+                connection.send_command("EVAL", source, len(call.keys), *call.keys,
+                                        *call.arguments, check_health=False)  # fmt: skip
+                answers[n] = self._receive_answer()
+        return answers
+
+    def _receive_answer(self) -> Any:
+        try:
+            return self._receive()
+        except NoScriptError as error:
+            return error
+        except ResponseError as error:
+            if "OOM " in str(error) or "used memory" in str(error):
+                return StoreFull(f"{self._location} has no memory left: {error}")
+            raise
+
+    def _receive(self) -> Any:
+        answer = self._connection.read_response()
+        if isinstance(answer, RedisError):
+            raise answer
+        return answer
+
+    def _connect(self) -> None:
+        if self._is_open:
+            return
+        connection = self._connection
+        connection.connect()
+        connection.send_command("INFO", check_health=False)
+        lines = self._receive().decode(errors="replace").splitlines()
+        info = dict(line.split(":", 1) for line in lines if ":" in line)
+        major, minor = info.get("redis_version", "0.0").split(".")[:2]
+        self._version = int(major), int(minor)
+        if self._version < _OLDEST:
+            raise StoreUnusable(
+                f"{self._location} is Redis {major}.{minor}; 6.2 or newer is needed"
+            )
+        server = info.get("run_id", "")
+        self.has_changed |= self._server not in ("", server)
+        self._server = server
+        policy = info.get("maxmemory_policy", "noeviction")
+        may_evict = int(info.get("maxmemory", 0)) > 0 and policy != "noeviction"
+        if may_evict and not self._location.accepts_eviction:
+            raise StoreUnsafe(
+                f"{self._location} deletes jobs when its memory is full (maxmemory-policy is "
+                f"{policy}): set it to noeviction, or say ?accept_eviction=1 in the URL"
+            )
+        self._is_open = True
+
+
+def _may_pass(error: RedisError) -> bool:
+    """Return whether the same command may succeed over another connection, or later."""
+    if isinstance(error, (AuthenticationError, NoPermissionError)):
+        return False
+    is_lost = isinstance(error, (LostConnection, LateAnswer))
+    return is_lost or any(each in str(error) for each in _COMES_BACK)

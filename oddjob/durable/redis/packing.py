@@ -1,0 +1,227 @@
+"""Packing: how jobs, updates and outcomes become bytes that the scripts read, and back.
+
+Ids that users see are ``pool:number``. The scripts know the number, of 16 digits.
+"""
+
+import json
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from oddjob.durable.record import Attempt, Entry, News, Partition, Record, State, Submit, Update
+
+# Partition, priority, origin, limit of the key, flags, sizes of key, unique value, entry, name and
+# meta; then these, and the payload.
+_RECORD: Final = struct.Struct("<IidIBHHHHI")
+_UPDATE: Final = struct.Struct("<16sdBBddd")  # id, token, state, how, origin, delay, started
+_OUTCOME: Final = struct.Struct("<BddIII")  # state, finished, started, attempt, crashes, of error
+_ATTEMPT: Final = struct.Struct("<dI")  # finished, size
+_NEWS: Final = struct.Struct("<dBI")  # serial number, state, size of error
+_CLAIM: Final = struct.Struct("<16sd")  # id, token
+_DIGITS: Final = 16
+_LOOK, _OUTCOME_FOLLOWS, _ERROR_FOLLOWS, _ATTEMPT_FOLLOWS, _FORGET, _IS_LIMITED = 1, 2, 4, 8, 16, 32
+_HIGHEST: Final = 2**31 - 1  # priority
+_MOST_OF_KEY: Final = 2**32 - 1
+_SHARE: Final = 2**32  # of the tokens, for each process
+
+
+class KnownPartition(NamedTuple):
+    """A partition as it is stored."""
+
+    number: int
+    partition: Partition
+
+    @property
+    def is_limited(self) -> bool:
+        """Whether it has limiters."""
+        return bool(self.partition.limiters)
+
+
+class Packed(NamedTuple):
+    """A record, unpacked."""
+
+    partition: int
+    priority: int
+    origin: int | None
+    is_serial: bool
+    key: str | None
+    unique: bytes | None
+    entry: str | None
+    name: str
+    meta: bytes | None
+    payload: bytes
+
+
+def token_of(process: int, turn: int) -> int:
+    """Return the token of the claims of a turn."""
+    return process * _SHARE + turn
+
+
+def owner_of(token: int) -> int:
+    """Return the process that has made claims under a token."""
+    return token // _SHARE
+
+
+def full_id(pool: str, number: bytes) -> str:
+    """Return the id of a job by its number."""
+    return f"{pool}:{number.decode()}"
+
+
+def split_id(job: Any) -> tuple[str, bytes] | None:
+    """Return the pool and the number of a job; None if that is no id."""
+    pool, _, number = str(job).rpartition(":")
+    if not pool or len(number) != _DIGITS or not (number.isascii() and number.isdecimal()):
+        return None
+    return pool, number.encode()
+
+
+def created_at(number: bytes) -> float:
+    """Return when a job was submitted."""
+    return int(number) / 1e6
+
+
+def pack_submit(submit: Submit, partition: int, process: int) -> bytes:
+    """Return the record of a new job."""
+    texts = [_bytes(submit.key), submit.unique or b"", _bytes(submit.entry), _bytes(submit.name)]
+    if max(map(len, texts)) >= 2**16:
+        raise ValueError("a key, unique value or name of a job may have 65,535 bytes in Redis")
+    meta = submit.meta or b""
+    priority = max(-_HIGHEST, min(submit.priority, _HIGHEST))
+    origin = process if submit.wants_outcome else 0
+    head = _RECORD.pack(partition, priority, origin, min(submit.key_limit, _MOST_OF_KEY),
+                        submit.is_serial, *map(len, texts), len(meta))  # fmt: skip
+    return b"".join((head, *texts, meta, submit.payload))
+
+
+def unpack_record(record: bytes) -> Packed:
+    """Return the parts of a record."""
+    partition, priority, origin, _, flags, *sizes = _RECORD.unpack_from(record)
+    parts, at = [], _RECORD.size
+    for size in sizes:
+        parts.append(record[at : at + size])
+        at += size
+    key, unique, entry, name, meta = parts
+    return Packed(
+        partition, priority, int(origin) or None, bool(flags), key.decode() if key else None,
+        unique or None, entry.decode() if entry else None, name.decode(), meta or None, record[at:],
+    )  # fmt: skip
+
+
+def pack_update(update: Update, about: str) -> tuple[bytes, list[bytes]]:
+    """Return an update, and what follows it; `about` is what the traceback of an attempt says."""
+    claim, state = update.claim, update.state
+    partition, has_names = claim.partition
+    how = (_LOOK if has_names else 0) | (_IS_LIMITED if partition.is_limited else 0)
+    after = []
+    if update.outcome is not None:
+        how |= _OUTCOME_FOLLOWS
+        after.append(b"." + update.outcome)
+    if update.error is not None:
+        how |= _ERROR_FOLLOWS
+        after.append(_bytes(update.error))
+    if update.traceback is not None:
+        how |= _ATTEMPT_FOLLOWS
+        parts = (claim.attempt + 1, update.started, about, update.traceback)
+        after.append(json.dumps(parts).encode())
+    if state is State.SUCCEEDED and not update.is_kept:
+        how |= _FORGET
+    number = claim.id.rpartition(":")[2].encode()
+    started = update.started or 0.0
+    head = (number, claim.token, state, how, claim.origin or 0, update.delay, started)
+    return _UPDATE.pack(*head), after
+
+
+def pack_delays(submits: Sequence[Submit]) -> bytes:
+    """Return the delays of submits; nothing if there are none."""
+    return _pack_doubles([each.delay for each in submits], 0.0)
+
+
+def pack_bounds(submits: Sequence[Submit]) -> bytes:
+    """Return the bounds of the queue for submits; nothing if there are none."""
+    return _pack_doubles([each.max_queue for each in submits], -1.0)
+
+
+def _pack_doubles(values: Sequence[float | None], default: float) -> bytes:
+    if all(each is None for each in values):
+        return b""
+    doubles = [default if each is None else each for each in values]
+    return struct.pack(f"<{len(values)}d", *doubles)
+
+
+def pack_begun(marks: set[tuple[int, int]]) -> bytes:
+    """Return the claims that a dead process had begun."""
+    return b"".join(_CLAIM.pack(b"%016d" % job, token) for job, token in marks)
+
+
+def unpack_news(item: bytes, pool: str) -> News:
+    """Return a piece of news."""
+    _, state, size = _NEWS.unpack_from(item)
+    number, error, outcome = _split(item, _NEWS.size, _DIGITS, size)
+    return News(full_id(pool, number), State(state), outcome[1:] if outcome else None,
+                error.decode() if error else None)  # fmt: skip
+
+
+def record_of(pool: str, row: Sequence[Any], functions: dict[int, str]) -> Record:
+    """Return the record of a job, from what the script `records` says of it."""
+    number, state, packed, tried, due, token, claimed, ended, progress = row
+    job = unpack_record(packed)
+    attempt, crashes = divmod(int(tried), 1000)
+    finished = started = error = outcome = None
+    if ended:
+        _, at, began, tries, deaths, size = _OUTCOME.unpack_from(ended)
+        text, result = _split(ended, _OUTCOME.size, size)
+        error, outcome = text.decode() if text else None, result[1:] if result else None
+        started = began or None
+        if State(state).has_ended:
+            finished, attempt, crashes = at, tries, deaths
+    if claimed:
+        started = float(claimed)
+    return Record(
+        full_id(pool, number), pool, functions.get(job.partition, "?"), job.name, State(state),
+        job.priority, attempt, crashes, float(due) if due else None, job.key, job.unique, job.entry,
+        owner_of(int(token)) if token else None, created_at(number), started, finished, error,
+        progress[1:] if progress else None, job.meta, job.payload, outcome,
+    )  # fmt: skip
+
+
+def unpack_attempts(packed: bytes | None) -> list[Attempt]:
+    """Return the attempts of a job that have failed."""
+    attempts, at, packed = {}, 0, packed or b""
+    while at < len(packed):
+        finished, size = _ATTEMPT.unpack_from(packed, at)
+        at += _ATTEMPT.size + size
+        number, started, process, trace = json.loads(packed[at - size : at])
+        attempts[number] = Attempt(number, started, finished, process, trace)
+    return [attempts[number] for number in sorted(attempts)]
+
+
+def unpack_names(packed: bytes | None) -> list[bytes]:
+    """Return the names of steps."""
+    names, at, packed = [], 0, packed or b""
+    while at < len(packed):
+        size = int.from_bytes(packed[at : at + 2], "little")
+        names.append(packed[at + 2 : at + 2 + size])
+        at += 2 + size
+    return names
+
+
+def unpack_entry(row: Sequence[bytes], partition: Partition) -> Entry:
+    """Return a recurring entry of a partition, from what a script says of it."""
+    name, _, rule, tick, payload, paused, fired, missed, last_tick, last_job = row
+    return Entry(
+        name.decode(), partition, rule, float(tick), payload, paused == b"1", int(fired),
+        int(missed), float(last_tick) if last_tick else None,
+        full_id(partition.pool, last_job) if last_job else None,
+    )  # fmt: skip
+
+
+def _bytes(text: str | None) -> bytes:
+    return (text or "").encode("utf-8", "backslashreplace")
+
+
+def _split(text: bytes, at: int, *sizes: int) -> list[bytes]:
+    parts = []
+    for size in sizes:
+        parts.append(text[at : at + size])
+        at += size
+    return [*parts, text[at:]]

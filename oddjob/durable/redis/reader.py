@@ -1,0 +1,232 @@
+"""RedisReader: what people see of a store, on a connection of its own. Each look is a page."""
+
+import threading
+from collections.abc import Iterable, Sequence
+from heapq import nlargest
+from typing import Any, Final
+
+from oddjob.compat import override
+from oddjob.durable.record import Attempt, Entry, Member, Record, State
+from oddjob.durable.redis.access import partitions_of
+from oddjob.durable.redis.link import Link, Script
+from oddjob.durable.redis.location import Location
+from oddjob.durable.redis.membership import Members
+from oddjob.durable.redis.packing import (
+    KnownPartition,
+    created_at,
+    record_of,
+    split_id,
+    unpack_attempts,
+    unpack_entry,
+    unpack_names,
+)
+from oddjob.durable.store import Filter, StoreReader
+
+_PAGE: Final = 200  # records
+_IDS_AT_ONCE: Final = 5000
+_DIGITS: Final = 16
+_STATE: Final = 2**43  # of the scores in `ended`, for each state
+
+_RECORDS: Final = Script("records")
+_ENTRIES: Final = Script("entries")
+
+# The indexes that have the jobs of a state.
+_INDEXES: Final[dict[State, Sequence[str]]] = {
+    State.SCHEDULED: ("due",),
+    State.QUEUED: ("queue", "parked"),
+    State.PARKED: ("parked",),
+    State.RUNNING: ("run",),
+}
+
+
+class RedisReader(StoreReader):
+    """The read-only half of a `RedisStore`.
+
+    Thread safety: any thread may use it; ``_lock`` is held while the server answers.
+    """
+
+    def __init__(self, location: Location) -> None:
+        self._location: Final = location
+        self._link: Final = Link(location)
+        self._members: Final = Members(location, self._link)
+        self._lock: Final = threading.Lock()
+
+    def close(self) -> None:
+        """Close the connection."""
+        with self._lock:
+            self._link.close()
+
+    @override
+    def records(
+        self, pool: str, which: Filter, before: Any = None, limit: int = 100
+    ) -> list[Record]:
+        with self._lock:
+            ids = self._ids(pool, which.state)
+            if before is not None and (place := split_id(before)) is not None:
+                ids = {each for each in ids if each < place[1]}
+            if which.since is not None:
+                ids = {each for each in ids if int(each) >= which.since * 1e6}
+            if which.until is not None:
+                ids = {each for each in ids if int(each) < which.until * 1e6}
+            is_plain = (which.name, which.key, which.error, which.ended_before) == (None,) * 4
+            newest = nlargest(limit, ids) if is_plain else sorted(ids, reverse=True)
+            found: list[Record] = []
+            for at in range(0, len(newest), _PAGE):
+                page = self._read(pool, newest[at : at + _PAGE])
+                found += [each for each in page if _fits(each, which)]
+                if len(found) >= limit:
+                    break
+        return found[:limit]
+
+    def _ids(self, pool: str, state: State | None) -> set[bytes]:
+        """Return the numbers of the jobs in a state; of a moment each, not all of the same one."""
+        ids: set[bytes] = set()
+        for each in State if state is None else (state,):
+            if each.has_ended:
+                ids |= self._ended_ids(pool, each)
+                continue
+            for index in _INDEXES[each]:
+                key = self._location.pool_key(pool, index)
+                at, page = 0, [b""]
+                while page:
+                    page = self._link.ask("ZRANGE", key, at, at + _IDS_AT_ONCE - 1)
+                    ids.update(item[-_DIGITS:] for item in page)
+                    at += _IDS_AT_ONCE
+        return ids
+
+    def _ended_ids(self, pool: str, state: State) -> set[bytes]:
+        key = self._location.pool_key(pool, "ended")
+        ids: set[bytes] = set()
+        at, page = 0, [b""]
+        scores = (state * _STATE, (state + 1) * _STATE - 1)
+        while page:
+            page = self._link.ask("ZRANGEBYSCORE", key, *scores, "LIMIT", at, _IDS_AT_ONCE)
+            ids.update(page)
+            at += _IDS_AT_ONCE
+        return ids
+
+    def _read(self, pool: str, numbers: Iterable[bytes]) -> list[Record]:
+        keys = [*self._location.pool_keys(pool), self._location.pool_key(pool, "process:0")]
+        rows = self._link.run(_RECORDS, keys, self._location.channels, *numbers)
+        if not rows:
+            return []
+        functions = {
+            number: each.partition.function for number, each in self._partitions(pool).items()
+        }
+        return [record_of(pool, row, functions) for row in rows]
+
+    def _partitions(self, pool: str) -> dict[int, KnownPartition]:
+        meta = self._link.ask("HGETALL", self._location.pool_key(pool, "meta"))
+        return partitions_of(pool, dict(zip(meta[::2], meta[1::2], strict=True)))
+
+    @override
+    def record(self, job: Any) -> Record | None:
+        place = split_id(job)
+        if place is None:
+            return None
+        with self._lock:
+            return next(iter(self._read(place[0], [place[1]])), None)
+
+    def _extra(self, job: Any, kind: bytes) -> tuple[bytes, bytes, bytes | None]:
+        """Return the key where there is more of a job, its number, and what is there of a kind."""
+        pool, number = split_id(job) or ("", b"")
+        key = self._location.pool_key(pool, "extra")
+        return key, number, self._link.ask("HGET", key, kind + number)
+
+    @override
+    def attempts(self, job: Any) -> list[Attempt]:
+        with self._lock:
+            return unpack_attempts(self._extra(job, b"a")[2])
+
+    @override
+    def steps(self, job: Any) -> dict[str, bytes]:
+        with self._lock:
+            key, number, packed = self._extra(job, b"n")
+            names = unpack_names(packed)
+            if not names:
+                return {}
+            values = self._link.ask("HMGET", key, *[b"s" + number + name for name in names])
+        found = zip(names, values, strict=True)
+        return {name.decode(): value for name, value in found if value is not None}
+
+    @override
+    def counts(self, pool: str) -> dict[State, int]:
+        counts: dict[State, int] = {}
+        with self._lock:
+            for state in State:
+                if state.has_ended:
+                    key = self._location.pool_key(pool, "ended")
+                    scores = (state * _STATE, (state + 1) * _STATE - 1)
+                    counts[state] = self._link.ask("ZCOUNT", key, *scores)
+                elif state is not State.PARKED:
+                    keys = [self._location.pool_key(pool, each) for each in _INDEXES[state]]
+                    counts[state] = sum(self._link.ask("ZCARD", key) for key in keys)
+        return counts
+
+    @override
+    def pools(self) -> dict[str, bool]:
+        with self._lock:
+            names = sorted(
+                name.decode() for name in self._link.ask("HKEYS", self._location.store_keys()[3])
+            )
+            return {
+                name: bool(
+                    self._link.ask("HEXISTS", self._location.pool_key(name, "meta"), "paused")
+                )
+                for name in names
+            }
+
+    @override
+    def entries(self, pool: str) -> list[Entry]:
+        keys = [*self._location.pool_keys(pool), self._location.pool_key(pool, "process:0")]
+        with self._lock:
+            rows = self._link.run(_ENTRIES, keys, self._location.channels)
+            partitions = self._partitions(pool) if rows else {}
+        return sorted(
+            (unpack_entry(row, partitions[int(row[1])].partition) for row in rows),
+            key=lambda each: each.name,
+        )
+
+    @override
+    def oldest_waiting(self, pool: str) -> float | None:
+        queue, oldest, last = self._location.pool_key(pool, "queue"), set[bytes](), "-inf"
+        with self._lock:
+            # Of equal scores, that is of a partition and a priority, the first one is the oldest.
+            while found := self._link.ask(
+                "ZRANGEBYSCORE", queue, last, "+inf", "WITHSCORES", "LIMIT", 0, 1
+            ):
+                oldest.add(found[0])
+                last = f"({float(found[1]):.0f}"
+            oldest |= self._ids(pool, State.PARKED)
+        return created_at(min(oldest)) if oldest else None
+
+    @override
+    def ended_since(self, pool: str, since: float) -> dict[State, int]:
+        key = self._location.pool_key(pool, "ended")
+        at = min(max(0, int(since * 1000)), _STATE - 1)
+        with self._lock:
+            return {
+                state: self._link.ask("ZCOUNT", key, state * _STATE + at, (state + 1) * _STATE - 1)
+                for state in State
+                if state.has_ended
+            }
+
+    @override
+    def members(self) -> list[Member]:
+        with self._lock:
+            return self._members.list()
+
+
+def _fits(record: Record, which: Filter) -> bool:
+    """Return whether a record is one of those, as to what its id does not say."""
+    if which.state is not None:
+        is_queued = which.state is State.QUEUED and record.state is State.PARKED
+        if record.state is not which.state and not is_queued:
+            return False
+    return (
+        which.name in (None, record.name)
+        and which.key in (None, record.key)
+        and (which.error is None or which.error in (record.error or ""))
+        and (which.ended_before is None
+             or (record.finished is not None and record.finished < which.ended_before))
+    )  # fmt: skip

@@ -1,0 +1,409 @@
+-- What every script on a pool begins with. All keys are in KEYS, and have the pool's hash tag.
+--
+--  1 job       HASH  id -> record, packed by the process that submitted it; only `retry` changes it
+--  2 queue     ZSET  id; score = partition * 2^32 + 2^31 - 1 - priority: of a partition by
+--                    priority, then by id
+--  3 due       ZSET  id of a scheduled job; score = when it is due, in seconds
+--  4 parked    ZSET  scores 0; digest of a key, inverted priority, id: behind others of the key
+--  5 run       ZSET  id of a claimed job; score = token = process * 2^32 + number of the turn
+--  6 busy      ZSET  id of a claimed job whose partition has limiters; score = partition
+--  7 tries     HASH  id -> attempts * 1000 + crashes, of jobs that have not ended and have any
+--  8 holders   ZSET  scores 0; 'k', digest of a key, id: a job that holds a slot of its key;
+--                    'e', digest of an entry's name, id: a job of the entry that has not ended
+--  9 unique    HASH  unique value -> id of the job that has not ended
+-- 10 ended     ZSET  id; score = state * 2^43 + time of the end in ms
+-- 11 outcomes  HASH  id -> what became of its latest attempt, see `outcome_of`
+-- 12 extra     HASH  'a' id: its failed attempts; 'p' id: progress; 'n' id: names of its steps;
+--                    's' id name: value of a step; 'c' token: when its jobs were claimed;
+--                    'r' limiter: tokens of a rate, and when they were counted
+-- 13 stopped   SET   ids of claimed jobs that were asked to stop
+-- 14 watch     HASH  id -> processes that wait for its end besides its origin
+-- 15 news      ZSET  what a process is to hear; score = process * 2^32 + serial number
+-- 16 hungry    ZSET  partition:process of a process that found too little; score = partition
+-- 17 spare     SET   processes that have claims which wait for a worker
+-- 18 room      SET   processes that wait for room in the queue
+-- 19 members   HASH  process -> '' if it only submits, else '*' and the partitions that it
+--                    claims from
+-- 20 known     ZSET  function, NUL, process; score = process
+-- 21 stranded  HASH  partition -> since when no process knows its function, though some run jobs
+-- 22 entries   HASH  name -> recurring entry;  23 ticks ZSET partition:name, score = next tick
+-- 24 meta      HASH  pool: its name; id: the last one; news, partition, member: counters; paused;
+--                    'l' function NUL limiters -> partition; 'd' limiter -> what it allows;
+--                    's' limiter -> partitions that share it; limited: partitions that have any
+-- 25 mine      HASH  of the calling process, or the dead one: nonce; number of its last call and
+--                    the answer to it; news: the last one that was read
+-- 26 ...       ZSET  starts of a rate limiter; score = time
+--
+-- ARGV 1 is the prefix of the channels on which processes are woken.
+local job, queue, due, parked, run, busy, tries, holders, unique, ended, outcomes, extra, stopped,
+  watch, news, hungry, spare, room, members, known, stranded, entries, ticks, meta, mine =
+  unpack(KEYS, 1, 25)
+local call, pack, parse, sub = redis.call, struct.pack, struct.unpack, string.sub
+local SCHEDULED, QUEUED, RUNNING, PARKED, SUCCEEDED, FAILED, CANCELLED = 0, 1, 2, 3, 4, 5, 6
+local SHARE = 4294967296  -- of the tokens, for each process
+local PARTITION = 4294967296  -- of the scores in `queue`, for each partition
+local STATE = 8796093022208  -- of the scores in `ended`, for each state
+local HIGHEST = 2147483647  -- priority
+local CHANNELS = ARGV[1]
+local time = redis.call('TIME')
+local now_us = time[1] * 1000000 + time[2]
+local now = now_us / 1000000
+local queued, partitions_queued = {}, {}  -- jobs that this script has queued, by partition; these
+local is_released = false  -- a job of a partition with limiters runs no longer
+
+local function text(number) return string.format('%.0f', number) end
+local function exact(number) return string.format('%.17g', number) end
+
+-- Calls of members. A call that was cut off is sent again with its number, and answered the same.
+
+local process, number, own
+
+-- Return whether the call was answered before, and how; or refused, as the caller was taken over.
+local function begin()
+  local nonce
+  nonce, process, number = parse('<c8dd', ARGV[2])
+  own = call('HMGET', mine, 'nonce', 'number', 'answer', 'news')
+  if own[1] ~= nonce then return true, false end
+  if tonumber(own[2]) == number then return true, cmsgpack.unpack(own[3]) end
+end
+
+local function answer(what)
+  call('HSET', mine, 'number', text(number), 'answer', cmsgpack.pack(what))
+  return what
+end
+
+-- Records.
+
+-- Return partition, priority, origin, limit of the key, whether it is serial, key, unique value,
+-- and entry.
+local function header(record)
+  local partition, priority, origin, limit, flags, key, value, entry, _, _, at =
+    parse('<I4i4dI4BI2I2I2I2I4', record)
+  return partition, priority, origin, limit, flags % 2 == 1, sub(record, at, at + key - 1),
+    sub(record, at + key, at + key + value - 1),
+    sub(record, at + key + value, at + key + value + entry - 1)
+end
+
+-- Ids are the server's microseconds, or the last one + 1: in order, and of 16 digits.
+local function take_ids(count)
+  local first = math.max(tonumber(call('HGET', meta, 'id') or 0) + 1, now_us)
+  call('HSET', meta, 'id', string.format('%016.0f', first + count - 1))
+  return first
+end
+local function id_text(id) return string.format('%016.0f', id) end
+
+-- Waking others.
+
+local function wake(other)
+  if tonumber(other) ~= process then call('PUBLISH', CHANNELS .. other, '') end
+end
+
+local function wake_members()
+  for _, other in ipairs(call('HKEYS', members)) do wake(other) end
+end
+
+local function is_consumer(partitions) return sub(partitions or '', 1, 1) == '*' end
+
+local function wake_consumers()
+  local all = call('HGETALL', members)
+  for i = 1, #all, 2 do if is_consumer(all[i + 1]) then wake(all[i]) end end
+end
+
+-- Return the places of a process in `hungry`.
+local function places_of(other)
+  local places = {}
+  for partition in string.gmatch(call('HGET', members, other) or '', '%d+') do
+    places[#places + 1] = partition .. ':' .. other
+  end
+  return places
+end
+
+-- Wake up to `count` processes that are hungry for jobs of a partition; it is up to them then.
+local function wake_hungry(partition, count)
+  local places = call('ZRANGEBYSCORE', hungry, partition, partition, 'LIMIT', 0, count + 1)
+  for _, place in ipairs(places) do
+    local other = string.match(place, ':(.*)')
+    if tonumber(other) ~= process and count > 0 then
+      count = count - 1
+      call('ZREM', hungry, unpack(places_of(other)))
+      wake(other)
+    end
+  end
+end
+
+local function has_queued(partition)
+  local from = partition * PARTITION
+  return #call('ZRANGEBYSCORE', queue, from, from + PARTITION - 1, 'LIMIT', 0, 1) > 0
+end
+
+-- Wake those who could run what this script leaves behind, also in some `more` partitions.
+local function wake_for_jobs(more)
+  if #partitions_queued > 0 and call('HLEN', stranded) > 0 then
+    for _, partition in ipairs(partitions_queued) do  -- jobs that will have to fail some day
+      if call('HEXISTS', stranded, partition) == 1 then wake_consumers() end
+    end
+  end
+  if call('ZCARD', hungry) == 0 then return end
+  local partitions = more or {}
+  if is_released then
+    for partition in string.gmatch(call('HGET', meta, 'limited') or '', '%d+') do
+      partitions[#partitions + 1] = tonumber(partition)
+    end
+  end
+  for _, partition in ipairs(partitions_queued) do partitions[#partitions + 1] = partition end
+  local seen = {}
+  for _, partition in ipairs(partitions) do
+    if not seen[partition] then
+      seen[partition] = true
+      local count = math.min(math.max(1, queued[partition] or 0), 8)
+      if has_queued(partition) then wake_hungry(partition, count) end
+    end
+  end
+end
+
+-- Those who sleep until the next job is due: one of them has to look earlier.
+local function wake_for_alarm()
+  local place = call('ZRANGE', hungry, 0, 0)[1]
+  if place then
+    local partition, other = string.match(place, '(.*):(.*)')
+    wake_hungry(tonumber(partition), 1)
+  end
+end
+
+local function wake_for_room()
+  if call('SCARD', room) > 0 then
+    for _, other in ipairs(call('SMEMBERS', room)) do wake(other) end
+    call('DEL', room)
+  end
+end
+
+-- Note since when jobs of a partition have nobody to run them; after any change of who knows what.
+local function review_partitions()
+  local known_here, is_served = {}, false
+  for _, place in ipairs(call('ZRANGE', known, 0, -1)) do
+    known_here[string.match(place, '^(.*)%z') or ''] = true
+  end
+  for _, partitions in ipairs(call('HVALS', members)) do
+    is_served = is_served or is_consumer(partitions)
+  end
+  local all = call('HGETALL', meta)
+  for i = 1, #all, 2 do
+    if sub(all[i], 1, 1) == 'l' and all[i] ~= 'partition' and all[i] ~= 'limited' then
+      local fn = string.match(sub(all[i], 2), '^(.-)%z')
+      if known_here[fn] or not is_served then
+        call('HDEL', stranded, all[i + 1])
+      else
+        call('HSETNX', stranded, all[i + 1], exact(now))
+      end
+    end
+  end
+end
+
+-- News.
+
+local function add_news(reader, id, state, outcome, error)
+  if call('HEXISTS', members, reader) == 0 then return end
+  local serial = call('HINCRBY', meta, 'news', 1) % SHARE
+  call('ZADD', news, text(reader * SHARE + serial),
+    pack('<dBI4', serial, state, #error) .. id .. error .. outcome)
+  wake(reader)
+end
+
+-- Leave the end of a job to the processes that wait for it, but for one.
+local function tell(id, state, outcome, error, origin, but)
+  local readers = {}
+  if origin ~= 0 then readers[text(origin)] = true end
+  local watchers = call('HGET', watch, id)
+  if watchers then
+    call('HDEL', watch, id)
+    for reader in string.gmatch(watchers, '%d+') do readers[reader] = true end
+  end
+  if but then readers[text(but)] = nil end
+  for reader in pairs(readers) do add_news(reader, id, state, outcome, error) end
+end
+
+local function add_watcher(id, reader)
+  local watchers = call('HGET', watch, id) or ' '
+  if not string.find(watchers, ' ' .. text(reader) .. ' ', 1, true) then
+    call('HSET', watch, id, watchers .. text(reader) .. ' ')
+  end
+end
+
+-- Keys. A job that is queued or claimed holds a slot of its key; others of the key are parked.
+
+local function digest_of(name) return sub(redis.sha1hex(name), 1, 20) end
+
+local function enqueue(id, partition, priority)
+  call('ZADD', queue, partition * PARTITION + HIGHEST - priority, id)
+  if not queued[partition] then partitions_queued[#partitions_queued + 1] = partition end
+  queued[partition] = (queued[partition] or 0) + 1
+end
+
+local function first_parked(digest)
+  return call('ZRANGEBYLEX', parked, '[' .. digest, '[' .. digest .. '\255', 'LIMIT', 0, 1)[1]
+end
+
+local function is_free(digest, limit)
+  return call('ZLEXCOUNT', holders, '[k' .. digest, '[k' .. digest .. '\255') < limit
+end
+
+local function parked_place(id, priority, key)
+  return digest_of(key) .. string.format('%010.0f', HIGHEST - priority) .. id
+end
+
+-- Queue a job, or park it.
+local function place(id, record)
+  local partition, priority, _, limit, _, key = header(record)
+  if key ~= '' then
+    local digest = digest_of(key)
+    local slot = 'k' .. digest .. id
+    if not call('ZSCORE', holders, slot) then  -- a serial one keeps it between its attempts
+      if first_parked(digest) or not is_free(digest, limit) then
+        call('ZADD', parked, 0, parked_place(id, priority, key))
+        return
+      end
+      call('ZADD', holders, 0, slot)
+    end
+  end
+  enqueue(id, partition, priority)
+end
+
+-- The end of jobs.
+
+local function outcome_of(state, finished, started, tried, outcome, error)
+  return pack('<BddI4I4I4', state, finished, started, math.floor(tried / 1000), tried % 1000,
+    #error) .. error .. outcome
+end
+
+local function note_outcome(id, ...) call('HSET', outcomes, id, outcome_of(...)) end
+
+local function finish(id, state, started, tried, outcome, error)
+  note_outcome(id, state, now, started, tried, outcome, error)
+  call('ZADD', ended, state * STATE + math.floor(now * 1000), id)
+  call('HDEL', tries, id)
+  call('SREM', stopped, id)
+end
+
+local function tried_of(id) return tonumber(call('HGET', tries, id) or 0) end
+
+local function let_key_go(id, key)
+  local digest = digest_of(key)
+  call('ZREM', holders, 'k' .. digest .. id)
+  local first = first_parked(digest)
+  while first do
+    local following = sub(first, -16)
+    local partition, priority, _, limit = header(call('HGET', job, following))
+    if not is_free(digest, limit) then return end
+    call('ZREM', parked, first)
+    call('ZADD', holders, 0, 'k' .. digest .. following)
+    enqueue(following, partition, priority)
+    first = first_parked(digest)
+  end
+end
+
+local function let_names_go(id, value, entry)
+  if value ~= '' then call('HDEL', unique, value) end
+  if entry ~= '' then call('ZREM', holders, 'e' .. digest_of(entry) .. id) end
+end
+
+-- Fail the serial jobs behind one that has failed.
+local function fail_line(id, key)
+  local digest = digest_of(key)
+  local shown = sub(key, 1, 1) == '=' and sub(key, 2) or "'" .. key .. "'"
+  local why = "PredecessorFailed: job " .. call('HGET', meta, 'pool') .. ':' .. id ..
+    ", before it in line " .. shown .. ", failed"
+  for _, waiting in ipairs(call('ZRANGEBYLEX', parked, '[' .. digest, '[' .. digest .. '\255')) do
+    local behind = sub(waiting, -16)
+    local _, _, origin, _, is_serial, _, value, entry = header(call('HGET', job, behind))
+    if is_serial then
+      call('ZREM', parked, waiting)
+      let_names_go(behind, value, entry)
+      finish(behind, FAILED, 0, tried_of(behind), '', why)
+      tell(behind, FAILED, '', why, origin)
+    end
+  end
+  wake_for_room()
+end
+
+-- Let go of all that a job with this record holds, now that it is in an end state.
+local function let_go(id, record, state)
+  local _, _, _, _, is_serial, key, value, entry = header(record)
+  let_names_go(id, value, entry)
+  if key ~= '' then
+    if state == FAILED and is_serial then fail_line(id, key) end
+    let_key_go(id, key)
+  end
+end
+
+-- Cancel a job that waits, or was just taken from the process that ran it.
+local function cancel_waiting(id, record)
+  local _, priority, origin, _, _, key = header(record)
+  call('ZREM', queue, id)
+  call('ZREM', due, id)
+  if key ~= '' then call('ZREM', parked, parked_place(id, priority, key)) end
+  finish(id, CANCELLED, 0, tried_of(id), '', '')
+  tell(id, CANCELLED, '', '', origin)
+  let_go(id, record, CANCELLED)
+  wake_for_room()
+end
+
+local function state_of(id)
+  if call('ZSCORE', queue, id) then return QUEUED end
+  if call('ZSCORE', run, id) then return RUNNING end
+  if call('ZSCORE', due, id) then return SCHEDULED end
+  local score = call('ZSCORE', ended, id)
+  return score and math.floor(score / STATE) or PARKED
+end
+
+-- Forget the times of claims under tokens that no job has any more.
+local function forget_times(tokens)
+  for token in pairs(tokens) do
+    token = text(token)
+    if call('ZCOUNT', run, token, token) == 0 then call('HDEL', extra, 'c' .. token) end
+  end
+end
+
+-- Delete all that there is of jobs that are in no index any more.
+local function erase(ids)
+  if #ids == 0 then return end
+  for _, hash in ipairs({job, outcomes, tries, watch}) do call('HDEL', hash, unpack(ids)) end
+  if call('HLEN', extra) == 0 then return end
+  for _, id in ipairs(ids) do
+    local names, at = call('HGET', extra, 'n' .. id) or '', 1
+    while at <= #names do
+      local name
+      name, at = parse('<I2c0', names, at)
+      call('HDEL', extra, 's' .. id .. name)
+    end
+    call('HDEL', extra, 'a' .. id, 'p' .. id, 'n' .. id)
+  end
+end
+
+-- Keep what went wrong in an attempt, of the latest 20.
+local function add_attempt(id, attempt)
+  local former = call('HGET', extra, 'a' .. id) or ''
+  local at, starts = 1, {}
+  while at <= #former do
+    starts[#starts + 1] = at
+    local _, size = parse('<dI4', former, at)
+    at = at + 12 + size
+  end
+  if #starts >= 20 then former = sub(former, starts[#starts - 18]) end
+  call('HSET', extra, 'a' .. id, former .. pack('<dI4', now, #attempt) .. attempt)
+end
+
+local function insert_one(id, record, at)
+  local _, _, _, _, _, _, value, entry = header(record)
+  call('HSET', job, id, record)
+  if value ~= '' then call('HSET', unique, value, id) end
+  if entry ~= '' then call('ZADD', holders, 0, 'e' .. digest_of(entry) .. id) end
+  if at > now then call('ZADD', due, exact(at), id) else place(id, record) end
+end
+
+-- Entries. One is a table, packed by cmsgpack; its numbers are texts.
+
+local function read_entry(name)
+  local entry = cmsgpack.unpack(call('HGET', entries, name))
+  return {name, entry.partition, entry.rule, entry.tick, entry.payload, entry.paused, entry.fired,
+    entry.missed, entry.last_tick, entry.last_job}
+end

@@ -1,0 +1,207 @@
+"""Serializers: how values become bytes in a store, and who is trusted to have written them.
+
+*Pickle* carries nearly everything, and reading it can run anything: it is for files, whose writers
+are trusted as the program itself. *Signed pickle* is for servers: nothing is unpickled before its
+signature is verified. *JSON* needs no trust: reading it runs no code. It carries texts, numbers,
+booleans, None, lists, and dicts with texts as keys; everything else is a `TypeError`, rather than
+something that comes back as something else.
+"""
+
+import json
+import pickle
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
+
+from oddjob.compat import override
+from oddjob.durable.plain_options import find_exception, from_plain, to_plain
+from oddjob.errors import PayloadError
+from oddjob.signing import SigningKeys
+
+_PROTOCOL: Final = 5
+_GLOBAL: Final = b"\x93"  # pickle's instruction to look up a class; or any such byte
+_PLAIN: Final = (str, int, float, bool, type(None))
+
+
+class Serializer(Protocol):
+    """Makes bytes of values. `about` says what they belong to."""
+
+    def dump(self, value: Any, about: Sequence[str]) -> bytes:
+        """Return the bytes of a value; raises anything if it has none."""
+        ...
+
+    def load(self, data: bytes, about: Sequence[str]) -> Any:
+        """Return the value; raises anything if it cannot be read."""
+
+    def dump_error(self, error: BaseException, trace: str, about: Sequence[str]) -> bytes:
+        """Return the bytes of an exception and its traceback; raises if it has none."""
+        ...
+
+    def load_error(self, data: bytes, about: Sequence[str]) -> tuple[BaseException, str]:
+        """Return the exception and its traceback; raises if they cannot be read."""
+        ...
+
+    def is_plain(self, data: bytes) -> bool:
+        """Return whether bytes can be read without importing or calling anything."""
+        ...
+
+    def pack_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of a call as they can be dumped."""
+        return options
+
+    def unpack_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        """Return options as they were before that."""
+        return options
+
+
+class _Remade:
+    """An exception that pickle cannot make again, as its ``__init__`` takes other arguments."""
+
+    def __init__(self, error: BaseException) -> None:
+        self._error: Final = error
+
+    @override
+    def __reduce__(self) -> Any:
+        return _remake, (type(self._error), self._error.args, vars(self._error))
+
+
+def _remake(kind: type[BaseException], args: Any, attributes: dict[str, Any]) -> BaseException:
+    error = kind.__new__(kind)
+    error.args = args
+    vars(error).update(attributes)
+    return error
+
+
+class PickleSerializer(Serializer):
+    """Pickle, for stores whose writers are trusted."""
+
+    @override
+    def dump(self, value: Any, about: Sequence[str]) -> bytes:
+        return pickle.dumps(value, _PROTOCOL)
+
+    @override
+    def load(self, data: bytes, about: Sequence[str]) -> Any:
+        return pickle.loads(data)  # noqa: S301
+
+    @override
+    def dump_error(self, error: BaseException, trace: str, about: Sequence[str]) -> bytes:
+        reason = TypeError("pickle makes something else of it")
+        for stored in (error, _Remade(error)):
+            try:
+                data = pickle.dumps((stored, trace), _PROTOCOL)
+                if isinstance(pickle.loads(data)[0], BaseException):  # noqa: S301
+                    return data
+            except Exception as failure:
+                reason = failure  # type: ignore[assignment]
+        raise reason
+
+    @override
+    def load_error(self, data: bytes, about: Sequence[str]) -> tuple[BaseException, str]:
+        error, trace = pickle.loads(data)  # noqa: S301
+        return error, trace
+
+    @override
+    def is_plain(self, data: bytes) -> bool:
+        return _GLOBAL not in data
+
+
+class SignedSerializer(PickleSerializer):
+    """Pickle with signatures, for stores that others can write to.
+
+    Args:
+        keys: sign and verify.
+        store: what the signatures are valid in.
+    """
+
+    def __init__(self, keys: SigningKeys, store: str) -> None:
+        self._keys: Final = keys
+        self._store: Final = store
+
+    @override
+    def dump(self, value: Any, about: Sequence[str]) -> bytes:
+        return self._keys.sign(super().dump(value, about), (self._store, *about))
+
+    @override
+    def load(self, data: bytes, about: Sequence[str]) -> Any:
+        return super().load(self._keys.verify(data, (self._store, *about)), about)
+
+    @override
+    def dump_error(self, error: BaseException, trace: str, about: Sequence[str]) -> bytes:
+        return self._keys.sign(super().dump_error(error, trace, about), (self._store, *about))
+
+    @override
+    def load_error(self, data: bytes, about: Sequence[str]) -> tuple[BaseException, str]:
+        return super().load_error(self._keys.verify(data, (self._store, *about)), about)
+
+
+class JsonSerializer(Serializer):
+    """JSON, for stores that others can write to."""
+
+    @override
+    def dump(self, value: Any, about: Sequence[str]) -> bytes:
+        if about[0] == "call":
+            _check(value[0], "args")
+            _check(value[1], "kwargs")
+        else:
+            _check(value, "it")
+        return json.dumps(value).encode()
+
+    @override
+    def load(self, data: bytes, about: Sequence[str]) -> Any:
+        return json.loads(data)
+
+    @override
+    def dump_error(self, error: BaseException, trace: str, about: Sequence[str]) -> bytes:
+        kind, attributes = type(error), dict(vars(error))
+        for name, value in vars(error).items():
+            if not _is_plain(value):
+                del attributes[name]
+        args = list(error.args) if _is_plain(list(error.args)) else [str(error)]
+        parts = (kind.__module__, kind.__qualname__, args, attributes, str(error), trace)
+        return json.dumps(parts).encode()
+
+    @override
+    def load_error(self, data: bytes, about: Sequence[str]) -> tuple[BaseException, str]:
+        module, name, args, attributes, text, trace = json.loads(data)
+        kind = find_exception(f"{module}:{name}")  # it is not imported: that could run anything
+        if kind is None:
+            said = f"{name}: {text} (its class, of {module}, is not known here)"
+            return PayloadError(said), trace
+        return _remake(kind, tuple(args), attributes), trace
+
+    @override
+    def is_plain(self, data: bytes) -> bool:
+        return True
+
+    @override
+    def pack_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        return to_plain(options)
+
+    @override
+    def unpack_options(self, options: dict[str, Any]) -> dict[str, Any]:
+        return from_plain(options)
+
+
+def _is_plain(value: Any) -> bool:
+    try:
+        _check(value, "it")
+    except TypeError:
+        return False
+    return True
+
+
+def _check(value: Any, where: str) -> None:
+    """Check that JSON gives a value back as it is; raise a `TypeError` that says why not."""
+    kind = type(value)
+    if kind is list:
+        for n, item in enumerate(value):
+            _check(item, f"{where}[{n}]")
+    elif kind is dict:
+        for key, item in value.items():
+            if type(key) is not str:
+                raise TypeError(f"a key of {where} is {key!r}, and JSON has only texts as keys")
+            _check(item, f"{where}[{key!r}]")
+    elif kind not in _PLAIN:
+        raise TypeError(
+            f"{where} is of type {kind.__qualname__}, which JSON does not have: give the pool "
+            "signing_keys= to store it with pickle, or pass something simpler"
+        )

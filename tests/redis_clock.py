@@ -1,0 +1,33 @@
+"""A Redis server whose time is this process's clock, for tests that let time pass."""
+
+from hashlib import sha1
+from typing import Any
+
+import pytest
+
+from oddjob.durable.redis.link import Link, Script
+from oddjob.schedule.clock import clock
+
+KEY = "clock of the tests"
+
+
+def follow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have scripts read the time from a key, which every call sets."""
+    run_all, form = Link._run_all, Script.form
+
+    def with_clock(script: Script, version: tuple[int, int]) -> tuple[str, bytes]:
+        source = form(script, version)[0]
+        source = source.replace(
+            "redis.call('TIME')", f"{{math.floor(redis.call('GET', '{KEY}') / 1000000), "
+            f"redis.call('GET', '{KEY}') % 1000000}}"
+        )  # fmt: skip
+        return source, sha1(source.encode()).hexdigest().encode()
+
+    def at_that_time(link: Link, calls: Any) -> Any:
+        link._connect()
+        link._connection.send_command("SET", KEY, round(clock.wall() * 1e6))
+        link._receive()
+        return run_all(link, calls)
+
+    monkeypatch.setattr(Script, "form", with_clock)
+    monkeypatch.setattr(Link, "_run_all", at_that_time)

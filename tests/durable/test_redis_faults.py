@@ -1,0 +1,405 @@
+"""Faults of a Redis server and of the way to it: each is met with a server of the test's own."""
+
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from oddjob import Pool, StoreFull, StoreUnusable
+from oddjob.durable.record import Capacity, Partition, State, Submit, Update
+from oddjob.durable.redis import link, wakeups
+from oddjob.durable.redis.location import Location
+from oddjob.durable.redis.store import RedisStore
+from oddjob.durable.store import Evicted
+from oddjob.errors import JobLost, StoreUnsafe
+from tests.durable import jobs
+from tests.durable.conftest import WAIT
+from tests.hang import until
+from tests.redis_proxy import RedisProxy
+from tests.redis_server import RedisServer
+
+PARTITION = Partition("pool", "function")
+ALL = Capacity(100, 100)
+GONE, BACK = "cannot be used at present", "can be used again"
+
+
+@pytest.fixture(autouse=True)
+def meeting_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    jobs.gate.clear()
+    jobs.runs.clear()
+
+
+def have_left() -> bool:
+    """Return whether all pools have come to their end with the store."""
+    return not any(each.name.startswith("oddjob-store") for each in threading.enumerate())
+
+
+@pytest.fixture
+def server() -> Iterator[RedisServer]:
+    """A server that a test may stop; what it acknowledges is on the disk."""
+    server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+    yield server
+    until(have_left)
+    server.close()
+
+
+@pytest.fixture
+def proxy(redis_server: RedisServer, redis_url: str, tmp_path: Path) -> Iterator[RedisProxy]:
+    proxy = RedisProxy(redis_server.socket, tmp_path)
+    yield proxy
+    until(have_left)
+    proxy.close()
+
+
+@pytest.fixture
+def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(link, "_PATIENCE", 0.2)
+    monkeypatch.setattr(link, "_SOCKET_TIMEOUT", 0.3)
+    monkeypatch.setattr(wakeups, "_PING_AFTER", 0.3)
+    monkeypatch.setattr(wakeups, "_PATIENCE", 0.3)
+
+
+def times(caplog: pytest.LogCaptureFixture, what: str) -> int:
+    return sum(what in record.getMessage() for record in caplog.records)
+
+
+# The connection.
+
+
+def test_replies_that_are_cut_off_lose_no_job_and_run_none_twice(proxy: RedisProxy) -> None:
+    """Of submits, claims, outcomes and wake-ups (fault 31)."""
+    with Pool("durable", 2, store=proxy.url) as pool:
+        submitted = []
+        for n in range(300):
+            proxy.cuts = n % 5 == 0
+            submitted.append(pool.submit(jobs.note, n))
+        assert [job.result(WAIT) for job in submitted] == list(range(300))
+        assert sorted(jobs.runs) == list(range(300))
+        assert proxy.was_cut > 30
+
+
+def test_a_connection_that_went_silent_is_given_up(
+    proxy: RedisProxy, short_patience: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The process goes on with new ones; users hear of it once at most (fault 32)."""
+    with Pool("durable", 1, store=proxy.url) as pool:
+        assert pool.submit(jobs.note, 1).result(WAIT) == 1
+        proxy.freeze()
+        until(lambda: _submits(pool))
+        assert pool.submit(jobs.note, 2).result(WAIT) == 2
+        assert times(caplog, GONE) == times(caplog, BACK) <= 1
+
+
+def wakeups_of(store: RedisStore, server: RedisServer) -> threading.Event:
+    """Return what is set by the wake-ups that are still to come."""
+    listener, woken = store._listener, threading.Event()
+    assert listener is not None
+    listener._wake = woken.set  # type: ignore[misc]
+    server.ask("PUBLISH", listener._channel, "")  # after it, all former ones have come
+    assert woken.wait(WAIT)
+    woken.clear()
+    return woken
+
+
+def test_wake_ups_that_do_not_come_any_more_are_noticed(
+    proxy: RedisProxy, redis_server: RedisServer, redis_url: str, short_patience: None
+) -> None:
+    """Their connection is asked for a sign of life, and replaced."""
+    sleeper, other = RedisStore(Location(proxy.url)), RedisStore(Location(redis_url))
+    for store in (sleeper, other):
+        store.join({"pool": ["function"]}, 4)
+    sleeper.turn([], [], {"pool": ALL})
+    woken = wakeups_of(sleeper, redis_server)
+    proxy.freeze()
+    other.turn([], [Submit(PARTITION, b"")], {"pool": Capacity(0, 0)})
+    assert woken.wait(WAIT)
+    assert len(sleeper.turn([], [], {"pool": ALL}).claims) == 1
+    for store in (sleeper, other):
+        store.leave()
+        store.close()
+
+
+def _submits(pool: Pool) -> bool:
+    try:
+        pool.submit(jobs.note, 0)
+    except StoreUnusable:
+        return False
+    return True
+
+
+def test_a_wake_up_that_is_lost_with_its_connection_is_made_up_for(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    """The process looks again when it listens again; here, the job comes before that."""
+    sleeper, other = RedisStore(Location(redis_url)), RedisStore(Location(redis_url))
+    for store in (sleeper, other):
+        store.join({"pool": ["function"]}, 4)
+    sleeper.turn([], [], {"pool": ALL})
+    assert sleeper._listener is not None
+    connection = sleeper._listener._connection
+    connect, is_lost, has_job = connection.connect, threading.Event(), threading.Event()
+
+    def connect_later() -> None:
+        is_lost.set()
+        assert has_job.wait(WAIT)
+        connect()
+
+    woken = wakeups_of(sleeper, redis_server)
+    connection.connect = connect_later
+    redis_server.ask("CLIENT", "KILL", "TYPE", "pubsub")
+    assert is_lost.wait(WAIT)
+    other.turn([], [Submit(PARTITION, b"")], {"pool": Capacity(0, 0)})
+    has_job.set()
+    assert woken.wait(WAIT)
+    assert len(sleeper.turn([], [], {"pool": ALL}).claims) == 1
+    for store in (sleeper, other):
+        store.leave()
+        store.close()
+
+
+# The server.
+
+
+def test_a_server_that_was_killed_comes_back_with_all_it_has_acknowledged(
+    server: RedisServer, short_patience: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What ended meanwhile is stored then, and runs once."""
+    with Pool("durable", 2, store=server.url) as pool:
+        running = pool.submit_many(jobs.hang_for, [0, 1])
+        waiting = pool.submit_many(jobs.note, range(20))
+        for _ in running:
+            assert jobs.entered.acquire(timeout=WAIT)
+        server.kill()
+        jobs.gate.set()
+        with pytest.raises(StoreUnusable, match="does not answer"):
+            pool.submit(jobs.note, "lost")
+        until(lambda: times(caplog, GONE) == 1)
+        server.start()
+        assert [job.result(WAIT) for job in running] == ["late", "late"]
+        assert [job.result(WAIT) for job in waiting] == list(range(20))
+        assert sorted(jobs.runs) == list(range(20))
+        until(lambda: times(caplog, BACK) == 1)
+        assert times(caplog, GONE) == 1
+
+
+def test_a_server_that_comes_back_empty_is_a_new_store(
+    server: RedisServer, short_patience: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The process joins it; jobs that it was running cannot be settled there."""
+    with Pool("durable", 1, store=server.url) as pool:
+        lost = pool.submit(jobs.hang)
+        assert jobs.entered.acquire(timeout=WAIT)
+        server.ask("FLUSHALL")
+        until(lambda: times(caplog, "was taken for dead") or _submits(pool))
+        jobs.gate.set()
+        assert pool.submit(jobs.note, 1).result(WAIT) == 1
+        assert lost.exception(WAIT) is not None
+
+
+def test_scripts_that_the_server_has_forgotten_are_sent_again(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    """In the middle of everything (fault 37)."""
+    with Pool("durable", 2, store=redis_url) as pool:
+        for n in range(20):
+            redis_server.ask("SCRIPT", "FLUSH")
+            assert pool.submit(jobs.note, n).result(WAIT) == n
+
+
+def test_a_full_server_takes_outcomes_and_refuses_jobs(server: RedisServer) -> None:
+    """Until there is room; jobs that it has can end (fault 35)."""
+    with Pool("durable", 2, store=server.url) as pool:
+        running = pool.submit_many(jobs.hang_for, [0, 1])
+        waiting = pool.submit_many(jobs.note, range(50))
+        for _ in running:
+            assert jobs.entered.acquire(timeout=WAIT)
+        server.ask("CONFIG", "SET", "maxmemory", "1")
+        with pytest.raises(StoreFull, match="no memory left"):
+            pool.submit(jobs.note, "refused")
+        jobs.gate.set()
+        assert [job.result(WAIT) for job in running] == ["late", "late"]
+        assert [job.result(WAIT) for job in waiting] == list(range(50))
+        server.ask("CONFIG", "SET", "maxmemory", "0")
+        assert pool.submit(jobs.note, "taken").result(WAIT) == "taken"
+        assert "refused" not in jobs.runs
+
+
+def test_a_server_that_would_delete_jobs_is_refused(server: RedisServer) -> None:
+    """Unless the URL says that this is wanted (fault 36)."""
+    server.ask("CONFIG", "SET", "maxmemory", "1gb")
+    server.ask("CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    with pytest.raises(StoreUnsafe, match="maxmemory-policy is allkeys-lru"):
+        Pool("durable", 1, store=server.url)
+    with Pool("durable", 1, store=f"{server.url}?accept_eviction=1") as pool:
+        assert pool.submit(jobs.note, 1).result(WAIT) == 1
+
+
+def test_a_server_that_is_a_replica_for_a_while_is_waited_for(
+    server: RedisServer, short_patience: None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a failover: what it refuses is written when it is a master again (fault 39)."""
+    with Pool("durable", 1, store=server.url) as pool:
+        running = pool.submit(jobs.hang)
+        assert jobs.entered.acquire(timeout=WAIT)
+        server.ask("REPLICAOF", "127.0.0.1", "1")
+        jobs.gate.set()
+        with pytest.raises(StoreUnusable):
+            pool.submit(jobs.note, "lost")
+        server.ask("REPLICAOF", "NO", "ONE")
+        assert running.result(WAIT) == "late"
+        assert pool.submit(jobs.note, 1).result(WAIT) == 1
+        assert times(caplog, GONE) == times(caplog, BACK) == 1
+
+
+def test_a_server_that_comes_back_without_its_latest_data_leaves_no_job_behind(
+    tmp_path: Path, short_patience: None
+) -> None:
+    """As after a failover to a replica that lags (fault 39), or a crash between two writes.
+
+    Jobs whose ends it has lost run again; jobs that it has lost end for those who wait for them.
+    """
+    server = RedisServer()
+    with Pool("durable", 2, store=server.url) as pool:
+        running = pool.submit_many(jobs.hang_for, [0, 1])
+        for _ in running:
+            assert jobs.entered.acquire(timeout=WAIT)
+        pool.pause()
+        waiting = pool.submit_many(jobs.note, range(3))
+        server.ask("SAVE")
+        jobs.gate.set()
+        assert [job.result(WAIT) for job in running] == ["late", "late"]
+        lost = pool.submit(jobs.note, "lost")
+        server.kill()
+        server.start()
+        pool.resume()
+        assert [job.result(WAIT) for job in waiting] == [0, 1, 2]
+        assert isinstance(lost.exception(WAIT), JobLost)
+        until(lambda: pool.counts()["succeeded"] == 5)
+        assert pool.counts()["running"] == 0
+        assert pool.submit(jobs.note, "new").result(WAIT) == "new"
+    until(have_left)
+    server.close()
+
+
+# Processes.
+
+
+def member(url: str, directory: Path, lease: float = 0.3) -> RedisStore:
+    """Return a member on a machine of its own, as others see it."""
+    directory.mkdir(exist_ok=True)
+    store = RedisStore(Location(url), directory=directory, lease=lease)
+    store.join({"pool": ["function"]}, 4)
+    return store
+
+
+def test_a_process_that_misses_its_lease_loses_its_jobs_and_joins_again(
+    redis_url: str, tmp_path: Path
+) -> None:
+    """Another machine takes them over; a late outcome is refused."""
+    paused, other = member(redis_url, tmp_path / "1"), member(redis_url, tmp_path / "2")
+    paused.turn([], [Submit(PARTITION, b"")], {"pool": Capacity(0, 0)})
+    (claim,) = paused.turn([], [], {"pool": ALL}).claims
+    assert paused._membership._stop is not None
+    paused._membership._stop.set()  # it does not renew its lease
+    claims: list[Any] = []
+    until(lambda: claims or claims.extend(other.turn([], [], {"pool": ALL}).claims))
+    assert [(each.id, each.crashes) for each in claims] == [(claim.id, 1)]
+    late = Update(claim, State.SUCCEEDED)
+    with pytest.raises(Evicted):
+        paused.turn([late], [], {"pool": ALL})
+    paused.join({"pool": ["function"]}, 4)
+    assert paused.turn([late], [], {"pool": Capacity(0, 0)}).refused == [late]
+    assert other.turn([Update(claims[0], State.SUCCEEDED)], [], {"pool": ALL}).refused == []
+    for store in (paused, other):
+        store.leave()
+        store.close()
+
+
+def test_nobody_is_taken_over_right_after_an_outage(
+    server: RedisServer, short_patience: None, tmp_path: Path
+) -> None:
+    """Which was longer than the lease: all of them are expired then, and all come back."""
+    stores = [member(server.url, tmp_path / name) for name in "123"]
+    joined = {store._membership.caller for store in stores}
+    server.kill()
+    time.sleep(0.4)
+    server.start()
+    beats = threading.Event()
+    beats.wait(0.8)  # some beats of each
+    assert len(stores[0].reader.members()) == 3
+    for store in stores:
+        store.turn([], [], {"pool": ALL})
+    assert {store._membership.caller for store in stores} == joined
+    for store in stores:
+        store.leave()
+        store.close()
+
+
+@pytest.mark.parametrize("is_done", [True, False])
+def test_a_turn_whose_answer_never_came_is_finished_with_the_next_one(
+    redis_url: str, tmp_path: Path, is_done: bool
+) -> None:
+    """It may have been done, or not: no outcome is lost, and none is taken for a foreign one."""
+    store = member(redis_url, tmp_path, lease=15.0)
+    store.turn([], [Submit(PARTITION, b"")] * 3, {"pool": Capacity(0, 0)})
+    (claim,) = store.turn([], [], {"pool": Capacity(1, 1)}).claims
+    update = Update(claim, State.SUCCEEDED)
+    run_all = store._link.run_all
+
+    def lose(calls: Any) -> Any:
+        if is_done:
+            run_all(calls)
+        raise StoreUnusable("no answer")
+
+    store._link.run_all = lose  # type: ignore[method-assign]
+    with pytest.raises(StoreUnusable):
+        store.turn([update], [Submit(PARTITION, b"")], {"pool": Capacity(1, 1)})
+    store._link.run_all = run_all  # type: ignore[method-assign]
+    turn = store.turn([update], [], {"pool": Capacity(1, 1)})
+    assert turn.refused == []
+    assert len({each.id for each in turn.claims}) == 2  # of the turn before, and of this one
+    assert store.reader.record(claim.id).state is State.SUCCEEDED  # type: ignore[union-attr]
+    counts = store.reader.counts("pool")
+    assert (counts[State.RUNNING], counts[State.QUEUED]) == (2, int(is_done))
+    store.leave()
+    store.close()
+
+
+def test_an_idle_process_sends_next_to_nothing(redis_server: RedisServer, redis_url: str) -> None:
+    """Fewer than two commands a second, whatever it waits for."""
+    with Pool("durable", 4, store=redis_url) as pool:
+        pool.after(3600).perform(jobs.note, 1)
+        assert pool.submit(jobs.note, 1).result(WAIT) == 1
+        time.sleep(0.2)
+        before = _commands(redis_server)
+        time.sleep(1.0)
+        assert _commands(redis_server) - before <= 2
+
+
+def _commands(server: RedisServer) -> int:
+    """Return how many commands of clients there were, but for those that ask this."""
+    info = server.ask("INFO", "commandstats")
+    return sum(info[f"cmdstat_{name}"]["calls"] for name in ("evalsha", "eval", "ping")
+               if f"cmdstat_{name}" in info)  # fmt: skip
+
+
+def test_a_process_with_very_many_claims_is_taken_over_in_portions(redis_url: str) -> None:
+    """So that no script keeps the server from others for long (fault 40)."""
+    dead, other = RedisStore(Location(redis_url)), RedisStore(Location(redis_url))
+    for store in (dead, other):
+        store.join({"pool": ["function"]}, 4)
+    dead.turn([], [Submit(PARTITION, b"")] * 1050, {"pool": Capacity(0, 0)})
+    for _ in range(3):
+        dead.turn([], [], {"pool": Capacity(400, 400)})
+    assert dead._membership.caller is not None
+    assert other.takeover(dead._membership.caller.process) == 1050
+    assert other.reader.counts("pool")[State.QUEUED] == 1050
+    with pytest.raises(Evicted):
+        dead.turn([], [], {"pool": ALL})
+    for store in (other, dead):
+        store.leave()
+        store.close()

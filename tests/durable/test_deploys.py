@@ -1,5 +1,6 @@
 """The planned end of a process: what has begun finishes, all else goes back to the store."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -279,7 +280,8 @@ def test_an_unknown_function_fails_when_no_process_has_come_for_long_enough(
     deploy(0.5, "old")
     during = submit_by_name(submitter, "program:added", 1)
     wait_for(lambda: record_of(submitter, during).state is State.SUCCEEDED)
-    new.send_signal(signal.SIGSTOP)  # it is alive
+    new.send_signal(signal.SIGSTOP)
+    os.waitpid(new.pid, os.WUNTRACED)  # it is alive, and will not claim any more
     waiting = [submit_by_name(submitter, "program:added", 1) for _ in range(3)]
     time.sleep(0.7)
     assert record_states(submitter, waiting) <= {State.QUEUED, State.RUNNING}

@@ -62,6 +62,7 @@ from oddjob.verbs import (
     queue,
     read_timer,
     supervisor,
+    timers,
     workers,
 )
 
@@ -76,7 +77,8 @@ __all__ = [
     "async_perform_many", "await_", "await_many", "cancel_timer", "configure", "current_job",
     "explain_cron", "perform", "perform_after", "perform_at", "perform_many",
     "perform_many_after", "perform_many_at", "perform_this", "pool", "pools", "progress",
-    "queue", "read_timer", "run_forever", "shutdown_all", "start_pool", "supervisor", "workers",
+    "queue", "read_timer", "run_forever", "shutdown_all", "start_pool", "supervisor", "timers",
+    "workers",
 ]  # fmt: skip
 
 # For the tests of programs that use pools.

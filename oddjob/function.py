@@ -246,31 +246,40 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     @overload
     def at(
         self: "_AsyncJobFunction[P, V]",
-        when: datetime | time,
+        when: datetime | time | str,
         *,
         dst: Dst = "run_once",
         daemon: bool = True,
     ) -> DelayedFunction[P, V]: ...
     @overload
     def at(
-        self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True
+        self, when: datetime | time | str, *, dst: Dst = "run_once", daemon: bool = True
     ) -> DelayedFunction[P, R_co]: ...
     @hinted
-    def at(self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True) -> Any:
+    def at(self, when: datetime | time | str, *, dst: Dst = "run_once", daemon: bool = True) -> Any:
         """Delay calls until a time on the wall clock; see `Pool.at`."""
         return BoundFunction(self.__wrapped__, self._target.at(when, dst=dst, daemon=daemon))
 
     @hinted
     def every(
-        self, seconds: Seconds, *, overlap: bool = False, daemon: bool = True
+        self,
+        seconds: Seconds,
+        *,
+        jitter: Seconds = 0.0,
+        overlap: bool = False,
+        daemon: bool = True,
     ) -> RecurringFunction[P]:
         """Repeat calls at an interval; see `Pool.every`."""
-        recurring = self._target.every(seconds, overlap=overlap, daemon=daemon)
+        recurring = self._target.every(seconds, jitter=jitter, overlap=overlap, daemon=daemon)
         return BoundFunction(self.__wrapped__, recurring)
 
     def cron(self, expression: str, **options: Unpack[RecurrenceOptions]) -> RecurringFunction[P]:
         """Repeat calls at the times of a crontab entry; see `Pool.cron`."""
         return BoundFunction(self.__wrapped__, self._target.cron(expression, **options))
+
+    def daily(self, when: time | str, **options: Unpack[RecurrenceOptions]) -> RecurringFunction[P]:
+        """Repeat calls every day at a time; see `Pool.daily`."""
+        return BoundFunction(self.__wrapped__, self._target.daily(when, **options))
 
 
 if TYPE_CHECKING:
@@ -298,7 +307,7 @@ def job_decorator(source: "Submitter", options: dict[str, Any]) -> JobDecorator:
     if cron is not None:
         recurring = target.cron(cron, **timing)
     elif every is not None:
-        for_cron = timing.keys() - {"overlap", "daemon"}
+        for_cron = timing.keys() - {"jitter", "overlap", "daemon"}
         if for_cron:
             raise TypeError(f"{', '.join(sorted(for_cron))}: of use with cron= only, not every=")
         recurring = target.every(every, **timing)

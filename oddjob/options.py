@@ -272,11 +272,12 @@ class JobOptions(_SharedOptions, total=False):
 
 
 class RecurrenceOptions(TypedDict, total=False):
-    """The keyword arguments of ``cron()``."""
+    """The keyword arguments of ``cron()`` and ``daily()``."""
 
     tz: ReadOnly[str | tzinfo | None]
     dst: ReadOnly[Dst]
     catch_up: ReadOnly[bool]
+    jitter: ReadOnly[Seconds]
     overlap: ReadOnly[bool]
     daemon: ReadOnly[bool]
 

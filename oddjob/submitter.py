@@ -4,20 +4,20 @@ A submitter is a core (what runs the jobs), a policy (what its jobs have in comm
 a key that all of them share. A view is a submitter with another policy or key and the same core.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor
 from contextvars import copy_context
 from datetime import datetime, time, tzinfo
 from functools import partial
-from typing import TYPE_CHECKING, Any, Self, Unpack, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
 from oddjob.callables import check_order, hinted
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.function import JobDecorator, JobFunction, job_decorator
 from oddjob.group import JobGroup
-from oddjob.keys import Key, constant_key
+from oddjob.keys import Key
 from oddjob.mapping import MapOptions, map_calls
-from oddjob.options import DecoratorOptions, JobOptions, JobSettings, as_flag
+from oddjob.options import DecoratorOptions, JobOptions, JobSettings, RecurrenceOptions, as_flag
 from oddjob.quantities import Seconds
 from oddjob.runtime.batch import new_jobs
 from oddjob.runtime.core import PoolCore
@@ -25,11 +25,13 @@ from oddjob.runtime.job import Job
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
 from oddjob.schedule.clock import clock
 from oddjob.schedule.local_time import Dst
-from oddjob.schedule.triggers import AfterTrigger, AtTrigger, CronTrigger, EveryTrigger
+from oddjob.schedule.triggers import AfterTrigger, AtTrigger, CronTrigger, EveryTrigger, daily
 from oddjob.scheduled import Delayed, Recurring
 
 if TYPE_CHECKING:
     import sqlite3
+
+    from oddjob.view import PoolView
 
 
 class Submitter(Executor):
@@ -42,6 +44,7 @@ class Submitter(Executor):
     _core: PoolCore
     _policy: JobPolicy
     _key: Key | None = None
+    _view_class: "ClassVar[type[PoolView]]"  # of `options`: set by those who know both
 
     def _use(self, core: PoolCore, settings: JobSettings) -> None:
         """Submit to that core from now on, with these settings on every job."""
@@ -267,7 +270,7 @@ class Submitter(Executor):
             TypeError: an option is unknown, or its value is of the wrong type.
             ValueError: a value is out of range.
         """
-        return PoolView(self, options)
+        return self._view_class(self, options)
 
     def using(self, connection: "sqlite3.Connection") -> "Submitter":
         """Return a view of the pool that stores jobs in the transaction of your own connection.
@@ -298,7 +301,7 @@ class Submitter(Executor):
                 'Pool("name", store="sqlite:///jobs.db") are'
             )
         store.check_connection(connection)
-        view = PoolView(self, {})
+        view = self._view_class(self, {})
         view._options = {"connection": connection}
         view._use(self._core, self._policy.settings._replace(connection=connection))
         return view
@@ -343,14 +346,17 @@ class Submitter(Executor):
         return Delayed(self, AfterTrigger(seconds), daemon)
 
     @hinted
-    def at(self, when: datetime | time, *, dst: Dst = "run_once", daemon: bool = True) -> Delayed:
-        """Delay calls until a time on the wall clock: ``pool.at(time(7, 30)).submit(fn)``.
+    def at(
+        self, when: datetime | time | str, *, dst: Dst = "run_once", daemon: bool = True
+    ) -> Delayed:
+        """Delay calls until a time on the wall clock: ``pool.at("07:30").submit(fn)``.
 
         If the clock is set forward past that time, the calls are queued at once.
 
         Args:
             when: a ``datetime``, in the machine's local time if it is naive; or a ``time``: the
-                next time that the clock shows it, in the machine's zone or the time's own.
+                next time that the clock shows it, in the machine's zone or the time's own; or a
+                text, such as ``"07:30"`` or ``"2030-01-31 07:30"``.
             dst: what to do about a time that does not exist because clocks are set forward.
                 ``"run_once"``: queue the calls right after the change. ``"skip"``: a ``time`` is
                 that of the next day that has it, a ``datetime`` is an error. Of a time that
@@ -363,7 +369,14 @@ class Submitter(Executor):
         return Delayed(self, AtTrigger(when, dst), daemon)
 
     @hinted
-    def every(self, seconds: Seconds, *, overlap: bool = False, daemon: bool = True) -> Recurring:
+    def every(
+        self,
+        seconds: Seconds,
+        *,
+        jitter: Seconds = 0.0,
+        overlap: bool = False,
+        daemon: bool = True,
+    ) -> Recurring:
         """Repeat calls at an interval: ``pool.every(60).perform(fn)``.
 
         The first call is due after one interval, and all others keep that phase, however long the
@@ -371,11 +384,13 @@ class Submitter(Executor):
 
         Args:
             seconds: the interval, greater than 0, as a number or a ``timedelta``.
+            jitter: the longest random delay of a call, in seconds, less than the interval: so many
+                processes do not call at the same moment.
             overlap: queue a call although the previous one has not ended.
             daemon: whether the process may end; if not, it goes on until the timer is cancelled.
                 Has no meaning in a pool with a store, as in `after`.
         """
-        return Recurring(self, EveryTrigger(seconds), daemon, overlap)
+        return Recurring(self, EveryTrigger(seconds, jitter), daemon, overlap)
 
     @hinted
     def cron(
@@ -385,6 +400,7 @@ class Submitter(Executor):
         tz: str | tzinfo | None = None,
         dst: Dst = "run_once",
         catch_up: bool = True,
+        jitter: Seconds = 0.0,
         overlap: bool = False,
         daemon: bool = True,
     ) -> Recurring:
@@ -402,6 +418,7 @@ class Submitter(Executor):
                 exist has no call. ``"run_both"``: a time that occurs twice has two calls.
             catch_up: make one late call for those that were due while the machine slept, or that
                 its clock skipped; if False, calls more than a minute late are left out.
+            jitter: the longest random delay of a call, in seconds.
             overlap: as in `every`.
             daemon: as in `every`.
 
@@ -409,37 +426,21 @@ class Submitter(Executor):
             ImportError: the extra ``oddjob[cron]`` is not installed.
             ValueError: the expression is wrong, or fits no date; there is no such zone.
         """
-        trigger = CronTrigger(expression, tz, dst, catch_up=as_flag("catch_up", catch_up))
+        catch_up = as_flag("catch_up", catch_up)
+        trigger = CronTrigger(expression, tz, dst, catch_up=catch_up, jitter=jitter)
         return Recurring(self, trigger, daemon, overlap)
 
+    def daily(self, when: time | str, **options: Unpack[RecurrenceOptions]) -> Recurring:
+        """Repeat calls every day at a time: ``pool.daily("03:00", tz="Europe/Paris").perform(fn)``.
 
-class PoolView(Submitter):
-    """A pool with options on every job, as ``pool.options(…)`` returns it."""
+        Args:
+            when: a time of day, to the minute, also as a text.
+            **options: as in `cron`.
 
-    def __init__(self, source: Submitter, options: Mapping[str, Any]) -> None:
-        self._source = source  # refers to the pool: an anonymous one lives as long as its views
-        self._options = options
-        self._core, self._policy = source._core, source._policy
-        given = options.get("key")
-        key = constant_key(given)
-        self._key = source._key if given is None else key
-        if key is not None:
-            if self._core.dispatcher.limited is None and not self._policy.is_durable:
-                self._core.use_limits()
-            if len(options) == 1:
-                return  # quick: often there is a view for each job
-            options = {**options, "key": None}
-        self._use(self._core, self._policy.settings.replace(**options))
-
-    @override
-    def __repr__(self) -> str:
-        changes = ", ".join(f"{name}={value!r}" for name, value in self._options.items())
-        return f"<{self._source!r} with {changes}>"
-
-    @override
-    def shutdown(
-        self, wait: bool = True, *, cancel_futures: bool = False, timeout: Seconds | None = None
-    ) -> None:
-        """Shut down the pool itself; see `Pool.shutdown`."""
-        shutdown: Callable[..., None] = self._source.shutdown
-        shutdown(wait, cancel_futures=cancel_futures, timeout=timeout)
+        Raises:
+            ImportError: the extra ``oddjob[cron]`` is not installed.
+            ValueError: `when` is no time of day, or has seconds; there is no such zone.
+        """
+        expression, zone = daily(when)
+        options = {"tz": zone, **options}
+        return self.cron(expression, **options)

@@ -5,9 +5,8 @@ anonymous pool that is no longer referenced is collected, and its core finishes 
 """
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
 from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack
@@ -15,28 +14,27 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack
 from oddjob.callables import hinted
 from oddjob.compat import override
 from oddjob.events import OnEvent
-from oddjob.keys import Key
 from oddjob.log import run_in_thread
 from oddjob.options import JobSettings, KeywordOptions, PoolOptions, as_callable, as_name
-from oddjob.quantities import Seconds, as_patience
+from oddjob.quantities import Seconds, as_patience, as_size
 from oddjob.runtime.core import PoolCore
 from oddjob.runtime.job import Job
 from oddjob.runtime.limits import RateLimiter
 from oddjob.runtime.metrics import PoolStats, StateName, state_of, stats_of
 from oddjob.runtime.pool_ending import DrainReport
 from oddjob.runtime.supervisor import SupervisorInfo
-from oddjob.runtime.watchers import JobState
 from oddjob.runtime.worker import WorkerInfo
-from oddjob.submitter import Submitter
+from oddjob.schedule.timer import Timer, timers_of
+from oddjob.stored_jobs import StoredJobs
+from oddjob.view import PoolView
 
 if TYPE_CHECKING:
-    from oddjob.operations import PoolOperations, Record, RecurringEntry, RunnerInfo
     from oddjob.registry import Registry
 
 _numbers: Final = itertools.count(1)  # of anonymous pools
 
 
-class Pool(Submitter, ThreadPoolExecutor):
+class Pool(StoredJobs, ThreadPoolExecutor):
     """A group of worker threads that runs at most `pool_size` jobs at once, first in, first out.
 
     Use it wherever a ``concurrent.futures.ThreadPoolExecutor`` is used; it is a subclass, although
@@ -118,6 +116,7 @@ class Pool(Submitter, ThreadPoolExecutor):
     Thread safety: all methods may be called from any thread.
     """
 
+    _view_class = PoolView
     _registry: "ClassVar[Registry]"  # set by its module, which knows this class
 
     def __init__(
@@ -175,12 +174,12 @@ class Pool(Submitter, ThreadPoolExecutor):
 
     @property
     def pool_size(self) -> int:
-        """How many jobs may run at once."""
-        return self._core.options.pool_size
+        """How many jobs may run at once; see `resize`."""
+        return self._core.pool_size
 
     @property
     def configuration(self) -> PoolOptions:
-        """All options of the pool, those that were not given included."""
+        """All options with which the pool was made, those that were not given included."""
         return self._core.options
 
     @property
@@ -225,126 +224,54 @@ class Pool(Submitter, ThreadPoolExecutor):
         """Return counts of jobs, crashes and restarts, and how long jobs have waited and run."""
         return stats_of(self._core)
 
-    # Pools with a store.
+    def pause(self) -> None:
+        """Let no jobs of the pool start, until `resume`; those that run go on.
 
-    def find(self, job_id: str) -> Job[Any]:
-        """Return the job of that id in the pool's store, from wherever it was submitted.
-
-        It is as live as what `submit` returns, in any process: its state, attempt and progress are
-        those of now, its result comes when it is there, and `Job.cancel` reaches it wherever it
-        runs. It can be found as long as the store keeps its record. The pool's end does not wait
-        for it.
+        In a pool with a store this is for all processes that run its jobs, whether they run now or
+        later; those jobs go on, too, that a process has claimed to run them next. (Jobs with
+        ``persist=False`` are not affected.) In any other pool the worker threads end meanwhile, and
+        jobs for which running ones of the pool wait are run inside these. Jobs may be submitted as
+        ever, and fill the queue; to shut the pool down ends the pause.
 
         Raises:
-            JobNotFound: there is none.
-            PoolClosed: the pool is closed; `oddjob.operations.StoreOperations` needs none.
-            TypeError: the pool has no store; so do all methods below, as they raise `PoolClosed`.
+            PoolClosed, PoolBroken: the pool runs no jobs anyway.
+            StoreUnusable: the store cannot be used.
         """
-        return self._in_store().live.find(job_id)  # type: ignore[no-any-return]
-
-    @hinted
-    def records(
-        self,
-        *,
-        state: JobState | None = None,
-        name: str | None = None,
-        key: Key | None = None,
-        error: str | None = None,
-        since: "datetime | Seconds | str | None" = None,
-        before: "datetime | Seconds | str | Record | None" = None,
-        limit: int | None = None,
-    ) -> "Iterator[Record]":
-        """Iterate over the jobs in the pool's store, the newest first.
-
-        They are read a page at a time, so they may change meanwhile. Without arguments, all of
-        them; else those to which all of this applies:
-
-        Args:
-            state: the state that they are in, as a word; see `Job.state`.
-            name: their name, as a whole.
-            key: their key.
-            error: a part of the line that says what went wrong.
-            since: submitted at that ``datetime`` or later; or not longer ago than that, in seconds
-                or as a text such as ``"2 hours"``.
-            before: submitted before that; or, of a `Record`, before that job.
-            limit: how many there are at most.
-        """
-        return self._operations().records(
-            state=state, name=name, key=key, error=error, since=since, before=before, limit=limit
-        )
-
-    def counts(self) -> dict[JobState, int]:
-        """Return how many jobs in the pool's store are in each state."""
-        return self._operations().counts()
-
-    @hinted
-    def retry_failed(
-        self,
-        *,
-        name: str | None = None,
-        key: Key | None = None,
-        error: str | None = None,
-        since: datetime | Seconds | str | None = None,
-        before: datetime | Seconds | str | None = None,
-        limit: int | None = None,
-    ) -> int:
-        """Queue failed jobs again, as if they were new; return how many.
-
-        Which ones is said as in `records`. A few hundred at a time are committed. A `Job` that has
-        failed stays so, as a future ends once: `find` returns a new one, which is pending.
-        """
-        operations = self._operations()
-        return operations.retry(
-            operations.records(
-                state="failed", name=name, key=key, error=error, since=since, before=before,
-                limit=limit,
-            )
-        )  # fmt: skip
-
-    def purge(self, states: JobState | Iterable[JobState], older_than: Seconds | str = 0.0) -> int:
-        """Delete the records of jobs that have ended; return how many.
-
-        Args:
-            states: ``"succeeded"``, ``"failed"`` or ``"cancelled"``, or several of them.
-            older_than: only those that ended longer ago, in seconds, or as a text such as
-                ``"7 days"``.
-        """
-        return self._operations().purge(states, older_than)
-
-    def pause(self) -> None:
-        """Let no process start jobs from the pool's store, until `resume`.
-
-        Jobs that run go on, and so do those that a process has claimed to run them next.
-        """
-        self._operations().pause()
+        if self._core.store is None:
+            self._core.workers.pause()
+        else:
+            self._operations().pause()
 
     def resume(self) -> None:
-        """Let the pool's jobs be started again, after `pause`."""
-        self._operations().resume()
+        """Let the pool's jobs be started again, after `pause`; otherwise do nothing."""
+        if self._core.store is None:
+            self._core.workers.resume()
+        else:
+            self._operations().resume()
 
-    def recurring(self) -> "list[RecurringEntry]":
-        """Return the recurring entries in the pool's store, by name; each can be run or paused."""
-        return self._operations().recurring()
+    @hinted
+    def resize(self, pool_size: int) -> None:
+        """Change how many jobs may run at once, in this process.
 
-    def runners(self) -> "list[RunnerInfo]":
-        """Return the processes that use the pool's store, with the pools of which they run jobs."""
-        return self._operations().runners()
+        With a lower number, the jobs that run go on, and no other one starts before fewer than
+        `pool_size` are left. (A worker that is just taking a job has it.)
 
-    def _in_store(self) -> Any:
-        """Return what stands for the pool in its store."""
-        store = self._core.store
-        if store is None:
-            raise TypeError(
-                f'pool {self._core.label} has no store: give it store="sqlite:///jobs.db"'
-            )
-        return store
+        Args:
+            pool_size: the new number, 1 or more.
 
-    def _operations(self) -> "PoolOperations":
-        from oddjob.operations.access import StoreAccess
-        from oddjob.operations.pool_operations import PoolOperations
+        Raises:
+            TypeError: it is not a whole number.
+            ValueError: it is less than 1; see `pause`.
+        """
+        self._core.workers.set_pool_size(as_size("pool_size", pool_size))
 
-        store = self._in_store()
-        return PoolOperations(store.name, StoreAccess(store.runner, store.codec))
+    def timers(self) -> list[Timer]:
+        """Return the timers of the pool that are to fire, or are paused, the next one first.
+
+        In a pool with a store, that includes those of its recurring entries, whichever process has
+        declared them. Jobs that wait there for their time are in ``records(state="scheduled")``.
+        """
+        return timers_of(self._core)
 
     def restart(self) -> None:
         """Replace all workers, each after its current job, and revive a broken pool; do not wait.
@@ -437,8 +364,8 @@ class Pool(Submitter, ThreadPoolExecutor):
         return self._core.ending.join(as_patience("timeout", timeout))
 
     if not TYPE_CHECKING:
-        # Private attributes of ThreadPoolExecutor that existing code is known to read.
-        _max_workers = property(lambda self: self.pool_size)
+        # Private attributes of ThreadPoolExecutor that existing code is known to use.
+        _max_workers = property(lambda self: self.pool_size, lambda self, size: self.resize(size))
         _threads = property(lambda self: {each.thread for each in self._core.workers.all()})
         _shutdown = property(lambda self: self._core.state.closed_because is not None)
         _broken = property(lambda self: self._core.state.broken_by is not None)

@@ -24,7 +24,7 @@ from oddjob.schedule.timer import Timer
 from oddjob.thread_pool import Pool
 
 PoolOrName = str | Pool
-When = datetime | time
+When = datetime | time | str
 
 
 def perform(
@@ -246,6 +246,11 @@ def workers(pool: PoolOrName | None = None) -> list[WorkerInfo]:
 def queue(pool: PoolOrName | None = None) -> list[Job[Any]]:
     """Return a snapshot of a pool's queued jobs, in the order in which they will start."""
     return find_pool(pool).queue()
+
+
+def timers(pool: PoolOrName | None = None) -> list[Timer]:
+    """Return the timers of a pool that are to fire, or are paused, the next one first."""
+    return find_pool(pool).timers()
 
 
 def supervisor(pool: PoolOrName | None = None) -> SupervisorInfo:

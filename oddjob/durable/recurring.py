@@ -15,6 +15,7 @@ import json
 import logging
 from base64 import b64decode, b64encode
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from hashlib import sha256
 from math import inf
@@ -85,6 +86,20 @@ class RecurringEntries:
         found = [] if reader is None else reader.entries(self._store.name)
         return next((entry for entry in found if entry.name == name), None)
 
+    def run_now(self, entry: Entry) -> bool:
+        """Submit the jobs of an entry now, besides those to come."""
+        return bool(self._store.runner().submit(submits_of(entry)))
+
+    def timers(self) -> list[EntryTimer]:
+        """Return a timer of each entry, but for those whose rules cannot be read here."""
+        timers, reader = [], self._store.reader
+        for entry in [] if reader is None else reader.entries(self._store.name):
+            with suppress(Exception):
+                rule = self._rule_of(entry.rule)
+                if rule is not None:
+                    timers.append(EntryTimer(self._store, rule.trigger, entry))
+        return timers
+
     def delete(self, name: str) -> bool:
         """Delete an entry, for all processes; return False if there is none."""
         is_deleted: bool = self._store.call(
@@ -107,6 +122,10 @@ class RecurringEntries:
             if not next_tick > entry.tick:
                 raise ValueError(f"after {entry.tick!r} comes {next_tick!r}")  # noqa: TRY301
             submits = submits_of(entry) if following.fires_now else []
+            if rule.trigger.jitter:
+                delay = rule.trigger.random_delay()
+                for each in submits:
+                    each.delay = delay
         except BaseException as error:  # of a time zone that a user has written, for example
             self._log_once(entry, error)
             return inf

@@ -38,6 +38,8 @@ def encode_rule(rule: Rule) -> bytes:
         zone = _encode_zone(trigger.zone)
         fields |= {"cron": trigger.expression, "tz": zone, "dst": trigger.dst}
         fields |= {"catch_up": trigger.catch_up}
+    if trigger.jitter:
+        fields |= {"jitter": trigger.jitter}
     return json.dumps(fields, sort_keys=True).encode()
 
 
@@ -51,7 +53,7 @@ def decode_rule(data: bytes) -> Rule | None:
     fields: dict[str, Any] = json.loads(data)
     overlaps = bool(fields.pop("overlap"))
     if "every" in fields:
-        return Rule(EveryTrigger(fields["every"]), overlaps)
+        return Rule(EveryTrigger(fields["every"], fields.get("jitter", 0.0)), overlaps)
     zone: _Zone = fields.pop("tz")
     if isinstance(zone, dict):
         return None

@@ -56,7 +56,7 @@ class StoredTimer(_StoreTimer):
         jobs: Sequence[Job[Any]],
     ) -> None:
         super().__init__(store, trigger)
-        self._moment: Final = moment  # when they are due, in wall time
+        self._moment = moment  # when they are due, in wall time
         self._ids: Final = ids
         self._jobs: Final = jobs
 
@@ -92,6 +92,23 @@ class StoredTimer(_StoreTimer):
             self._store.call(lambda store: store.cancel(self._ids))
             self._is_cancelled = True
         return left
+
+    @override
+    def pause(self) -> bool:
+        raise RuntimeError(
+            "a timer of stored jobs that fires once cannot be paused: pause the pool, or cancel it"
+        )
+
+    @override
+    def resume(self) -> bool:
+        return False
+
+    @override
+    def run_now(self) -> bool:
+        if self.remaining() is False:
+            return False
+        self._moment = clock.wall()
+        return bool(self._store.call(lambda store: store.retry(self._ids)))
 
 
 class EntryTimer(_StoreTimer):
@@ -153,6 +170,28 @@ class EntryTimer(_StoreTimer):
             self._is_cancelled = True
             return left or 0.0
         return False
+
+    @override
+    def pause(self) -> bool:
+        return self._set_paused(is_paused=True)
+
+    @override
+    def resume(self) -> bool:
+        return self._set_paused(is_paused=False)
+
+    def _set_paused(self, *, is_paused: bool) -> bool:
+        name, entry = self._latest.name, self._look()
+        if entry is None or entry.is_paused == is_paused:
+            return False
+        pool = self._store.name
+        return bool(
+            self._store.call(lambda store: store.pause_entry(pool, name, is_paused=is_paused))
+        )
+
+    @override
+    def run_now(self) -> bool:
+        entry = self._look()
+        return entry is not None and self._store.entries.run_now(entry)
 
 
 def set_timer(store: "PoolStore", trigger: Trigger, calls: Calls, *, overlaps: bool) -> Timer:

@@ -83,9 +83,9 @@ class Backpressure:
             if self._when_full == "drop_oldest":
                 for dropped in self._drop_oldest():
                     finish_failed(dropped, self._core)
-            elif run_in_caller(self._core, rest[0]):
+            elif not self._core.workers.is_paused and run_in_caller(self._core, rest[0]):
                 rest.popleft()
-            else:  # a limit stops it: it waits as any job
+            else:  # a limit stops it, or the pool is paused: it waits as any job
                 self._wait(deque([rest.popleft()]))
             self._enter(rest)
 
@@ -156,7 +156,7 @@ class Backpressure:
     def chunk_size(self) -> int:
         """Return how many jobs of an iterator to make and put in together."""
         if self._when_full == "raise":  # all or none: more than that never fit
-            return int(self._max_queue) + self._core.options.pool_size + 1
+            return int(self._max_queue) + self._core.pool_size + 1
         return max(1, int(self._room()))
 
     def admit(self) -> None:

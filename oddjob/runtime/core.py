@@ -50,6 +50,7 @@ class PoolCore:
 
     def __init__(self, options: PoolOptions, name: str | None, label: str, pool: Any) -> None:
         self.options: Final = options
+        self.pool_size = options.pool_size  # `WorkerSet.set_pool_size` changes it
         self.name = name
         self.label = label
         self.policy: JobPolicy  # of jobs that are given no options; set by the pool

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
-StateName = Literal["running", "restarting", "degraded", "broken", "closed"]
+StateName = Literal["running", "paused", "restarting", "degraded", "broken", "closed"]
 
 SAMPLES: Final = 1_024  # durations of each slot that are kept, for the percentiles
 
@@ -187,7 +187,10 @@ def state_of(core: "PoolCore") -> StateName:
         return "broken"
     if core.watchdog.is_degraded():
         return "degraded"
-    is_restarting = any(worker.leaving for worker in core.workers.all())
+    if core.workers.is_paused:
+        return "paused"
+    workers = core.workers.all()  # if there are too many, some leave for that
+    is_restarting = len(workers) <= core.workers.size and any(each.leaving for each in workers)
     return "restarting" if is_restarting else "running"
 
 

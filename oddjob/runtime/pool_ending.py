@@ -119,6 +119,8 @@ class PoolEnding:
         if core.store is not None:
             core.store.close(hands_back=why is AFTER_EXIT)
         core.bound.turn_away()
+        with suppress(Exception):  # where no thread can be started, the supervisor runs the queue
+            core.workers.resume()
         core.dispatcher.wake_all()
         core.supervisor.notify()
         if is_first:

@@ -28,7 +28,9 @@ class WorkerSet:
         options = core.options
         self._core: Final = core
         self._lock: Final = core.state.lock
-        self.size = options.pool_size
+        self.size = core.pool_size  # how many workers there may be; none in a paused pool
+        self.is_paused = False
+        self._surplus: list[Worker] = []  # of which some are to leave, as there are too many
         self._prefix: Final = options.thread_name_prefix or core.label
         most = options.max_abandoned
         self._max_quarantined: Final = options.pool_size if most is None else most
@@ -50,23 +52,68 @@ class WorkerSet:
 
     def room(self) -> int:
         """Return how many more workers there may be."""
-        return self.size - len(self.all())
+        return max(0, self.size - len(self.all()))
 
     def resize(self, size: int) -> None:
-        """Have `size` workers at most; those beyond leave after their jobs."""
+        """Have `size` workers at most; of those beyond, the first that have no job leave."""
         with self._lock:
             self.size = size
-            for worker in self._places[size:]:
-                if worker is not None:
-                    worker.leaving = True
+            self._keep_surplus()
+            workers = self.all()
+            surplus = max(0, len(workers) - size)
+            free = [each for each in workers if each.is_free][:surplus]
+            # If there are too few, each one that ends a job leaves, until enough have.
+            self._surplus = free if len(free) == surplus else [w for w in workers if not w.leaving]
+            for worker in self._surplus:
+                worker.leaving = True
             self._core.refresh()
         self._core.dispatcher.wake_all()
+
+    def _keep_surplus(self) -> None:
+        """Let the workers stay that are left; one that is on its way out is replaced."""
+        for worker in self._surplus:
+            worker.leaving = False
+        self._surplus = []
+
+    def set_pool_size(self, pool_size: int) -> None:
+        """Change how many workers there may be, besides those that are lent."""
+        with self._lock:
+            change = pool_size - self._core.pool_size
+            self._core.pool_size = pool_size
+            if not self.is_paused:
+                self.resize(self.size + change)
+        self._use_room()
+
+    def pause(self) -> None:
+        """Have no workers, and so no job start, until `resume` or the end of the pool."""
+        with self._lock:
+            self._core.state.check_open()
+            self.is_paused = True
+            self.resize(0)
+
+    def resume(self) -> None:
+        """Have workers again."""
+        with self._lock:
+            if not self.is_paused:
+                return
+            self.is_paused = False
+            self.resize(self._core.pool_size)
+        self._use_room()
+
+    def _use_room(self) -> None:
+        """Have new workers run what is queued."""
+        core = self._core
+        if len(core.dispatcher):
+            core.run_queued()
+        if core.store is not None:
+            core.store.wake()  # it may claim more
+        core.supervisor.notify()
 
     def missing(self) -> int:
         """Return how many workers have gone that should be replaced."""
         with self._lock:
             is_needed = self._core.state.broken_by is None and not self._core.is_finished()
-            return self._places.count(None) if is_needed else 0
+            return min(self._places.count(None), self.room()) if is_needed else 0
 
     def free(self) -> int:
         """Return how many workers will take a queued job at once, or can be started for one."""
@@ -117,10 +164,10 @@ class WorkerSet:
 
     def _start_one(self) -> None:
         core, places = self._core, self._places
+        if not self.room():
+            return
         is_replacement = None in places
         if not is_replacement:
-            if len(places) == self.size:
-                return
             places.append(None)
         index = places.index(None)
         worker = Worker(core, index, f"{self._prefix}_{index}")
@@ -181,6 +228,8 @@ class WorkerSet:
         self._places[worker.index] = None
         while len(self._places) > self.size and self._places[-1] is None:
             self._places.pop()
+        if len(self.all()) <= self.size:
+            self._keep_surplus()
         self._core.refresh()
         return True
 
@@ -194,6 +243,7 @@ class WorkerSet:
 
     def retire_all(self) -> None:
         """Have every worker leave, after the job in its slot."""
+        self._surplus = []
         for worker in self.all():
             worker.leaving = True
         self._core.dispatcher.wake_all()

@@ -130,12 +130,38 @@ class Timer:
         """
         raise NotImplementedError
 
+    def pause(self) -> bool:
+        """Let the timer not fire until `resume`; return False if it is over, or paused already.
+
+        A paused timer has no `next` firing, and does not keep the process alive.
+
+        Raises:
+            RuntimeError: its jobs are in a store, and due once.
+        """
+        raise NotImplementedError
+
+    def resume(self) -> bool:
+        """Let a paused timer fire again; return False if it is not paused.
+
+        If firings were due meanwhile, one of them happens at once, as after a pause of the machine.
+        """
+        raise NotImplementedError
+
+    def run_now(self) -> bool:
+        """Let the timer fire now, also if it is paused; return False if it does not.
+
+        A recurring one fires at its times all the same. It does not fire now if it is over, or if
+        the jobs of the previous firing have not ended, unless they may overlap.
+        """
+        raise NotImplementedError
+
 
 class MemoryTimer(Timer, Alarm):
     """A timer whose jobs live in this process."""
 
-    __slots__ = ("_calls", "_core", "_ending", "_error", "_fired", "_is_detached", "_jobs",
-                 "_missed", "_models", "_overlap", "_owner", "_trigger", "_waiting")  # fmt: skip
+    __slots__ = ("_calls", "_core", "_due", "_ending", "_error", "_fired", "_is_detached",
+                 "_is_paused", "_jobs", "_keeps_process", "_missed", "_models", "_overlap",
+                 "_owner", "_trigger", "_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -177,10 +203,12 @@ class MemoryTimer(Timer, Alarm):
         self._calls = None if self._jobs else calls  # of jobs that are yet to be made
         if keeps_process:
             core.ensure_worker()  # no thread can be started at the end of the process (3.12)
-        at = trigger.first()
+        # An empty batch keeps no process.
+        self._keeps_process = keeps_process and bool(calls.arguments)
+        self._is_paused = False
+        self._due = trigger.first()
         with scheduler.lock:
-            # An empty batch keeps no process.
-            scheduler.set_alarm(self, at, trigger.is_wall, keeps_process and bool(calls.arguments))
+            self._set_alarm()
             core.timers[self] = None
         try:  # asked only now that a thread which closes the pool can find the timer
             core.state.check_open()
@@ -191,7 +219,7 @@ class MemoryTimer(Timer, Alarm):
     @override
     def __repr__(self) -> str:
         left = self.remaining()
-        state = f"next in {left:g} s" if left is not False else self._ending
+        state = f"next in {left:g} s" if left is not False else self._ending or "paused"
         return f"<Timer {self._trigger!r}, pool {self._core.label}, {state}>"
 
     @property
@@ -217,7 +245,8 @@ class MemoryTimer(Timer, Alarm):
     @override
     def remaining(self) -> float | Literal[False]:
         with scheduler.lock:
-            return False if self._ending is not None else max(0.0, self._remaining())
+            is_set = self._ending is None and not self._is_paused
+            return max(0.0, self._remaining()) if is_set else False
 
     @override
     def cancel(self) -> float | Literal[False]:
@@ -225,12 +254,47 @@ class MemoryTimer(Timer, Alarm):
             if self._ending is not None:
                 return False
             left = scheduler.cancel(self)
-            if left is None and not self._trigger.repeats:  # it is firing
+            if left is None and not (self._trigger.repeats or self._is_paused):  # it is firing
                 return False
             self._end("cancelled")
         if not self._trigger.repeats:
             call_all(job.cancel for job in self._jobs)
         return left or 0.0
+
+    @override
+    def pause(self) -> bool:
+        with scheduler.lock:
+            if self._ending is not None or self._is_paused:
+                return False
+            was_set = scheduler.cancel(self) is not None
+            self._is_paused = was_set or self._trigger.repeats  # else it is firing
+            return self._is_paused
+
+    @override
+    def resume(self) -> bool:
+        with scheduler.lock:
+            if self._ending is not None or not self._is_paused:
+                return False
+            self._is_paused = False
+            self._set_alarm()
+            return True
+
+    @override
+    def run_now(self) -> bool:
+        with scheduler.firing:  # no firing comes in between
+            with scheduler.lock:
+                calls, models = self._calls, self._models
+                if self._ending is not None:
+                    return False
+                if not self._trigger.repeats:
+                    scheduler.cancel(self)
+                    self._end("fired")
+            return self._submit(calls, models)
+
+    def _set_alarm(self) -> None:
+        """Let the timer fire when it is due; the caller holds the lock."""
+        at = self._due + self._trigger.random_delay()
+        scheduler.set_alarm(self, at, self._trigger.is_wall, self._keeps_process)
 
     def mark_lost(self) -> None:
         """Leave the timer, and the jobs that wait for it, to the parent of a forked child."""
@@ -243,34 +307,35 @@ class MemoryTimer(Timer, Alarm):
         set_due(job, inf)  # it refers to the timer no more: there is no reference cycle
         with scheduler.lock:
             self._waiting -= 1
-            if not self._waiting and scheduler.cancel(self) is not None:
+            if not self._waiting and (scheduler.cancel(self) is not None or self._is_paused):
                 self._end("cancelled")
 
     @override
     def _fire(self) -> None:
         try:
-            following = self._trigger.after(self._at, self._heap.now())
+            following = self._trigger.after(self._due, self._heap.now())
         except BaseException:  # of a time zone that a user has written
             self.cancel()
             raise
         with scheduler.lock:
-            if self._ending is not None:  # it was cancelled meanwhile
+            if self._ending is not None or self._is_paused:  # meanwhile
                 return
             calls, models = self._calls, self._models  # of which `_end` lets go
             self._missed += following.missed
             if following.at is None:
                 self._end("fired")
             else:
-                scheduler.set_alarm(self, following.at, self._trigger.is_wall)
+                self._due = following.at
+                self._set_alarm()
         if following.fires_now:
             self._submit(calls, models)
 
-    def _submit(self, calls: Calls | None, models: Sequence[Job[Any]]) -> None:
-        """Queue the jobs of a firing, unless those of the previous one have to end first."""
+    def _submit(self, calls: Calls | None, models: Sequence[Job[Any]]) -> bool:
+        """Queue the jobs of a firing; return False if those of the previous one have not ended."""
         repeats = self._trigger.repeats
         if repeats and not self._overlap and not all(job.done() for job in self._jobs):
             self._missed += 1
-            return
+            return False
         self._fired += 1
         now = clock.monotonic()
         jobs = self._jobs if calls is None else new_jobs(*calls, now, models)
@@ -283,6 +348,7 @@ class MemoryTimer(Timer, Alarm):
             self._core.accept_fired(waiting, self._note_refusal)
             if self._core.standbys:
                 self._core.wake_waiters()  # a thread that waits for one of these may have to run it
+        return True
 
     def _note_refusal(self, error: Exception) -> None:
         """Keep and log why the pool refused the jobs of a firing."""
@@ -296,6 +362,15 @@ class MemoryTimer(Timer, Alarm):
         self._core.timers.pop(self, None)
         self._calls = self._owner = None
         self._models = ()
+
+
+def timers_of(core: "PoolCore") -> list[Timer]:
+    """Return the timers of a pool that are not over, and those of its store's entries."""
+    with scheduler.lock:
+        timers: list[Timer] = list(core.timers)
+    if core.store is not None:
+        timers += core.store.entries.timers()
+    return sorted(timers, key=lambda timer: timer.fires_at)
 
 
 def cancel_timers(core: "PoolCore") -> list[Timer]:

@@ -5,13 +5,15 @@ of timers may share it.
 """
 
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from datetime import UTC, datetime, time, tzinfo
 from itertools import islice
 from math import inf
+from random import uniform
 from typing import Final, NamedTuple
 
 from oddjob.compat import override
-from oddjob.quantities import Seconds, as_seconds
+from oddjob.quantities import Seconds, as_delay, as_seconds
 from oddjob.schedule.clock import clock
 from oddjob.schedule.cron import CronExpression
 from oddjob.schedule.local_time import (
@@ -25,6 +27,25 @@ from oddjob.schedule.local_time import (
 _SLEPT_THROUGH: Final = 60.0  # seconds; a firing that is later than this is not merely late
 _SHORTEST_PERIOD: Final = 0.001  # seconds
 _MOST_COUNTED: Final = 1_000  # missed firings, which are counted one by one
+
+
+def as_time(name: str, value: object) -> datetime | time:
+    """Return a ``datetime`` or a time of day, also of a text such as ``"03:00"``.
+
+    Raises:
+        TypeError: it is neither.
+        ValueError: it is another text.
+    """
+    if isinstance(value, str):
+        for read in (time.fromisoformat, datetime.fromisoformat):
+            with suppress(ValueError):
+                return read(value)
+        raise ValueError(
+            f'{name} must be a time such as "03:00" or "2030-01-31 03:00", not {value!r}'
+        )
+    if not isinstance(value, datetime | time):
+        raise TypeError(f"{name} must be a datetime or a time of day, not {value!r}")
+    return value
 
 
 class NextFiring(NamedTuple):
@@ -42,6 +63,7 @@ class Trigger(ABC):
 
     is_wall = False
     repeats = False
+    jitter = 0.0  # the longest random delay of a firing, in seconds
     zone: tzinfo = UTC  # of the dates that users are shown
 
     @abstractmethod
@@ -51,6 +73,10 @@ class Trigger(ABC):
     def after(self, due: float, now: float) -> NextFiring:  # noqa: ARG002  (some need them)
         """Return what follows a firing that was due at `due` and happens `now`."""
         return NextFiring(None)
+
+    def random_delay(self) -> float:
+        """Return by how much to delay a firing, in seconds."""
+        return uniform(0.0, self.jitter) if self.jitter else 0.0  # noqa: S311  (no secret)
 
     def date_of(self, at: float) -> datetime:
         """Return a time of this trigger as a date, as far as that can be known now."""
@@ -94,10 +120,9 @@ class AtTrigger(Trigger):
 
     is_wall = True
 
-    def __init__(self, when: datetime | time, dst: Dst = "run_once") -> None:
+    def __init__(self, when: datetime | time | str, dst: Dst = "run_once") -> None:
         check_dst(dst, ("run_once", "skip"))
-        if not isinstance(when, datetime | time):
-            raise TypeError(f"at must be a datetime or a time of day, not {when!r}")
+        when = as_time("at", when)
         self._when: Final = when
         self._dst: Final[Dst] = dst
         self.zone = as_zone(when.tzinfo)
@@ -116,17 +141,20 @@ class AtTrigger(Trigger):
 class EveryTrigger(Trigger):
     """Fires again and again, a whole number of periods after the timer was set."""
 
-    __slots__ = ("period",)
+    __slots__ = ("jitter", "period")
 
     repeats = True
 
-    def __init__(self, seconds: Seconds) -> None:
+    def __init__(self, seconds: Seconds, jitter: Seconds = 0.0) -> None:
         period = as_seconds("every", seconds)
         if not _SHORTEST_PERIOD <= period < inf:
             raise ValueError(
                 f"every must be {_SHORTEST_PERIOD} or more, and finite, not {seconds!r}"
             )
         self.period: Final = period
+        self.jitter = as_delay("jitter", jitter)
+        if self.jitter >= period:
+            raise ValueError(f"jitter must be less than the interval, not {jitter!r}")
 
     def __repr__(self) -> str:
         return f"every {self.period:g} s"
@@ -148,7 +176,7 @@ class CronTrigger(Trigger):
     `catch_up` is set; otherwise all that are more than a minute late are left out.
     """
 
-    __slots__ = ("_cron", "catch_up", "dst", "zone")
+    __slots__ = ("_cron", "catch_up", "dst", "jitter", "zone")
 
     is_wall = True
     repeats = True
@@ -160,9 +188,11 @@ class CronTrigger(Trigger):
         dst: Dst = "run_once",
         *,
         catch_up: bool = True,
+        jitter: Seconds = 0.0,
     ) -> None:
         self._cron: Final = CronExpression(expression, tz, dst)
         self.catch_up: Final = catch_up
+        self.jitter = as_delay("jitter", jitter)
         self.dst: Final = dst
         self.zone = self._cron.zone
 
@@ -183,6 +213,18 @@ class CronTrigger(Trigger):
     def after(self, due: float, now: float) -> NextFiring:
         missed = sum(1 for _ in islice(self._cron.between(due, now), _MOST_COUNTED))
         following = self._cron.next_after(max(due, now))
-        if now - due > _SLEPT_THROUGH and not self.catch_up:
+        if now - due > _SLEPT_THROUGH + self.jitter and not self.catch_up:
             return NextFiring(following, missed + 1, fires_now=False)
         return NextFiring(following, missed)
+
+
+def daily(when: object) -> tuple[str, tzinfo | None]:
+    """Return the crontab entry of a time of day, and the zone that it has itself.
+
+    Raises:
+        TypeError, ValueError: it is no time of day, or not one of a whole minute.
+    """
+    moment = as_time("daily", when)
+    if isinstance(moment, datetime) or moment.second or moment.microsecond:
+        raise ValueError(f'daily must be a time of day in whole minutes, as "03:00", not {when!r}')
+    return f"{moment.minute} {moment.hour} * * *", moment.tzinfo

@@ -160,5 +160,5 @@ def _busy(core: "PoolCore") -> list[object]:
         *stores,
         *(worker.slot.job or worker for worker in looking),
         *core.running(),
-        *core.dispatcher.ready(),
+        *(core.dispatcher.ready() if core.workers.size else ()),  # none: it is paused
     ]

@@ -487,7 +487,7 @@ def test_a_function_that_recurs_by_itself_takes_no_arguments() -> None:
         ("every", 0, ValueError, "every must be 0.001 or more, and finite, not 0"),
         ("every", None, TypeError, "every must be a number of seconds or a timedelta, not None"),
         ("at", 5, TypeError, "at must be a datetime or a time of day, not 5"),
-        ("at", "12:00", TypeError, "at must be a datetime or a time of day, not '12:00'"),
+        ("at", "noon", ValueError, "at must be a time such as \"03:00\" or .*, not 'noon'"),
     ],
 )
 def test_bad_times_are_refused_where_they_are_given(

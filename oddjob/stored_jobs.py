@@ -1,0 +1,127 @@
+"""StoredJobs: what a pool with a store shows of it, and lets you do to many stored jobs at once."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from oddjob.callables import hinted
+from oddjob.keys import Key
+from oddjob.quantities import Seconds
+from oddjob.runtime.job import Job
+from oddjob.runtime.watchers import JobState
+from oddjob.submitter import Submitter
+
+if TYPE_CHECKING:
+    from oddjob.operations import PoolOperations, Record, RecurringEntry, RunnerInfo
+
+
+class StoredJobs(Submitter):
+    """The methods of a pool that are for pools with a store."""
+
+    def find(self, job_id: str) -> Job[Any]:
+        """Return the job of that id in the pool's store, from wherever it was submitted.
+
+        It is as live as what `submit` returns, in any process: its state, attempt and progress are
+        those of now, its result comes when it is there, and `Job.cancel` reaches it wherever it
+        runs. It can be found as long as the store keeps its record. The pool's end does not wait
+        for it.
+
+        Raises:
+            JobNotFound: there is none.
+            PoolClosed: the pool is closed; `oddjob.operations.StoreOperations` needs none.
+            TypeError: the pool has no store; so do all methods below, as they raise `PoolClosed`.
+        """
+        return self._in_store().live.find(job_id)  # type: ignore[no-any-return]
+
+    @hinted
+    def records(
+        self,
+        *,
+        state: JobState | None = None,
+        name: str | None = None,
+        key: Key | None = None,
+        error: str | None = None,
+        since: "datetime | Seconds | str | None" = None,
+        before: "datetime | Seconds | str | Record | None" = None,
+        limit: int | None = None,
+    ) -> "Iterator[Record]":
+        """Iterate over the jobs in the pool's store, the newest first.
+
+        They are read a page at a time, so they may change meanwhile. Without arguments, all of
+        them; else those to which all of this applies:
+
+        Args:
+            state: the state that they are in, as a word; see `Job.state`.
+            name: their name, as a whole.
+            key: their key.
+            error: a part of the line that says what went wrong.
+            since: submitted at that ``datetime`` or later; or not longer ago than that, in seconds
+                or as a text such as ``"2 hours"``.
+            before: submitted before that; or, of a `Record`, before that job.
+            limit: how many there are at most.
+        """
+        return self._operations().records(
+            state=state, name=name, key=key, error=error, since=since, before=before, limit=limit
+        )
+
+    def counts(self) -> dict[JobState, int]:
+        """Return how many jobs in the pool's store are in each state."""
+        return self._operations().counts()
+
+    @hinted
+    def retry_failed(
+        self,
+        *,
+        name: str | None = None,
+        key: Key | None = None,
+        error: str | None = None,
+        since: datetime | Seconds | str | None = None,
+        before: datetime | Seconds | str | None = None,
+        limit: int | None = None,
+    ) -> int:
+        """Queue failed jobs again, as if they were new; return how many.
+
+        Which ones is said as in `records`. A few hundred at a time are committed. A `Job` that has
+        failed stays so, as a future ends once: `find` returns a new one, which is pending.
+        """
+        operations = self._operations()
+        return operations.retry(
+            operations.records(
+                state="failed", name=name, key=key, error=error, since=since, before=before,
+                limit=limit,
+            )
+        )  # fmt: skip
+
+    def purge(self, states: JobState | Iterable[JobState], older_than: Seconds | str = 0.0) -> int:
+        """Delete the records of jobs that have ended; return how many.
+
+        Args:
+            states: ``"succeeded"``, ``"failed"`` or ``"cancelled"``, or several of them.
+            older_than: only those that ended longer ago, in seconds, or as a text such as
+                ``"7 days"``.
+        """
+        return self._operations().purge(states, older_than)
+
+    def recurring(self) -> "list[RecurringEntry]":
+        """Return the recurring entries in the pool's store, by name; each can be run or paused."""
+        return self._operations().recurring()
+
+    def runners(self) -> "list[RunnerInfo]":
+        """Return the processes that use the pool's store, with the pools of which they run jobs."""
+        return self._operations().runners()
+
+    def _in_store(self) -> Any:
+        """Return what stands for the pool in its store."""
+        store = self._core.store
+        if store is None:
+            raise TypeError(
+                f'pool {self._core.label} has no store: give it store="sqlite:///jobs.db"'
+            )
+        return store
+
+    def _operations(self) -> "PoolOperations":
+        from oddjob.operations.access import StoreAccess
+        from oddjob.operations.pool_operations import PoolOperations
+
+        store = self._in_store()
+        return PoolOperations(store.name, StoreAccess(store.runner, store.codec))

@@ -5,6 +5,7 @@ import typing as _typing
 
 from oddjob.callables import missing_attribute as _missing_attribute
 from oddjob.daemon import run_forever
+from oddjob.dumping import dump, dump_on_signal
 from oddjob.errors import (
     GroupClosed,
     JobDropped,
@@ -75,10 +76,10 @@ __all__ = [
     "Recurring", "Settings", "SettingsError", "StoreFull", "StoreUnsafe", "StoreUnusable",
     "SupervisorInfo", "Timer", "UnknownFunction", "WorkerInfo", "async_perform",
     "async_perform_many", "await_", "await_many", "cancel_timer", "configure", "current_job",
-    "explain_cron", "perform", "perform_after", "perform_at", "perform_many",
-    "perform_many_after", "perform_many_at", "perform_this", "pool", "pools", "progress",
-    "queue", "read_timer", "run_forever", "shutdown_all", "start_pool", "supervisor", "timers",
-    "workers",
+    "dump", "dump_on_signal", "explain_cron", "perform", "perform_after", "perform_at",
+    "perform_many", "perform_many_after", "perform_many_at", "perform_this", "pool", "pools",
+    "progress", "queue", "read_timer", "run_forever", "shutdown_all", "start_pool",
+    "supervisor", "timers", "workers",
 ]  # fmt: skip
 
 # For the tests of programs that use pools.

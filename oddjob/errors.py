@@ -41,6 +41,11 @@ class JobDropped(OddJobError, RuntimeError):
     """The job was the oldest in a full queue, and was dropped to make room for a newer one."""
 
 
+def format_frames(frames: Iterable[tuple[str, int, str]]) -> str:
+    """Return a stack (file, line and function of each call) as text, like a traceback."""
+    return "".join(traceback.format_list([(*frame, None) for frame in frames]))
+
+
 class JobTimeout(OddJobError, TimeoutError):
     """The job ran longer than its timeout; `stack` shows what its thread was doing.
 
@@ -56,7 +61,7 @@ class JobTimeout(OddJobError, TimeoutError):
     @property
     def stack(self) -> str:
         """The stack of the job's thread when its time was up, formatted like a traceback."""
-        return "".join(traceback.format_list([(*frame, None) for frame in self._frames]))
+        return format_frames(self._frames)
 
     @override
     def __str__(self) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack
 
 from oddjob.callables import hinted
 from oddjob.compat import override
+from oddjob.dumping import text_of
 from oddjob.events import OnEvent
 from oddjob.log import run_in_thread
 from oddjob.options import JobSettings, KeywordOptions, PoolOptions, as_callable, as_name
@@ -223,6 +224,14 @@ class Pool(StoredJobs, ThreadPoolExecutor):
     def stats(self) -> PoolStats:
         """Return counts of jobs, crashes and restarts, and how long jobs have waited and run."""
         return stats_of(self._core)
+
+    def dump(self) -> str:
+        """Return what the pool is doing, as text for people, which may change.
+
+        Every worker, which job it runs and for how long, its stack; the first queued jobs, and why
+        each of them waits; timers. `oddjob.dump` writes that of all pools.
+        """
+        return text_of(self._core)
 
     def pause(self) -> None:
         """Let no jobs of the pool start, until `resume`; those that run go on.

@@ -7,8 +7,10 @@ An isolated sub-interpreter (PEP 734) has no daemons. Its end waits for all thre
 those of ``ThreadPoolExecutor``: also for a job that hangs.
 """
 
+import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from oddjob.compat import override
@@ -40,6 +42,16 @@ class JobThread(threading.Thread):
     def daemon(self) -> bool:  # type: ignore[override]  # pyright: ignore[reportIncompatibleVariableOverride]
         """Whether the interpreter does not wait for it; False where a child asks."""
         return _MAY_BE_DAEMONS and not self.is_alive()
+
+
+def name_of_caller() -> str:
+    """Return the name of the asyncio task that calls, or else of the thread."""
+    asyncio = sys.modules.get("asyncio")  # where it is not loaded, there is no task
+    with suppress(RuntimeError):  # no loop is running
+        task = None if asyncio is None else asyncio.current_task()
+        if task is not None:
+            return str(task.get_name())
+    return threading.current_thread().name
 
 
 def is_own(thread: threading.Thread) -> bool:

@@ -7,6 +7,7 @@ Guarantees: a job has ended for its holder when its handle has heard of it, so `
 says so before `Job.done` does. Any number of `find`s of a job that has not ended return one object.
 """
 
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.durable.job_handle import JobHandle
@@ -17,6 +18,7 @@ from oddjob.errors import JobNotFound
 from oddjob.keys import decode_key
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.reasons import JobTimes
 from oddjob.runtime.stored_job import details_of, local_state_of, new_stored_job
 from oddjob.runtime.watchers import ENDED, FAILED, RUNNING, SUCCEEDED, JobState, Progress
 
@@ -57,6 +59,46 @@ class LiveJobs:
             return found.progress
         return None if found is None else decode_progress(found.progress)
 
+    def times_of(self, job: Job[Any]) -> JobTimes | None:
+        """Return when the store has had a job queued, started and finished; None: it has not."""
+        record = self._in_store(details_of(job).id)
+        if record is None:
+            return None
+        is_queued = record.state is not State.SCHEDULED
+        has_begun = record.state in (State.RUNNING, State.SUCCEEDED, State.FAILED)
+        times = record.created if is_queued else None, record.started, record.finished
+        dates = [None if each is None else datetime.fromtimestamp(each, UTC) for each in times]
+        return JobTimes(dates[0], dates[1] if has_begun else None, dates[2])
+
+    def why(self, job: Job[Any]) -> str:
+        """Return why a stored job has not ended; see `Job.why`."""
+        found = self._look(job)
+        if isinstance(found, Job):
+            return found.why()
+        if found is None:
+            return "it is not in the store: its transaction is not committed, or it is deleted"
+        if found.state is State.SCHEDULED:
+            date = datetime.fromtimestamp(found.run_at or 0.0, UTC)
+            what = f"attempt {found.attempt} failed; it" if found.attempt else "it"
+            return f"{what} is scheduled for {date}"
+        if found.state.has_ended:
+            return f"it has ended: {found.state.label}"
+        return self._why_pending(found)
+
+    def _why_pending(self, record: Record) -> str:
+        reader = self._store.last_reader or self._store.runner().reader
+        members = {each.id: each for each in reader.members()}
+        if record.state is State.RUNNING:
+            owner = members.get(record.owner)
+            if owner is None:
+                return "the process that ran it is gone; another one will take it over"
+            return f"process {owner.pid} on {owner.host} runs it, or has claimed it to run it next"
+        if reader.pools().get(record.pool):
+            return f"pool {record.pool} is paused"
+        if not any(record.pool in each.pools for each in members.values()):
+            return f"no process runs jobs of pool {record.pool}"
+        return "no process that knows its function has a free worker, or its limits are reached"
+
     def _look(self, job: Job[Any]) -> Job[Any] | Record | None:
         """Return the job that runs here for another one, or its record; None: neither is known."""
         details, handle = details_of(job), self._store.handles.get(job)
@@ -65,9 +107,15 @@ class LiveJobs:
         here = None if handle is None else self._store.claimed.held.get(handle.id)
         if here is not None:
             return here
+        return self._in_store(details.id)
+
+    def _in_store(self, job: str | None) -> Record | None:
+        """Return the record of a job; None if there is none, or the store is gone with the pool."""
+        if job is None:
+            return None
         try:
             reader = self._store.last_reader or self._store.runner().reader
-            return reader.record(details.id)
+            return reader.record(job)
         except Exception:
             if not self._store.is_closing:
                 raise

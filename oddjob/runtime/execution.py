@@ -174,6 +174,8 @@ def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     try:
         drop_own_frames(error)
         slot.metrics.failed += 1  # before the failure can be seen
+        details = job._add_details()
+        details.started = details.started or slot.last_ended_at
         if not end_failed(job, error, behind, core):
             slot.metrics.failed -= 1
             return False

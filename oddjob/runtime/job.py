@@ -8,20 +8,21 @@ Locking: see `oddjob.runtime.watchers`; ``install_lock`` guards the making of it
 """
 
 import os
-import threading
 from collections.abc import Callable, Generator
-from concurrent.futures import CancelledError, Future, InvalidStateError
+from concurrent.futures import CancelledError, Future
 from contextlib import AbstractContextManager
 from contextvars import Context
-from typing import TYPE_CHECKING, Any, Final
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from oddjob.callables import describe
 from oddjob.compat import P, TypeVar, override
 from oddjob.keys import Key
 from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime.effects import begin_transaction, run_step
+from oddjob.runtime.future import StandardFuture
 from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.settling import cancel_quietly, end, run_callbacks
+from oddjob.runtime.settling import cancel_quietly, run_callbacks
 from oddjob.runtime.watchers import (
     CANCELLED,
     ENDED,
@@ -30,7 +31,6 @@ from oddjob.runtime.watchers import (
     RUNNING,
     SCHEDULED,
     SUCCEEDED,
-    Failure,
     JobDetails,
     JobState,
     Progress,
@@ -42,18 +42,13 @@ from oddjob.schedule.clock import clock
 if TYPE_CHECKING:
     import sqlite3
 
+    from oddjob.runtime.reasons import JobTimes
+
 T = TypeVar("T", default=Any)
 V = TypeVar("V")  # what a step returns
 
-_STANDARD_STATES: Final = {
-    RUNNING: "RUNNING",
-    SUCCEEDED: "FINISHED",
-    FAILED: "FINISHED",
-    CANCELLED: "CANCELLED_AND_NOTIFIED",
-}
 
-
-class Job(Future[T]):
+class Job(StandardFuture[T]):
     """One call on its way through a pool, and the future of its result.
 
     Thread safety: all methods may be called from any thread, and from signal handlers; a
@@ -184,6 +179,52 @@ class Job(Future[T]):
         progress = None if self._details is None else self._details.progress
         is_stored = progress is None and self._policy.is_durable
         return self._policy.host.store.live.progress_of(self) if is_stored else progress
+
+    @property
+    def queued_at(self) -> datetime | None:
+        """When the job was queued, the last time if it is retried; None while it is scheduled.
+
+        Of a job in a store, these three times are those of its record, which is read for that.
+        """
+        return self._times().queued
+
+    @property
+    def started_at(self) -> datetime | None:
+        """When the latest attempt began; None before that.
+
+        Also None of a *plain* job that has succeeded or was cancelled: one without timeout,
+        retries, serial key, middleware and store. To note it would make each of them slower.
+        """
+        return self._times().started
+
+    @property
+    def finished_at(self) -> datetime | None:
+        """When the job ended; None before that, and of plain jobs as in `started_at`."""
+        return self._times().finished
+
+    @property
+    def submitted_by(self) -> str | None:
+        """The name of the thread that has submitted the job, or of its asyncio task.
+
+        It is known of jobs that have middleware, and were not submitted in another process: to look
+        it up would make each submission slower.
+        """
+        return None if self._details is None else self._details.submitter
+
+    def why(self) -> str:
+        """Return why the job has not ended, in a sentence: what it waits for, or where it runs.
+
+        Such as ``its key 'ann' is held by job send_mail, which has run for 3.1 s``. Of a job in a
+        store, that is what its record says.
+        """
+        from oddjob.runtime.reasons import reason_of
+
+        return reason_of(self)
+
+    def _times(self) -> "JobTimes":
+        from oddjob.runtime.reasons import times_of
+
+        return times_of(self)
 
     def report(self, done: float, total: float | None = None, note: str | None = None) -> None:
         """Report progress, from inside the job, as often as it likes; `progress` shows it.
@@ -333,69 +374,6 @@ class Job(Future[T]):
             return self._read()
         finally:
             del self
-
-    @override
-    def set_running_or_notify_cancel(self) -> bool:
-        """Claim the job for an executor of your own; return False if it was cancelled."""
-        watchers = self._watch()
-        with watchers.lock:
-            if watchers.claim_queued(threading.current_thread()):
-                self._fast_state = RUNNING
-                return True
-            if watchers.state is CANCELLED:
-                return False
-        raise RuntimeError(f"job in unexpected state: {self!r}")
-
-    @override
-    def set_result(self, result: T) -> None:
-        """Settle with a result; raise ``InvalidStateError`` if the job has ended."""
-        self._settle_by_hand(SUCCEEDED, result)
-
-    @override
-    def set_exception(self, exception: BaseException | None) -> None:
-        """Settle with an exception; raise ``InvalidStateError`` if the job has ended."""
-        if exception is None:
-            self._settle_by_hand(SUCCEEDED, None)
-        else:
-            self._settle_by_hand(FAILED, Failure(exception))
-
-    def _settle_by_hand(self, state: JobState, outcome: Any) -> None:
-        was_queued = self._local_state in (SCHEDULED, QUEUED)
-        if not end(self, state, outcome):
-            raise InvalidStateError(f"{self._local_state}: {self!r}")
-        if was_queued:
-            self._policy.host.job_cancelled(self, is_counted=False)
-
-    # What the standard library's wait(), as_completed() and asyncio look at. Type checkers are
-    # shown the plain attributes of the base class.
-
-    if not TYPE_CHECKING:
-
-        @property
-        def _state(self) -> str:
-            return _STANDARD_STATES.get(self._local_state, "PENDING")
-
-        @property
-        def _condition(self) -> threading.Condition:
-            watchers = self._watch()
-            with watchers.lock:
-                if watchers.condition is None:
-                    watchers.condition = threading.Condition(watchers.lock)
-                return watchers.condition
-
-        @property
-        def _waiters(self) -> list[Any]:
-            watchers = self._watch()
-            with watchers.lock:
-                if watchers.waiters is None:
-                    watchers.waiters = []
-                return watchers.waiters
-
-    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
-        state = self._local_state
-        result = self._outcome if state is SUCCEEDED else None
-        error = self._outcome.exception() if state is FAILED else None
-        return state in ENDED, state is CANCELLED, result, error
 
     # For the files of this folder.
 

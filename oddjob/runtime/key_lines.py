@@ -133,6 +133,11 @@ class KeyLines:
         first = next(each for each in line.behind if each in self._waiting)
         return first if line.running - held < first._policy.key_limit else None
 
+    def is_startable(self, job: Job[Any]) -> bool:
+        """Return whether a waiting job may start, as far as its key is concerned."""
+        line = self.of.get(job._key)
+        return line is job or (isinstance(line, _Line) and line.head is job)
+
     def waiting_behind(self, job: Job[Any]) -> list[Job[Any]]:
         """Return the jobs that wait for a running one, in their order."""
         line = self.of.get(job._key)

@@ -21,12 +21,12 @@ it has ended           away from wherever it is (`take`, by its worker; else `fo
 import sys
 from _thread import allocate_lock, get_ident
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from functools import partial, wraps
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.compat import TypeVar
 from oddjob.runtime.job import Job
@@ -41,6 +41,16 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 T = TypeVar("T")
+
+
+class Obstacles(NamedTuple):
+    """What keeps a job from starting."""
+
+    holders: Sequence[Job[Any]] = ()  # of its key, if others of the key are before it
+    closed: Sequence[Limit] = ()
+    is_behind: bool = False  # others of its key are before it
+    delayed_until: float | None = None  # monotonic seconds; it is to be tried again then
+
 
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 _PATIENCE_WITHOUT_GIL: Final = 0.0005  # seconds; the owner of the lock runs meanwhile
@@ -327,6 +337,20 @@ class LimitedQueue:
         if job._key is not None and not keeps_turn:
             self._lines.start_claimed(job)
         del self._waiting[job]
+
+    @_locked
+    def obstacles(self, now: float, job: Job[Any]) -> Obstacles | None:
+        """Return what keeps a job from starting; None: nothing, or it does not wait."""
+        if job in self._delayed:
+            return Obstacles(delayed_until=self._delayed[job])
+        if job not in self._waiting:
+            return None
+        key, holders, is_first = job._key, [], True
+        if key is not None and job not in self._holding:
+            is_first = self._lines.is_startable(job)
+            holders = [] if is_first else [each for each in self._holding if each._key == key]
+        closed = [limit for limit in job._policy.limits if limit.opens_at > now]
+        return Obstacles(holders, closed, is_behind=not is_first)
 
     @_locked
     def jobs_behind(self, _: float, job: Job[Any]) -> list[Job[Any]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from oddjob.keys import check_key
 from oddjob.options import JobSettings
 from oddjob.retry import RetryPolicy
+from oddjob.threads import name_of_caller
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -199,7 +200,8 @@ class JobPolicy:
                 f"serial=True needs a key: it tells which jobs {job.name} is to wait for"
             )
         if self.middleware:
-            carrier = job._add_details().carrier
+            details = job._add_details()
+            carrier, details.submitter = details.carrier, name_of_caller()
             for each in self.middleware:
                 submit = getattr(each, "submit", None)
                 if submit is not None:

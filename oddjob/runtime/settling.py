@@ -28,6 +28,7 @@ from oddjob.runtime.watchers import (
     JobDetails,
     JobState,
 )
+from oddjob.schedule.clock import clock
 from oddjob.threads import ServiceThread
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ def settle(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
             return False
         if report is not None:
             outcome.report = report
+        if job._details is not None:
+            job._details.finished = clock.monotonic()
         job._outcome = outcome
         job._fast_state = watchers.state = state
         watchers.announce(job)
@@ -214,6 +217,8 @@ def cancel_quietly(job: "Job[Any]", *, is_counted: bool = True) -> bool:
             if watchers.state is not QUEUED:
                 watchers.cancel_requested |= watchers.state is RUNNING
                 return False
+            if job._details is not None:
+                job._details.finished = clock.monotonic()
             job._fast_state = watchers.state = CANCELLED
             watchers.announce(job)
         _leave_queue(job, is_counted=is_counted)

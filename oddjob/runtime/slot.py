@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.runtime.coroutines import CoroutineRunner
 from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SlotMetrics
+from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -48,7 +49,8 @@ class Slot:
         self.ident = threading.get_ident()  # of its thread, which corrects it
         self.job: Job[Any] | None = None
         self.crash: BaseException | None = None  # what the thread should end with
-        self.last_ended_at = 0.0  # when its last job did, in monotonic seconds
+        # When its last job did, or it was made, and so its job began; in monotonic seconds.
+        self.last_ended_at = clock.monotonic()
 
     def all(self) -> "list[Slot]":
         """Return this slot and those nested in it, the innermost last."""

@@ -33,6 +33,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from oddjob.locks import ProcessLock, Wakeup
 from oddjob.log import log
+from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -253,14 +254,17 @@ class JobDetails:
     thread at a time.
     """
 
-    __slots__ = ("attempt", "carrier", "claim", "concluder", "deadline", "id", "is_inline",
-                 "progress", "steps", "timer")  # fmt: skip
+    __slots__ = ("attempt", "carrier", "claim", "concluder", "deadline", "finished", "id",
+                 "is_inline", "progress", "started", "steps", "submitter", "timer")  # fmt: skip
 
     def __init__(self) -> None:
         self.id: str | None = None
         self.attempt = 0  # the number of the latest one
         self.deadline: float | None = None  # of that attempt, in steady seconds
         self.concluder: object = None  # of that attempt
+        self.started: float | None = None  # when that began, in monotonic seconds
+        self.finished: float | None = None  # when the job ended
+        self.submitter: str | None = None  # the name of the thread or task
         self.is_inline = False
         self.progress: Progress | None = None
         self.carrier: dict[str, str] = {}  # of middleware
@@ -271,6 +275,7 @@ class JobDetails:
     def begin_attempt(self) -> int:
         """Begin the next attempt; return its number."""
         self.attempt += 1
+        self.started = clock.monotonic()
         self.concluder = None  # after that: until then no timeout strikes
         return self.attempt
 

@@ -9,6 +9,7 @@ Locking: none. The thread writes its slot; `leaving` is set by others and looked
 
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.locks import Wakeup
@@ -16,6 +17,7 @@ from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.execution import execute, leave_nested, rescue_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SAMPLES
+from oddjob.runtime.reasons import began_at, stack_of_job
 from oddjob.runtime.slot import Slot, bind_thread
 from oddjob.schedule.clock import clock
 from oddjob.threads import JobThread
@@ -30,11 +32,16 @@ class WorkerInfo(NamedTuple):
     name: str
     ident: int | None
     job: Job[object] | None
+    since: datetime | None = None  # when the job began
 
     @property
     def state(self) -> str:
         """``idle`` or ``running``."""
         return "idle" if self.job is None else "running"
+
+    def stack(self) -> str:
+        """Return where the job is now, formatted like a traceback; "" if the worker has none."""
+        return "" if self.job is None else stack_of_job(self.job)
 
 
 class Worker:
@@ -55,7 +62,9 @@ class Worker:
     @property
     def info(self) -> WorkerInfo:
         """A snapshot for people."""
-        return WorkerInfo(self.thread.name, self.thread.ident, self.slot.job)
+        job = self.slot.job
+        since = None if job is None else clock.date_of(began_at(job, self.slot))
+        return WorkerInfo(self.thread.name, self.thread.ident, job, since)
 
     @property
     def is_free(self) -> bool:

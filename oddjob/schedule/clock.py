@@ -13,6 +13,7 @@ is why the functions are kept in an instance, where such tools do not look.
 import sys
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from types import BuiltinFunctionType
 from typing import Final
 
@@ -38,6 +39,10 @@ class Clock:
         if self._wall is not None:
             return self._wall()
         return _time_seen_from_depth(_DEPTH) if self.is_replaced else time.time()
+
+    def date_of(self, moment: float) -> datetime:
+        """Return a monotonic time as a date, in UTC."""
+        return datetime.fromtimestamp(self.wall() + moment - self.monotonic(), UTC)
 
     @property
     def is_replaced(self) -> bool:

@@ -1,0 +1,116 @@
+"""StandardFuture: what the standard library and executors of others do with a job, as a future.
+
+``wait``, ``as_completed`` and asyncio look at the private attributes of the base class; executors
+claim and settle futures by hand. A job has neither the base class's condition nor its lists, so
+what they look at is made when they do.
+"""
+
+import threading
+from concurrent.futures import Future, InvalidStateError
+from typing import TYPE_CHECKING, Any, Final
+
+from oddjob.compat import TypeVar, override
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settling import end
+from oddjob.runtime.watchers import (
+    CANCELLED,
+    ENDED,
+    FAILED,
+    QUEUED,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    Failure,
+    JobState,
+    Watchers,
+)
+
+T = TypeVar("T", default=Any)
+
+_STANDARD_STATES: Final = {
+    RUNNING: "RUNNING",
+    SUCCEEDED: "FINISHED",
+    FAILED: "FINISHED",
+    CANCELLED: "CANCELLED_AND_NOTIFIED",
+}
+
+
+class StandardFuture(Future[T]):
+    """The part of a `Job` that the standard library prescribes, and its users do not use."""
+
+    __slots__ = ()
+
+    _policy: JobPolicy
+    _outcome: Any
+    _fast_state: JobState
+
+    @property
+    def _local_state(self) -> JobState:
+        raise NotImplementedError
+
+    def _watch(self) -> Watchers:
+        raise NotImplementedError
+
+    @override
+    def set_running_or_notify_cancel(self) -> bool:
+        """Claim the job for an executor of your own; return False if it was cancelled."""
+        watchers = self._watch()
+        with watchers.lock:
+            if watchers.claim_queued(threading.current_thread()):
+                self._fast_state = RUNNING
+                return True
+            if watchers.state is CANCELLED:
+                return False
+        raise RuntimeError(f"job in unexpected state: {self!r}")
+
+    @override
+    def set_result(self, result: T) -> None:
+        """Settle with a result; raise ``InvalidStateError`` if the job has ended."""
+        self._settle_by_hand(SUCCEEDED, result)
+
+    @override
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Settle with an exception; raise ``InvalidStateError`` if the job has ended."""
+        if exception is None:
+            self._settle_by_hand(SUCCEEDED, None)
+        else:
+            self._settle_by_hand(FAILED, Failure(exception))
+
+    def _settle_by_hand(self, state: JobState, outcome: Any) -> None:
+        was_queued = self._local_state in (SCHEDULED, QUEUED)
+        job: Any = self
+        if not end(job, state, outcome):
+            raise InvalidStateError(f"{self._local_state}: {self!r}")
+        if was_queued:
+            self._policy.host.job_cancelled(job, is_counted=False)
+
+    # What the standard library's wait(), as_completed() and asyncio look at. Type checkers are
+    # shown the plain attributes of the base class.
+
+    if not TYPE_CHECKING:
+
+        @property
+        def _state(self) -> str:
+            return _STANDARD_STATES.get(self._local_state, "PENDING")
+
+        @property
+        def _condition(self) -> threading.Condition:
+            watchers = self._watch()
+            with watchers.lock:
+                if watchers.condition is None:
+                    watchers.condition = threading.Condition(watchers.lock)
+                return watchers.condition
+
+        @property
+        def _waiters(self) -> list[Any]:
+            watchers = self._watch()
+            with watchers.lock:
+                if watchers.waiters is None:
+                    watchers.waiters = []
+                return watchers.waiters
+
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        state = self._local_state
+        result = self._outcome if state is SUCCEEDED else None
+        error = self._outcome.exception() if state is FAILED else None
+        return state in ENDED, state is CANCELLED, result, error

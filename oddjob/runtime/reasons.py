@@ -1,0 +1,148 @@
+"""Why a job has not ended, since when, and where its thread is: answers for people.
+
+Nothing is noted for them where a job passes quickly; they are put together when they are asked for,
+by a few looks one after the other, so a job may have gone on meanwhile.
+"""
+
+from datetime import datetime
+from math import inf
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from oddjob.errors import format_frames
+from oddjob.runtime.job import Job
+from oddjob.runtime.limited_queue import Obstacles
+from oddjob.runtime.slot import Slot
+from oddjob.runtime.watchers import ENDED, RUNNING
+from oddjob.schedule.clock import clock
+from oddjob.tracebacks import coroutine_stack, stack_of, thread_frames
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+
+class JobTimes(NamedTuple):
+    """When a job was queued, started and finished, as far as that is known."""
+
+    queued: datetime | None
+    started: datetime | None
+    finished: datetime | None
+
+
+def times_of(job: Job[Any]) -> JobTimes:
+    """Return the times of a job, by the record of its store if it has one."""
+    core, details = _core_of(job), job._details
+    if _is_stored(job):
+        times: JobTimes | None = core.store.live.times_of(job)
+        if times is not None:
+            return times
+    started = None if details is None else details.started
+    finished = None if details is None else details.finished
+    slot = None if job.done() else _slot_of(job)
+    if slot is not None:
+        started = began_at(job, slot)
+    is_queued = job._queued_at <= clock.monotonic()
+    return JobTimes(*map(_date_of, (job._queued_at if is_queued else None, started, finished)))
+
+
+def began_at(job: Job[Any], slot: Slot) -> float:
+    """Return when the job in a slot began, in monotonic seconds."""
+    started = None if job._details is None else job._details.started
+    return slot.last_ended_at if started is None else started
+
+
+def stack_of_job(job: Job[Any]) -> str:
+    """Return where a running job is, formatted like a traceback; "" if it does not run here."""
+    slot = _slot_of(job)
+    if slot is None:
+        return ""
+    coroutine = slot.coroutines.coroutine_of(job)
+    frames = [] if coroutine is None else coroutine_stack(coroutine)
+    return format_frames(frames or stack_of(thread_frames().get(slot.ident)))
+
+
+def reason_of(job: Job[Any]) -> str:
+    """Return why a job has not ended."""
+    if job.done():
+        return f"it has ended: {job.state}"
+    if job._policy.is_durable:
+        reason: str = _core_of(job).store.live.why(job)
+        return reason
+    return _reason_of_running(job) or _reason_of_waiting(job)
+
+
+def _reason_of_running(job: Job[Any]) -> str | None:
+    slot = _slot_of(job)
+    if slot is not None:
+        worker = _core_of(job).workers.find(slot)
+        thread = "a thread that waits for it" if worker is None else worker.thread.name
+        return f"it has run for {_since(began_at(job, slot))}, in {thread}"
+    return "it runs, but on no worker of its pool" if job._local_state is RUNNING else None
+
+
+def _reason_of_waiting(job: Job[Any]) -> str:
+    core, timer = _core_of(job), None if job._details is None else job._details.timer
+    if timer is not None:
+        date = timer.next
+        return "its timer is paused" if date is None else f"it is scheduled for {date}"
+    if core.workers.is_paused:
+        return f"pool {core.label} is paused"
+    found = None if core.dispatcher.limited is None else core.dispatcher.limited.obstacles(job)
+    return (found and _obstacle(job, found)) or _no_worker(job, core)
+
+
+def _obstacle(job: Job[Any], found: Obstacles) -> str | None:
+    """Return what a job waits for besides a worker."""
+    now = clock.monotonic()
+    if found.delayed_until is not None:
+        return f"it failed, and is tried again in {max(0.0, found.delayed_until - now):.1f} s"
+    if found.holders:
+        return f"its key {job.key!r} is held by {', '.join(map(_holder, found.holders))}"
+    if found.is_behind:
+        return f"it is behind other jobs of its key {job.key!r}"
+    if not found.closed:
+        return None
+    limit = max(found.closed, key=lambda each: each.opens_at)
+    if limit.opens_at == inf:
+        return f"its max_concurrency={limit!r} is reached"
+    return f"its rate, {limit!r}, lets no job start for {limit.opens_at - now:.1f} s"
+
+
+def _holder(job: Job[Any]) -> str:
+    slot = _slot_of(job)
+    ran = "" if slot is None else f", which has run for {_since(began_at(job, slot))}"
+    return f"job {job.name}{ran}"
+
+
+def _no_worker(job: Job[Any], core: "PoolCore") -> str:
+    queue = core.dispatcher.waiting()
+    before = queue.index(job) if job in queue else 0
+    if job not in queue:
+        return "it is not in the queue: there is no room, or it has just been taken"
+    if core.workers.free():
+        return "a worker is about to take it"
+    return f"all {core.workers.size} workers are busy, and {before} jobs are before it"
+
+
+def _slot_of(job: Job[Any]) -> Slot | None:
+    """Return the slot in which a job runs, if it is one of a worker."""
+    if job._local_state in ENDED:
+        return None
+    return next((each for each in _core_of(job).workers.slots() if each.job is job), None)
+
+
+def _core_of(job: Job[Any]) -> "PoolCore":
+    core: Any = job._policy.host
+    return core  # type: ignore[no-any-return]
+
+
+def _is_stored(job: Job[Any]) -> bool:
+    has_claim = job._details is not None and job._details.claim is not None
+    return job._policy.is_durable or has_claim
+
+
+def _date_of(moment: float | None) -> datetime | None:
+    return None if moment is None else clock.date_of(moment)
+
+
+def _since(moment: float) -> str:
+    return f"{max(0.0, clock.monotonic() - moment):.1f} s"

@@ -1,14 +1,16 @@
-"""What a pool reports to its ``on_event`` callback.
+"""What a pool reports to its ``on_event`` callbacks.
 
-Guarantees: the callback runs in the thread in which the event happened, with none of the
-library's locks held; whatever it raises is logged and changes nothing else.
+Guarantees: the callbacks run in the thread in which the event happened, one after the other, with
+none of the library's locks held; whatever one raises is logged and changes nothing else.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple
 
 from oddjob.log import log
+from oddjob.schedule.clock import clock
 
 EventKind = Literal[
     "worker_crashed",
@@ -30,6 +32,7 @@ class PoolEvent(NamedTuple):
     Attributes:
         kind: what happened, such as ``"worker_crashed"`` or ``"job_failed"``.
         pool: the pool's name, or the label of an anonymous pool in the log.
+        at: when it happened, in UTC.
         worker: the name of the thread concerned, or None.
         job: the `Job` concerned, or None.
         error: the exception concerned, or None.
@@ -37,28 +40,32 @@ class PoolEvent(NamedTuple):
 
     kind: EventKind
     pool: str
+    at: datetime
     worker: str | None = None
     job: Any = None
     error: BaseException | None = None
 
 
-OnEvent = Callable[[PoolEvent], object]
+Observer = Callable[[PoolEvent], object]
+OnEvent = Observer | Sequence[Observer]
 
 
 class EventListener:
-    """Passes a pool's events to its ``on_event`` callback; from any thread, with no lock held."""
+    """Passes a pool's events to its ``on_event`` callbacks; from any thread, with no lock held."""
 
-    def __init__(self, label: str, callback: OnEvent | None) -> None:
+    def __init__(self, label: str, callbacks: OnEvent | None) -> None:
         self._label = label
-        self.callback: OnEvent | None = callback
+        self.callbacks: OnEvent | None = callbacks
 
     def notify(self, kind: EventKind, **details: Any) -> None:
-        """Call the callback with an event of these `details`; log whatever it raises."""
-        callback = self.callback  # read once: it may be set at any time
-        if callback is None:
+        """Call the callbacks with an event of these `details`; log whatever one of them raises."""
+        callbacks = self.callbacks  # read once: they may be set at any time
+        if callbacks is None:
             return
-        try:
-            callback(PoolEvent(kind, self._label, **details))
-        except BaseException as failure:  # a callback's trouble must not cost a worker
-            message = "on_event of pool %s raised, for %s"
-            log(logging.ERROR, message, self._label, kind, error=failure)
+        event = PoolEvent(kind, self._label, datetime.fromtimestamp(clock.wall(), UTC), **details)
+        for callback in (callbacks,) if callable(callbacks) else callbacks:
+            try:
+                callback(event)
+            except BaseException as failure:  # a callback's trouble must not cost a worker
+                message = "on_event of pool %s raised, for %s"
+                log(logging.ERROR, message, self._label, kind, error=failure)

@@ -71,6 +71,13 @@ def _is_middleware(value: Any) -> bool:
 
 as_flag = _check(lambda value: isinstance(value, bool), "True or False")
 as_callable = _check(callable, "a callable")
+as_callbacks = _check(
+    lambda value: (
+        callable(value) or (isinstance(value, tuple | list) and all(map(callable, value)))
+    ),
+    "a callable or a list of them",
+    lambda value: value if callable(value) else tuple(value),
+)
 _as_text = _check(lambda value: isinstance(value, str), "a string", str)
 _as_tuple = _check(lambda value: isinstance(value, tuple | list), "a tuple or a list", tuple)
 _as_classes = _check(_are_exceptions, "an exception class or a tuple of them")
@@ -151,7 +158,7 @@ class PoolOptions(NamedTuple):
     retry_on: Annotated[Exceptions, _as_exceptions] = Exception
     no_retry_on: Annotated[Exceptions, _as_exceptions] = ()
     on_error: Annotated[OnError | None, as_callable] = None
-    on_event: Annotated[OnEvent | None, as_callable] = None
+    on_event: Annotated[OnEvent | None, as_callbacks] = None
     middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
     store: Annotated[str | Literal[False] | None, _as_store] = None
     signing_keys: Annotated[SigningKeys | None, as_signing_keys] = None

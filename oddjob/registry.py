@@ -13,7 +13,7 @@ from oddjob.locks import ProcessLock
 from oddjob.options import POOL_CHECKS, PoolArguments, as_name
 from oddjob.quantities import Seconds, as_patience
 from oddjob.schedule.clock import clock
-from oddjob.settings import Plan, read_settings
+from oddjob.settings import Plan, Settings, read_settings
 from oddjob.thread_pool import Pool
 
 _NO_PLAN: Final = Plan()  # in force while nothing has been configured
@@ -87,7 +87,7 @@ registry: Final = Registry()
 Pool._registry = registry
 
 
-def configure(settings: Mapping[str, Any]) -> None:
+def configure(settings: Mapping[str, Any] | None = None, **keywords: Unpack[Settings]) -> None:
     """Create the pools that a settings dict describes, or none of them.
 
     Call it once, at start-up. Calling it again with settings that mean the same does nothing.
@@ -97,13 +97,15 @@ def configure(settings: Mapping[str, Any]) -> None:
             there is none); ``extra_pools`` is a list of names and of ``{name: options}``, or one
             such mapping; any other key is an option of `Pool`, and the default for all pools made
             from now on. Type checkers know it as `oddjob.Settings`.
+        **keywords: the same by keywords: ``configure(default_pool="work", pool_size=10)``. What is
+            in both is taken from here.
 
     Raises:
         SettingsError: a key or value is not understood (the message names its path), or
             different settings are in force: call `shutdown_all` first.
         PoolNameTaken: a live pool has one of the names and other options.
     """
-    plan = read_settings(settings)
+    plan = read_settings({} if settings is None else settings, keywords)
     with registry.lock:
         if registry.plan is not _NO_PLAN:
             if registry.plan == plan:

@@ -33,10 +33,11 @@ class Plan(NamedTuple):
     pools: Mapping[str, PoolOptions] = {}
 
 
-def read_settings(settings: Mapping[str, Any]) -> Plan:
-    """Validate a settings dict; see `oddjob.configure`."""
+def read_settings(settings: Mapping[str, Any], keywords: Mapping[str, Any] = {}) -> Plan:
+    """Validate a settings dict, and what is given by keywords; see `oddjob.configure`."""
     if not isinstance(settings, Mapping):
         raise SettingsError(f"settings must be a mapping, not {settings!r}")
+    settings = {**settings, **keywords}
     defaults = _with_options("settings", PoolOptions(), settings, _BESIDES_OPTIONS)
     pools: dict[str, PoolOptions] = {}
     for path, name, options in _wanted_pools(settings):

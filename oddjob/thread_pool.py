@@ -16,7 +16,7 @@ from oddjob.compat import override
 from oddjob.dumping import text_of
 from oddjob.events import OnEvent
 from oddjob.log import run_in_thread
-from oddjob.options import JobSettings, KeywordOptions, PoolOptions, as_callable, as_name
+from oddjob.options import JobSettings, KeywordOptions, PoolOptions, as_callbacks, as_name
 from oddjob.quantities import Seconds, as_patience, as_size
 from oddjob.runtime.core import PoolCore
 from oddjob.runtime.job import Job
@@ -89,8 +89,8 @@ class Pool(StoredJobs, ThreadPoolExecutor):
             the thread that ran it; and when a failed job is garbage-collected whose result and
             exception nobody has asked for, in the thread in which that happens, as a destructor:
             it should not wait for a lock.
-        on_event: called with a `PoolEvent`, in the thread in which that happens. What it raises is
-            logged.
+        on_event: called with a `PoolEvent`, in the thread in which that happens; or a list of
+            callables, which are all called. What one raises is logged.
         store: where jobs are kept, so that they survive the process (nowhere, or False): the URL
             ``"sqlite:///jobs.db"``, a file which all processes of a machine may share;
             ``"redis://user:password@host:6379/0?prefix=oddjob"``, a server for many machines; or
@@ -185,21 +185,21 @@ class Pool(StoredJobs, ThreadPoolExecutor):
 
     @property
     def on_event(self) -> OnEvent | None:
-        """The callback for events, called as ``on_event(event)``; may be set at any time."""
-        return self._core.events.callback
+        """The callback for events, or a tuple of several; may be set at any time."""
+        return self._core.events.callbacks
 
     @on_event.setter
     def on_event(self, callback: OnEvent | None) -> None:
-        if callback is not None:
-            as_callable("on_event", callback)
-        self._core.events.callback = callback
+        given = None if callback is None else as_callbacks("on_event", callback)
+        self._core.events.callbacks = given
 
     @property
     def state(self) -> StateName:
         """The state of the pool as a whole.
 
-        ``running``; ``restarting`` while all workers are replaced, each after its job; ``broken``,
-        after too many restarts, until `restart`; ``degraded`` while too many jobs hang; ``closed``.
+        ``running``; ``paused``, in a pool without a store, until `resume`; ``restarting`` while all
+        workers are replaced, each after its job; ``broken``, after too many restarts, until
+        `restart`; ``degraded`` while too many jobs hang; ``closed``.
         """
         return state_of(self._core)
 

@@ -131,7 +131,13 @@ def test_a_job_that_is_not_there_is_a_lookup_error(pool: Pool, url: str) -> None
 
 def test_a_pool_without_a_store_says_what_is_missing() -> None:
     with Pool("plain", 1) as plain:
-        calls = [lambda: plain.find("1"), plain.records, plain.counts, plain.pause, plain.runners]
+        calls = [
+            lambda: plain.find("1"),
+            plain.records,
+            plain.counts,
+            plain.recurring,
+            plain.runners,
+        ]
         for call in calls:
             with pytest.raises(TypeError, match="pool plain has no store: give it store="):
                 call()

@@ -6,6 +6,7 @@ import pytest
 
 import oddjob
 from oddjob import Pool, PoolBroken, PoolEvent
+from oddjob.testing import FakeClock
 
 WAIT = 10.0
 
@@ -48,7 +49,8 @@ def test_a_failed_job_is_reported() -> None:
         pool.perform(fail, error)
         observer.wait_for("job_failed", 2)
         pool.submit(pow, 2, 3).result(WAIT)
-    assert observer.events[0] == PoolEvent("job_failed", "told", job=job, error=error)
+    first = observer.events[0]
+    assert first == PoolEvent("job_failed", "told", first.at, job=job, error=error)
     assert observer.kinds() == ["job_failed", "job_failed", "pool_closed"]
 
 
@@ -67,7 +69,8 @@ def test_a_crash_is_reported_when_the_replacement_runs() -> None:
         job.exception(WAIT)
         observer.wait_for("worker_replaced")
     assert observer.kinds() == ["job_failed", "worker_crashed", "worker_replaced", "pool_closed"]
-    assert observer.events[1] == ("worker_crashed", "frail", "frail_0", job, error)
+    crashed = observer.events[1]
+    assert crashed == PoolEvent("worker_crashed", "frail", crashed.at, "frail_0", job, error)
     assert alive == [1]
 
 
@@ -121,7 +124,8 @@ def test_the_end_of_a_pool_is_reported_once() -> None:
     pool = Pool(1, on_event=observer)
     pool.shutdown()
     pool.shutdown()
-    assert observer.events == [PoolEvent("pool_closed", pool._core.label)]
+    (event,) = observer.events
+    assert event == PoolEvent("pool_closed", pool._core.label, event.at)
 
 
 @pytest.mark.parametrize("error", [ValueError("mine"), SystemExit(1), KeyboardInterrupt()])
@@ -195,3 +199,33 @@ def test_a_job_that_succeeds_is_not_reported() -> None:
     with Pool(2, on_event=observer) as pool:
         assert len(list(pool.map(abs, range(1000)))) == 1000
     assert observer.kinds() == ["pool_closed"]
+
+
+def test_an_event_says_when_it_happened() -> None:
+    observer = Observer()
+    with FakeClock() as clock, Pool("told", 1, on_event=observer) as pool:
+        clock.advance(60)
+        pool.submit(fail, ValueError()).exception(WAIT)
+        observer.wait_for("job_failed")
+        assert observer.events[0].at == clock.now()
+
+
+def test_several_observers_all_hear_of_an_event_although_one_raises(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    first, second = Observer(), Observer()
+
+    def bad(_event: PoolEvent) -> None:
+        raise LookupError
+
+    with Pool("told", 1, on_event=[first, bad, second]) as pool:
+        assert pool.on_event == (first, bad, second)
+        pool.restart()
+        pool.on_event = [second]
+    assert first.kinds() == ["pool_restarted"]
+    assert second.kinds() == ["pool_restarted", "pool_closed"]
+    assert [record.message for record in caplog.records] == [
+        "on_event of pool told raised, for pool_restarted"
+    ]
+    with pytest.raises(TypeError, match="on_event must be a callable or a list of them"):
+        pool.on_event = [first, 3]  # type: ignore[list-item]  # pyright: ignore[reportAttributeAccessIssue]

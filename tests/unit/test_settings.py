@@ -108,7 +108,7 @@ WRONG_TYPES = [
     *[("on_error", value, "a callable") for value in ("complain", 0)],
     *[(key, value, SECONDS) for key in PATIENCE for value in (True, False, "5", 1j)],
     *[("max_abandoned", value, "a whole number") for value in (True, False, 1.5, "3")],
-    *[("on_event", value, "a callable") for value in ("complain", 0)],
+    *[("on_event", value, "a callable or a list of them") for value in ("complain", 0)],
     *[
         (key, value, wanted)
         for key, wanted in (

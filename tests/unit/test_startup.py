@@ -189,6 +189,16 @@ def test_configure_creates_every_pool_with_its_options_and_starts_no_thread() ->
     assert threading.active_count() == before
 
 
+def test_settings_may_be_given_by_keywords() -> None:
+    """`configure(default_pool="work")` is what everyone types first."""
+    oddjob.configure({"pool_size": 3, "max_seconds": 7}, default_pool="work", pool_size=2)
+    assert oddjob.pool("work") is oddjob.pool()
+    assert oddjob.pool().configuration == LIBRARY_DEFAULTS._replace(pool_size=2, max_seconds=7.0)
+    oddjob.configure(default_pool="work", pool_size=2, max_seconds=7)
+    with pytest.raises(oddjob.SettingsError, match=r"settings\['size'\].*'pool_size'"):
+        oddjob.configure(size=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 def test_configured_pools_work() -> None:
     """The shortest program that configures anything."""
     oddjob.configure({"extra_pools": ["email"]})

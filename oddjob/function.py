@@ -219,9 +219,36 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     ) -> Iterator[V]: ...
     @overload
     def map(self, *iterables: Iterable[Any], **options: Unpack[MapOptions]) -> Iterator[R_co]: ...
-    def map(self, *iterables: Iterable[Any], **options: Unpack[MapOptions]) -> Iterator[Any]:
+    @overload
+    def map(
+        self, *iterables: Iterable[Any], return_exceptions: bool, **options: Unpack[MapOptions]
+    ) -> Iterator[Any]: ...
+    def map(self, *iterables: Iterable[Any], **options: Any) -> Iterator[Any]:
         """Iterate over the results of a call for every item; see `Pool.map`."""
         results: Iterator[Any] = self._target.map(self.__wrapped__, *iterables, **options)
+        return results
+
+    @overload
+    def starmap(
+        self: "_AsyncJobFunction[P, V]",
+        iterable: Iterable[Iterable[Any]],
+        **options: Unpack[MapOptions],
+    ) -> Iterator[V]: ...
+    @overload
+    def starmap(
+        self, iterable: Iterable[Iterable[Any]], **options: Unpack[MapOptions]
+    ) -> Iterator[R_co]: ...
+    @overload
+    def starmap(
+        self,
+        iterable: Iterable[Iterable[Any]],
+        *,
+        return_exceptions: bool,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[Any]: ...
+    def starmap(self, iterable: Iterable[Iterable[Any]], **options: Any) -> Iterator[Any]:
+        """Iterate over the results of a call for each tuple of arguments; see `Pool.starmap`."""
+        results: Iterator[Any] = self._target.starmap(self.__wrapped__, iterable, **options)
         return results
 
     def options(self, **options: Unpack[JobOptions]) -> "JobFunction[P, R_co]":

@@ -3,16 +3,19 @@
 Guarantees: an iterator that is closed, dropped, or raises cancels its jobs that have not started.
 """
 
+import sys
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, as_completed
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError, Executor, Future, as_completed
 from contextlib import suppress
 from itertools import islice
+from math import inf
 from operator import length_hint
-from typing import TYPE_CHECKING, Any, TypeVar
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, TypeVar, Unpack, cast, overload
 
-from oddjob.callables import call_all
-from oddjob.compat import TypedDict
+from oddjob.callables import call_all, check_order
+from oddjob.compat import AsyncFunction, T, TypedDict, override
 from oddjob.quantities import Seconds, as_size, as_wait
 from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock
@@ -20,92 +23,221 @@ from oddjob.schedule.clock import clock
 if TYPE_CHECKING:
     from oddjob.submitter import Submitter
 
+_REDRAW: Final = 0.1  # seconds
+
 AnyFuture = TypeVar("AnyFuture", bound=Future[Any])
 
 
 class MapOptions(TypedDict, total=False):
-    """The keyword arguments of `Pool.map`."""
+    """The keyword arguments of `Pool.map`, but for that which changes the type of the results."""
 
     timeout: Seconds | None
     chunksize: int
     buffersize: int | None
-    progress: bool
+    ordered: bool
+    progress: bool | str
+
+
+class MapMethods(Executor):
+    """The methods that call a function for many items, and iterate over the results."""
+
+    @overload
+    def map(
+        self, fn: AsyncFunction[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]
+    ) -> Iterator[T]: ...
+    @overload
+    def map(
+        self, fn: Callable[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]
+    ) -> Iterator[T]: ...
+    @overload
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        return_exceptions: bool,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[Any]: ...
+    @override
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Any:
+        """Iterate over the results of ``fn`` for the items of `iterables`, in their order.
+
+        Without `buffersize`, the iterables are read and the jobs queued before this returns. An
+        iterator that has been started cancels its jobs that have not, when it raises, is closed
+        or is dropped.
+
+        Args:
+            fn: called with one item of each iterable.
+            *iterables: read in parallel, until the shortest ends.
+            **options: ``timeout`` (None): the time from this call within which each result has to
+                be there, in seconds. ``chunksize`` (1): how many jobs to queue in one insertion.
+                ``buffersize`` (None, no limit): how many jobs may be ahead of the reader, 1 or
+                more. ``ordered`` (True): if False, each result comes as soon as it is there.
+                ``return_exceptions`` (False): the exception of a job that has failed, or was
+                cancelled, comes in place of its result, and does not end the iteration.
+                ``progress`` (False): show a bar of how many results have been read, with this title
+                if it is a text; see `oddjob.progress`.
+
+        Raises:
+            TimeoutError: while iterating, if a result was not there in time.
+        """
+        check_order(fn, next(iter(iterables), None))
+        total = min((length_hint(each, -1) for each in iterables), default=0)
+        return self._map("map", fn, zip(*iterables, strict=False), total, options)
+
+    @overload
+    def starmap(
+        self,
+        fn: AsyncFunction[..., T],
+        iterable: Iterable[Iterable[Any]],
+        **options: Unpack[MapOptions],
+    ) -> Iterator[T]: ...
+    @overload
+    def starmap(
+        self, fn: Callable[..., T], iterable: Iterable[Iterable[Any]], **options: Unpack[MapOptions]
+    ) -> Iterator[T]: ...
+    @overload
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        *,
+        return_exceptions: bool,
+        **options: Unpack[MapOptions],
+    ) -> Iterator[Any]: ...
+    def starmap(
+        self, fn: Callable[..., Any], iterable: Iterable[Iterable[Any]], **options: Any
+    ) -> Any:
+        """Iterate over the results of ``fn(*arguments)`` for the `arguments` in an iterable.
+
+        As ``itertools.starmap`` does, and in all else as `map`, which has the same options.
+        """
+        check_order(fn, iterable)
+        return self._map("starmap", fn, map(tuple, iterable), length_hint(iterable, -1), options)
+
+    def _map(
+        self, caller: str, fn: Callable[..., Any], calls: Any, total: int, options: dict[str, Any]
+    ) -> Iterator[Any]:
+        """Do what a method says, of the name `caller`; see `map_calls`."""
+        raise NotImplementedError
+
+
+class How(NamedTuple):
+    """The options of `Pool.map`."""
+
+    timeout: Seconds | None = None
+    chunksize: int = 1
+    buffersize: int | None = None
+    ordered: bool = True
+    return_exceptions: bool = False
+    progress: bool | str = False
 
 
 def map_calls(
-    submitter: "Submitter",
-    fn: Callable[..., Any],
-    iterables: Sequence[Iterable[Any]],
-    timeout: Seconds | None,
-    chunksize: int,
-    buffersize: int | None,
-    *,
-    progress: bool,
+    submitter: "Submitter", fn: Callable[..., Any], calls: Iterator[Any], total: int, how: How
 ) -> Iterator[Any]:
-    """Do what `Pool.map` says."""
-    deadline = clock.steady() + as_wait("timeout", timeout)
-    if buffersize is not None:
-        buffersize = as_size("buffersize", buffersize)
-    total = min((length_hint(each, -1) for each in iterables), default=0)
-    calls = zip(*iterables, strict=False)
+    """Do what `Pool.map` says; `calls` are tuples of arguments, of which there are `total`.
+
+    That is negative if nobody knows.
+    """
+    deadline = clock.steady() + as_wait("timeout", how.timeout)
+    buffersize = None if how.buffersize is None else as_size("buffersize", how.buffersize)
     jobs: deque[Job[Any]] = deque()
+    ended: SimpleQueue[Job[Any]] | None = None if how.ordered else SimpleQueue()
+
+    def add(job: Job[Any]) -> None:
+        jobs.append(job)
+        if ended is not None:
+            job.add_done_callback(cast("Callable[[object], object]", ended.put))
 
     def queue(count: int | None) -> None:
         """Queue some of the calls, or all, and add each job to `jobs` as soon as it is queued."""
         wanted = islice(calls, count)
-        if chunksize <= 1:
+        if how.chunksize <= 1:
             for args in wanted:
-                jobs.append(submitter.submit(fn, *args))
+                add(submitter.submit(fn, *args))
             return
-        while chunk := list(islice(wanted, chunksize)):
-            jobs.extend(submitter._accept_batch(submitter._policy, fn, chunk, None))
+        while chunk := list(islice(wanted, how.chunksize)):
+            for job in submitter._accept_batch(submitter._policy, fn, chunk, None):
+                add(job)
 
     try:
         queue(buffersize)
     except BaseException:
         call_all(job.cancel for job in jobs)
         raise
+    results = _Results(jobs, ended, deadline, how.return_exceptions, queue)
     if buffersize is None:
-        results, total = _results_of(jobs, deadline, None), len(jobs)
-    else:
-        results = _results_of(jobs, deadline, queue)
-    return _with_bar(results, None if total < 0 else total) if progress else results
+        results, total = results._replace(queue=None), len(jobs)
+    return _shown(results.each(), total, how.progress)
 
 
-def _results_of(
-    jobs: deque[Job[Any]], deadline: float, queue: Callable[[int], None] | None
-) -> Iterator[Any]:
-    """Yield the result of each job, which leaves `jobs` then; `queue` may add another one.
+def _shown(results: Iterator[Any], total: int, progress: bool | str) -> Iterator[Any]:
+    if not progress:
+        return results
+    title = progress if isinstance(progress, str) else None
+    return _with_bar(results, None if total < 0 else total, title)
 
-    Unless it may, this does not refer to the pool: an anonymous one that is otherwise unreferenced
-    may be collected while its results are read.
+
+class _Results(NamedTuple):
+    """The jobs of a call of ``map``, and how their results are read.
+
+    Unless it may `queue` more, this does not refer to the pool: an anonymous one that is otherwise
+    unreferenced may be collected while its results are read.
     """
-    try:
-        while jobs:
-            yield _next_result(jobs, deadline, queue)  # and refer to no result meanwhile
-    finally:
-        call_all(job.cancel for job in jobs)
-        del jobs, queue  # an exception that is raised here refers to this frame
+
+    jobs: deque[Job[Any]]  # in the order of the items; each stays until its result is read
+    ended: SimpleQueue[Job[Any]] | None  # those that have ended, if that is the order to read in
+    deadline: float
+    return_exceptions: bool
+    queue: Callable[[int], None] | None
+
+    def each(self) -> Iterator[Any]:
+        """Yield the result of each job."""
+        try:
+            while self.jobs:
+                yield self.next()  # and refer to no result meanwhile
+        finally:
+            call_all(job.cancel for job in self.jobs)
+            del self  # an exception that is raised here refers to this frame
+
+    def next(self) -> object:
+        """Return the next result, and queue another call."""
+        job = None
+        try:
+            job = self.jobs[0] if self.ended is None else self._next_ended(self.ended)
+            left = self.deadline - clock.steady()
+            result = _outcome_of(job, left) if self.return_exceptions else job.result(left)
+            self.jobs.remove(job)  # it is one of the first
+            if self.queue is not None:
+                self.queue(1)
+            return result
+        finally:
+            del job, self
+
+    def _next_ended(self, ended: SimpleQueue[Job[Any]]) -> Job[Any]:
+        if ended.empty():  # on a worker of the pool, a job may have to run here
+            self.jobs[0]._policy.host.run_where_awaited(self.jobs[0], self.deadline)
+        left = self.deadline - clock.steady()
+        try:
+            return ended.get(timeout=None if left == inf else max(0.0, left))
+        except Empty:
+            raise TimeoutError from None
 
 
-def _next_result(
-    jobs: deque[Job[Any]], deadline: float, queue: Callable[[int], None] | None
-) -> object:
+def _outcome_of(job: Job[Any], timeout: float) -> object:
+    """Return what a job has returned or raised."""
     try:
-        # The job stays in the deque until it has ended: until then it can be cancelled.
-        result = jobs[0].result(deadline - clock.steady())
-        jobs.popleft()
-        if queue is not None:
-            queue(1)
-        return result
-    finally:
-        del jobs, queue  # an exception that is raised here refers to this frame
+        error = job.exception(timeout)
+    except CancelledError as cancelled:
+        return cancelled.with_traceback(None)
+    return job.result() if error is None else error
 
 
 def progress(jobs: Iterable[AnyFuture], *, title: str | None = None) -> Iterator[AnyFuture]:
     """Iterate over jobs as they end, and show a progress bar on stderr.
 
-    The bar is drawn by tqdm or rich, whichever is installed; without either there is none.
+    The bar is drawn by tqdm or rich, whichever is installed. Without either it is a line of text,
+    if stderr is a terminal.
 
     Args:
         jobs: jobs, or any ``concurrent.futures.Future`` objects.
@@ -144,4 +276,29 @@ def _new_bar(
         task = bars.add_task(title or "jobs", total=total)
         bars.start()
         return (lambda: bars.advance(task)), bars.stop
-    return (lambda: None), (lambda: None)
+    if sys.stderr is None or not sys.stderr.isatty():
+        return (lambda: None), (lambda: None)
+    bar = _TextBar(total, title or "jobs", sys.stderr)
+    return bar.advance, bar.close
+
+
+class _TextBar:
+    """A line such as ``jobs: 120/1000 (12 %)``, which is written anew ten times a second."""
+
+    def __init__(self, total: int | None, title: str, file: TextIO) -> None:
+        self._total, self._title, self._file = total, title, file
+        self._done, self._drawn_at = 0, -inf
+
+    def advance(self) -> None:
+        self._done += 1
+        if clock.steady() - self._drawn_at >= _REDRAW:
+            self._draw()
+
+    def close(self) -> None:
+        self._draw()
+        print(file=self._file)
+
+    def _draw(self) -> None:
+        self._drawn_at = clock.steady()
+        part = f"/{self._total} ({self._done * 100 // self._total} %)" if self._total else ""
+        print(f"\r{self._title}: {self._done}{part}", end="", file=self._file, flush=True)

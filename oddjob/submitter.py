@@ -5,18 +5,17 @@ a key that all of them share. A view is a submitter with another policy or key a
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor
 from contextvars import copy_context
 from datetime import datetime, time, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
-from oddjob.callables import check_order, hinted
+from oddjob.callables import check_order, hinted, refuse_unknown
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.function import JobDecorator, JobFunction, job_decorator
 from oddjob.group import JobGroup
 from oddjob.keys import Key
-from oddjob.mapping import MapOptions, map_calls
+from oddjob.mapping import How, MapMethods, map_calls
 from oddjob.options import DecoratorOptions, JobOptions, JobSettings, RecurrenceOptions, as_flag
 from oddjob.quantities import Seconds
 from oddjob.runtime.batch import new_jobs
@@ -34,7 +33,7 @@ if TYPE_CHECKING:
     from oddjob.view import PoolView
 
 
-class Submitter(Executor):
+class Submitter(MapMethods):
     """The methods by which jobs enter a pool.
 
     Thread safety: all methods may be called from any thread; `submit` and `perform` also from
@@ -149,48 +148,15 @@ class Submitter(Executor):
         core.accept_many(jobs)
         return jobs
 
-    @overload
-    def map(
-        self, fn: AsyncFunction[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]
-    ) -> Iterator[T]: ...
-    @overload
-    def map(
-        self, fn: Callable[..., T], *iterables: Iterable[Any], **options: Unpack[MapOptions]
-    ) -> Iterator[T]: ...
     @override
-    @hinted
-    def map(
-        self,
-        fn: Callable[..., Any],
-        *iterables: Iterable[Any],
-        timeout: Seconds | None = None,
-        chunksize: int = 1,
-        buffersize: int | None = None,
-        progress: bool = False,
+    def _map(
+        self, caller: str, fn: Callable[..., Any], calls: Any, total: int, options: dict[str, Any]
     ) -> Iterator[Any]:
-        """Iterate over the results of ``fn`` for the items of `iterables`, in their order.
-
-        Without `buffersize`, the iterables are read and the jobs queued before this returns. An
-        iterator that has been started cancels its jobs that have not, when it raises, is closed
-        or is dropped.
-
-        Args:
-            fn: called with one item of each iterable.
-            *iterables: read in parallel, until the shortest ends.
-            timeout: the time from this call within which each result has to be there, in seconds;
-                None or ``math.inf``: no limit.
-            chunksize: how many jobs to queue in one insertion.
-            buffersize: how many jobs may be ahead of the reader, 1 or more; None: no limit.
-            progress: show a bar of how many results have been read; see `oddjob.progress`.
-
-        Raises:
-            TimeoutError: while iterating, if a result was not there in time.
-        """
+        refuse_unknown(caller, options, How._fields)
         # A subclass's `submit` sees every call, as in the standard library.
         if getattr(self.submit, "__func__", None) is not Submitter.submit:
-            chunksize = 1
-        check_order(fn, next(iter(iterables), None))
-        return map_calls(self, fn, iterables, timeout, chunksize, buffersize, progress=progress)
+            options["chunksize"] = 1
+        return map_calls(self, fn, calls, total, How(**options))
 
     def group(self) -> JobGroup:
         """Return a block that ends when all jobs submitted in it have ended; see `JobGroup`.

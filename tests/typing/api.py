@@ -75,6 +75,10 @@ def map_knows_the_results_of_a_function() -> None:
 
 def map_knows_the_results_of_an_async_function() -> None:
     assert_type(pool.map(fetch, ["url"]), Iterator[bytes])
+    assert_type(pool.map(add, [2], [3], ordered=False, progress="sums"), Iterator[int])
+    assert_type(pool.map(add, [2], [3], return_exceptions=True), Iterator[Any])
+    assert_type(pool.starmap(add, [(2, 3)]), Iterator[int])
+    assert_type(pool.starmap(fetch, [("url",)], buffersize=3), Iterator[bytes])
 
 
 def perform_takes_the_arguments_of_the_function() -> None:
@@ -206,6 +210,8 @@ def a_decorated_async_function_is_submitted_with_its_own_types() -> None:
     assert_type(download_by_name.submit("url", limit=2), Job[bytes])
     assert_type(download.submit_many(["url"]), list[Job[bytes]])
     assert_type(download.map(["url"]), Iterator[bytes])
+    assert_type(download.starmap([("url",)]), Iterator[bytes])
+    assert_type(greet.starmap([("you",)], return_exceptions=True), Iterator[Any])
     download.perform("url")
     download.perform_many(["url"])
 

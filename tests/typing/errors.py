@@ -60,8 +60,8 @@ greet.submit("you", copy=2)  # error: call-arg
 greet.perform(3)  # error: arg-type
 greet.options(name="x").submit(3)  # error: arg-type
 greet.options(nme="x")  # error: call-arg
-greet.map(3)  # error: arg-type
-greet.map(["you"], chunksize="1")  # error: arg-type
+greet.map(3)  # error: call-overload
+greet.map(["you"], chunksize="1")  # error: call-overload
 download.submit(3)  # error: call-overload
 download.perform()  # error: call-arg
 

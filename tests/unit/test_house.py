@@ -134,7 +134,7 @@ NAMES_OF_POOL = [
     *("group", "job", "join", "map", "name", "on_event", "options", "pause", "perform"),
     *("perform_many", "pool_size", "purge", "queue", "records", "recurring", "resize"),
     *("restart", "resume"),
-    *("retry_failed", "runners", "shutdown", "state", "stats", "submit", "submit_many"),
+    *("retry_failed", "runners", "shutdown", "starmap", "state", "stats", "submit", "submit_many"),
     *("supervisor", "timers", "using", "workers"),
 ]
 

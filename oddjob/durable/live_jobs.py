@@ -77,27 +77,12 @@ class LiveJobs:
             return found.why()
         if found is None:
             return "it is not in the store: its transaction is not committed, or it is deleted"
-        if found.state is State.SCHEDULED:
-            date = datetime.fromtimestamp(found.run_at or 0.0, UTC)
-            what = f"attempt {found.attempt} failed; it" if found.attempt else "it"
-            return f"{what} is scheduled for {date}"
-        if found.state.has_ended:
-            return f"it has ended: {found.state.label}"
-        return self._why_pending(found)
+        from oddjob.operations.access import StoreAccess
+        from oddjob.operations.reasons import reasons_of
+        from oddjob.operations.record import record_of
 
-    def _why_pending(self, record: Record) -> str:
-        reader = self._store.last_reader or self._store.runner().reader
-        members = {each.id: each for each in reader.members()}
-        if record.state is State.RUNNING:
-            owner = members.get(record.owner)
-            if owner is None:
-                return "the process that ran it is gone; another one will take it over"
-            return f"process {owner.pid} on {owner.host} runs it, or has claimed it to run it next"
-        if reader.pools().get(record.pool):
-            return f"pool {record.pool} is paused"
-        if not any(record.pool in each.pools for each in members.values()):
-            return f"no process runs jobs of pool {record.pool}"
-        return "no process that knows its function has a free worker, or its limits are reached"
+        access = StoreAccess(self._store.runner)
+        return "; ".join(reasons_of(record_of(found, access), access))
 
     def _look(self, job: Job[Any]) -> Job[Any] | Record | None:
         """Return the job that runs here for another one, or its record; None: neither is known."""

@@ -93,6 +93,9 @@ ABOVE = {
 # Imports that point up, inside a function: they load what few programs need.
 LAZY_IMPORTS = {
     ("oddjob.runtime.job", "oddjob.runtime.reasons"),
+    ("oddjob.durable.live_jobs", "oddjob.operations.access"),
+    ("oddjob.durable.live_jobs", "oddjob.operations.reasons"),
+    ("oddjob.durable.live_jobs", "oddjob.operations.record"),
     ("oddjob.runtime.core", "oddjob.durable.pool_store"),
     ("oddjob.scheduled", "oddjob.durable.timers"),
     ("oddjob.durable.sqlite.members", "oddjob"),

@@ -23,6 +23,10 @@ def fail(_: object) -> None:
     raise Failure
 
 
+def double(number: int) -> int:
+    return 2 * number
+
+
 def invert(number: float) -> float:
     return 1 / number
 
@@ -40,8 +44,12 @@ def test_results_come_as_they_are_ready_if_their_order_is_of_no_interest() -> No
             gates[index].set()
             assert next(results) == index
         assert list(results) == []
-        assert sorted(pool.map(abs, range(100), ordered=False, buffersize=7)) == [*range(100)]
-        assert sorted(pool.map(abs, range(100), ordered=False, chunksize=9)) == [*range(100)]
+        assert sorted(pool.map(double, range(100), ordered=False, buffersize=7)) == [
+            *range(0, 200, 2)
+        ]
+        assert sorted(pool.map(double, range(100), ordered=False, chunksize=9)) == [
+            *range(0, 200, 2)
+        ]
 
 
 @pytest.mark.parametrize("ordered", [True, False])
@@ -78,8 +86,8 @@ def test_a_result_that_is_not_there_in_time_ends_the_iteration_all_the_same(orde
 
 def test_a_job_may_map_out_of_order_in_its_own_pool_of_one_worker() -> None:
     with Pool(pool_size=1) as pool:
-        job = pool.submit(lambda: sorted(pool.map(abs, range(5), ordered=False, buffersize=2)))
-        assert job.result(WAIT) == [0, 1, 2, 3, 4]
+        job = pool.submit(lambda: sorted(pool.map(double, range(5), ordered=False, buffersize=2)))
+        assert job.result(WAIT) == [0, 2, 4, 6, 8]
 
 
 def test_an_iteration_that_is_left_cancels_what_has_not_started() -> None:

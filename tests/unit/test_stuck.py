@@ -32,11 +32,10 @@ def fail() -> None:
 
 def test_a_running_job_says_since_when_and_a_queued_one_what_it_waits_for() -> None:
     hang = Hang()
-    with FakeClock() as clock, Pool("work", 1) as pool:
+    with FakeClock(patience=0) as clock, Pool("work", 1) as pool:
         start = clock.now()
         running, first, second = pool.submit(hang), pool.submit(int), pool.submit(int)
         hang.wait_until_it_hangs()
-        clock._patience = 0.0
         clock.advance(5)
         assert (running.queued_at, running.started_at, running.finished_at) == (start, start, None)
         assert (second.queued_at, second.started_at, second.finished_at) == (start, None, None)

@@ -229,9 +229,10 @@ gate = threading.Event()
 job = pool.submit(gate.wait, 60)
 while not job.running():
     pass
+threading.Thread(target=lambda: (sys.stdin.readline(), gate.set())).start()
 print("ready", flush=True)
-sys.stdin.readline()
-gate.set()
+while not gate.wait(0.01):  # handlers run between instructions of the main thread
+    pass
 """
     process = subprocess.Popen(
         [sys.executable, "-c", program],

@@ -12,7 +12,7 @@ from itertools import islice
 from math import inf
 from operator import length_hint
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, TypeVar, Unpack, overload
 
 from oddjob.callables import call_all, check_order
 from oddjob.compat import AsyncFunction, T, TypedDict, override
@@ -142,33 +142,34 @@ def map_calls(
     deadline = clock.steady() + as_wait("timeout", how.timeout)
     buffersize = None if how.buffersize is None else as_size("buffersize", how.buffersize)
     jobs: deque[Job[Any]] = deque()
-    ended: SimpleQueue[Job[Any]] | None = None if how.ordered else SimpleQueue()
-
-    def add(job: Job[Any]) -> None:
-        jobs.append(job)
-        if ended is not None:
-            job.add_done_callback(cast("Callable[[object], object]", ended.put))
+    ended: SimpleQueue[Any] | None = None if how.ordered else SimpleQueue()
 
     def queue(count: int | None) -> None:
         """Queue some of the calls, or all, and add each job to `jobs` as soon as it is queued."""
         wanted = islice(calls, count)
         if how.chunksize <= 1:
             for args in wanted:
-                add(submitter.submit(fn, *args))
+                jobs.append(submitter.submit(fn, *args))
+                if ended is not None:
+                    jobs[-1].add_done_callback(ended.put)
             return
         while chunk := list(islice(wanted, how.chunksize)):
-            for job in submitter._accept_batch(submitter._policy, fn, chunk, None):
-                add(job)
+            batch = submitter._accept_batch(submitter._policy, fn, chunk, None)
+            jobs.extend(batch)
+            if ended is not None:
+                for job in batch:
+                    job.add_done_callback(ended.put)
 
     try:
         queue(buffersize)
     except BaseException:
         call_all(job.cancel for job in jobs)
         raise
-    results = _Results(jobs, ended, deadline, how.return_exceptions, queue)
+    more: Callable[[int], None] | None = queue
     if buffersize is None:
-        results, total = results._replace(queue=None), len(jobs)
-    return _shown(results.each(), total, how.progress)
+        more, total = None, len(jobs)
+    results = _results_of(jobs, ended, deadline, more, how.return_exceptions)
+    return _shown(results, total, how.progress)
 
 
 def _shown(results: Iterator[Any], total: int, progress: bool | str) -> Iterator[Any]:
@@ -178,50 +179,64 @@ def _shown(results: Iterator[Any], total: int, progress: bool | str) -> Iterator
     return _with_bar(results, None if total < 0 else total, title)
 
 
-class _Results(NamedTuple):
-    """The jobs of a call of ``map``, and how their results are read.
+def _results_of(
+    jobs: deque[Job[Any]],
+    ended: SimpleQueue[Any] | None,
+    deadline: float,
+    queue: Callable[[int], None] | None,
+    return_exceptions: bool,
+) -> Iterator[Any]:
+    """Yield the result of each job, which leaves `jobs` then; `queue` may add another one.
 
-    Unless it may `queue` more, this does not refer to the pool: an anonymous one that is otherwise
-    unreferenced may be collected while its results are read.
+    Unless it may, this does not refer to the pool: an anonymous one that is otherwise unreferenced
+    may be collected while its results are read.
+
+    Args:
+        jobs: in the order of the items.
+        ended: gets each job that has ended, if their results are to be read in that order.
+        deadline: until when to wait, in steady seconds.
+        queue: queues some more of the calls.
+        return_exceptions: yield what a job has raised.
     """
+    try:
+        while jobs:  # and refer to no result meanwhile
+            yield _next_result(jobs, ended, deadline, queue, return_exceptions)
+    finally:
+        call_all(job.cancel for job in jobs)
+        del jobs, ended, queue  # an exception that is raised here refers to this frame
 
-    jobs: deque[Job[Any]]  # in the order of the items; each stays until its result is read
-    ended: SimpleQueue[Job[Any]] | None  # those that have ended, if that is the order to read in
-    deadline: float
-    return_exceptions: bool
-    queue: Callable[[int], None] | None
 
-    def each(self) -> Iterator[Any]:
-        """Yield the result of each job."""
-        try:
-            while self.jobs:
-                yield self.next()  # and refer to no result meanwhile
-        finally:
-            call_all(job.cancel for job in self.jobs)
-            del self  # an exception that is raised here refers to this frame
+def _next_result(
+    jobs: deque[Job[Any]],
+    ended: SimpleQueue[Any] | None,
+    deadline: float,
+    queue: Callable[[int], None] | None,
+    return_exceptions: bool,
+) -> object:
+    job = None
+    try:
+        # The job stays in the deque until it has ended: until then it can be cancelled.
+        job = jobs[0] if ended is None else _next_ended(jobs[0], ended, deadline)
+        left = deadline - clock.steady()
+        result = _outcome_of(job, left) if return_exceptions else job.result(left)
+        jobs.remove(job)  # it is one of the first
+        if queue is not None:
+            queue(1)
+        return result
+    finally:
+        del job, jobs, ended, queue  # an exception that is raised here refers to this frame
 
-    def next(self) -> object:
-        """Return the next result, and queue another call."""
-        job = None
-        try:
-            job = self.jobs[0] if self.ended is None else self._next_ended(self.ended)
-            left = self.deadline - clock.steady()
-            result = _outcome_of(job, left) if self.return_exceptions else job.result(left)
-            self.jobs.remove(job)  # it is one of the first
-            if self.queue is not None:
-                self.queue(1)
-            return result
-        finally:
-            del job, self
 
-    def _next_ended(self, ended: SimpleQueue[Job[Any]]) -> Job[Any]:
-        if ended.empty():  # on a worker of the pool, a job may have to run here
-            self.jobs[0]._policy.host.run_where_awaited(self.jobs[0], self.deadline)
-        left = self.deadline - clock.steady()
-        try:
-            return ended.get(timeout=None if left == inf else max(0.0, left))
-        except Empty:
-            raise TimeoutError from None
+def _next_ended(first: Job[Any], ended: SimpleQueue[Any], deadline: float) -> Any:
+    if ended.empty():  # on a worker of the pool, a job may have to run here
+        first._policy.host.run_where_awaited(first, deadline)
+    left = deadline - clock.steady()
+    try:
+        return ended.get(timeout=None if left == inf else max(0.0, left))
+    except Empty:
+        raise TimeoutError from None
+    finally:
+        del first
 
 
 def _outcome_of(job: Job[Any], timeout: float) -> object:

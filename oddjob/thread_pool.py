@@ -117,7 +117,7 @@ class Pool(StoredJobs, ThreadPoolExecutor):
     Thread safety: all methods may be called from any thread.
     """
 
-    _view_class = PoolView
+    _view_class: ClassVar[type[PoolView]] = PoolView
     _registry: "ClassVar[Registry]"  # set by its module, which knows this class
 
     def __init__(

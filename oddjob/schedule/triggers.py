@@ -63,7 +63,7 @@ class Trigger(ABC):
 
     is_wall = False
     repeats = False
-    jitter = 0.0  # the longest random delay of a firing, in seconds
+    jitter: float = 0.0  # the longest random delay of a firing, in seconds
     zone: tzinfo = UTC  # of the dates that users are shown
 
     @abstractmethod

@@ -81,7 +81,7 @@ class LiveJobs:
         from oddjob.operations.reasons import reasons_of
         from oddjob.operations.record import record_of
 
-        access = StoreAccess(self._store.runner)
+        access = StoreAccess(self._store.runner, self._store.codec)
         return "; ".join(reasons_of(record_of(found, access), access))
 
     def _look(self, job: Job[Any]) -> Job[Any] | Record | None:

@@ -16,6 +16,7 @@ _TRUSTED_MODULES: Final = frozenset({
     "pathlib._local", "uuid",
 })  # fmt: skip
 _MARK_OF_OTHERS: Final = "="  # before the texts of keys that are not strings
+_ADDRESS: Final = " at 0x"  # in the ``repr`` of what is equal to itself alone
 
 
 def constant_key(value: Any) -> Key | None:
@@ -53,11 +54,30 @@ def check_key(value: Any) -> Key:
     return value
 
 
-def encode_key(key: Key | None) -> str | None:
-    """Return the text of a key: a string itself, anything else a text that no string has."""
-    if key is None or (isinstance(key, str) and not key.startswith(_MARK_OF_OTHERS)):
-        return key
-    return f"{_MARK_OF_OTHERS}{_repr_of(key)}"
+def encode_key(key: Key | None, option: str = "key") -> str | None:
+    """Return the text of a key: a string itself, anything else a text that no string has.
+
+    Raises:
+        TypeError: the ``repr`` of a key has an address, which is another one in each process.
+        ValueError: UTF-8 cannot encode the text.
+    """
+    if key is None:
+        return None
+    if isinstance(key, str) and not key.startswith(_MARK_OF_OTHERS):
+        return check_text(option, key)
+    return check_text(option, f"{_MARK_OF_OTHERS}{_repr_of(key)}")
+
+
+def check_text(option: str, text: str) -> str:
+    """Return a text that a store can keep; raise a ``ValueError`` if UTF-8 cannot encode it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(
+            f"{option} must be text that UTF-8 can encode in a pool with a store, not {text!r}, "
+            "which has half of a surrogate pair"
+        ) from None
+    return text
 
 
 def _repr_of(key: Key) -> str:
@@ -66,7 +86,13 @@ def _repr_of(key: Key) -> str:
         return f"frozenset({{{', '.join(sorted(map(_repr_of, key)))}}})"
     if isinstance(key, tuple):
         return f"({''.join(f'{_repr_of(each)}, ' for each in key)})"
-    return repr(key)
+    text = repr(key)
+    if _ADDRESS in text and not isinstance(key, str | bytes):
+        raise TypeError(
+            f"{text} cannot be a key in a pool with a store: no other process has the same one; "
+            "give a string or a number that identifies it"
+        )
+    return text
 
 
 def decode_key(text: str | None) -> Key | None:

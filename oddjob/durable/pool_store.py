@@ -38,6 +38,7 @@ from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import codec_of, runner_of
 from oddjob.durable.submissions import Submissions
 from oddjob.errors import PoolClosed
+from oddjob.keys import check_text
 from oddjob.runtime import inline
 from oddjob.runtime.batch import set_due
 from oddjob.runtime.job import Job
@@ -58,7 +59,7 @@ class PoolStore(Settlement):
     """What connects one pool to a runner."""
 
     def __init__(self, core: "PoolCore", name: str, url: str) -> None:
-        self.name = name
+        self.name = check_text("a pool's name", name)
         self.keep_succeeded = core.options.keep_succeeded
         self.keep_failed = core.options.keep_failed
         self.consumes = core.options.consume and not holds_pools.get()

@@ -22,7 +22,7 @@ that has ended. ``_opening`` is held while the store opens. The store thread has
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -234,7 +234,7 @@ class Runner:
                 operations.remove(operation)
             self._functions.tell_store(self.store, self._pools)
             self._spare.hand_back(self._pools.values())
-            turn = self._commit(operations)
+            turn = self._turn(operations)
         except BaseException as error:
             for operation in operations:
                 if isinstance(error, Evicted):  # they are done after the next `join`
@@ -255,39 +255,19 @@ class Runner:
         except BaseException as error:
             operation.end(error=error)
 
-    def _commit(self, operations: Iterable[Operation]) -> Turn:
-        """Take one turn with all reports and submits, or one for each operation if they do not fit.
-
-        If the store is full, only the submits that are too large fail, and outcomes are stored.
-        """
-        submits = [submit for each in operations for submit in each.submits]
-        try:
-            turn = self._turn(submits)
-        except StoreFull:
-            if not submits:
-                raise
-        else:
-            self._accept(operations, turn)
-            return turn
-        turn = self._turn([])
-        for operation in operations:
-            try:
-                turn = self._turn(operation.submits)
-            except StoreFull as error:
-                operation.end(error=error)
-            else:
-                self._accept([operation], turn)
-        return turn
-
-    def _turn(self, submits: Sequence[Submit]) -> Turn:
+    def _turn(self, operations: list[Operation]) -> Turn:
+        """Take one turn with all reports and submits, or one for each operation if that fails."""
         # Reports before capacities: a worker that becomes free between the two counts as idle.
         reports = self._progress.take() + drain(self._reports)
         capacity = {name: self._capacity(self._pools[name]) for name in self._functions.pools()}
+        submits = [submit for each in operations for submit in each.submits]
         try:
             turn = self.store.turn(reports, submits, capacity)
-        except BaseException:
+        except BaseException as error:
             self._reports.extendleft(reversed(reports))
-            raise
+            if not operations or isinstance(error, StoreUnusable | Evicted):
+                raise
+            return self._take_apart(operations, error)
         for handle, is_committed in turn.inserted:  # before the news of their ends
             if is_committed:
                 self.expected.add(handle.id, handle)
@@ -302,13 +282,27 @@ class Runner:
                 pool.full_queue.wake()
         self._confirm(reports, turn)
         self._read_news(turn)
+        self._accept(operations, turn)
         return turn
+
+    def _take_apart(self, operations: list[Operation], error: BaseException) -> Turn:
+        """Take a turn for each operation, so one that is too large or cannot be kept fails alone.
+
+        One that failed by itself ends with its error, and outcomes are stored without it.
+        """
+        if len(operations) == 1:
+            operations[0].end(error=error)
+            return self._turn([])
+        while len(operations) > 1:
+            self._turn([operations[0]])
+            del operations[0]  # it is not tried again if a later one meets an eviction
+        return self._turn(operations)
 
     def _capacity(self, pool: "PoolStore") -> Capacity:
         lent = pool.lending.lent  # beside a suspect, only jobs that it waits for may run
         return Capacity(lent, lent) if self._suspect.is_there else pool.capacity()
 
-    def _accept(self, operations: Iterable[Operation], turn: Turn) -> None:
+    def _accept(self, operations: list[Operation], turn: Turn) -> None:
         submitted = iter(turn.submitted)
         for operation in operations:
             answers = [next(submitted) for _ in operation.submits]

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 _STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
+_NUMBERS: Final = 1 << 63
 
 
 class _Call(NamedTuple):
@@ -74,6 +75,7 @@ class Submissions:
 
         Raises:
             TypeError: a function or its arguments cannot be stored.
+            ValueError: a number or a text cannot be stored.
         """
         max_queue = None if delay is not None else self._core.options.max_queue
         call = self._latest
@@ -82,6 +84,8 @@ class Submissions:
             if policy is not call.policy or fn is not call.fn:
                 name = name_of(fn)
                 options = self._options_of(policy, name)
+                check_number("priority", policy.priority)
+                check_number("key_limit", policy.key_limit)
                 call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)
                 self._latest = call
             meta = None
@@ -111,6 +115,16 @@ class Submissions:
             for name in _STORED_OPTIONS
             if (value := getattr(options, name)) != getattr(base, name)
         }
+
+
+def check_number(option: str, number: int) -> int:
+    """Return a number that a store can keep; raise a ``ValueError`` if it has over 64 bits."""
+    if not -_NUMBERS <= number < _NUMBERS:
+        raise ValueError(
+            f"{option} must fit in 64 bits, from -2**63 to 2**63 - 1, in a pool with a store, not "
+            f"{number}"
+        )
+    return number
 
 
 class LimiterNames:
@@ -148,9 +162,11 @@ class LimiterNames:
     def _limiter(self, limit: Limit) -> Limiter:
         owner = self._owners.get(limit, "")
         if isinstance(limit, ConcurrencyLimit):
-            return Limiter(f"{owner} max_concurrency={limit.limit}".strip(), limit.limit)
+            size = check_number("max_concurrency", limit.limit)
+            return Limiter(f"{owner} max_concurrency={size}".strip(), size)
         assert isinstance(limit, RateLimiter)  # noqa: S101  (there is no third kind)
         starts, per, burst = limit.rate
+        check_number("the limit of rate", starts)
         # A store counts claims. They begin after its commit, which may take longer now than then.
         period = per if clock.is_fake else per + uncertainty_of(limit.rate)
         return Limiter(f"{owner} rate={starts}/{per:g}s".strip(), None, starts, period, burst)

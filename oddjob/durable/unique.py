@@ -37,7 +37,7 @@ def unique_of(unique: Unique, name: str, fn: Callable[..., Any], job: "Job[Any]"
             raise TypeError(what) from error
         return sha256(data).digest()
     key = check_key(unique(*args, **kwargs)) if callable(unique) else unique
-    text = encode_key(key)
+    text = encode_key(key, "unique")
     return None if text is None else text.encode()
 
 

@@ -3,6 +3,7 @@
 import functools
 import operator
 import os
+import pickle
 import re
 import sqlite3
 import threading
@@ -14,6 +15,7 @@ import pytest
 
 import oddjob
 from oddjob import Pool, PoolClosed, PoolNameTaken, StoreUnusable
+from oddjob.durable.operation import Operation
 from oddjob.durable.record import Partition, Record, Submit
 from tests.durable import jobs
 from tests.durable.conftest import WAIT
@@ -127,6 +129,67 @@ def test_a_function_that_is_refused_is_named_with_what_to_do(
 ) -> None:
     with pytest.raises(TypeError, match=f"^{said}.*Or keep the job in memory, with persist=False$"):
         pool.submit(function)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            {"priority": 2**63},
+            "priority must fit in 64 bits, from .* in a pool with a store, not 9223",
+        ),
+        ({"max_concurrency": 2**70}, "max_concurrency must fit in 64 bits"),
+        ({"rate": oddjob.Rate(2**70)}, "the limit of rate must fit in 64 bits"),
+        ({"key_limit": 2**70}, "key_limit must fit in 64 bits"),
+        ({"key": "\ud800"}, r"key must be text that UTF-8 can encode .* not '\\ud800'"),
+        ({"unique": "\ud800"}, "unique must be text that UTF-8 can encode"),
+    ],
+)
+def test_an_option_that_no_store_can_keep_is_refused(
+    pool: Pool, options: Any, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(ValueError, match=f"^{said}"):
+        pool.options(**options).submit(jobs.note, 1)
+    in_memory: Any = {**options, "unique": False, "persist": False}
+    assert pool.options(**in_memory).submit(abs, -1).result(WAIT) == 1
+    assert caplog.records == []
+
+
+def test_the_name_of_a_pool_that_no_store_can_keep(pool: Pool, url: str) -> None:
+    with pytest.raises(ValueError, match=r"^a pool's name must be text that UTF-8 .*"):
+        Pool("\ud800", store=url)
+    assert pool.submit(abs, -1).result(WAIT) == 1
+
+
+def test_what_a_store_cannot_keep_fails_none_of_what_is_stored_with_it(
+    pool: Pool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever that is: three submits come at once, and one of them raises."""
+    partition = Partition("work", "builtins:abs")
+    good = Submit(partition, pickle.dumps(((-1,), {})))
+    bad = Submit(partition, b"", priority=2**70)
+    operations = [Operation([each]) for each in (good, bad, good)]
+    runner = pool._core.store.open()
+    runner.call(lambda _store: runner._operations.extend(operations))
+    with pytest.raises(OverflowError):
+        operations[1].wait()
+    for operation in operations[::2]:
+        assert pool.find(operation.wait()[0].id).result(WAIT) == 1
+    assert pool.submit(abs, -1).result(WAIT) == 1
+    assert caplog.records == []
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        (object(), r"<object object at 0x\w+> cannot be a key in a pool with a store"),
+        (("a", object()), r"<object object at 0x\w+> cannot be a key"),
+        (lambda *_: abs.__call__, r"<method-wrapper .* at 0x\w+> cannot be a key"),
+    ],
+)
+def test_a_key_that_no_other_process_can_have(pool: Pool, key: Any, said: str) -> None:
+    with pytest.raises(TypeError, match=said):
+        pool.options(key=key).submit(jobs.note, 1)
 
 
 @pytest.mark.parametrize("function", [lambda: 1, outer(), Thing().method, threading.Lock().acquire])

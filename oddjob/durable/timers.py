@@ -5,7 +5,8 @@ for. `StoredTimer` is for jobs that are due once, `EntryTimer` for a recurring e
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from oddjob.compat import override
@@ -19,6 +20,8 @@ from oddjob.schedule.triggers import Trigger
 
 if TYPE_CHECKING:
     from oddjob.durable.pool_store import PoolStore
+
+_LATEST: Final = datetime.max.replace(tzinfo=UTC).timestamp()
 
 
 class _StoreTimer(Timer):
@@ -195,11 +198,17 @@ class EntryTimer(_StoreTimer):
 
 
 def set_timer(store: "PoolStore", trigger: Trigger, calls: Calls, *, overlaps: bool) -> Timer:
-    """Have calls made when a trigger says so; raises like `PoolStore.accept_many`."""
+    """Have calls made when a trigger says so; raises like `PoolStore.accept_many`.
+
+    Raises:
+        ValueError: that is later than any date.
+    """
     store.core.state.check_open()
+    moment = trigger.moment_of(trigger.first())
+    if _LATEST < moment < inf:  # a cron expression may have no date at all
+        raise ValueError(f"{trigger!r} is too far: a store keeps times until the year 9999")
     if trigger.repeats:
         return store.entries.declare(Rule(trigger, overlaps), calls)
-    moment = trigger.moment_of(trigger.first())
     delay = max(0.0, moment - clock.wall())
     jobs = new_jobs(*calls, clock.monotonic() + delay)
     new = [answer.id for answer in store.submit(jobs, delay) if answer.is_new]

@@ -74,5 +74,8 @@ def seconds_of(name: str, when: datetime | Seconds | str) -> float:
 
 
 def time_of(seconds: float | None) -> datetime | None:
-    """Return seconds since the epoch as a ``datetime`` in UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    """Return seconds since the epoch as a ``datetime`` in UTC; the last one if it is later."""
+    try:
+        return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):  # the delay of a retry, or a tick that never comes
+        return datetime.max.replace(tzinfo=UTC)

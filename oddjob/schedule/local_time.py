@@ -158,8 +158,11 @@ def moment_of_datetime(when: datetime, dst: Dst) -> float:
     """Return the moment of a ``datetime``; a naive one is local time of the machine.
 
     Raises:
-        ValueError: it is in the past, or clocks are set forward over it and `dst` is ``"skip"``.
+        ValueError: it is in the past, or clocks are set forward over it and `dst` is ``"skip"``;
+            or it is so far that another time zone has no date for it.
     """
+    if when.year == datetime.max.year:
+        raise ValueError(f"at must be before the year {datetime.max.year}, not {when}")
     zone = when.tzinfo or _SYSTEM
     moments = _moments_of_at(when, zone, dst)
     now = clock.wall()

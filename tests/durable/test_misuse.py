@@ -192,6 +192,20 @@ def test_a_key_that_no_other_process_can_have(pool: Pool, key: Any, said: str) -
         pool.options(key=key).submit(jobs.note, 1)
 
 
+@pytest.mark.parametrize(("verb", "seconds"), [("after", 1e12), ("every", 1e15)])
+def test_a_time_after_all_dates_is_refused(pool: Pool, verb: str, seconds: float) -> None:
+    with pytest.raises(ValueError, match=f"^{verb} .* s is too far: .* until the year 9999"):
+        getattr(pool, verb)(seconds).perform(jobs.note, 1)
+    assert list(pool.records()) == pool.recurring() == []
+
+
+def test_a_stored_time_after_all_dates_is_shown_as_the_last_one(pool: Pool) -> None:
+    """The delay of a retry may lead to it."""
+    submit = Submit(Partition("work", "builtins:abs"), b"", delay=1e12)
+    pool._core.store.open().submit([submit])
+    assert [str(record.run_at)[:4] for record in pool.records()] == ["9999"]
+
+
 @pytest.mark.parametrize("function", [lambda: 1, outer(), Thing().method, threading.Lock().acquire])
 def test_functions_that_other_processes_cannot_find(pool: Pool, function: Any) -> None:
     """They may run without the store."""

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class StoredJobs(Submitter):
     """The methods of a pool that are for pools with a store."""
 
-    def find(self, job_id: str) -> Job[Any]:
-        """Return the job of that id in the pool's store, from wherever it was submitted.
+    def find(self, job_id: str | Job[Any]) -> Job[Any]:
+        """Return the job of that id, or a `Job`'s, in the pool's store, from wherever it came.
 
         It is as live as what `submit` returns, in any process: its state, attempt and progress are
         those of now, its result comes when it is there, and `Job.cancel` reaches it wherever it
@@ -37,7 +37,7 @@ class StoredJobs(Submitter):
     def records(
         self,
         *,
-        state: JobState | None = None,
+        state: JobState | Iterable[JobState] | None = None,
         name: str | None = None,
         key: Key | None = None,
         error: str | None = None,
@@ -51,7 +51,7 @@ class StoredJobs(Submitter):
         them; else those to which all of this applies:
 
         Args:
-            state: the state that they are in, as a word; see `Job.state`.
+            state: the state that they are in, or several, as words; see `Job.state`.
             name: their name, as a whole.
             key: their key.
             error: a part of the line that says what went wrong.

@@ -38,8 +38,11 @@ def name_of(fn: Callable[..., Any]) -> str:
     """Return the name by which other processes find a function.
 
     Raises:
-        TypeError: it has none: it is a lambda, defined in another function, or bound to an object.
+        TypeError: it has none: it is a lambda, defined in another function, or bound to an object;
+            or it is no function.
     """
+    if not callable(fn):
+        raise TypeError(f"{fn!r} is not callable")
     fn = getattr(fn, "__wrapped__", fn) if hasattr(fn, "_target") else fn
     module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
     is_bound = isinstance(fn, MethodType) and not isinstance(fn.__self__, type)
@@ -122,9 +125,15 @@ class Codec:
         """Return the bytes of what is stored with a call; None if there is nothing."""
         if not meta.carrier and not meta.options:
             return None
-        what = "the options of a call and what its middleware passes on"
-        stored = [meta.carrier, self._serializer.pack_options(meta.options)]
-        return self._dump(stored, what, ("meta", partition.pool, partition.function))
+        about = ("meta", partition.pool, partition.function)
+        options = self._serializer.pack_options(meta.options)
+        try:
+            return self._dump([meta.carrier, options], "what middleware passes on", about)
+        except TypeError:
+            for name, value in options.items():
+                what = f"{name}, which must be at the top level of a module if it is a predicate,"
+                self._dump(value, what, about)
+            raise
 
     def decode_meta(self, data: bytes | None, pool: str, function: str) -> Meta:
         """Return what is stored with a call."""

@@ -112,6 +112,10 @@ class LiveJobs:
 
     def find(self, job: object) -> Job[Any]:
         """Do what `Pool.find` says."""
+        if isinstance(job, Job):
+            job = job.id
+        if not isinstance(job, str | int):
+            raise TypeError(f"find() takes the id of a job, not {job!r}")
         if job in self._inline:
             return self._inline[str(job)]
         runner = self._store.runner()

@@ -114,9 +114,7 @@ def runner_of(url: str, *, must_exist: bool = False) -> Runner:
             runner = Runner(wanted.open, label)
             _stores.runners[wanted.path] = wanted, runner
         elif used != wanted:
-            raise ValueError(
-                f"this process uses {used.path} already, with other options than {label}"
-            )
+            raise ValueError(f"this process uses {used.path} {_difference(used, wanted)}")
     writer, transaction = in_transaction.get()
     if writer not in (None, runner) and writer._label == url and transaction.is_open:
         raise RuntimeError(
@@ -176,6 +174,8 @@ def parse_url(url: str) -> StoreUrl | RedisUrl:
     if parts.scheme != "sqlite" or parts.netloc or parts.path in ("", "/"):
         raise ValueError(f'a store is given as "sqlite:///jobs.db" or "memory:", not {url!r}')
     path = parts.path[1:]
+    if path == _IN_MEMORY:
+        raise ValueError(f'a store in memory is given as "memory:", not {url!r}')
     options: dict[str, Any] = {}
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         try:
@@ -186,7 +186,22 @@ def parse_url(url: str) -> StoreUrl | RedisUrl:
             raise ValueError(
                 f"unknown option {name}={value} in {url!r}; known are {known}"
             ) from None
-    return StoreUrl(path if path == _IN_MEMORY else str(Path(path).absolute()), **options)
+    return StoreUrl(str(Path(path).absolute()), **options)
+
+
+def _difference(used: StoreUrl | RedisUrl, wanted: StoreUrl | RedisUrl) -> str:
+    """Return how a URL that is in use contradicts another one of the same store."""
+    if isinstance(used, RedisUrl) or isinstance(wanted, RedisUrl):
+        return "with other options than this URL's"  # which may be secret
+    words = {
+        name: [_word_for(getattr(url, field), known) for url in (used, wanted)]
+        for name, (field, known) in _OPTIONS.items()
+    }
+    return "with " + ", ".join(f"{name}={a}, not {b}" for name, (a, b) in words.items() if a != b)
+
+
+def _word_for(value: bool, known: dict[str, bool]) -> str:
+    return next(word for word in known if known[word] is value)
 
 
 _FLAG: Final = {"1": True, "0": False}

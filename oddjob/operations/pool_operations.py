@@ -9,6 +9,7 @@ Guarantees
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from functools import partial
+from heapq import merge
 from itertools import chain, islice
 from typing import Any, Final, get_args
 
@@ -49,7 +50,7 @@ class PoolOperations:
     def records(
         self,
         *,
-        state: JobState | None = None,
+        state: JobState | Iterable[JobState] | None = None,
         name: str | None = None,
         key: Key | None = None,
         error: str | None = None,
@@ -59,8 +60,11 @@ class PoolOperations:
     ) -> Iterator[Record]:
         """Iterate over jobs, the newest first; see `Pool.records`."""
         until = None if before is None or isinstance(before, Record) else before
+        for option, value in ("name", name), ("error", error):
+            if value is not None and not isinstance(value, str):
+                raise TypeError(f"{option} must be a string, not {value!r}")
         which = Filter(
-            None if state is None else _state_of(state),
+            None,
             name,
             encode_key(key),
             error,
@@ -68,8 +72,10 @@ class PoolOperations:
             None if until is None else seconds_of("before", until),
         )
         left = None if limit is None else as_count("limit", limit)
-        found = self._pages(which, before if isinstance(before, Record) else None)
-        return islice(found, left)
+        states = [None] if state is None else _states_of(state)
+        first = before if isinstance(before, Record) else None
+        found = [self._pages(which._replace(state=each), first) for each in states]
+        return islice(merge(*found, key=_number_of, reverse=True), left)
 
     def _pages(self, which: Filter, before: Record | None = None) -> Iterator[Record]:
         last = None if before is None else stored_id(before)
@@ -112,8 +118,7 @@ class PoolOperations:
         self, states: JobState | Iterable[JobState], older_than: Seconds | str = 0.0
     ) -> Iterator[Record]:
         """Iterate over the jobs that `purge` deletes."""
-        words = [states] if isinstance(states, str) else list(states)
-        wanted = [_state_of(each) for each in words]
+        wanted = _states_of(states)
         for state in wanted:
             if not state.has_ended:
                 raise ValueError(f"a {state.label} job has not ended: cancel() it, or delete() it")
@@ -152,6 +157,14 @@ class PoolOperations:
 
 def _call(change: Callable[[Store, list[Any]], int], jobs: list[Any], store: Store) -> int:
     return change(store, jobs)
+
+
+def _number_of(record: Record) -> tuple[int, str]:
+    return len(record.id), record.id  # all ids of a pool end in a number, after the same letters
+
+
+def _states_of(states: JobState | Iterable[JobState]) -> list[State]:
+    return [_state_of(each) for each in ([states] if isinstance(states, str) else states)]
 
 
 def _state_of(word: str) -> State:

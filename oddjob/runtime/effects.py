@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.callables import is_async
+from oddjob.options import as_name
 from oddjob.runtime.watchers import RUNNING
 
 if TYPE_CHECKING:
@@ -21,8 +22,16 @@ if TYPE_CHECKING:
 
     from oddjob.runtime.job import Job
     from oddjob.runtime.policy import StoredSettlement
+    from oddjob.runtime.watchers import Progress
 
 _MISSING: Final = object()
+
+
+def report(job: "Job[Any]", progress: "Progress") -> None:
+    """Do what `Job.report` says."""
+    _check_running(job)
+    job._add_details().progress = progress
+    job._policy.settlement.progressed(job)
 
 
 def run_step(
@@ -30,6 +39,7 @@ def run_step(
 ) -> Any:
     """Do what `Job.step` says."""
     _check_running(job)
+    as_name("the name of a step", name)
     if is_async(fn):
         return _run_in_loop(job, name, fn, args, kwargs)
     try:

@@ -19,7 +19,7 @@ from oddjob.callables import describe
 from oddjob.compat import P, TypeVar, override
 from oddjob.keys import Key
 from oddjob.quantities import Seconds, as_wait
-from oddjob.runtime.effects import begin_transaction, run_step
+from oddjob.runtime.effects import begin_transaction, report, run_step
 from oddjob.runtime.future import StandardFuture
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.settling import cancel_quietly, run_callbacks
@@ -158,8 +158,7 @@ class Job(StandardFuture[T]):
     def cancel_requested(self) -> bool:
         """Whether `cancel` was called while the job was running.
 
-        Only a coroutine is interrupted by that. Any other job should look at this where it can
-        stop, and return or raise.
+        Only a coroutine is interrupted by that. Any other job should look at this, and return.
         """
         return self._watchers is not None and self._watchers.cancel_requested
 
@@ -168,8 +167,7 @@ class Job(StandardFuture[T]):
         """Whether the job runs inside other code of its thread, not by itself on a worker.
 
         A thread that waits for it may run it, or its submitter (``when_full="caller_runs"``,
-        `oddjob.testing.inline`). Only known with middleware, which must then leave alone what
-        belongs to the thread.
+        `oddjob.testing.inline`). Middleware, which alone knows it, must not change the thread.
         """
         return self._details is not None and self._details.is_inline
 
@@ -227,15 +225,17 @@ class Job(StandardFuture[T]):
         return times_of(self)
 
     def report(self, done: float, total: float | None = None, note: str | None = None) -> None:
-        """Report progress, from inside the job, as often as it likes; `progress` shows it.
+        """Report progress, from inside the job while it runs; `progress` shows it.
 
         Args:
             done: how much is done, in any unit.
             total: how much there is to do, in the same unit; None if that is unknown.
             note: what the job is doing, for people.
+
+        Raises:
+            RuntimeError: the job is not running.
         """
-        self._add_details().progress = Progress(done, total, note)
-        self._policy.settlement.progressed(self)
+        report(self, Progress(done, total, note))
 
     def step(self, name: str, fn: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> V:
         """Run ``fn(*args, **kwargs)`` once, however often the job is tried; from inside the job.

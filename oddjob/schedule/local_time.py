@@ -7,7 +7,7 @@ set back, and showed it twice).
 
 from bisect import bisect_left
 from collections.abc import Callable
-from datetime import UTC, datetime, time, timedelta, tzinfo
+from datetime import MAXYEAR, UTC, datetime, time, timedelta, tzinfo
 from typing import Final, Literal, get_args
 
 from oddjob.compat import override
@@ -161,8 +161,8 @@ def moment_of_datetime(when: datetime, dst: Dst) -> float:
         ValueError: it is in the past, or clocks are set forward over it and `dst` is ``"skip"``;
             or it is so far that another time zone has no date for it.
     """
-    if when.year == datetime.max.year:
-        raise ValueError(f"at must be before the year {datetime.max.year}, not {when}")
+    if when.year == MAXYEAR:
+        raise ValueError(f"at must be before the year {MAXYEAR}, not {when}")
     zone = when.tzinfo or _SYSTEM
     moments = _moments_of_at(when, zone, dst)
     now = clock.wall()

@@ -147,7 +147,7 @@ def test_a_job_may_catch_what_its_block_raises_and_begin_again(pool: Pool, table
     ("how", "message"),
     [
         ("commit", "do not call commit"),
-        ("COMMIT", "not authorized"),
+        ("COMMIT", "is committed when the job has succeeded: to begin or end it, or go on after"),
         ("script", "not authorized"),
         ("submit", "submit jobs with pool.using"),
         ("twice", "has a transaction"),
@@ -182,7 +182,7 @@ def test_a_job_that_times_out_in_its_transaction_leaves_nothing_and_stops_nobody
     jobs.gate.set()
     assert [jobs.entered.acquire(timeout=WAIT) for _ in range(2)] == [True, True]
     assert table.values() == [1]
-    assert jobs.effects == ["not authorized"]
+    assert str(jobs.effects[0]).endswith("or go on after its end, is not authorized")
 
 
 def test_a_job_hands_on_to_the_next_one_in_its_transaction(pool: Pool, table: Effects) -> None:

@@ -50,6 +50,7 @@ def stored(pool: Pool, function: str, payload: bytes) -> Record:
         ("postgres://localhost/jobs", 'store must be a URL such as "sqlite:///jobs.db"'),
         ("redys://me:secret@localhost/0", "not 'redys://…@localhost/0'"),
         ("jobs.db", 'store must be a URL such as "sqlite:///jobs.db"'),
+        ("sqlite:///:memory:", 'a store in memory is given as "memory:"'),
         ("sqlite://jobs.db", 'a store is given as "sqlite:///jobs.db"'),
         ("sqlite:///jobs.db?durabilty=full", "unknown option durabilty=full in .* known are"),
         ("sqlite:///jobs.db?durability=some", "unknown option durability=some in .* known are"),
@@ -66,6 +67,11 @@ def test_two_pools_of_one_name(pool: Pool, url: str) -> None:
         Pool("work", 2, store=url)
 
 
+def test_two_urls_of_one_store_with_other_options(pool: Pool, url: str) -> None:
+    with pytest.raises(ValueError, match=r"jobs\.db with durability=full, not normal$"):
+        Pool("other", store=f"{url}?durability=normal")
+
+
 def test_a_pool_without_a_name() -> None:
     with pytest.raises(TypeError, match="needs a name, by which other processes find it"):
         Pool(store="memory:")
@@ -77,8 +83,9 @@ def test_a_directory_that_does_not_exist(tmp_path: Path) -> None:
 
 
 def test_a_directory_in_place_of_a_file(tmp_path: Path) -> None:
-    with pytest.raises(StoreUnusable, match=str(tmp_path)):
+    with pytest.raises(StoreUnusable, match=f"^{tmp_path} is a directory: give the path of a fil"):
         Pool("work", store=f"sqlite:///{tmp_path}")
+    assert not Path(f"{tmp_path}-oddjob").exists()
 
 
 def test_files_that_are_not_ours(tmp_path: Path) -> None:
@@ -204,6 +211,52 @@ def test_a_stored_time_after_all_dates_is_shown_as_the_last_one(pool: Pool) -> N
     submit = Submit(Partition("work", "builtins:abs"), b"", delay=1e12)
     pool._core.store.open().submit([submit])
     assert [str(record.run_at)[:4] for record in pool.records()] == ["9999"]
+
+
+@pytest.mark.parametrize("function", [None, "module:function"])
+def test_what_is_no_function(pool: Pool, function: Any) -> None:
+    with pytest.raises(TypeError, match=f"^{function!r} is not callable$"):
+        pool.submit(function)
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("retry_on", lambda _error: True),
+        ("no_retry_on", type("Local", (Exception,), {})),
+    ],
+)
+def test_a_predicate_that_other_processes_cannot_find(pool: Pool, option: str, value: Any) -> None:
+    """The function's own is found with the function."""
+    with pytest.raises(TypeError, match=f"^{option}, .* top level of a module .*cannot be stored"):
+        pool.options(retries=1, **{option: value}).submit(jobs.note, 1)
+    assert pool.job(retries=1, **{option: value})(jobs.greet).submit("A").result(WAIT) == "A."
+
+
+def test_a_job_is_found_by_itself_and_by_nothing_else(pool: Pool) -> None:
+    job = pool.submit(jobs.greet, "Ann")
+    assert pool.find(job).result(WAIT) == "Ann."
+    for wrong in None, [job.id], b"1":
+        with pytest.raises(TypeError, match=r"^find\(\) takes the id of a job, not "):
+            pool.find(wrong)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("option", ["name", "error"])
+def test_records_of_what_is_no_name(pool: Pool, option: str) -> None:
+    with pytest.raises(TypeError, match=f"^{option} must be a string, not <function greet"):
+        pool.records(**{option: jobs.greet})  # type: ignore[arg-type]
+
+
+def test_records_of_several_states_are_in_order(pool: Pool) -> None:
+    good = [pool.options(name="g").submit(abs, -1) for _ in range(2)]
+    bad = pool.options(retries=0).submit(jobs.fail, "no")
+    good.append(pool.submit(abs, -1))
+    assert [type(each.exception(WAIT)) for each in (*good, bad)] == [type(None)] * 3 + [OSError]
+    found = pool.records(state=["failed", "succeeded"], limit=3)
+    assert [each.id for each in found] == [good[2].id, bad.id, good[1].id]
+    assert list(pool.records(state=[])) == []
+    with pytest.raises(ValueError, match=r"state must be one of 'scheduled', .* not 'done'"):
+        pool.records(state=["failed", "done"])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("function", [lambda: 1, outer(), Thing().method, threading.Lock().acquire])

@@ -194,6 +194,20 @@ def test_a_job_reports_how_far_it_has_got() -> None:
         job.result(WAIT)
         assert job.progress == (12, 12, None)
         assert pool.submit(abs, 1).progress is None
+    with pytest.raises(RuntimeError, match="this is for the job itself, while it runs"):
+        job.report(13)
+    assert job.progress == (12, 12, None)
+
+
+@pytest.mark.parametrize(("name", "kind"), [("", ValueError), (5, TypeError)])
+def test_a_step_needs_a_name(name: Any, kind: type[Exception]) -> None:
+    def work() -> None:
+        job = current_job()
+        assert job is not None
+        job.step(name, abs, 1)
+
+    with Pool(1) as pool, pytest.raises(kind, match=r"^the name of a step must .*"):
+        pool.submit(work).result(WAIT)
 
 
 @pytest.mark.parametrize(

@@ -488,7 +488,12 @@ def test_a_function_that_recurs_by_itself_takes_no_arguments() -> None:
         ("every", None, TypeError, "every must be a number of seconds or a timedelta, not None"),
         ("at", 5, TypeError, "at must be a datetime or a time of day, not 5"),
         ("at", "noon", ValueError, "at must be a time such as \"03:00\" or .*, not 'noon'"),
-        ("at", datetime(9999, 12, 31), ValueError, "at must be before the year 9999, not 9999-12"),
+        (
+            "at",
+            datetime(9999, 12, 31, tzinfo=UTC),
+            ValueError,
+            "at must be before the year 9999, not 9999-12",
+        ),
     ],
 )
 def test_bad_times_are_refused_where_they_are_given(

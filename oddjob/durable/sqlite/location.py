@@ -29,6 +29,8 @@ def open_peers(path: str, *, allow_network_filesystem: bool) -> Peers:
         return LocalPeers()
     if not allow_network_filesystem:
         check_file_system(path)
+    if Path(path).is_dir():
+        raise StoreUnusable(f"{path} is a directory: give the path of a file, such as one in it")
     directory = Path(f"{path}-oddjob")
     try:
         directory.mkdir(exist_ok=True)

@@ -31,6 +31,7 @@ from oddjob.errors import JobLost, QueueFull, StoreFull
 from oddjob.log import run_in_thread
 from oddjob.schedule.clock import clock
 
+_DENIED: Final = "not authorized"  # what SQLite says
 _ENDS_WITH_JOB: Final = "the transaction of a job is committed when the job has succeeded"
 
 
@@ -141,6 +142,16 @@ def _plain_rows(connection: sqlite3.Connection) -> Iterator[None]:
 
 class _JobConnection(sqlite3.Connection):
     """A connection whose transaction the job cannot end."""
+
+    @override
+    def execute(self, sql: str, parameters: Any = (), /) -> sqlite3.Cursor:
+        try:
+            return super().execute(sql, parameters)
+        except sqlite3.DatabaseError as error:
+            if str(error) != _DENIED:
+                raise
+            what = f"{_ENDS_WITH_JOB}: to begin or end it, or go on after its end, is {_DENIED}"
+            raise sqlite3.DatabaseError(what) from error
 
     @override
     def commit(self) -> NoReturn:

@@ -160,7 +160,7 @@ def _call(change: Callable[[Store, list[Any]], int], jobs: list[Any], store: Sto
 
 
 def _number_of(record: Record) -> tuple[int, str]:
-    return len(record.id), record.id  # all ids of a pool end in a number, after the same letters
+    return len(record.id), record.id  # all ids of a pool end in a number, after the same characters
 
 
 def _states_of(states: JobState | Iterable[JobState]) -> list[State]:

@@ -158,7 +158,8 @@ class Job(StandardFuture[T]):
     def cancel_requested(self) -> bool:
         """Whether `cancel` was called while the job was running.
 
-        Only a coroutine is interrupted by that. Any other job should look at this, and return.
+        Only a coroutine is interrupted by that. Any other job should look at this where it can
+        stop, and return or raise.
         """
         return self._watchers is not None and self._watchers.cancel_requested
 
@@ -167,7 +168,8 @@ class Job(StandardFuture[T]):
         """Whether the job runs inside other code of its thread, not by itself on a worker.
 
         A thread that waits for it may run it, or its submitter (``when_full="caller_runs"``,
-        `oddjob.testing.inline`). Middleware, which alone knows it, must not change the thread.
+        `oddjob.testing.inline`). Only known with middleware, which must then leave alone what
+        belongs to the thread.
         """
         return self._details is not None and self._details.is_inline
 

@@ -247,16 +247,16 @@ def test_records_of_what_is_no_name(pool: Pool, option: str) -> None:
         pool.records(**{option: jobs.greet})  # type: ignore[arg-type]
 
 
-def test_records_of_several_states_are_in_order(pool: Pool) -> None:
-    good = [pool.options(name="g").submit(abs, -1) for _ in range(2)]
-    bad = pool.options(retries=0).submit(jobs.fail, "no")
-    good.append(pool.submit(abs, -1))
-    assert [type(each.exception(WAIT)) for each in (*good, bad)] == [type(None)] * 3 + [OSError]
-    found = pool.records(state=["failed", "succeeded"], limit=3)
-    assert [each.id for each in found] == [good[2].id, bad.id, good[1].id]
-    assert list(pool.records(state=[])) == []
-    with pytest.raises(ValueError, match=r"state must be one of 'scheduled', .* not 'done'"):
-        pool.records(state=["failed", "done"])  # type: ignore[list-item]
+def test_records_of_several_states_are_in_order(any_url: str) -> None:
+    with Pool("work", 2, store=any_url) as pool:
+        calls = [(abs, -1), (jobs.fail, "no")] * 6
+        submitted = [pool.options(retries=0).submit(fn, value) for fn, value in calls]
+        assert [each.exception(WAIT) is None for each in submitted] == [True, False] * 6
+        found = pool.records(state=["failed", "succeeded"], limit=11)
+        assert [each.id for each in found] == [each.id for each in submitted[:0:-1]]
+        assert list(pool.records(state=[])) == []
+        with pytest.raises(ValueError, match=r"state must be one of 'scheduled', .* not 'done'"):
+            pool.records(state=["failed", "done"])  # type: ignore[list-item]
 
 
 @pytest.mark.parametrize("function", [lambda: 1, outer(), Thing().method, threading.Lock().acquire])

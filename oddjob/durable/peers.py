@@ -271,6 +271,7 @@ class FilePeers:
         for mailbox in (self._mailbox, self._second_mailbox):
             self._close_mailbox(mailbox)
         self._mailbox = self._second_mailbox = None
+        self._marks = None  # which closes the file
         if self._process is not None:
             self._lock_file.leave(self._process)
             self._remove_files(self._process)
@@ -361,8 +362,9 @@ class FilePeers:
 
     def unmark(self, place: int) -> None:
         """See `Peers`."""
-        if self._marks is not None and place < _PLACES:
-            self._marks[2 * place] = 0
+        marks = self._marks
+        if marks is not None and place < _PLACES:
+            marks[2 * place] = 0
 
     def marks_of(self, process: int) -> set[Mark]:
         """See `Peers`."""

@@ -1,7 +1,9 @@
 """Pools whose jobs are stored: the same calls, with the same meanings."""
 
 import asyncio
+import os
 import sqlite3
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -384,6 +386,14 @@ def test_the_files_of_a_store_may_be_removed_when_its_last_pool_is_shut_down(
     pool.shutdown()
     events.append("shut down")
     assert events == ["closed", "shut down"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="there is no /proc")
+def test_a_pool_leaves_no_file_of_its_store_open(tmp_path: Path) -> None:
+    with Pool("x", 1, store=f"sqlite:///{tmp_path}/x.db") as pool:
+        pool.submit(jobs.note, 1).result(WAIT)
+    files = [os.path.realpath(each) for each in Path("/proc/self/fd").iterdir()]
+    assert [file for file in files if file.startswith(str(tmp_path))] == []
 
 
 def test_shutdown_waits_for_retries(tmp_path: Path) -> None:

@@ -296,6 +296,17 @@ class DecoratorOptions(JobOptions, RecurrenceOptions, total=False):
     cron: ReadOnly[str | None]
 
 
+class UserConnection:
+    """A user's connection, in whose transaction the jobs of a view are stored.
+
+    The view holds it, its jobs do not: they would keep a transaction open whose user has let go of
+    it, as when a request fails before the commit. Python rolls it back when it collects that.
+    """
+
+    def __init__(self, connection: Any) -> None:
+        self.connection: Final = connection
+
+
 class JobSettings(NamedTuple):
     """What all jobs of a pool or view have in common, except for a constant key: a view holds that.
 
@@ -310,7 +321,7 @@ class JobSettings(NamedTuple):
     persist: Annotated[bool, as_flag] = True  # in the pool's store, if it has one
     unique: Annotated[Unique, _as_unique] = False
     limits: tuple[Limit, ...] = ()  # that a job has to pass, besides that of its key
-    connection: Any = None  # a user's, in whose transaction jobs are stored
+    connection: Callable[[], Any] | None = None  # a weak reference to a `UserConnection`
 
     def replace(self, **changes: Any) -> Self:
         """Return a copy as `PoolOptions.replace` does; limits and middleware are added."""

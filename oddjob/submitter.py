@@ -9,6 +9,7 @@ from contextvars import copy_context
 from datetime import datetime, time, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
+from weakref import ref
 
 from oddjob.callables import check_order, hinted, refuse_unknown
 from oddjob.compat import AsyncFunction, Item, P, T, override
@@ -16,7 +17,14 @@ from oddjob.function import JobDecorator, JobFunction, job_decorator
 from oddjob.group import JobGroup
 from oddjob.keys import Key
 from oddjob.mapping import How, MapMethods, map_calls
-from oddjob.options import DecoratorOptions, JobOptions, JobSettings, RecurrenceOptions, as_flag
+from oddjob.options import (
+    DecoratorOptions,
+    JobOptions,
+    JobSettings,
+    RecurrenceOptions,
+    UserConnection,
+    as_flag,
+)
 from oddjob.quantities import Seconds
 from oddjob.runtime.batch import new_jobs
 from oddjob.runtime.core import PoolCore
@@ -243,7 +251,7 @@ class Submitter(MapMethods):
 
         They commit or vanish with whatever else that transaction writes::
 
-            with sqlite3.connect("jobs.db") as connection:
+            with closing(sqlite3.connect("jobs.db")) as connection, connection:
                 connection.execute("INSERT INTO orders …")
                 pool.using(connection).submit(send_receipt, order)
 
@@ -269,7 +277,8 @@ class Submitter(MapMethods):
         store.check_connection(connection)
         view = self._view_class(self, {})
         view._options = {"connection": connection}
-        view._use(self._core, self._policy.settings._replace(connection=connection))
+        view._connection = UserConnection(connection)
+        view._use(self._core, self._policy.settings._replace(connection=ref(view._connection)))
         return view
 
     async def ashutdown(

@@ -5,12 +5,15 @@ from typing import Any
 
 from oddjob.compat import override
 from oddjob.keys import constant_key
+from oddjob.options import UserConnection
 from oddjob.quantities import Seconds
 from oddjob.submitter import Submitter
 
 
 class PoolView(Submitter):
     """A pool with options on every job, as ``pool.options(…)`` returns it."""
+
+    _connection: UserConnection  # that the jobs of this view, and of views of it, refer to weakly
 
     def __init__(self, source: Submitter, options: Mapping[str, Any]) -> None:
         self._source = source  # refers to the pool: an anonymous one lives as long as its views

@@ -205,7 +205,7 @@ class PoolStore(Settlement):
             for job in jobs
         ]
         if (connection := policy_of(jobs[0]).settings.connection) is not None:
-            return self._insert_into(connection, submits, handles)
+            return self._insert_into(connection().connection, submits, handles)
         try:
             return self.open().submit(submits, handles)
         except RunnerOver:  # the pool was closed meanwhile
@@ -292,8 +292,9 @@ class PoolStore(Settlement):
         stored = handle.id
         if self.claimed.stop(stored):
             return True
-        if _is_in_transaction(policy_of(job).settings.connection):
-            return False  # the store thread could not write before the transaction ends
+        is_users = policy_of(job).settings.connection is not None
+        if is_users and self.attached.reader.record(stored) is None:
+            return False  # the store could not do that before the end of the transaction
 
         def cancel(store: Store) -> bool:
             store.cancel([stored])
@@ -411,11 +412,3 @@ class PoolStore(Settlement):
     def _note_end(self) -> None:
         self._is_done.set()
         self.core.supervisor.notify()
-
-
-def _is_in_transaction(connection: Any) -> bool:
-    """Return whether a user's connection, if there is one, has begun a transaction."""
-    try:
-        return connection is not None and bool(connection.in_transaction)
-    except Exception:  # it was closed
-        return False

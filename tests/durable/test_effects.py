@@ -1,6 +1,7 @@
 """Effects that happen once: steps, a job's own transaction, and jobs in a user's transaction."""
 
 import asyncio
+import gc
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -353,6 +354,22 @@ def test_a_connection_must_be_one_to_the_file_of_the_store(
             pool.using(connection).submit(jobs.note, 1)
         with pytest.raises(ValueError, match="persist=False"):
             pool.using(connection).options(persist=False)
+
+
+def test_a_transaction_that_its_user_lets_go_of_is_rolled_back(pool: Pool, table: Effects) -> None:
+    """As in a request that raises before its commit."""
+
+    def request() -> Any:
+        connection = table.connect()
+        connection.execute("INSERT INTO effect VALUES (1)")
+        return pool.using(connection).options(priority=1).submit(jobs.note, 1)
+
+    job = request()
+    assert not job.cancel()
+    gc.collect()
+    assert isinstance(job.exception(WAIT), JobLost)
+    assert pool.submit(jobs.note, 2).result(WAIT) == 2
+    assert table.values() == []
 
 
 def test_a_thread_that_forgets_its_transaction_hears_of_it(

@@ -236,6 +236,9 @@ class Runner:
             self._spare.hand_back(self._pools.values())
             turn = self._turn(operations)
         except BaseException as error:
+            for later in drain(self._operations):  # a submit has waited for the lock as well
+                is_refused = isinstance(error, StoreUnusable) and later.call is None
+                (operations if is_refused else self._operations).append(later)
             for operation in operations:
                 if isinstance(error, Evicted):  # they are done after the next `join`
                     self._operations.append(operation)

@@ -85,15 +85,17 @@ class HoldUp(Alarm):
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Note that the calling thread waits in this block."""
+        """Note that the calling thread waits in this block; if that raises, it was in vain."""
         me = get_ident()
         self._since[me] = clock.monotonic()
         self._set(self._since[me] + _UNUSUAL)
+        is_in_vain = True
         try:
             yield
+            is_in_vain = False
         finally:
             del self._since[me]
-            self._note_end()
+            self._note_end(is_in_vain=is_in_vain)
 
     def _set(self, at: float) -> None:
         if self._is_set:
@@ -117,7 +119,8 @@ class HoldUp(Alarm):
         log(logging.WARNING, what, self._path, _UNUSUAL, self._reason())
         self._note_end()  # it may have come meanwhile
 
-    def _note_end(self) -> None:
+    def _note_end(self, *, is_in_vain: bool = False) -> None:
         if self._is_said and not self._since:
             self._is_said = False
-            log(logging.WARNING, "%s can be written again", self._path)
+            if not is_in_vain:  # else the error is what users hear of
+                log(logging.WARNING, "%s can be written again", self._path)

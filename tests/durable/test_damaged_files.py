@@ -7,13 +7,17 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from oddjob.durable import trouble
 from oddjob.durable.record import Capacity, Submit
+from oddjob.durable.sqlite import database
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.errors import StoreUnsafe, StoreUnusable
 from tests.durable.member import PARTITION
@@ -253,9 +257,24 @@ def test_a_foreign_transaction_that_holds_up_writers_is_said_once(
     writer.join()
     submit(store)
     assert said(caplog) == [
-        f"{path} has waited for 0.05 s to be written: another program has an open transaction",
+        f"{path} has waited for 0.05 s to be written: {database._WHO_HOLDS_UP}",
         f"{path} can be written again",
     ]
+
+
+def test_a_writer_that_gives_up_does_not_say_that_it_could_write(
+    store: SqliteStore, path: Path, caplog: pytest.LogCaptureFixture,
+    impatient: None, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    def now() -> float:
+        return 1000.0 if said(caplog) else 0.0
+
+    monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=now, sleep=time.sleep))
+    with closing(sqlite3.connect(path, isolation_level=None)) as foreign:
+        foreign.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreUnusable, match="has been locked"):
+            submit(store)
+    assert len(said(caplog)) == 1
 
 
 STOPPED = """

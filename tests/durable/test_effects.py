@@ -3,15 +3,19 @@
 import asyncio
 import gc
 import sqlite3
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from oddjob import JobLost, Pool, QueueFull
 from oddjob.durable.sqlite import database
+from oddjob.durable.sqlite.database import Database
 from oddjob.errors import StoreUnusable
 from tests.durable import effect_jobs as jobs
 
@@ -370,6 +374,34 @@ def test_a_transaction_that_its_user_lets_go_of_is_rolled_back(pool: Pool, table
     assert isinstance(job.exception(WAIT), JobLost)
     assert pool.submit(jobs.note, 2).result(WAIT) == 2
     assert table.values() == []
+
+
+def test_a_submit_is_refused_with_the_turn_that_has_waited_for_a_foreign_transaction(
+    pool: Pool, table: Effects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It does not wait for 60 seconds more."""
+    runner: Any = pool._core.store and pool._core.store.open()
+    begin, is_waiting = Database.begin, threading.Event()
+
+    def now() -> float:
+        is_waiting.set()
+        return 1000.0 if runner._operations else 0.0
+
+    def begin_turn(*arguments: Any) -> None:
+        if is_waiting.is_set():  # this is the next turn
+            connection.rollback()
+        begin(*arguments)
+
+    with closing(table.connect(check_same_thread=False)) as connection:
+        monkeypatch.setattr(Database, "begin", begin_turn)
+        monkeypatch.setattr(database, "time", SimpleNamespace(monotonic=now, sleep=time.sleep))
+        connection.execute("INSERT INTO effect VALUES (1)")
+        pool.using(connection).perform(jobs.note, 1)
+        assert is_waiting.wait(WAIT)
+        with pytest.raises(StoreUnusable, match="has been locked"):
+            pool.submit(jobs.note, 2)
+        assert pool.submit(jobs.note, 3).result(WAIT) == 3
+    assert jobs.effects == [3]
 
 
 def test_a_thread_that_forgets_its_transaction_hears_of_it(

@@ -49,6 +49,7 @@ _CHECKPOINT_PAUSE: Final = 1.0  # seconds, after a reader was in the way
 _FREE_PAGES: Final = 256  # that the file keeps at least, and a quarter of all: it grows again
 _SLICE: Final = 100  # pages that one transaction gives back: a few milliseconds
 _PAGE: Final = 4096  # bytes
+_WHO_HOLDS_UP: Final = "this process or another program has an open transaction"
 _FOREIGN_PAUSE: Final = (0.005, 0.05)  # seconds, after a foreign transaction was in the way
 
 
@@ -67,7 +68,7 @@ class Database:
         self._is_held_up = False  # by a reader; and the log is large
         self._is_warned = False
         self._may_shrink = False
-        self._hold_up: Final = HoldUp(path, lambda: "another program has an open transaction")
+        self._hold_up: Final = HoldUp(path, lambda: _WHO_HOLDS_UP)
         self._connection: sqlite3.Connection | None = self._open()
         self._files.note_opened()
         _in_use.add(self)
@@ -265,10 +266,10 @@ class Database:
                 time.sleep(random.uniform(*_FOREIGN_PAUSE))  # noqa: S311
                 if self._has_begun(connection, pragma):
                     return
-        raise StoreUnusable(
-            f"{self.path} has been locked for {_LONGEST_WAIT:g} s by a transaction that is not the "
-            "store's: has this thread begun one, and not ended it?"
-        )
+            raise StoreUnusable(
+                f"{self.path} has been locked for {_LONGEST_WAIT:g} s by a transaction that is not "
+                "the store's: has this thread begun one, and not ended it?"
+            )
 
     def _has_begun(self, connection: sqlite3.Connection | None, pragma: str | None) -> bool:
         """Begin in the writer's turn; return False if a foreign transaction is in the way."""

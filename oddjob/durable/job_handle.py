@@ -8,7 +8,7 @@ callback thread.
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from oddjob.durable.record import State
+from oddjob.durable.record import State, Submitted
 from oddjob.errors import JobLost
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import release_call, run_callbacks, settle
@@ -29,16 +29,17 @@ class JobHandle:
     ) -> None:
         self.store: Final = store
         self.job: Final = job
-        self.is_delayed: Final = is_delayed
+        self.is_delayed = is_delayed
         self.is_found: Final = is_found
         self.is_shared = is_found  # with those who have submitted it
         self.id: Any = None
 
-    def stored(self, job: Any, *, is_new: bool = True) -> None:
-        """Note the id of the job, which is committed now; it is not new if others have done so."""
-        self.id = job
-        self.is_shared |= not is_new
-        details_of(self.job).id = str(job)
+    def stored(self, submitted: Submitted) -> None:
+        """Note what a commit has made of the job; it is not new if others have submitted it."""
+        self.id = submitted.id
+        self.is_shared |= not submitted.is_new
+        self.is_delayed |= submitted.is_delayed
+        details_of(self.job).id = str(self.id)
         self.store.handles[self.job] = self
 
     def rolled_back(self) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.durable.job_handle import JobHandle
 from oddjob.durable.progress import decode_progress
-from oddjob.durable.record import Record, State
+from oddjob.durable.record import Record, State, Submitted
 from oddjob.durable.store import Store
 from oddjob.errors import JobNotFound
 from oddjob.keys import decode_key
@@ -146,7 +146,7 @@ class LiveJobs:
             return record
         job = self._job_of(record)
         handle = JobHandle(self._store, job, is_found=True)
-        handle.stored(stored)
+        handle.stored(Submitted(stored, is_new=False))
         runner.expected.add(stored, handle)
         return job
 

@@ -232,7 +232,7 @@ class PoolStore(Settlement):
         store.wake()
         for handle, answer in zip(handles, submitted, strict=True):
             if handle is not None:
-                handle.stored(answer.id, is_new=answer.is_new)
+                handle.stored(answer)
         return submitted
 
     def call(self, call: Callable[[Store], Any]) -> Any:

@@ -96,6 +96,7 @@ class Submitted(NamedTuple):
     id: Any
     is_new: bool
     error: Exception | None = None
+    is_delayed: bool = False  # the unfinished one waits for its time
 
 
 class Capacity(NamedTuple):

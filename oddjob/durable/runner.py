@@ -311,7 +311,7 @@ class Runner:
             answers = [next(submitted) for _ in operation.submits]
             for answer, handle in zip(answers, operation.handles, strict=False):
                 if handle is not None and answer.id is not None:
-                    handle.stored(answer.id, is_new=answer.is_new)
+                    handle.stored(answer)
                     self.expected.add(answer.id, handle)
             operation.end(answers, next((each.error for each in answers if each.error), None))
 

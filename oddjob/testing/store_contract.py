@@ -244,6 +244,10 @@ class StoreContract(StoreSuite):
         job = self.add(store, unique=b"u")
         turn = other.turn([], [Submit(PARTITION, b"", unique=b"u")] * 2, {POOL: NONE})
         assert [(each.id, each.is_new) for each in turn.submitted] == [(job, False)] * 2
+        assert not turn.submitted[0].is_delayed
+        scheduled = [Submit(PARTITION, b"", delay=60, unique=b"later")] * 2
+        turn = other.turn([], scheduled, {POOL: NONE})
+        assert [each.is_delayed for each in turn.submitted] == [False, True]
         (claim,) = self.claim(store)
         assert self.settle(store, claim, State.SUCCEEDED, outcome=b"o")
         assert [(each.id, each.outcome) for each in other.turn([], [], {POOL: NONE}).news] == [

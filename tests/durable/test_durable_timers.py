@@ -158,6 +158,16 @@ def test_scheduled_jobs_of_a_pool_that_is_shut_down_live_on(tmp_path: Path) -> N
             assert jobs.runs == [1, 2]
 
 
+def test_a_unique_job_that_is_scheduled_keeps_no_pool_open_that_submits_it_again(
+    tmp_path: Path,
+) -> None:
+    pool = Pool("x", 1, store=f"sqlite:///{tmp_path}/jobs.db").options(unique=True)
+    pool.after(3600).perform(jobs.note, 1)
+    later, batch = pool.submit(jobs.note, 1), pool.submit_many(jobs.note, [1, 1])
+    pool.shutdown(timeout=WAIT)
+    assert {type(job.exception(0)) for job in (later, *batch)} == {PoolClosed}
+
+
 def test_jobs_that_need_not_persist_have_timers_in_memory(pool: Pool, clock: FakeClock) -> None:
     job = pool.options(persist=False).after(60).submit(lambda: "a lambda cannot be stored")
     assert pool._core.store.reader.records("durable", Filter()) == []

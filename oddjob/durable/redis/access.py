@@ -237,11 +237,12 @@ class PoolAccess:
     def _submitted(
         self, first: int, twins: Sequence[Any], turned_away: Sequence[int], count: int
     ) -> list[Submitted]:
-        found = dict(zip(twins[::2], twins[1::2], strict=True))
+        found = dict(zip(twins[::3], zip(twins[1::3], twins[2::3], strict=True), strict=True))
         submitted = []
         for n in range(1, count + 1):
             if n in found:
-                submitted.append(Submitted(full_id(self.name, found[n]), is_new=False))
+                twin, is_delayed = full_id(self.name, found[n][0]), bool(found[n][1])
+                submitted.append(Submitted(twin, is_new=False, is_delayed=is_delayed))
             elif n in turned_away:
                 submitted.append(Submitted(None, is_new=False))
             else:

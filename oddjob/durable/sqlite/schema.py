@@ -91,7 +91,7 @@ INSERT INTO job (id, partition, pool, state, priority, due, origin, key, key_lim
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'job'"
 FIND_UNIQUE: Final = """
-SELECT id, origin FROM job INDEXED BY job_unique
+SELECT id, origin, state FROM job INDEXED BY job_unique
 WHERE pool = ? AND uniq = ? AND uniq IS NOT NULL AND state < 4"""
 
 CLAIM: Final = """

@@ -62,7 +62,7 @@ class Work:
         job: int = found[0] if found else 0
         submitted: list[Submitted] = []
         rows: list[Row] = []
-        uniques: dict[tuple[str, bytes], tuple[int, int | None]] = {}
+        uniques: dict[tuple[str, bytes], tuple[int, int | None, int]] = {}
         room: dict[str, int] = {}
         queued, waiting = self.notifier.queued, self.notifier.waiting
         partition_of: Partition | None = None
@@ -78,14 +78,13 @@ class Work:
                 if twin is not None:
                     if origin not in (None, twin[1]):
                         self.notifier.watch(twin[0])
-                    submitted.append(Submitted(twin[0], is_new=False))
+                    is_delayed = twin[2] == State.SCHEDULED
+                    submitted.append(Submitted(twin[0], is_new=False, is_delayed=is_delayed))
                     continue
             if each.max_queue is not None and not self._has_room(pool, each.max_queue, room, rows):
                 submitted.append(Submitted(None, is_new=False))
                 continue
             job += 1
-            if each.unique is not None:
-                uniques[(pool, each.unique)] = (job, origin)
             state, due, slot = _QUEUED, None, None
             if each.delay is not None and each.delay > 0:
                 state, due = int(State.SCHEDULED), self.now + each.delay
@@ -93,6 +92,8 @@ class Work:
             elif each.key is not None:
                 slot = self._keys.take(pool, each.key, each.key_limit)
                 state = int(State.PARKED) if slot is None else _QUEUED
+            if each.unique is not None:
+                uniques[(pool, each.unique)] = (job, origin, state)
             if state == _QUEUED:
                 queued[partition] += 1
             waiting[pool] += 1

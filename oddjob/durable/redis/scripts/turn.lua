@@ -127,7 +127,8 @@ local function insert()
     else
       local twin = value > 0 and call('HGET', unique, (select(7, header(record))))
       if twin then
-        twins[#twins + 1], twins[#twins + 2] = i, twin
+        local is_delayed = call('ZSCORE', due, twin) and 1 or 0
+        twins[#twins + 1], twins[#twins + 2], twins[#twins + 3] = i, twin, is_delayed
         local _, _, first_origin = header(call('HGET', job, twin))
         if origin ~= 0 and origin ~= first_origin then add_watcher(twin, origin) end
       else

@@ -161,9 +161,10 @@ def test_scheduled_jobs_of_a_pool_that_is_shut_down_live_on(tmp_path: Path) -> N
 def test_a_unique_job_that_is_scheduled_keeps_no_pool_open_that_submits_it_again(
     tmp_path: Path,
 ) -> None:
-    pool = Pool("x", 1, store=f"sqlite:///{tmp_path}/jobs.db").options(unique=True)
-    pool.after(3600).perform(jobs.note, 1)
-    later, batch = pool.submit(jobs.note, 1), pool.submit_many(jobs.note, [1, 1])
+    pool = Pool("x", 1, store=f"sqlite:///{tmp_path}/jobs.db")
+    view = pool.options(unique=True)
+    view.after(3600).perform(jobs.note, 1)
+    later, batch = view.submit(jobs.note, 1), view.submit_many(jobs.note, [1, 1])
     pool.shutdown(timeout=WAIT)
     assert {type(job.exception(0)) for job in (later, *batch)} == {PoolClosed}
 

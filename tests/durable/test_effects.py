@@ -360,6 +360,7 @@ def test_a_connection_must_be_one_to_the_file_of_the_store(
             pool.using(connection).options(persist=False)
 
 
+@pytest.mark.filterwarnings("ignore:unclosed database:ResourceWarning")
 def test_a_transaction_that_its_user_lets_go_of_is_rolled_back(pool: Pool, table: Effects) -> None:
     """As in a request that raises before its commit."""
 

@@ -1,5 +1,6 @@
 """The Makefile, for those who have just cloned the repository."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ def test_an_interpreter_that_is_too_old_is_refused_at_once(target: str, tmp_path
     outcome = subprocess.run(
         ["make", target, f"PYTHON={old}", f"VENV={tmp_path}/venv"],
         cwd=ROOT,
+        env={name: value for name, value in os.environ.items() if not name.startswith("MAKE")},
         capture_output=True,
         text=True,
         timeout=50,

@@ -4,6 +4,8 @@ import gc
 import os.path
 import sys
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 from typing import Any, Final
 
@@ -13,7 +15,7 @@ Frame = tuple[str, int, str]  # file, line, function
 
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
 _OWN_FOLDER: Final = os.path.join(os.path.dirname(__file__), "")  # noqa: PTH118, PTH120  (pathlib is slow to load)
-_inspection: Final = ProcessLock()  # held while the frames of all threads are collected
+_inspection: Final = ProcessLock()  # held while frames of other threads are read
 
 
 def drop_own_frames(error: BaseException) -> None:
@@ -27,26 +29,38 @@ def drop_own_frames(error: BaseException) -> None:
     BaseException.with_traceback(error, traceback)  # an exception may be a frozen dataclass
 
 
-def thread_frames() -> dict[int, FrameType]:
-    """Return the current frame of each thread, by the thread's identifier."""
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Keep the garbage collector from starting while frames of other threads are read.
+
+    Before 3.12, every new object may start a collection, and so run a destructor that lets other
+    threads run. In ``sys._current_frames()``, the interpreter holds a lock that every new thread
+    needs: a deadlock. In ``frame.f_back``, it holds a pointer to a frame whose function may then
+    return: a crash.
+    """
     with _inspection.lock:
-        # Before 3.12, this may start a garbage collection, and so run a destructor, while the
-        # interpreter holds a lock that every new thread needs: a deadlock.
         was_enabled = gc.isenabled()
         gc.disable()
         try:
-            return sys._current_frames()
+            yield
         finally:
             if was_enabled:
                 gc.enable()
 
 
+def thread_frames() -> dict[int, FrameType]:
+    """Return the current frame of each thread, by the thread's identifier."""
+    with no_collection():
+        return sys._current_frames()
+
+
 def stack_of(frame: FrameType | None) -> list[Frame]:
     """Return the stack of a running thread from the job's own call on, the innermost call last."""
     frames: list[Frame] = []
-    while frame is not None:
-        frames.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
-        frame = frame.f_back
+    with no_collection():
+        while frame is not None:
+            frames.append((frame.f_code.co_filename, frame.f_lineno or 0, frame.f_code.co_name))
+            frame = frame.f_back
     while frames and (frames[-1][0] == threading.__file__ or _is_own(frames[-1][0])):
         frames.pop()
     return frames[::-1]

@@ -11,6 +11,7 @@ from types import CodeType, FrameType, ModuleType
 from typing import Final
 
 from oddjob.schedule.clock import clock
+from oddjob.tracebacks import no_collection, thread_frames
 
 _STANDSTILL: Final = 2.0  # seconds at one line
 
@@ -38,12 +39,13 @@ def is_defined(function: str) -> bool:
 
 def _frame_of(module: ModuleType) -> FrameType | None:
     """Return the frame that executes a module, in whatever thread."""
-    for innermost in sys._current_frames().values():
+    for innermost in thread_frames().values():
         frame: FrameType | None = innermost
-        while frame is not None:
-            if frame.f_globals is vars(module) and frame.f_code.co_name == "<module>":
-                return frame
-            frame = frame.f_back
+        with no_collection():
+            while frame is not None:
+                if frame.f_globals is vars(module) and frame.f_code.co_name == "<module>":
+                    return frame
+                frame = frame.f_back
     return None
 
 

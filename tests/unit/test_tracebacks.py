@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import subprocess
 import sys
 import threading
 import traceback
@@ -72,6 +73,46 @@ def test_the_stack_of_a_thread_begins_with_the_job() -> None:
         hang.gate.set()
     assert [function for _, _, function in stack[:2]] == ["work", "__call__"]
     assert stack[0][0] == __file__
+
+
+THREAD_THAT_ENDS_IN_A_COLLECTION = """
+import gc
+import threading
+from oddjob.tracebacks import stack_of, thread_frames
+
+is_deep, may_end = threading.Event(), threading.Event()
+
+def descend(depth):
+    if depth:
+        descend(depth - 1)
+    else:
+        is_deep.set()
+        may_end.wait()
+
+thread = threading.Thread(target=descend, args=(900,))
+thread.start()
+is_deep.wait()
+frame = thread_frames()[thread.ident]
+
+def end_thread(*_):
+    may_end.set()
+    thread.join()
+
+gc.callbacks.append(end_thread)
+gc.set_threshold(1)
+stack = stack_of(frame)
+gc.callbacks.clear()
+end_thread()
+assert [name for _, _, name in stack].count("descend") == 901
+assert gc.isenabled()
+"""
+
+
+def test_a_collection_while_a_stack_is_read_does_not_crash_the_interpreter() -> None:
+    """As a destructor that closes a file may start it; in CPython 3.11 it did."""
+    subprocess.run(
+        [sys.executable, "-c", THREAD_THAT_ENDS_IN_A_COLLECTION], check=True, timeout=WAIT
+    )
 
 
 def test_the_stack_of_a_suspended_coroutine_ends_where_it_waits() -> None:

@@ -1,9 +1,11 @@
-"""The README is a contract: its Python runs, and what it names exists.
+"""README and guides are a contract: their Python runs, and what they name exists.
 
 Each block of Python is a program of its own. A block that continues the one before it has the
 comment ``<!-- continues -->`` on the line above its fence, and shares that block's names.
 """
 
+import inspect
+import pydoc
 import re
 import sys
 import types
@@ -16,9 +18,14 @@ import oddjob
 from oddjob.options import PoolOptions
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+GUIDES = ROOT / "examples" / "guides"
+PAGES = [ROOT / "README.md", ROOT / "examples" / "README.md", *sorted(GUIDES.glob("*.md"))]
+TEXTS = {page: page.read_text(encoding="utf-8") for page in PAGES}
+README = TEXTS[ROOT / "README.md"]
+LONGEST_README = 250  # lines
+PEERS = {"apscheduler", "celery", "huey"}  # whose users the guides show how to migrate
 BLOCK = re.compile(r"^(<!-- continues -->\n)?```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-FEWEST = 10  # programs; if there are fewer, the pattern above no longer finds them
+FEWEST = 6  # programs in the README; if there are fewer, the pattern no longer finds them
 
 # For each row of "Failure modes", by its first column, the test that shows it.
 SHOWN_BY = {
@@ -96,14 +103,18 @@ SHOWN_BY = {
 
 
 class Program(NamedTuple):
-    """Blocks that share their names, each moved down to its line in the README."""
+    """Blocks that share their names, each moved down to its line on the page."""
 
+    page: Path
     heading: str
     line: int
     blocks: list[str]
 
+    def __str__(self) -> str:
+        return f"{self.page.name}, {self.heading}, line {self.line}"
 
-def programs(text: str) -> list[Program]:
+
+def programs(page: Path, text: str) -> list[Program]:
     """Return the programs in a text, in order."""
     found: list[Program] = []
     for match in BLOCK.finditer(text):
@@ -113,48 +124,38 @@ def programs(text: str) -> list[Program]:
             found[-1].blocks.append(code)
         else:
             headings = re.findall(r"^#+ (.*)$", above, re.MULTILINE)
-            found.append(Program(headings[-1], above.count("\n") + 1, [code]))
+            found.append(Program(page, headings[-1], above.count("\n") + 1, [code]))
     return found
 
 
-def section(heading: str) -> str:
-    """Return what stands between a heading of the second level and the next one."""
-    found = re.search(rf"^## {re.escape(heading)}$(.*?)^## ", README, re.MULTILINE | re.DOTALL)
-    assert found is not None, f"the README has no section {heading!r}"
-    return found[1]
+PROGRAMS = [program for page, text in TEXTS.items() for program in programs(page, text)]
 
 
-PROGRAMS = programs(README)
-GUIDES = sorted((ROOT / "examples" / "guides").glob("*.md"))
-IN_GUIDES = [program for guide in GUIDES for program in programs(guide.read_text("utf-8"))]
-
-
-@pytest.mark.parametrize(
-    "program", PROGRAMS + IN_GUIDES, ids=lambda program: f"{program.heading}, line {program.line}"
-)
+@pytest.mark.parametrize("program", PROGRAMS, ids=str)
 def test_every_program_in_the_readme_and_the_guides_runs(
     program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each is the main program, as it is when you run it: durable jobs look for it there."""
+    for peer in PEERS.intersection(
+        re.findall(r"^from (\w+)", "".join(program.blocks), re.MULTILINE)
+    ):
+        pytest.importorskip(peer, reason=f"{peer}, which is migrated from, is not installed")
     monkeypatch.chdir(tmp_path)
     main = types.ModuleType("__main__")
     monkeypatch.setitem(sys.modules, "__main__", main)
     try:
         for block in program.blocks:
-            exec(compile(block, "README.md", "exec"), vars(main))
+            exec(compile(block, str(program.page), "exec"), vars(main))
     finally:
         assert oddjob.shutdown_all(10)
 
 
 def test_no_block_of_python_is_missed() -> None:
     """Otherwise the test above could pass by running nothing."""
-    assert len(PROGRAMS) >= FEWEST
-    assert sum(len(program.blocks) for program in PROGRAMS) == README.count("```python")
-    assert len(GUIDES) >= 1
-    for guide in GUIDES:
-        text = guide.read_text("utf-8")
-        found = sum(len(program.blocks) for program in programs(text))
-        assert found == text.count("```python") > 0
+    assert len(programs(Path("README.md"), README)) >= FEWEST
+    for page, text in TEXTS.items():
+        found = sum(len(program.blocks) for program in programs(page, text))
+        assert found == text.count("```python"), page
 
 
 def test_a_block_runs_alone_unless_it_is_marked_as_continuing() -> None:
@@ -171,48 +172,126 @@ second = first
 third = 3
 ```
 """
-    assert [(program.heading, len(program.blocks)) for program in programs(text)] == [
-        ("One", 2),
-        ("Two", 1),
-    ]
-    assert programs(text)[1].line == text.splitlines().index("third = 3") + 1
+    found = programs(Path("page.md"), text)
+    assert [(program.heading, len(program.blocks)) for program in found] == [("One", 2), ("Two", 1)]
+    assert found[1].line == text.splitlines().index("third = 3") + 1
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.splitlines()) <= LONGEST_README
 
 
 def test_every_make_target_in_the_readme_exists() -> None:
     named = set(re.findall(r"`make ([\w-]+)`", README))
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    assert {"demo", "test", "bench"} <= named <= targets
+    assert {"demo", "test"} <= named <= targets
 
 
-def test_every_link_within_the_readme_leads_to_a_heading() -> None:
-    headings = re.findall(r"^#+ (.*)$", README, re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
-    assert set(re.findall(r"\]\(#([^)]+)\)", README)) <= anchors
+def anchors(text: str) -> set[str]:
+    """Return the names by which a link reaches the headings of a page."""
+    headings = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", each).lower().replace(" ", "-") for each in headings}
 
 
-@pytest.mark.parametrize("name", oddjob.__all__)
-def test_every_public_name_is_in_the_readme(name: str) -> None:
-    assert re.search(rf"\b{name}\b", README)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_link_leads_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)]+)\)", TEXTS[page]):
+        if link.startswith("https://"):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), link
+        if anchor:
+            assert anchor in anchors(TEXTS[target]), link
+
+
+def test_the_index_leads_to_every_guide_and_every_example() -> None:
+    index = TEXTS[ROOT / "examples" / "README.md"]
+    links = set(re.findall(r"\]\(([^)#]+)\)", index))
+    here = ROOT / "examples"
+    assert links >= {str(each.relative_to(here)) for each in GUIDES.glob("*.md")}
+    assert links >= {each.name for each in here.glob("*.py")}
 
 
 @pytest.mark.parametrize("option", PoolOptions._fields)
 def test_every_option_is_in_the_settings_table_with_its_default(option: str) -> None:
+    text = TEXTS[GUIDES / "configuration.md"]
     default = PoolOptions._field_defaults[option]
-    row = re.search(rf"^\| `{option}` \| (.*?) \| (.*?) \|", README, re.MULTILINE)
+    row = re.search(rf"^\| `{option}` \| (.*?) \| (.*?) \|", text, re.MULTILINE)
     assert row is not None
     if default is not None and default != "":  # these two are described in words
         shown = default.__name__ if isinstance(default, type) else repr(default)
         assert row[2] == f"`{shown}`"
 
 
+def test_every_error_is_in_the_table_of_errors_with_its_parents() -> None:
+    text = TEXTS[GUIDES / "failure-modes.md"]
+    rows = dict(re.findall(r"^\| `(\w+)` \| `(?:\w+\.)?(\w+)` \|", text, re.MULTILINE))
+    errors = {
+        name: value
+        for name, value in vars(oddjob).items()
+        if isinstance(value, type) and issubclass(value, oddjob.OddJobError)
+    }
+    assert {"OddJobError", *rows} == set(errors)
+    for name, parent in rows.items():
+        assert parent in {each.__name__ for each in errors[name].__mro__[1:]}
+
+
 def test_the_measured_figures_have_their_place() -> None:
-    assert re.search(r"^<!-- figures -->\n(.*\n)*?<!-- /figures -->$", README, re.MULTILINE)
+    text = TEXTS[GUIDES / "benchmarks.md"]
+    assert re.search(r"^<!-- figures -->\n(.*\n)*?<!-- /figures -->$", text, re.MULTILINE)
+
+
+def test_the_figures_of_the_readme_are_those_of_the_benchmarks() -> None:
+    def figures(text: str) -> set[tuple[str, ...]]:
+        """Return the two times of each row, and the lowest and highest ratio."""
+        return set(re.findall(r"\| ([\d.]+ µs) \| ([\d.]+ µs) \| \*\*", text))
+
+    assert figures(README)
+    assert figures(README) <= figures(TEXTS[GUIDES / "benchmarks.md"])
 
 
 def test_every_failure_mode_is_shown_by_a_test() -> None:
-    rows = re.findall(r"^\| (.*?) \| .* \|$", section("Failure modes"), re.MULTILINE)
+    text = TEXTS[GUIDES / "failure-modes.md"]
+    table = text.partition("## Cause and effect\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (.*?) \| .* \|$", table, re.MULTILINE)
     assert rows[1:] == list(SHOWN_BY)
     for shown_by in SHOWN_BY.values():
         file, name = shown_by.split("::")
         source = (ROOT / "tests" / file).read_text("utf-8")
         assert f"\ndef {name}(" in source, f"{file} has no {name}"
+
+
+# The reference is the docstrings.
+
+
+def public_members(cls: type) -> dict[str, object]:
+    """Return what a class of ours, or its bases of ours, offer under a public name."""
+    ours = [each for each in cls.__mro__ if each.__module__.startswith("oddjob")]
+    return {
+        name: inspect.getattr_static(cls, name)
+        for each in ours
+        for name in vars(each)
+        if not name.startswith("_")
+    }
+
+
+def is_field(cls: type, member: str) -> bool:
+    """Return whether a member is a field of a tuple or a key of a dict: its class explains it."""
+    return member in getattr(cls, "_fields", ()) or member in getattr(cls, "__annotations__", {})
+
+
+@pytest.mark.parametrize("name", oddjob.__all__)
+def test_every_public_name_has_a_docstring_and_so_have_its_members(name: str) -> None:
+    value = getattr(oddjob, name)
+    assert value.__doc__, name
+    if isinstance(value, type):
+        for member, what in public_members(value).items():
+            if not is_field(value, member):
+                assert inspect.getdoc(getattr(value, member, what)), f"{name}.{member}"
+
+
+def test_help_shows_every_public_name() -> None:
+    shown = pydoc.render_doc(oddjob, renderer=pydoc.plaintext)
+    for name in oddjob.__all__:
+        assert re.search(rf"\b{name}\b", shown), name

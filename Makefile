@@ -29,9 +29,19 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: $(READY)  ## see it work: 200 requests through a limited pool; jobs that survive their process
-	@$(BIN)/python examples/quickstart.py
-	@$(BIN)/python examples/durable.py
+# Where `make test` has not installed everything, the demo needs rich alone, for bars that move.
+DEMO := $(if $(wildcard $(READY)),$(VENV),$(VENV)-demo)
+
+$(VENV)-demo/.ready:
+	@$(PYTHON) -c '$(CHECK_VERSION)'
+	@echo "Installing rich into $(VENV)-demo, once"
+	@$(PYTHON) -m venv $(VENV)-demo
+	@$(VENV)-demo/bin/python -m pip install --quiet --disable-pip-version-check rich \
+		|| echo "rich could not be installed: the demo prints plain lines"
+	@touch $@
+
+demo: $(DEMO)/.ready  ## see it work: three acts beside ThreadPoolExecutor, in less than 20 seconds
+	@$(DEMO)/bin/python -m examples.demo
 
 test: lint unit  ## everything that must pass: lint, types, tests (stress tests in short)
 
@@ -72,5 +82,5 @@ bench-durable:  ## benchmarks of durable jobs beside huey, flexiq and taskito, i
 	@$(VENV)-bench/bin/python tests/bench/durable.py
 
 clean:  ## remove what the targets above made
-	rm -rf $(VENV) $(VENV)-bench .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -417,8 +417,8 @@ class Runner:
 
     def _detach_done(self) -> bool:
         """Detach the pools that have come to their end; return whether there were any."""
-        if self._reports:
-            return False  # an outcome is committed before its pool ends
+        if self._reports or self._is_to_look_again:
+            return False  # outcomes are committed, and unknown functions looked for, before the end
         done = [each for each in self._served() if each.can_detach()]
         for pool in done:
             if pool in self._replaced:

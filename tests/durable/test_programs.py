@@ -47,6 +47,28 @@ def run(folder: Path, *command: str) -> str:
     return outcome.stdout
 
 
+RUN_WHAT_IS_LEFT = """
+import sys
+import jobs
+from oddjob import Pool
+with Pool("work", 2, store="sqlite:///jobs.db", consume=sys.argv[1] == "second") as pool:
+    if sys.argv[1] == "first":
+        pool.perform_many(jobs.double, range(20))
+if sys.argv[1] == "second":
+    with Pool("work", store="sqlite:///jobs.db", consume=False) as pool:
+        print(pool.counts()["succeeded"])
+"""
+
+
+def test_a_pool_that_is_closed_at_once_runs_what_an_earlier_program_has_left(
+    tmp_path: Path,
+) -> None:
+    """It has submitted nothing, and learns by the jobs themselves which functions they need."""
+    (tmp_path / "jobs.py").write_text("def double(number): return 2 * number")
+    run(tmp_path, "-c", RUN_WHAT_IS_LEFT, "first")
+    assert run(tmp_path, "-c", RUN_WHAT_IS_LEFT, "second") == "20\n"
+
+
 LEAVE_MUCH = """
 import oddjob
 pool = oddjob.Pool("work", 2, store="sqlite:///jobs.db", consume=False)

@@ -9,7 +9,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXPECTED = {
     *("asyncio_jobs", "batch", "decorator", "graceful_stop", "keys_overtake", "middleware"),
-    *("nightly_report", "outbox", "protect_an_api", "quickstart", "settings_dict", "steps"),
+    *("nightly_report", "outbox", "protect_an_api", "settings_dict", "steps"),
 }
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 
@@ -37,7 +37,7 @@ def test_an_example_runs_without_a_warning_and_shows_something(script: Path) -> 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
 def test_an_example_is_short_uses_public_names_and_checks_its_result(script: Path) -> None:
     text = script.read_text("utf-8")
-    assert len(text.splitlines()) <= (120 if script.stem == "quickstart" else 60)
+    assert len(text.splitlines()) <= 60
     assert "from oddjob" not in text
     assert "import oddjob." not in text
     assert "assert " in text

@@ -1,4 +1,21 @@
-"""OddJob: named pools of supervised worker threads that are drop-in executors."""
+"""OddJob runs background work with bounded concurrency.
+
+Every accepted job finishes with a result, an exception, or a cancellation::
+
+    import oddjob
+
+    with oddjob.Pool("api", 10, rate="100/minute", retries=5) as api:
+        job = api.submit(fetch, url)  # a Job, which is a concurrent.futures.Future
+        pages = list(api.map(fetch, urls))  # results, in order
+        api.perform(notify, "done")  # fire and forget; a failure is logged
+
+    print(job.result())
+
+Read on with ``help(oddjob.Pool)``, which has all options and methods, and ``help(oddjob.Job)``.
+`configure` describes all pools of a program in one dict; the functions of this module, such as
+`perform`, find pools by their names. Errors are subclasses of `OddJobError`. `oddjob.testing` is for
+the tests of programs that use pools, `oddjob.operations` for stores of durable jobs.
+"""
 
 import sys as _sys
 import typing as _typing

@@ -14,14 +14,14 @@ from oddjob.schedule.clock import clock
 
 EventKind = Literal[
     "worker_crashed",
-    "worker_replaced",  # a new worker runs in the place of one that is gone
-    "pool_restarted",  # all workers are being replaced
+    "worker_replaced",
+    "pool_restarted",
     "pool_broken",
-    "pool_degraded",  # quarantined threads take up workers' places
-    "pool_recovered",  # from either of the two
+    "pool_degraded",
+    "pool_recovered",
     "pool_closed",
-    "job_failed",  # an attempt raised an exception, and there is no other attempt
-    "job_retried",  # an attempt raised an exception, and there will be another one
+    "job_failed",
+    "job_retried",
     "job_timed_out",
 ]
 
@@ -30,7 +30,11 @@ class PoolEvent(NamedTuple):
     """Something that happened to a pool, as passed to ``on_event``.
 
     Attributes:
-        kind: what happened, such as ``"worker_crashed"`` or ``"job_failed"``.
+        kind: what happened. ``"worker_crashed"``, ``"worker_replaced"`` (by a new one);
+            ``"pool_restarted"`` (all workers are replaced), ``"pool_broken"``,
+            ``"pool_degraded"`` (stuck threads take up workers' places), ``"pool_recovered"`` (from
+            either), ``"pool_closed"``; ``"job_failed"`` (for good), ``"job_retried"`` (after a
+            failure there will be another attempt), ``"job_timed_out"``.
         pool: the pool's name, or the label of an anonymous pool in the log.
         at: when it happened, in UTC.
         worker: the name of the thread concerned, or None.

@@ -61,9 +61,9 @@ class MapMethods(Executor):
     def map(self, fn: Callable[..., Any], *iterables: Iterable[Any], **options: Any) -> Any:
         """Iterate over the results of ``fn`` for the items of `iterables`, in their order.
 
-        Without `buffersize`, the iterables are read and the jobs queued before this returns. An
-        iterator that has been started cancels its jobs that have not, when it raises, is closed
-        or is dropped.
+        Without ``buffersize``, the iterables are read and the jobs queued before this returns. When
+        an iterator raises, is closed or is dropped before its end, those of its jobs that have not
+        started are cancelled.
 
         Args:
             fn: called with one item of each iterable.
@@ -78,6 +78,7 @@ class MapMethods(Executor):
                 if it is a text; see `oddjob.progress`.
 
         Raises:
+            BaseException: while iterating, what a job raised, unless ``return_exceptions``.
             TimeoutError: while iterating, if a result was not there in time.
         """
         check_order(fn, next(iter(iterables), None))

@@ -247,7 +247,7 @@ class KeywordOptions(_SharedOptions, total=False):
 
 
 class PoolSettings(KeywordOptions, total=False):
-    """The options of one pool in ``oddjob.configure(settings)``."""
+    """The options of one pool in ``oddjob.configure(settings)``; `Pool` explains them."""
 
     pool_size: ReadOnly[int | None]
     initializer: ReadOnly[Callable[..., object] | None]
@@ -267,7 +267,7 @@ class PoolArguments(PoolSettings, total=False):
 
 
 class JobOptions(_SharedOptions, total=False):
-    """The keyword arguments of ``options()``, for a function that passes them on."""
+    """The keyword arguments of `Pool.options`, for a function that passes them on."""
 
     name: ReadOnly[str | None]
     priority: ReadOnly[int | None]

@@ -202,7 +202,10 @@ def shutdown_all(timeout: Seconds | None = None) -> bool:
 
     Args:
         timeout: the longest wait for all pools together, in seconds; None or ``math.inf``: no
-            limit. Pools that are not done by then go on, and False is returned.
+            limit. Pools that are not done by then go on.
+
+    Returns:
+        Whether all pools have ended in time.
     """
     deadline = clock.steady() + as_patience("timeout", timeout)
     ending = registry.clear()

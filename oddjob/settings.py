@@ -19,7 +19,12 @@ _Pools = Mapping[str, PoolSettings | None]
 
 
 class Settings(PoolSettings, total=False):
-    """What ``oddjob.configure(settings)`` takes."""
+    """What ``oddjob.configure(settings)`` takes: options of `Pool` for all pools, and two more.
+
+    Attributes:
+        default_pool: the name of the default pool, ``"job"`` if not given; False: there is none.
+        extra_pools: names of further pools, and mappings of a name to the options of that pool.
+    """
 
     default_pool: ReadOnly[str | Literal[False]]
     extra_pools: ReadOnly[Sequence[str | _Pools] | _Pools]

@@ -29,7 +29,7 @@ class StoredJobs(Submitter):
         Raises:
             JobNotFound: there is none.
             PoolClosed: the pool is closed; `oddjob.operations.StoreOperations` needs none.
-            TypeError: the pool has no store; so do all methods below, as they raise `PoolClosed`.
+            TypeError: the pool has no store. All methods for stored jobs raise these two errors.
         """
         return self._in_store().live.find(job_id)  # type: ignore[no-any-return]
 
@@ -47,18 +47,27 @@ class StoredJobs(Submitter):
     ) -> "Iterator[Record]":
         """Iterate over the jobs in the pool's store, the newest first.
 
-        They are read a page at a time, so they may change meanwhile. Without arguments, all of
-        them; else those to which all of this applies:
+        ::
+
+            for record in pool.records(state="failed", since="2 hours"):
+                print(record.id, record.name, record.error)
+
+        They are read a page at a time, so they may change meanwhile. Without arguments it is all
+        of them, otherwise those to which all arguments apply.
 
         Args:
             state: the state that they are in, or several, as words; see `Job.state`.
             name: their name, as a whole.
             key: their key.
-            error: a part of the line that says what went wrong.
+            error: a part of the line that says what went wrong, such as a class of exceptions.
             since: submitted at that ``datetime`` or later; or not longer ago than that, in seconds
                 or as a text such as ``"2 hours"``.
             before: submitted before that; or, of a `Record`, before that job.
             limit: how many there are at most.
+
+        Returns:
+            An iterator of `oddjob.operations.Record` objects: what the store knows of a job, with
+            ``retry()``, ``cancel()`` and ``delete()``.
         """
         return self._operations().records(
             state=state, name=name, key=key, error=error, since=since, before=before, limit=limit

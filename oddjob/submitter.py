@@ -68,8 +68,16 @@ class Submitter(MapMethods):
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Queue ``fn(*args, **kwargs)`` and return its job.
 
-        An ``async def`` function runs on an event loop of the worker. The call sees a copy of the
-        caller's context variables, unless the pool has a store.
+        The call sees a copy of the caller's context variables, unless the pool has a store.
+
+        Args:
+            fn: what to call. An ``async def`` function runs on an event loop of the worker. In a
+                pool with a store, a function at the top level of a module.
+            *args: its arguments; those of a job that is stored are copied.
+            **kwargs: its arguments by name.
+
+        Returns:
+            The `Job`: a ``concurrent.futures.Future`` that can also be awaited.
 
         Raises:
             PoolClosed: the pool, or the interpreter, has been shut down.

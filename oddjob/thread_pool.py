@@ -36,11 +36,29 @@ _numbers: Final = itertools.count(1)  # of anonymous pools
 
 
 class Pool(StoredJobs, ThreadPoolExecutor):
-    """A group of worker threads that runs at most `pool_size` jobs at once, first in, first out.
+    """A supervised group of worker threads, and a drop-in for ``ThreadPoolExecutor``.
 
-    Use it wherever a ``concurrent.futures.ThreadPoolExecutor`` is used; it is a subclass, although
-    none of that class's code runs. Every accepted job ends with a result, an exception or a
-    cancellation. Threads start on demand, none before the first job.
+    It runs at most `pool_size` jobs at once, first in, first out. Every accepted job ends with a
+    result, an exception or a cancellation. Threads start on demand, none before the first job.
+
+    ::
+
+        with oddjob.Pool("api", 10, rate="100/minute", timeout=30) as api:
+            job = api.submit(fetch, url)  # a Job: result(), state, why(), cancel(), await
+            pages = list(api.map(fetch, urls))  # results, in order
+            api.perform(notify, "done")  # fire and forget; a failure is logged
+
+    Its methods, by what they are for:
+
+    - submit: `submit`, `submit_many`, `map`, `starmap`, `perform`, `perform_many`, `asubmit`,
+      `group`
+    - submit later, or repeatedly: `after`, `at`, `every`, `cron`, `daily`
+    - decorate functions, and give options to some of the jobs: `job`, `options`
+    - look: `stats`, `workers`, `queue`, `timers`, `supervisor`, `dump`
+    - change: `resize`, `pause`, `resume`, `restart`
+    - end: `shutdown`, `drain`, `join`, a ``with`` block
+    - with a store: `find`, `records`, `counts`, `retry_failed`, `purge`, `recurring`, `runners`,
+      `using`
 
     An option that is not given, or None, is taken from `oddjob.configure`, or else has its default,
     in parentheses below. Seconds may be numbers or ``timedelta`` objects.
@@ -78,19 +96,23 @@ class Pool(StoredJobs, ThreadPoolExecutor):
             `QueueFull`. (With ``"caller_runs"``, only those wait that the caller cannot run.)
         priority_aging: the seconds after which a waiting job counts as one priority level higher,
             so that none waits for ever (priorities do not age).
-        rate: how many jobs of the pool may start in a period (no limit); see `options`, as for:
-        key_limit: how many jobs of one key may run at once (1).
-        retries: how often a failed job is retried (0).
-        backoff: the delays before retries (0.25, 1, 20, 60 and 150 seconds).
-        retry_on: exceptions that trigger a retry (``Exception``).
-        no_retry_on: exceptions that are never retried (none).
-        middleware: objects that are called around every job (none).
+        rate: how many jobs of the pool may start in a period: a `Rate`, or a text such as
+            ``"100/minute"`` (no limit).
+        key_limit: how many jobs of one key may run at once, 1 or more (1); see `options`.
+        retries: how often a failed job is retried, 0 or more (0).
+        backoff: the delays before retries: a `Backoff`, a number of seconds, or several of them,
+            the last one being repeated (0.25, 1, 20, 60 and 150 seconds).
+        retry_on: exceptions that trigger a retry: a class, a tuple of classes, or a function that
+            takes the exception and returns a bool (``Exception``).
+        no_retry_on: exceptions that are never retried, in the same forms (none).
+        middleware: objects that are called around every job, the first one outermost (none); see
+            `Middleware`.
         on_error: called as ``on_error(job, exception)`` when a job given to `perform` fails, in
             the thread that ran it; and when a failed job is garbage-collected whose result and
             exception nobody has asked for, in the thread in which that happens, as a destructor:
-            it should not wait for a lock.
+            it should not wait for a lock (none).
         on_event: called with a `PoolEvent`, in the thread in which that happens; or a list of
-            callables, which are all called. What one raises is logged.
+            callables, which are all called (none). What one raises is logged.
         store: where jobs are kept, so that they survive the process (nowhere, or False): the URL
             ``"sqlite:///jobs.db"``, a file which all processes of a machine may share;
             ``"redis://user:password@host:6379/0?prefix=oddjob"``, a server for many machines; or

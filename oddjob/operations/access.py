@@ -16,14 +16,23 @@ from oddjob.schedule.clock import clock
 
 
 class RunnerInfo(NamedTuple):
-    """A process that uses a store."""
+    """A process that uses a store.
+
+    Attributes:
+        id: its identifier in the store.
+        host: the machine that it runs on.
+        pid: its process identifier there.
+        joined: when it began to use the store.
+        version: the version of OddJob that it uses.
+        pools: the names of the pools of which it runs jobs.
+    """
 
     id: str
     host: str
     pid: int
     joined: datetime
-    version: str  # of the library
-    pools: tuple[str, ...]  # of which it runs jobs
+    version: str
+    pools: tuple[str, ...]
 
 
 class StoreAccess:

@@ -23,12 +23,20 @@ if TYPE_CHECKING:
 
 
 class FailedAttempt(NamedTuple):
-    """An attempt of a stored job that has failed."""
+    """An attempt of a stored job that has failed.
+
+    Attributes:
+        number: which attempt it was; 1 is the first.
+        started: when it began; None if that is not known.
+        finished: when it ended.
+        process: host and pid of the process that ran it.
+        traceback: the traceback, as text.
+    """
 
     number: int
     started: datetime | None
     finished: datetime
-    process: str  # host and pid
+    process: str
     traceback: str
 
 

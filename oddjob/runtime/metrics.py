@@ -23,8 +23,14 @@ SAMPLES: Final = 1_024  # durations of each slot that are kept, for the percenti
 class Durations(NamedTuple):
     """How long something took, in seconds; all zero if it has never happened.
 
-    `count`, `mean` and `max` are of all there were, the percentiles of the latest: of each worker
-    at least 1,024, if there were so many.
+    Attributes:
+        count: how often it has happened.
+        mean: the mean of all.
+        p50: the median; half of them took at most this long. The percentiles are those of the
+            latest: at least 1,024 of each worker, if there were so many.
+        p95: 95 of 100 took at most this long.
+        p99: 99 of 100 took at most this long.
+        max: the longest of all.
     """
 
     count: int  # type: ignore[assignment]  # tuple.count is no loss
@@ -39,23 +45,42 @@ class PoolStats(NamedTuple):
     """The state of a pool, and what it has done since it was made (in a forked child: since then).
 
     While jobs are running, numbers may be of slightly different moments.
+
+    Attributes:
+        state: as `Pool.state`.
+        queued: jobs that wait for a worker, or to be retried.
+        running: jobs that have started and not ended.
+        idle: workers that wait for a job.
+        started: attempts that have begun.
+        succeeded: jobs that have returned.
+        failed: jobs that have ended with another exception, the `refused` ones included.
+        cancelled: jobs that were cancelled before they started.
+        timed_out: jobs that have ended with `JobTimeout`.
+        dropped: jobs that have ended with `JobDropped`, in a full queue.
+        retried: attempts that have failed and were followed by another one.
+        refused: jobs that were queued when the pool broke, or when their predecessor failed.
+        crashes: crashes of workers.
+        restarts: restarts of all workers.
+        abandoned: threads that are stuck in a job that has timed out.
+        queue_wait: how long jobs have waited in the queue.
+        run_time: how long attempts have run.
     """
 
     state: StateName
-    queued: int  # wait for a worker, or to be retried
-    running: int  # have started and not ended
-    idle: int  # workers that wait for a job
-    started: int  # attempts
+    queued: int
+    running: int
+    idle: int
+    started: int
     succeeded: int
-    failed: int  # ended by an exception, the refused included
+    failed: int
     cancelled: int
     timed_out: int
-    dropped: int  # pushed out of a full queue
-    retried: int  # attempts that failed, whose jobs were queued again
-    refused: int  # were queued when the pool broke, or when their predecessor failed
-    crashes: int  # of workers
-    restarts: int  # of the whole pool
-    abandoned: int  # threads that are stuck in a job that has timed out, and were replaced
+    dropped: int
+    retried: int
+    refused: int
+    crashes: int
+    restarts: int
+    abandoned: int
     queue_wait: Durations
     run_time: Durations
 

@@ -78,12 +78,19 @@ class PoolState:
 
 
 class DrainReport(NamedTuple):
-    """What became of the jobs that were queued or running when a drain began."""
+    """What became of the jobs that were queued or running when a drain began.
 
-    finished: list[Job[Any]]  # have succeeded or failed
-    cancelled: list[Job[Any]]  # had not started when the time was up
-    running: list[Job[Any]]  # had not ended, and are not waited for
-    timers: list[Timer]  # had not fired, and were cancelled
+    Attributes:
+        finished: jobs that have succeeded or failed.
+        cancelled: jobs that had not started when the time was up.
+        running: jobs that had not ended by then, and are not waited for.
+        timers: timers that had not fired, and were cancelled.
+    """
+
+    finished: list[Job[Any]]
+    cancelled: list[Job[Any]]
+    running: list[Job[Any]]
+    timers: list[Timer]
 
 
 class PoolEnding:

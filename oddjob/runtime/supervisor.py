@@ -38,7 +38,17 @@ _LONGEST_DELAY: Final = 5.0
 
 
 class SupervisorInfo(NamedTuple):
-    """What a supervisor watches over, and what it has seen so far."""
+    """The limits of a pool's supervisor, and what it has seen so far.
+
+    Attributes:
+        name: the name of its thread.
+        ident: the identifier of its thread; None before that has started.
+        is_alive: whether the thread runs; it starts with the first worker.
+        max_restarts: crashes tolerated within `max_seconds`.
+        max_seconds: the length of that period, in seconds.
+        crashes: how many workers have crashed.
+        pool_restarts: how often all workers were replaced.
+    """
 
     name: str
     ident: int | None

@@ -27,12 +27,19 @@ if TYPE_CHECKING:
 
 
 class WorkerInfo(NamedTuple):
-    """What a worker was doing at the moment of asking."""
+    """What a worker was doing at the moment of asking.
+
+    Attributes:
+        name: the name of its thread.
+        ident: the identifier of its thread; None before that has started.
+        job: the job that it ran; None if it was idle.
+        since: when that job began, as an aware ``datetime``.
+    """
 
     name: str
     ident: int | None
     job: Job[object] | None
-    since: datetime | None = None  # when the job began
+    since: datetime | None = None
 
     @property
     def state(self) -> str:

@@ -154,11 +154,17 @@ def _parse(expression: str) -> Any:
 
 
 class ClockChange(NamedTuple):
-    """A change of clocks, and the firings of an expression around it."""
+    """A change of clocks, and the firings of an expression around it.
 
-    at: datetime  # the moment of the change, in the local time after it
-    forward: timedelta  # negative if clocks are set back
-    firings: list[datetime]  # from a day and a half before to a day and a half after
+    Attributes:
+        at: the moment of the change, in the local time after it.
+        forward: by how much clocks are set forward; negative if they are set back.
+        firings: those from a day and a half before to a day and a half after.
+    """
+
+    at: datetime
+    forward: timedelta
+    firings: list[datetime]
 
     @override
     def __str__(self) -> str:
@@ -171,7 +177,13 @@ class ClockChange(NamedTuple):
 
 
 class CronExplanation(NamedTuple):
-    """What `explain_cron` returns; print it to read it."""
+    """What `explain_cron` returns; print it to read it.
+
+    Attributes:
+        expression: the crontab entry.
+        zone: the time zone by which it goes.
+        changes: the next two changes of clocks, if there are any.
+    """
 
     expression: str
     zone: tzinfo

@@ -15,6 +15,7 @@ from typing import NamedTuple
 import pytest
 
 import oddjob
+import oddjob.operations
 from oddjob.options import PoolOptions
 
 ROOT = Path(__file__).parents[2]
@@ -277,18 +278,33 @@ def public_members(cls: type) -> dict[str, object]:
 
 
 def is_field(cls: type, member: str) -> bool:
-    """Return whether a member is a field of a tuple or a key of a dict: its class explains it."""
+    """Return whether a member is a field, or a key of a dict: its class explains it."""
     return member in getattr(cls, "_fields", ()) or member in getattr(cls, "__annotations__", {})
 
 
-@pytest.mark.parametrize("name", oddjob.__all__)
-def test_every_public_name_has_a_docstring_and_so_have_its_members(name: str) -> None:
-    value = getattr(oddjob, name)
+PUBLIC = [
+    (module, name)
+    for module in (oddjob, oddjob.operations, oddjob.testing)
+    for name in module.__all__
+]
+
+
+@pytest.mark.parametrize(
+    ("module", "name"), PUBLIC, ids=lambda part: getattr(part, "__name__", part)
+)
+def test_every_public_name_has_a_docstring_and_so_have_its_members(
+    module: types.ModuleType, name: str
+) -> None:
+    value = getattr(module, name)
     assert value.__doc__, name
     if isinstance(value, type):
         for member, what in public_members(value).items():
             if not is_field(value, member):
                 assert inspect.getdoc(getattr(value, member, what)), f"{name}.{member}"
+        for field in getattr(value, "_fields", getattr(value, "__dataclass_fields__", ())):
+            assert field.startswith("_") or re.search(rf"\b{field}: |`{field}`", value.__doc__), (
+                f"{name}.{field}"
+            )
 
 
 def test_help_shows_every_public_name() -> None:

@@ -36,7 +36,7 @@ $(VENV)-demo/.ready:
 	@$(PYTHON) -c '$(CHECK_VERSION)'
 	@echo "Installing rich into $(VENV)-demo, once"
 	@$(PYTHON) -m venv $(VENV)-demo
-	@$(VENV)-demo/bin/python -m pip install --quiet --disable-pip-version-check rich \
+	@$(VENV)-demo/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 rich \
 		|| echo "rich could not be installed: the demo prints plain lines"
 	@touch $@
 

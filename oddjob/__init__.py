@@ -13,8 +13,8 @@ Every accepted job finishes with a result, an exception, or a cancellation::
 
 Read on with ``help(oddjob.Pool)``, which has all options and methods, and ``help(oddjob.Job)``.
 `configure` describes all pools of a program in one dict; the functions of this module, such as
-`perform`, find pools by their names. Errors are subclasses of `OddJobError`. `oddjob.testing` is for
-the tests of programs that use pools, `oddjob.operations` for stores of durable jobs.
+`perform`, find pools by their names. Errors are subclasses of `OddJobError`. `oddjob.testing` is
+for the tests of programs that use pools, `oddjob.operations` for stores of durable jobs.
 """
 
 import sys as _sys

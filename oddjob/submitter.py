@@ -94,7 +94,7 @@ class Submitter(MapMethods):
         return job
 
     def perform(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> None:
-        """Queue ``fn(*args, **kwargs)``, fire and forget.
+        """Queue ``fn(*args, **kwargs)``, fire and forget: there is no `Job` to look at.
 
         A failure is logged to the ``oddjob`` logger with its traceback, and passed to the pool's
         ``on_error``. Raises like `submit`.
@@ -211,6 +211,11 @@ class Submitter(MapMethods):
 
     def options(self, **options: Unpack[JobOptions]) -> "Submitter":
         """Return a view of the pool with these options on every job.
+
+        ::
+
+            urgent = pool.options(priority=10, retries=3)
+            urgent.submit(send, order)
 
         What is not given, or None, stays as it is.
 

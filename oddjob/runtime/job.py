@@ -51,6 +51,15 @@ V = TypeVar("V")  # what a step returns
 class Job(StandardFuture[T]):
     """One call on its way through a pool, and the future of its result.
 
+    Pools make jobs. A job is a ``concurrent.futures.Future``, and can also be awaited::
+
+        job = pool.submit(fetch, url)
+        print(job.state, job.why())  # what it waits for
+        page = job.result(timeout=10)  # or: await job
+
+    From inside, `oddjob.current_job` returns it, for `report`, `step`, `transaction` and
+    `cancel_requested`.
+
     Thread safety: all methods may be called from any thread, and from signal handlers; a
     destructor may cancel a job, but must not wait for one.
     """
@@ -107,7 +116,7 @@ class Job(StandardFuture[T]):
 
     @property
     def id(self) -> str:
-        """An identifier of this job alone, the store's if it has one: "" until it is committed."""
+        """The job's identifier. In a pool with a store, the store's: "" until it is committed."""
         details = self._add_details()
         is_to_be_stored = self._policy.is_durable and self._local_state in (QUEUED, SCHEDULED)
         if details.id is None and not is_to_be_stored:
@@ -242,8 +251,19 @@ class Job(StandardFuture[T]):
     def step(self, name: str, fn: Callable[P, V], /, *args: P.args, **kwargs: P.kwargs) -> V:
         """Run ``fn(*args, **kwargs)`` once, however often the job is tried; from inside the job.
 
-        Later calls get the value kept under this name, in later attempts, too: in a loop, name each
-        step, as ``f"charge {item}"``. A failure is not kept. Await steps of coroutine functions.
+        ::
+
+            receipt = oddjob.current_job().step("charge", charge, order)
+
+        Args:
+            name: the step's name in the job: later attempts get the value that was kept under it.
+                In a loop, give each step its own, such as ``f"charge {item}"``.
+            fn: what to call. Of a coroutine function, await what this returns.
+            *args: its arguments.
+            **kwargs: its arguments by name.
+
+        Returns:
+            What `fn` has returned, in this attempt or an earlier one. A failure is not kept.
 
         Raises:
             JobLost: the job was taken over by another process; it should end.

@@ -57,8 +57,7 @@ class Job(StandardFuture[T]):
         print(job.state, job.why())  # what it waits for
         page = job.result(timeout=10)  # or: await job
 
-    From inside, `oddjob.current_job` returns it, for `report`, `step`, `transaction` and
-    `cancel_requested`.
+    From inside, `oddjob.current_job` returns it.
 
     Thread safety: all methods may be called from any thread, and from signal handlers; a
     destructor may cancel a job, but must not wait for one.
@@ -258,12 +257,8 @@ class Job(StandardFuture[T]):
         Args:
             name: the step's name in the job: later attempts get the value that was kept under it.
                 In a loop, give each step its own, such as ``f"charge {item}"``.
-            fn: what to call. Of a coroutine function, await what this returns.
-            *args: its arguments.
-            **kwargs: its arguments by name.
-
-        Returns:
-            What `fn` has returned, in this attempt or an earlier one. A failure is not kept.
+            fn: what to call, with `args` and `kwargs`. Of a coroutine function, await what this
+                returns. A failure is not kept.
 
         Raises:
             JobLost: the job was taken over by another process; it should end.

@@ -1,11 +1,13 @@
 """Three acts, `ThreadPoolExecutor` beside OddJob in each: `make demo`."""
 
+import os
 import platform
+import signal
 from time import monotonic
 
 import oddjob
 from examples.demo import flaky_api, killed, lost_workers
-from examples.demo.screen import heading, quiet, say
+from examples.demo.screen import heading, quiet, say, show_cursor
 
 
 def main(calls: int = 800, rounds: int = 2, orders: int = 150) -> None:
@@ -30,5 +32,12 @@ def main(calls: int = 800, rounds: int = 2, orders: int = 150) -> None:
     )
 
 
+def end_at_once(*_: object) -> None:
+    """End on Ctrl-C, whatever hangs: calls that do are a part of the demo."""
+    show_cursor()
+    os._exit(130)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, end_at_once)
     main()

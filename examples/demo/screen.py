@@ -35,6 +35,12 @@ def say(text: str = "") -> None:
     print(text, flush=True)
 
 
+def show_cursor() -> None:
+    """Show the cursor, which rich has hidden."""
+    if sys.stdout.isatty():
+        say("\x1b[?25h")
+
+
 def heading(title: str) -> None:
     """Print the title of an act."""
     say(f"\n{title}\n{'-' * len(title)}")

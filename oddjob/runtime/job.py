@@ -254,11 +254,9 @@ class Job(StandardFuture[T]):
 
             receipt = oddjob.current_job().step("charge", charge, order)
 
-        Args:
-            name: the step's name in the job: later attempts get the value that was kept under it.
-                In a loop, give each step its own, such as ``f"charge {item}"``.
-            fn: what to call, with `args` and `kwargs`. Of a coroutine function, await what this
-                returns. A failure is not kept.
+        The value is kept under `name`, and later attempts get it from there: in a loop, give each
+        step its own, such as ``f"charge {item}"``. A failure is not kept. If `fn` is a coroutine
+        function, await what this returns.
 
         Raises:
             JobLost: the job was taken over by another process; it should end.

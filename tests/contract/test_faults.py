@@ -33,4 +33,4 @@ def test_a_pool_does_not_have_the_fault(name: str) -> None:
 def test_the_standard_library_has_the_fault(name: str) -> None:
     """Keeps the scenarios honest: each one fails where the fault is known to be."""
     outcome = play(name, "ThreadPoolExecutor")
-    assert outcome.returncode == 1, "cured? then say so in the README"
+    assert outcome.returncode == 1, "cured? then say so in from-concurrent-futures.md"

@@ -1,42 +1,47 @@
-"""A batch is queued in one insertion: no other job comes between its jobs."""
+"""A batch: many jobs that belong together, and a call when the last of them has ended."""
 
+import logging
 import threading
-from itertools import groupby
 
 import oddjob
 
-HOUSES, LETTERS = 5, 1_000
-
-delivered: list[str] = []
-
-
-def deliver(address: str) -> None:
-    """Deliver one letter."""
-    delivered.append(address)
+CITIES = ["Oslo", "Rome", "Lima", "Bern"]
+weather: dict[str, str] = {}
+is_sent = threading.Event()
 
 
-def post(house: str, postman: oddjob.Pool) -> None:
-    """Queue the letters of a house, fire and forget."""
-    postman.perform_many(deliver, [house] * LETTERS)
+def ask(city: str) -> None:
+    """Ask for the weather of a city, which has districts."""
+    if city == "Lima" and not weather.get("Lima"):
+        weather["Lima"] = "unknown"
+        raise ConnectionError("no answer")
+    weather[city] = "sunny"
+    batch = oddjob.current_batch()
+    if city == "Rome" and batch is not None:
+        batch.submit(ask, "Trastevere")  # a job adds jobs to its own batch
+
+
+def send(reader: str) -> None:
+    """Send the report, once all is known."""
+    print(f"to {reader}: {len(weather)} cities, {', '.join(sorted(set(weather.values())))}")
+    is_sent.set()
 
 
 def main() -> None:
-    """Queue a batch in each of five threads at the same time, for one worker."""
-    with oddjob.Pool("postman", 1) as postman:
-        houses = [f"house {number}" for number in range(HOUSES)]
-        neighbours = [threading.Thread(target=post, args=(each, postman)) for each in houses]
-        for neighbour in neighbours:
-            neighbour.start()
-        for neighbour in neighbours:
-            neighbour.join()
-
-        lengths = postman.submit_many(len, houses)  # the same with results, in order
-        print("lengths:", oddjob.await_many(lengths))
-
-    trips = [(house, len(list(letters))) for house, letters in groupby(delivered)]
-    for house, letters in trips:
-        print(f"{house}: {letters} letters in one go")
-    assert sorted(trips) == [(house, LETTERS) for house in houses]
+    """Ask for all cities; then once more for those that have failed."""
+    logging.getLogger("oddjob").setLevel(logging.CRITICAL)  # nothing about failures
+    with oddjob.Pool("weather", 2) as pool:
+        with pool.batch(on_success=pool.s(send, "Ada"), name="report") as batch:
+            batch.submit_many(ask, CITIES)
+        try:
+            batch.result()
+        except oddjob.BatchFailed as error:
+            print(error, batch.progress)
+        assert not is_sent.is_set()
+        batch.retry()
+        batch.result()
+    assert is_sent.is_set()
+    assert len(weather) == len(CITIES) + 1
 
 
 if __name__ == "__main__":

@@ -24,6 +24,7 @@ from oddjob.callables import missing_attribute as _missing_attribute
 from oddjob.daemon import run_forever
 from oddjob.dumping import dump, dump_on_signal
 from oddjob.errors import (
+    BatchFailed,
     GroupClosed,
     JobDropped,
     JobLost,
@@ -83,20 +84,22 @@ from oddjob.verbs import (
     timers,
     workers,
 )
+from oddjob.workflow import Batch, Call, Chain, current_batch
 
 __all__ = [
-    "Backoff", "ClockChange", "CronExplanation", "Delayed", "DrainReport", "Durations",
-    "GroupClosed", "Job", "JobDropped", "JobFunction", "JobGroup", "JobLost", "JobNotFound",
-    "JobOptions", "JobTimeout", "Middleware", "OddJobError", "PayloadError", "Pool",
-    "PoolArguments", "PoolBroken", "PoolClosed", "PoolEvent", "PoolNameTaken", "PoolNotFound",
-    "PoolSettings", "PoolStats", "PredecessorFailed", "Progress", "QueueFull", "Rate",
-    "Recurring", "Settings", "SettingsError", "StoreFull", "StoreUnsafe", "StoreUnusable",
-    "SupervisorInfo", "Timer", "UnknownFunction", "WorkerInfo", "async_perform",
-    "async_perform_many", "await_", "await_many", "cancel_timer", "configure", "current_job",
-    "dump", "dump_on_signal", "explain_cron", "perform", "perform_after", "perform_at",
-    "perform_many", "perform_many_after", "perform_many_at", "perform_this", "pool", "pools",
-    "progress", "queue", "read_timer", "run_forever", "shutdown_all", "start_pool",
-    "supervisor", "timers", "workers",
+    "Backoff", "Batch", "BatchFailed", "Call", "Chain", "ClockChange", "CronExplanation",
+    "Delayed", "DrainReport", "Durations", "GroupClosed", "Job", "JobDropped", "JobFunction",
+    "JobGroup", "JobLost", "JobNotFound", "JobOptions", "JobTimeout", "Middleware",
+    "OddJobError", "PayloadError", "Pool", "PoolArguments", "PoolBroken", "PoolClosed",
+    "PoolEvent", "PoolNameTaken", "PoolNotFound", "PoolSettings", "PoolStats",
+    "PredecessorFailed", "Progress", "QueueFull", "Rate", "Recurring", "Settings",
+    "SettingsError", "StoreFull", "StoreUnsafe", "StoreUnusable", "SupervisorInfo", "Timer",
+    "UnknownFunction", "WorkerInfo", "async_perform", "async_perform_many", "await_",
+    "await_many", "cancel_timer", "configure", "current_batch", "current_job", "dump",
+    "dump_on_signal", "explain_cron", "perform", "perform_after", "perform_at", "perform_many",
+    "perform_many_after", "perform_many_at", "perform_this", "pool", "pools", "progress",
+    "queue", "read_timer", "run_forever", "shutdown_all", "start_pool", "supervisor", "timers",
+    "workers",
 ]  # fmt: skip
 
 # For the tests of programs that use pools.

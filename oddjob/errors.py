@@ -82,7 +82,11 @@ class JobNotFound(OddJobError, LookupError):
 
 
 class PredecessorFailed(OddJobError, RuntimeError):
-    """A serial job did not run, because the job before it with the same key failed."""
+    """A job did not run, because one before it failed: of its serial key, or that it waits for."""
+
+
+class BatchFailed(OddJobError, RuntimeError):
+    """Jobs of the batch, or a link of the chain, failed; the message says how many."""
 
 
 class GroupClosed(OddJobError, RuntimeError):

@@ -21,6 +21,7 @@ from oddjob.quantities import Seconds
 from oddjob.runtime.job import Job
 from oddjob.schedule.local_time import Dst
 from oddjob.schedule.timer import Timer
+from oddjob.workflow import Call
 
 if TYPE_CHECKING:
     import sqlite3
@@ -250,6 +251,11 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
         """Iterate over the results of a call for each tuple of arguments; see `Pool.starmap`."""
         results: Iterator[Any] = self._target.starmap(self.__wrapped__, iterable, **options)
         return results
+
+    def s(self, /, *args: Any, **kwargs: Any) -> Call:
+        """Return a call for `Pool.chain` and `Pool.batch`; nothing is submitted."""
+        call: Call = self._target.s(self.__wrapped__, *args, **kwargs)
+        return call
 
     def options(self, **options: Unpack[JobOptions]) -> "JobFunction[P, R_co]":
         """Return the same function with these options on every job; see `Pool.options`."""

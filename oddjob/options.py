@@ -127,6 +127,15 @@ def _as_store(name: str, value: Any) -> Any:
     raise error(f"{wanted}, or False, not {value!r}")
 
 
+def _as_jobs(name: str, value: Any) -> tuple[Any, ...]:
+    jobs = value if isinstance(value, Iterable) else (value,)
+    jobs = tuple(getattr(each, "job", each) for each in jobs)  # of a batch, what stands for it
+    for each in jobs:
+        if not hasattr(each, "cancel_requested"):
+            raise TypeError(f"{name} must be jobs, not {each!r}")
+    return jobs
+
+
 def _as_unique(_name: str, value: Any) -> Any:
     return value if isinstance(value, bool) or callable(value) else check_key(value)
 
@@ -276,6 +285,7 @@ class JobOptions(_SharedOptions, total=False):
     max_concurrency: ReadOnly[int | None]
     persist: ReadOnly[bool | None]
     unique: ReadOnly[Unique | None]
+    after: ReadOnly[Any]  # a job, or an iterable of them
 
 
 class RecurrenceOptions(TypedDict, total=False):
@@ -321,6 +331,7 @@ class JobSettings(NamedTuple):
     persist: Annotated[bool, as_flag] = True  # in the pool's store, if it has one
     unique: Annotated[Unique, _as_unique] = False
     limits: tuple[Limit, ...] = ()  # that a job has to pass, besides that of its key
+    after: Annotated[tuple[Any, ...], _as_jobs] = ()  # that have to succeed before its jobs start
     connection: Callable[[], Any] | None = None  # a weak reference to a `UserConnection`
 
     def replace(self, **changes: Any) -> Self:

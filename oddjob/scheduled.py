@@ -50,6 +50,8 @@ class Scheduled:
     def _set_timer(
         self, policy: JobPolicy, fn: Callable[..., Any], args: Any, kwargs: Any
     ) -> Timer:
+        if policy.settings.after:
+            raise TypeError("after=[jobs] and a time do not go together: leave one of them out")
         source, items = self._source, args if kwargs is BATCH_ITEM else (args,)
         calls = Calls(policy, fn, items, kwargs, copy_context() or _EMPTY, source._key)
         if policy.is_durable and not inline.is_on():

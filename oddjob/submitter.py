@@ -34,6 +34,7 @@ from oddjob.schedule.clock import clock
 from oddjob.schedule.local_time import Dst
 from oddjob.schedule.triggers import AfterTrigger, AtTrigger, CronTrigger, EveryTrigger, daily
 from oddjob.scheduled import Delayed, Recurring
+from oddjob.workflow import WorkflowMethods
 
 if TYPE_CHECKING:
     import sqlite3
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from oddjob.view import PoolView
 
 
-class Submitter(MapMethods):
+class Submitter(MapMethods, WorkflowMethods):
     """The methods by which jobs enter a pool.
 
     Thread safety: all methods may be called from any thread; `submit` and `perform` also from
@@ -247,6 +248,9 @@ class Submitter(MapMethods):
                 that derives one from the job's arguments. Another submission returns a job that
                 stands for the first one's. Arguments are the same by position, by name and by
                 default.
+            after: jobs that have to succeed before the jobs of this view start; also batches and
+                chains. If one fails, they end with `PredecessorFailed`; if one is cancelled, so are
+                they.
             middleware: objects with ``submit`` or ``run`` methods, called around every job, the
                 first one outermost, inside those that are there; see `Middleware`.
 

@@ -25,7 +25,7 @@ from oddjob.compat import override
 from oddjob.durable.callbacks import guard
 from oddjob.durable.codec import Codec, Meta, describe_error, find_function
 from oddjob.durable.operation import RunnerOver, in_transaction
-from oddjob.durable.record import Capacity, Claim, State, Update
+from oddjob.durable.record import Capacity, Claim, State, Update, giver_of_value
 from oddjob.durable.spare_claims import STANDSTILL
 from oddjob.durable.store import OpenTransaction, Store
 from oddjob.errors import JobLost, PayloadError, StoreFull
@@ -174,7 +174,11 @@ class ClaimedJobs(StoredSettlement):
         self._marked.add(place)
         try:
             call_of = self.codec.decode_call
-            set_arguments(job, *call_of(claim.payload, claim.pool, claim.function))
+            call_stored = call_of(claim.payload, claim.pool, claim.function)
+            args = call_stored.args
+            if call_stored.takes_value:
+                args = (self._value_for(claim), *args)
+            set_arguments(job, args, call_stored.kwargs)
             return call()
         finally:
             took = clock.monotonic() - began
@@ -183,6 +187,14 @@ class ClaimedJobs(StoredSettlement):
                 self._marked.discard(place)
                 runner.marks.end(place)
             del job, call  # see `execution`
+
+    def _value_for(self, claim: Claim) -> Any:
+        """Return the result of the job before, which the store has given to this one."""
+        steps: dict[str, bytes] = self.runner.reader.steps(claim.id)
+        for name, data in steps.items():
+            if (giver := giver_of_value(name)) is not None:
+                return self.codec.decode_outcome(State.SUCCEEDED, data or None, None, giver)
+        raise PayloadError("the result of the job before it is not there any more")
 
     def progressed(self, job: Job[Any]) -> None:
         """Store what a running job has reported of itself, soon."""

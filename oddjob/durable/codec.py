@@ -15,7 +15,14 @@ from oddjob.callables import describe
 from oddjob.compat import override
 from oddjob.durable.record import Partition, State
 from oddjob.durable.serializers import Serializer
-from oddjob.errors import JobLost, JobTimeout, PayloadError, PredecessorFailed, UnknownFunction
+from oddjob.errors import (
+    BatchFailed,
+    JobLost,
+    JobTimeout,
+    PayloadError,
+    PredecessorFailed,
+    UnknownFunction,
+)
 from oddjob.runtime.policy import BATCH_ITEM
 
 _MOST_BYTES: Final = 1 << 28  # of arguments, and of an outcome: both fit in one row of any store
@@ -23,8 +30,17 @@ _MOST_BYTES: Final = 1 << 28  # of arguments, and of an outcome: both fit in one
 
 # What a store says when it fails a job by itself: the name of the class, and a message.
 _STORE_ERRORS: Final = {
-    each.__name__: each for each in (JobLost, PayloadError, PredecessorFailed, UnknownFunction)
+    each.__name__: each
+    for each in (BatchFailed, JobLost, PayloadError, PredecessorFailed, UnknownFunction)
 }
+
+
+class StoredCall(NamedTuple):
+    """The arguments of a call."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    takes_value: bool = False  # it is given the result of another job, before these
 
 
 class Meta(NamedTuple):
@@ -109,15 +125,16 @@ class Codec:
         self._serializer: Final = serializer
         self.is_plain: Final = serializer.is_plain
 
-    def encode_call(self, partition: Partition, args: Any, kwargs: Any) -> bytes:
+    def encode_call(
+        self, partition: Partition, args: Any, kwargs: Any, *, takes_value: bool = False
+    ) -> bytes:
         """Return the bytes of a call's arguments, given as `Job` holds them."""
         args, kwargs = ((args,), {}) if kwargs is BATCH_ITEM else (args, kwargs or {})
         what = f"the arguments of {partition.function}"
-        return self._dump([list(args), kwargs], what, ("call", partition.pool, partition.function))
+        call = [list(args), kwargs, *[True] * takes_value]
+        return self._dump(call, what, ("call", partition.pool, partition.function))
 
-    def decode_call(
-        self, payload: bytes, pool: str, function: str
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def decode_call(self, payload: bytes, pool: str, function: str) -> StoredCall:
         """Return the arguments of a call."""
         return self._load(payload, "its arguments", ("call", pool, function), _as_call)  # type: ignore[no-any-return]
 
@@ -216,9 +233,9 @@ def _checked(data: bytes, what: str) -> bytes:
     return data
 
 
-def _as_call(value: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    args, kwargs = value
-    return tuple(args), dict(kwargs)
+def _as_call(value: Any) -> StoredCall:
+    args, kwargs, *rest = value
+    return StoredCall(tuple(args), dict(kwargs), bool(rest))
 
 
 class StoredTraceback(Exception):

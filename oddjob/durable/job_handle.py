@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.durable.record import State, Submitted
-from oddjob.errors import JobLost
+from oddjob.errors import BatchFailed, JobLost, PredecessorFailed
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import release_call, run_callbacks, settle
 from oddjob.runtime.stored_job import details_of, watchers_of
@@ -73,8 +73,15 @@ class JobHandle:
             self.end(SUCCEEDED, value)
             return
         failure = Failure(value)
-        failure.is_seen = self.is_found  # only its submitter has to look at the failure
+        # Only its submitter has to look at a failure; and at that of the job which others have
+        # failed with, not at theirs.
+        is_followup = isinstance(value, BatchFailed | PredecessorFailed) and self._is_linked
+        failure.is_seen = self.is_found or is_followup
         self.end(FAILED, failure)
+
+    @property
+    def _is_linked(self) -> bool:
+        return details_of(self.job).links is not None
 
     def leave(self, error: Exception) -> None:
         """End the job for its holder alone; it lives on, so nothing is logged as a failure."""

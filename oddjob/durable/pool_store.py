@@ -13,7 +13,7 @@ Locking: none of its own. Each change of a dict is one operation.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from contextvars import ContextVar
 from functools import partial
@@ -37,6 +37,7 @@ from oddjob.durable.runner import Runner
 from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import codec_of, runner_of
 from oddjob.durable.submissions import Submissions
+from oddjob.durable.whole import submit_whole
 from oddjob.errors import PoolClosed
 from oddjob.keys import check_text
 from oddjob.runtime import inline
@@ -71,7 +72,7 @@ class PoolStore(Settlement):
         self.live: Final = LiveJobs(self)
         self.entries: Final = RecurringEntries(self)
         self.core: Final = core
-        self._url: Final = url
+        self.url: Final = url
         self._ending = 0
         self._begin()
 
@@ -101,7 +102,7 @@ class PoolStore(Settlement):
             StoreUnusable: the store cannot be opened.
         """
         while self.attached is None:
-            runner = runner_of(self._url)
+            runner = runner_of(self.url)
             with suppress(RunnerOver):
                 self.claimed.runner = runner
                 runner.attach(self)
@@ -124,7 +125,7 @@ class PoolStore(Settlement):
         if self.attached is None and self.core.state.closed_because is not None:
             raise PoolClosed(
                 f"pool {self.name} is closed. What it has stored can be seen without a pool: "
-                f"oddjob.operations.StoreOperations({self._url!r}).pool({self.name!r})"
+                f"oddjob.operations.StoreOperations({self.url!r}).pool({self.name!r})"
             )
         return self.open()
 
@@ -196,27 +197,37 @@ class PoolStore(Settlement):
         """Store jobs, due in `delay` seconds; the answers without an id found no room."""
         if not jobs:
             return ()
-        submits = list(self.submissions.submits_of(jobs, delay))
-        if self.consumes:
-            for submit in submits:
-                self.functions[submit.partition.function] = True
-        handles = [
-            None if policy_of(job).is_detached else JobHandle(self, job, is_delayed=bool(delay))
-            for job in jobs
-        ]
+        submits = self.note_known(self.submissions.submits_of(jobs, delay))
+        handles = [self.handle_of(job, is_delayed=bool(delay)) for job in jobs]
         if (connection := policy_of(jobs[0]).settings.connection) is not None:
-            return self._insert_into(connection().connection, submits, handles)
+            return self.insert_into(connection().connection, submits, handles)
         try:
             return self.open().submit(submits, handles)
         except RunnerOver:  # the pool was closed meanwhile
             self.core.state.check_open()
             raise
 
+    def note_known(self, submits: Iterable[Submit]) -> list[Submit]:
+        """Return submits; the pool knows their functions from now on."""
+        found = list(submits)
+        if self.consumes:
+            for submit in found:
+                self.functions[submit.partition.function] = True
+        return found
+
+    def handle_of(self, job: Job[Any], *, is_delayed: bool = False) -> JobHandle | None:
+        """Return a handle for a job that its caller waits for."""
+        return None if policy_of(job).is_detached else JobHandle(self, job, is_delayed=is_delayed)
+
+    def accept_whole(self, jobs: Sequence[Job[Any]]) -> None:
+        """Store jobs of this and other pools in one commit; see `submit_whole`."""
+        submit_whole(jobs)
+
     def check_connection(self, connection: Any) -> None:
         """Raise `TypeError` or `ValueError` if a user's connection is not one to the store."""
         self.open().store.check_connection(connection)
 
-    def _insert_into(
+    def insert_into(
         self,
         connection: Any,
         submits: Sequence[Submit],

@@ -10,9 +10,12 @@ from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
+from oddjob.runtime.watchers import Condition
+
 if TYPE_CHECKING:
     from oddjob.runtime.watchers import JobState
 
+_VALUE: Final = "result of "
 MAX_CRASHES: Final = 3  # processes that die while they run a job; then the job fails
 
 
@@ -36,6 +39,40 @@ class State(IntEnum):
     def label(self) -> "JobState":
         """The word that users see; a parked job is a queued one to them."""
         return cast("JobState", "queued" if self is State.PARKED else self.name.lower())
+
+
+class Reference(NamedTuple):
+    """Another job: by its id, or as that of the submit which is `distance` before, in one turn."""
+
+    job: Any = None
+    distance: int = 0
+
+
+class Dependency(NamedTuple):
+    """A job waits for another one."""
+
+    other: Reference
+    condition: Condition = Condition.SUCCESS
+
+
+def step_of_value(job: Any) -> str:
+    """Return the name of the step under which the result of a job is given to the next one."""
+    return f"{_VALUE}{job}"
+
+
+def giver_of_value(step: str) -> str | None:
+    """Return the job whose result a step has; None if it is another step."""
+    return step.removeprefix(_VALUE) if step.startswith(_VALUE) else None
+
+
+def dependency_error(job: Any) -> str:
+    """Return what is stored as the error of a job if one that it waits for has failed."""
+    return f"PredecessorFailed: job {job}, which it waits for, failed"
+
+
+def batch_error(failed: int, total: int) -> str:
+    """Return what is stored as the error of a batch."""
+    return f"BatchFailed: {failed} of {total} jobs failed"
 
 
 class Limiter(NamedTuple):
@@ -84,6 +121,16 @@ class Submit:
     wants_outcome: bool = True  # the process that submits it gets news of its end
     entry: str | None = None  # the recurring entry that submits it
     max_queue: int | None = None  # it is refused if this many jobs of its pool wait
+    after: tuple[Dependency, ...] = ()  # it is SCHEDULED until all of these are met
+    batch: Reference | None = None  # it is a member of that
+    # It has no call, but stands for a batch: SCHEDULED while members have not ended; then FAILED,
+    # with `BatchFailed`, if one has failed, CANCELLED if one was, else SUCCEEDED.
+    is_batch: bool = False
+
+    @property
+    def is_linked(self) -> bool:
+        """Whether it has to do with other jobs."""
+        return bool(self.after or self.is_batch or self.batch is not None)
 
 
 class Submitted(NamedTuple):
@@ -135,6 +182,7 @@ class Claim:
     origin: Any  # the process that waits for the outcome; None: there is none
     is_suspect: bool = False  # one more crash fails it: it must run alone in its process
     started: float | None = None  # seconds since the epoch, by this process's clock
+    batch: Any = None  # the job that stands for the batch of which it is a member
 
 
 class Update(NamedTuple):
@@ -238,6 +286,7 @@ class Record:
     meta: bytes | None
     payload: bytes
     outcome: bytes | None
+    batch: Any = None  # the job that stands for the batch of which it is a member
 
 
 class Member(NamedTuple):

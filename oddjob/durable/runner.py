@@ -284,8 +284,8 @@ class Runner:
             if name not in turn.full:
                 pool.full_queue.wake()
         self._confirm(reports, turn)
+        self._accept(operations, turn)  # first: what waits for a job that has failed ends at once
         self._read_news(turn)
-        self._accept(operations, turn)
         return turn
 
     def _take_apart(self, operations: list[Operation], error: BaseException) -> Turn:

@@ -107,6 +107,10 @@ class StoreReader(Protocol):
         """Return the values of the steps that a job has taken."""
         ...
 
+    def members_of(self, batch: Any, before: Any = None, limit: int = 100) -> list[Record]:
+        """Return a page of the members of a batch, as `records` does."""
+        ...
+
     # What follows may be left as it is. A store that can answer without reading records, should.
 
     def oldest_waiting(self, pool: str) -> float | None:
@@ -127,7 +131,7 @@ class StoreReader(Protocol):
         return found
 
     def obstacles(self, job: Any) -> list[str]:  # noqa: ARG002  (it may know of none)
-        """Return what keeps a queued job waiting, besides others before it; for people."""
+        """Return what keeps a job waiting, besides others before it in the queue; for people."""
         return []
 
 

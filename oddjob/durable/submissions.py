@@ -5,17 +5,18 @@ that differ from those of the decorator. What jobs of one function and policy ha
 computed once for all of them that follow each other, as programs submit many of a kind in a row.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.durable.codec import Codec, Meta, name_of
-from oddjob.durable.record import Limiter, Partition, Submit
+from oddjob.durable.record import Dependency, Limiter, Partition, Reference, Submit
 from oddjob.durable.unique import unique_of
 from oddjob.keys import encode_key
 from oddjob.runtime.job import Job
 from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter, uncertainty_of
 from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.stored_job import parts_of
+from oddjob.runtime.stored_job import details_of, parts_of, policy_of
+from oddjob.runtime.watchers import Links
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -70,8 +71,16 @@ class Submissions:
         """Return what the store is to keep of a job."""
         return next(self.submits_of([job]))
 
-    def submits_of(self, jobs: Sequence[Job[Any]], delay: float | None = None) -> Iterator[Submit]:
+    def submits_of(
+        self,
+        jobs: Sequence[Job[Any]],
+        delay: float | None = None,
+        places: Mapping[Job[Any], int] | None = None,
+    ) -> Iterator[Submit]:
         """Yield what the store is to keep of jobs; `max_queue` does not apply to delayed ones.
+
+        Nor does it to jobs that wait for others, or are submitted as a whole: `places` says at
+        which place among these each of them is.
 
         Raises:
             TypeError: a function or its arguments cannot be stored.
@@ -88,13 +97,20 @@ class Submissions:
                 check_number("key_limit", policy.key_limit)
                 call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)
                 self._latest = call
+            links = None if details is None else details.links
+            is_bounded = max_queue is not None and links is None
             meta = None
             if call.options or details is not None:
                 carrier = {} if details is None else details.carrier
                 meta = self._codec.encode_meta(Meta(carrier, call.options), call.partition)
             yield Submit(
                 call.partition,
-                self._codec.encode_call(call.partition, args, kwargs),
+                self._codec.encode_call(
+                    call.partition,
+                    args,
+                    kwargs,
+                    takes_value=links is not None and links.takes_value,
+                ),
                 call.label,
                 policy.priority,
                 delay,
@@ -104,8 +120,39 @@ class Submissions:
                 unique_of(policy.settings.unique, call.partition.function, fn, job),
                 meta,
                 not policy.is_detached,
-                max_queue=max_queue,
+                max_queue=max_queue if is_bounded else None,
+                after=() if links is None else self._after(job, links, places or {}),
+                batch=None
+                if links is None or links.batch is None
+                else self._reference(job, links.batch, places or {}),
+                is_batch=links is not None and links.is_batch,
             )
+
+    def _after(
+        self, job: Job[Any], links: Links, places: Mapping[Job[Any], int]
+    ) -> tuple[Dependency, ...]:
+        return tuple(
+            Dependency(self._reference(job, other, places), condition)
+            for other, condition in links.after
+        )
+
+    def _reference(
+        self, job: Job[Any], other: Job[Any], places: Mapping[Job[Any], int]
+    ) -> Reference:
+        """Return how the submit of a job refers to another one."""
+        if other in places:
+            return Reference(distance=places[job] - places[other])
+        store: Any = policy_of(other).host.store
+        details = details_of(other)
+        is_stored = policy_of(other).is_durable or details.claim is not None
+        if not is_stored or store.url != self._core.store.url:
+            raise TypeError(
+                f"job {job.name} is stored, and can only wait for jobs in the same store, not for "
+                f"{other!r}"
+            )
+        if details.id is None:
+            raise ValueError(f"job {job.name} cannot wait for {other!r}, which is not stored")
+        return Reference(details.id)
 
     def _options_of(self, policy: JobPolicy, function: str) -> dict[str, Any]:
         """Return the options of a call that differ from those of its function."""

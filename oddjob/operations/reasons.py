@@ -32,7 +32,10 @@ def _ended(record: Record, _access: StoreAccess) -> Iterator[str]:
 
 def _scheduled(record: Record, access: StoreAccess) -> Iterator[str]:
     left = 0.0 if record.run_at is None else record.run_at.timestamp() - clock.wall()
-    if record.attempt:
+    others = access.reader.obstacles(stored_id(record)) if record.run_at is None else []
+    if others:
+        yield from others
+    elif record.attempt:
         yield f"attempt {record.attempt} failed ({record.error}); the next one is due {_in(left)}"
     else:
         yield f"it is due {_in(left)}"

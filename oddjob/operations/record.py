@@ -135,7 +135,7 @@ class Record:
         Raises:
             ValueError: they cannot be read; the message says why.
         """
-        return self._access.codec.decode_call(self.payload, self.pool, self.function)
+        return self._access.codec.decode_call(self.payload, self.pool, self.function)[:2]
 
     def carrier(self) -> dict[str, str]:
         """Return what middleware has stored with the job; unpickles it, as `arguments` does."""

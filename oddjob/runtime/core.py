@@ -29,6 +29,7 @@ from oddjob.log import log, run_in_thread
 from oddjob.options import PoolOptions
 from oddjob.runtime import in_place, inline, lifecycle
 from oddjob.runtime.backpressure import Backpressure
+from oddjob.runtime.dependencies import accept_linked, awaited_by, is_linked
 from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
@@ -36,7 +37,7 @@ from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import PoolMetrics
 from oddjob.runtime.policy import JobPolicy, MemorySettlement, Settlement
 from oddjob.runtime.pool_ending import AFTER_EXIT, PoolEnding, PoolState
-from oddjob.runtime.settling import refuse, reopen, withdraw
+from oddjob.runtime.settling import refuse, reopen, report_failure, withdraw
 from oddjob.runtime.slot import slot_of
 from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog
@@ -97,6 +98,7 @@ class PoolCore:
             worker.leaving = True  # the one that has forked must not take its parent's jobs
         if pool is not None:
             former, closed_because = self.dispatcher, self.state.closed_because
+            former.mark_lost()
             self._begin(pool)
             if self.store is not None:
                 self.store.reset_after_fork()
@@ -147,6 +149,8 @@ class PoolCore:
         try:
             if jobs and jobs[0]._policy.is_durable:
                 self.store.accept_many(jobs)
+            elif is_linked(jobs):
+                accept_linked(jobs)
             elif inline.is_on():
                 self.state.check_open()
                 for job in jobs:
@@ -185,8 +189,8 @@ class PoolCore:
         if job._policy.is_durable:
             await self.store.accept_in_loop(job)
             return
-        if not self._is_bounded or inline.is_on():
-            self.accept(job)
+        if not self._is_bounded or is_linked([job]) or inline.is_on():
+            self.accept_many([job])
             return
         try:
             self._start_workers(1)
@@ -345,16 +349,8 @@ class PoolCore:
         self, job: Job[Any], error: BaseException, *, is_unseen: bool = False
     ) -> None:
         """Log the failure of a job that nobody waits for, or looks at, and call ``on_error``."""
-        if is_unseen and job._queued_at <= self._forked_at:
-            return  # its parent has that job as well
-        what = "job %s of pool %s failed" + ", and nobody has looked at that" * is_unseen
-        log(logging.ERROR, what, job.name, self.label, error=error)
-        if self.options.on_error is not None:
-            try:
-                self.options.on_error(job, error)
-            except Exception as second:
-                what = "on_error of pool %s raised, for job %s"
-                log(logging.ERROR, what, self.label, job.name, error=second)
+        if not (is_unseen and job._queued_at <= self._forked_at):  # its parent has that one, too
+            report_failure(self, job, error, is_unseen=is_unseen)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         """Run a queued job in the calling thread, where that waits for it; see `in_place`.
@@ -364,6 +360,9 @@ class PoolCore:
         """
         self.check_own(job)
         slot = slot_of(self)
+        if slot is not None and not job._policy.is_durable:
+            for each in awaited_by(job):
+                each._policy.host.run_where_awaited(each, deadline)
         if job._policy.is_durable:
             return slot is not None and self.store.lending.wait(job, deadline)
         try:
@@ -406,7 +405,7 @@ class PoolCore:
         """Return whether the pool is closed, and there is nothing left to run."""
         return (
             self.state.closed_because is not None
-            and not len(self.dispatcher)
+            and not (len(self.dispatcher) or self.dispatcher.held)
             and (self.store is None or self.store.is_done)
         )
 

@@ -24,8 +24,10 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import partial
+from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from oddjob.runtime.batch import set_due
 from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.slot import Slot
@@ -57,6 +59,7 @@ class Dispatcher:
         self._former = self.fifo  # the queue that `limited` has replaced
         # What wakes each of them. LIFO: the worker that parked last has the warmest caches.
         self.parked: Final[deque[Callable[[], None]]] = deque()
+        self.held: Final[dict[Job[Any], None]] = {}  # jobs that wait for others: in no queue
         self.limited: LimitedQueue | None = None
         self.source: JobSource | None = None
         self._is_searching = False  # a worker was woken for `limited`, and has not looked yet
@@ -157,7 +160,15 @@ class Dispatcher:
         return len(self.fifo) if limited is None else len(limited)
 
     def waiting(self) -> list[Job[Any]]:
-        """Return the jobs that wait, in the order in which they will start."""
+        """Return the jobs that wait, in the order in which they will start; then those held."""
+        return [*self._queued(), *[job for job in list(self.held) if not job.done()]]
+
+    def mark_lost(self) -> None:
+        """Note, in a forked child, that jobs which wait for others are its parent's."""
+        for job in self.held:
+            set_due(job, -inf)
+
+    def _queued(self) -> list[Job[Any]]:
         limited = self.limited
         jobs = snapshot(self.fifo) if limited is None else limited.waiting()
         return [job for job in jobs if not job.done()]
@@ -165,7 +176,7 @@ class Dispatcher:
     def ready(self) -> list[Job[Any]]:
         """Return the jobs that wait if at least one of them may start now, else none."""
         limited = self.limited
-        return self.waiting() if limited is None else limited.ready()
+        return self._queued() if limited is None else limited.ready()
 
     def take_oldest(self) -> Job[Any] | None:
         """Take the job that has waited longest, of the lowest priority, out of the queue."""

@@ -4,7 +4,7 @@ A pool has one, and so has every view that `options` derives. Whatever has been 
 once, so that a job costs the same to make.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from oddjob.keys import check_key
 from oddjob.options import JobSettings
 from oddjob.retry import RetryPolicy
+from oddjob.runtime.watchers import Condition, Links
 from oddjob.threads import name_of_caller
 
 if TYPE_CHECKING:
@@ -99,6 +100,9 @@ class JobHost(Protocol):
     def accept(self, job: "Job[Any]") -> None:
         """Queue a job."""
 
+    def accept_many(self, jobs: "Sequence[Job[Any]]") -> None:
+        """Queue jobs, also those that wait for others."""
+
     def job_cancelled(self, job: "Job[Any]", *, is_counted: bool) -> None:
         """Take a queued job that has been cancelled out of the queue."""
 
@@ -125,10 +129,10 @@ class JobPolicy:
     Thread safety: immutable, but for `detached`, which two threads may make twice without harm.
     """
 
-    __slots__ = ("_accept", "accept", "detached", "host", "is_detached", "is_durable",
-                 "is_limited", "is_plain",
-                 "is_prepared", "is_serial", "key_function", "key_limit", "limits", "middleware",
-                 "name", "priority", "retry", "settings", "settlement", "timeout")  # fmt: skip
+    __slots__ = ("_accept", "_without_after", "accept", "detached", "host", "is_detached",
+                 "is_durable", "is_limited", "is_plain", "is_prepared", "is_serial",
+                 "key_function", "key_limit", "limits", "middleware", "name", "priority", "retry",
+                 "settings", "settlement", "timeout")  # fmt: skip
 
     def __init__(
         self,
@@ -171,9 +175,19 @@ class JobPolicy:
             self.priority or self.key_function or self.is_serial or self.limits or self.retry
         )
         # Whether `prepare` has anything to do. Chosen here, once: no job pays for the question.
-        self.is_prepared: Final = bool(self.key_function or self.is_serial or self.middleware)
+        self.is_prepared: Final = bool(
+            self.key_function or self.is_serial or self.middleware or settings.after
+        )
         accepting: Any = host.store if self.is_durable else host
-        self._accept: Final[Callable[[Job[Any]], None]] = accepting.accept
+        # Of its jobs that wait for others: they are not to keep these for as long as they live.
+        self._without_after: Final = (
+            JobPolicy(host, settings._replace(after=()), is_detached=is_detached)
+            if settings.after
+            else None
+        )
+        self._accept: Final[Callable[[Job[Any]], None]] = (
+            self._accept_linked if settings.after else accepting.accept
+        )
         self.accept: Final[Callable[[Job[Any]], None]] = (
             self._prepare_and_accept if self.is_prepared else self._accept
         )
@@ -206,6 +220,13 @@ class JobPolicy:
                 submit = getattr(each, "submit", None)
                 if submit is not None:
                     submit(job, carrier)
+        if self._without_after is not None:
+            job._policy, details = self._without_after, job._add_details()
+            after = tuple((other, Condition.SUCCESS) for other in self.settings.after)
+            details.links = (details.links or Links())._replace(after=after)
+
+    def _accept_linked(self, job: "Job[Any]") -> None:
+        self.host.accept_many([job])
 
     def _prepare_and_accept(self, job: "Job[Any]") -> None:
         self.prepare(job)

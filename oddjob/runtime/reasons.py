@@ -6,7 +6,7 @@ by a few looks one after the other, so a job may have gone on meanwhile.
 
 from datetime import datetime
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.errors import format_frames
 from oddjob.runtime.job import Job
@@ -18,6 +18,9 @@ from oddjob.tracebacks import coroutine_stack, stack_of, thread_frames
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
+
+
+_NAMED: Final = 3  # jobs that a reason names
 
 
 class JobTimes(NamedTuple):
@@ -81,6 +84,11 @@ def _reason_of_running(job: Job[Any]) -> str | None:
 
 def _reason_of_waiting(job: Job[Any]) -> str:
     core, timer = _core_of(job), None if job._details is None else job._details.timer
+    others = getattr(timer, "others", ())
+    if others:
+        waits = [each for each in others if not each.done()]
+        named = ", ".join(f"{each.name} ({each.state})" for each in waits[:_NAMED])
+        return f"it waits for {len(waits)} jobs: {named}" + ", …" * (len(waits) > _NAMED)
     if timer is not None:
         date = timer.next
         return "its timer is paused" if date is None else f"it is scheduled for {date}"

@@ -8,6 +8,7 @@ Functions rather than methods of `Job`, which shows users nothing that is not th
 races that a lock-free start makes possible are told in `oddjob.runtime.watchers`.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from oddjob.callables import call_all, describe
 from oddjob.errors import JobTimeout, PredecessorFailed
-from oddjob.log import run_in_thread
+from oddjob.log import log, run_in_thread
 from oddjob.runtime.watchers import (
     CANCELLED,
     ENDED,
@@ -89,6 +90,20 @@ def finish_failed(job: "Job[Any]", core: "PoolCore") -> None:
         run_callbacks(job)
 
 
+def report_failure(
+    core: "PoolCore", job: "Job[Any]", error: BaseException, *, is_unseen: bool
+) -> None:
+    """Log the failure of a job that nobody waits for, or looks at, and call ``on_error``."""
+    what = "job %s of pool %s failed" + ", and nobody has looked at that" * is_unseen
+    log(logging.ERROR, what, job.name, core.label, error=error)
+    if core.options.on_error is not None:
+        try:
+            core.options.on_error(job, error)
+        except Exception as second:
+            what = "on_error of pool %s raised, for job %s"
+            log(logging.ERROR, what, core.label, job.name, error=second)
+
+
 def _unseen_report(job: "Job[Any]") -> Callable[[Failure], None] | None:
     """Return what reports the failure of a job once that is collected; None: others report it."""
     policy, details = job._policy, job._add_details()
@@ -118,7 +133,7 @@ def _report_unseen(
 def release_call(job: "Job[Any]") -> None:
     """Let go of what must not live as long as the future; keep the name of the function."""
     if job._details is not None:
-        job._details.steps = None
+        job._details.steps = job._details.links = None
     fn = job._fn
     if fn is not None:
         if job._name is None:

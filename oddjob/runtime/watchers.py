@@ -27,6 +27,7 @@ import logging
 import threading
 from _thread import RLock
 from collections.abc import Callable
+from enum import IntEnum
 from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -37,7 +38,6 @@ from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
-    from oddjob.schedule.timer import MemoryTimer
 
 JobState = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 
@@ -231,6 +231,39 @@ class Watchers:
             del crash  # its traceback refers to this frame
 
 
+class Condition(IntEnum):
+    """What a job that waits for another one needs of its end."""
+
+    SUCCESS = 0  # else it ends as that has: failed, with `PredecessorFailed`, or cancelled
+    VALUE = 1  # the same, and it is given the result, as its first argument
+    IF_SUCCEEDED = 2  # else it is cancelled; so it is with the next one
+    IF_FAILED = 3
+    ENDED = 4
+
+    def is_met(self, state: JobState) -> bool:
+        """Return whether it will do that the other one has ended in this state."""
+        if self is Condition.IF_FAILED:
+            return state == FAILED
+        return self is Condition.ENDED or state == SUCCEEDED
+
+    def passes_on(self, state: JobState) -> bool:
+        """Return whether the job fails if the other one has ended so; else it is cancelled."""
+        return self in (Condition.SUCCESS, Condition.VALUE) and state == FAILED
+
+
+class Links(NamedTuple):
+    """What a job has to do with others."""
+
+    after: "tuple[tuple[Job[Any], Condition], ...]" = ()  # it waits for these
+    batch: "Job[Any] | None" = None  # it is a member of that
+    is_batch: bool = False  # it stands for a batch, and has no call
+
+    @property
+    def takes_value(self) -> bool:
+        """Whether it is given the result of the job before."""
+        return any(condition is Condition.VALUE for _, condition in self.after)
+
+
 class Progress(NamedTuple):
     """What a job has reported of itself: `done` of `total` (None: unknown), and a `note`."""
 
@@ -255,7 +288,8 @@ class JobDetails:
     """
 
     __slots__ = ("attempt", "carrier", "claim", "concluder", "deadline", "finished", "id",
-                 "is_inline", "progress", "started", "steps", "submitter", "timer")  # fmt: skip
+                 "is_inline", "links", "progress", "started", "steps", "submitter",
+                 "timer")  # fmt: skip
 
     def __init__(self) -> None:
         self.id: str | None = None
@@ -268,7 +302,8 @@ class JobDetails:
         self.is_inline = False
         self.progress: Progress | None = None
         self.carrier: dict[str, str] = {}  # of middleware
-        self.timer: MemoryTimer | None = None  # what the job waits for
+        self.timer: Any = None  # what the job waits for: a `MemoryTimer`, or other jobs
+        self.links: Links | None = None
         self.claim: Any = None  # of a job from a store: what entitles this process to run it
         self.steps: dict[str, Any] | None = None  # values by name; of a stored job, pickled
 

@@ -18,6 +18,7 @@ from oddjob.durable.store import Store
 from oddjob.testing.store_contract import StoreContract
 from oddjob.testing.store_operations import StoreOperationsContract
 from oddjob.testing.store_suite import StoreSuite
+from oddjob.testing.store_workflows import StoreWorkflowsContract
 from tests.durable.local_peers import LocalHub
 from tests.durable.statements import PeersWithTurn, StatementLog
 
@@ -71,6 +72,10 @@ class TestSqlite(Sqlite, StoreContract):
     pass
 
 
+class TestSqliteWorkflows(Sqlite, StoreWorkflowsContract):
+    pass
+
+
 class TestSqliteOperations(Sqlite, StoreOperationsContract):
     pass
 
@@ -101,6 +106,10 @@ class Redis(StoreSuite):
 
 
 class TestRedis(Redis, StoreContract):
+    pass
+
+
+class TestRedisWorkflows(Redis, StoreWorkflowsContract):
     pass
 
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from oddjob.durable.peers import _boot
-from oddjob.durable.record import Capacity, Partition, Submit
+from oddjob.durable.record import Capacity, Dependency, Partition, Reference, State, Submit, Update
 from oddjob.durable.sqlite import location, schema
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
@@ -69,6 +69,30 @@ def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     connection.close()
     with pytest.raises(StoreUnusable, match="newer version"):
         SqliteStore(str(path))
+
+
+def test_a_file_of_the_first_version_is_migrated(path: Path) -> None:
+    """Its jobs run, and others can wait for them."""
+    with sqlite3.connect(path) as connection:
+        connection.executescript(
+            f"{schema.CREATE.replace(schema.MIGRATIONS[1], '')};"
+            f"PRAGMA application_id = {schema.APPLICATION_ID}; PRAGMA user_version = 1"
+        )
+        connection.executescript(
+            "INSERT INTO partition (pool, function, limiters) VALUES ('pool', 'function', '');"
+            "INSERT INTO job (partition, pool, state, priority, created, name, payload)"
+            " VALUES (1, 'pool', 1, 0, 0, '', '')"
+        )
+    connection.close()
+    store = joined(path)
+    after = (Dependency(Reference(1)),)
+    (job,) = store.turn([], [Submit(PARTITION, b"", after=after)], {}).submitted
+    (claim,) = store.turn([], [], {PARTITION.pool: Capacity(9, 9)}).claims
+    update = Update(claim, State.SUCCEEDED)
+    (claim,) = store.turn([update], [], {PARTITION.pool: Capacity(9, 9)}).claims
+    assert claim.id == job.id
+    store.leave()
+    store.close()
 
 
 def test_a_file_that_is_no_database_is_refused(path: Path) -> None:

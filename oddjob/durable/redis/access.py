@@ -227,11 +227,12 @@ class PoolAccess:
         packed = unpack_record(record)
         known = self._partitions[packed.partition]
         attempt, crashes = divmod(tried, 1000)
-        has_names = bool(packed.key or packed.unique or packed.entry)
+        has_names = bool(packed.key or packed.unique or packed.entry or packed.is_linked)
         return Claim(
             full_id(self.name, job), token, (known, has_names), self.name, known.partition.function,
             packed.payload, packed.meta, packed.name, packed.priority, attempt, crashes, packed.key,
             packed.is_serial, packed.origin, crashes >= MAX_CRASHES - 1,
+            batch=full_id(self.name, packed.batch) if packed.batch else None,
         )  # fmt: skip
 
     def _submitted(

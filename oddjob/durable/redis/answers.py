@@ -16,6 +16,7 @@ class TurnAnswer:
         self.updates: Final[list[Update]] = []  # that are answered
         self.full: Final[list[Part]] = []  # the server had no memory for their submits
         self._submitted: Final[dict[str, list[Submitted]]] = {}  # by pool
+        self.linked: dict[int, Submitted] = {}  # by the identity of the submit
 
     def read(self, part: Part, found: Any, number: int) -> None:
         """Add what the server has answered in one pool to the turn with a number."""
@@ -40,5 +41,9 @@ class TurnAnswer:
     def finish(self, submits: Sequence[Submit]) -> Turn:
         """Return the turn, which has had these submits."""
         answers = {pool: iter(each) for pool, each in self._submitted.items()}
-        self.turn.submitted = [next(answers[each.partition.pool]) for each in submits]
+        linked = self.linked
+        self.turn.submitted = [
+            linked[id(each)] if id(each) in linked else next(answers[each.partition.pool])
+            for each in submits
+        ]
         return self.turn

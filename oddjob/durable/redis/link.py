@@ -67,7 +67,8 @@ class Script:
 
     def __init__(self, name: str, *, may_fill: bool = True) -> None:
         common = "store_common.lua" if name.startswith("store_") else "common.lua"
-        body = _source(common) + _source(f"{name}.lua")
+        more = "" if name.startswith("store_") else _source("workflow.lua")
+        body = _source(common) + more + _source(f"{name}.lua")
         flags = "#!lua flags=allow-oom\n" if may_fill else "#!lua\n"
         first = _NEEDS_NO_MEMORY if may_fill else _NEEDS_MEMORY
         self._forms: Final = (_with_hash(first + body), _with_hash(flags + body))

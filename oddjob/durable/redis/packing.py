@@ -5,24 +5,38 @@ Ids that users see are ``pool:number``. The scripts know the number, of 16 digit
 
 import json
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
-from oddjob.durable.record import Attempt, Entry, News, Partition, Record, State, Submit, Update
+from oddjob.durable.record import (
+    Attempt,
+    Entry,
+    News,
+    Partition,
+    Record,
+    Reference,
+    State,
+    Submit,
+    Update,
+)
 
 # Partition, priority, origin, limit of the key, flags, sizes of key, unique value, entry, name and
-# meta; then these, and the payload.
+# meta; then these, the payload, and the number of the batch if the flags say that there is one.
 _RECORD: Final = struct.Struct("<IidIBHHHHI")
 _UPDATE: Final = struct.Struct("<16sdBBddd")  # id, token, state, how, origin, delay, started
 _OUTCOME: Final = struct.Struct("<BddIII")  # state, finished, started, attempt, crashes, of error
 _ATTEMPT: Final = struct.Struct("<dI")  # finished, size
 _NEWS: Final = struct.Struct("<dBI")  # serial number, state, size of error
+_NEVER: Final = b"inf"  # as the time of a job that waits for others
 _CLAIM: Final = struct.Struct("<16sd")  # id, token
 _DIGITS: Final = 16
 _LOOK, _OUTCOME_FOLLOWS, _ERROR_FOLLOWS, _ATTEMPT_FOLLOWS, _FORGET, _IS_LIMITED = 1, 2, 4, 8, 16, 32
 _HIGHEST: Final = 2**31 - 1  # priority
 _MOST_OF_KEY: Final = 2**32 - 1
 _SHARE: Final = 2**32  # of the tokens, for each process
+_SERIAL, _MEMBER, _BATCH = 1, 2, 4  # flags of a record
+_NO_ID: Final = b"0" * _DIGITS
+_DEPENDENCY: Final = struct.Struct("<16sIc")  # id, how many submits before, condition
 
 
 class KnownPartition(NamedTuple):
@@ -50,6 +64,8 @@ class Packed(NamedTuple):
     name: str
     meta: bytes | None
     payload: bytes
+    batch: bytes | None = None
+    is_linked: bool = False  # others may have to hear of its end
 
 
 def token_of(process: int, turn: int) -> int:
@@ -89,8 +105,33 @@ def pack_submit(submit: Submit, partition: int, process: int) -> bytes:
     priority = max(-_HIGHEST, min(submit.priority, _HIGHEST))
     origin = process if submit.wants_outcome else 0
     head = _RECORD.pack(partition, priority, origin, min(submit.key_limit, _MOST_OF_KEY),
-                        submit.is_serial, *map(len, texts), len(meta))  # fmt: skip
-    return b"".join((head, *texts, meta, submit.payload))
+                        _flags_of(submit), *map(len, texts), len(meta))  # fmt: skip
+    batch = b"" if submit.batch is None else _number_of(submit.batch)
+    return b"".join((head, *texts, meta, submit.payload, batch))
+
+
+def _flags_of(submit: Submit) -> int:
+    flags = _SERIAL if submit.is_serial else 0
+    if submit.is_linked:
+        flags |= (_MEMBER if submit.batch is not None else 0) | (_BATCH if submit.is_batch else 0)
+    return flags
+
+
+def _number_of(other: Reference) -> bytes:
+    """Return the number of a job, if it is known."""
+    place = None if other.distance else split_id(other.job)
+    return _NO_ID if place is None else place[1]
+
+
+def pack_links(submit: Submit, in_script: Callable[[int], int]) -> bytes:
+    """Return what a job has to do with others; `in_script` converts distances to them."""
+    parts = [len(submit.after).to_bytes(2, "little")]
+    for other, condition in submit.after:
+        distance = in_script(other.distance) if other.distance else 0
+        parts.append(_DEPENDENCY.pack(_number_of(other), distance, b"%d" % condition))
+    batch = submit.batch
+    distance = in_script(batch.distance) if batch is not None and batch.distance else 0
+    return b"".join((*parts, distance.to_bytes(4, "little")))
 
 
 def unpack_record(record: bytes) -> Packed:
@@ -101,9 +142,13 @@ def unpack_record(record: bytes) -> Packed:
         parts.append(record[at : at + size])
         at += size
     key, unique, entry, name, meta = parts
+    payload, batch = record[at:], None
+    if flags & _MEMBER:
+        payload, batch = payload[:-_DIGITS], payload[-_DIGITS:]
     return Packed(
-        partition, priority, int(origin) or None, bool(flags), key.decode() if key else None,
-        unique or None, entry.decode() if entry else None, name.decode(), meta or None, record[at:],
+        partition, priority, int(origin) or None, bool(flags & _SERIAL),
+        key.decode() if key else None, unique or None, entry.decode() if entry else None,
+        name.decode(), meta or None, payload, batch, flags > _SERIAL,
     )  # fmt: skip
 
 
@@ -178,9 +223,11 @@ def record_of(pool: str, row: Sequence[Any], functions: dict[int, str]) -> Recor
         started = float(claimed)
     return Record(
         full_id(pool, number), pool, functions.get(job.partition, "?"), job.name, State(state),
-        job.priority, attempt, crashes, float(due) if due else None, job.key, job.unique, job.entry,
+        job.priority, attempt, crashes, float(due) if due and due != _NEVER else None, job.key,
+        job.unique, job.entry,
         owner_of(int(token)) if token else None, created_at(number), started, finished, error,
         progress[1:] if progress else None, job.meta, job.payload, outcome,
+        full_id(pool, job.batch) if job.batch else None,
     )  # fmt: skip
 
 

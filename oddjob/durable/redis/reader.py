@@ -1,5 +1,6 @@
 """RedisReader: what people see of a store, on a connection of its own. Each look is a page."""
 
+import struct
 import threading
 from collections.abc import Iterable, Sequence
 from heapq import nlargest
@@ -126,6 +127,38 @@ class RedisReader(StoreReader):
             return None
         with self._lock:
             return next(iter(self._read(place[0], [place[1]])), None)
+
+    @override
+    def members_of(self, batch: Any, before: Any = None, limit: int = 100) -> list[Record]:
+        pool, number = split_id(batch) or ("", b"")
+        last = b"\xff" if before is None else (split_id(before) or ("", b""))[1]
+        key, from_ = self._location.pool_key(pool, "holders"), b"b" + number
+        found: list[Record] = []
+        with self._lock:
+            while len(found) < limit:
+                page = self._link.ask(
+                    "ZREVRANGEBYLEX", key, b"(" + from_ + last, b"[" + from_, "LIMIT", 0, _PAGE
+                )
+                found += self._read(pool, [each[-_DIGITS:] for each in page])
+                if len(page) < _PAGE:
+                    break
+                last = page[-1][-_DIGITS:]
+        return found[:limit]
+
+    @override
+    def obstacles(self, job: Any) -> list[str]:
+        with self._lock:
+            key, number, packed = self._extra(job, b"d")
+            pool = (split_id(job) or ("", b""))[0]
+            packed = packed or b""
+            awaited = [packed[at : at + _DIGITS] for at in range(0, len(packed), _DIGITS + 1)]
+            others = self._read(pool, awaited[:5]) if awaited else []
+            counts = self._link.ask("HGET", key, b"B" + number)
+        found = [f"it waits for job {each.id}, which is {each.state.label}" for each in others]
+        if counts is not None:
+            total, pending = struct.unpack_from("<II", counts)
+            found.append(f"it waits for {pending} of its {total} jobs")
+        return found
 
     def _extra(self, job: Any, kind: bytes) -> tuple[bytes, bytes, bytes | None]:
         """Return the key where there is more of a job, its number, and what is there of a kind."""

@@ -33,6 +33,7 @@ from oddjob.durable.redis.access import Part
 from oddjob.durable.redis.answers import TurnAnswer
 from oddjob.durable.redis.calls import Calls
 from oddjob.durable.redis.link import Link, Script
+from oddjob.durable.redis.linked import submit_linked
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import LEASE, ClaimMarks, Members, Membership
 from oddjob.durable.redis.packing import full_id
@@ -177,11 +178,15 @@ class RedisStore(Store):
             self._link.close()
         answer = calls.begin_turn()
         answered = set(map(id, answer.updates))
+        plain = submits
+        if any(each.is_linked for each in submits):
+            answer.linked = submit_linked(calls, submits)
+            plain = [each for each in submits if id(each) not in answer.linked]
         try:
             updates = [each for each in updates if id(each) not in answered]
             if self._link.has_changed:
                 self._reconcile(answer.turn)
-            self._take(self._parts(updates, submits, capacity), answer)
+            self._take(self._parts(updates, plain, capacity), answer)
         except StoreUnusable:
             calls.keep(answer)
             raise

@@ -47,9 +47,10 @@ class Notifier:
         """Have this process get news of a job's end."""
         self._execute("INSERT OR IGNORE INTO watch (job, process) VALUES (?, ?)", (job, self._me))
 
-    def is_watched(self) -> bool:
-        """Return whether processes other than their submitters wait for jobs."""
-        return self._execute("SELECT 1 FROM watch LIMIT 1").fetchone() is not None
+    def is_watched(self) -> tuple[bool, bool]:
+        """Return whether processes besides their submitters wait for jobs, and whether jobs do."""
+        exist = "SELECT EXISTS (SELECT 1 FROM watch), EXISTS (SELECT 1 FROM dependency)"
+        return self._execute(exist).fetchone()  # type: ignore[no-any-return]
 
     def tell(
         self,

@@ -33,6 +33,14 @@ class SqliteReader(StoreReader):
             return [record_of(row) for row in connection.execute(query, values).fetchall()]
 
     @override
+    def members_of(self, batch: Any, before: Any = None, limit: int = 100) -> list[Record]:
+        query = f"""{schema.RECORD} WHERE job.batch = ? AND (? IS NULL OR job.id < ?)
+                    ORDER BY job.id DESC LIMIT ?"""
+        with self._database.reading() as connection:
+            rows = connection.execute(query, (batch, before, before, limit)).fetchall()
+        return [record_of(row) for row in rows]
+
+    @override
     def record(self, job: Any) -> Record | None:
         with self._database.reading() as connection:
             row = connection.execute(f"{schema.RECORD} WHERE job.id = ?", (job,)).fetchone()
@@ -107,7 +115,11 @@ class SqliteReader(StoreReader):
                 for name in names.split("\n")
                 if name
             ]
-        found = []
+            others = connection.execute(_AWAITED, (job,)).fetchall()
+            counts = connection.execute(_PENDING, (job,)).fetchone()
+        found = [f"it waits for job {n}, which is {State(state).label}" for n, state in others]
+        if counts is not None:
+            found.append("it waits for {} of its {} jobs".format(*counts))
         if has_consumer and not is_known:
             found.append(f"no process of pool {pool!r} has imported {function}")
         for name, most, running, starts, period, started in rows:
@@ -131,6 +143,10 @@ _PLACE: Final = """
 SELECT job.pool, function, limiters, EXISTS (SELECT 1 FROM consumer WHERE pool = job.pool),
   EXISTS (SELECT 1 FROM known WHERE known.pool = job.pool AND known.function = partition.function)
 FROM job JOIN partition ON partition.id = job.partition WHERE job.id = ?"""
+_AWAITED: Final = """
+SELECT job.id, state FROM dependency JOIN job ON job.id = dependency.job
+WHERE waiter = ? ORDER BY job.id LIMIT 5"""
+_PENDING: Final = "SELECT pending, total FROM batch WHERE job = ?"
 _USE_OF_LIMITER: Final = """
 SELECT name, max_running, running, starts, period,
   (SELECT coalesce(sum(number), 0) FROM start

@@ -13,9 +13,27 @@ it impossible that two jobs hold the same one.
 from typing import Final
 
 APPLICATION_ID: Final = 0x6F646A62  # "odjb"
-VERSION: Final = 1  # of the schema
+VERSION: Final = 2  # of the schema
 
-CREATE: Final = """
+# What jobs have to do with others. One that waits is SCHEDULED, and due at no time. A dependency is
+# deleted when it is met; one that cannot be met stays, for when the other job is retried.
+_LINKS: Final = """
+ALTER TABLE job ADD COLUMN batch INT;
+CREATE TABLE dependency (
+  job INT, waiter INT, condition INT NOT NULL, PRIMARY KEY (job, waiter)) WITHOUT ROWID;
+CREATE INDEX dependency_waiter ON dependency (waiter);
+CREATE TABLE batch (
+  job INTEGER PRIMARY KEY, total INT NOT NULL, pending INT NOT NULL, failed INT NOT NULL,
+  cancelled INT NOT NULL);
+CREATE INDEX job_batch ON job (batch) WHERE batch IS NOT NULL;
+CREATE TRIGGER waiter_deleted AFTER DELETE ON job WHEN old.state != 2 BEGIN
+  DELETE FROM dependency WHERE job = old.id;
+  DELETE FROM dependency WHERE waiter = old.id;
+  DELETE FROM batch WHERE job = old.id;
+END;
+"""
+
+CREATE: Final = f"""
 CREATE TABLE process (
   id INTEGER PRIMARY KEY AUTOINCREMENT,  -- never reused
   host TEXT NOT NULL, pid INT NOT NULL, place TEXT NOT NULL, joined REAL NOT NULL,
@@ -80,15 +98,15 @@ CREATE INDEX job_ended   ON job (pool, state, finished) WHERE finished IS NOT NU
 CREATE INDEX news_reader ON news (process);
 CREATE INDEX entry_due   ON entry (tick) WHERE paused = 0;
 CREATE INDEX job_entry   ON job (pool, entry) WHERE entry IS NOT NULL AND state < 4;
-"""
+{_LINKS}"""  # noqa: S608  (a constant)
 
 # One statement for each step from a version to the next one; run in one transaction.
-MIGRATIONS: Final[dict[int, str]] = {}
+MIGRATIONS: Final[dict[int, str]] = {1: _LINKS}
 
 INSERT: Final = """
 INSERT INTO job (id, partition, pool, state, priority, due, origin, key, key_limit, key_slot,
-                 serial, uniq, entry, created, name, meta, payload)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+                 serial, uniq, entry, created, name, meta, payload, batch)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'job'"
 FIND_UNIQUE: Final = """
 SELECT id, origin, state FROM job INDEXED BY job_unique
@@ -99,12 +117,12 @@ UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1
              ORDER BY priority DESC, id LIMIT ?)
 RETURNING priority, id, token, partition, payload, meta, name, attempt, crashes, key, serial,
-  origin"""
+  origin, batch"""
 CLAIM_THESE: Final = """
 UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 1
 RETURNING priority, id, token, partition, payload, meta, name, attempt, crashes, key, serial,
-  origin"""
+  origin, batch"""
 HEADS: Final = """
 SELECT priority, id FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1
 ORDER BY priority DESC, id LIMIT ?"""
@@ -136,7 +154,7 @@ UPDATE job SET state = 5, finished = ?, error = ?
 WHERE id IN (SELECT id FROM job INDEXED BY job_parked
              WHERE pool = ? AND key = ? AND state = 3 AND serial = 1)
   AND EXISTS (SELECT 1 FROM job AS failed WHERE failed.id = ? AND failed.serial = 1)
-RETURNING id, origin"""
+RETURNING id, origin, batch"""
 
 # Jobs whose function no process knows: the oldest among the first ones, and the end of those.
 STRANDED: Final = """
@@ -147,7 +165,7 @@ _FIRST_500: Final = """
 OLDEST: Final = f"SELECT min(created) FROM {_FIRST_500}"  # noqa: S608  (a constant)
 FAIL_UNKNOWN: Final = f"""
 UPDATE job SET state = 5, finished = ?, error = ?, key_slot = NULL
-WHERE id IN (SELECT id FROM {_FIRST_500} WHERE created <= ?) RETURNING id, key, origin"""  # noqa: S608
+WHERE id IN (SELECT id FROM {_FIRST_500} WHERE created <= ?) RETURNING id, key, origin, batch"""  # noqa: S608
 
 DUE: Final = """
 SELECT id, partition, pool, key, key_limit, key_slot FROM job INDEXED BY job_due
@@ -158,7 +176,8 @@ OPEN: Final = """
 UPDATE job SET state = ?, key_slot = ?, due = NULL WHERE id = ? AND state = 0"""
 
 RUNNING: Final = """
-SELECT id, token, partition, pool, key, serial, crashes, origin FROM job INDEXED BY job_running
+SELECT id, token, partition, pool, key, serial, crashes, origin, batch FROM job
+INDEXED BY job_running
 WHERE state = 2 AND owner = ?"""
 TAKE_OVER: Final = """
 UPDATE job SET state = ?, crashes = ?, finished = ?, error = ?, owner = NULL,
@@ -166,8 +185,8 @@ UPDATE job SET state = ?, crashes = ?, finished = ?, error = ?, owner = NULL,
 WHERE id = ? AND token = ? AND state = 2"""
 
 BRIEF: Final = """
-SELECT id, state, partition, pool, key, owner, origin, uniq, key_limit, key_slot FROM job
-WHERE id = ?"""
+SELECT id, state, partition, pool, key, owner, origin, uniq, key_limit, key_slot, batch,
+  state = 0 AND due IS NULL FROM job WHERE id = ?"""
 STOP: Final = "UPDATE job SET stop = 1 WHERE id = ? AND state = 2"
 STOPPED: Final = """
 SELECT id FROM job INDEXED BY job_stopped WHERE stop = 1 AND state < 4 AND state != 2"""
@@ -201,7 +220,9 @@ WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished < ? LIMIT ?""
 
 RECORD: Final = """
 SELECT job.id, job.pool, partition.function, job.name, state, priority, attempt, crashes, due, key,
-  uniq, entry, owner, created, started, finished, error, progress, meta, payload, outcome
+  uniq, entry, owner, created, started, finished, error,
+  coalesce(progress, (SELECT CAST('[' || (total - pending) || ',' || total || ']' AS BLOB)
+                      FROM batch WHERE batch.job = job.id)), meta, payload, outcome, batch
 FROM job JOIN partition ON partition.id = job.partition"""
 # The jobs of a pool in one state, from the index of that state.
 _WAITING: Final = """

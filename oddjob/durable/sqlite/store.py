@@ -24,7 +24,7 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.durable.sqlite import members, schema
+from oddjob.durable.sqlite import by_hand, members, schema
 from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.entries import StoredEntries
 from oddjob.durable.sqlite.fork_guard import in_sqlite
@@ -331,20 +331,21 @@ class SqliteStore(Store):
 
     @override
     def cancel(self, jobs: Iterable[Any]) -> int:
-        return self._change(jobs, Work.cancel)
+        return self._change(jobs, by_hand.cancel)
 
     @override
     def retry(self, jobs: Iterable[Any]) -> int:
-        return self._change(jobs, Work.retry)
+        return self._change(jobs, by_hand.retry)
 
     @override
     def delete(self, jobs: Iterable[Any]) -> int:
         self._database.note_deleted()
-        return self._change(jobs, Work.delete)
+        return self._change(jobs, by_hand.delete)
 
     def _change(self, jobs: Iterable[Any], change: Callable[[Work, int], bool]) -> int:
         with self._work(is_synced=True) as work:
             count = sum(change(work, job) for job in jobs)
+            work.others.follow()
             work.notifier.finish()
         self._peers.wake()  # this process may be hungry itself
         return count

@@ -21,6 +21,7 @@ from oddjob.durable.record import (
     Update,
 )
 from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.dependencies import Dependencies
 from oddjob.durable.sqlite.key_slots import KeySlots
 from oddjob.durable.sqlite.notifier import Notifier
 from oddjob.durable.sqlite.partitions import Allowance, KnownPartition, PartitionTable, release
@@ -41,14 +42,15 @@ class Work:
     def __init__(
         self, connection: sqlite3.Connection, partitions: PartitionTable, me: int | None, now: float
     ) -> None:
-        self._execute: Final = connection.execute
+        self.execute: Final = connection.execute
         self._many: Final = connection.executemany
-        self._keys: Final = KeySlots(connection.execute)
+        self.keys: Final = KeySlots(connection.execute)
         self._partitions: Final = partitions
         self._me: Final = me  # the number of this process
         self.now: Final = now
         self.notifier: Final = Notifier(connection.execute, partitions, me)
         self.to_wake: Final = self.notifier.to_wake
+        self.others: Final = Dependencies(connection.execute, self.notifier, self.keys, now)
         self.opens_in = inf  # seconds, until a rate allows a job that it has held up
 
     # New jobs.
@@ -57,7 +59,7 @@ class Work:
         self, submits: Sequence[Submit]
     ) -> list[Submitted]:
         """Store new jobs, but for those that are there already, or find no room."""
-        execute = self._execute
+        execute = self.execute
         found = execute(schema.LAST_ID).fetchone()
         job: int = found[0] if found else 0
         submitted: list[Submitted] = []
@@ -85,12 +87,16 @@ class Work:
                 submitted.append(Submitted(None, is_new=False))
                 continue
             job += 1
-            state, due, slot = _QUEUED, None, None
-            if each.delay is not None and each.delay > 0:
+            state, due, slot, batch, waits = _QUEUED, None, None, None, False
+            if each.is_linked:
+                batch, waits = self.others.add(job, each, submitted)
+            if waits:
+                state = int(State.SCHEDULED)
+            elif each.delay is not None and each.delay > 0:
                 state, due = int(State.SCHEDULED), self.now + each.delay
                 self.notifier.alarm(partition, due)
             elif each.key is not None:
-                slot = self._keys.take(pool, each.key, each.key_limit)
+                slot = self.keys.take(pool, each.key, each.key_limit)
                 state = int(State.PARKED) if slot is None else _QUEUED
             if each.unique is not None:
                 uniques[(pool, each.unique)] = (job, origin, state)
@@ -101,10 +107,11 @@ class Work:
             row: Row = (
                 job, partition, pool, state, each.priority, due, origin, each.key, each.key_limit,
                 slot, each.is_serial, each.unique, each.entry, self.now, _storable(each.name),
-                each.meta, each.payload,
+                each.meta, each.payload, batch,
             )  # fmt: skip
             rows.append(row)
         self._many(schema.INSERT, rows)
+        self.others.added()
         return submitted
 
     def _has_room(self, pool: str, most: int, room: dict[str, int], new: Sequence[Row]) -> bool:
@@ -112,29 +119,29 @@ class Work:
         left = room.get(pool)
         if left is None:
             statement = "SELECT waiting FROM pool WHERE name = ?"
-            (waiting,) = self._execute(statement, (pool,)).fetchone()
+            (waiting,) = self.execute(statement, (pool,)).fetchone()
             if waiting is None:  # nobody has asked before
-                self._execute(_COUNT_WAITING, (pool,))
+                self.execute(_COUNT_WAITING, (pool,))
                 self.notifier.waiting[pool] = sum(row[2] == pool for row in new)
-                (waiting,) = self._execute(statement, (pool,)).fetchone()
+                (waiting,) = self.execute(statement, (pool,)).fetchone()
             left = most - waiting - self.notifier.waiting[pool]
         room[pool] = left - 1
         if left > 0:
             return True
         want = "INSERT OR IGNORE INTO room (pool, process) VALUES (?, ?)"
-        self._execute(want, (pool, self._me))
+        self.execute(want, (pool, self._me))
         return False
 
     def promote(self) -> None:
         """Queue, or park, the scheduled jobs that are due."""
-        for job, partition, pool, key, limit, held in self._execute(
+        for job, partition, pool, key, limit, held in self.execute(
             schema.DUE, (self.now,)
         ).fetchall():
             state, slot = State.QUEUED, held
             if key is not None and slot is None:
-                slot = self._keys.take(pool, key, limit)
+                slot = self.keys.take(pool, key, limit)
                 state = State.QUEUED if slot is not None else State.PARKED
-            self._execute(schema.OPEN, (int(state), slot, job))
+            self.execute(schema.OPEN, (int(state), slot, job))
             self.notifier.queued[partition] += state is State.QUEUED
 
     # Claims.
@@ -150,7 +157,7 @@ class Work:
             partitions = [partition for partition in partitions if partition.limiters]
         if len(partitions) == 1 and not partitions[0].limiters:
             values = (self._me, self.now, partitions[0].id, capacity.limit)
-            rows = self._execute(schema.CLAIM, values).fetchall()
+            rows = self.execute(schema.CLAIM, values).fetchall()
         else:
             rows = self._claim_from_many(pool, partitions, capacity)
         rows.sort(key=lambda row: (-row[0], row[1]))  # RETURNING has no order
@@ -158,19 +165,19 @@ class Work:
         return [self._claim_of(row) for row in rows]
 
     def _is_paused(self, pool: str) -> bool:
-        row = self._execute("SELECT paused FROM pool WHERE name = ?", (pool,)).fetchone()
+        row = self.execute("SELECT paused FROM pool WHERE name = ?", (pool,)).fetchone()
         return row is not None and bool(row[0])
 
     def _claim_from_many(
         self, pool: str, partitions: Sequence[KnownPartition], capacity: Capacity
     ) -> list[Row]:
-        allowance = Allowance(self._execute, pool, self.now)
+        allowance = Allowance(self.execute, pool, self.now)
         heads: list[tuple[int, int, KnownPartition]] = []
         for partition in partitions:
             most = capacity.idle if allowance.is_rated(partition) else capacity.limit
             most = int(min(most, allowance.of(partition)))
             if most > 0:
-                found = self._execute(schema.HEADS, (partition.id, most))
+                found = self.execute(schema.HEADS, (partition.id, most))
                 heads += [(-priority, job, partition) for priority, job in found]
         heads.sort(key=lambda head: head[:2])
         taken: list[int] = []
@@ -185,20 +192,22 @@ class Work:
             if allowance.is_rated(partition) and self.notifier.has_queued(partition.id):
                 self.opens_in = min(self.opens_in, allowance.opens_in(partition) or inf)
         values = (self._me, self.now, json.dumps(taken))
-        return self._execute(schema.CLAIM_THESE, values).fetchall()
+        return self.execute(schema.CLAIM_THESE, values).fetchall()
 
     def _claim_of(self, row: Row) -> Claim:
         (priority, job, token, partition, payload, meta, name,
-         attempt, crashes, key, serial, origin) = row  # fmt: skip
-        known = self._partitions.get(self._execute, partition)
+         attempt, crashes, key, serial, origin, batch) = row  # fmt: skip
+        known = self._partitions.get(self.execute, partition)
         return Claim(
             job, token, partition, known.pool, known.function, payload, meta, name, priority,
-            attempt, crashes, key, bool(serial), origin, crashes >= MAX_CRASHES - 1,
+            attempt, crashes, key, bool(serial), origin, crashes >= MAX_CRASHES - 1, batch=batch,
         )  # fmt: skip
 
     # What becomes of claims.
 
-    def update(self, updates: Sequence[Update], *, one_by_one: bool) -> list[Update]:
+    def update(  # noqa: C901  (all that may follow from an update)
+        self, updates: Sequence[Update], *, one_by_one: bool
+    ) -> list[Update]:
         """Update claims; return the updates that are refused.
 
         Raises:
@@ -206,7 +215,7 @@ class Work:
         """
         refused = self._write(updates, one_by_one=one_by_one)
         are_refused = set(map(id, refused))
-        is_watched = self.notifier.is_watched()
+        is_watched, are_waiting = self.notifier.is_watched()
         for each in updates:
             if each.state is State.RUNNING or id(each) in are_refused:
                 continue
@@ -222,11 +231,15 @@ class Work:
                 self._add_attempt(each)
             if claim.key is not None and each.state is not State.QUEUED:
                 self._key_freed(claim.pool, claim.key, each.state, claim.id)
-            is_awaited = is_watched or claim.origin not in (None, self._me)
-            if is_awaited and each.state.has_ended:
-                self.notifier.tell(
-                    claim.id, each.state, each.outcome, each.error, claim.origin, but=self._me
-                )
+            if each.state.has_ended:
+                if is_watched or claim.origin not in (None, self._me):
+                    outcome, error = each.outcome, each.error
+                    self.notifier.tell(
+                        claim.id, each.state, outcome, error, claim.origin, but=self._me
+                    )
+                if are_waiting or claim.batch is not None:
+                    self.others.note(claim.id, each.state, claim.batch, each.outcome)
+        self.others.follow()
         if any(each.state in (State.QUEUED, State.SCHEDULED) for each in updates):
             self._cancel_stopped()
         self._release()
@@ -259,7 +272,7 @@ class Work:
             batch = batches.get(statement, [])
             if one_by_one:
                 refused += [
-                    each for row, each in batch if not self._execute(statement, row).rowcount
+                    each for row, each in batch if not self.execute(statement, row).rowcount
                 ]
             else:
                 rows = [row for row, _ in batch]
@@ -269,7 +282,7 @@ class Work:
 
     def _add_attempt(self, update: Update) -> None:
         claim, why = update.claim, _storable(update.traceback)
-        self._execute(
+        self.execute(
             "INSERT OR REPLACE INTO attempt (job, number, started, finished, process, traceback) "
             "VALUES (?, ?, ?, ?, (SELECT host || ':' || pid FROM process WHERE id = ?), ?)",
             (claim.id, claim.attempt + 1, update.started, self.now, self._me, why),
@@ -277,8 +290,8 @@ class Work:
 
     def put_back(self, process: int, begun: set[tuple[int, int]]) -> int:
         """Queue the claims of a process again; charge a crash to those that had begun."""
-        rows = self._execute(schema.RUNNING, (process,)).fetchall()
-        for job, token, partition, pool, key, _, before, origin in rows:
+        rows = self.execute(schema.RUNNING, (process,)).fetchall()
+        for job, token, partition, pool, key, _, before, origin, batch in rows:
             state, error = State.QUEUED, None
             crashes = before + ((job, token) in begun)
             if crashes > before and crashes >= MAX_CRASHES:
@@ -286,34 +299,42 @@ class Work:
                 error = f"JobLost: {crashes} processes died while they ran this job"
             has_failed = state is State.FAILED
             finished = self.now if has_failed else None
-            self._execute(
+            self.execute(
                 schema.TAKE_OVER, (int(state), crashes, finished, error, has_failed, job, token)
             )
             self.notifier.released[partition] += 1
             if has_failed:
-                self.notifier.tell(job, state, None, error, origin)
+                self._tell(job, state, error, origin, batch)
                 if key is not None:
                     self._key_freed(pool, key, state, job)
             else:
                 self.notifier.queued[partition] += 1
                 self.notifier.waiting[pool] += 1
         self._cancel_stopped()
+        self.others.follow()
         self._release()
         return len(rows)
 
+    def _tell(
+        self, job: int, state: State, error: str | None, origin: int | None, batch: int | None
+    ) -> None:
+        """Note the end of a job that no process has run to its end."""
+        self.notifier.tell(job, state, None, error, origin)
+        self.others.note(job, state, batch)
+
     def _release(self) -> None:
         for partition, count in self.notifier.released.items():
-            release(self._execute, self._partitions.get(self._execute, partition), count)
+            release(self.execute, self._partitions.get(self.execute, partition), count)
 
     def _key_freed(self, pool: str, key: str, state: State, job: int) -> None:
         """Let the next jobs of a key move up; fail serial ones behind one that has failed."""
         if state is State.FAILED:
             error = f"PredecessorFailed: job {job}, before it in line {decode_key(key)!r}, failed"
-            failed = self._execute(schema.FAIL_SERIAL, (self.now, error, pool, key, job))
-            for behind, origin in failed.fetchall():
+            failed = self.execute(schema.FAIL_SERIAL, (self.now, error, pool, key, job))
+            for behind, origin, batch in failed.fetchall():
                 self.notifier.waiting[pool] -= 1
-                self.notifier.tell(behind, State.FAILED, None, error, origin)
-        for partition in self._keys.move_up(pool, key):
+                self._tell(behind, State.FAILED, error, origin, batch)
+        for partition in self.keys.move_up(pool, key):
             self.notifier.queued[partition] += 1
 
     def fail_unknown(self, partitions: Iterable[int], after: float) -> float:
@@ -322,16 +343,16 @@ class Work:
         Returns when to look again. A partition notes since when no process knows its function.
         """
         look = inf
-        for partition, since in self._execute(
+        for partition, since in self.execute(
             schema.STRANDED, (json.dumps(list(partitions)),)
         ).fetchall():
             if since is None:
-                self._execute(
+                self.execute(
                     "UPDATE partition SET stranded = ? WHERE id = ?", (self.now, partition)
                 )
             due = (self.now if since is None else since) + after
             while due <= self.now:
-                ((created,),) = self._execute(schema.OLDEST, (partition,)).fetchall()
+                ((created,),) = self.execute(schema.OLDEST, (partition,)).fetchall()
                 due = inf if created is None else created + after
                 if due <= self.now:
                     self._fail_unknown(partition, after)
@@ -339,75 +360,49 @@ class Work:
         return look
 
     def _fail_unknown(self, partition: int, after: float) -> None:
-        _, pool, function, _ = self._partitions.get(self._execute, partition)
+        _, pool, function, _ = self._partitions.get(self.execute, partition)
         error = (
             f"UnknownFunction: for {after:g} s, no process that runs jobs of pool {pool!r} has "
             f"known {function}: start one that imports its module, and retry the job"
         )
         values = (self.now, error, partition, self.now - after)
-        for job, key, origin in self._execute(schema.FAIL_UNKNOWN, values).fetchall():
+        for job, key, origin, batch in self.execute(schema.FAIL_UNKNOWN, values).fetchall():
             self.notifier.waiting[pool] -= 1
-            self.notifier.tell(job, State.FAILED, None, error, origin)
+            self._tell(job, State.FAILED, error, origin, batch)
             if key is not None:
                 self._key_freed(pool, key, State.FAILED, job)
+        self.others.follow()
 
     # By hand.
 
     def cancel(self, job: int) -> bool:
         """Cancel a job that waits, or ask for the end of one that runs."""
-        row = self._execute(schema.BRIEF, (job,)).fetchone()
+        row = self.execute(schema.BRIEF, (job,)).fetchone()
         if row is None or State(row[1]).has_ended:
             return False
-        _, state, _, pool, key, owner, origin, _, _, _ = row
+        _, state, _, pool, key, owner, origin, _, _, _, batch, _ = row
         if state == State.RUNNING:
-            self._execute(schema.STOP, (job,))
+            self.execute(schema.STOP, (job,))
             self.notifier.ask_to_stop(job, owner)
             return True
-        self._execute(
+        self.execute(
             "UPDATE job SET state = 6, finished = ?, due = NULL, key_slot = NULL WHERE id = ?",
             (self.now, job),
         )
         self.notifier.waiting[pool] -= 1
-        self.notifier.tell(job, State.CANCELLED, None, None, origin)
+        self._tell(job, State.CANCELLED, None, origin, batch)
         if key is not None:
             self._key_freed(pool, key, State.QUEUED, job)
         return True
 
     def _cancel_stopped(self) -> None:
         """Cancel what was asked to stop while it ran, and would run once more."""
-        for (job,) in self._execute(schema.STOPPED).fetchall():
+        for (job,) in self.execute(schema.STOPPED).fetchall():
             self.cancel(job)
-
-    def retry(self, job: int) -> bool:
-        """Queue a job again that has failed or was cancelled; one that is scheduled, at once."""
-        row = self._execute(schema.BRIEF, (job,)).fetchone()
-        if row is None or row[1] not in (State.SCHEDULED, State.FAILED, State.CANCELLED):
-            return False
-        _, state, partition, pool, key, _, _, unique, limit, slot = row
-        if State(state).has_ended:
-            if self._execute(schema.FIND_UNIQUE, (pool, unique)).fetchone() is not None:
-                return False  # another job has taken its place
-            self.notifier.waiting[pool] += 1
-        if key is not None and slot is None:  # a serial one has kept it
-            slot = self._keys.take(pool, key, limit)
-        is_parked = key is not None and slot is None
-        self._execute(schema.RETRY, (int(State.PARKED if is_parked else State.QUEUED), slot, job))
-        self.notifier.queued[partition] += not is_parked
-        return True
-
-    def delete(self, job: int) -> bool:
-        """Delete a job that is not running."""
-        row = self._execute(schema.BRIEF, (job,)).fetchone()
-        if row is None or row[1] == State.RUNNING:
-            return False
-        if not State(row[1]).has_ended:
-            self.cancel(job)
-        self.erase([job])
-        return True
 
     def erase(self, jobs: Iterable[int]) -> None:
         """Delete the rows of jobs that have ended."""
-        self._execute(schema.ERASE, (json.dumps(list(jobs)),))
+        self.execute(schema.ERASE, (json.dumps(list(jobs)),))
 
 
 def _storable(text: str | None) -> str | None:

@@ -15,7 +15,8 @@
 -- 11 outcomes  HASH  id -> what became of its latest attempt, see `outcome_of`
 -- 12 extra     HASH  'a' id: its failed attempts; 'p' id: progress; 'n' id: names of its steps;
 --                    's' id name: value of a step; 'c' token: when its jobs were claimed;
---                    'r' limiter: tokens of a rate, and when they were counted
+--                    'r' limiter: tokens of a rate, and when they were counted;
+--                    'd', 'w' and 'B' id: see `workflow.lua`
 -- 13 stopped   SET   ids of claimed jobs that were asked to stop
 -- 14 watch     HASH  id -> processes that wait for its end besides its origin
 -- 15 news      ZSET  what a process is to hear; score = process * 2^32 + serial number
@@ -50,6 +51,9 @@ local now_us = time[1] * 1000000 + time[2]
 local now = now_us / 1000000
 local queued, partitions_queued = {}, {}  -- jobs that this script has queued, by partition; these
 local is_released = false  -- a job of a partition with limiters runs no longer
+-- Jobs that have ended, for which others may wait, and counts of members by their batches; what does
+-- the rest, in `workflow.lua`.
+local ends, members_ended, links, follow_ends = {}, {}, nil, nil
 
 local function text(number) return string.format('%.0f', number) end
 local function exact(number) return string.format('%.17g', number) end
@@ -83,6 +87,12 @@ local function header(record)
     sub(record, at + key, at + key + value - 1),
     sub(record, at + key + value, at + key + value + entry - 1)
 end
+
+-- Flags of a record: 1 it is serial, 2 it is a member of a batch, 4 it stands for one.
+local function batch_of(record)
+  return math.floor(string.byte(record, 21) / 2) % 2 == 1 and sub(record, -16) or nil
+end
+local function is_of_batch(record) return string.byte(record, 21) >= 4 end
 
 -- Ids are the server's microseconds, or the last one + 1: in order, and of 16 digits.
 local function take_ids(count)
@@ -138,6 +148,7 @@ end
 
 -- Wake those who could run what this script leaves behind, also in some `more` partitions.
 local function wake_for_jobs(more)
+  follow_ends()
   if #partitions_queued > 0 and call('HLEN', stranded) > 0 then
     for _, partition in ipairs(partitions_queued) do  -- jobs that will have to fail some day
       if call('HEXISTS', stranded, partition) == 1 then wake_consumers() end
@@ -217,6 +228,7 @@ local function tell(id, state, outcome, error, origin, but)
   if watchers then
     call('HDEL', watch, id)
     for reader in string.gmatch(watchers, '%d+') do readers[reader] = true end
+    ends[#ends + 1] = {id, state, outcome}
   end
   if but then readers[text(but)] = nil end
   for reader in pairs(readers) do add_news(reader, id, state, outcome, error) end
@@ -306,6 +318,17 @@ local function let_names_go(id, value, entry)
   if entry ~= '' then call('ZREM', holders, 'e' .. digest_of(entry) .. id) end
 end
 
+local function note_member(record, state)
+  local batch = batch_of(record)
+  if batch then
+    local change = members_ended[batch] or {0, 0, 0}
+    members_ended[batch] = change
+    change[1] = change[1] + 1
+    if state == FAILED then change[2] = change[2] + 1 end
+    if state == CANCELLED then change[3] = change[3] + 1 end
+  end
+end
+
 -- Fail the serial jobs behind one that has failed.
 local function fail_line(id, key)
   local digest = digest_of(key)
@@ -314,8 +337,10 @@ local function fail_line(id, key)
     ", before it in line " .. shown .. ", failed"
   for _, waiting in ipairs(call('ZRANGEBYLEX', parked, '[' .. digest, '[' .. digest .. '\255')) do
     local behind = sub(waiting, -16)
-    local _, _, origin, _, is_serial, _, value, entry = header(call('HGET', job, behind))
+    local record = call('HGET', job, behind)
+    local _, _, origin, _, is_serial, _, value, entry = header(record)
     if is_serial then
+      note_member(record, FAILED)
       call('ZREM', parked, waiting)
       let_names_go(behind, value, entry)
       finish(behind, FAILED, 0, tried_of(behind), '', why)
@@ -329,6 +354,7 @@ end
 local function let_go(id, record, state)
   local _, _, _, _, is_serial, key, value, entry = header(record)
   let_names_go(id, value, entry)
+  note_member(record, state)
   if key ~= '' then
     if state == FAILED and is_serial then fail_line(id, key) end
     let_key_go(id, key)
@@ -375,7 +401,10 @@ local function erase(ids)
       name, at = parse('<I2c0', names, at)
       call('HDEL', extra, 's' .. id .. name)
     end
-    call('HDEL', extra, 'a' .. id, 'p' .. id, 'n' .. id)
+    call('HDEL', extra, 'a' .. id, 'p' .. id, 'n' .. id, 'd' .. id, 'w' .. id)
+    if call('HDEL', extra, 'B' .. id) == 1 then
+      call('ZREMRANGEBYLEX', holders, '[b' .. id, '[b' .. id .. '\255')
+    end
   end
 end
 

@@ -7,9 +7,15 @@ for i = 2, #ARGV do
   if record then
     local token = call('ZSCORE', run, id)
     token = token and text(tonumber(token)) or ''
+    local progress = call('HGET', extra, 'p' .. id) or false
+    local counts = is_of_batch(record) and call('HGET', extra, 'B' .. id)
+    if counts then
+      local total, pending = parse('<I4I4', counts)
+      progress = '.[' .. text(total - pending) .. ',' .. text(total) .. ']'
+    end
     found[#found + 1] = {id, state_of(id), record, call('HGET', tries, id) or '0',
       call('ZSCORE', due, id) or '', token, call('HGET', extra, 'c' .. token) or '',
-      call('HGET', outcomes, id) or '', call('HGET', extra, 'p' .. id) or false}
+      call('HGET', outcomes, id) or '', progress}
   end
 end
 return found

@@ -1,32 +1,42 @@
--- Queue jobs again that have failed or were canceled, and scheduled ones at once.
--- ARGV: 2 caller; ids. Returns how many.
+-- Queue jobs again that have failed or were canceled, and scheduled ones at once; of a batch, its
+-- members. A job that waits for others goes on waiting. ARGV: 2 caller; ids. Returns how many.
 local is_over, former = begin()
 if is_over then return former end
 process = nil  -- the caller may be hungry itself
+links = workflow()
 local count = 0
-for i = 3, #ARGV do
-  local id = ARGV[i]
+
+local function retry(id)
   local record = call('HGET', job, id)
   local state = record and state_of(id)
-  local is_over = state == FAILED or state == CANCELLED
-  if state == SCHEDULED or is_over then
-    local _, _, _, _, _, _, value, entry = header(record)
-    local may = true
-    if is_over and value ~= '' then may = call('HSETNX', unique, value, id) == 1 end
-    if may then
-      if is_over then  -- nobody waits for it any more
-        record = sub(record, 1, 8) .. pack('<d', 0) .. sub(record, 17)
-        call('HSET', job, id, record)
-        if entry ~= '' then call('ZADD', holders, 0, 'e' .. digest_of(entry) .. id) end
-      end
-      call('HDEL', outcomes, id)
-      call('HDEL', tries, id)
-      call('ZREM', ended, id)
-      call('ZREM', due, id)
-      place(id, record)
-      count = count + 1
+  if record and is_of_batch(record) then
+    local is_any = false
+    for _, member in ipairs(links.members(id)) do
+      local of_member = state_of(member)
+      if of_member == FAILED or of_member == CANCELLED then is_any = retry(member) or is_any end
     end
+    return is_any
   end
+  local has_ended = state == FAILED or state == CANCELLED
+  if not has_ended and (state ~= SCHEDULED or call('ZSCORE', due, id) == 'inf') then return false end
+  if has_ended then
+    local waits = links.wait_again(id)
+    if waits ~= nil then return waits end
+    local _, _, _, _, _, _, value, entry = header(record)
+    if value ~= '' and call('HSETNX', unique, value, id) == 0 then return false end
+    record = sub(record, 1, 8) .. pack('<d', 0) .. sub(record, 17)  -- nobody waits for it any more
+    call('HSET', job, id, record)
+    if entry ~= '' then call('ZADD', holders, 0, 'e' .. digest_of(entry) .. id) end
+  end
+  call('HDEL', outcomes, id)
+  call('HDEL', tries, id)
+  call('ZREM', ended, id)
+  call('ZREM', due, id)
+  place(id, record)
+  if has_ended then links.resumed(id, state, record) end
+  return true
 end
+
+for i = 3, #ARGV do if retry(ARGV[i]) then count = count + 1 end end
 wake_for_jobs()
 return answer(count)

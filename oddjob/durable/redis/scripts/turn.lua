@@ -100,6 +100,7 @@ local function update(from, to)
   end
   if #freed > 0 then call('ZREM', run, unpack(freed)) end
   if #kept > 0 then call('HSET', outcomes, unpack(kept)); call('ZADD', ended, unpack(over)) end
+  follow_ends()
   erase(forgotten)
   forget_times(tokens)
 end

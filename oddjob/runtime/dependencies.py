@@ -1,0 +1,304 @@
+"""Dependencies: jobs in memory that wait for others, and batches of jobs.
+
+Each of them waits as it would for a timer: it is ``scheduled``, and has an object in the place of
+one that knows what it waits for. The callbacks of the other jobs count.
+
+Guarantees: a job that waits is queued when the last of those jobs has ended as it needs; else it
+ends with the first one that has not. A pool that is closed runs its jobs that wait, as those that
+are queued.
+
+Locking: each object has a lock for its counters; nothing is called under it.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from contextvars import Context, copy_context
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from oddjob.errors import BatchFailed, PredecessorFailed
+from oddjob.keys import Key
+from oddjob.runtime import inline
+from oddjob.runtime.batch import set_due, set_waiting
+from oddjob.runtime.job import Job
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settling import end, finish_failed, refuse, refuse_quietly
+from oddjob.runtime.watchers import (
+    CANCELLED,
+    FAILED,
+    SUCCEEDED,
+    Condition,
+    Failure,
+    Links,
+    Progress,
+)
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
+
+
+def new_linked(
+    policy: JobPolicy, fn: Callable[..., Any], args: Any, kwargs: Any, key: Key | None, links: Links
+) -> Job[Any]:
+    """Make a job that has to do with others, besides those that its policy lets it wait for."""
+    job: Job[Any] = Job(fn, args, kwargs, copy_context(), policy, clock.monotonic(), key)
+    if policy.is_prepared:
+        policy.prepare(job)
+    details = job._add_details()
+    after = () if details.links is None else details.links.after
+    details.links = links._replace(after=(*after, *links.after))
+    return job
+
+
+def accept_whole(jobs: Sequence[Job[Any]]) -> None:
+    """Accept jobs that have to do with each other: all, or none of them.
+
+    Raises:
+        TypeError: some are to be stored, and some are not; or as below.
+        Exception: as `accept_linked`, or `submit_whole` if they are to be stored.
+    """
+    are_durable = {job._policy.is_durable for job in jobs}
+    if inline.is_on() or are_durable == {False}:
+        accept_linked(jobs)
+    elif are_durable == {True}:
+        _core_of(jobs[0]).store.accept_whole(jobs)
+    else:
+        raise TypeError("jobs that belong together must all be stored, or all be in memory")
+
+
+def batch_of(job: Job[Any]) -> Job[Any] | None:
+    """Return what stands for the batch of a running job; None if it is in none."""
+    details = job._add_details()
+    if details.claim is None or details.claim.batch is None:
+        return None if details.links is None else details.links.batch
+    core = _core_of(job)
+    found: Job[Any] = Job(None, (), None, Context(), core.policy, clock.monotonic())  # type: ignore[arg-type]
+    found._add_details().id = str(details.claim.batch)
+    return found
+
+
+def cancel_members(job: Job[Any]) -> None:
+    """Cancel what belongs to the job that stands for a batch."""
+    if job._policy.is_durable and not inline.is_on():
+        job.cancel()  # the store does so
+    else:
+        for other in awaited_by(job)[::-1]:  # the last ones first: they wait for the others
+            other.cancel()
+
+
+def accept_linked(jobs: Sequence[Job[Any]]) -> None:
+    """Accept jobs that have to do with each other: all, or none of them.
+
+    Raises:
+        PoolClosed, PoolBroken: a pool accepts no jobs.
+        Exception: no thread could be started.
+    """
+    for job in jobs:
+        _core_of(job).state.check_open()
+    runnable: dict[PoolCore, list[Job[Any]]] = {}
+    batches: list[_Batch] = []
+    try:
+        for job in jobs:
+            links = _links_of(job)
+            if links.batch is not None:
+                links.batch._add_details().timer.add(job)
+            if links.is_batch:
+                batches.append(_Batch(job))
+            elif links.after:
+                _Waiting(_core_of(job), job, links).begin()
+            else:
+                runnable.setdefault(_core_of(job), []).append(job)
+        for core, some in runnable.items():
+            _start(core, some)
+    except BaseException:
+        for job in jobs:
+            job.cancel()
+        raise
+    for batch in batches:
+        batch.close()
+
+
+def is_linked(jobs: Sequence[Job[Any]]) -> bool:
+    """Return whether jobs that are submitted together have to do with others."""
+    return bool(jobs) and jobs[0]._details is not None and jobs[0]._details.links is not None
+
+
+def awaited_by(job: Job[Any]) -> list[Job[Any]]:
+    """Return the jobs that have to end before one that waits for them, the first ones first."""
+    found: dict[Job[Any], None] = {}
+    left = [job]
+    while left:
+        timer = None if (details := left.pop()._details) is None else details.timer
+        others = [each for each in getattr(timer, "others", ()) if not each.done()]
+        for other in others:
+            found.pop(other, None)  # it has to come earlier
+            found[other] = None
+        left += others
+    return [*found][::-1]
+
+
+def _start(core: "PoolCore", jobs: list[Job[Any]]) -> None:
+    if inline.is_on():
+        for job in jobs:
+            inline.run_inline(core, job)
+            if core.store is not None and job._policy.is_durable:
+                core.store.live.note_inline(job)
+    else:
+        core.run_claimed(jobs)
+
+
+class _Waiting:
+    """What a job in memory waits for, in the place of a timer."""
+
+    __slots__ = ("_core", "_is_over", "_job", "_left", "_links", "_lock", "_value")
+
+    next = None
+
+    def __init__(self, core: "PoolCore", job: Job[Any], links: Links) -> None:
+        self._core: Final = core
+        self._job: Final = job
+        self._links: Final = links
+        self._lock: Final = threading.RLock()
+        self._left = len(links.after)
+        self._is_over = False
+        self._value: tuple[Any, ...] = ()
+
+    @property
+    def others(self) -> list[Job[Any]]:
+        """The jobs that it waits for."""
+        return [other for other, _ in self._links.after]
+
+    def begin(self) -> None:
+        """Let the job wait, or queue it if there is nothing left to wait for."""
+        set_waiting(self._job, self)
+        self._core.dispatcher.held[self._job] = None
+        for other, condition in self._links.after:
+            other.add_done_callback(partial(self._other_ended, condition))
+
+    def job_cancelled(self, _job: Job[Any]) -> None:
+        """Note that the job was cancelled."""
+        self._finish()
+
+    def _other_ended(self, condition: Condition, other: Any) -> None:
+        state = other._local_state
+        if not condition.is_met(state):
+            self._end(other, is_failed=condition.passes_on(state))
+            return
+        if condition is Condition.VALUE:
+            self._value = (other._outcome,)
+        with self._lock:
+            self._left -= 1
+            is_last = self._left == 0
+        if is_last and not self._is_over:
+            self._release()
+
+    def _end(self, other: Job[Any], *, is_failed: bool) -> None:
+        """End the job, as another one has not ended as it needs."""
+        if not is_failed:
+            self._job.cancel()
+            return
+        error = PredecessorFailed(f"job {other.name}, which it waits for, failed")
+        error.__cause__ = other._outcome.error
+        if refuse_quietly(self._job, error, self._core):
+            self._job._outcome.is_seen = True  # the other one is reported
+            finish_failed(self._job, self._core)
+        self._finish()
+
+    def _release(self) -> None:
+        job, core = self._job, self._core
+        args = job._args
+        if job.done() or args is None:
+            return
+        if self._value:
+            job._args = (*self._value, *args)
+        set_due(job, clock.monotonic())
+        try:
+            if core.state.broken_by is not None:
+                refuse(job, core.state.breakdown(), core)
+            else:
+                _start(core, [job])
+        except Exception as error:
+            refuse(job, error, core)
+        finally:
+            self._finish()
+
+    def _finish(self) -> None:
+        self._is_over = True
+        self._core.dispatcher.held.pop(self._job, None)
+        if self._core.state.closed_because is not None:  # it may have waited for this
+            self._core.supervisor.notify()
+            self._core.dispatcher.wake_all()
+
+
+class _Batch:
+    """What the job waits for that stands for a batch: its members."""
+
+    __slots__ = ("_counts", "_is_open", "_job", "_lock", "_pending")
+
+    next = None
+
+    def __init__(self, job: Job[Any]) -> None:
+        self._job: Final = job
+        self._lock: Final = threading.RLock()
+        self._pending: Final[dict[Job[Any], None]] = {}
+        self._counts: Final = dict.fromkeys((SUCCEEDED, FAILED, CANCELLED), 0)
+        self._is_open = True  # more members are about to be added
+        set_waiting(job, self)
+
+    @property
+    def others(self) -> list[Job[Any]]:
+        """The members that have not ended."""
+        with self._lock:
+            return list(self._pending)
+
+    def add(self, job: Job[Any]) -> None:
+        """Add a member."""
+        with self._lock:
+            self._pending[job] = None
+            self._report()
+        job.add_done_callback(self._member_ended)
+
+    def close(self) -> None:
+        """Note that all members are there that its submitter has added."""
+        self._is_open = False
+        self._end_if_over()
+
+    def job_cancelled(self, _job: Job[Any]) -> None:
+        """Cancel the members."""
+        for other in self.others:
+            other.cancel()
+
+    def _member_ended(self, job: Any) -> None:
+        with self._lock:
+            self._pending.pop(job, None)
+            self._counts[job._local_state] += 1
+            self._report()
+        self._end_if_over()
+
+    def _report(self) -> None:
+        done = sum(self._counts.values())
+        self._job._add_details().progress = Progress(done, done + len(self._pending))
+
+    def _end_if_over(self) -> None:
+        if self._pending or self._is_open:
+            return
+        failed, total = self._counts[FAILED], sum(self._counts.values())
+        if failed:
+            failure = Failure(BatchFailed(f"{failed} of {total} jobs failed"))
+            failure.is_seen = True  # its members are reported
+            end(self._job, FAILED, failure)
+        elif self._counts[CANCELLED]:
+            self._job.cancel()
+        else:
+            end(self._job, SUCCEEDED, None)
+
+
+def _core_of(job: Job[Any]) -> "PoolCore":
+    core: Any = job._policy.host
+    return core  # type: ignore[no-any-return]
+
+
+def _links_of(job: Job[Any]) -> Links:
+    details = job._details
+    return Links() if details is None else details.links or Links()

@@ -1,0 +1,326 @@
+"""What every store must do with jobs that have to do with each other: see `store_contract`."""
+
+from pathlib import Path
+from typing import Any
+
+from oddjob.durable.record import (
+    Capacity,
+    Claim,
+    Dependency,
+    Partition,
+    Reference,
+    State,
+    Submit,
+    Update,
+    step_of_value,
+)
+from oddjob.durable.store import Store
+from oddjob.runtime.watchers import Condition
+from oddjob.testing.store_suite import NONE, PARTITION, POOL, StoreSuite
+
+BEFORE = Reference(distance=1)  # the job before, of the same turn
+
+
+class StoreWorkflowsContract(StoreSuite):
+    """Dependencies and batches."""
+
+    def add_all(self, store: Store, *submits: dict[str, Any]) -> list[Any]:
+        """Store jobs in one turn; return their ids."""
+        jobs = [Submit(PARTITION, b"payload", **each) for each in submits]
+        return [each.id for each in store.turn([], jobs, {POOL: NONE}).submitted]
+
+    def batch(self, store: Store, size: int, **options: Any) -> list[Any]:
+        """Store a batch; return its id, and those of its members."""
+        members = [{"batch": Reference(distance=n + 1)} for n in range(size)]
+        return self.add_all(store, {"is_batch": True, **options}, *members)
+
+    def chain(self, store: Store, size: int) -> list[Any]:
+        """Store jobs that each get the value of the one before; return their ids."""
+        link = {"after": (Dependency(BEFORE, Condition.VALUE),)}
+        return self.add_all(store, {}, *[link] * (size - 1))
+
+    def claim_one(self, store: Store, job: Any) -> Claim:
+        """Claim the only job that may run."""
+        (claim,) = self.claim(store)
+        assert claim.id == job
+        return claim
+
+    def end_one(self, store: Store, job: Any, state: State, **what: Any) -> None:
+        """Run the only job that may run."""
+        assert self.settle(store, self.claim_one(store, job), state, **what)
+
+    def states(self, store: Store, jobs: list[Any]) -> list[State | None]:
+        """Return the states of jobs."""
+        return [self.state(store, job) for job in jobs]
+
+    # Dependencies.
+
+    def test_a_job_waits_for_others_and_starts_when_all_have_succeeded(
+        self, tmp_path: Path
+    ) -> None:
+        """In whatever order; it is scheduled until then, at no time."""
+        store = self.member(tmp_path)
+        one, two = self.add(store), self.add(store)
+        after = tuple(Dependency(Reference(each)) for each in (one, two))
+        job = self.add(store, after=after)
+        record = store.reader.record(job)
+        assert record is not None
+        assert (record.state, record.run_at) == (State.SCHEDULED, None)
+        assert store.reader.counts(POOL)[State.SCHEDULED] == 1
+        first, second = self.claim(store)
+        assert self.settle(store, second, State.SUCCEEDED)
+        turn = store.turn([], [], {POOL: Capacity(9, 9)})
+        assert (turn.claims, turn.next_look) == ([], None)
+        assert self.settle(store, first, State.SUCCEEDED)
+        self.end_one(store, job, State.SUCCEEDED)
+        self.close(store)
+
+    def test_a_job_whose_dependency_has_ended_does_not_wait(self, tmp_path: Path) -> None:
+        """If that has succeeded, or its record is gone; else it fails at once."""
+        store = self.member(tmp_path)
+        done, lost, gone = self.add(store), self.add(store), self.add(store)
+        claims = self.claim(store)
+        assert self.settle(store, claims[0], State.SUCCEEDED)
+        assert self.settle(store, claims[1], State.FAILED, error="E: e")
+        assert self.settle(store, claims[2], State.SUCCEEDED, is_kept=False)
+        good = tuple(Dependency(Reference(each)) for each in (done, gone))
+        job = self.add(store, after=good)
+        bad = self.add(store, after=(Dependency(Reference(lost)),))
+        assert self.states(store, [job, bad]) == [State.QUEUED, State.FAILED]
+        assert store.retry([lost]) == 1
+        assert self.state(store, bad) is State.SCHEDULED
+        self.close(store)
+
+    def test_each_link_of_a_chain_is_given_the_result_of_the_one_before(
+        self, tmp_path: Path
+    ) -> None:
+        """Also if no record of that is kept; the process that ends a link may claim the next."""
+        store = self.member(tmp_path)
+        one, two, three = self.chain(store, 3)
+        claim = self.claim_one(store, one)
+        turn = store.turn(
+            [Update(claim, State.SUCCEEDED, b"value", is_kept=False)], [], {POOL: Capacity(1, 1)}
+        )
+        (claim,) = turn.claims
+        assert claim.id == two
+        assert store.reader.steps(two) == {step_of_value(one): b"value"}
+        assert self.settle(store, claim, State.SUCCEEDED)
+        assert store.reader.steps(three) == {step_of_value(two): b""}
+        self.end_one(store, three, State.SUCCEEDED)
+        self.close(store)
+
+    def test_a_failure_ends_what_follows_and_a_retry_resumes_it(self, tmp_path: Path) -> None:
+        """What follows cannot be retried by itself."""
+        store = self.member(tmp_path)
+        jobs = self.chain(store, 4)
+        self.end_one(store, jobs[0], State.SUCCEEDED, outcome=b"value")
+        self.end_one(store, jobs[1], State.FAILED, error="E: e")
+        failed = [State.SUCCEEDED, *[State.FAILED] * 3]
+        assert self.states(store, jobs) == failed
+        record = store.reader.record(jobs[3])
+        assert record is not None
+        assert (record.error or "").startswith("PredecessorFailed: ")
+        assert store.retry(jobs[2:]) == 0
+        assert store.retry([jobs[1]]) == 1
+        assert self.states(store, jobs[2:]) == [State.SCHEDULED] * 2
+        assert store.retry(jobs[2:]) == 0
+        for job in jobs[1:]:
+            self.end_one(store, job, State.SUCCEEDED, outcome=b"value")
+        assert self.claim(store) == []
+        self.close(store)
+
+    def test_to_cancel_a_job_cancels_those_that_wait_for_it(self, tmp_path: Path) -> None:
+        """And to retry it lets them wait again; a job that waits can be cancelled by itself."""
+        store = self.member(tmp_path)
+        jobs = self.chain(store, 3)
+        assert store.cancel([jobs[0]]) == 1
+        assert self.states(store, jobs) == [State.CANCELLED] * 3
+        assert store.retry([jobs[0]]) == 1
+        assert store.cancel([jobs[2]]) == 1
+        self.end_one(store, jobs[0], State.SUCCEEDED)
+        self.end_one(store, jobs[1], State.SUCCEEDED)
+        assert self.claim(store) == []
+        assert store.retry([jobs[2]]) == 1
+        self.end_one(store, jobs[2], State.SUCCEEDED)
+        self.close(store)
+
+    def test_the_deletion_of_a_job_is_no_success(self, tmp_path: Path) -> None:
+        """What waits for it is cancelled, and may be retried."""
+        store = self.member(tmp_path)
+        one, two = self.chain(store, 2)
+        assert store.delete([one]) == 1
+        assert self.states(store, [one, two]) == [None, State.CANCELLED]
+        assert store.retry([two]) == 1
+        self.end_one(store, two, State.SUCCEEDED)
+        self.close(store)
+
+    def test_the_end_of_a_dependency_wakes_a_process_that_knows_the_function(
+        self, tmp_path: Path
+    ) -> None:
+        """It is another function's."""
+        store, other = self.member(tmp_path), self.member(tmp_path, "other")
+        self.claim(other)
+        submits = [
+            Submit(PARTITION, b"payload"),
+            Submit(Partition(POOL, "other"), b"payload", after=(Dependency(BEFORE),)),
+        ]
+        job = store.turn([], submits, {POOL: NONE}).submitted[1].id
+        self.claim(other)
+        (claim,) = self.claim(store)
+        assert self.settle(store, claim, State.SUCCEEDED)
+        other.wait(5.0)
+        assert self.claim_one(other, job).function == "other"
+        self.close(other)
+        self.close(store)
+
+    def test_jobs_of_a_dead_process_end_and_what_waits_goes_on(self, tmp_path: Path) -> None:
+        """The job that was running runs again; what waits for it has not been started."""
+        store, dead = self.member(tmp_path), self.member(tmp_path)
+        one, two = self.chain(store, 2)
+        self.claim_one(dead, one)
+        self.close(dead)
+        self.end_one(store, one, State.SUCCEEDED)
+        self.end_one(store, two, State.SUCCEEDED)
+        self.close(store)
+
+    # Batches.
+
+    def test_a_batch_ends_with_its_last_member(self, tmp_path: Path) -> None:
+        """Its record says how many have ended."""
+        store = self.member(tmp_path)
+        batch, *members = self.batch(store, 3)
+        claims = self.claim(store)
+        assert [each.id for each in claims] == members
+        assert {each.batch for each in claims} == {batch}
+        assert self.settle(store, claims[0], State.SUCCEEDED)
+        record = store.reader.record(batch)
+        assert record is not None
+        assert (record.state, record.progress) == (State.SCHEDULED, b"[1,3]")
+        assert self.settle(store, claims[1], State.SUCCEEDED, is_kept=False)
+        assert self.settle(store, claims[2], State.SUCCEEDED)
+        assert self.state(store, batch) is State.SUCCEEDED
+        found = store.reader.members_of(batch)
+        assert [each.id for each in found] == [members[2], members[0]]
+        self.close(store)
+
+    def test_a_batch_without_members_has_succeeded(self, tmp_path: Path) -> None:
+        """And so has one whose only member is such a batch."""
+        store = self.member(tmp_path)
+        outer, inner = self.add_all(
+            store, {"is_batch": True}, {"is_batch": True, "batch": Reference(distance=1)}
+        )
+        assert self.states(store, [outer, inner]) == [State.SUCCEEDED] * 2
+        self.close(store)
+
+    def test_a_batch_has_failed_if_a_member_has(self, tmp_path: Path) -> None:
+        """It ends when all have ended; a retry resumes it, and only what has failed runs again."""
+        store = self.member(tmp_path)
+        batch, *members = self.batch(store, 3)
+        claims = self.claim(store)
+        assert self.settle(store, claims[0], State.FAILED, error="E: e")
+        assert self.state(store, batch) is State.SCHEDULED
+        for claim in claims[1:]:
+            assert self.settle(store, claim, State.SUCCEEDED)
+        record = store.reader.record(batch)
+        assert record is not None
+        assert (record.state, record.error) == (
+            State.FAILED,
+            "BatchFailed: 1 of 3 jobs failed",
+        )
+        assert store.retry([batch]) == 1
+        assert self.state(store, batch) is State.SCHEDULED
+        self.end_one(store, members[0], State.SUCCEEDED)
+        assert self.state(store, batch) is State.SUCCEEDED
+        self.close(store)
+
+    def test_callbacks_of_a_batch_run_once_and_only_where_they_fit(self, tmp_path: Path) -> None:
+        """Others are cancelled, until a retry lets the batch end in another way."""
+        store = self.member(tmp_path)
+        conditions = (Condition.IF_SUCCEEDED, Condition.IF_FAILED, Condition.ENDED)
+        batch, member, *callbacks = self.add_all(
+            store,
+            {"is_batch": True},
+            {"batch": BEFORE},
+            *[
+                {"after": (Dependency(Reference(distance=n + 2), each),)}
+                for n, each in enumerate(conditions)
+            ],
+        )
+        good, bad, always = callbacks
+        self.end_one(store, member, State.FAILED, error="E: e")
+        claims = self.claim(store)
+        assert [each.id for each in claims] == [bad, always]
+        assert self.state(store, good) is State.CANCELLED
+        for claim in claims:
+            assert self.settle(store, claim, State.SUCCEEDED)
+        assert store.retry([batch]) == 1
+        self.end_one(store, member, State.SUCCEEDED)
+        self.end_one(store, good, State.SUCCEEDED)
+        assert self.claim(store) == []
+        self.close(store)
+
+    def test_a_job_adds_jobs_to_its_own_batch(self, tmp_path: Path) -> None:
+        """The batch ends after these, too."""
+        store = self.member(tmp_path)
+        batch, member = self.batch(store, 1)
+        claim = self.claim_one(store, member)
+        more = self.add(store, batch=Reference(claim.batch))
+        assert self.settle(store, claim, State.SUCCEEDED)
+        assert self.state(store, batch) is State.SCHEDULED
+        self.end_one(store, more, State.SUCCEEDED)
+        assert self.state(store, batch) is State.SUCCEEDED
+        self.close(store)
+
+    def test_batches_nest(self, tmp_path: Path) -> None:
+        """The outer one ends after the inner one; a retry of it reaches into that."""
+        store = self.member(tmp_path)
+        outer, inner, member = self.add_all(
+            store, {"is_batch": True}, {"is_batch": True, "batch": BEFORE}, {"batch": BEFORE}
+        )
+        self.end_one(store, member, State.FAILED, error="E: e")
+        assert self.states(store, [outer, inner]) == [State.FAILED] * 2
+        assert store.retry([outer]) == 1
+        assert self.states(store, [outer, inner]) == [State.SCHEDULED] * 2
+        self.end_one(store, member, State.SUCCEEDED)
+        assert self.states(store, [outer, inner]) == [State.SUCCEEDED] * 2
+        self.close(store)
+
+    def test_a_batch_is_cancelled_and_deleted_whole(self, tmp_path: Path) -> None:
+        """But for jobs that run: they are asked to stop, and keep it from being deleted."""
+        store = self.member(tmp_path)
+        batch, *members = self.batch(store, 3)
+        (claim,) = self.claim(store, Capacity(1, 1))
+        assert store.cancel([batch]) == 1
+        assert self.states(store, [batch, *members]) == [
+            State.SCHEDULED,
+            State.RUNNING,
+            State.CANCELLED,
+            State.CANCELLED,
+        ]
+        assert store.delete([batch]) == 0
+        assert self.settle(store, claim, State.CANCELLED)
+        assert self.state(store, batch) is State.CANCELLED
+        assert store.delete([batch]) == 1
+        assert self.states(store, [batch, *members]) == [None] * 4
+        self.close(store)
+
+    def test_a_process_that_waits_for_a_batch_has_news_of_its_end(self, tmp_path: Path) -> None:
+        """Its submitter, and who watches it; also of jobs that end because others have failed."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        batch, one, two = self.add_all(
+            store,
+            {"is_batch": True},
+            {"batch": BEFORE},
+            {"batch": Reference(distance=2), "after": (Dependency(BEFORE),)},
+        )
+        watched = other.watch(batch)
+        assert watched is not None
+        assert not watched.state.has_ended
+        claim = self.claim_one(other, one)
+        turn = other.turn([Update(claim, State.FAILED)], [], {POOL: NONE})
+        news = {each.id: each.state for each in store.turn([], [], {POOL: NONE}).news}
+        assert news == {one: State.FAILED, two: State.FAILED, batch: State.FAILED}
+        mine = turn.news or other.turn([], [], {POOL: NONE}).news
+        assert [each.id for each in mine] == [batch]
+        self.close(other)
+        self.close(store)

@@ -1,0 +1,393 @@
+"""Chains and batches: jobs that belong together, and what is done with them as a whole.
+
+Both are a job without a call, which ends when its members have ended. In a chain each member waits
+for the one before, and is given its result; in a batch they are independent. See
+`oddjob.runtime.dependencies`, and `oddjob.durable.record` for jobs in stores.
+
+Guarantees: the jobs of a chain, or of a batch's block, are accepted as a whole: all, or none.
+"""
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, Unpack
+
+from oddjob.callables import describe
+from oddjob.compat import override
+from oddjob.errors import BatchFailed
+from oddjob.options import JobOptions
+from oddjob.quantities import Seconds, as_wait
+from oddjob.runtime import inline
+from oddjob.runtime.dependencies import accept_whole, batch_of, cancel_members, new_linked
+from oddjob.runtime.job import Job
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.slot import current_job
+from oddjob.runtime.watchers import Condition, JobState, Links, Progress
+from oddjob.schedule.clock import clock
+
+if TYPE_CHECKING:
+    from oddjob.submitter import Submitter
+
+
+def batch() -> None:
+    """Stand for a batch, as the function of its job; it is never called."""
+
+
+def chain() -> None:
+    """Stand for a chain, as the function of its job; it is never called."""
+
+
+class Call:
+    """A call that is to become a job: what ``fn.s(…)`` and ``pool.s(fn, …)`` return."""
+
+    def __init__(
+        self, target: "Submitter", fn: Callable[..., Any], args: Any, kwargs: dict[str, Any]
+    ) -> None:
+        self._target: Final = target
+        self._fn: Final = fn
+        self._args: Final = args
+        self._kwargs: Final = kwargs
+
+    @override
+    def __repr__(self) -> str:
+        shown = [*map(repr, self._args), *(f"{n}={v!r}" for n, v in self._kwargs.items())]
+        return f"<Call {describe(self._fn)}({', '.join(shown)}) in {self._target!r}>"
+
+    def options(self, **options: Unpack[JobOptions]) -> "Call":
+        """Return the same call with these options; see `Pool.options`."""
+        return Call(self._target.options(**options), self._fn, self._args, self._kwargs)
+
+
+class _Part(NamedTuple):
+    """A job of a workflow, and how to make it once more."""
+
+    job: Job[Any]
+    make: Callable[[Links], Job[Any]]
+    links: Links
+
+
+class Workflow:
+    """What chains and batches have in common.
+
+    Attributes:
+        job: the job that stands for the whole: its state, its end, its record in a store.
+        jobs: the jobs that belong to it, in order, but for those of `Batch.perform`.
+    """
+
+    def __init__(
+        self, target: "Submitter", kind: Callable[[], None], name: str, parent: "Batch | None"
+    ) -> None:
+        settings = target._policy.settings._replace(
+            name=name, key=None, serial=False, unique=False, limits=(), priority=0, after=()
+        )
+        policy = JobPolicy(target._core, settings)
+        self._is_stored: Final = policy.is_durable
+        self._target: Final = target
+        self._parent: Final = parent
+        self._parts: list[_Part] = []  # what is accepted as a whole
+        self.jobs: list[Job[Any]] = []
+        links = Links(is_batch=True, batch=None if parent is None else parent.job)
+        self.job: Job[Any] = self._add(partial(new_linked, policy, kind, (), None, None), links)
+
+    @override
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.jobs)} jobs, {self.job!r}>"
+
+    @property
+    def id(self) -> str:
+        """The identifier of the whole: `Pool.find` finds it in a store."""
+        return self.job.id
+
+    @property
+    def state(self) -> JobState:
+        """``scheduled`` while jobs have not ended, then how they have: see `result`."""
+        return self.job.state
+
+    @property
+    def progress(self) -> Progress:
+        """How many of the jobs have ended, of how many."""
+        return self.job.progress or Progress(0, len(self.jobs))
+
+    def done(self) -> bool:
+        """Return whether all jobs have ended."""
+        return self.job.done()
+
+    def why(self) -> str:
+        """Return why it has not ended; see `Job.why`."""
+        return self.job.why()
+
+    def cancel(self) -> bool:
+        """Cancel the jobs that wait, and ask running ones to stop; return whether that is all."""
+        cancel_members(self.job)
+        return self.job.cancelled()
+
+    def retry(self) -> bool:
+        """Run again what has failed or was cancelled, and what did not run because of that.
+
+        `job` and `jobs` are new ones then, as a future ends once. In memory, all jobs have to have
+        ended.
+
+        Returns:
+            False if there is nothing of that kind.
+        """
+        store, before = self._target._core.store, [self.job, *self.jobs]
+        if self._is_stored and not inline.is_on():
+            if not store.call(lambda each: each.retry([before[0].id])):
+                return False
+            again = {job: store.live.find(job) for job in before if not _is_to_stay(job)}
+        elif not self.done() or _is_to_stay(self.job):
+            return False
+        else:
+            again = self._accept_again()
+        self.job, *self.jobs = [again.get(job, job) for job in before]
+        return True
+
+    def _accept_again(self) -> dict[Job[Any], Job[Any]]:
+        again: dict[Job[Any], Job[Any]] = {}
+        for n, (job, make, links) in enumerate(self._parts):
+            if not _is_to_stay(job):
+                after = tuple((again.get(each, each), how) for each, how in links.after)
+                group = None if links.batch is None else again.get(links.batch, links.batch)
+                links = links._replace(after=after, batch=group)  # noqa: PLW2901
+                again[job] = make(links)
+                self._parts[n] = _Part(again[job], make, links)
+        accept_whole(list(again.values()))
+        return again
+
+    def _add(self, make: Callable[[Links], Job[Any]], links: Links) -> Job[Any]:
+        job = make(links)
+        self._parts.append(_Part(job, make, links))
+        return job
+
+    def _add_call(
+        self, call: "Call | Callable[..., Any]", links: Links, *, is_detached: bool = False
+    ) -> Job[Any]:
+        if not isinstance(call, Call):
+            call = self._target.s(call)
+        target = call._target
+        policy = target._policy.detach() if is_detached else target._policy
+        arguments = call._args, call._kwargs or None
+        return self._add(partial(new_linked, policy, call._fn, *arguments, target._key), links)
+
+    def _accept(self) -> None:
+        """Accept all jobs, or leave that to the batch to which this belongs."""
+        if self._parent is None or not self._parent._is_open:
+            accept_whole([part.job for part in self._parts])
+        else:
+            self._parent._parts += self._parts
+
+
+class Chain(Workflow):
+    """Jobs of which each is given the result of the one before, as its first argument.
+
+    Each is a job of its own, with the options of its call, and starts when the one before it has
+    succeeded. If one fails, those after it end with `PredecessorFailed`.
+    """
+
+    def __init__(
+        self,
+        target: "Submitter",
+        calls: "tuple[Call | Callable[..., Any], ...]",
+        parent: "Batch | None" = None,
+    ) -> None:
+        if not calls:
+            raise TypeError("a chain needs calls: chain(fetch.s(url), parse, save)")
+        names = " | ".join(describe(getattr(each, "_fn", each)) for each in calls)
+        super().__init__(target, chain, names, parent)
+        for call in calls:
+            after = ((self.jobs[-1], Condition.VALUE),) if self.jobs else ()
+            self.jobs.append(self._add_call(call, Links(after, self.job)))
+        self._accept()
+
+    def result(self, timeout: Seconds | None = None) -> Any:
+        """Wait until the chain has ended, and return the result of its last job.
+
+        Raises:
+            TimeoutError: it has not ended within `timeout` seconds.
+            CancelledError: a job was cancelled.
+            BaseException: what the job raised that failed.
+        """
+        deadline, result = clock.steady() + as_wait("timeout", timeout), None
+        with suppress(BatchFailed):  # the job that has failed says why
+            self.job.result(timeout)
+        for job in self.jobs:
+            result = job.result(max(0.0, deadline - clock.steady()))
+        return result
+
+
+class Batch(Workflow):
+    """Jobs that belong together, and calls to be made when all of them have ended.
+
+    The jobs are accepted as a whole at the end of the ``with`` block; until then do not wait for
+    them. If the block raises, there are none. Jobs of the batch add more with `current_batch`.
+
+    Thread safety: a block is for one thread.
+    """
+
+    def __init__(
+        self,
+        target: "Submitter",
+        name: str | None = None,
+        callbacks: "dict[Condition, Call | Callable[..., Any] | None] | None" = None,
+        parent: "Batch | None" = None,
+    ) -> None:
+        super().__init__(target, batch, name or "batch", parent)
+        self._is_open = True  # its block has not ended
+        self._is_running = False  # a job of it is adding jobs
+        for condition, call in (callbacks or {}).items():
+            if call is not None:
+                self._add_call(call, Links(((self.job, condition),)))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._is_open = False
+        if error is None and not self._is_running:
+            self._accept()
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
+        """Add ``fn(*args, **kwargs)``; return its job. See `Pool.submit`."""
+        return self.add(self._target.s(fn, *args, **kwargs))[0]
+
+    def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
+        """Add ``fn(item)`` for every item; return the jobs."""
+        return self.add(*[self._target.s(fn, item) for item in iterable])
+
+    def add(self, *calls: "Call | Callable[..., Any]") -> list[Job[Any]]:
+        """Add calls as ``fn.s(…)`` returns them, which may be of other pools; return the jobs."""
+        jobs = self._add_all(calls, is_detached=False)
+        self.jobs += jobs
+        return jobs
+
+    def perform(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
+        """Add ``fn(*args, **kwargs)``, fire and forget. See `Pool.perform`."""
+        self._add_all([self._target.s(fn, *args, **kwargs)], is_detached=True)
+
+    def perform_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> None:
+        """Add ``fn(item)`` for every item, fire and forget."""
+        self._add_all([self._target.s(fn, item) for item in iterable], is_detached=True)
+
+    def _add_all(
+        self, calls: "Iterable[Call | Callable[..., Any]]", *, is_detached: bool
+    ) -> list[Job[Any]]:
+        if not (self._is_open or self._is_running):
+            raise RuntimeError(
+                "the block of this batch has ended: only its own jobs add to it now, with "
+                "oddjob.current_batch()"
+            )
+        links = Links(batch=self.job)
+        jobs = [self._add_call(call, links, is_detached=is_detached) for call in calls]
+        if self._is_running:
+            accept_whole(jobs)
+            self._parts.clear()
+        return jobs
+
+    def chain(self, *calls: "Call | Callable[..., Any]") -> Chain:
+        """Add a chain, which is one job of this batch; see `Pool.chain`."""
+        return Chain(self._target, calls, self)
+
+    def batch(
+        self,
+        *,
+        on_success: "Call | Callable[..., Any] | None" = None,
+        on_failure: "Call | Callable[..., Any] | None" = None,
+        on_done: "Call | Callable[..., Any] | None" = None,
+        name: str | None = None,
+    ) -> "Batch":
+        """Add a batch, which is one job of this one; see `Pool.batch`."""
+        return Batch(self._target, name, _by_end(on_success, on_failure, on_done), self)
+
+    def result(self, timeout: Seconds | None = None) -> None:
+        """Wait until all jobs have ended.
+
+        Raises:
+            TimeoutError: they have not within `timeout` seconds.
+            BatchFailed: at least one has failed.
+            CancelledError: none has failed, and at least one was cancelled.
+        """
+        self.job.result(timeout)
+
+
+def current_batch() -> Batch | None:
+    """Return the batch of the job that the calling thread is running, to add jobs to it.
+
+    None: there is no such job, or it is in no batch. A chain is one as well: it ends after the jobs
+    that are added to it.
+    """
+    job = current_job()
+    whole = None if job is None else batch_of(job)
+    if job is None or whole is None:
+        return None
+    found = Batch(job.pool)
+    found.job, found._parts, found._is_open, found._is_running = whole, [], False, True
+    return found
+
+
+class WorkflowMethods:
+    """The methods that submit jobs which belong together."""
+
+    def s(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Call:
+        """Return ``fn(*args, **kwargs)`` as a call for `chain` and `batch`; nothing is submitted.
+
+        Of a job function, ``fn.s(…)`` is shorter.
+        """
+        return Call(self, fn, args, kwargs)  # type: ignore[arg-type]
+
+    def chain(self, *calls: Call | Callable[..., Any]) -> Chain:
+        """Submit calls of which each is given the result of the one before; see `Chain`.
+
+        ::
+
+            chain = pool.chain(fetch.s(url), parse, save.s(to="disk"))
+
+        calls ``fetch(url)``, then ``parse(page)``, then ``save(text, to="disk")``.
+
+        Args:
+            *calls: as `s` returns them, which may be of other pools; or functions.
+
+        Raises:
+            TypeError: some are to be stored, and some are not.
+            PoolClosed, PoolBroken, StoreFull, StoreUnusable: as `submit` does; ``max_queue`` does
+                not hold up what is submitted as a whole.
+        """
+        return Chain(self, calls)  # type: ignore[arg-type]
+
+    def batch(
+        self,
+        *,
+        on_success: Call | Callable[..., Any] | None = None,
+        on_failure: Call | Callable[..., Any] | None = None,
+        on_done: Call | Callable[..., Any] | None = None,
+        name: str | None = None,
+    ) -> Batch:
+        """Return a block whose jobs are submitted as a whole at its end; see `Batch`.
+
+        ::
+
+            with pool.batch(on_success=report.s(day)) as batch:
+                batch.submit_many(convert, files)
+
+        Args:
+            on_success: a call to be made once all jobs of the batch have succeeded.
+            on_failure: one to be made once all have ended, if one has failed.
+            on_done: one to be made once all have ended.
+            name: what the batch is called in logs.
+
+        Each of these calls becomes a job of its own, once; those that are not made are cancelled.
+        """
+        callbacks = _by_end(on_success, on_failure, on_done)
+        return Batch(self, name, callbacks)  # type: ignore[arg-type]
+
+
+def _by_end(on_success: Any, on_failure: Any, on_done: Any) -> dict[Condition, Any]:
+    return {
+        Condition.IF_SUCCEEDED: on_success,
+        Condition.IF_FAILED: on_failure,
+        Condition.ENDED: on_done,
+    }
+
+
+def _is_to_stay(job: Job[Any]) -> bool:
+    """Return whether a job has succeeded, or goes on."""
+    return not job.done() or not (job.cancelled() or job.exception() is not None)

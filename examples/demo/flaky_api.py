@@ -51,7 +51,7 @@ def run(calls: int) -> None:
         ("all calls took", *(seconds([each.seconds], max) for each in both)),
     )
     say(
-        "\nThe executor ends sooner because it exceeds the rate, and what is refused is lost."
+        "\nThe executor keeps to the connections but not to the rate, and loses what is refused."
         "\nYou can write limits, fairness and retries around it. With OddJob they are options:\n\n"
         f'    Pool("api", {CONNECTIONS}, rate="{RATE}", retries=5, backoff=0.2, retry_on=OSError)\n'
         f"    pool.options(key=customer, key_limit={CONNECTIONS // 2})"

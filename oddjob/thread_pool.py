@@ -21,7 +21,7 @@ from oddjob.quantities import Seconds, as_patience, as_size
 from oddjob.runtime.core import PoolCore
 from oddjob.runtime.job import Job
 from oddjob.runtime.limits import RateLimiter
-from oddjob.runtime.metrics import PoolStats, StateName, state_of, stats_of
+from oddjob.runtime.metrics import Histograms, PoolStats, StateName, state_of, stats_of
 from oddjob.runtime.pool_ending import DrainReport
 from oddjob.runtime.supervisor import SupervisorInfo
 from oddjob.runtime.worker import WorkerInfo
@@ -246,6 +246,13 @@ class Pool(StoredJobs, ThreadPoolExecutor):
     def stats(self) -> PoolStats:
         """Return counts of jobs, crashes and restarts, and how long jobs have waited and run."""
         return stats_of(self._core)
+
+    def histograms(self) -> Histograms:
+        """Return how long jobs have waited and run, in buckets, as for Prometheus.
+
+        The first call begins to count, so that pools of which nobody asks this pay nothing.
+        """
+        return self._core.metrics.histograms()
 
     def dump(self) -> str:
         """Return what the pool is doing, as text for people, which may change.

@@ -31,6 +31,13 @@ def _size(text: str) -> int:
         raise click.BadParameter(f'{text!r} is no size such as "512M"') from None
 
 
+def _address(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdecimal():
+        raise click.BadParameter(f'{text!r} is no address such as "127.0.0.1:9100"')
+    return host.strip("[]"), int(port)
+
+
 @command()
 @click.argument("modules", nargs=-1, metavar="[MODULE[:POOL]]...")
 @click.option("-c", "--concurrency", type=click.IntRange(1), metavar="N",
@@ -43,6 +50,7 @@ def _size(text: str) -> int:
 @click.option("--max-jobs", type=click.IntRange(1), metavar="N", help="End after about N jobs.")
 @click.option("--max-memory", type=_size, metavar="SIZE", help="End when it has used 512M, say.")
 @click.option("--reload", is_flag=True, help="Start again when a .py file below here changes.")
+@click.option("--metrics", type=_address, metavar="HOST:PORT", help="Serve metrics for Prometheus.")
 @click.option("--pid-file", type=click.Path(dir_okay=False, path_type=Path),
               help="Write the process number there.")  # fmt: skip
 @click.option("--check", is_flag=True, help="Import everything, open the stores, and end.")
@@ -51,7 +59,7 @@ def _size(text: str) -> int:
 def worker(
     common: Common, modules: tuple[str, ...], concurrency: int | None, processes: int,
     drain_timeout: float, batch: bool, max_jobs: int | None, max_memory: int | None, reload: bool,
-    pid_file: Path | None, check: bool, follow_stdin: bool,
+    metrics: tuple[str, int] | None, pid_file: Path | None, check: bool, follow_stdin: bool,
 ) -> None:  # fmt: skip
     """Run the jobs of a program.
 
@@ -64,6 +72,8 @@ def worker(
     """
     if not (common.verbose or common.quiet):
         logging.getLogger("oddjob").setLevel(logging.INFO)
+    if metrics and processes > 1:
+        raise click.UsageError("--metrics is for one process: give each one a port of its own.")
     if (processes > 1 or reload) and not (check or follow_stdin):
         with _pid_file(pid_file):
             sys.exit(run_processes(processes, is_batch=batch, reloads=reload))
@@ -75,6 +85,8 @@ def worker(
         threading.Thread(target=_end_with_parent, daemon=True).start()
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1)
+    if metrics:
+        _serve_metrics(chosen, metrics)
     run(chosen, concurrency)
     say(common, f"Running jobs of {_names(chosen)}. Ctrl-C ends.")
 
@@ -107,6 +119,21 @@ def _pools_of(common: Common, modules: tuple[str, ...]) -> list[Pool]:
     if not names:
         raise Failure(f"{' '.join(targets)} makes no pool: give --store and --pool", USAGE)
     return [names[name] for name in dict.fromkeys(common.pool)] or list(names.values())
+
+
+def _serve_metrics(chosen: list[Pool], address: tuple[str, int]) -> None:
+    try:
+        from prometheus_client import CollectorRegistry, start_http_server
+
+        from oddjob.contrib.prometheus import OddJobCollector
+    except ImportError:
+        raise Failure("--metrics needs: pip install 'oddjob[prometheus]'", USAGE) from None
+    registry = CollectorRegistry()
+    registry.register(OddJobCollector(chosen))
+    try:
+        start_http_server(address[1], address[0], registry)
+    except OSError as error:
+        raise Failure(f"no metrics at {address[0]}:{address[1]}: {error.strerror}", USAGE) from None
 
 
 def _is_empty(pool: Pool) -> bool:

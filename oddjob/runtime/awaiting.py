@@ -83,12 +83,17 @@ def wait_in_loop(job: Job[Any]) -> Generator[Any, None, None]:
         try:
             yield from until_ended(job).__await__()
         except asyncio.CancelledError:
-            store = cast("PoolCore", job._policy.host).store
-            if store is None or not store.is_shared(job):
-                job.cancel()
+            cancel_unshared(job)
             raise
     if job.cancelled():
         raise asyncio.CancelledError
+
+
+def cancel_unshared(job: Job[Any]) -> None:
+    """Cancel a job whose waiting task was cancelled, unless the job is others' as well."""
+    store = cast("PoolCore", job._policy.host).store
+    if store is None or not store.is_shared(job):
+        job.cancel()
 
 
 async def until_ended(job: Job[Any]) -> None:
@@ -97,7 +102,12 @@ async def until_ended(job: Job[Any]) -> None:
         return
     core = cast("PoolCore", job._policy.host)
     core.check_own(job)
-    loop = asyncio.get_running_loop()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise TypeError(
+            "`await job` needs asyncio; in trio, use `await oddjob.contrib.anyio.wait(job)`"
+        ) from None
     mailbox = _mailboxes.get(loop) or _mailboxes.setdefault(loop, _Mailbox())
     ended, post = loop.create_future(), partial(mailbox.post, loop)
     job.add_done_callback(lambda _: post(partial(_settle, ended)))

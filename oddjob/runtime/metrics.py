@@ -9,7 +9,11 @@ while a slot adds them to its sums. Once no job is running,
 """
 
 from _thread import RLock
+from bisect import bisect_left
 from collections import Counter
+from collections.abc import Iterable
+from itertools import accumulate
+from math import inf
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 if TYPE_CHECKING:
@@ -17,6 +21,9 @@ if TYPE_CHECKING:
 
 StateName = Literal["running", "paused", "restarting", "degraded", "broken", "closed"]
 
+BOUNDS: Final = (
+    0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0,
+)  # seconds, of the buckets of histograms  # fmt: skip
 SAMPLES: Final = 1_024  # durations of each slot that are kept, for the percentiles
 
 
@@ -85,6 +92,25 @@ class PoolStats(NamedTuple):
     run_time: Durations
 
 
+class Histogram(NamedTuple):
+    """How long something took, as counts of how often it took at most how long.
+
+    Attributes:
+        buckets: by upper bound in seconds, how often it took no longer; the last bound is infinite.
+        total: the sum of all durations, in seconds.
+    """
+
+    buckets: dict[float, int]
+    total: float
+
+
+class Histograms(NamedTuple):
+    """How long jobs have waited and run, since a pool's histograms were first asked for."""
+
+    queue_wait: Histogram
+    run_time: Histogram
+
+
 class Series:
     """Durations that one thread measures, in seconds.
 
@@ -92,9 +118,11 @@ class Series:
     takes a tenth of the time of keeping sums and maxima for each.
     """
 
-    __slots__ = ("count", "fresh", "latest", "longest", "total")
+    __slots__ = ("bucketed", "buckets", "count", "fresh", "latest", "longest", "total")
 
     def __init__(self) -> None:
+        self.buckets: list[int] | None = None  # counts by `BOUNDS`, if they are asked for
+        self.bucketed = 0.0  # seconds, the sum of what is counted there
         self.fresh: list[float] = []
         self.count = 0
         self.total = self.longest = 0.0
@@ -107,6 +135,15 @@ class Series:
         self.count += len(self.latest)
         self.total += sum(self.latest)
         self.longest = max(self.longest, *self.latest)
+        if self.buckets is not None:
+            self.sort_in(self.latest)
+
+    def sort_in(self, durations: Iterable[float]) -> None:
+        """Count some durations in the buckets."""
+        buckets = self.buckets = self.buckets or [0] * (len(BOUNDS) + 1)
+        for duration in durations:
+            buckets[bisect_left(BOUNDS, duration)] += 1
+            self.bucketed += duration
 
     def merge(self, other: "Series") -> None:
         """Add to the sums what another one has measured, fresh or not."""
@@ -115,6 +152,11 @@ class Series:
         self.count += other.count + len(fresh)
         self.total += other.total + sum(fresh)
         self.longest = max(self.longest, other.longest, *fresh)
+        if other.buckets is not None:
+            mine = self.buckets or [0] * len(other.buckets)
+            self.buckets = [sum(each) for each in zip(mine, other.buckets, strict=True)]
+            self.bucketed += other.bucketed
+            self.sort_in(fresh)
 
     def summary(self) -> Durations:
         """Return what users are shown, once all is in the sums."""
@@ -148,6 +190,11 @@ class SlotMetrics:
         self.runs.fold()
         self.waits.fold()
 
+    def keep_buckets(self) -> None:
+        """Count in buckets what comes from now on."""
+        self.runs.sort_in(())
+        self.waits.sort_in(())
+
     def merge(self, other: "SlotMetrics") -> None:
         """Add what another slot has done."""
         self.succeeded += other.succeeded
@@ -169,11 +216,14 @@ class PoolMetrics:
         self._counts: Counter[str] = Counter()
         self._slots: list[SlotMetrics] = []
         self._former = SlotMetrics()  # the sums of the slots that are gone
+        self._histograms: Histograms | None = None  # as they were last read
 
     def open(self) -> SlotMetrics:
         """Return the metrics of a new slot."""
         metrics = SlotMetrics()
         with self._lock:
+            if self._histograms is not None:
+                metrics.keep_buckets()
             self._slots.append(metrics)
         return metrics
 
@@ -202,6 +252,33 @@ class PoolMetrics:
         counts["failed"] += total.failed
         counts["retried"] += total.retried
         return counts, total
+
+    def histograms(self) -> Histograms:
+        """Return how long jobs have waited and run; the first call begins to count.
+
+        No count is ever less than it was: durations that a slot is just adding to its sums, and are
+        missing for that moment, would look like a restart.
+        """
+        with self._lock:
+            if self._histograms is None:
+                for slot in (self._former, *self._slots):
+                    slot.keep_buckets()
+            _, total = self.read()
+            waits, runs = _histogram(total.waits), _histogram(total.runs)
+            if self._histograms is not None:
+                waits = _later(waits, self._histograms.queue_wait)
+                runs = _later(runs, self._histograms.run_time)
+            self._histograms = Histograms(waits, runs)
+            return self._histograms
+
+
+def _histogram(series: Series) -> Histogram:
+    counts = accumulate(series.buckets or ())
+    return Histogram(dict(zip((*BOUNDS, inf), counts, strict=True)), series.bucketed)
+
+
+def _later(now: Histogram, before: Histogram) -> Histogram:
+    return max(now, before, key=lambda each: each.buckets[inf])
 
 
 def state_of(core: "PoolCore") -> StateName:

@@ -64,3 +64,31 @@ def compose(
         if run is not None:
             call = partial(run, job, carrier, call)
     return call
+
+
+# What middleware of this package asks of a job.
+
+
+def pool_of(job: "Job[Any]") -> str:
+    """Return the name of a job's pool; of an anonymous one, what it is called in the log."""
+    return job._policy.host.name or job._policy.host.label
+
+
+def is_stored(job: "Job[Any]") -> bool:
+    """Return whether a job that is being submitted goes to a store."""
+    return job._policy.is_durable
+
+
+def queued_for(job: "Job[Any]") -> float:
+    """Return how long a running job was queued, in seconds; of a stored one, by its record."""
+    times = job._times()
+    if times.queued is None or times.started is None:
+        return 0.0
+    return max(0.0, (times.started - times.queued).total_seconds())
+
+
+def will_retry(job: "Job[Any]", error: BaseException) -> bool:
+    """Return whether a running job is going to be retried if it fails by this exception."""
+    retry = job._policy.retry
+    is_wanted = not job.cancel_requested and not job.done()
+    return is_wanted and retry is not None and retry.decide(error, job.attempt) is not None

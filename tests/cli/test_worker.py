@@ -3,8 +3,10 @@
 import os
 import re
 import signal
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -217,3 +219,29 @@ def test_a_store_that_cannot_be_opened_is_exit_code_3(call: Call, tmp_path: Path
     nowhere = environment(f"sqlite:///{tmp_path}/no/jobs.db")
     _, said = call("worker", SHOP, "-p", "2", env=nowhere, exit_code=3)
     assert "cannot be opened" in said
+
+
+def test_metrics_are_served_while_the_worker_runs(url: str, store: Watched, submit: Submit) -> None:
+    pytest.importorskip("prometheus_client", reason="it is not installed")
+    submit("send ada")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with conftest.start("worker", SHOP, "--metrics", address, url=url) as worker:
+        eventually(lambda: store.counts() == {"succeeded": 1})
+        with urlopen(f"http://{address}/metrics") as page:
+            text = page.read().decode()
+        worker.send_signal(signal.SIGTERM)
+        worker.communicate(timeout=WAIT)
+    assert 'oddjob_pool_size{pool="mail"}' in text
+    assert worker.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--metrics", "9100"], "is no address such as"),
+        (["--metrics", "127.0.0.1:9100", "-p", "2"], "--metrics is for one process"),
+    ],
+)
+def test_metrics_that_cannot_be_served_are_refused(args: list[str], said: str, run: Run) -> None:
+    assert said in run("worker", SHOP, *args, exit_code=2).stderr

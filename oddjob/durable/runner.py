@@ -71,8 +71,7 @@ class Runner:
         self._operations: Final[deque[Operation]] = deque()
         self._reports: Final[deque[Update]] = deque()
         self._progress: Final = LatestProgress()
-        self._is_asleep = False
-        self._wakes_for_progress = False
+        self._is_asleep = self._wakes_for_progress = False
         self._is_woken = False  # another turn is due, and has not begun
         self._due: Final = DueAlarm(self.wake)
         self._pools: dict[str, PoolStore] = {}
@@ -80,6 +79,7 @@ class Runner:
         self.expected: Final = Expectations()  # for the store thread
         self._replaced: list[PoolStore] = []  # closing; others of the same name are in `_pools`
         self._may_end = False  # once no pool uses it: one has, or `let_go` was called
+        self._letting_go: Final[list[threading.Event]] = []
         self._suspect: Final = SuspectGuard(self.hand_back)
         self._trouble: Final = Trouble(label)
         self._retention: Final = Retention()
@@ -155,12 +155,15 @@ class Runner:
         self.report(Update(claim, State.QUEUED))
 
     def let_go(self) -> None:
-        """End if no pool uses the store; raise `RunnerOver` if that has happened."""
+        """Wait until the store is closed, unless a pool uses it; raise `RunnerOver` if it was."""
+        is_decided = threading.Event()
 
         def let_end(_store: Store) -> None:
-            self._may_end = True
+            self._may_end = self._is_to_look_again = True
+            self._letting_go.append(is_decided)
 
         self.call(let_end)
+        is_decided.wait()
 
     def attach(self, pool: "PoolStore") -> None:
         """Serve a pool, until that comes to its end; raise `RunnerOver` or `ValueError`."""
@@ -442,4 +445,6 @@ class Runner:
                 self._due.set(inf)
                 guard_store(self.store.leave)
                 guard_store(self.store.close)
+        while self._letting_go:
+            self._letting_go.pop().set()
         return self.is_over

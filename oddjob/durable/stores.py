@@ -2,13 +2,10 @@
 
 All pools of a process that name the same store share one runner, which lives from the first of them
 to the last. A forked child begins anew: it opens the store for itself when it first uses a pool.
-The end of the process waits, a little, until those that have served their last pool have closed the
-store: the last process to do so empties the write-ahead log, and the file alone is all there is.
 
 Locking: ``lock`` guards the dict; nothing is opened under it.
 """
 
-import atexit
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -29,7 +26,6 @@ if TYPE_CHECKING:
 
 _REDIS: Final = ("redis", "rediss", "unix")  # schemes
 _IN_MEMORY: Final = ":memory:"
-_CLOSING: Final = 5.0  # seconds that the end of the process waits for a store to be closed
 
 
 class RedisUrl(NamedTuple):
@@ -85,13 +81,6 @@ _stores: Final = _Stores()
 after_fork_in_child(_stores.runners.clear)
 
 
-@atexit.register
-def _wait_until_closed() -> None:
-    for _, runner in _stores.runners.values():
-        if runner.is_over and runner._thread is not None:
-            runner._thread.join(_CLOSING)
-
-
 def runner_of(url: str, *, must_exist: bool = False) -> Runner:
     """Return the runner of a store, which is opened if this process does not use it yet.
 
@@ -132,7 +121,7 @@ def runner_of(url: str, *, must_exist: bool = False) -> Runner:
 
 
 def let_go(url: str) -> None:
-    """End the runner of a store if there is one, and no pool of this process uses it."""
+    """Close a store, unless a pool of this process uses it."""
     with _stores.lock:
         _, runner = _stores.runners.get(parse_url(url).path, (None, None))
     if runner is not None:

@@ -44,7 +44,7 @@ def schema_of(url: str) -> Schema | None:
     """Return the version of a store's schema, without opening it; None if it is no file.
 
     Raises:
-        StoreUnusable: there is none, it is not ours, or a newer version of the library has made it.
+        StoreUnusable: there is none, or it is not ours.
     """
     file = file_of(url)
     if file is None:
@@ -60,8 +60,6 @@ def schema_of(url: str) -> Schema | None:
         raise StoreUnusable(f"{file} cannot be read: {error}") from error
     if application != schema.APPLICATION_ID:
         raise StoreUnusable(f"{file} is a database of another program")
-    if version > schema.VERSION:
-        raise StoreUnusable(f"{file} has schema {version}, not {schema.VERSION}: update oddjob")
     return Schema(version, schema.VERSION)
 
 

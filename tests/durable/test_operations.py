@@ -2,6 +2,7 @@
 
 import re
 import sqlite3
+import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,8 @@ import pytest
 
 import oddjob
 from oddjob import JobNotFound, Pool, PoolClosed, Progress, StoreUnusable
+from oddjob.durable.store import Store
+from oddjob.durable.stores import runner_of
 from oddjob.operations import Record, StoreOperations
 from tests.durable import jobs
 from tests.hang import until
@@ -309,6 +312,26 @@ def test_a_store_is_seen_without_any_pool(url: str) -> None:
         with pytest.raises(JobNotFound):
             operations.record(record.id)
         assert len(store.runners()) == 1
+
+
+def test_a_store_is_closed_when_the_block_that_looked_at_it_ends(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So the next command of the same process opens it anew, and its file may be removed."""
+    with Pool("durable", 1, store=url, consume=False):
+        store = type(runner_of(url).store)
+    left, leave = list[object](), store.leave
+
+    def leave_slowly(self: Store) -> None:
+        time.sleep(0.05)
+        leave(self)
+        left.append(self)
+
+    monkeypatch.setattr(store, "leave", leave_slowly)
+    for closed in (1, 2):
+        with StoreOperations(url) as operations:
+            assert len(operations.runners()) == 1
+        assert len(left) == closed
 
 
 def test_to_look_at_a_store_that_is_not_there_makes_none(url: str, tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 Those who can write to a server are not always trusted, and pickle can run anything. A payload is
 signed with HMAC-SHA-256, together with what it belongs to, and the signature is verified before
 anything is read.
+
+A call belongs to its store, pool and function; a result or step, to its job. Not verified is how
+often a call runs: those who can write to a server can have a stored one run again.
 """
 
 import hmac

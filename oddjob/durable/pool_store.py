@@ -201,8 +201,13 @@ class PoolStore(Settlement):
         handles = [self.handle_of(job, is_delayed=bool(delay)) for job in jobs]
         if (connection := policy_of(jobs[0]).settings.connection) is not None:
             return self.insert_into(connection().connection, submits, handles)
+        runner = self.open()
+        if not self.consumes and not any(handles):  # else the same turn may claim them
+            stored = runner.store.submit_directly(submits)
+            if stored is not None:
+                return stored
         try:
-            return self.open().submit(submits, handles)
+            return runner.submit(submits, handles)
         except RunnerOver:  # the pool was closed meanwhile
             self.core.state.check_open()
             raise

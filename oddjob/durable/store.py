@@ -236,6 +236,18 @@ class Store(Protocol):
         """
         ...
 
+    def submit_directly(self, submits: Sequence[Submit]) -> list[Submitted] | None:  # noqa: ARG002
+        """Store jobs of one pool whose ends nobody here waits for; any thread may call this.
+
+        None: nothing has happened, they have to be given to `turn`. A store that cannot do it, or
+        not now, always says so.
+
+        Raises:
+            StoreFull: nothing has happened.
+            StoreUnusable: it is not known whether they are stored.
+        """
+        return None
+
     def takeover(self, process: Any) -> int:
         """Put back the jobs of a dead process; return how many. Twice does no harm.
 

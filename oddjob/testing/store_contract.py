@@ -177,9 +177,9 @@ class StoreContract(StoreSuite):
         first = self.add(store, key="k", is_serial=True)
         second = self.add(store, key="k", is_serial=True)
         (claim,) = self.claim(store)
-        assert self.settle(store, claim, State.SCHEDULED, delay=0.02)
+        assert self.settle(store, claim, State.SCHEDULED, delay=0.5)
         assert self.claim(store) == []
-        store.wait(0.02)
+        store.wait(0.5)
         (claim,) = self.claim(store)
         assert claim.id == first
         assert self.settle(store, claim, State.FAILED)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from oddjob import Pool, StoreFull, StoreUnusable
-from oddjob.durable.record import Capacity, Partition, State, Submit, Update
+from oddjob.durable.record import Capacity, Claim, Partition, State, Submit, Update
 from oddjob.durable.redis import link, wakeups
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
@@ -403,3 +403,29 @@ def test_a_process_with_very_many_claims_is_taken_over_in_portions(redis_url: st
     for store in (other, dead):
         store.leave()
         store.close()
+
+
+def test_jobs_behind_a_failed_serial_one_fail_in_portions(redis_url: str) -> None:
+    """So that no script keeps the server from others for long, however many there are."""
+    store = RedisStore(Location(redis_url))
+    store.join({"pool": ["function"]}, 4)
+    serial = Submit(PARTITION, b"", key="k", is_serial=True)
+    (first,) = store.turn([], [serial], {"pool": Capacity(1, 1)}).claims
+    store.turn([], [serial] * 1200, {})
+    retried = store.turn([Update(first, State.FAILED)], [serial], {"pool": ALL})
+    assert retried.claims == []
+    assert retried.next_look == 0
+    counts = store.reader.counts("pool")
+    assert (counts[State.FAILED], counts[State.QUEUED]) == (501, 701)
+    news, claims = list(retried.news), list[Claim]()
+    while not claims:
+        turn = store.turn([], [], {"pool": ALL})
+        news, claims = news + turn.news, turn.claims
+    assert [claim.id for claim in claims] == [each.id for each in retried.submitted]
+    assert store.reader.counts("pool")[State.FAILED] == 1201
+    assert {each.error for each in news if each.error is not None} == {
+        f"PredecessorFailed: job {first.id}, before it in line 'k', failed"
+    }
+    assert store.reader.counts("pool")[State.QUEUED] == 0
+    store.leave()
+    store.close()

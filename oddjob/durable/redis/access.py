@@ -21,20 +21,21 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.durable.redis.link import Call, Script
+from oddjob.durable.redis.link import Call
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.packing import (
-    KnownPartition,
+    claim_flags,
     full_id,
     pack_bounds,
     pack_delays,
     pack_submit,
-    pack_update,
+    pack_updates,
     token_of,
     unpack_entry,
     unpack_news,
     unpack_record,
 )
+from oddjob.durable.redis.script import Script
 
 _CALLER: Final = struct.Struct("<8sdd")  # nonce, process, number of the call
 _HEADER: Final = struct.Struct("<iiBIII")  # idle, limit, flags, newest partition, updates, submits
@@ -44,6 +45,7 @@ _UNLIMITED: Final = 1e15
 
 _TURN: Final = Script("turn")
 _TURN_WITH_SUBMITS: Final = Script("turn", may_fill=False)
+_SUBMIT: Final = Script("submit", may_fill=False)
 
 
 class Caller(NamedTuple):
@@ -80,18 +82,16 @@ class PoolAccess:
         self.name: Final = name
         self.consumes = False
         self.newest_member = 0
-        self.held: Final[set[bytes]] = set()  # numbers of jobs that this process has claimed
+        self.held: Final[set[str]] = set()  # ids of jobs that this process has claimed
         self._newest_partition = 0
         self.is_to_tell = False  # there may be partitions whose functions this process lacks
         self._location: Final = location
         self._caller: Final = caller
         self._about: Final = about
-        self._process_key: Final = location.pool_key(name, f"process:{caller.process}")
-        self.keys: Final = [*location.pool_keys(name), self._process_key]
+        self.keys: Final = location.pool_keys(name, caller.process)
         self._functions: set[str] = set()  # that this process knows
-        self._partitions: dict[int, KnownPartition] = {}
+        self._partitions: dict[int, Partition] = {}
         self._numbers: dict[Partition, int] = {}  # as they are submitted
-        self._mine: list[KnownPartition] = []
         self._turn_keys = self.keys
         self._packed_partitions: tuple[bytes, bytes] = (b"", b"")
         self.foreign: dict[int, str] = {}  # partitions whose functions it does not know
@@ -120,19 +120,14 @@ class PoolAccess:
         self._sort_partitions()
 
     def _sort_partitions(self) -> None:
-        partitions = self._partitions.values()
-        self._mine = [each for each in partitions if each.partition.function in self._functions]
-        self.foreign = {}
-        if self.consumes:
-            known = self._functions
-            self.foreign = {
-                each.number: each.partition.function
-                for each in partitions
-                if each.partition.function not in known
-            }
         names: dict[str, int] = {}
         packed = []
-        for number, partition in self._mine:
+        self.foreign = {}
+        for number, partition in self._partitions.items():
+            if partition.function not in self._functions:
+                if self.consumes:
+                    self.foreign[number] = partition.function
+                continue
             places = [names.setdefault(each.name, len(names) + 1) for each in partition.limiters]
             packed.append(struct.pack(f"<IH{len(places)}H", number, len(places), *places))
         texts = [name.encode() for name in names]
@@ -140,8 +135,7 @@ class PoolAccess:
             b"".join(packed),
             b"".join(len(text).to_bytes(2, "little") + text for text in texts),
         )
-        starts = [self._location.pool_key(self.name, f"starts:{name}") for name in names]
-        self._turn_keys = [*self.keys, *starts]
+        self._turn_keys = self._location.pool_keys(self.name, self._caller.process, names)
 
     def unknown(self) -> list[tuple[str, str]]:
         """Return the functions, with their pool, that this process lacks, if some may be new."""
@@ -176,19 +170,40 @@ class PoolAccess:
         if room is not None and self.consumes:
             idle, limit = room.idle, room.limit
             flags = _CONSUMES | (_HAS_SPARE if room.has_spare else 0)
-        packed = [pack_update(each, self._about) for each in updates]
+        heads, after = pack_updates(updates, self._about)
         arguments = [
             self._location.channels,
             self._caller.pack(number),
             _HEADER.pack(idle, limit, flags, self._newest_partition, len(updates), len(submits)),
-            b"".join([head for head, _ in packed]),
+            heads,
             pack_delays(submits),
             pack_bounds(submits),
             *self._packed_partitions,
             *self.records(submits),
-            *[item for _, after in packed for item in after],
+            *after,
         ]
         return Call(_TURN_WITH_SUBMITS if submits else _TURN, self._turn_keys, arguments)
+
+    def submit_call(self, number: int, submits: Sequence[Submit]) -> Call | None:
+        """Return the call that stores jobs by itself; None if a partition is new.
+
+        Any thread may call it, and `read_submitted`.
+        """
+        if any(each.partition not in self._numbers for each in submits):
+            return None
+        arguments = [
+            self._location.channels,
+            self._caller.pack(number),
+            _HEADER.pack(0, 0, 0, 0, 0, len(submits)),
+            *(b"", pack_delays(submits), b"", b"", b""),
+            *self.records(submits),
+        ]
+        return Call(_SUBMIT, self.keys, arguments)
+
+    def read_submitted(self, answer: Sequence[Any], count: int) -> list[Submitted]:
+        """Return what has become of the jobs of such a call."""
+        first, twins = answer
+        return self._submitted(int(first), twins, [], count)
 
     def records(self, submits: Sequence[Submit]) -> list[bytes]:
         """Return the records of new jobs."""
@@ -203,17 +218,13 @@ class PoolAccess:
         ) = answer  # fmt: skip
         turn.now = float(now)
         turn.refused += [part.updates[n - 1] for n in refused]
-        ended = [each.claim.id for each in part.updates if each.state is not State.RUNNING]
-        self.held.difference_update(each.rpartition(":")[2].encode() for each in ended)
-        self.held.update(claimed)
-        token = token_of(self._caller.process, number)
-        tried = [int(each or 0) for each in tries] or [0] * len(claimed)
-        for job, record, each in zip(claimed, records, tried, strict=True):
-            turn.claims.append(self._claim(job, token, record, each))
+        running = State.RUNNING
+        self.held.difference_update([u.claim.id for u in part.updates if u.state is not running])
+        claims = self._claims(claimed, token_of(self._caller.process, number), records, tries)
+        self.held.update([each.id for each in claims])
+        turn.claims += claims
         turn.news += [unpack_news(item, self.name) for item in news[::2]]
-        turn.entries += [
-            unpack_entry(row, self._partitions[int(row[1])].partition) for row in entries
-        ]
+        turn.entries += [unpack_entry(row, self._partitions[int(row[1])]) for row in entries]
         if look:
             turn.next_look = min(inf if turn.next_look is None else turn.next_look, float(look))
         turn.hungry_peers |= bool(hungry)
@@ -223,31 +234,41 @@ class PoolAccess:
         self._note_stranded(stranded, part.room, turn.now)
         return self._submitted(int(first), twins, turned_away, len(part.submits))
 
-    def _claim(self, job: bytes, token: int, record: bytes, tried: int) -> Claim:
-        packed = unpack_record(record)
-        known = self._partitions[packed.partition]
-        attempt, crashes = divmod(tried, 1000)
-        has_names = bool(packed.key or packed.unique or packed.entry or packed.is_linked)
-        return Claim(
-            full_id(self.name, job), token, (known, has_names), self.name, known.partition.function,
-            packed.payload, packed.meta, packed.name, packed.priority, attempt, crashes, packed.key,
-            packed.is_serial, packed.origin, crashes >= MAX_CRASHES - 1,
-            batch=full_id(self.name, packed.batch) if packed.batch else None,
-        )  # fmt: skip
+    def _claims(
+        self, jobs: Sequence[bytes], token: int, records: Sequence[bytes], tries: Sequence[Any]
+    ) -> list[Claim]:
+        partitions, name, claims = self._partitions, self.name, list[Claim]()
+        for job, record, tried in zip(jobs, records, tries or [0] * len(jobs), strict=True):
+            (number, priority, origin, is_serial, key, unique, entry, label, meta, payload, batch,
+             is_linked) = unpack_record(record)  # fmt: skip
+            partition = partitions[number]
+            attempt, crashes = divmod(int(tried), 1000) if tried else (0, 0)
+            has_names = bool(key or unique or entry or is_linked)
+            claims.append(Claim(
+                full_id(name, job), token, claim_flags(partition, has_names=has_names), name,
+                partition.function, payload, meta, label, priority, attempt, crashes, key,
+                is_serial, origin, crashes >= MAX_CRASHES - 1,
+                batch=full_id(name, batch) if batch else None,
+            ))  # fmt: skip
+        return claims
 
     def _submitted(
         self, first: int, twins: Sequence[Any], turned_away: Sequence[int], count: int
     ) -> list[Submitted]:
+        name = self.name
+        if not twins and not turned_away:
+            numbers = range(first, first + count)
+            return [Submitted(f"{name}:{number:016d}", is_new=True) for number in numbers]
         found = dict(zip(twins[::3], zip(twins[1::3], twins[2::3], strict=True), strict=True))
         submitted = []
         for n in range(1, count + 1):
             if n in found:
-                twin, is_delayed = full_id(self.name, found[n][0]), bool(found[n][1])
+                twin, is_delayed = full_id(name, found[n][0]), bool(found[n][1])
                 submitted.append(Submitted(twin, is_new=False, is_delayed=is_delayed))
             elif n in turned_away:
                 submitted.append(Submitted(None, is_new=False))
             else:
-                submitted.append(Submitted(full_id(self.name, b"%016d" % first), is_new=True))
+                submitted.append(Submitted(f"{name}:{first:016d}", is_new=True))
                 first += 1
         return submitted
 
@@ -258,16 +279,14 @@ class PoolAccess:
             self.look_for_unknown = max(0.0, since + room.unknown_after - now)
 
 
-def partitions_of(pool: str, fields: dict[bytes, bytes]) -> dict[int, KnownPartition]:
+def partitions_of(pool: str, fields: dict[bytes, bytes]) -> dict[int, Partition]:
     """Return the partitions of a pool by their numbers, from the hash that has them."""
     partitions = {}
     for field, number in fields.items():
         if field.startswith(b"l") and b"\0" in field:
             function, names = field[1:].decode().split("\0")
             limiters = tuple(Limiter(name) for name in names.split("\n")) if names else ()
-            partitions[int(number)] = KnownPartition(
-                int(number), Partition(pool, function, limiters)
-            )
+            partitions[int(number)] = Partition(pool, function, limiters)
     return partitions
 
 

@@ -14,10 +14,11 @@ from typing import Any, Final
 from oddjob.durable.record import Partition
 from oddjob.durable.redis.access import Caller, Part, PoolAccess
 from oddjob.durable.redis.answers import TurnAnswer
-from oddjob.durable.redis.link import Link, Script
+from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Membership
 from oddjob.durable.redis.packing import split_id
+from oddjob.durable.redis.script import Script
 from oddjob.durable.store import Evicted
 from oddjob.schedule.clock import clock
 
@@ -114,7 +115,7 @@ class Calls:
         for job in jobs:
             if (place := split_id(job)) is not None:
                 places.setdefault(place[0], []).append(place[1])
-        known = self._location.store_keys()[3]
+        known = self._location.store_keys().all[3]
         for pool, numbers in places.items():
             if pool in self.pools or self._link.ask("HEXISTS", known, pool):
                 yield self.enter(pool), numbers

@@ -10,8 +10,8 @@ from typing import Final
 from oddjob.durable.record import Reference, Submit, Submitted
 from oddjob.durable.redis.access import Part
 from oddjob.durable.redis.calls import Calls
-from oddjob.durable.redis.link import Script
 from oddjob.durable.redis.packing import full_id, pack_links, split_id
+from oddjob.durable.redis.script import Script
 from oddjob.errors import StoreFull
 
 _SUBMIT_LINKED: Final = Script("submit_linked", may_fill=False)

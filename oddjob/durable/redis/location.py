@@ -1,5 +1,6 @@
 """Location: which server a URL names, and which keys on it. Its text has no password."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
@@ -7,6 +8,20 @@ from oddjob.compat import override
 
 _OPTIONS: Final = ("prefix", "accept_eviction", "ssl_ca_certs", "ssl_certfile",
                    "ssl_keyfile", "ssl_cert_reqs")  # fmt: skip
+
+
+class Keys:
+    """The keys that scripts are called with, packed once for many calls."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        self.all: Final = tuple(keys)
+        self.count: Final = len(keys)
+        self.packed: Final = pack_strings([b"%d" % len(keys), *keys])
+
+
+def pack_strings(strings: Sequence[bytes]) -> bytes:
+    """Return strings, as the server reads them in a command."""
+    return b"".join([b"$%d\r\n%b\r\n" % (len(each), each) for each in strings])
 
 
 class Location:
@@ -52,6 +67,8 @@ class Location:
         if parts.password:
             self.options["password"] = unquote(parts.password)
         self._scheme: Final = parts.scheme
+        # What the names of channels begin with on which processes are woken.
+        self.channels: Final = f"{{{quote(self.prefix, safe='')}}}:wake:".encode()
 
     def connection(self, timeout: float) -> Any:
         """Return a connection of redis-py's to the server, not opened yet, which repeats nothing.
@@ -94,19 +111,15 @@ class Location:
     # Keys. What is in braces decides on which node of a cluster a key is: all keys of a pool are on
     # the same one.
 
-    @property
-    def channels(self) -> bytes:
-        """What the names of channels begin with on which processes are woken."""
-        return f"{{{quote(self.prefix, safe='')}}}:wake:".encode()
-
-    def store_keys(self) -> list[bytes]:
+    def store_keys(self) -> Keys:
         """Return the keys of the scripts on the whole store."""
         tag = f"{{{quote(self.prefix, safe='')}}}:"
-        return [f"{tag}{name}".encode() for name in ("meta", "members", "lease", "pools")]
+        return Keys([f"{tag}{name}".encode() for name in ("meta", "members", "lease", "pools")])
 
-    def pool_keys(self, pool: str) -> list[bytes]:
-        """Return the keys of the scripts on a pool, but for those of a process and of rates."""
-        return [self.pool_key(pool, name) for name in _POOL_KEYS]
+    def pool_keys(self, pool: str, process: int = 0, starts: Iterable[str] = ()) -> Keys:
+        """Return the keys of the scripts on a pool, called by a process, with those of rates."""
+        names = (*_POOL_KEYS, f"process:{process}", *(f"starts:{name}" for name in starts))
+        return Keys([self.pool_key(pool, name) for name in names])
 
     def pool_key(self, pool: str, name: str) -> bytes:
         """Return one key of a pool."""
@@ -117,5 +130,5 @@ class Location:
 _POOL_KEYS: Final = (
     *("job", "queue", "due", "parked", "run", "busy", "tries", "holders", "unique", "ended"),
     *("outcomes", "extra", "stopped", "watch", "news", "hungry", "spare", "room", "members"),
-    *("known", "stranded", "entries", "ticks", "meta"),
+    *("known", "stranded", "entries", "ticks", "meta", "times"),
 )

@@ -26,9 +26,10 @@ from oddjob.durable.local_peers import LocalPeers
 from oddjob.durable.peers import FilePeers, Peers
 from oddjob.durable.record import MAX_CRASHES, Claim, Member
 from oddjob.durable.redis.access import Caller
-from oddjob.durable.redis.link import Link, Script
+from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.packing import pack_begun
+from oddjob.durable.redis.script import Script
 from oddjob.durable.store import Evicted, StartedMarks
 from oddjob.errors import StoreUnusable
 from oddjob.log import log
@@ -65,7 +66,7 @@ class Members:
 
     def read(self) -> dict[int, dict[str, Any]]:
         """Return what is known of all processes, by their numbers."""
-        found = self.link.ask("HGETALL", self._keys[1])
+        found = self.link.ask("HGETALL", self._keys.all[1])
         return {
             int(number): json.loads(known[_NONCE_BYTES:])
             for number, known in zip(found[::2], found[1::2], strict=True)
@@ -90,8 +91,7 @@ class Members:
             begun = pack_begun(peers.marks_of(process))
         count = 0
         for pool in known["pools"]:
-            process_key = self.location.pool_key(pool, f"process:{process}")
-            keys = [*self.location.pool_keys(pool), process_key]
+            keys = self.location.pool_keys(pool, process)
             arguments = (self.location.channels, process, begun, MAX_CRASHES)
             while (portion := self.link.run(_TAKEOVER, keys, *arguments)) == _PORTION:
                 count += portion

@@ -6,7 +6,7 @@ Ids that users see are ``pool:number``. The scripts know the number, of 16 digit
 import json
 import struct
 from collections.abc import Callable, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from oddjob.durable.record import (
     Attempt,
@@ -39,33 +39,10 @@ _NO_ID: Final = b"0" * _DIGITS
 _DEPENDENCY: Final = struct.Struct("<16sIc")  # id, how many submits before, condition
 
 
-class KnownPartition(NamedTuple):
-    """A partition as it is stored."""
-
-    number: int
-    partition: Partition
-
-    @property
-    def is_limited(self) -> bool:
-        """Whether it has limiters."""
-        return bool(self.partition.limiters)
-
-
-class Packed(NamedTuple):
-    """A record, unpacked."""
-
-    partition: int
-    priority: int
-    origin: int | None
-    is_serial: bool
-    key: str | None
-    unique: bytes | None
-    entry: str | None
-    name: str
-    meta: bytes | None
-    payload: bytes
-    batch: bytes | None = None
-    is_linked: bool = False  # others may have to hear of its end
+# Of a record: partition, priority, origin, whether it is serial, key, unique value, entry, name,
+# meta, payload, number of its batch, and whether others may have to hear of its end.
+Unpacked = tuple[int, int, int | None, bool, str | None, bytes | None, str | None, str,
+                 bytes | None, bytes, bytes | None, bool]  # fmt: skip
 
 
 def token_of(process: int, turn: int) -> int:
@@ -98,23 +75,21 @@ def created_at(number: bytes) -> float:
 
 def pack_submit(submit: Submit, partition: int, process: int) -> bytes:
     """Return the record of a new job."""
-    texts = [_bytes(submit.key), submit.unique or b"", _bytes(submit.entry), _bytes(submit.name)]
-    if max(map(len, texts)) >= 2**16:
+    key, unique, entry = _bytes(submit.key), submit.unique or b"", _bytes(submit.entry)
+    name, meta = _bytes(submit.name), submit.meta or b""
+    sizes = len(key), len(unique), len(entry), len(name)
+    if max(sizes) >= 2**16:
         raise ValueError("a key, unique value or name of a job may have 65,535 bytes in Redis")
-    meta = submit.meta or b""
-    priority = max(-_HIGHEST, min(submit.priority, _HIGHEST))
-    origin = process if submit.wants_outcome else 0
-    head = _RECORD.pack(partition, priority, origin, min(submit.key_limit, _MOST_OF_KEY),
-                        _flags_of(submit), *map(len, texts), len(meta))  # fmt: skip
-    batch = b"" if submit.batch is None else _number_of(submit.batch)
-    return b"".join((head, *texts, meta, submit.payload, batch))
-
-
-def _flags_of(submit: Submit) -> int:
-    flags = _SERIAL if submit.is_serial else 0
+    priority = max(-_HIGHEST, min(submit.priority, _HIGHEST)) if submit.priority else 0
+    flags, batch = int(submit.is_serial), b""
     if submit.is_linked:
         flags |= (_MEMBER if submit.batch is not None else 0) | (_BATCH if submit.is_batch else 0)
-    return flags
+        batch = b"" if submit.batch is None else _number_of(submit.batch)
+    head = _RECORD.pack(
+        partition, priority, process if submit.wants_outcome else 0,
+        min(submit.key_limit, _MOST_OF_KEY), flags, *sizes, len(meta),
+    )  # fmt: skip
+    return b"".join((head, key, unique, entry, name, meta, submit.payload, batch))
 
 
 def _number_of(other: Reference) -> bytes:
@@ -134,46 +109,55 @@ def pack_links(submit: Submit, in_script: Callable[[int], int]) -> bytes:
     return b"".join((*parts, distance.to_bytes(4, "little")))
 
 
-def unpack_record(record: bytes) -> Packed:
+def unpack_record(record: bytes) -> Unpacked:
     """Return the parts of a record."""
-    partition, priority, origin, _, flags, *sizes = _RECORD.unpack_from(record)
-    parts, at = [], _RECORD.size
-    for size in sizes:
-        parts.append(record[at : at + size])
-        at += size
-    key, unique, entry, name, meta = parts
-    payload, batch = record[at:], None
+    unpacked = _RECORD.unpack_from(record)
+    partition, priority, origin, _, flags, key, unique, entry, name, meta = unpacked
+    unique += key  # where each ends, but for the head
+    entry += unique
+    name += entry
+    text = record[_RECORD.size :]
+    payload, batch = text[name + meta :], None
     if flags & _MEMBER:
         payload, batch = payload[:-_DIGITS], payload[-_DIGITS:]
-    return Packed(
+    return (
         partition, priority, int(origin) or None, bool(flags & _SERIAL),
-        key.decode() if key else None, unique or None, entry.decode() if entry else None,
-        name.decode(), meta or None, payload, batch, flags > _SERIAL,
+        text[:key].decode() if key else None,
+        text[key:unique] if unique > key else None,
+        text[unique:entry].decode() if entry > unique else None,
+        text[entry:name].decode(),
+        text[name : name + meta] if meta else None,
+        payload, batch, flags > _SERIAL,
     )  # fmt: skip
 
 
-def pack_update(update: Update, about: str) -> tuple[bytes, list[bytes]]:
-    """Return an update, and what follows it; `about` is what the traceback of an attempt says."""
-    claim, state = update.claim, update.state
-    partition, has_names = claim.partition
-    how = (_LOOK if has_names else 0) | (_IS_LIMITED if partition.is_limited else 0)
-    after = []
-    if update.outcome is not None:
-        how |= _OUTCOME_FOLLOWS
-        after.append(b"." + update.outcome)
-    if update.error is not None:
-        how |= _ERROR_FOLLOWS
-        after.append(_bytes(update.error))
-    if update.traceback is not None:
-        how |= _ATTEMPT_FOLLOWS
-        parts = (claim.attempt + 1, update.started, about, update.traceback)
-        after.append(json.dumps(parts).encode())
-    if state is State.SUCCEEDED and not update.is_kept:
-        how |= _FORGET
-    number = claim.id.rpartition(":")[2].encode()
-    started = update.started or 0.0
-    head = (number, claim.token, state, how, claim.origin or 0, update.delay, started)
-    return _UPDATE.pack(*head), after
+def claim_flags(partition: Partition, *, has_names: bool) -> int:
+    """Return what an update of a claim is to say of it."""
+    return (_LOOK if has_names else 0) | (_IS_LIMITED if partition.limiters else 0)
+
+
+def pack_updates(updates: Sequence[Update], about: str) -> tuple[bytes, list[bytes]]:
+    """Return updates, and what follows them; `about` is what tracebacks of attempts say."""
+    heads, after = list[bytes](), list[bytes]()
+    pack = _UPDATE.pack
+    for claim, state, outcome, error, delay, started, traceback, is_kept in updates:
+        how: int = claim.partition
+        if outcome is not None:
+            how |= _OUTCOME_FOLLOWS
+            after.append(b"." + outcome)
+        if error is not None:
+            how |= _ERROR_FOLLOWS
+            after.append(_bytes(error))
+        if traceback is not None:
+            how |= _ATTEMPT_FOLLOWS
+            after.append(json.dumps((claim.attempt + 1, started, about, traceback)).encode())
+        if not is_kept and state is State.SUCCEEDED:
+            how |= _FORGET
+        number = claim.id[-_DIGITS:].encode()
+        heads.append(
+            pack(number, claim.token, state, how, claim.origin or 0, delay, started or 0.0)
+        )
+    return b"".join(heads), after
 
 
 def pack_delays(submits: Sequence[Submit]) -> bytes:
@@ -187,7 +171,7 @@ def pack_bounds(submits: Sequence[Submit]) -> bytes:
 
 
 def _pack_doubles(values: Sequence[float | None], default: float) -> bytes:
-    if all(each is None for each in values):
+    if values.count(None) == len(values):
         return b""
     doubles = [default if each is None else each for each in values]
     return struct.pack(f"<{len(values)}d", *doubles)
@@ -209,7 +193,8 @@ def unpack_news(item: bytes, pool: str) -> News:
 def record_of(pool: str, row: Sequence[Any], functions: dict[int, str]) -> Record:
     """Return the record of a job, from what the script `records` says of it."""
     number, state, packed, tried, due, token, claimed, ended, progress = row
-    job = unpack_record(packed)
+    (partition, priority, _, _, key, unique, entry, name, meta, payload, batch,
+     _) = unpack_record(packed)  # fmt: skip
     attempt, crashes = divmod(int(tried), 1000)
     finished = started = error = outcome = None
     if ended:
@@ -222,12 +207,11 @@ def record_of(pool: str, row: Sequence[Any], functions: dict[int, str]) -> Recor
     if claimed:
         started = float(claimed)
     return Record(
-        full_id(pool, number), pool, functions.get(job.partition, "?"), job.name, State(state),
-        job.priority, attempt, crashes, float(due) if due and due != _NEVER else None, job.key,
-        job.unique, job.entry,
+        full_id(pool, number), pool, functions.get(partition, "?"), name, State(state), priority,
+        attempt, crashes, float(due) if due and due != _NEVER else None, key, unique, entry,
         owner_of(int(token)) if token else None, created_at(number), started, finished, error,
-        progress[1:] if progress else None, job.meta, job.payload, outcome,
-        full_id(pool, job.batch) if job.batch else None,
+        progress[1:] if progress else None, meta, payload, outcome,
+        full_id(pool, batch) if batch else None,
     )  # fmt: skip
 
 
@@ -263,7 +247,7 @@ def unpack_entry(row: Sequence[bytes], partition: Partition) -> Entry:
 
 
 def _bytes(text: str | None) -> bytes:
-    return (text or "").encode("utf-8", "backslashreplace")
+    return text.encode("utf-8", "backslashreplace") if text else b""
 
 
 def _split(text: bytes, at: int, *sizes: int) -> list[bytes]:

@@ -7,13 +7,12 @@ from heapq import nlargest
 from typing import Any, Final
 
 from oddjob.compat import override
-from oddjob.durable.record import Attempt, Entry, Member, Record, State
+from oddjob.durable.record import Attempt, Entry, Member, Partition, Record, State
 from oddjob.durable.redis.access import partitions_of
-from oddjob.durable.redis.link import Link, Script
+from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Members
 from oddjob.durable.redis.packing import (
-    KnownPartition,
     created_at,
     record_of,
     split_id,
@@ -21,6 +20,7 @@ from oddjob.durable.redis.packing import (
     unpack_entry,
     unpack_names,
 )
+from oddjob.durable.redis.script import Script
 from oddjob.durable.store import Filter, StoreReader
 
 _PAGE: Final = 200  # records
@@ -38,6 +38,7 @@ _INDEXES: Final[dict[State, Sequence[str]]] = {
     State.PARKED: ("parked",),
     State.RUNNING: ("run",),
 }
+_FILLERS: Final = {"run": 1}  # members at the beginning that are no jobs
 
 
 class RedisReader(StoreReader):
@@ -88,7 +89,7 @@ class RedisReader(StoreReader):
                 continue
             for index in _INDEXES[each]:
                 key = self._location.pool_key(pool, index)
-                at, page = 0, [b""]
+                at, page = _FILLERS.get(index, 0), [b""]
                 while page:
                     page = self._link.ask("ZRANGE", key, at, at + _IDS_AT_ONCE - 1)
                     ids.update(item[-_DIGITS:] for item in page)
@@ -107,16 +108,14 @@ class RedisReader(StoreReader):
         return ids
 
     def _read(self, pool: str, numbers: Iterable[bytes]) -> list[Record]:
-        keys = [*self._location.pool_keys(pool), self._location.pool_key(pool, "process:0")]
+        keys = self._location.pool_keys(pool)
         rows = self._link.run(_RECORDS, keys, self._location.channels, *numbers)
         if not rows:
             return []
-        functions = {
-            number: each.partition.function for number, each in self._partitions(pool).items()
-        }
+        functions = {number: each.function for number, each in self._partitions(pool).items()}
         return [record_of(pool, row, functions) for row in rows]
 
-    def _partitions(self, pool: str) -> dict[int, KnownPartition]:
+    def _partitions(self, pool: str) -> dict[int, Partition]:
         meta = self._link.ask("HGETALL", self._location.pool_key(pool, "meta"))
         return partitions_of(pool, dict(zip(meta[::2], meta[1::2], strict=True)))
 
@@ -192,15 +191,18 @@ class RedisReader(StoreReader):
                     scores = (state * _STATE, (state + 1) * _STATE - 1)
                     counts[state] = self._link.ask("ZCOUNT", key, *scores)
                 elif state is not State.PARKED:
-                    keys = [self._location.pool_key(pool, each) for each in _INDEXES[state]]
-                    counts[state] = sum(self._link.ask("ZCARD", key) for key in keys)
+                    counts[state] = 0
+                    for index in _INDEXES[state]:
+                        size = self._link.ask("ZCARD", self._location.pool_key(pool, index))
+                        counts[state] += max(0, size - _FILLERS.get(index, 0))
         return counts
 
     @override
     def pools(self) -> dict[str, bool]:
         with self._lock:
             names = sorted(
-                name.decode() for name in self._link.ask("HKEYS", self._location.store_keys()[3])
+                name.decode()
+                for name in self._link.ask("HKEYS", self._location.store_keys().all[3])
             )
             return {
                 name: bool(
@@ -211,12 +213,12 @@ class RedisReader(StoreReader):
 
     @override
     def entries(self, pool: str) -> list[Entry]:
-        keys = [*self._location.pool_keys(pool), self._location.pool_key(pool, "process:0")]
+        keys = self._location.pool_keys(pool)
         with self._lock:
             rows = self._link.run(_ENTRIES, keys, self._location.channels)
             partitions = self._partitions(pool) if rows else {}
         return sorted(
-            (unpack_entry(row, partitions[int(row[1])].partition) for row in rows),
+            (unpack_entry(row, partitions[int(row[1])]) for row in rows),
             key=lambda each: each.name,
         )
 

@@ -32,12 +32,14 @@ from oddjob.durable.record import (
 from oddjob.durable.redis.access import Part
 from oddjob.durable.redis.answers import TurnAnswer
 from oddjob.durable.redis.calls import Calls
-from oddjob.durable.redis.link import Link, Script
+from oddjob.durable.redis.direct_submits import DirectSubmits
+from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.linked import submit_linked
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import LEASE, ClaimMarks, Members, Membership
 from oddjob.durable.redis.packing import full_id
 from oddjob.durable.redis.reader import RedisReader
+from oddjob.durable.redis.script import Script
 from oddjob.durable.redis.wakeups import WakeupListener
 from oddjob.durable.store import OpenTransaction, StartedMarks, Store, StoreReader
 from oddjob.errors import StoreUnusable
@@ -74,6 +76,7 @@ class RedisStore(Store):
         self._listener: WakeupListener | None = None
         self._link_is_doubtful = False
         self._calls: Final = Calls(location, self._link, self._membership)
+        self._direct: Final = DirectSubmits(location, self._calls)
         self._newest_member = 0  # the sum of the counters of all pools
         self._marks: Final = ClaimMarks(self._membership)
         try:
@@ -160,6 +163,7 @@ class RedisStore(Store):
         self._membership.stop()
         self._membership.peers.close()
         self._link.close()
+        self._direct.close()
         self._reader.close()
 
     # The hot call.
@@ -177,13 +181,13 @@ class RedisStore(Store):
             self._link_is_doubtful = False
             self._link.close()
         answer = calls.begin_turn()
-        answered = set(map(id, answer.updates))
         plain = submits
         if any(each.is_linked for each in submits):
             answer.linked = submit_linked(calls, submits)
             plain = [each for each in submits if id(each) not in answer.linked]
         try:
-            updates = [each for each in updates if id(each) not in answered]
+            if answered := set(map(id, answer.updates)):
+                updates = [each for each in updates if id(each) not in answered]
             if self._link.has_changed:
                 self._reconcile(answer.turn)
             self._take(self._parts(updates, plain, capacity), answer)
@@ -202,7 +206,8 @@ class RedisStore(Store):
     def _reconcile(self, turn: Turn) -> None:
         """Find out what a server that has come back may have lost: what it acknowledged last."""
         for access in self._calls.pools.values():
-            self._calls.run(access, _RECONCILE, *access.held)
+            numbers = [each.rpartition(":")[2] for each in access.held]
+            self._calls.run(access, _RECONCILE, *numbers)
         self._link.has_changed = False
         turn.is_doubtful = True
 
@@ -245,6 +250,10 @@ class RedisStore(Store):
         if access.look_for_unknown < inf:
             look = access.look_for_unknown
             turn.next_look = look if turn.next_look is None else min(turn.next_look, look)
+
+    @override
+    def submit_directly(self, submits: Sequence[Submit]) -> list[Submitted] | None:
+        return self._direct.submit(submits)
 
     # By hand.
 

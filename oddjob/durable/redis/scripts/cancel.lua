@@ -25,5 +25,6 @@ local function cancel(id)
 end
 
 for i = 3, #ARGV do if cancel(ARGV[i]) then count = count + 1 end end
+follow_ends()
 wake_for_jobs()
 return answer(count)

@@ -5,7 +5,9 @@
 --                    priority, then by id
 --  3 due       ZSET  id of a scheduled job; score = when it is due, in seconds
 --  4 parked    ZSET  scores 0; digest of a key, inverted priority, id: behind others of the key
---  5 run       ZSET  id of a claimed job; score = token = process * 2^32 + number of the turn
+--  5 run       ZSET  id of a claimed job; score = token = process * 2^32 + number of the turn;
+--                    and a filler with score 0: for its length, the server keeps a skip list even
+--                    of a few, not a packed list that it would search from the beginning for each
 --  6 busy      ZSET  id of a claimed job whose partition has limiters; score = partition
 --  7 tries     HASH  id -> attempts * 1000 + crashes, of jobs that have not ended and have any
 --  8 holders   ZSET  scores 0; 'k', digest of a key, id: a job that holds a slot of its key;
@@ -14,9 +16,7 @@
 -- 10 ended     ZSET  id; score = state * 2^43 + time of the end in ms
 -- 11 outcomes  HASH  id -> what became of its latest attempt, see `outcome_of`
 -- 12 extra     HASH  'a' id: its failed attempts; 'p' id: progress; 'n' id: names of its steps;
---                    's' id name: value of a step; 'c' token: when its jobs were claimed;
---                    'r' limiter: tokens of a rate, and when they were counted;
---                    'd', 'w' and 'B' id: see `workflow.lua`
+--                    's' id name: value of a step; 'd', 'w' and 'B' id: see `workflow.lua`
 -- 13 stopped   SET   ids of claimed jobs that were asked to stop
 -- 14 watch     HASH  id -> processes that wait for its end besides its origin
 -- 15 news      ZSET  what a process is to hear; score = process * 2^32 + serial number
@@ -29,31 +29,36 @@
 -- 21 stranded  HASH  partition -> since when no process knows its function, though some run jobs
 -- 22 entries   HASH  name -> recurring entry;  23 ticks ZSET partition:name, score = next tick
 -- 24 meta      HASH  pool: its name; id: the last one; news, partition, member: counters; paused;
+--                    failing: lines of serial jobs that have to fail, packed by cmsgpack;
 --                    'l' function NUL limiters -> partition; 'd' limiter -> what it allows;
 --                    's' limiter -> partitions that share it; limited: partitions that have any
--- 25 mine      HASH  of the calling process, or the dead one: nonce; number of its last call and
---                    the answer to it; news: the last one that was read
--- 26 ...       ZSET  starts of a rate limiter; score = time
+-- 25 times     HASH  token -> when its jobs were claimed; 'r' limiter -> tokens of a rate, and when
+--                    they were counted
+-- 26 mine      HASH  of the calling process, or the dead one: nonce; number of its last call and
+--                    the answer to it; those of `submit`; news: the last one that was read
+-- 27 ...       ZSET  starts of a rate limiter; score = time
 --
 -- ARGV 1 is the prefix of the channels on which processes are woken.
 local job, queue, due, parked, run, busy, tries, holders, unique, ended, outcomes, extra, stopped,
-  watch, news, hungry, spare, room, members, known, stranded, entries, ticks, meta, mine =
-  unpack(KEYS, 1, 25)
+  watch, news, hungry, spare, room, members, known, stranded, entries, ticks, meta, times,
+  mine = unpack(KEYS, 1, 26)
 local call, pack, parse, sub = redis.call, struct.pack, struct.unpack, string.sub
 local SCHEDULED, QUEUED, RUNNING, PARKED, SUCCEEDED, FAILED, CANCELLED = 0, 1, 2, 3, 4, 5, 6
 local SHARE = 4294967296  -- of the tokens, for each process
 local PARTITION = 4294967296  -- of the scores in `queue`, for each partition
 local STATE = 8796093022208  -- of the scores in `ended`, for each state
 local HIGHEST = 2147483647  -- priority
+local FILLER = string.rep(' ', 65)
 local CHANNELS = ARGV[1]
 local time = redis.call('TIME')
 local now_us = time[1] * 1000000 + time[2]
 local now = now_us / 1000000
 local queued, partitions_queued = {}, {}  -- jobs that this script has queued, by partition; these
 local is_released = false  -- a job of a partition with limiters runs no longer
--- Jobs that have ended, for which others may wait, and counts of members by their batches; what does
--- the rest, in `workflow.lua`.
-local ends, members_ended, links, follow_ends = {}, {}, nil, nil
+-- Jobs that have ended, for which others may wait, and counts of members by their batches; what
+-- does the rest is in `workflow.lua`.
+local ends, members_ended, links = {}, {}, nil
+local may_fail, is_failing = 500, false  -- behind serial jobs that have failed
 
 local function text(number) return string.format('%.0f', number) end
 local function exact(number) return string.format('%.17g', number) end
@@ -148,7 +153,6 @@ end
 
 -- Wake those who could run what this script leaves behind, also in some `more` partitions.
 local function wake_for_jobs(more)
-  follow_ends()
   if #partitions_queued > 0 and call('HLEN', stranded) > 0 then
     for _, partition in ipairs(partitions_queued) do  -- jobs that will have to fail some day
       if call('HEXISTS', stranded, partition) == 1 then wake_consumers() end
@@ -172,12 +176,12 @@ local function wake_for_jobs(more)
   end
 end
 
--- Those who sleep until the next job is due: one of them has to look earlier.
-local function wake_for_alarm()
+-- Those who sleep until the next job is due: one of them has to look earlier, if it is another one.
+local function wake_for_alarm(next_before)
+  local next_due = call('ZRANGE', due, 0, 0, 'WITHSCORES')[2]
   local place = call('ZRANGE', hungry, 0, 0)[1]
-  if place then
-    local partition, other = string.match(place, '(.*):(.*)')
-    wake_hungry(tonumber(partition), 1)
+  if place and next_due and tonumber(next_due) < tonumber(next_before or 1e300) then
+    wake_hungry(tonumber(string.match(place, '(.*):')), 1)
   end
 end
 
@@ -313,6 +317,14 @@ local function let_key_go(id, key)
   end
 end
 
+local function state_of(id)
+  if call('ZSCORE', queue, id) then return QUEUED end
+  if call('ZSCORE', run, id) then return RUNNING end
+  if call('ZSCORE', due, id) then return SCHEDULED end
+  local score = call('ZSCORE', ended, id)
+  return score and math.floor(score / STATE) or PARKED
+end
+
 local function let_names_go(id, value, entry)
   if value ~= '' then call('HDEL', unique, value) end
   if entry ~= '' then call('ZREM', holders, 'e' .. digest_of(entry) .. id) end
@@ -329,17 +341,22 @@ local function note_member(record, state)
   end
 end
 
--- Fail the serial jobs behind one that has failed.
-local function fail_line(id, key)
-  local digest = digest_of(key)
-  local shown = sub(key, 1, 1) == '=' and sub(key, 2) or "'" .. key .. "'"
-  local why = "PredecessorFailed: job " .. call('HGET', meta, 'pool') .. ':' .. id ..
+-- Fail serial jobs behind one that has failed. A script fails 500 at most: the next turns go on
+-- from the place that a line has, and the failed job holds its slot until then. Jobs that were
+-- submitted meanwhile are not concerned. Return whether all have failed.
+local function fail_behind(line)
+  local digest = digest_of(line.key)
+  local shown = sub(line.key, 1, 1) == '=' and sub(line.key, 2) or "'" .. line.key .. "'"
+  local why = "PredecessorFailed: job " .. call('HGET', meta, 'pool') .. ':' .. line.id ..
     ", before it in line " .. shown .. ", failed"
-  for _, waiting in ipairs(call('ZRANGEBYLEX', parked, '[' .. digest, '[' .. digest .. '\255')) do
+  local count = may_fail
+  local found = call('ZRANGEBYLEX', parked, line.place, '[' .. digest .. '\255', 'LIMIT', 0, count)
+  may_fail = may_fail - #found
+  for _, waiting in ipairs(found) do
     local behind = sub(waiting, -16)
     local record = call('HGET', job, behind)
     local _, _, origin, _, is_serial, _, value, entry = header(record)
-    if is_serial then
+    if is_serial and behind <= line.last then
       note_member(record, FAILED)
       call('ZREM', parked, waiting)
       let_names_go(behind, value, entry)
@@ -348,6 +365,27 @@ local function fail_line(id, key)
     end
   end
   wake_for_room()
+  if #found < count then
+    if state_of(line.id) >= PARKED then let_key_go(line.id, line.key) end  -- it was not retried
+    return true
+  end
+  if count > 0 then line.place = '(' .. found[count] end
+  return false
+end
+
+-- Go on with lines; keep those of which there is more.
+local function fail_lines(lines)
+  local left = {}
+  for _, line in ipairs(lines) do
+    if not fail_behind(line) then left[#left + 1] = line end
+  end
+  if #left == 0 then
+    call('HDEL', meta, 'failing')
+  else
+    call('HSET', meta, 'failing', cmsgpack.pack(left))
+    is_failing = true
+    wake_consumers()
+  end
 end
 
 -- Let go of all that a job with this record holds, now that it is in an end state.
@@ -356,8 +394,15 @@ local function let_go(id, record, state)
   let_names_go(id, value, entry)
   note_member(record, state)
   if key ~= '' then
-    if state == FAILED and is_serial then fail_line(id, key) end
-    let_key_go(id, key)
+    local digest = digest_of(key)
+    if state == FAILED and is_serial and first_parked(digest) then
+      local lines = cmsgpack.unpack(call('HGET', meta, 'failing') or '\144')
+      lines[#lines + 1] =
+        {id = id, key = key, place = '[' .. digest, last = call('HGET', meta, 'id')}
+      fail_lines(lines)
+    else
+      let_key_go(id, key)
+    end
   end
 end
 
@@ -373,39 +418,39 @@ local function cancel_waiting(id, record)
   wake_for_room()
 end
 
-local function state_of(id)
-  if call('ZSCORE', queue, id) then return QUEUED end
-  if call('ZSCORE', run, id) then return RUNNING end
-  if call('ZSCORE', due, id) then return SCHEDULED end
-  local score = call('ZSCORE', ended, id)
-  return score and math.floor(score / STATE) or PARKED
-end
-
 -- Forget the times of claims under tokens that no job has any more.
 local function forget_times(tokens)
   for token in pairs(tokens) do
     token = text(token)
-    if call('ZCOUNT', run, token, token) == 0 then call('HDEL', extra, 'c' .. token) end
+    if call('ZCOUNT', run, token, token) == 0 then call('HDEL', times, token) end
   end
 end
 
 -- Delete all that there is of jobs that are in no index any more.
 local function erase(ids)
   if #ids == 0 then return end
-  for _, hash in ipairs({job, outcomes, tries, watch}) do call('HDEL', hash, unpack(ids)) end
-  if call('HLEN', extra) == 0 then return end
-  for _, id in ipairs(ids) do
-    local names, at = call('HGET', extra, 'n' .. id) or '', 1
+  for _, hash in ipairs({job, outcomes, tries, watch}) do
+    if call('EXISTS', hash) == 1 then call('HDEL', hash, unpack(ids)) end
+  end
+  if call('EXISTS', extra) == 0 then return end
+  local fields, lists = {}, {}
+  for i, id in ipairs(ids) do
+    local n = 6 * i
+    fields[n - 5], fields[n - 4], fields[n - 3] = 'n' .. id, 'B' .. id, 'a' .. id
+    fields[n - 2], fields[n - 1], fields[n] = 'p' .. id, 'd' .. id, 'w' .. id
+    lists[2 * i - 1], lists[2 * i] = fields[n - 5], fields[n - 4]
+  end
+  local found = call('HMGET', extra, unpack(lists))
+  for i, id in ipairs(ids) do
+    local names, at = found[2 * i - 1] or '', 1
     while at <= #names do
       local name
       name, at = parse('<I2c0', names, at)
       call('HDEL', extra, 's' .. id .. name)
     end
-    call('HDEL', extra, 'a' .. id, 'p' .. id, 'n' .. id, 'd' .. id, 'w' .. id)
-    if call('HDEL', extra, 'B' .. id) == 1 then
-      call('ZREMRANGEBYLEX', holders, '[b' .. id, '[b' .. id .. '\255')
-    end
+    if found[2 * i] then call('ZREMRANGEBYLEX', holders, '[b' .. id, '[b' .. id .. '\255') end
   end
+  call('HDEL', extra, unpack(fields))
 end
 
 -- Keep what went wrong in an attempt, of the latest 20.
@@ -427,6 +472,62 @@ local function insert_one(id, record, at)
   if value ~= '' then call('HSET', unique, value, id) end
   if entry ~= '' then call('ZADD', holders, 0, 'e' .. digest_of(entry) .. id) end
   if at > now then call('ZADD', due, exact(at), id) else place(id, record) end
+end
+
+-- Submits of a call. ARGV: 5 their delays and 6 their bounds of the queue, or ''; from the 9th on,
+-- records.
+
+local twins, turned_away = {}, {}  -- number of the job, its twin, 1 if that is delayed; number
+local is_alarmed = false  -- a job is due later, perhaps before all others
+
+-- Insert some jobs of a process; return the first id.
+local function insert(count, me)
+  local first = take_ids(count)
+  local id, jobs, places, waiting, scores = first, {}, {}, nil, {}
+  local function flush()
+    if #jobs > 0 then call('HSET', job, unpack(jobs)); call('ZADD', queue, unpack(places)) end
+    jobs, places = {}, {}
+  end
+  for i = 1, count do
+    local record = ARGV[8 + i]
+    local delay = ARGV[5] ~= '' and parse('<d', ARGV[5], i * 8 - 7) or 0
+    local most = ARGV[6] ~= '' and parse('<d', ARGV[6], i * 8 - 7) or -1
+    local partition, priority, origin, _, _, key, value, entry = parse('<I4i4dI4BI2I2I2', record)
+    if key + value + entry == 0 and delay <= 0 and most < 0 then
+      local n = #jobs
+      jobs[n + 1], jobs[n + 2] = id_text(id), record
+      local score = partition * PARTITION + HIGHEST - priority
+      scores[score] = scores[score] or text(score)
+      places[n + 1], places[n + 2] = scores[score], jobs[n + 1]
+      if not queued[partition] then partitions_queued[#partitions_queued + 1] = partition end
+      queued[partition] = (queued[partition] or 0) + 1
+      id = id + 1
+      if n > 1000 then flush() end
+    else
+      local twin = value > 0 and call('HGET', unique, (select(7, header(record))))
+      if twin then
+        local is_delayed = call('ZSCORE', due, twin) and 1 or 0
+        twins[#twins + 1], twins[#twins + 2], twins[#twins + 3] = i, twin, is_delayed
+        local _, _, first_origin = header(call('HGET', job, twin))
+        if origin ~= 0 and origin ~= first_origin then add_watcher(twin, origin) end
+      else
+        if most >= 0 then
+          flush()
+          waiting = call('ZCARD', queue) + call('ZCARD', due) + call('ZCARD', parked)
+        end
+        if most >= 0 and waiting >= most then
+          call('SADD', room, me)
+          turned_away[#turned_away + 1] = i
+        else
+          insert_one(id_text(id), record, now + delay)
+          is_alarmed = is_alarmed or delay > 0
+          id = id + 1
+        end
+      end
+    end
+  end
+  flush()
+  return first
 end
 
 -- Entries. One is a table, packed by cmsgpack; its numbers are texts.

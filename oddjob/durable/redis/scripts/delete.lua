@@ -42,5 +42,6 @@ end
 
 for i = 3, #ARGV do if delete(ARGV[i]) then count = count + 1 end end
 erase(gone)
+follow_ends()
 wake_for_jobs()
 return answer(count)

@@ -5,6 +5,7 @@ local known_as = call('HGET', mine, 'nonce')
 if known_as and known_as ~= nonce then return false end
 if not known_as then
   call('HSET', mine, 'nonce', nonce, 'number', '0')
+  call('ZADD', run, 0, FILLER)
   call('HSET', meta, 'pool', ARGV[3])
   call('HINCRBY', meta, 'member', 1)
   wake_members()  -- they are to watch it

@@ -35,5 +35,6 @@ for i = 4, #ARGV do
   look = math.min(look, next_due - now)
 end
 wake_for_room()
+follow_ends()
 wake_for_jobs()
 return answer(look < 1e300 and exact(math.max(0, look)) or '')

@@ -22,5 +22,6 @@ for i = 1, #claims, 2 do
   end
 end
 forget_times(tokens)
+follow_ends()
 wake_for_jobs()
 return answer(count)

@@ -14,7 +14,7 @@ for i = 2, #ARGV do
       progress = '.[' .. text(total - pending) .. ',' .. text(total) .. ']'
     end
     found[#found + 1] = {id, state_of(id), record, call('HGET', tries, id) or '0',
-      call('ZSCORE', due, id) or '', token, call('HGET', extra, 'c' .. token) or '',
+      call('ZSCORE', due, id) or '', token, call('HGET', times, token) or '',
       call('HGET', outcomes, id) or '', progress}
   end
 end

@@ -38,5 +38,6 @@ local function retry(id)
 end
 
 for i = 3, #ARGV do if retry(ARGV[i]) then count = count + 1 end end
+follow_ends()
 wake_for_jobs()
 return answer(count)

@@ -1,5 +1,5 @@
 -- Put back up to 200 claims of a dead process; called until there are none left.
--- KEYS 25 is the dead one's. ARGV: 2 its number; 3 its claims that had begun, id and token in 24
+-- KEYS 26 is the dead one's. ARGV: 2 its number; 3 its claims that had begun, id and token in 24
 -- bytes each, or 'all'; 4 deaths after which a job fails. Returns the claims that it found.
 local dead, begun, allowed = ARGV[2], {}, tonumber(ARGV[4])
 if call('HEXISTS', members, dead) == 0 then return 0 end
@@ -27,7 +27,7 @@ for i = 1, #claims, 2 do
   local tried = has_begun and call('HINCRBY', tries, id, 1) or tried_of(id)
   if has_begun and tried % 1000 >= allowed then
     local why = 'JobLost: ' .. tried % 1000 .. ' processes died while they ran this job'
-    local claimed_at = tonumber(call('HGET', extra, 'c' .. token) or 0)
+    local claimed_at = tonumber(call('HGET', times, token) or 0)
     finish(id, FAILED, claimed_at, tried, '', why)
     tell(id, FAILED, '', why, origin)
     let_go(id, record, FAILED)
@@ -38,6 +38,7 @@ for i = 1, #claims, 2 do
   end
 end
 forget_times(tokens)
+follow_ends()
 wake_for_jobs()
 if #claims < 400 then
   call('ZREM', hungry, '', unpack(places_of(dead)))

@@ -1,19 +1,18 @@
 -- One turn of a process in a pool: update claims, insert jobs, open what is due, claim, read news.
 -- ARGV: 2 caller; 3 header; 4 updates, 50 bytes each; 5 delays and 6 bounds of the queue, of the
--- submits, or ''; 7 partitions; 8 names of limiters, whose starts are in KEYS 26 ...; the records of
--- the submits; then what belongs to the updates, in their order.
+-- submits, or ''; 7 partitions; 8 names of limiters, whose starts are in KEYS 27 ...; the records
+-- of the submits; then what belongs to the updates, in their order.
 local is_over, former = begin()
 if is_over and not former then return false end
 local idle, limit, flags, newest_partition, update_count, submit_count =
   parse('<i4i4BI4I4I4', ARGV[3])
 local is_consumer_here, has_spare = flags % 2 == 1, flags >= 2
-if not former and is_consumer_here and
-    tonumber(call('HGET', meta, 'partition') or 0) ~= newest_partition then
+local facts = call('HMGET', meta, 'partition', 'member', 'paused', 'failing')
+if not former and is_consumer_here and tonumber(facts[1] or 0) ~= newest_partition then
   return 1  -- nothing is done: there are partitions that the caller has not heard of
 end
 local me, token = text(process), text(process * SHARE + number)
-local refused, twins, turned_away, first, claimed = {}, {}, {}, 0, {}
-local is_alarmed, opens_in = false, nil
+local refused, first, claimed, opens_in = {}, 0, {}, nil
 
 -- Partitions that this process may claim from, each with the places of its limiters.
 local partitions, limiters_of, names = {}, {}, {}
@@ -34,6 +33,11 @@ local lowest, highest = process * SHARE, process * SHARE + SHARE - 1  -- tokens 
 local argument = 8 + submit_count
 local function next_argument() argument = argument + 1; return ARGV[argument] end
 
+local ended_scores = {}
+for _, state in ipairs({SUCCEEDED, FAILED, CANCELLED}) do
+  ended_scores[state] = text(state * STATE + math.floor(now * 1000))
+end
+
 -- Make the updates from one number to another: so few that their ids can be arguments of one call.
 local function update(from, to)
   local ids = {}
@@ -48,7 +52,7 @@ local function update(from, to)
     -- how: 1 look at the record; then follow 2 an outcome, 4 an error, 8 an attempt; 16 forget it;
     -- 32 its partition has limiters
     local outcome, error, attempt = '', '', nil
-    if how > 1 then
+    if how % 16 > 1 then
       if math.floor(how / 2) % 2 == 1 then outcome = next_argument() end
       if math.floor(how / 4) % 2 == 1 then error = next_argument() end
       if math.floor(how / 8) % 2 == 1 then attempt = next_argument() end
@@ -86,7 +90,7 @@ local function update(from, to)
         else
           kept[#kept + 1] = id
           kept[#kept + 1] = outcome_of(state, now, started, tried, outcome, error)
-          over[#over + 1] = state * STATE + math.floor(now * 1000)
+          over[#over + 1] = ended_scores[state]
           over[#over + 1] = id
         end
         if has_tries then call('HDEL', tries, id) end
@@ -105,52 +109,6 @@ local function update(from, to)
   forget_times(tokens)
 end
 
-local function insert()
-  first = take_ids(submit_count)
-  local id, jobs, places, waiting = first, {}, {}, nil
-  local function flush()
-    if #jobs > 0 then call('HSET', job, unpack(jobs)); call('ZADD', queue, unpack(places)) end
-    jobs, places = {}, {}
-  end
-  for i = 1, submit_count do
-    local record = ARGV[8 + i]
-    local delay = ARGV[5] ~= '' and parse('<d', ARGV[5], i * 8 - 7) or 0
-    local most = ARGV[6] ~= '' and parse('<d', ARGV[6], i * 8 - 7) or -1
-    local partition, priority, origin, _, _, key, value, entry = parse('<I4i4dI4BI2I2I2', record)
-    if key + value + entry == 0 and delay <= 0 and most < 0 then
-      local n = #jobs
-      jobs[n + 1], jobs[n + 2] = id_text(id), record
-      places[n + 1], places[n + 2] = partition * PARTITION + HIGHEST - priority, jobs[n + 1]
-      if not queued[partition] then partitions_queued[#partitions_queued + 1] = partition end
-      queued[partition] = (queued[partition] or 0) + 1
-      id = id + 1
-      if n > 1000 then flush() end
-    else
-      local twin = value > 0 and call('HGET', unique, (select(7, header(record))))
-      if twin then
-        local is_delayed = call('ZSCORE', due, twin) and 1 or 0
-        twins[#twins + 1], twins[#twins + 2], twins[#twins + 3] = i, twin, is_delayed
-        local _, _, first_origin = header(call('HGET', job, twin))
-        if origin ~= 0 and origin ~= first_origin then add_watcher(twin, origin) end
-      else
-        if most >= 0 then
-          flush()
-          waiting = call('ZCARD', queue) + call('ZCARD', due) + call('ZCARD', parked)
-        end
-        if most >= 0 and waiting >= most then
-          call('SADD', room, me)
-          turned_away[#turned_away + 1] = i
-        else
-          insert_one(id_text(id), record, now + delay)
-          is_alarmed = is_alarmed or delay > 0
-          id = id + 1
-        end
-      end
-    end
-  end
-  flush()
-end
-
 local function open_due()
   for _, id in ipairs(call('ZRANGEBYSCORE', due, '-inf', exact(now), 'LIMIT', 0, 200)) do
     call('ZREM', due, id)
@@ -158,133 +116,143 @@ local function open_due()
   end
 end
 
--- What the limiters of this process's partitions allow: how many more may start, and how many have.
-local left, rates, taken = {}, {}, {}
-
--- Return how many starts a rate allows now, and the seconds until it allows one. In no window of a
--- period there are more than `starts` of them, and each costs a token: there are up to `burst`, and
--- `starts` new ones in a period.
-local function read_rate(place, starts, period, burst)
-  local key = KEYS[25 + place]
-  local ahead = call('ZRANGEBYSCORE', key, '(' .. exact(now), '+inf')  -- the clock was set back
-  for _, start in ipairs(ahead) do call('ZADD', key, exact(now), start) end
-  call('ZREMRANGEBYSCORE', key, '-inf', exact(now - period))
-  local oldest = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
-  local number_left = starts - call('ZCARD', key)
-  local tokens, packed = burst, call('HGET', extra, 'r' .. names[place])
-  if packed then
-    local before, counted = parse('<dd', packed)
-    tokens = math.min(burst, before + math.max(0, now - counted) * starts / period)
+-- Take the first jobs of partitions from the queue: the chosen ones.
+local function take(counts)
+  if #claimed == 0 then return end
+  for partition, count in pairs(counts) do
+    local rank = call('ZCOUNT', queue, '-inf', '(' .. text(partition * PARTITION))
+    call('ZREMRANGEBYRANK', queue, rank, rank + count - 1)
   end
-  local opens = 0
-  if number_left <= 0 then opens = tonumber(oldest) + period - now end
-  if tokens < 1 - 1e-9 then opens = math.max(opens, (1 - tokens) * period / starts) end
-  rates[place] = {period = period, tokens = tokens, opens = opens}
-  return math.min(number_left, math.floor(tokens + 1e-9))
+  local claims = {}
+  for i, id in ipairs(claimed) do claims[2 * i - 1], claims[2 * i] = token, id end
+  call('ZADD', run, unpack(claims))
+  call('HSET', times, token, exact(now))
+  wake_for_room()
 end
 
-local function read_limiters()
-  for place, name in ipairs(names) do
-    local most, starts, period, burst = parse('<dddd', call('HGET', meta, 'd' .. name))
-    left[place], taken[place] = most, 0
-    if most < 1e15 then
-      for partition in string.gmatch(call('HGET', meta, 's' .. name) or '', '%d+') do
-        left[place] = left[place] - call('ZCOUNT', busy, partition, partition)
+-- Claim from several partitions, or within limits. (Its functions are made only when it is called.)
+local function claim_within_limits()
+  -- How many more jobs the limiters allow to start, and how many have started.
+  local left, rates, taken = {}, {}, {}
+
+  -- Return how many starts a rate allows now, and the seconds until it allows one. In no window of
+  -- a period there are more than `starts` of them, and each costs a token: there are up to `burst`,
+  -- and `starts` new ones in a period.
+  local function read_rate(place, starts, period, burst)
+    local key = KEYS[26 + place]
+    local ahead = call('ZRANGEBYSCORE', key, '(' .. exact(now), '+inf')  -- the clock was set back
+    for _, start in ipairs(ahead) do call('ZADD', key, exact(now), start) end
+    call('ZREMRANGEBYSCORE', key, '-inf', exact(now - period))
+    local oldest = call('ZRANGE', key, 0, 0, 'WITHSCORES')[2]
+    local number_left = starts - call('ZCARD', key)
+    local tokens, packed = burst, call('HGET', times, 'r' .. names[place])
+    if packed then
+      local before, counted = parse('<dd', packed)
+      tokens = math.min(burst, before + math.max(0, now - counted) * starts / period)
+    end
+    local opens = 0
+    if number_left <= 0 then opens = tonumber(oldest) + period - now end
+    if tokens < 1 - 1e-9 then opens = math.max(opens, (1 - tokens) * period / starts) end
+    rates[place] = {period = period, tokens = tokens, opens = opens}
+    return math.min(number_left, math.floor(tokens + 1e-9))
+  end
+
+  local function read_limiters()
+    for place, name in ipairs(names) do
+      local most, starts, period, burst = parse('<dddd', call('HGET', meta, 'd' .. name))
+      left[place], taken[place] = most, 0
+      if most < 1e15 then
+        for partition in string.gmatch(call('HGET', meta, 's' .. name) or '', '%d+') do
+          left[place] = left[place] - call('ZCOUNT', busy, partition, partition)
+        end
       end
-    end
-    if starts > 0 then
-      left[place] = math.min(left[place], read_rate(place, starts, period, burst))
-    end
-  end
-end
-
-local function allowed(partition)
-  local most = 1e15
-  for _, place in ipairs(limiters_of[partition]) do most = math.min(most, left[place]) end
-  return most
-end
-
-local function is_rated(partition)
-  for _, place in ipairs(limiters_of[partition]) do if rates[place] then return true end end
-end
-
-local function note_taken()
-  for place, count in pairs(taken) do
-    local rate = rates[place]
-    if rate and count > 0 then
-      local key = KEYS[25 + place]
-      for i = 1, count do call('ZADD', key, exact(now), token .. ':' .. i) end
-      call('PEXPIRE', key, math.ceil(rate.period * 1000) + 1000)
-      call('HSET', extra, 'r' .. names[place], pack('<dd', rate.tokens - count, now))
-    end
-  end
-end
-
--- Note when the rates open that hold up queued jobs.
-local function note_openings()
-  for _, partition in ipairs(partitions) do
-    if is_rated(partition) and has_queued(partition) then
-      local opens = 0
-      for _, place in ipairs(limiters_of[partition]) do
-        if rates[place] then opens = math.max(opens, rates[place].opens) end
-      end
-      if opens > 0 then opens_in = math.min(opens_in or opens, opens) end
-    end
-  end
-end
-
--- Return the jobs that are to be claimed, from the best one on, as a flat list of token and id.
-local function choose()
-  local claims, heads = {}, {}
-  for _, partition in ipairs(partitions) do
-    local most = math.min(limit, allowed(partition), is_rated(partition) and idle or limit)
-    if most > 0 then
-      local from = partition * PARTITION
-      local found = call('ZRANGEBYSCORE', queue, from, from + PARTITION - 1, 'WITHSCORES',
-        'LIMIT', 0, most)
-      for i = 1, #found, 2 do heads[#heads + 1] = {found[i + 1] - from, found[i], partition} end
-    end
-  end
-  table.sort(heads, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
-  local limited = {}
-  for _, head in ipairs(heads) do
-    local id, partition = head[2], head[3]
-    if #claimed == limit then break end
-    if allowed(partition) >= 1 then
-      claimed[#claimed + 1] = id
-      claims[#claims + 1], claims[#claims + 2] = token, id
-      for _, place in ipairs(limiters_of[partition]) do
-        left[place], taken[place] = left[place] - 1, taken[place] + 1
-      end
-      if #limiters_of[partition] > 0 then
-        limited[#limited + 1], limited[#limited + 2] = partition, id
+      if starts > 0 then
+        left[place] = math.min(left[place], read_rate(place, starts, period, burst))
       end
     end
   end
-  note_taken()
-  if #limited > 0 then call('ZADD', busy, unpack(limited)) end
-  return claims
+
+  local function allowed(partition)
+    local most = 1e15
+    for _, place in ipairs(limiters_of[partition]) do most = math.min(most, left[place]) end
+    return most
+  end
+
+  local function is_rated(partition)
+    for _, place in ipairs(limiters_of[partition]) do if rates[place] then return true end end
+  end
+
+  local function note_taken()
+    for place, count in pairs(taken) do
+      local rate = rates[place]
+      if rate and count > 0 then
+        local key = KEYS[26 + place]
+        for i = 1, count do call('ZADD', key, exact(now), token .. ':' .. i) end
+        call('PEXPIRE', key, math.ceil(rate.period * 1000) + 1000)
+        call('HSET', times, 'r' .. names[place], pack('<dd', rate.tokens - count, now))
+      end
+    end
+  end
+
+  -- Note when the rates open that hold up queued jobs.
+  local function note_openings()
+    for _, partition in ipairs(partitions) do
+      if is_rated(partition) and has_queued(partition) then
+        local opens = 0
+        for _, place in ipairs(limiters_of[partition]) do
+          if rates[place] then opens = math.max(opens, rates[place].opens) end
+        end
+        if opens > 0 then opens_in = math.min(opens_in or opens, opens) end
+      end
+    end
+  end
+
+  -- Choose the jobs that are to be claimed, from the best one on; return how many of each
+  -- partition: they are the first ones of it.
+  local function choose()
+    local counts, heads = {}, {}
+    for _, partition in ipairs(partitions) do
+      local most = math.min(limit, allowed(partition), is_rated(partition) and idle or limit)
+      if most > 0 then
+        local from = partition * PARTITION
+        local found = call('ZRANGEBYSCORE', queue, from, from + PARTITION - 1, 'WITHSCORES',
+          'LIMIT', 0, most)
+        for i = 1, #found, 2 do heads[#heads + 1] = {found[i + 1] - from, found[i], partition} end
+      end
+    end
+    table.sort(heads, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
+    local limited = {}
+    for _, head in ipairs(heads) do
+      local id, partition = head[2], head[3]
+      if #claimed == limit then break end
+      if allowed(partition) >= 1 then
+        claimed[#claimed + 1] = id
+        counts[partition] = (counts[partition] or 0) + 1
+        for _, place in ipairs(limiters_of[partition]) do
+          left[place], taken[place] = left[place] - 1, taken[place] + 1
+        end
+        if #limiters_of[partition] > 0 then
+          limited[#limited + 1], limited[#limited + 2] = partition, id
+        end
+      end
+    end
+    note_taken()
+    if #limited > 0 then call('ZADD', busy, unpack(limited)) end
+    return counts
+  end
+
+  if #names > 0 then read_limiters() end
+  take(choose())
+  if #names > 0 then read_limiters(); note_openings() end
 end
 
 local function claim()
   if call('ZCARD', queue) == 0 then return end
-  if #names > 0 then read_limiters() end
-  local claims = {}
-  if #partitions == 1 and #names == 0 then
-    local from = partitions[1] * PARTITION
-    claimed = limit > 0 and
-      call('ZRANGEBYSCORE', queue, from, from + PARTITION - 1, 'LIMIT', 0, limit) or {}
-    for i, id in ipairs(claimed) do claims[2 * i - 1], claims[2 * i] = token, id end
-  else
-    claims = choose()
-  end
-  if #claimed > 0 then
-    call('ZREM', queue, unpack(claimed))
-    call('ZADD', run, unpack(claims))
-    call('HSET', extra, 'c' .. token, exact(now))
-    wake_for_room()
-  end
-  if #names > 0 then read_limiters(); note_openings() end
+  if #partitions ~= 1 or #names > 0 then return claim_within_limits() end
+  local from = partitions[1] * PARTITION
+  claimed = limit > 0 and
+    call('ZRANGEBYSCORE', queue, from, from + PARTITION - 1, 'LIMIT', 0, limit) or {}
+  take({[partitions[1]] = #claimed})
 end
 
 -- Say whether this process could take more, so that others wake it, or hand it their spare claims.
@@ -333,16 +301,16 @@ else
     call('ZREMRANGEBYSCORE', news, text(process * SHARE), own[4])
     call('HDEL', mine, 'news')
   end
-  local next_before = call('ZRANGE', due, 0, 0, 'WITHSCORES')[2]
+  local next_before = not is_consumer_here and call('ZRANGE', due, 0, 0, 'WITHSCORES')[2]
+  if facts[4] then fail_lines(cmsgpack.unpack(facts[4])); follow_ends() end
   for i = 1, update_count, 500 do update(i, math.min(i + 499, update_count)) end
-  if submit_count > 0 then insert() end
+  if submit_count > 0 then first = insert(submit_count, me) end
   if is_consumer_here then
     open_due()
-    if not call('HGET', meta, 'paused') then claim() end
+    if not facts[3] then claim() end
     note_hunger()
   elseif is_alarmed then
-    local next_due = call('ZRANGE', due, 0, 0, 'WITHSCORES')[2]
-    if next_due and tonumber(next_due) < tonumber(next_before or 1e300) then wake_for_alarm() end
+    wake_for_alarm(next_before)
   end
   local more = {}
   if is_consumer_here and #claimed >= idle then
@@ -385,7 +353,7 @@ if is_consumer_here then
 end
 local look = math.min(next_due and next_due - now or 1e300, opens_in or 1e300,
   next_tick and next_tick - now or 1e300)
-if #mail >= 1000 then look = 0 end
+if #mail >= 1000 or is_failing then look = 0 end
 return {exact(now), refused, text(first), twins, turned_away, claimed, records, attempts, mail,
   due_entries, look < 1e300 and exact(math.max(0, look)) or '', has_hungry_peers() and 1 or 0,
-  call('SISMEMBER', room, me), call('HGETALL', stranded), call('HGET', meta, 'member') or '0'}
+  call('SISMEMBER', room, me), call('HGETALL', stranded), facts[2] or '0'}

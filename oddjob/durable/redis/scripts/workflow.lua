@@ -1,5 +1,5 @@
--- What jobs have to do with others; after `common.lua` in every script on a pool. It is one function,
--- so that scripts which have nothing to do with that make only one.
+-- What jobs have to do with others; after `common.lua`. It is one function, so that scripts which have
+-- nothing to do with that in most calls make only one.
 --
 -- A job that waits for others is in `due`, at infinity. A *batch* is such a job, too, without a call:
 -- it waits for its members. In `extra`, ids of 16 digits and conditions of one:
@@ -187,8 +187,6 @@ local function workflow()
     return found
   end
 
-
-
   -- Let a job wait again that has ended, if no other one has taken its place.
   local function reopen(id)
     local record, state = call('HGET', job, id), state_of(id)
@@ -257,7 +255,7 @@ local function workflow()
   return flow
 end
 
-follow_ends = function()
+local function follow_ends()
   if #ends > 0 or next(members_ended) then
     links = links or workflow()
     links.follow()

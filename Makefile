@@ -18,7 +18,7 @@ CHECK_VERSION := import sys; sys.version_info >= (3, 11) or sys.exit("OddJob nee
 newer, and $(PYTHON) is %d.%d; choose another one: make PYTHON=python3.13" % sys.version_info[:2])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mypy pyright unit stress chaos kill-loop bench bench-durable clean
+.PHONY: help demo test lint mypy pyright unit stress chaos kill-loop bench bench-durable bench-redis clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -80,6 +80,11 @@ bench-durable:  ## benchmarks of durable jobs beside huey, flexiq and taskito, i
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable . huey flexiq taskito
 	@$(VENV)-bench/bin/python tests/bench/durable.py
+
+bench-redis:  ## benchmarks of jobs on Redis beside dramatiq, RQ and huey, in an environment of their own
+	$(PYTHON) -m venv $(VENV)-bench
+	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[redis]' pytest dramatiq rq huey
+	@$(VENV)-bench/bin/python -m tests.bench.durable_redis
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) $(VENV)-bench $(VENV)-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

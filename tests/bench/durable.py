@@ -210,11 +210,11 @@ def against_peers(scale: float, rounds: int) -> Lines:
             pairs = list(zip(found[name], found[peer], strict=True))
             ends = [mine.end_to_end / other.end_to_end for mine, other in pairs]
             drains = [mine.drained / other.drained for mine, other in pairs]
-            text = f"{_ratio(ends)} end to end, {_ratio(drains)} drain alone"
+            text = f"{ratio(ends)} end to end, {ratio(drains)} drain alone"
             yield f"{name} : {peer}", text
 
 
-def _ratio(ratios: list[float]) -> str:
+def ratio(ratios: list[float]) -> str:
     return f"{statistics.median(ratios):.2f}x ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
@@ -274,7 +274,7 @@ def acknowledged(scale: float, rounds: int) -> Lines:
                 pool.shutdown()
         yield (
             f"{threads} threads",
-            f"{statistics.median(rates):,.0f}/s, {_ratio(ratios)} of bare commits",
+            f"{statistics.median(rates):,.0f}/s, {ratio(ratios)} of bare commits",
         )
 
 
@@ -305,7 +305,7 @@ def million(scale: float, rounds: int) -> Lines:
     waiting = int(1_000_000 * scale)
     pairs = [(rate(0), rate(waiting)) for _ in range(rounds)]
     yield "nothing besides", f"{statistics.median(each[0] for each in pairs):,.0f} jobs/s"
-    yield f"{waiting:,} waiting", _ratio([full / empty for empty, full in pairs])
+    yield f"{waiting:,} waiting", ratio([full / empty for empty, full in pairs])
 
 
 def round_trip(scale: float, rounds: int) -> Lines:
@@ -322,7 +322,7 @@ def round_trip(scale: float, rounds: int) -> Lines:
             ratios.append(medians[-1] / bare)
     yield (
         "submit → result",
-        f"{statistics.median(medians) * 1e6:,.0f} µs, {_ratio(ratios)} of a bare commit",
+        f"{statistics.median(medians) * 1e6:,.0f} µs, {ratio(ratios)} of a bare commit",
     )
 
 
@@ -359,9 +359,9 @@ def across(scale: float, _rounds: int) -> Lines:
                 values.sort()
                 middle, late = values[count // 2], values[int(count * 0.99)]
                 yield name, f"p50 {middle * 1e3:.2f} ms, p99 {late * 1e3:.2f} ms"
-            before = _activity(child.pid)
+            before = activity(child.pid)
             time.sleep(5 * max(scale, 0.1))
-            ticks, sleeps = (b - a for a, b in zip(before, _activity(child.pid), strict=True))
+            ticks, sleeps = (b - a for a, b in zip(before, activity(child.pid), strict=True))
             yield "idle process", f"{ticks} ticks of the processor, {sleeps} wake-ups"
             began = time.perf_counter()
             os.kill(child.pid, signal.SIGKILL)
@@ -374,7 +374,7 @@ def across(scale: float, _rounds: int) -> Lines:
         sender.shutdown()
 
 
-def _activity(pid: int) -> tuple[int, int]:
+def activity(pid: int) -> tuple[int, int]:
     """Return the ticks that a process has used, and how often its threads went to sleep."""
     fields = Path(f"/proc/{pid}/stat").read_text("utf-8").rsplit(")")[-1].split()
     tasks = Path(f"/proc/{pid}/task").glob("*/status")

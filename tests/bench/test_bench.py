@@ -5,11 +5,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests.redis_server import find_binary
+
 
 def output_of(script: str, *arguments: str) -> str:
-    """Run a benchmark and return what it prints."""
+    """Run a benchmark, a file or a module, and return what it prints."""
+    file = Path(__file__).with_name(script)
+    program = [str(file)] if file.exists() else ["-m", script]
     outcome = subprocess.run(
-        [sys.executable, str(Path(__file__).with_name(script)), *arguments],
+        [sys.executable, *program, *arguments],
+        cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         encoding="utf-8",
@@ -37,3 +42,14 @@ def test_the_benchmark_of_timers_prints_every_figure() -> None:
     assert "bytes remain in use" in output
     assert "99th percentile" in output
     assert "of a crontab of 50 entries" in output
+
+
+def test_the_benchmark_of_jobs_on_redis_prints_every_row() -> None:
+    find_binary()  # or this test is skipped
+    output = output_of("tests.bench.durable_redis", "--rounds", "1", "--scale", "0.001")
+    for row in (
+        *("oddjob, perform ", "oddjob, perform_many ", "LPUSH + RPOP", "nothing kept"),
+        *("results kept", "1,000 waiting", "submit → start elsewhere", "submit → result here"),
+        *("idle process", "2 : 1, workers in each: 1", "  pools", "waiting jobs", "idle processes"),
+    ):
+        assert row in output

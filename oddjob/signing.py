@@ -73,6 +73,11 @@ def _mac(key: bytes, key_id: bytes, data: bytes, about: Iterable[str]) -> bytes:
     return mac.digest()
 
 
+def unverified(signed: bytes) -> bytes:
+    """Return data without its signature: anybody may have written it, so it is only looked at."""
+    return signed[_ID_BYTES + _MAC_BYTES :]
+
+
 def as_signing_keys(name: str, value: Any) -> SigningKeys:
     """Return the keys that an option is given as texts or bytes; the secrets are in no error."""
     if isinstance(value, SigningKeys):

@@ -9,18 +9,9 @@ from rich.text import Text
 from oddjob.cli import shown
 from oddjob.cli.command import Common, command, pass_common
 from oddjob.cli.filters import Filters, filtered
-from oddjob.cli.output import (
-    ago,
-    clean,
-    console,
-    counted,
-    exact,
-    facts,
-    print_json,
-    say,
-    table,
-)
+from oddjob.cli.output import clean, console, counted, exact, facts, print_json, say, table
 from oddjob.operations import Record
+from oddjob.operations.presentation import ago, job_json
 
 
 @command("list")
@@ -53,7 +44,7 @@ def list_jobs(
         for job in found:
             click.echo(job.id)
     elif common.json:
-        print_json([shown.job_json(job) for job in found])
+        print_json([job_json(job) for job in found])
     else:
         rows = [[shown.COLUMNS[name](job) for name in names] for job in found]
         if rows:

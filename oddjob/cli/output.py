@@ -31,7 +31,6 @@ STYLES: Final = {
     "paused": "yellow",
 }
 _WIDE: Final = 10_000  # columns, where no terminal limits them
-_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def clean(value: object) -> Text:
@@ -110,27 +109,9 @@ def _shown(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def lasting(seconds: float | None) -> str:
-    """Return a time in the unit that suits it: "350 ms", "12 s", "4 min", "3 h", "2 d"."""
-    if seconds is None:
-        return "-"
-    for unit, name in _UNITS:
-        if seconds >= unit:
-            return f"{seconds // unit:,.0f} {name}"
-    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
-
-
 def exact(when: datetime) -> str:
     """Return a time in the zone of the machine."""
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S %Z}"
-
-
-def ago(when: datetime | None) -> str:
-    """Return how long ago that is, or in how long it will be."""
-    if when is None:
-        return "-"
-    seconds = (datetime.now(UTC) - when).total_seconds()
-    return f"in {lasting(-seconds)}" if seconds < 0 else f"{lasting(seconds)} ago"
 
 
 def counted(count: int) -> str:

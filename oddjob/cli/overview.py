@@ -14,15 +14,9 @@ from rich.live import Live
 
 from oddjob.cli import shown
 from oddjob.cli.command import Common, Failure, command, pass_common
-from oddjob.cli.output import (
-    ago,
-    console,
-    counted,
-    lasting,
-    print_json,
-    table,
-)
+from oddjob.cli.output import console, counted, print_json, table
 from oddjob.operations import Record
+from oddjob.operations.presentation import ago, job_json, lasting, runner_json
 
 _LONGEST: Final = 10  # jobs that `top` shows
 _SPAN: Final = 60.0  # seconds, of what has ended
@@ -44,7 +38,7 @@ def _overview(common: Common) -> dict[str, Any]:
             }
             for pool in common.pools()
         ],
-        "runners": [shown.runner_json(each) for each in runners],
+        "runners": [runner_json(each) for each in runners],
     }
 
 
@@ -165,7 +159,7 @@ def top(common: Common, once: bool, interval: float) -> None:
     """
     if common.json:
         while True:
-            longest = [shown.job_json(each) for each in _longest(common)]
+            longest = [job_json(each) for each in _longest(common)]
             print_json(_overview(common) | {"longest": longest}, indent=None)
             if once:
                 return

@@ -8,6 +8,7 @@ from oddjob import __version__, shutdown_all
 from oddjob.cli.act import cancel, delete, pause, purge, resume, retry
 from oddjob.cli.care import completion, doctor, migrate
 from oddjob.cli.command import Program, safe
+from oddjob.cli.dashboard import dashboard
 from oddjob.cli.look import list_jobs, show, why
 from oddjob.cli.overview import status, top
 from oddjob.cli.recurring import recurring
@@ -33,7 +34,7 @@ def oddjob() -> None:
 
 
 oddjob.add_section("Run jobs", worker, enqueue)
-oddjob.add_section("Look", status, list_jobs, show, why, top, doctor)
+oddjob.add_section("Look", status, list_jobs, show, why, top, dashboard, doctor)
 oddjob.add_section("Act on jobs", retry, cancel, delete, purge, replay)
 oddjob.add_section("Act on pools, and on recurring jobs", pause, resume, recurring)
 oddjob.add_section("Care", migrate, torture, completion)

@@ -1,14 +1,14 @@
 """Recurring entries: ``recurring`` lists them, and its commands act on one."""
 
 from collections.abc import Callable
-from typing import Any
 
 import click
 
 from oddjob import explain_cron
 from oddjob.cli.command import Common, Failure, Program, pass_common
-from oddjob.cli.output import ago, clean, console, print_json, say, table
+from oddjob.cli.output import clean, console, print_json, say, table
 from oddjob.operations import RecurringEntry
+from oddjob.operations.presentation import ago, entry_json
 
 
 @click.group(cls=Program)
@@ -20,26 +20,13 @@ def _entries(common: Common) -> list[RecurringEntry]:
     return [entry for pool in common.pools() for entry in pool.recurring()]
 
 
-def _entry_json(entry: RecurringEntry) -> dict[str, Any]:
-    return {
-        "name": entry.name,
-        "pool": entry.pool,
-        "function": entry.function,
-        "rule": entry.rule,
-        "is_paused": entry.is_paused,
-        "next_run_at": entry.next_run,
-        "last_run_at": entry.last_run,
-        "last_job": entry.last_job,
-    }
-
-
 @recurring.command("list")
 @pass_common
 def list_entries(common: Common) -> None:
     """List recurring jobs: when they fire, next and last."""
     found = _entries(common)
     if common.json:
-        print_json([_entry_json(each) for each in found])
+        print_json([entry_json(each) for each in found])
         return
     rows = [
         [

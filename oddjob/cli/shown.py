@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any, Final
 
-from oddjob.cli.output import ago, lasting
-from oddjob.operations import Record, RunnerInfo
+from oddjob.operations import Record
+from oddjob.operations.presentation import ago, attempts_json, job_json, lasting
 from oddjob.runtime.watchers import Progress
 
 COLUMNS: Final[dict[str, Callable[[Record], object]]] = {
@@ -40,27 +40,6 @@ SORTS: Final[dict[str, Callable[[Record], Any]]] = {
 }
 
 
-def job_json(job: Record) -> dict[str, Any]:
-    """Return a job as `list --json` prints it."""
-    kind, _, message = (job.error or "").partition(": ")
-    return {
-        "id": job.id,
-        "name": job.name,
-        "pool": job.pool,
-        "state": job.state,
-        "attempt": job.attempt,
-        "max_attempts": job.max_attempts,
-        "priority": job.priority,
-        "key": job.key,
-        "run_at": job.run_at,
-        "created_at": job.created,
-        "started_at": job.started,
-        "finished_at": job.finished,
-        "error": None if job.error is None else {"type": kind, "message": message},
-        "progress": None if job.progress is None else job.progress._asdict(),
-    }
-
-
 def details_json(job: Record) -> dict[str, Any]:
     """Return a job as `show --json` prints it, but for its arguments."""
     return job_json(job) | {
@@ -70,23 +49,8 @@ def details_json(job: Record) -> dict[str, Any]:
         "entry": job.entry,
         "waited": job.waited,
         "ran": job.ran,
-        "attempts": [
-            {
-                "number": each.number,
-                "started_at": each.started,
-                "finished_at": each.finished,
-                "process": each.process,
-                "traceback": each.traceback,
-            }
-            for each in job.attempts()
-        ],
+        "attempts": attempts_json(job),
     }
-
-
-def runner_json(runner: RunnerInfo) -> dict[str, Any]:
-    """Return a process as `status --json` prints it."""
-    fields = runner._asdict()
-    return fields | {"joined_at": fields.pop("joined"), "pools": list(runner.pools)}
 
 
 def progress_of(progress: Progress | None) -> str:

@@ -159,6 +159,11 @@ class Codec:
         about = ("meta", pool, function)
         return self._load(data, "its options", about, self._as_meta)  # type: ignore[no-any-return]
 
+    def decode_plain_meta(self, data: bytes, pool: str, function: str) -> Meta:
+        """Return the same if that imports and calls nothing; anybody may have written it."""
+        about = ("meta", pool, function)
+        return self._load(data, "its options", about, self._as_meta, self._serializer.load_plain)  # type: ignore[no-any-return]
+
     def _as_meta(self, value: Any) -> Meta:
         carrier, options = value
         return Meta(dict(carrier), self._serializer.unpack_options(options))
@@ -217,9 +222,10 @@ class Codec:
         what: str,
         about: tuple[str, ...],
         read: Callable[[Any], Any] = lambda value: value,
+        load: Callable[[bytes, tuple[str, ...]], Any] | None = None,
     ) -> Any:
         try:
-            return read(self._serializer.load(data, about))
+            return read((load or self._serializer.load)(data, about))
         except Exception as error:
             raise PayloadError(f"{what} cannot be read: {describe_error(error)}") from error
 

@@ -10,6 +10,7 @@ something that comes back as something else.
 import json
 import pickle
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any, Final, Protocol
 
 from oddjob.compat import override
@@ -32,6 +33,9 @@ class Serializer(Protocol):
     def load(self, data: bytes, about: Sequence[str]) -> Any:
         """Return the value; raises anything if it cannot be read."""
 
+    def load_plain(self, data: bytes, about: Sequence[str]) -> Any:
+        """Return the value; raises anything if that would import or call something."""
+
     def dump_error(self, error: BaseException, trace: str, about: Sequence[str]) -> bytes:
         """Return the bytes of an exception and its traceback; raises if it has none."""
         ...
@@ -41,7 +45,7 @@ class Serializer(Protocol):
         ...
 
     def is_plain(self, data: bytes) -> bool:
-        """Return whether bytes can be read without importing or calling anything."""
+        """Return whether bytes that we have written name no class: to read them runs no code."""
         ...
 
     def pack_options(self, options: dict[str, Any]) -> dict[str, Any]:
@@ -71,6 +75,12 @@ def _remake(kind: type[BaseException], args: Any, attributes: dict[str, Any]) ->
     return error
 
 
+class _PlainUnpickler(pickle.Unpickler):
+    @override
+    def find_class(self, module_name: str, global_name: str, /) -> Any:
+        raise pickle.UnpicklingError(f"{module_name}.{global_name} is not looked up")
+
+
 class PickleSerializer(Serializer):
     """Pickle, for stores whose writers are trusted."""
 
@@ -81,6 +91,10 @@ class PickleSerializer(Serializer):
     @override
     def load(self, data: bytes, about: Sequence[str]) -> Any:
         return pickle.loads(data)  # noqa: S301
+
+    @override
+    def load_plain(self, data: bytes, about: Sequence[str]) -> Any:
+        return _PlainUnpickler(BytesIO(data)).load()
 
     @override
     def dump_error(self, error: BaseException, trace: str, about: Sequence[str]) -> bytes:
@@ -125,6 +139,10 @@ class SignedSerializer(PickleSerializer):
         return super().load(self._keys.verify(data, (self._store, *about)), about)
 
     @override
+    def load_plain(self, data: bytes, about: Sequence[str]) -> Any:
+        return super().load_plain(self._keys.verify(data, (self._store, *about)), about)
+
+    @override
     def dump_error(self, error: BaseException, trace: str, about: Sequence[str]) -> bytes:
         return self._keys.sign(super().dump_error(error, trace, about), (self._store, *about))
 
@@ -147,6 +165,10 @@ class JsonSerializer(Serializer):
 
     @override
     def load(self, data: bytes, about: Sequence[str]) -> Any:
+        return json.loads(data)
+
+    @override
+    def load_plain(self, data: bytes, about: Sequence[str]) -> Any:
         return json.loads(data)
 
     @override

@@ -18,6 +18,7 @@ reporting progress are all updates of a claim, and news come back with the same 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 from oddjob.durable.record import (
@@ -87,8 +88,11 @@ class StoreReader(Protocol):
         """Return the attempts of a job that have failed, the first one first."""
         ...
 
-    def counts(self, pool: str) -> dict[State, int]:
-        """Return how many jobs of a pool are in each state."""
+    def counts(self, pool: str, most: int | None = None) -> dict[State, int]:
+        """Return how many jobs of a pool are in each state.
+
+        With `most`, more than that in a state may be counted as one more than that.
+        """
         ...
 
     def pools(self) -> dict[str, bool]:
@@ -129,6 +133,16 @@ class StoreReader(Protocol):
                 found[state] += sum((each.finished or 0.0) >= since for each in page)
             last = None
         return found
+
+    def ended_by_period(
+        self, pool: str, since: float, period: float, number: int
+    ) -> dict[State, list[int]]:
+        """Return how many jobs have ended in each of some periods of seconds, one after another."""
+        starts = [since + period * n for n in range(number + 1)]
+        later = [self.ended_since(pool, start) for start in starts]
+        return {
+            state: [max(0, a[state] - b[state]) for a, b in pairwise(later)] for state in later[0]
+        }
 
     def obstacles(self, job: Any) -> list[str]:  # noqa: ARG002  (it may know of none)
         """Return what keeps a job waiting, besides others before it in the queue; for people."""

@@ -14,6 +14,8 @@ from oddjob.durable.store import Store, StoreReader
 from oddjob.quantities import Seconds, as_retention
 from oddjob.schedule.clock import clock
 
+When = datetime | Seconds | str
+
 
 class RunnerInfo(NamedTuple):
     """A process that uses a store.
@@ -75,7 +77,7 @@ class StoreAccess:
                 continue
 
 
-def seconds_of(name: str, when: datetime | Seconds | str) -> float:
+def seconds_of(name: str, when: When) -> float:
     """Return seconds since the epoch of a ``datetime``, or of a time that long ago."""
     if isinstance(when, datetime):
         return when.timestamp()

@@ -7,7 +7,7 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, nullcontext
 from itertools import islice
 from pathlib import Path
 from shutil import disk_usage
@@ -63,11 +63,14 @@ def schema_of(url: str) -> Schema | None:
     return Schema(version, schema.VERSION)
 
 
-def findings(url: str, *, imports: bool = True) -> Iterator[Finding]:
+def findings(
+    url: str, *, imports: bool = True, opened: StoreOperations | None = None
+) -> Iterator[Finding]:
     """Look at a store, and at what uses it.
 
     Args:
         url: as for ``Pool(store=…)``.
+        opened: the store, if it is open already; it stays open.
         imports: whether functions of waiting jobs are imported, to see if that can be done here.
     """
     python = ".".join(map(str, sys.version_info[:3]))
@@ -78,7 +81,7 @@ def findings(url: str, *, imports: bool = True) -> Iterator[Finding]:
             what = f"the store has schema {found.found}; this version knows {found.known}"
             yield Finding("ok", what)
             yield from _of_file(file)
-        with StoreOperations(url) as store:
+        with StoreOperations(url) if opened is None else nullcontext(opened) as store:
             yield Finding("ok", "the store can be written")
             yield from _of_pools(store, imports=imports)
     except (StoreUnusable, OSError) as error:

@@ -17,7 +17,7 @@ from oddjob.durable.record import State
 from oddjob.durable.store import Filter, Store
 from oddjob.errors import JobNotFound
 from oddjob.keys import Key, encode_key
-from oddjob.operations.access import RunnerInfo, StoreAccess, seconds_of, time_of
+from oddjob.operations.access import RunnerInfo, StoreAccess, When, seconds_of, time_of
 from oddjob.operations.record import Record, record_of, stored_id
 from oddjob.operations.recurring import RecurringEntry, entry_of
 from oddjob.quantities import Seconds, as_count
@@ -25,8 +25,6 @@ from oddjob.runtime.watchers import JobState
 
 _PAGE: Final = 100  # records
 _SLICE: Final = 200  # jobs
-
-When = datetime | Seconds | str
 
 
 class PoolOperations:
@@ -56,9 +54,14 @@ class PoolOperations:
         error: str | None = None,
         since: When | None = None,
         before: When | Record | None = None,
+        before_id: str | None = None,
         limit: int | None = None,
     ) -> Iterator[Record]:
-        """Iterate over jobs, the newest first; see `Pool.records`."""
+        """Iterate over jobs, the newest first; see `Pool.records`.
+
+        `before_id` is the id of a job of any pool of the store, which may be gone: only jobs that
+        were submitted before that one are meant.
+        """
         until = None if before is None or isinstance(before, Record) else before
         for option, value in ("name", name), ("error", error):
             if value is not None and not isinstance(value, str):
@@ -73,20 +76,22 @@ class PoolOperations:
         )
         left = None if limit is None else as_count("limit", limit)
         states = [None] if state is None else _states_of(state)
-        first = before if isinstance(before, Record) else None
+        first = stored_id(before) if isinstance(before, Record) else before_id
         found = [self._pages(which._replace(state=each), first) for each in states]
         return islice(merge(*found, key=_number_of, reverse=True), left)
 
-    def _pages(self, which: Filter, before: Record | None = None) -> Iterator[Record]:
-        last = None if before is None else stored_id(before)
+    def _pages(self, which: Filter, last: Any = None) -> Iterator[Record]:
         while page := self._access.reader.records(self.name, which, last, _PAGE):
             last = page[-1].id
             for stored in page:
                 yield record_of(stored, self._access)
 
-    def counts(self) -> dict[JobState, int]:
-        """Return how many jobs are in each state."""
-        found = self._access.reader.counts(self.name)
+    def counts(self, most: int | None = None) -> dict[JobState, int]:
+        """Return how many jobs are in each state.
+
+        With `most`, which is quicker, more than that may be counted as one more than that.
+        """
+        found = self._access.reader.counts(self.name, most)
         return {state.label: count for state, count in found.items()}
 
     def oldest_waiting(self) -> datetime | None:
@@ -97,6 +102,15 @@ class PoolOperations:
         """Return how many jobs have ended since then in each way, of those that are kept."""
         found = self._access.reader.ended_since(self.name, seconds_of("since", since))
         return {state.label: count for state, count in found.items()}
+
+    def ended_by_period(self, since: When, period: float, number: int) -> dict[JobState, list[int]]:
+        """Return how many jobs have ended in each of some periods of seconds, one after another.
+
+        Jobs whose records are gone are not counted.
+        """
+        start = seconds_of("since", since)
+        found = self._access.reader.ended_by_period(self.name, start, period, number)
+        return {state.label: counts for state, counts in found.items()}
 
     def retry(self, records: Iterable[Record]) -> int:
         """Queue failed and canceled jobs again, scheduled ones at once; return how many."""

@@ -94,9 +94,9 @@ class Record:
         """How often it is tried at most; None if that is the function's, and not stored."""
         meta = self._stored.meta
         codec, retries = self._access.codec, None
-        if meta is not None and codec.is_plain(meta):
-            with suppress(PayloadError):  # it is signed, and the keys are not here
-                options = codec.decode_meta(meta, self.pool, self.function).options
+        if meta is not None:
+            with suppress(PayloadError):  # it is signed, and the keys are not here; or not plain
+                options = codec.decode_plain_meta(meta, self.pool, self.function).options
                 retries = options.get("retries")
         return None if retries is None else retries + 1
 

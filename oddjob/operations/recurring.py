@@ -6,8 +6,10 @@ from typing import cast
 
 from oddjob.durable.record import Entry
 from oddjob.durable.recurring import submits_of
-from oddjob.durable.rules import describe_rule
+from oddjob.durable.rules import decode_rule, describe_rule
 from oddjob.operations.access import StoreAccess, time_of
+from oddjob.schedule.cron import explain_cron
+from oddjob.schedule.triggers import CronTrigger, Trigger
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +38,27 @@ class RecurringEntry:
     _stored: Entry = field(repr=False, compare=False)
     _access: StoreAccess = field(repr=False, compare=False)
 
+    @property
+    def id(self) -> str:
+        """What tells it from others of its pool: its name."""
+        return self.name
+
+    def upcoming(self, number: int) -> list[datetime]:
+        """Return when it fires next; nothing if only processes that declare it can read that."""
+        trigger = self._trigger()
+        return [] if trigger is None else upcoming_of(trigger, self._stored.tick, number)
+
+    def clock_changes(self) -> list[str]:
+        """Return when it fires around the next changes of clocks, as texts of several lines."""
+        return clock_changes_of(self._trigger())
+
+    def _trigger(self) -> Trigger | None:
+        try:
+            rule = decode_rule(self._stored.rule)
+        except Exception:  # of another version, or a package or time zone that is not here
+            return None
+        return None if rule is None else rule.trigger
+
     def run(self) -> str:
         """Submit its job now, besides those to come, also if it is paused; return the job's id.
 
@@ -61,6 +84,23 @@ class RecurringEntry:
         return bool(
             self._access.change(lambda store: store.pause_entry(pool, name, is_paused=is_paused))
         )
+
+
+def upcoming_of(trigger: Trigger, first: float, number: int) -> list[datetime]:
+    """Return when a trigger fires next, as far as it does, from a first time on."""
+    found: list[datetime] = []
+    at: float | None = first
+    while at is not None and len(found) < number:
+        found.append(cast("datetime", time_of(at)))
+        at = trigger.after(at, at).at
+    return found
+
+
+def clock_changes_of(trigger: Trigger | None) -> list[str]:
+    """Return when a cron trigger fires around the next changes of clocks; see `explain_cron`."""
+    if not isinstance(trigger, CronTrigger):
+        return []
+    return [*map(str, explain_cron(trigger.expression, trigger.zone, trigger.dst).changes)]
 
 
 def entry_of(stored: Entry, access: StoreAccess) -> RecurringEntry:

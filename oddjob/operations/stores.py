@@ -7,13 +7,13 @@ from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from oddjob.durable.stores import codec_of, let_go, runner_of
+from oddjob.durable.stores import codec_of, let_go, parse_url, runner_of
 from oddjob.errors import JobNotFound
 from oddjob.operations.access import RunnerInfo, StoreAccess
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.reasons import reasons_of
 from oddjob.operations.record import Record, record_of
-from oddjob.signing import as_signing_keys
+from oddjob.signing import SigningKeys, as_signing_keys
 
 
 class StoreOperations:
@@ -31,7 +31,9 @@ class StoreOperations:
     """
 
     def __init__(
-        self, url: str, signing_keys: str | bytes | Iterable[str | bytes] | None = None
+        self,
+        url: str,
+        signing_keys: str | bytes | Iterable[str | bytes] | SigningKeys | None = None,
     ) -> None:
         self._url: Final = url
         given = signing_keys
@@ -39,6 +41,16 @@ class StoreOperations:
         opens = partial(runner_of, url, must_exist=True)
         self._access: Final = StoreAccess(opens, codec_of(url, keys))
         self._access.reader  # noqa: B018  (it raises if the store cannot be opened)
+
+    @property
+    def url(self) -> str:
+        """The URL that was given, which may have a password."""
+        return self._url
+
+    @property
+    def label(self) -> str:
+        """What names the store, without a password."""
+        return label_of(self._url)
 
     def pools(self) -> dict[str, PoolOperations]:
         """Return the pools that have had jobs, by name."""
@@ -77,6 +89,11 @@ class StoreOperations:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def label_of(url: str) -> str:
+    """Return what names a store, the same for all URLs of it, without a password."""
+    return parse_url(url).path
 
 
 def file_of(url: str) -> Path | None:

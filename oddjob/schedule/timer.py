@@ -21,7 +21,7 @@ from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from oddjob.callables import call_all
+from oddjob.callables import call_all, describe
 from oddjob.compat import override
 from oddjob.errors import PoolClosed
 from oddjob.keys import Key
@@ -226,6 +226,24 @@ class MemoryTimer(Timer, Alarm):
     @override
     def pool(self) -> Any:
         return self._core.pool
+
+    @property
+    def name(self) -> str:
+        """The name of its jobs."""
+        calls, jobs = self._calls, self._jobs
+        if calls is None:
+            return jobs[0].name if jobs else ""
+        return calls.policy.name or describe(calls.fn)
+
+    @property
+    def trigger(self) -> Trigger:
+        """What says when it fires."""
+        return self._trigger
+
+    @property
+    def repeats(self) -> bool:
+        """Whether it may fire more than once."""
+        return self._trigger.repeats
 
     @property
     @override

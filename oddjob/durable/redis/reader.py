@@ -182,7 +182,7 @@ class RedisReader(StoreReader):
         return {name.decode(): value for name, value in found if value is not None}
 
     @override
-    def counts(self, pool: str) -> dict[State, int]:
+    def counts(self, pool: str, most: int | None = None) -> dict[State, int]:
         counts: dict[State, int] = {}
         with self._lock:
             for state in State:

@@ -54,10 +54,14 @@ class SqliteReader(StoreReader):
             return [Attempt(*row) for row in connection.execute(query, (job,)).fetchall()]
 
     @override
-    def counts(self, pool: str) -> dict[State, int]:
-        counts = ", ".join(schema.COUNTS)
+    def counts(self, pool: str, most: int | None = None) -> dict[State, int]:
+        limit = -1 if most is None else most + 1  # -1: none
+        counts = ", ".join(
+            f"(SELECT count(*) FROM (SELECT 1 FROM ({jobs}) LIMIT :limit))"  # noqa: S608
+            for jobs in schema.JOBS_IN_STATE
+        )
         with self._database.reading() as connection:  # one statement: no job is counted twice
-            row = connection.execute(f"SELECT {counts}", {"pool": pool}).fetchone()
+            row = connection.execute(f"SELECT {counts}", {"pool": pool, "limit": limit}).fetchone()
         found = dict(zip(State, row, strict=True))
         found[State.QUEUED] += found.pop(State.PARKED)
         return found
@@ -104,6 +108,18 @@ class SqliteReader(StoreReader):
         return {state: count for state, (count,) in zip(ends, rows, strict=True)}
 
     @override
+    def ended_by_period(
+        self, pool: str, since: float, period: float, number: int
+    ) -> dict[State, list[int]]:
+        found = {each: [0] * number for each in State if each.has_ended}
+        with self._database.reading() as connection:
+            for state, counts in found.items():
+                values = (since, period, pool, int(state), since, since + period * number)
+                for place, count in connection.execute(_ENDED_BY_PERIOD, values):
+                    counts[place] = count
+        return found
+
+    @override
     def obstacles(self, job: Any) -> list[str]:
         with self._database.reading() as connection:
             place = connection.execute(_PLACE, (job,)).fetchone()
@@ -139,6 +155,10 @@ SELECT min(created) FROM job WHERE id IN (
 _ENDED: Final = """
 SELECT count(*) FROM job INDEXED BY job_ended
 WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished >= ?"""
+_ENDED_BY_PERIOD: Final = """
+SELECT CAST((finished - ?) / ? AS INT), count(*) FROM job INDEXED BY job_ended
+WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished >= ? AND finished < ?
+GROUP BY 1"""
 _PLACE: Final = """
 SELECT job.pool, function, limiters, EXISTS (SELECT 1 FROM consumer WHERE pool = job.pool),
   EXISTS (SELECT 1 FROM known WHERE known.pool = job.pool AND known.function = partition.function)

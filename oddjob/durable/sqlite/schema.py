@@ -238,7 +238,6 @@ JOBS_IN_STATE: Final = (
     "SELECT id FROM job INDEXED BY job_parked WHERE state = 3 AND pool = :pool",
     *map(_ENDED.format, (4, 5, 6)),
 )
-COUNTS: Final = [f"(SELECT count(*) FROM ({jobs}))" for jobs in JOBS_IN_STATE]  # noqa: S608
 _ENTRY: Final = """
 SELECT name, partition.pool, partition.function, rule, tick, payload, paused, fired, missed,
   last_tick, last_job FROM entry"""

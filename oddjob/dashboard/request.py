@@ -1,0 +1,86 @@
+"""Request and Response: what adapters give to the dashboard, and what they get back."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+from urllib.parse import parse_qs, quote, urlencode
+
+MOST_BYTES: Final = 1 << 20  # of a request's body; a thousand ids have less
+OWN_POOL: Final = "oddjob-dashboard"  # in which it answers to ASGI
+_SAFE_METHODS: Final = ("GET", "HEAD", "OPTIONS")
+
+
+@dataclass
+class Request:
+    """A request, whichever web framework it has come through.
+
+    Attributes:
+        method: in capitals.
+        path: below the place where the dashboard is mounted, decoded; it begins with a slash.
+        base_path: that place, without a slash at its end; "" if it is the root.
+        query: what follows the ``?``, decoded.
+        headers: by their names in lower case.
+        body: the body.
+        native: the framework's own request: a WSGI environ, an ASGI scope, a Django request.
+        user: who has sent it, as `auth` says.
+        access: what they may do, as `access` says.
+    """
+
+    method: str
+    path: str
+    base_path: str
+    query: dict[str, list[str]]
+    headers: Mapping[str, str]
+    body: bytes = b""
+    native: Any = None
+    user: Any = None
+    access: Any = None
+    form: dict[str, list[str]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.path = "/" + self.path.lstrip("/")
+        self.base_path = quote(self.base_path.rstrip("/"))
+        text = self.body.decode("utf-8", "replace")
+        self.form = parse_qs(text, keep_blank_values=True, max_num_fields=10_000)
+
+    @property
+    def is_safe(self) -> bool:
+        """Whether it only asks."""
+        return self.method in _SAFE_METHODS
+
+    def get(self, name: str) -> str:
+        """Return a value of the query, or of a form that was sent; "" if it is not there."""
+        values = (self.query if self.is_safe else self.form).get(name) or [""]
+        return values[-1].strip()
+
+    def url(self, path: str, **query: object) -> str:
+        """Return the URL of a page, with what is not empty of a query."""
+        given = urlencode({name: value for name, value in query.items() if value not in ("", None)})
+        return f"{self.base_path}{quote(path)}" + (f"?{given}" if given else "")
+
+
+class Response(NamedTuple):
+    """An answer."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+
+def parse_query(text: str) -> dict[str, list[str]]:
+    """Return what a query string says."""
+    return parse_qs(text, keep_blank_values=True, max_num_fields=1000)
+
+
+def headers_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """Return headers by their names in lower case."""
+    return {name.lower(): value for name, value in pairs}
+
+
+class HttpError(Exception):
+    """The end of a request that is not done: a status, and a sentence for people."""
+
+    def __init__(self, status: int, message: str, *headers: tuple[str, str]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.headers = headers

@@ -1,0 +1,254 @@
+"""MemoryOperations: the jobs of a pool of this process, to look at and to act on.
+
+They have the attributes and methods of what is said of stored jobs, so that who shows jobs need not
+know where they are. A job that has ended is gone, unless its program still holds it.
+
+Guarantees: nothing is kept of jobs that were not shown, nor are those that were kept alive.
+"""
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, Final, Literal
+
+from oddjob.errors import JobNotFound
+from oddjob.keys import Key
+from oddjob.operations.access import When, seconds_of
+from oddjob.operations.recurring import clock_changes_of, upcoming_of
+from oddjob.quantities import as_count
+from oddjob.runtime.job import Job
+from oddjob.runtime.watchers import JobState, Progress
+from oddjob.schedule.timer import MemoryTimer
+from oddjob.thread_pool import Pool
+
+_SEARCHED: Final = 1000  # queued jobs that are asked for their ids
+
+_shown: Final = weakref.WeakValueDictionary[str, Job[Any]]()
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRecord:
+    """A job of a pool in memory, as it was when it was looked at; see `Record`."""
+
+    id: str
+    pool: str
+    name: str
+    state: JobState
+    priority: int
+    attempt: int
+    key: Key | None
+    created: datetime | None  # None while it waits for its time
+    run_at: datetime | None
+    started: datetime | None
+    finished: datetime | None
+    progress: Progress | None
+    _why: Callable[[], str] = field(repr=False, compare=False)
+    _cancel: Callable[[], object] = field(repr=False, compare=False)
+    _run: Callable[[], object] | None = field(repr=False, compare=False)
+    crashes: int = 0
+    max_attempts: int | None = None
+    entry: str | None = None
+    runner: str | None = None
+    error: str | None = None
+    payload: None = None
+    outcome: None = None
+
+    @property
+    def function(self) -> str:
+        """The name of its function, as far as it is known."""
+        return self.name
+
+    def attempts(self) -> list[Any]:
+        """Return nothing: attempts that have failed are not kept."""
+        return []
+
+    def why(self) -> list[str]:
+        """Return why the job has not ended."""
+        return [self._why()]
+
+    def cancel(self) -> bool:
+        """Cancel the job, or ask it to stop; return False if it has ended."""
+        return self.state in ("scheduled", "queued", "running") and self._cancel() is not False
+
+    def retry(self) -> bool:
+        """Start a job now that waits for its time; return False of any other."""
+        return self._run is not None and bool(self._run())
+
+
+class MemoryEntry:
+    """A recurring timer of a pool in memory; see `RecurringEntry`."""
+
+    last_job: None = None
+
+    def __init__(self, timer: MemoryTimer, pool: str) -> None:
+        self._timer: Final = timer
+        self.id: Final = f"{id(timer):x}"
+        self.name: Final = timer.name
+        self.function: Final = timer.name
+        self.pool: Final = pool
+        self.rule: Final = repr(timer.trigger)
+        self.is_paused: Final = timer.remaining() is False
+        self.next_run: Final = timer.fires_at.astimezone(UTC)
+        self.last_run: Final[datetime | None] = None
+
+    def upcoming(self, number: int) -> list[datetime]:
+        """Return when it fires next."""
+        return upcoming_of(self._timer.trigger, self.next_run.timestamp(), number)
+
+    def clock_changes(self) -> list[str]:
+        """Return when it fires around the next changes of clocks."""
+        return clock_changes_of(self._timer.trigger)
+
+    def run(self) -> str | Literal[False]:
+        """Submit its job now; return False if the former one has not ended."""
+        return "" if self._timer.run_now() else False
+
+    def pause(self) -> bool:
+        """Let it fire no more until `resume`."""
+        return self._timer.pause()
+
+    def resume(self) -> bool:
+        """Let it fire again."""
+        return self._timer.resume()
+
+
+class MemoryOperations:
+    """What can be seen of a pool without a store, and done to it; see `PoolOperations`."""
+
+    def __init__(self, name: str, pool: Pool) -> None:
+        self.name: Final = name
+        self.pool: Final = pool
+
+    def record(self, job: object) -> MemoryRecord:
+        """Return a job that has not ended, or that was shown before and is still there."""
+        wanted = str(job)
+        for each, timer in self._waiting():
+            if wanted in (f"timer-{id(timer):x}", each and each.id):
+                return self._record(each, timer)
+        known = _shown.get(wanted)
+        if known is not None and known.pool is self.pool:
+            return self._record(known)
+        for each in [*self._running(), *self.pool.queue()[:_SEARCHED]]:
+            if each.id == wanted:
+                return self._record(each)
+        raise JobNotFound(f"no job {job} in pool {self.name!r}: in memory, what has ended is gone")
+
+    def records(
+        self,
+        *,
+        state: JobState | Iterable[JobState] | None = None,
+        name: str | None = None,
+        key: Key | None = None,
+        error: str | None = None,
+        since: When | None = None,
+        before: When | None = None,
+        before_id: str | None = None,
+        limit: int | None = None,
+    ) -> Iterator[MemoryRecord]:
+        """Iterate over jobs that have not ended, the newest first as far as that is known.
+
+        If the job `before_id` is gone, `before` says where to start.
+        """
+        states = (state,) if isinstance(state, str) else state
+        oldest = None if since is None else seconds_of("since", since)
+        newest = None if before is None else seconds_of("before", before)
+        found = [*self._all()]
+        for place, (job, timer) in enumerate(found if before_id else ()):
+            if before_id == f"timer-{id(timer):x}" or (job and job is _shown.get(before_id or "")):
+                found, newest = found[place + 1 :], None
+                break
+        picked = (
+            record
+            for job, timer in found
+            if error is None
+            and (name is None or name == (job or timer).name)  # type: ignore[union-attr]
+            and (key is None or (job is not None and job.key == key))
+            and (record := self._record(job, timer))
+            and (states is None or record.state in states)
+            and _is_between(record.created, oldest, newest)
+        )
+        return islice(picked, None if limit is None else as_count("limit", limit))
+
+    def counts(self, most: int | None = None) -> dict[JobState, int]:  # noqa: ARG002
+        """Return how many jobs wait and run, and how many have ended since the pool was made."""
+        stats = self.pool.stats()
+        return {
+            "scheduled": sum(len(timer.jobs) or 1 for timer in self._timers() if not timer.repeats),
+            "queued": stats.queued,
+            "running": stats.running,
+            "succeeded": stats.succeeded,
+            "failed": stats.failed + stats.timed_out,
+            "cancelled": stats.cancelled + stats.dropped,
+        }
+
+    def oldest_waiting(self) -> datetime | None:
+        """Return when the first of the queued jobs was queued; None: none waits."""
+        return next((job.queued_at for job in self.pool.queue()), None)
+
+    def retry(self, records: Iterable[MemoryRecord]) -> int:
+        """Start scheduled jobs now; return how many."""
+        return sum(record.retry() for record in records)
+
+    def cancel(self, records: Iterable[MemoryRecord]) -> int:
+        """Cancel jobs that wait, and ask running ones to stop; return how many."""
+        return sum(record.cancel() for record in records)
+
+    def delete(self, records: Iterable[MemoryRecord]) -> int:  # noqa: ARG002
+        """Delete nothing: there are no records of jobs in memory; return 0."""
+        return 0
+
+    def pause(self) -> None:
+        """Let no jobs of the pool start; see `Pool.pause`."""
+        self.pool.pause()
+
+    def resume(self) -> None:
+        """Let them start again."""
+        self.pool.resume()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether no jobs of the pool start at present."""
+        return self.pool.state == "paused"
+
+    def recurring(self) -> list[MemoryEntry]:
+        """Return the recurring timers."""
+        return [MemoryEntry(each, self.name) for each in self._timers() if each.repeats]
+
+    def _timers(self) -> list[MemoryTimer]:
+        return [each for each in self.pool.timers() if isinstance(each, MemoryTimer)]
+
+    def _running(self) -> list[Job[Any]]:
+        return [each.job for each in self.pool.workers() if each.job and not each.job.done()]
+
+    def _waiting(self) -> Iterator[tuple[Job[Any] | None, MemoryTimer]]:
+        for timer in self._timers():
+            if not timer.repeats:
+                yield from ((job, timer) for job in timer.jobs or (None,))
+
+    def _all(self) -> Iterator[tuple[Job[Any] | None, MemoryTimer | None]]:
+        yield from self._waiting()
+        yield from ((job, None) for job in reversed(self.pool.queue()))
+        yield from ((job, None) for job in reversed(self._running()))
+
+    def _record(self, job: Job[Any] | None, timer: MemoryTimer | None = None) -> MemoryRecord:
+        run_at = None if timer is None else timer.fires_at
+        if job is None:
+            assert timer is not None  # noqa: S101  (one of both is given)
+            return MemoryRecord(
+                f"timer-{id(timer):x}", self.name, timer.name, "scheduled", 0, 0, None, None,
+                run_at, None, None, None, lambda: "it waits for its time", timer.cancel,
+                timer.run_now,
+            )  # fmt: skip
+        _shown[job.id] = job
+        return MemoryRecord(
+            job.id, self.name, job.name, job.state, job.priority, job.attempt, job.key,
+            job.queued_at, run_at, job.started_at, job.finished_at, job.progress, job.why,
+            job.cancel, None if timer is None else timer.run_now,
+        )  # fmt: skip
+
+
+def _is_between(when: datetime | None, oldest: float | None, newest: float | None) -> bool:
+    moment = float("inf") if when is None else when.timestamp()
+    return (oldest is None or moment >= oldest) and (newest is None or moment < newest)

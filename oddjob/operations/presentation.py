@@ -1,0 +1,87 @@
+"""Presentation: jobs, entries and processes as JSON has them, and times as people say them.
+
+The keys of JSON are never renamed.
+"""
+
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from oddjob.operations.access import RunnerInfo
+from oddjob.operations.memory import MemoryEntry, MemoryRecord
+from oddjob.operations.record import Record
+from oddjob.operations.recurring import RecurringEntry
+
+_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
+
+
+def job_json(job: Record | MemoryRecord) -> dict[str, Any]:
+    """Return a job as `list --json` prints it."""
+    kind, _, message = (job.error or "").partition(": ")
+    return {
+        "id": job.id,
+        "name": job.name,
+        "pool": job.pool,
+        "state": job.state,
+        "attempt": job.attempt,
+        "max_attempts": job.max_attempts,
+        "priority": job.priority,
+        "key": job.key,
+        "run_at": job.run_at,
+        "created_at": job.created,
+        "started_at": job.started,
+        "finished_at": job.finished,
+        "error": None if job.error is None else {"type": kind, "message": message},
+        "progress": None if job.progress is None else job.progress._asdict(),
+    }
+
+
+def attempts_json(job: Record | MemoryRecord) -> list[dict[str, Any]]:
+    """Return the failed attempts of a job."""
+    return [
+        {
+            "number": each.number,
+            "started_at": each.started,
+            "finished_at": each.finished,
+            "process": each.process,
+            "traceback": each.traceback,
+        }
+        for each in job.attempts()
+    ]
+
+
+def entry_json(entry: RecurringEntry | MemoryEntry) -> dict[str, Any]:
+    """Return a recurring entry as `recurring list --json` prints it."""
+    return {
+        "name": entry.name,
+        "pool": entry.pool,
+        "function": entry.function,
+        "rule": entry.rule,
+        "is_paused": entry.is_paused,
+        "next_run_at": entry.next_run,
+        "last_run_at": entry.last_run,
+        "last_job": entry.last_job,
+    }
+
+
+def runner_json(runner: RunnerInfo) -> dict[str, Any]:
+    """Return a process as `status --json` prints it."""
+    fields = runner._asdict()
+    return fields | {"joined_at": fields.pop("joined"), "pools": list(runner.pools)}
+
+
+def lasting(seconds: float | None) -> str:
+    """Return a time in the unit that suits it: "350 ms", "12 s", "4 min", "3 h", "2 d"."""
+    if seconds is None:
+        return "-"
+    for unit, name in _UNITS:
+        if seconds >= unit:
+            return f"{seconds // unit:,.0f} {name}"
+    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
+
+
+def ago(when: datetime | None) -> str:
+    """Return how long ago that is, or in how long it will be."""
+    if when is None:
+        return "-"
+    seconds = (datetime.now(UTC) - when).total_seconds()
+    return f"in {lasting(-seconds)}" if seconds < 0 else f"{lasting(seconds)} ago"

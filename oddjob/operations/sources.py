@@ -1,0 +1,136 @@
+"""Sources: the pools of this process, and stores, under one roof.
+
+A source is a store, or all pools of this process that have none. Each keeps its number, which is
+never given to another one, as long as the `Sources` are used.
+
+Thread safety: ``_lock`` guards the list of sources; nothing is called under it.
+"""
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, cast
+
+from oddjob.errors import JobNotFound
+from oddjob.operations.access import RunnerInfo
+from oddjob.operations.memory import MemoryOperations, MemoryRecord
+from oddjob.operations.pool_operations import PoolOperations
+from oddjob.operations.record import Record
+from oddjob.operations.stores import StoreOperations, label_of
+from oddjob.runtime import lifecycle
+from oddjob.thread_pool import Pool
+
+AnyPool = PoolOperations | MemoryOperations
+AnyRecord = Record | MemoryRecord
+
+
+class MemoryPools:
+    """The pools of this process that have no store; see `StoreOperations`."""
+
+    label: Final = "this process"
+
+    def __init__(self, pools: Callable[[], Iterable[Pool]]) -> None:
+        self._pools: Final = pools
+
+    def pools(self) -> dict[str, AnyPool]:
+        """Return the pools by name, and those without one by the beginning of their threads'."""
+        named = [(each.name or each.supervisor().name.removesuffix("-supervisor"), each)
+                 for each in self._pools()]  # fmt: skip
+        return {name: MemoryOperations(name, pool) for name, pool in sorted(named)}
+
+    def pool(self, name: str) -> AnyPool:
+        """Return the operations on one pool; raise `KeyError` if there is none."""
+        return self.pools()[name]
+
+    def record(self, job: object) -> MemoryRecord:
+        """Return a job of any of the pools; raise `JobNotFound` if there is none."""
+        for pool in self.pools().values():
+            try:
+                return cast("MemoryRecord", pool.record(job))
+            except JobNotFound:
+                continue
+        raise JobNotFound(f"there is no job {job}: in memory, what has ended is gone")
+
+    def why(self, record: MemoryRecord) -> list[str]:
+        """Return why a job has not ended."""
+        return record.why()
+
+    def runners(self) -> list[RunnerInfo]:
+        """Return nothing: runners belong to stores."""
+        return []
+
+
+Source = MemoryPools | StoreOperations
+
+
+class Sources:
+    """What there is to show.
+
+    Args:
+        wanted: ``"all"``: all pools of this process, and the stores that they use; or the URL of a
+            store, or a pool, or several of them.
+        hidden: names of pools that are not shown.
+
+    Raises:
+        StoreUnusable: a store that was given cannot be opened.
+        ValueError: its URL is wrong.
+    """
+
+    def __init__(
+        self, wanted: str | Pool | Iterable[str | Pool] = "all", hidden: Iterable[str] = ()
+    ) -> None:
+        given = [wanted] if isinstance(wanted, str | Pool) else [*wanted]
+        self._wants_all: Final = "all" in given
+        self._pools: Final = [each for each in given if isinstance(each, Pool)]
+        self._hidden: Final = frozenset(hidden)
+        self._lock: Final = threading.Lock()
+        self._found: Final[list[Source]] = []
+        self._stores: Final[dict[str, StoreOperations]] = {}
+        self._memory: Final = MemoryPools(self._in_memory)
+        self._given: Final = [self._open(each) for each in given
+                              if isinstance(each, str) and each != "all"]  # fmt: skip
+
+    def all(self) -> list[tuple[int, Source]]:
+        """Return the sources that there are now, each with its number."""
+        found: list[Source] = [*self._given]
+        if self._in_memory():
+            found.append(self._memory)
+        local = [(each.configuration.store, each) for each in self._local()]
+        found += [self._open(url, pool) for url, pool in local if isinstance(url, str) and url]
+        with self._lock:
+            for each in found:
+                if each not in self._found:
+                    self._found.append(each)
+            return [(n, each) for n, each in enumerate(self._found) if each in found]
+
+    def local_pool(self, source: Source, name: str) -> Pool | None:
+        """Return the pool of this process that has that name in a source; None: there is none."""
+        if isinstance(source, MemoryPools):
+            found = source.pools().get(name)
+            return found.pool if isinstance(found, MemoryOperations) else None
+        for core in lifecycle.known_cores():
+            store = core.options.store
+            if core.name == name and store and label_of(store) == source.label:
+                return cast("Pool | None", core.pool)
+        return None
+
+    def _local(self) -> Iterator[Pool]:
+        for core in lifecycle.known_cores() if self._wants_all else ():
+            pool = core.pool
+            if pool is not None and core.name not in self._hidden and pool.state != "closed":
+                yield pool
+        yield from self._pools
+
+    def _in_memory(self) -> list[Pool]:
+        return [each for each in self._local() if not each.configuration.store]
+
+    def _open(self, url: str, pool: Pool | None = None) -> StoreOperations:
+        label = label_of(url)
+        if label not in self._stores:
+            keys = None if pool is None else pool.configuration.signing_keys
+            return self._stores.setdefault(label, StoreOperations(url, keys))
+        return self._stores[label]
+
+    def close(self) -> None:
+        """Let go of the stores."""
+        for each in self._stores.values():
+            each.close()

@@ -1,0 +1,139 @@
+"""What can be done on the pages, and who may do it."""
+
+import re
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import pytest
+
+from oddjob import Pool
+from tests.dashboard import jobs
+from tests.dashboard.conftest import Client
+
+
+def test_one_job_is_retried_at_once_and_the_page_it_came_from_says_so(
+    filled: Pool, client: Client
+) -> None:
+    (failed, *_) = filled.records(state="failed")
+    page = client.post("/jobs", action="retry", id=failed.id, back="/jobs?state=failed")
+    assert page.status == 303
+    where = urlsplit(page.headers["location"])
+    assert (where.path, "state=failed" in where.query) == ("/jobs", True)
+    assert "1 job queued again." in client.get(page.headers["location"]).text
+    assert filled.counts()["failed"] == 2
+
+
+def test_selected_jobs_are_asked_about_and_then_changed(filled: Pool, client: Client) -> None:
+    ids = [each.id for each in filled.records(state="failed")]
+    page = client.post("/jobs", action="retry", id=ids, back="/jobs")
+    assert "3 jobs will be queued again." in page.text
+    assert filled.counts()["failed"] == 3
+    page = client.act("/jobs", action="retry", id=ids, back="/jobs", confirmed="yes", count="3")
+    assert "3 jobs queued again." in page.text
+    assert filled.counts()["failed"] == 0
+
+
+def test_the_form_that_asks_sends_what_was_asked_about(filled: Pool, client: Client) -> None:
+    page = client.post("/jobs", action="retry", scope="all", state="failed", back="/jobs")
+    form = dict(re.findall(r'name="(\w+)" value="([^"]*)"', page.html))
+    assert client.act("/jobs", **form).status == 200
+    assert filled.counts()["failed"] == 0
+
+
+def test_all_that_match_are_changed_in_requests_of_limited_size(
+    pool: Pool, open_dashboard: Callable[..., Client]
+) -> None:
+    pool.submit_many(jobs.send, ["a@b"] * 250)
+    client = open_dashboard(bulk_limit=150)
+    which = {"action": "cancel", "scope": "all", "state": "queued", "pool": "mail", "count": "250"}
+    asked = client.post("/jobs", **which).text
+    assert "250 jobs will be canceled. At once, 150 of them" in asked
+    assert "Type 250 to confirm" in asked
+    wrong = client.post("/jobs", **which, confirmed="yes", typed="25")
+    assert "Type 250 to confirm" in wrong.text
+    assert pool.counts()["cancelled"] == 0
+    page = client.act("/jobs", **which, confirmed="yes", typed="250")
+    assert "150 jobs canceled. 100 more match: do it again to go on." in page.text
+    assert pool.counts()["cancelled"] == 150
+
+
+def test_what_is_in_another_state_by_now_is_said_to_be_refused(
+    filled: Pool, client: Client
+) -> None:
+    (done,) = filled.records(state="succeeded")
+    page = client.act("/jobs", action="cancel", id=done.id)
+    assert "0 jobs canceled. 1 refused: in another state by now, or gone." in page.text
+
+
+def test_deleting_always_asks(filled: Pool, client: Client) -> None:
+    (done,) = filled.records(state="succeeded")
+    assert "1 job will be deleted." in client.post("/jobs", action="delete", id=done.id).text
+    client.act("/jobs", action="delete", id=done.id, confirmed="yes", count="1")
+    assert filled.counts()["succeeded"] == 0
+
+
+def test_a_scheduled_job_is_run_now(filled: Pool, client: Client) -> None:
+    (later,) = filled.records(state="scheduled")
+    assert "1 job started now." in client.act("/jobs", action="run", id=later.id).text
+    assert filled.counts()["scheduled"] == 0
+
+
+def test_a_pool_is_paused_and_goes_on(filled: Pool, client: Client) -> None:
+    page = client.act("/pools", action="pause", pool="mail", back="/pools/mail")
+    assert "paused" in page.text
+    assert client.act("/pools", action="resume", pool="mail", back="/pools/mail").status == 200
+    assert "Pause" in client.get("/pools/mail").text
+
+
+def test_a_recurring_job_is_run_and_paused(pool: Pool, client: Client) -> None:
+    pool.options(name="nightly").every(3600).perform(jobs.tick)
+    entry = pool.recurring()[0].name
+    client.act("/recurring", action="run", pool="mail", entry=entry)
+    assert pool.counts()["queued"] == 1
+    assert "It is paused" in client.act("/recurring", action="pause", pool="mail", entry=entry).text
+    assert pool.recurring()[0].is_paused
+    client.act("/recurring", action="resume", pool="mail", entry=entry)
+    assert not pool.recurring()[0].is_paused
+    assert client.post("/recurring", action="run", pool="mail", entry="gone").status == 404
+
+
+def test_jobs_and_timers_in_memory_are_acted_on_as_well(
+    open_dashboard: Callable[..., Client],
+) -> None:
+    with Pool("hands", 1) as pool:
+        client = open_dashboard(pool)
+        client.act("/pools", action="pause", pool="hands")
+        assert pool.state == "paused"
+        job, later = pool.submit(jobs.tick), pool.after(3600).submit(jobs.tick)
+        assert "1 job canceled." in client.act("/jobs", action="cancel", id=job.id).text
+        assert job.cancelled()
+        assert "1 job started now." in client.act("/jobs", action="run", id=later.id).text
+        client.act("/pools", action="resume", pool="hands")
+        assert later.result(10) is None
+        timer = pool.every(3600).perform(jobs.tick)
+        entry = f"{id(timer):x}"
+        client.act("/recurring", action="pause", pool="hands", entry=entry)
+        assert timer.next is None
+        client.act("/recurring", action="resume", pool="hands", entry=entry)
+        assert timer.next is not None
+        client.act("/recurring", action="run", pool="hands", entry=entry)
+        assert timer.fired == 1
+
+
+@pytest.mark.parametrize(
+    "back", ["//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"]
+)
+def test_an_action_never_leads_to_another_site(filled: Pool, client: Client, back: str) -> None:
+    page = client.post("/jobs", action="retry", id="1", back=back)
+    assert page.headers["location"].startswith("/?did=")
+    asks = client.post("/jobs", action="delete", id="1", back=back)
+    assert 'href="/"' in asks.html
+    assert f'href="{back}' not in asks.html
+
+
+def test_nothing_is_done_that_no_page_offers(filled: Pool, client: Client) -> None:
+    assert client.post("/jobs", action="explode", id="1").status == 400
+    assert client.post("/jobs", action="pause", id="1").status == 400
+    assert client.post("/pools", action="delete", pool="mail").status == 400
+    assert client.post("/errors", action="retry").status == 405
+    assert "Nothing is selected" in client.act("/jobs", action="retry").text

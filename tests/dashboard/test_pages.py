@@ -1,0 +1,206 @@
+"""What the pages show, of stores and of pools in memory."""
+
+import json
+import threading
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlencode
+
+import pytest
+
+from oddjob import Pool
+from tests.dashboard import jobs
+from tests.dashboard.conftest import Client
+
+SCREENS = ["/", "/jobs", "/errors", "/pools", "/pools/mail", "/scheduled", "/recurring", "/runners",
+           "/about"]  # fmt: skip
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_every_screen_shows_a_store_with_jobs(filled: Pool, client: Client, screen: str) -> None:
+    page = client.get(screen)
+    assert page.status == 200
+    assert "<h1>" in page.html
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_every_screen_shows_an_empty_store(pool: Pool, client: Client, screen: str) -> None:
+    page = client.get(screen)
+    assert page.status == (404 if screen == "/pools/mail" else 200)
+
+
+@pytest.mark.parametrize("screen", SCREENS)
+def test_every_screen_is_json_as_well(filled: Pool, client: Client, screen: str) -> None:
+    page = client.get(f"/api{screen}")
+    assert page.headers["content-type"] == "application/json"
+    assert isinstance(json.loads(page.html), dict)
+
+
+def test_the_overview_says_how_many_jobs_are_in_each_state(filled: Pool, client: Client) -> None:
+    data = json.loads(client.get("/api/").html)
+    assert data["counts"] == {
+        "scheduled": 1, "queued": 2, "running": 0, "succeeded": 1, "failed": 3, "cancelled": 0,
+    }  # fmt: skip
+    assert sum(data["ended"]["failed"]) == 3
+    assert "3 failed" in client.get("/").text
+
+
+def test_jobs_are_found_by_what_is_known_of_them(filled: Pool, client: Client) -> None:
+    def found(**query: str) -> int:
+        return len(json.loads(client.get("/api/jobs?" + urlencode(query)).html)["jobs"])
+
+    assert found() == 7
+    assert found(state="failed") == 3
+    assert found(pool="mail", name="send", key="ann") == 3
+    assert found(error="no address") == 3
+    assert found(q="NO ADDRESS: B") == 3
+    assert found(q="nothing like that") == 0
+    assert found(pool="another") == 0
+
+
+def test_pages_of_jobs_follow_each_other_without_a_gap(
+    pool: Pool, open_dashboard: Callable[..., Client]
+) -> None:
+    ids = [each.id for each in pool.submit_many(jobs.send, ["a@b"] * 7)]
+    client, seen, query = open_dashboard(page_size=3), [], ""
+    while query is not None:
+        data = json.loads(client.get(f"/api/jobs?before={query}").html)
+        seen += [each["id"] for each in data["jobs"]]
+        query = data["next"]
+    assert seen == ids[::-1]
+
+
+def test_a_page_of_jobs_goes_on_although_the_last_one_was_deleted(
+    pool: Pool, open_dashboard: Callable[..., Client]
+) -> None:
+    ids = [each.id for each in pool.submit_many(jobs.send, ["a@b"] * 4)]
+    client = open_dashboard(page_size=2)
+    following = json.loads(client.get("/api/jobs").html)["next"]
+    next(iter(pool.records(before=next(iter(pool.records()))))).delete()
+    data = json.loads(client.get(f"/api/jobs?before={following}").html)
+    assert [each["id"] for each in data["jobs"]] == [ids[1], ids[0]]
+
+
+def test_a_failed_job_shows_why_with_its_arguments_and_the_traceback(
+    filled: Pool, client: Client
+) -> None:
+    (failed, *_) = filled.records(state="failed")
+    page = client.get(f"/jobs/{failed.id}")
+    assert "ValueError: no address: bob" in page.text
+    assert "tests.dashboard.jobs:send" in page.text
+    assert "'bob'" in page.text
+    assert "Traceback (most recent call last)" in page.text
+
+
+def test_failures_are_grouped_by_class_and_function(filled: Pool, client: Client) -> None:
+    (group,) = json.loads(client.get("/api/errors").html)["groups"]
+    assert (group["type"], group["count"]) == ("ValueError", 3)
+    assert group["function"] == "tests.dashboard.jobs:send"
+
+
+def test_recurring_jobs_show_their_next_five_firings_and_what_changes_of_clocks_do(
+    pool: Pool, client: Client
+) -> None:
+    pool.cron("30 2 * * *", tz="Europe/Berlin").perform(jobs.tick)
+    (entry,) = json.loads(client.get("/api/recurring").html)["entries"]
+    assert len(entry["upcoming"]) == 5
+    assert entry["upcoming"] == sorted(entry["upcoming"])
+    assert "clocks are set" in client.get("/recurring").text
+
+
+def test_a_page_that_is_the_same_is_not_sent_again(filled: Pool, client: Client) -> None:
+    tag = client.get("/jobs").headers["etag"]
+    again = client.get("/jobs", if_none_match=tag)
+    assert (again.status, again.html) == (304, "")
+    filled.submit(jobs.send, "e@example.org")
+    assert client.get("/jobs", if_none_match=tag).status == 200
+
+
+def test_what_is_not_there_is_said_so(filled: Pool, client: Client) -> None:
+    for path in "/jobs/99", "/jobs/x", "/pools/none", "/nothing", "/jobs/7~1":
+        assert client.get(path).status == 404
+    assert client.get("/jobs?state=lost").status == 400
+    assert client.get("/jobs?before=x-y").status == 400
+    assert json.loads(client.get("/api/jobs/99").html)["error"]["code"] == 404
+
+
+def test_probes_are_answered_before_anybody_logs_in(
+    filled: Pool, open_dashboard: Callable[..., Client]
+) -> None:
+    page = open_dashboard(auth=None).get("/healthz")
+    assert (page.status, page.html) == (200, "ok\n")
+
+
+# Pools in memory.
+
+
+def test_pools_in_memory_are_shown_with_what_runs_and_waits(
+    open_dashboard: Callable[..., Client],
+) -> None:
+    release, begun = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        begun.set()
+        release.wait()
+
+    with Pool("hands", 1) as pool:
+        pool.options(name="holder").perform(wait)
+        begun.wait()
+        waiting = pool.options(name="waiter", key="k").submit(jobs.tick)
+        pool.after(3600).submit(jobs.tick)
+        pool.every(60).perform(jobs.tick)
+        client = open_dashboard("all")
+        assert json.loads(client.get("/api/").html)["counts"]["running"] == 1
+        page = client.get("/pools/hands").text
+        assert "holder" in page
+        assert "release.wait()" in page  # its stack
+        found = json.loads(client.get("/api/jobs").html)["jobs"]
+        assert {each["state"] for each in found} == {"running", "queued", "scheduled"}
+        assert "waiter" in client.get(f"/jobs/{waiting.id}").text
+        assert len(json.loads(client.get("/api/recurring").html)["entries"]) == 1
+        assert len(json.loads(client.get("/api/scheduled").html)["jobs"]) == 1
+        assert client.get("/runners").status == client.get("/about").status == 200
+        release.set()
+
+
+def test_pages_of_a_long_queue_in_memory_follow_each_other(
+    open_dashboard: Callable[..., Client],
+) -> None:
+    with Pool("hands", 1) as pool:
+        pool.pause()
+        pool.submit_many(jobs.tick, [()] * 7)
+        client, seen, query = open_dashboard(pool, page_size=3), [], ""
+        while query is not None:
+            data = json.loads(client.get(f"/api/jobs?before={query}").html)
+            seen += [each["id"] for each in data["jobs"]]
+            query = data["next"]
+        assert len(seen) == len(set(seen)) == 7
+        pool.resume()
+
+
+def test_looking_keeps_no_job_alive(open_dashboard: Callable[..., Client]) -> None:
+    with Pool("hands", 1) as pool:
+        pool.pause()
+        job = pool.submit(jobs.tick)
+        client, id_ = open_dashboard(pool), job.id
+        assert client.get(f"/jobs/{id_}").status == 200
+        pool.resume()
+        job.result()
+        assert "succeeded" in client.get(f"/jobs/{id_}").text
+        del job
+        pool.submit(jobs.tick).result()
+        assert client.get(f"/jobs/{id_}").status == 404
+
+
+def test_stores_and_pools_in_memory_are_shown_together(
+    filled: Pool, open_dashboard: Callable[..., Client], url: str
+) -> None:
+    with Pool("hands", 1) as pool:
+        pool.pause()
+        job = pool.submit(jobs.tick)
+        client = open_dashboard([url, pool])
+        pools: list[dict[str, Any]] = json.loads(client.get("/api/pools").html)["pools"]
+        assert [each["name"] for each in pools] == ["mail", "hands"]
+        assert client.get(f"/jobs/1~{job.id}").status == 200
+        assert client.get("/pools/1~hands").status == 200
+        pool.resume()

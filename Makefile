@@ -18,7 +18,7 @@ CHECK_VERSION := import sys; sys.version_info >= (3, 11) or sys.exit("OddJob nee
 newer, and $(PYTHON) is %d.%d; choose another one: make PYTHON=python3.13" % sys.version_info[:2])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mypy pyright unit stress chaos kill-loop bench bench-durable bench-redis clean
+.PHONY: help demo test lint mypy pyright unit stress browser chaos kill-loop bench bench-durable bench-redis clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -62,6 +62,10 @@ unit: $(READY)  ## the tests alone, on all cores (JOBS=1: in one process)
 # What `make test` tries in short: files with ODDJOB_STRESS_ROUNDS, tests.long or Hypothesis.
 IN_SHORT = $(shell grep -rlE --include='test_*.py' 'ODDJOB_STRESS_ROUNDS|tests\.long|^from hypothesis' tests)
 
+browser: $(READY)  ## the dashboard in Chromium: every screen, every click, accessibility
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
+	ODDJOB_BROWSER=1 $(PYTEST) tests/browser
+
 stress: $(READY)  ## tests that try many cases at random or kill processes, in full (ROUNDS=20)
 	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) $(IN_SHORT)
 
@@ -75,6 +79,7 @@ bench: $(READY)  ## benchmarks beside ThreadPoolExecutor and sched, in the same 
 	@$(BIN)/python tests/bench/against_stdlib.py
 	@$(BIN)/python tests/bench/lateness.py
 	@$(BIN)/python tests/bench/timers.py
+	@$(BIN)/python tests/bench/dashboard.py
 
 bench-durable:  ## benchmarks of durable jobs beside huey, flexiq and taskito, in an environment of their own
 	$(PYTHON) -m venv $(VENV)-bench

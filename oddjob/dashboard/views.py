@@ -354,7 +354,9 @@ def _pool_data(look: Look, place: Place) -> Data:
         "runners": runners,
         "size": None if local is None else local.pool_size,
         "counts": dict(_counts(look, place)),
-        "oldest_waiting_at": place.pool.oldest_waiting(),
+        "oldest_waiting_at": look.memory.cached(
+            ("oldest", place.reference), place.pool.oldest_waiting
+        ),
     }
 
 

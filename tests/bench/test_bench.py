@@ -53,3 +53,9 @@ def test_the_benchmark_of_jobs_on_redis_prints_every_row() -> None:
         *("idle process", "2 : 1, workers in each: 1", "  pools", "waiting jobs", "idle processes"),
     ):
         assert row in output
+
+
+def test_the_benchmark_of_the_dashboard_prints_every_page() -> None:
+    output = output_of("dashboard.py", "--jobs", "3000", "--rounds", "1")
+    assert output.count("\n/") == 10
+    assert "3,000 jobs stored" in output

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+from collections.abc import Iterable
 from typing import Any, Final
 
 from oddjob.compat import override
@@ -27,8 +28,7 @@ class SqliteReader(StoreReader):
         where = ["job.pool = :pool"]
         where += [condition for name, condition in _CONDITIONS.items() if values[name] is not None]
         with self._database.reading() as connection:
-            if which.state is not None:
-                where.append(_in_state(connection, pool, which.state))
+            where.append(_in_state(connection, pool, which.state))
             query = f"{schema.RECORD} WHERE {' AND '.join(where)} ORDER BY job.id DESC LIMIT :limit"
             return [record_of(row) for row in connection.execute(query, values).fetchall()]
 
@@ -186,9 +186,11 @@ _CONDITIONS: Final = {
 }
 
 
-def _in_state(connection: sqlite3.Connection, pool: str, state: State) -> str:
-    """Return a condition on the state of jobs, by its index where few are in it."""
-    states = (State.QUEUED, State.PARKED) if state is State.QUEUED else (state,)
+def _in_state(connection: sqlite3.Connection, pool: str, state: State | None) -> str:
+    """Return a condition on the state of jobs, by the indexes of states where few are in it."""
+    states: Iterable[State] = State if state is None else (state,)
+    if state is State.QUEUED:
+        states = (State.QUEUED, State.PARKED)
     jobs = " UNION ALL ".join(schema.JOBS_IN_STATE[each] for each in states)
     few = f"SELECT count(*) FROM (SELECT 1 FROM ({jobs}) LIMIT {_FEW})"  # noqa: S608
     if connection.execute(few, {"pool": pool}).fetchone()[0] < _FEW:

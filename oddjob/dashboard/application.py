@@ -15,7 +15,7 @@ from oddjob import __version__
 from oddjob.dashboard import routes
 from oddjob.dashboard.actions import VERBS, Confirm, sentence
 from oddjob.dashboard.chart import chart_of
-from oddjob.dashboard.guard import ACTIONS, HEADERS, Access, Auth, Guard, may
+from oddjob.dashboard.guard import ACTIONS, HEADERS, NO_AUTH, Access, Auth, Guard, may
 from oddjob.dashboard.look import Look, Memory
 from oddjob.dashboard.request import MOST_BYTES, OWN_POOL, HttpError, Request, Response
 from oddjob.dashboard.views import STATES
@@ -86,6 +86,7 @@ class Dashboard:
     ) -> None:
         self._sources: Final = Sources(source, hidden=(OWN_POOL,))
         self._guard: Final = Guard(auth, access, trusted_hosts, trusted_origins)
+        self.asks_who: Final = auth is not NO_AUTH  # or lets nobody in at all
         self._base_path: Final = base_path
         self._memory: Final = Memory()
         self._options: Final = {
@@ -103,11 +104,6 @@ class Dashboard:
             title=title, refresh=refresh, pages=routes.PAGES, states=STATES, version=__version__,
             chart_of=chart_of,
         )  # fmt: skip
-
-    @property
-    def asks_who(self) -> bool:
-        """Whether `auth` tells users apart, or nobody gets in at all."""
-        return self._guard.asks_who
 
     def asgi(self) -> Callable[..., Any]:
         """Return the dashboard as an ASGI application, to be mounted or served."""

@@ -2,58 +2,29 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple
+from typing import Any, Final
 
 WIDTH: Final = 960.0
 HEIGHT: Final = 120.0
 _GAP: Final = 3.0
+_LOWEST: Final = 1.5  # of a bar, so that one job among thousands is seen
 
 
-class Bar(NamedTuple):
-    """A part of a bar: a state, how many, and where it is drawn."""
-
-    state: str
-    number: int
-    x: float
-    y: float
-    width: float
-    height: float
-
-
-class Column(NamedTuple):
-    """A period: when it was, what it is called, and its bars, from below."""
-
-    at: datetime
-    title: str
-    x: float
-    width: float
-    bars: list[Bar]
-
-
-class Chart(NamedTuple):
-    """A chart of stacked bars, with a line at its highest value."""
-
-    columns: list[Column]
-    highest: int
-    totals: dict[str, int]
-
-
-def chart_of(since: datetime, period: float, series: dict[str, Sequence[int]]) -> Chart:
-    """Return the chart of some series, the first one at the bottom, over periods of seconds."""
-    number = max((len(counts) for counts in series.values()), default=0)
-    sums = [sum(counts[n] for counts in series.values()) for n in range(number)]
-    highest = max(sums, default=0)
-    step = WIDTH / max(1, number)
+def chart_of(since: datetime, period: float, series: dict[str, Sequence[int]]) -> dict[str, Any]:
+    """Return a chart of stacked bars, the first series below, over periods of seconds."""
+    counts = [*zip(*series.values(), strict=True)]
+    highest = max(map(sum, counts), default=0)
+    step = WIDTH / max(1, len(counts))
     columns = []
-    for n in range(number):
-        at, y, bars = since + timedelta(seconds=period * n), HEIGHT, []
-        for state, counts in series.items():
-            if counts[n]:
-                height = max(1.5, round(counts[n] / highest * HEIGHT, 1))
-                y = round(max(0.0, y - height), 1)
-                bars.append(
-                    Bar(state, counts[n], round(step * n, 1), y, round(step - _GAP, 1), height)
-                )
-        said = ", ".join(f"{counts[n]:,} {state}" for state, counts in series.items())
-        columns.append(Column(at, f"{at:%H:%M} UTC: {said}", round(step * n, 1), step, bars))
-    return Chart(columns, highest, {state: sum(counts) for state, counts in series.items()})
+    for n, parts in enumerate(counts):
+        at, x, y, bars = since + timedelta(seconds=period * n), round(step * n, 1), HEIGHT, []
+        for state, count in zip(series, parts, strict=True):
+            if count:
+                height = max(_LOWEST, count / highest * HEIGHT)
+                y = max(0.0, y - height)
+                bars.append((state, x, round(y, 1), round(step - _GAP, 1), round(height, 1)))
+        said = ", ".join(f"{count:,} {state}" for state, count in zip(series, parts, strict=True))
+        columns.append({"at": at, "title": f"{at:%H:%M} UTC: {said}", "x": x, "width": step,
+                        "bars": bars, "counts": parts})  # fmt: skip
+    totals = {state: sum(each) for state, each in series.items()}
+    return {"columns": columns, "highest": highest, "totals": totals}

@@ -96,11 +96,6 @@ class Guard:
         self._hosts: Final = {*_LOOPBACK, *map(str.lower, trusted_hosts)}
         self._origins: Final = frozenset(trusted_origins)
 
-    @property
-    def asks_who(self) -> bool:
-        """Whether there is an `auth` that tells users apart, or nobody gets in."""
-        return self._auth is not NO_AUTH
-
     def check_host(self, request: Request) -> None:
         """Refuse a request to another name than those of a dashboard that is served by itself."""
         host = urlsplit(f"//{request.headers.get('host', '')}").hostname

@@ -19,7 +19,8 @@ from oddjob.operations.sources import AnyPool, AnyRecord, Source, Sources
 T = TypeVar("T")
 
 MINUTES: Final = 60  # that charts show
-_KEPT: Final = 5.0  # seconds, at least, that a costly answer is given again
+_KEPT: Final = 1.0  # seconds, at least, that an answer is given again
+_SHARE: Final = 50  # to find answers anew takes at most a 50th of the time
 _SAMPLES: Final = 360  # of each pool in memory, while pages are looked at
 _SAMPLE_INTERVAL: Final = 10.0  # seconds
 
@@ -38,7 +39,7 @@ class Memory:
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def cached(self, key: Any, ask: Callable[[], T]) -> T:
-        """Return an answer of the last seconds: of more, the longer it takes to find it."""
+        """Return an answer, or a former one, which is older the longer it took to find."""
         now = time.monotonic()
         with self.lock:
             until, answer = self.answers.get(key, (0.0, None))
@@ -48,7 +49,7 @@ class Memory:
         taken = time.monotonic() - now
         with self.lock:
             self.answers = {k: v for k, v in self.answers.items() if v[0] > now}
-            self.answers[key] = now + max(_KEPT, 20 * taken), answer
+            self.answers[key] = now + max(_KEPT, _SHARE * taken), answer
         return answer
 
     def forget(self) -> None:

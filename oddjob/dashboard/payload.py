@@ -1,34 +1,41 @@
 """Payload: what is stored of a job's arguments and result, as text, for people.
 
 Guarantees: nothing is unpickled. The instructions of a pickle are read, not followed: classes are
-named and never looked up, and nothing is called. Values of keys that look secret are masked, and
-the text is at most `_MOST` characters, whatever the bytes say.
+named and never looked up, and nothing is called. Values of keys that look secret are masked. What
+is shown twice in a value is shown once, so the text is not longer than the bytes allow.
 """
 
 import json
 import pickletools
 import re
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
+from oddjob.compat import override
 from oddjob.signing import unverified
 
 _MOST: Final = 10_000  # characters
 _MOST_BYTES: Final = 64 << 10  # that are read
 _SECRET: Final = re.compile(r"passw|token|secret|authorization|api_?key|credential", re.IGNORECASE)
-_MASK: Final = "•••"
 _PICKLE: Final = b"\x80\x05"
-_PLAIN: Final = ("BININT", "LONG1", "LONG4", "BINFLOAT", "SHORT_BIN", "BINUNICODE", "BINBYTES",
-                 "BYTEARRAY")  # fmt: skip  # instructions that bring a value of their own
 
 
-class _Named(NamedTuple):
-    """A class or function that a pickle names, or what it would make of one."""
+class _Shown(str):
+    """Text that stands for a value, as it is."""
 
-    text: str
-    arguments: Any = None
+    __slots__ = ()
+
+    @override
+    def __repr__(self) -> str:
+        return str(self)
 
 
+_MASK: Final = _Shown("•••")
 _MARK: Final = object()
+# Instructions that bring a value of their own, that make an empty one, and that name a constant.
+_PLAIN: Final = ("BININT", "LONG1", "LONG4", "BINFLOAT", "SHORT_BIN", "BINUNICODE", "BINBYTES",
+                 "BYTEARRAY")  # fmt: skip
+_EMPTY: Final = {"EMPTY_LIST": list, "EMPTY_SET": list, "EMPTY_DICT": dict, "EMPTY_TUPLE": tuple}
+_CONSTANTS: Final = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False, "MARK": _MARK}
 
 
 def text_of(data: bytes, *, is_call: bool) -> str:
@@ -38,16 +45,15 @@ def text_of(data: bytes, *, is_call: bool) -> str:
         data: JSON, a pickle, or a signed pickle.
         is_call: whether they are positional and keyword arguments.
     """
-    writer = _Writer()
     try:
         value = _value_of(data)
-        if is_call and isinstance(value, list) and len(value) == 2:  # noqa: PLR2004  (both kinds)
-            writer.write_call(*value)
-        else:
-            writer.write(value)
+        text = repr(value)
+        if is_call:
+            args, kwargs = value
+            text = "\n".join([*map(repr, args), *(f"{k} = {v!r}" for k, v in kwargs.items())])
     except Exception:  # whatever was written there
         return f"not shown: {len(data):,} bytes"
-    return writer.text
+    return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"
 
 
 def _value_of(data: bytes) -> Any:
@@ -55,79 +61,22 @@ def _value_of(data: bytes) -> Any:
         raise ValueError("too long")
     if not data.startswith(_PICKLE) and unverified(data).startswith(_PICKLE):
         data = unverified(data)
-    return _read_pickle(data) if data.startswith(_PICKLE) else json.loads(data)
+    if data.startswith(_PICKLE):
+        return _read_pickle(data)
+    return json.loads(data, object_pairs_hook=_masked)
 
 
-class _Writer:
-    """Writes values until there is no more room: a small pickle can stand for a huge value."""
-
-    def __init__(self) -> None:
-        self.text = ""
-
-    def write_call(self, args: Any, kwargs: Any) -> None:
-        """Write arguments as in a call, one a line."""
-        named = kwargs.items() if isinstance(kwargs, dict) else ()
-        for name, value in [*((None, each) for each in args), *named]:
-            self._add("" if name is None else f"{name} = ")
-            self._add(_MASK) if _is_secret(name) else self.write(value)
-            self._add("\n")
-        self.text = self.text.rstrip("\n")
-
-    def write(self, value: Any) -> None:
-        """Write a value."""
-        if len(self.text) >= _MOST:
-            return
-        if isinstance(value, _Named):
-            self._add(value.text)
-            if value.arguments is not None:
-                self._write_all(value.arguments, "()")
-        elif isinstance(value, dict):
-            self._write_pairs([*value.items()])
-        elif isinstance(value, list | tuple | set):
-            brackets = (
-                "[]" if isinstance(value, list) else "()" if isinstance(value, tuple) else "{}"
-            )
-            self._write_all(value, brackets)
-        else:
-            self._add(repr(value[:_MOST]) if isinstance(value, str | bytes) else repr(value))
-
-    def _write_all(self, values: Any, brackets: str) -> None:
-        self._add(brackets[0])
-        for place, each in enumerate(
-            values if isinstance(values, list | tuple | set) else [values]
-        ):
-            self._add(", " if place else "")
-            self.write(each)
-            if len(self.text) >= _MOST:
-                return
-        self._add(brackets[1])
-
-    def _write_pairs(self, pairs: list[tuple[Any, Any]]) -> None:
-        self._add("{")
-        for place, (name, value) in enumerate(pairs):
-            self._add(", " if place else "")
-            self.write(name)
-            self._add(": ")
-            self._add(_MASK) if _is_secret(name) else self.write(value)
-            if len(self.text) >= _MOST:
-                return
-        self._add("}")
-
-    def _add(self, text: str) -> None:
-        if len(self.text) < _MOST <= len(self.text) + len(text):
-            text = text[: _MOST - len(self.text) - 1] + "…"
-        if len(self.text) < _MOST:
-            self.text += text
+def _masked(pairs: Any) -> dict[Any, Any]:
+    return {
+        name: _MASK if isinstance(name, str) and _SECRET.search(name) else value
+        for name, value in pairs
+    }
 
 
-def _is_secret(name: Any) -> bool:
-    return isinstance(name, str) and _SECRET.search(name) is not None
-
-
-def _read_pickle(data: bytes) -> Any:  # noqa: C901, PLR0912, PLR0915  (a case for each instruction)
-    """Return the value of a pickle, with a `_Named` in place of all that is no plain value."""
+def _read_pickle(data: bytes) -> Any:  # noqa: C901, PLR0912  (a case for each kind of instruction)
+    """Return the value of a pickle, with text in place of all that is no plain value."""
     stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    memo: list[Any] = []
 
     def take(number: int) -> list[Any]:
         taken = stack[len(stack) - number :]
@@ -135,71 +84,47 @@ def _read_pickle(data: bytes) -> Any:  # noqa: C901, PLR0912, PLR0915  (a case f
         return taken
 
     def take_marked() -> list[Any]:
-        taken = []
-        while (top := stack.pop()) is not _MARK:
-            taken.append(top)
-        return taken[::-1]
+        place = len(stack) - 1
+        while stack[place] is not _MARK:
+            place -= 1
+        taken = take(len(stack) - place)
+        return taken[1:]
 
     for opcode, argument, _ in pickletools.genops(data):
-        match opcode.name:
-            case "PROTO" | "FRAME":
-                pass
-            case "STOP":
-                return stack.pop()
-            case "MARK":
-                stack.append(_MARK)
-            case "NONE":
-                stack.append(None)
-            case "NEWTRUE" | "NEWFALSE":
-                stack.append(opcode.name == "NEWTRUE")
-            case "EMPTY_LIST":
-                stack.append([])
-            case "EMPTY_DICT":
-                stack.append({})
-            case "EMPTY_TUPLE":
-                stack.append(())
-            case "EMPTY_SET":
-                stack.append(set())
-            case "TUPLE1" | "TUPLE2" | "TUPLE3":
-                stack.append(tuple(take(int(opcode.name[-1]))))
-            case "TUPLE":
-                stack.append(tuple(take_marked()))
-            case "FROZENSET":
-                stack.append(_Named("frozenset", take_marked()))
-            case "APPEND" | "APPENDS" | "ADDITEMS":
-                items = take(1) if opcode.name == "APPEND" else take_marked()
-                if isinstance(stack[-1], list):
-                    stack[-1] += items
-                elif isinstance(stack[-1], set):
-                    stack[-1].update(each for each in items if _is_key(each))
-            case "SETITEM" | "SETITEMS":
-                items = take(2) if opcode.name == "SETITEM" else take_marked()
-                if isinstance(stack[-1], dict):
-                    pairs = zip(items[::2], items[1::2], strict=True)
-                    stack[-1].update((k if _is_key(k) else repr(k), v) for k, v in pairs)
-            case "MEMOIZE":
-                memo[len(memo)] = stack[-1]
-            case "BINGET" | "LONG_BINGET":
-                stack.append(memo[int(argument or 0)])
-            case "STACK_GLOBAL":
-                module, name = take(2)
-                stack.append(_Named(f"{module}.{name}"))
-            case "REDUCE" | "NEWOBJ":
-                called, arguments = take(2)
-                name = called.text if isinstance(called, _Named) else "?"
-                stack.append(_Named(name, arguments))
-            case "BUILD":
-                take(1)
-            case name if name.startswith(_PLAIN):
-                stack.append(argument)
-            case other:
-                raise ValueError(other)
+        name = opcode.name
+        if name in _CONSTANTS:
+            stack.append(_CONSTANTS[name])
+        elif name in _EMPTY:
+            stack.append(_EMPTY[name]())
+        elif name.startswith(_PLAIN):
+            stack.append(argument)
+        elif name == "STOP":
+            return stack.pop()
+        elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
+            stack.append(tuple(take(int(name[-1]))))
+        elif name in ("TUPLE", "FROZENSET"):
+            stack.append(tuple(take_marked()))
+        elif name in ("APPEND", "APPENDS", "ADDITEMS"):
+            items = take(1) if name == "APPEND" else take_marked()
+            if isinstance(stack[-1], list):
+                stack[-1] += items
+        elif name in ("SETITEM", "SETITEMS"):
+            items = take(2) if name == "SETITEM" else take_marked()
+            if isinstance(stack[-1], dict):
+                stack[-1].update(_masked(zip(items[::2], items[1::2], strict=True)))
+        elif name == "MEMOIZE":
+            memo.append(stack[-1])
+        elif name in ("BINGET", "LONG_BINGET"):
+            known = memo[int(argument or 0)]
+            is_short = isinstance(known, str) and len(known) < 100  # noqa: PLR2004
+            stack.append(known if is_short else _Shown("…"))
+        elif name == "STACK_GLOBAL":
+            stack.append(_Shown(".".join(map(str, take(2)))))
+        elif name in ("REDUCE", "NEWOBJ"):
+            called, arguments = take(2)
+            stack.append(_Shown(f"{called}({', '.join(map(repr, arguments))})"))
+        elif name == "BUILD":
+            take(1)
+        elif name not in ("PROTO", "FRAME"):
+            raise ValueError(name)
     raise ValueError("it has no end")
-
-
-def _is_key(value: Any) -> bool:
-    try:
-        hash(value)
-    except TypeError:
-        return False
-    return True

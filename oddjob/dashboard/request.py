@@ -1,7 +1,8 @@
 """Request and Response: what adapters give to the dashboard, and what they get back."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs, quote, urlencode
 
@@ -35,13 +36,15 @@ class Request:
     native: Any = None
     user: Any = None
     access: Any = None
-    form: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
         self.path = "/" + self.path.lstrip("/")
         self.base_path = quote(self.base_path.rstrip("/"))
-        text = self.body.decode("utf-8", "replace")
-        self.form = parse_qs(text, keep_blank_values=True, max_num_fields=10_000)
+
+    @cached_property
+    def form(self) -> dict[str, list[str]]:
+        """What a form has sent, decoded."""
+        return parse_query(self.body.decode("utf-8", "replace"))
 
     @property
     def is_safe(self) -> bool:
@@ -68,8 +71,8 @@ class Response(NamedTuple):
 
 
 def parse_query(text: str) -> dict[str, list[str]]:
-    """Return what a query string says."""
-    return parse_qs(text, keep_blank_values=True, max_num_fields=1000)
+    """Return what a query string, or a form, says."""
+    return parse_qs(text, keep_blank_values=True)
 
 
 def headers_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

@@ -7,7 +7,7 @@ data, and need not be sent again.
 import os
 import socket
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from heapq import merge
 from itertools import islice
 from typing import Any, Final, NamedTuple, cast, get_args
@@ -29,6 +29,8 @@ STATES: Final = cast("tuple[JobState, ...]", get_args(JobState))
 _MOST: Final = 100_000  # jobs that are counted
 _FEW: Final = 10  # rows of a list beside others
 _SAMPLE: Final = 500  # jobs whose durations are looked at
+_LIMITS: Final = ("max_queue", "when_full", "rate", "key_limit", "timeout", "retries",
+                  "priority_aging")  # fmt: skip
 _LISTED: Final = 1000  # scheduled jobs that are sorted by their times
 
 Data = dict[str, Any]
@@ -222,26 +224,24 @@ def pool(look: Look, rest: str) -> Data:
         "ended": _chart_data(_ended(look, place)),
         "running": _some(place, "running"),
         "queued": _some(place, "queued"),
-        "workers": [], "limits": {}, "durations": {}, "supervisor": None,
-    }  # fmt: skip
+        "workers": [],
+        "limits": {},
+    }
     if local is None:
-        data["durations"] = look.memory.cached(
-            ("durations", place.reference), lambda: _durations_of(place)
-        )
-        return data
+        key = "durations", place.reference
+        return data | {"durations": look.memory.cached(key, lambda: _durations_of(place))}
     stats, options = local.stats(), local.configuration
-    limits = ("max_queue", "when_full", "rate", "key_limit", "timeout", "retries", "priority_aging")
+    shown = {name: getattr(options, name) for name in _LIMITS}
+    crashes = f"{stats.crashes} of workers, {stats.restarts} restarts, {stats.abandoned} stuck"
     return data | {
         "workers": [
             {"name": each.name, "state": each.state, "since": each.since,
              "job": each.job and each.job.name, "stack": each.stack()}
             for each in local.workers()
         ],
-        "limits": {"pool_size": local.pool_size}
-        | {name: str(value) for name in limits if (value := getattr(options, name)) is not None},
+        "limits": {"pool_size": local.pool_size, "crashes": crashes}
+        | {name: str(value) for name, value in shown.items() if value is not None},
         "durations": {"ran": stats.run_time._asdict(), "waited": stats.queue_wait._asdict()},
-        "supervisor": {"crashes": stats.crashes, "restarts": stats.restarts,
-                       "stuck": stats.abandoned, "retried": stats.retried},
     }  # fmt: skip
 
 
@@ -280,14 +280,14 @@ def recurring(look: Look, _rest: str) -> Data:
 def runners(look: Look, _rest: str) -> Data:
     """Show the processes that use the stores, and how many jobs each has in hand."""
     me, found = (socket.gethostname(), os.getpid()), []
+    running = [
+        (place.number, each.runner)
+        for place in look.places()
+        for each in place.pool.records(state="running", limit=_LISTED)
+    ]
     for number, source in look.found.items():
-        hands: dict[str, int] = {}
-        for place in look.places():
-            if place.number == number:
-                for each in place.pool.records(state="running", limit=_LISTED):
-                    hands[each.runner or ""] = hands.get(each.runner or "", 0) + 1
         found += [
-            runner_json(each) | {"store": source.label, "jobs": hands.get(each.id, 0),
+            runner_json(each) | {"store": source.label, "jobs": running.count((number, each.id)),
                                  "is_this": (each.host, each.pid) == me}
             for each in source.runners()
         ]  # fmt: skip
@@ -297,23 +297,20 @@ def runners(look: Look, _rest: str) -> Data:
 def about(look: Look, _rest: str) -> Data:
     """Show versions, and what ``oddjob doctor`` finds."""
     stores = [each for each in look.found.values() if isinstance(each, StoreOperations)]
-    return {
-        "version": __version__,
-        "process": f"{socket.gethostname()}:{os.getpid()}",
-        "sources": [
-            {"label": each.label, "findings": look.memory.cached(
-                ("findings", each.label), lambda each=each: _findings_of(each))}  # type: ignore[misc]
-            for each in stores
-        ],
-        "has_memory": len(stores) < len(look.found),
-    }  # fmt: skip
+    process = f"{socket.gethostname()}:{os.getpid()}"
+    found = [{"label": each.label, "findings": _findings_of(look, each)} for each in stores]
+    return {"version": __version__, "process": process, "sources": found,
+            "has_memory": len(stores) < len(look.found)}  # fmt: skip
 
 
 # Parts of pages.
 
 
-def _findings_of(store: StoreOperations) -> list[Data]:
-    return [each._asdict() for each in findings(store.url, imports=False, opened=store)]
+def _findings_of(look: Look, store: StoreOperations) -> list[Data]:
+    def find() -> list[Data]:
+        return [each._asdict() for each in findings(store.url, imports=False, opened=store)]
+
+    return look.memory.cached(("findings", store.label), find)
 
 
 def _counts(look: Look, place: Place) -> dict[JobState, int]:
@@ -340,10 +337,8 @@ def _chart_data(ended: dict[str, list[int]]) -> Data:
 def _pool_data(look: Look, place: Place) -> Data:
     local = look.sources.local_pool(place.source, place.pool.name)
     in_memory = isinstance(place.pool, MemoryOperations)
-    state = "running" if local is None else str(local.state)
-    runners = None if in_memory else sum(
-        place.pool.name in each.pools for each in place.source.runners()
-    )  # fmt: skip
+    runners = [each.id for each in place.source.runners() if place.pool.name in each.pools]
+    state = ("running" if runners else "stopped") if local is None else str(local.state)
     return {
         "ref": place.reference,
         "name": place.pool.name,
@@ -351,7 +346,7 @@ def _pool_data(look: Look, place: Place) -> Data:
         "in_memory": in_memory,
         "state": "paused" if place.pool.is_paused else state,
         "is_paused": place.pool.is_paused,
-        "runners": runners,
+        "runners": None if in_memory else len(runners),
         "size": None if local is None else local.pool_size,
         "counts": dict(_counts(look, place)),
         "oldest_waiting_at": look.memory.cached(
@@ -367,21 +362,19 @@ def _some(place: Place, state: JobState) -> list[Data]:
 
 def _durations_of(place: Place) -> Data:
     """Return how long the latest jobs have run, and how long they had waited."""
-    records = [*place.pool.records(state="succeeded", limit=_SAMPLE)]
-    found: dict[str, list[float]] = {"ran": [], "waited": []}
-    for each in records:
-        if each.started and each.finished and each.created:
-            found["ran"].append((each.finished - each.started) / timedelta(seconds=1))
-            found["waited"].append((each.started - each.created) / timedelta(seconds=1))
-    return {name: _summary(sorted(values)) for name, values in found.items()}
+    records = place.pool.records(state="succeeded", limit=_SAMPLE)
+    times = [(each.created, each.started, each.finished) for each in records]
+    known = [(c, s, f) for c, s, f in times if c and s and f]
+    waited = sorted((started - created).total_seconds() for created, started, _ in known)
+    ran = sorted((finished - started).total_seconds() for _, started, finished in known)
+    return {"waited": _summary(waited), "ran": _summary(ran)}
 
 
 def _summary(values: list[float]) -> Data:
-    last = len(values) - 1
     shares = {"p50": 0.5, "p95": 0.95, "p99": 0.99, "max": 1.0}
-    return {"count": len(values)} | {
-        name: values[round(share * last)] if values else 0.0 for name, share in shares.items()
-    }
+    last = len(values) - 1
+    found = {name: values[round(share * last)] if values else 0.0 for name, share in shares.items()}
+    return found | {"count": len(values)}
 
 
 def _arguments_of(look: Look, record: AnyRecord) -> str | None:
@@ -393,7 +386,5 @@ def _arguments_of(look: Look, record: AnyRecord) -> str | None:
 def _stack_of(look: Look, place: Place, record: AnyRecord) -> str | None:
     """Return where a job is now that runs in this process."""
     local = look.sources.local_pool(place.source, place.pool.name)
-    for worker in () if local is None or record.state != "running" else local.workers():
-        if worker.job is not None and worker.job.id == record.id:
-            return worker.stack() or None
-    return None
+    workers = [] if local is None or record.state != "running" else local.workers()
+    return next((each.stack() for each in workers if each.job and each.job.id == record.id), None)

@@ -45,13 +45,16 @@ function showSelected() {
   }
 }
 
+function focusable(root) {
+  return [...root.querySelectorAll("a, button, input, select, summary")];
+}
+
 // Put new content in place of the old one; keep what the user has opened, chosen and focused.
 function replace(content, fresh) {
   const open = new Map([...content.querySelectorAll("details[id]")].map((e) => [e.id, e.open]));
   const checked = new Set(boxes().filter((e) => e.checked).map((e) => e.value));
   const scope = content.querySelector("select[name=scope]");
-  const focused = document.activeElement;
-  const path = content.contains(focused) ? pathOf(focused, content) : null;
+  const place = focusable(content).indexOf(document.activeElement);
   content.replaceChildren(...fresh.childNodes);
   for (const [id, isOpen] of open) {
     const each = document.getElementById(id);
@@ -60,19 +63,7 @@ function replace(content, fresh) {
   for (const each of boxes()) each.checked = checked.has(each.value);
   const newScope = content.querySelector("select[name=scope]");
   if (scope && newScope) newScope.value = scope.value;
-  if (path) elementAt(path, content)?.focus({ preventScroll: true });
-}
-
-function pathOf(element, root) {
-  const path = [];
-  for (let each = element; each !== root; each = each.parentElement) {
-    path.unshift([...each.parentElement.children].indexOf(each));
-  }
-  return path;
-}
-
-function elementAt(path, root) {
-  return path.reduce((each, place) => each?.children[place], root);
+  focusable(content)[place]?.focus({ preventScroll: true });
 }
 
 async function refresh() {

@@ -8,7 +8,7 @@ import json
 import os
 import sys
 from collections.abc import Container, Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 import click
@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from oddjob.cli.command import Common, safe
+from oddjob.operations.presentation import as_json
 
 STYLES: Final = {
     "scheduled": "cyan",
@@ -52,13 +53,7 @@ def console(common: Common) -> Console:
 
 def print_json(value: Any, indent: int | None = 2) -> None:
     """Print a value as JSON, with times in UTC; without `indent`, in one line."""
-    click.echo(safe(json.dumps(value, default=_as_json, indent=indent)))
-
-
-def _as_json(value: object) -> str:
-    if isinstance(value, datetime):
-        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return str(value)
+    click.echo(safe(json.dumps(value, default=as_json, indent=indent)))
 
 
 def say(common: Common, text: str) -> None:

@@ -7,7 +7,7 @@ Guarantees
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import groupby, islice
+from itertools import islice
 from typing import Any, Final, NamedTuple
 
 from oddjob.dashboard.guard import check_action
@@ -105,10 +105,13 @@ def _chosen(look: Look, wanted: str) -> Chosen:
 
 
 def _change(verb: Verb, chosen: Iterable[Chosen]) -> int:
-    possible = (each for each in chosen if each.job.state in verb.possible)
+    by_pool: dict[str, list[Chosen]] = {}
+    for each in chosen:
+        if each.job.state in verb.possible:
+            by_pool.setdefault(each.place.reference, []).append(each)
     return sum(
-        getattr(place.pool, verb.operation)([each.job for each in group])
-        for place, group in groupby(possible, key=lambda each: each.place)
+        getattr(group[0].place.pool, verb.operation)([each.job for each in group])
+        for group in by_pool.values()
     )
 
 

@@ -4,8 +4,8 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from datetime import UTC, datetime
-from functools import cache
+from datetime import datetime
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from oddjob.dashboard.request import MOST_BYTES, OWN_POOL, HttpError, Request, R
 from oddjob.dashboard.views import STATES
 from oddjob.errors import OddJobError
 from oddjob.log import log
-from oddjob.operations.presentation import ago, lasting
+from oddjob.operations.presentation import ago, as_json, exact, lasting
 from oddjob.operations.sources import AnyRecord, Sources
 from oddjob.thread_pool import Pool
 
@@ -88,17 +88,16 @@ class Dashboard:
         self._guard: Final = Guard(auth, access, trusted_hosts, trusted_origins)
         self.asks_who: Final = auth is not NO_AUTH  # or lets nobody in at all
         self._base_path: Final = base_path
-        self._memory: Final = Memory()
-        self._options: Final = {
-            "page_size": page_size, "bulk_limit": bulk_limit, "scan_limit": scan_limit,
-            "format_arguments": format_arguments,
-        }  # fmt: skip
+        self._look: Final = partial(
+            Look, sources=self._sources, memory=Memory(), page_size=page_size,
+            bulk_limit=bulk_limit, scan_limit=scan_limit, format_arguments=format_arguments,
+        )  # fmt: skip
         self._templates: Final = Environment(
             loader=PackageLoader("oddjob.dashboard"), autoescape=True, undefined=StrictUndefined,
             trim_blocks=True, lstrip_blocks=True,
         )  # fmt: skip
         self._templates.filters.update(
-            ago=ago, exact=_exact, lasting=lasting, iso=_iso, between=_between, number=_number
+            ago=ago, exact=exact, lasting=lasting, iso=as_json, between=_between, number=_number
         )
         self._templates.globals.update(
             title=title, refresh=refresh, pages=routes.PAGES, states=STATES, version=__version__,
@@ -135,8 +134,9 @@ class Dashboard:
             request: what was asked.
             is_standalone: there is no web server of the user's around it that checks ``Host``.
         """
+        request.path = "/" + request.path.lstrip("/")
         if self._base_path is not None:
-            request.base_path = self._base_path.rstrip("/")
+            request.base_path = self._base_path
         try:
             if is_standalone:
                 self._guard.check_host(request)
@@ -172,7 +172,7 @@ class Dashboard:
         if not request.is_safe:
             raise HttpError(405, "Nothing can be sent to this page.", ("Allow", "GET, HEAD"))
         data = route.view(look, rest)
-        text = json.dumps(data, default=_as_json)
+        text = json.dumps(data, default=as_json)
         if is_api:
             return Response(200, [_JSON], text.encode())
         about = f"{text} {request.user} {sorted(request.query.items())} {__version__}"
@@ -182,20 +182,17 @@ class Dashboard:
             return Response(304, headers, b"")
         return Response(200, headers, self._render(request, route, data))
 
-    def _look(self, request: Request) -> Look:
-        return Look(request, self._sources, self._memory, **self._options)  # type: ignore[arg-type]
-
     def _act(self, look: Look, route: routes.Route) -> Response:
         assert route.action is not None  # noqa: S101  (asked before)
         answer = route.action(look)
-        self._memory.forget()
+        look.memory.forget()
         if isinstance(answer, Confirm):
             page = route._replace(title="Are you sure?", template="confirm.html")
             return Response(200, [_HTML], self._render(look.request, page, answer.data))
         path, _, query = answer.path.partition("?")
         kept = "&".join(part for part in query.split("&") if part.partition("=")[0] not in _SAID)
         said = "&".join(f"{name}={value}" for name, value in answer.said.items())
-        where = f"{look.request.base_path}{path}?{kept}{'&' if kept else ''}{said}"
+        where = f"{look.request.base}{path}?{kept}{'&' if kept else ''}{said}"
         return Response(303, [("Location", where)], b"")
 
     def _render(self, request: Request, route: routes.Route, data: Mapping[str, Any]) -> bytes:
@@ -206,7 +203,7 @@ class Dashboard:
             data, page=route, url=request.url, user=request.user,
             notice=sentence(request.get("did"), *numbers) if request.is_safe else "",
             can={name: may(request, name) for name in ACTIONS},
-            here=_here(request), base=request.base_path,
+            here=_here(request), base=request.base,
             offered=[(name, verb) for name, verb in VERBS.items() if may(request, name)],
         ).encode()  # fmt: skip
 
@@ -216,9 +213,8 @@ class Dashboard:
         if request.path.startswith("/api/") or request.path == "/healthz":
             error = {"error": {"code": status, "message": message}}
             return Response(status, [_JSON, *headers], json.dumps(error).encode())
-        page = routes.Route(
-            "", _TITLES.get(status, "Refused"), routes.PAGES[0].view, "message.html"
-        )
+        title = _TITLES.get(status, "Refused")
+        page = routes.PAGES[0]._replace(path="", title=title, template="message.html")
         body = self._render(request, page, {"message": message, "status": status})
         return Response(status, [_HTML, *headers], body)
 
@@ -230,24 +226,12 @@ _TITLES: Final = {401: "Who are you?", 404: "Not there", 500: "Failed", 503: "No
 def _here(request: Request) -> str:
     """Return the page that is shown, to come back to."""
     query = {name: values[-1] for name, values in request.query.items() if name not in _SAID}
-    return request.url(request.path, **query).removeprefix(request.base_path)
+    return request.url(request.path, **query).removeprefix(request.base)
 
 
 @cache
 def _file(name: str) -> bytes:
     return (files("oddjob.dashboard") / "static" / name).read_bytes()
-
-
-def _as_json(value: object) -> str:
-    return _iso(value) if isinstance(value, datetime) else str(value)
-
-
-def _iso(when: datetime) -> str:
-    return when.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
-
-
-def _exact(when: datetime) -> str:
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def _between(start: datetime, end: datetime) -> str:

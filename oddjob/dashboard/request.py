@@ -1,6 +1,6 @@
 """Request and Response: what adapters give to the dashboard, and what they get back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Final, NamedTuple
@@ -17,8 +17,8 @@ class Request:
 
     Attributes:
         method: in capitals.
-        path: below the place where the dashboard is mounted, decoded; it begins with a slash.
-        base_path: that place, without a slash at its end; "" if it is the root.
+        path: below the place where the dashboard is mounted, decoded.
+        base_path: that place, decoded; "" if it is the root.
         query: what follows the ``?``, decoded.
         headers: by their names in lower case.
         body: the body.
@@ -37,14 +37,15 @@ class Request:
     user: Any = None
     access: Any = None
 
-    def __post_init__(self) -> None:
-        self.path = "/" + self.path.lstrip("/")
-        self.base_path = quote(self.base_path.rstrip("/"))
-
     @cached_property
     def form(self) -> dict[str, list[str]]:
         """What a form has sent, decoded."""
         return parse_query(self.body.decode("utf-8", "replace"))
+
+    @property
+    def base(self) -> str:
+        """What stands before the paths of all pages in URLs."""
+        return quote(self.base_path.rstrip("/"))
 
     @property
     def is_safe(self) -> bool:
@@ -59,7 +60,7 @@ class Request:
     def url(self, path: str, **query: object) -> str:
         """Return the URL of a page, with what is not empty of a query."""
         given = urlencode({name: value for name, value in query.items() if value not in ("", None)})
-        return f"{self.base_path}{quote(path)}" + (f"?{given}" if given else "")
+        return self.base + quote(path) + (f"?{given}" if given else "")
 
 
 class Response(NamedTuple):
@@ -73,11 +74,6 @@ class Response(NamedTuple):
 def parse_query(text: str) -> dict[str, list[str]]:
     """Return what a query string, or a form, says."""
     return parse_qs(text, keep_blank_values=True)
-
-
-def headers_of(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
-    """Return headers by their names in lower case."""
-    return {name.lower(): value for name, value in pairs}
 
 
 class HttpError(Exception):

@@ -124,12 +124,9 @@ def job_data(chosen: Chosen) -> Data:
     """Return a job as lists show it."""
     place, job = chosen
     return job_json(job) | {
-        "ref": reference(place.number, job.id),
-        "pool_ref": place.reference,
-        "function": job.function,
-        "crashes": job.crashes,
-        "error_line": job.error,
-    }
+        "ref": reference(place.number, job.id), "pool_ref": place.reference,
+        "function": job.function, "crashes": job.crashes, "error_line": job.error,
+    }  # fmt: skip
 
 
 # Pages.
@@ -179,12 +176,11 @@ def job(look: Look, rest: str) -> Data:
         "source": source.label,
         "arguments": _arguments_of(look, record),
         "result": text_of(record.outcome or b"", is_call=False) if has_result else None,
-        "entry": record.entry,
-        "runner": record.runner,
+        "entry": record.entry, "runner": record.runner,
         "reasons": source.why(record),  # type: ignore[arg-type]  # it is the source's own
         "attempts": attempts_json(record),
         "stack": _stack_of(look, place, record),
-    }
+    }  # fmt: skip
 
 
 def errors(look: Look, _rest: str) -> Data:
@@ -339,20 +335,14 @@ def _pool_data(look: Look, place: Place) -> Data:
     in_memory = isinstance(place.pool, MemoryOperations)
     runners = [each.id for each in place.source.runners() if place.pool.name in each.pools]
     state = ("running" if runners else "stopped") if local is None else str(local.state)
+    oldest = look.memory.cached(("oldest", place.reference), place.pool.oldest_waiting)
     return {
-        "ref": place.reference,
-        "name": place.pool.name,
-        "source": place.source.label,
-        "in_memory": in_memory,
-        "state": "paused" if place.pool.is_paused else state,
-        "is_paused": place.pool.is_paused,
-        "runners": None if in_memory else len(runners),
-        "size": None if local is None else local.pool_size,
+        "ref": place.reference, "name": place.pool.name, "source": place.source.label,
+        "state": "paused" if place.pool.is_paused else state, "is_paused": place.pool.is_paused,
+        "in_memory": in_memory, "runners": None if in_memory else len(runners),
+        "size": local and local.pool_size, "oldest_waiting_at": oldest,
         "counts": dict(_counts(look, place)),
-        "oldest_waiting_at": look.memory.cached(
-            ("oldest", place.reference), place.pool.oldest_waiting
-        ),
-    }
+    }  # fmt: skip
 
 
 def _some(place: Place, state: JobState) -> list[Data]:

@@ -85,3 +85,15 @@ def ago(when: datetime | None) -> str:
         return "-"
     seconds = (datetime.now(UTC) - when).total_seconds()
     return f"in {lasting(-seconds)}" if seconds < 0 else f"{lasting(seconds)} ago"
+
+
+def exact(when: datetime) -> str:
+    """Return a time in UTC."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def as_json(value: object) -> str:
+    """Return what JSON has no word for: times in UTC, and anything else as text."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+    return str(value)

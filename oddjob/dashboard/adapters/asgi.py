@@ -3,14 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from oddjob.dashboard.request import (
-    MOST_BYTES,
-    OWN_POOL,
-    Request,
-    Response,
-    headers_of,
-    parse_query,
-)
+from oddjob.dashboard.request import MOST_BYTES, OWN_POOL, Request, Response, parse_query
 from oddjob.registry import start_pool
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
@@ -38,21 +31,16 @@ def application(
             if message["type"] == "http.disconnect":
                 return
             body += message.get("body", b"")
-        base = scope.get("root_path", "")
-        path = scope["path"]
-        request = Request(
-            scope["method"],
-            path.removeprefix(base) if path.startswith(f"{base}/") or path == base else path,
-            base,
-            parse_query(scope["query_string"].decode("latin-1")),
-            headers_of((k.decode("latin-1"), v.decode("latin-1")) for k, v in scope["headers"]),
-            body,
-            scope,
-        )
+        base, path = scope.get("root_path", ""), scope["path"]
+        if path == base or path.startswith(f"{base}/"):
+            path = path.removeprefix(base)
+        query = parse_query(scope["query_string"].decode("latin-1"))
+        headers = {k.decode("latin-1").lower(): v.decode("latin-1") for k, v in scope["headers"]}
+        request = Request(scope["method"], path, base, query, headers, body, scope)
         pool = start_pool(OWN_POOL, pool_size=4, store=False, exist_ok=True)
         response = await pool.submit(handle, request)
-        headers = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in response.headers]
-        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        pairs = [(k.encode("latin-1"), v.encode("latin-1")) for k, v in response.headers]
+        await send({"type": "http.response.start", "status": response.status, "headers": pairs})
         await send({"type": "http.response.body", "body": response.body})
 
     return dashboard

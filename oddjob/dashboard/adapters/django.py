@@ -8,7 +8,8 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any, Final
 
-from oddjob.dashboard.request import MOST_BYTES, Request, Response, headers_of, parse_query
+from oddjob.dashboard.adapters.wsgi import request_of
+from oddjob.dashboard.request import Request, Response
 
 _MODULES: Final = ("django.http", "django.urls", "django.views.decorators.csrf")
 
@@ -18,18 +19,10 @@ def patterns(handle: Callable[[Request], Response]) -> list[Any]:
     http, urls, csrf = map(import_module, _MODULES)
 
     def dashboard(django: Any, path: str) -> Any:
-        size = int(django.META.get("CONTENT_LENGTH") or 0)
-        response = handle(
-            Request(
-                django.method,
-                path,
-                django.path.removesuffix(path),
-                parse_query(django.META.get("QUERY_STRING", "")),
-                headers_of(django.headers.items()),
-                django.read(MOST_BYTES + 1) if size else b"",
-                django,
-            )
-        )
+        # The path is decoded already.
+        request = request_of({**django.META, "PATH_INFO": "", "wsgi.input": django}, django)
+        request.path, request.base_path = f"/{path}", django.path.removesuffix(path)
+        response = handle(request)
         answer = http.HttpResponse(response.body, status=response.status)
         for name, value in response.headers:
             answer[name] = value

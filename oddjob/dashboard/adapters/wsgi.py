@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any
 
-from oddjob.dashboard.request import MOST_BYTES, Request, Response, headers_of, parse_query
+from oddjob.dashboard.request import MOST_BYTES, Request, Response, parse_query
 
 Environ = dict[str, Any]
 
@@ -23,21 +23,16 @@ def application(
     return dashboard
 
 
-def request_of(environ: Environ) -> Request:
+def request_of(environ: Environ, native: Any = None) -> Request:
     """Return a WSGI request as the dashboard takes it."""
-    names = [(name[5:].replace("_", "-"), value) for name, value in environ.items()
-             if name.startswith("HTTP_")]  # fmt: skip
-    length = environ.get("CONTENT_LENGTH") or "0"
-    size = min(int(length) if length.isdecimal() else 0, MOST_BYTES + 1)
-    return Request(
-        environ["REQUEST_METHOD"],
-        _decoded(environ.get("PATH_INFO", "")),
-        _decoded(environ.get("SCRIPT_NAME", "")),
-        parse_query(environ.get("QUERY_STRING", "")),
-        headers_of(names),
-        environ["wsgi.input"].read(size) if size else b"",
-        environ,
-    )
+    headers = {name[5:].replace("_", "-").lower(): value for name, value in environ.items()
+               if name.startswith("HTTP_")}  # fmt: skip
+    length = str(environ.get("CONTENT_LENGTH") or "")
+    size = min(int(length), MOST_BYTES + 1) if length.isdecimal() else 0
+    body = environ["wsgi.input"].read(size) if size else b""
+    path, base = (_decoded(environ.get(name, "")) for name in ("PATH_INFO", "SCRIPT_NAME"))
+    query = parse_query(environ.get("QUERY_STRING", ""))
+    return Request(environ["REQUEST_METHOD"], path, base, query, headers, body, native or environ)
 
 
 def _decoded(text: str) -> str:

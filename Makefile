@@ -64,7 +64,7 @@ IN_SHORT = $(shell grep -rlE --include='test_*.py' 'ODDJOB_STRESS_ROUNDS|tests\.
 
 browser: $(READY)  ## the dashboard in Chromium: every screen, every click, accessibility
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[browser]'
-	ODDJOB_BROWSER=1 $(PYTEST) tests/browser
+	ODDJOB_BROWSER=1 $(BIN)/python -m pytest -n 0 --timeout 180 tests/browser
 
 stress: $(READY)  ## tests that try many cases at random or kill processes, in full (ROUNDS=20)
 	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(PYTEST) $(IN_SHORT)

@@ -49,8 +49,10 @@ def text_of(data: bytes, *, is_call: bool) -> str:
         value = _value_of(data)
         text = repr(value)
         if is_call:
-            args, kwargs = value
-            text = "\n".join([*map(repr, args), *(f"{k} = {v!r}" for k, v in kwargs.items())])
+            args, kwargs, *takes_value = value
+            first = ["(the result of the job before)"] if takes_value else []
+            named = [f"{name} = {each!r}" for name, each in kwargs.items()]
+            text = "\n".join([*first, *map(repr, args), *named])
     except Exception:  # whatever was written there
         return f"not shown: {len(data):,} bytes"
     return text if len(text) <= _MOST else f"{text[: _MOST - 1]}…"

@@ -144,7 +144,7 @@ def overview(look: Look, _rest: str) -> Data:
     return {
         "counts": {state: sum(each["counts"][state] for each in listed) for state in STATES},
         "oldest_waiting_at": min(oldest, default=None),
-        "ended": _chart_data(ended),
+        "ended": _chart_data(ended, places),
         "pools": listed,
         "failures": [*map(job_data, islice(chosen_jobs(look, JobFilter("failed")), 5))],
     }
@@ -217,7 +217,7 @@ def pool(look: Look, rest: str) -> Data:
     local = look.sources.local_pool(place.source, place.pool.name)
     data: Data = {
         "pool": _pool_data(look, place),
-        "ended": _chart_data(_ended(look, place)),
+        "ended": _chart_data(_ended(look, place), [place]),
         "running": _some(place, "running"),
         "queued": _some(place, "queued"),
         "workers": [],
@@ -326,8 +326,10 @@ def _ended(look: Look, place: Place) -> dict[str, list[int]]:
     return {"succeeded": ended["succeeded"], "failed": ended["failed"]}
 
 
-def _chart_data(ended: dict[str, list[int]]) -> Data:
-    return {"since": datetime.fromtimestamp(first_minute(), UTC), "period": 60.0, **ended}
+def _chart_data(ended: dict[str, list[int]], places: list[Place]) -> Data:
+    in_memory = any(isinstance(each.pool, MemoryOperations) for each in places)
+    since = datetime.fromtimestamp(first_minute(), UTC)
+    return {"since": since, "period": 60.0, "in_memory": in_memory, **ended}
 
 
 def _pool_data(look: Look, place: Place) -> Data:
@@ -370,7 +372,7 @@ def _summary(values: list[float]) -> Data:
 def _arguments_of(look: Look, record: AnyRecord) -> str | None:
     if look.format_arguments is not None:
         return look.format_arguments(record)
-    return None if record.payload is None else text_of(record.payload, is_call=True)
+    return text_of(record.payload, is_call=True) if record.payload else None
 
 
 def _stack_of(look: Look, place: Place, record: AnyRecord) -> str | None:

@@ -65,8 +65,11 @@ class Client:
         return Page(self.dashboard.handle(request))
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store of each kind."""
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis_url"))
     return f"sqlite:///{tmp_path}/jobs.db"
 
 

@@ -124,9 +124,10 @@ def test_jobs_and_timers_in_memory_are_acted_on_as_well(
     "back", ["//evil.example/", "https://evil.example/", "/\\evil.example", "javascript:alert(1)"]
 )
 def test_an_action_never_leads_to_another_site(filled: Pool, client: Client, back: str) -> None:
-    page = client.post("/jobs", action="retry", id="1", back=back)
+    (job, *_) = filled.records(state="failed")
+    page = client.post("/jobs", action="retry", id=job.id, back=back)
     assert page.headers["location"].startswith("/?did=")
-    asks = client.post("/jobs", action="delete", id="1", back=back)
+    asks = client.post("/jobs", action="delete", id=job.id, back=back)
     assert 'href="/"' in asks.html
     assert f'href="{back}' not in asks.html
 

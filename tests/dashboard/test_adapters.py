@@ -6,6 +6,7 @@ import threading
 import types
 from collections.abc import Callable
 from http.client import HTTPConnection
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
@@ -18,6 +19,11 @@ from tests.dashboard.conftest import Client
 
 Answer = tuple[int, dict[str, str], str]
 Ask = Callable[..., Answer]
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/jobs.db"
 
 
 def through_wsgi(dashboard: Dashboard) -> Ask:

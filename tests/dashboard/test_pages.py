@@ -131,6 +131,16 @@ def test_probes_are_answered_before_anybody_logs_in(
     assert (page.status, page.html) == (200, "ok\n")
 
 
+def test_a_batch_and_its_members_are_jobs_like_others(pool: Pool, client: Client) -> None:
+    with pool.batch(on_done=pool.s(jobs.tick), name="import") as batch:
+        members = batch.submit_many(jobs.send, ["a@b", "c@d"])
+    for each in batch.job, *members:
+        page = client.get(f"/jobs/{each.id}")
+        assert page.status == 200
+    assert "import" in client.get("/scheduled").text
+    assert "import" in client.get("/jobs").text
+
+
 # Pools in memory.
 
 

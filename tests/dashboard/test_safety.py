@@ -22,6 +22,11 @@ from tests.dashboard.conftest import FORM, Client
 Open = Callable[..., Client]
 
 
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path}/jobs.db"
+
+
 def test_it_is_closed_until_you_say_who_may_see_it(filled: Pool, open_dashboard: Open) -> None:
     client = open_dashboard(auth=None)
     for path in "/", "/jobs", "/api/jobs", "/nothing":

@@ -19,7 +19,7 @@ function lasting(seconds) {
 function tick() {
   for (const each of document.querySelectorAll("time")) {
     const seconds = (Date.now() - Date.parse(each.dateTime)) / 1000;
-    let text = lasting(Math.max(0, Math.floor(Math.abs(seconds))));
+    let text = lasting(Math.abs(seconds));
     if (!("for" in each.dataset)) text = seconds < 0 ? `in ${text}` : `${text} ago`;
     if (each.textContent !== text) each.textContent = text;
   }

@@ -11,6 +11,7 @@ Guarantees
 
 import base64
 import hmac
+import re
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -98,7 +99,8 @@ class Guard:
 
     def check_host(self, request: Request) -> None:
         """Refuse a request to another name than those of a dashboard that is served by itself."""
-        host = urlsplit(f"//{request.headers.get('host', '')}").hostname
+        given = request.headers.get("host", "")
+        host = re.sub(r":\d*$", "", given).strip("[]").lower()
         if host not in self._hosts:
             raise HttpError(
                 403, f"{host!r} is no name of this dashboard: --trusted-host {host} makes it one."

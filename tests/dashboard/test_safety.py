@@ -126,7 +126,7 @@ def test_a_dashboard_that_is_served_by_itself_answers_to_its_own_names_only(
 
     for host in "localhost:5678", "127.0.0.1", "[::1]:5678", "jobs.example", "JOBS.example:80":
         assert status(host) == 200
-    for host in "evil.example", "127.0.0.1.evil.example", "":
+    for host in "evil.example", "127.0.0.1.evil.example", "localhost@evil.example", "[", "":
         assert status(host) == 403
 
 

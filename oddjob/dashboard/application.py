@@ -92,17 +92,7 @@ class Dashboard:
             Look, sources=self._sources, memory=Memory(), page_size=page_size,
             bulk_limit=bulk_limit, scan_limit=scan_limit, format_arguments=format_arguments,
         )  # fmt: skip
-        self._templates: Final = Environment(
-            loader=PackageLoader("oddjob.dashboard"), autoescape=True, undefined=StrictUndefined,
-            trim_blocks=True, lstrip_blocks=True,
-        )  # fmt: skip
-        self._templates.filters.update(
-            ago=ago, exact=exact, lasting=lasting, iso=as_json, between=_between, number=_number
-        )
-        self._templates.globals.update(
-            title=title, refresh=refresh, pages=routes.PAGES, states=STATES, version=__version__,
-            chart_of=chart_of,
-        )  # fmt: skip
+        self._shown: Final = {"title": title, "refresh": refresh}
 
     def asgi(self) -> Callable[..., Any]:
         """Return the dashboard as an ASGI application, to be mounted or served."""
@@ -198,9 +188,9 @@ class Dashboard:
     def _render(self, request: Request, route: routes.Route, data: Mapping[str, Any]) -> bytes:
         numbers = [int(text) if (text := request.get(name)).isdecimal() else 0
                    for name in _SAID[1:]]  # fmt: skip
-        template = self._templates.get_template(route.template)
+        template = _templates().get_template(route.template)
         return template.render(
-            data, page=route, url=request.url, user=request.user,
+            data, **self._shown, page=route, url=request.url, user=request.user,
             notice=sentence(request.get("did"), *numbers) if request.is_safe else "",
             can={name: may(request, name) for name in ACTIONS},
             here=_here(request), base=request.base,
@@ -227,6 +217,19 @@ def _here(request: Request) -> str:
     """Return the page that is shown, to come back to."""
     query = {name: values[-1] for name, values in request.query.items() if name not in _SAID}
     return request.url(request.path, **query).removeprefix(request.base)
+
+
+@cache  # to compile them takes a second
+def _templates() -> Environment:
+    found = Environment(
+        loader=PackageLoader("oddjob.dashboard"), autoescape=True, undefined=StrictUndefined,
+        trim_blocks=True, lstrip_blocks=True, auto_reload=False,
+    )  # fmt: skip
+    found.filters.update(
+        ago=ago, exact=exact, lasting=lasting, iso=as_json, between=_between, number=_number
+    )
+    found.globals.update(pages=routes.PAGES, states=STATES, chart_of=chart_of)
+    return found
 
 
 @cache

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -103,14 +104,20 @@ def client(url: str) -> Iterator[Client]:
 
 
 @pytest.fixture
-def open_dashboard(url: str) -> Iterator[Callable[..., Client]]:
-    """Make a dashboard with other options."""
+def show() -> Iterator[Callable[..., Client]]:
+    """Make a dashboard of anything; return its client."""
     made: list[Dashboard] = []
 
-    def make(source: Any = None, **options: Any) -> Client:
-        made.append(Dashboard(source or url, **{"auth": NO_AUTH, **options}))
+    def show(source: Any, **options: Any) -> Client:
+        made.append(Dashboard(source, **{"auth": NO_AUTH, **options}))
         return Client(made[-1])
 
-    yield make
+    yield show
     for each in made:
         each.close()
+
+
+@pytest.fixture
+def open_dashboard(show: Callable[..., Client], url: str) -> Callable[..., Client]:
+    """Make a dashboard of the store with other options; return its client."""
+    return partial(show, url)

@@ -98,10 +98,10 @@ def test_a_recurring_job_is_run_and_paused(pool: Pool, client: Client) -> None:
 
 
 def test_jobs_and_timers_in_memory_are_acted_on_as_well(
-    open_dashboard: Callable[..., Client],
+    show: Callable[..., Client],
 ) -> None:
     with Pool("hands", 1) as pool:
-        client = open_dashboard(pool)
+        client = show(pool)
         client.act("/pools", action="pause", pool="hands")
         assert pool.state == "paused"
         job, later = pool.submit(jobs.tick), pool.after(3600).submit(jobs.tick)

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
-import pytest
-
 from oddjob import Pool
 from tests.dashboard import jobs
 from tests.dashboard.conftest import Client
@@ -16,24 +14,21 @@ SCREENS = ["/", "/jobs", "/errors", "/pools", "/pools/mail", "/scheduled", "/rec
            "/about"]  # fmt: skip
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_every_screen_shows_a_store_with_jobs(filled: Pool, client: Client, screen: str) -> None:
-    page = client.get(screen)
-    assert page.status == 200
-    assert "<h1>" in page.html
+def test_every_screen_shows_a_store_with_jobs_and_is_json_as_well(
+    filled: Pool, client: Client
+) -> None:
+    for screen in SCREENS:
+        page = client.get(screen)
+        assert page.status == 200, screen
+        assert "<h1>" in page.html
+        page = client.get(f"/api{screen}")
+        assert page.headers["content-type"] == "application/json"
+        assert isinstance(json.loads(page.html), dict)
 
 
-@pytest.mark.parametrize("screen", SCREENS)
-def test_every_screen_shows_an_empty_store(pool: Pool, client: Client, screen: str) -> None:
-    page = client.get(screen)
-    assert page.status == (404 if screen == "/pools/mail" else 200)
-
-
-@pytest.mark.parametrize("screen", SCREENS)
-def test_every_screen_is_json_as_well(filled: Pool, client: Client, screen: str) -> None:
-    page = client.get(f"/api{screen}")
-    assert page.headers["content-type"] == "application/json"
-    assert isinstance(json.loads(page.html), dict)
+def test_every_screen_shows_an_empty_store(pool: Pool, client: Client) -> None:
+    for screen in SCREENS:
+        assert client.get(screen).status == (404 if screen == "/pools/mail" else 200), screen
 
 
 def test_the_overview_says_how_many_jobs_are_in_each_state(filled: Pool, client: Client) -> None:
@@ -145,7 +140,7 @@ def test_a_batch_and_its_members_are_jobs_like_others(pool: Pool, client: Client
 
 
 def test_pools_in_memory_are_shown_with_what_runs_and_waits(
-    open_dashboard: Callable[..., Client],
+    show: Callable[..., Client],
 ) -> None:
     release, begun = threading.Event(), threading.Event()
 
@@ -159,7 +154,7 @@ def test_pools_in_memory_are_shown_with_what_runs_and_waits(
         waiting = pool.options(name="waiter", key="k").submit(jobs.tick)
         pool.after(3600).submit(jobs.tick)
         pool.every(60).perform(jobs.tick)
-        client = open_dashboard("all")
+        client = show("all")
         assert json.loads(client.get("/api/").html)["counts"]["running"] == 1
         page = client.get("/pools/hands").text
         assert "holder" in page
@@ -174,12 +169,12 @@ def test_pools_in_memory_are_shown_with_what_runs_and_waits(
 
 
 def test_pages_of_a_long_queue_in_memory_follow_each_other(
-    open_dashboard: Callable[..., Client],
+    show: Callable[..., Client],
 ) -> None:
     with Pool("hands", 1) as pool:
         pool.pause()
         pool.submit_many(jobs.tick, [()] * 7)
-        client, seen, query = open_dashboard(pool, page_size=3), [], ""
+        client, seen, query = show(pool, page_size=3), [], ""
         while query is not None:
             data = json.loads(client.get(f"/api/jobs?before={query}").html)
             seen += [each["id"] for each in data["jobs"]]
@@ -188,11 +183,11 @@ def test_pages_of_a_long_queue_in_memory_follow_each_other(
         pool.resume()
 
 
-def test_looking_keeps_no_job_alive(open_dashboard: Callable[..., Client]) -> None:
+def test_looking_keeps_no_job_alive(show: Callable[..., Client]) -> None:
     with Pool("hands", 1) as pool:
         pool.pause()
         job = pool.submit(jobs.tick)
-        client, id_ = open_dashboard(pool), job.id
+        client, id_ = show(pool), job.id
         assert client.get(f"/jobs/{id_}").status == 200
         pool.resume()
         job.result()
@@ -203,12 +198,12 @@ def test_looking_keeps_no_job_alive(open_dashboard: Callable[..., Client]) -> No
 
 
 def test_stores_and_pools_in_memory_are_shown_together(
-    filled: Pool, open_dashboard: Callable[..., Client], url: str
+    filled: Pool, show: Callable[..., Client], url: str
 ) -> None:
     with Pool("hands", 1) as pool:
         pool.pause()
         job = pool.submit(jobs.tick)
-        client = open_dashboard([url, pool])
+        client = show([url, pool])
         pools: list[dict[str, Any]] = json.loads(client.get("/api/pools").html)["pools"]
         assert [each["name"] for each in pools] == ["mail", "hands"]
         assert client.get(f"/jobs/1~{job.id}").status == 200

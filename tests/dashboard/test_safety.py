@@ -6,6 +6,7 @@ import os
 import pickle
 from collections.abc import Callable
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -208,8 +209,8 @@ def test_options_in_a_hostile_pickle_run_nothing_when_jobs_are_listed(
         (([{"api_key": "k", "n": {"Authorization": "z"}}], {}),
          "{'api_key': •••, 'n': {'Authorization': •••}}"),
         (([(1, 2), frozenset([4]), [1, [2]]], {}), "(1, 2)\n(4,)\n[1, [2]]"),
-        (([Path("/x")], {"when": timedelta(3)}),
-         "pathlib.PosixPath('/', 'x')\nwhen = datetime.timedelta(3, 0, 0)"),
+        (([Decimal("1.5")], {"when": timedelta(3)}),
+         "decimal.Decimal('1.5')\nwhen = datetime.timedelta(3, 0, 0)"),
         (([], {}), ""),
     ],
 )  # fmt: skip

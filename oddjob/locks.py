@@ -59,7 +59,7 @@ class ProcessLock:
         after_fork_in_child(self._make_lock)
 
     def _make_lock(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
 
 
 def after_fork_in_child(callback: Callable[[], object]) -> None:

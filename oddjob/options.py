@@ -69,23 +69,23 @@ def _is_middleware(value: Any) -> bool:
     return any(map(callable, methods)) and not isinstance(value, type)
 
 
-as_flag = _check(lambda value: isinstance(value, bool), "True or False")
-as_callable = _check(callable, "a callable")
-as_callbacks = _check(
+as_flag: Final = _check(lambda value: isinstance(value, bool), "True or False")
+as_callable: Final = _check(callable, "a callable")
+as_callbacks: Final = _check(
     lambda value: (
         callable(value) or (isinstance(value, tuple | list) and all(map(callable, value)))
     ),
     "a callable or a list of them",
     lambda value: value if callable(value) else tuple(value),
 )
-_as_text = _check(lambda value: isinstance(value, str), "a string", str)
-_as_tuple = _check(lambda value: isinstance(value, tuple | list), "a tuple or a list", tuple)
-_as_classes = _check(_are_exceptions, "an exception class or a tuple of them")
-_as_exceptions = _check(
+_as_text: Final = _check(lambda value: isinstance(value, str), "a string", str)
+_as_tuple: Final = _check(lambda value: isinstance(value, tuple | list), "a tuple or a list", tuple)
+_as_classes: Final = _check(_are_exceptions, "an exception class or a tuple of them")
+_as_exceptions: Final = _check(
     lambda value: _are_exceptions(value) or (callable(value) and not isinstance(value, type)),
     "an exception class, a tuple of them, or a predicate",
 )
-_as_one_middleware = _check(_is_middleware, "objects with a method submit() or run()")
+_as_one_middleware: Final = _check(_is_middleware, "objects with a method submit() or run()")
 
 
 def as_name(name: str, value: Any) -> str:
@@ -374,7 +374,7 @@ def _checks_of(options: type[Any]) -> dict[str, Check]:
 
 _SHARED: Final = tuple(_SharedOptions.__annotations__)
 POOL_CHECKS: Final = _checks_of(PoolOptions)
-JOB_CHECKS: Final = {
+JOB_CHECKS: Final[dict[str, Check]] = {
     **_checks_of(JobSettings),
     "max_concurrency": as_size,
     **{name: POOL_CHECKS[name] for name in _SHARED},

@@ -72,12 +72,14 @@ def bounded(
     return check
 
 
-as_size = bounded(as_whole_number, lambda number: number > 0, "greater than 0")
-as_count = bounded(as_whole_number, lambda number: number >= 0, "0 or more")
-as_delay = bounded(as_seconds, lambda time: 0 <= time < inf, "0 or more and finite")
-as_period = bounded(as_seconds, lambda time: 0 < time < inf, "greater than 0 and finite")
-as_time_limit = bounded(as_seconds, lambda time: time > 0, "greater than 0 (math.inf: no limit)")
-as_patience = bounded(as_wait, lambda time: time >= 0, "0 or more (math.inf: no limit)")
+as_size: Final = bounded(as_whole_number, lambda number: number > 0, "greater than 0")
+as_count: Final = bounded(as_whole_number, lambda number: number >= 0, "0 or more")
+as_delay: Final = bounded(as_seconds, lambda time: 0 <= time < inf, "0 or more and finite")
+as_period: Final = bounded(as_seconds, lambda time: 0 < time < inf, "greater than 0 and finite")
+as_time_limit: Final = bounded(
+    as_seconds, lambda time: time > 0, "greater than 0 (math.inf: no limit)"
+)
+as_patience: Final = bounded(as_wait, lambda time: time >= 0, "0 or more (math.inf: no limit)")
 
 
 def as_retention(name: str, value: Any) -> float:

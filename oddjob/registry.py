@@ -30,7 +30,7 @@ class Registry(ProcessLock):
     def __init__(self) -> None:
         super().__init__()
         self.pools: dict[str, Pool] = {}
-        self.plan = _NO_PLAN
+        self.plan: Plan = _NO_PLAN
         self._closed: dict[str, None] = {}  # names of former pools, in the order of their ends
 
     def add(self, name: str, pool: Pool) -> None:

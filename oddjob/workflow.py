@@ -257,7 +257,7 @@ class Batch(Workflow):
     def add(self, *calls: "Call | Callable[..., Any]") -> list[Job[Any]]:
         """Add calls as ``fn.s(…)`` returns them, which may be of other pools; return the jobs."""
         jobs = self._add_all(calls, is_detached=False)
-        self.jobs += jobs
+        self.jobs.extend(jobs)
         return jobs
 
     def perform(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:

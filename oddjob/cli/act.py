@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -103,18 +103,18 @@ def report(common: Common, count: int, done: str, *, dry_run: bool) -> None:
         say(common, f"{counted(count)} {'would be ' if dry_run else ''}{done}.")
 
 
-retry = _on_jobs(
+retry: Final = _on_jobs(
     "retry",
     "Queue failed or canceled jobs again, or scheduled ones at once.\n\n"
     "--all means the failed ones, unless --state says otherwise.",
     "queued again", ["failed", "cancelled", "scheduled"], PoolOperations.retry, ["failed"],
 )  # fmt: skip
-cancel = _on_jobs(
+cancel: Final = _on_jobs(
     "cancel",
     "Cancel jobs that wait, and ask running ones to stop.",
     "canceled", ["scheduled", "queued", "running"], PoolOperations.cancel,
 )  # fmt: skip
-delete = _on_jobs(
+delete: Final = _on_jobs(
     "delete",
     "Delete jobs, and what is known of them. Running ones are not deleted.",
     "deleted", ["scheduled", "queued", "succeeded", "failed", "cancelled"], PoolOperations.delete,
@@ -164,11 +164,11 @@ def _on_pools(name: str, help_text: str, done: str, change: Callable[[PoolOperat
     return act
 
 
-pause = _on_pools(
+pause: Final = _on_pools(
     "pause",
     "Let no process start jobs of a pool, until resume.\n\nThose that run go on.",
     "is paused", PoolOperations.pause,
 )  # fmt: skip
-resume = _on_pools(
+resume: Final = _on_pools(
     "resume", "Let jobs of a pool be started again.", "goes on", PoolOperations.resume
 )

@@ -164,8 +164,8 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
-        self.common = _common_options()
-        self.params += self.common
+        self.common: Final = _common_options()
+        self.params.extend(self.common)
 
     @override
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -185,12 +185,12 @@ def command(name: str | None = None, **more: Any) -> Callable[[Callable[..., Any
 class Program(click.Group):
     """A group of commands, whose help lists them by what they are for."""
 
-    command_class = Command
+    command_class: type[click.Command] | None = Command
 
     def __init__(self, *args: Any, **more: Any) -> None:
         super().__init__(*args, **more)
         self.sections: dict[str, list[str]] = {}
-        self.params += _common_options()
+        self.params.extend(_common_options())
 
     def add_section(self, title: str, *commands: click.Command) -> None:
         """Add commands under a title."""
@@ -248,4 +248,4 @@ def _end(message: str, code: int, *, is_json: bool) -> NoReturn:
     raise click.exceptions.Exit(code)
 
 
-pass_common = click.make_pass_decorator(Common, ensure=True)
+pass_common: Final = click.make_pass_decorator(Common, ensure=True)

@@ -72,8 +72,8 @@ class ClaimedJobs(StoredSettlement):
         self.held: dict[Any, Job[Any]] = {}  # by id
         self._policies: Final[dict[tuple[str, bool], JobPolicy]] = {}  # of calls without options
         self._marked: Final[set[int]] = set()  # places in `BegunMarks` of jobs that are running
-        self.mean = inf  # seconds that recent jobs took
-        self.latest_start = inf  # monotonic seconds, when the latest claim came or began
+        self.mean: float = inf  # seconds that recent jobs took
+        self.latest_start: float = inf  # monotonic seconds, when the latest claim came or began
         self._transactions: dict[Any, OpenTransaction] = {}  # of jobs, by id and token
 
     def reset_after_fork(self) -> None:
@@ -196,6 +196,7 @@ class ClaimedJobs(StoredSettlement):
                 return self.codec.decode_outcome(State.SUCCEEDED, data or None, None, giver)
         raise PayloadError("the result of the job before it is not there any more")
 
+    @override
     def progressed(self, job: Job[Any]) -> None:
         """Store what a running job has reported of itself, soon."""
         details = details_of(job)

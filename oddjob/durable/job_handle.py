@@ -29,9 +29,9 @@ class JobHandle:
     ) -> None:
         self.store: Final = store
         self.job: Final = job
-        self.is_delayed = is_delayed
+        self.is_delayed: bool = is_delayed
         self.is_found: Final = is_found
-        self.is_shared = is_found  # with those who have submitted it
+        self.is_shared: bool = is_found  # with those who have submitted it
         self.id: Any = None
 
     def stored(self, submitted: Submitted) -> None:

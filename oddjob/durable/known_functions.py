@@ -22,7 +22,7 @@ class KnownFunctions:
     def __init__(self) -> None:
         self._known: Final[dict[str, set[str]]] = {}  # by pool: what the store has been told
         self._unknown: Final[set[tuple[str, str]]] = set()  # pools, and functions that they lack
-        self.are_importing = False  # some wait until their module is defined
+        self.are_importing: bool = False  # some wait until their module is defined
 
     def pools(self) -> KeysView[str]:
         """Return the pools that the store knows to run jobs."""

@@ -24,7 +24,7 @@ class Lending:
     def __init__(self, core: "PoolCore", wake: Callable[[], object]) -> None:
         self._core: Final = core
         self._wake: Final = wake  # has the runner claim jobs for the other worker
-        self.lent = 0
+        self.lent: int = 0
 
     def wait(self, job: Job[Any], deadline: float) -> bool:
         """Wait for a job on a worker; return False at `deadline`, in steady seconds."""

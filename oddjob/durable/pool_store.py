@@ -60,11 +60,11 @@ class PoolStore(Settlement):
     """What connects one pool to a runner."""
 
     def __init__(self, core: "PoolCore", name: str, url: str) -> None:
-        self.name = check_text("a pool's name", name)
-        self.keep_succeeded = core.options.keep_succeeded
-        self.keep_failed = core.options.keep_failed
-        self.consumes = core.options.consume and not holds_pools.get()
-        self.unknown_after = core.options.unknown_after
+        self.name: Final = check_text("a pool's name", name)
+        self.keep_succeeded: int = core.options.keep_succeeded
+        self.keep_failed: float = core.options.keep_failed
+        self.consumes: bool = core.options.consume and not holds_pools.get()
+        self.unknown_after: float = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # that it runs, by name; True: known to be callable
         self.codec: Final = codec_of(url, core.options.signing_keys)
         self.submissions: Final = Submissions(name, core, self.codec)
@@ -82,8 +82,8 @@ class PoolStore(Settlement):
         self.handles: dict[Job[Any], JobHandle] = {}  # of stored jobs that have not ended
         self._callbacks: CallbackThread | None = None
         self._found_nothing = False  # to claim, in the latest turn
-        self.full_queue = FullQueue(self.core, self._store_what_fits)
-        self.lending = Lending(self.core, self.wake)
+        self.full_queue: FullQueue = FullQueue(self.core, self._store_what_fits)
+        self.lending: Lending = Lending(self.core, self.wake)
         self._is_done = threading.Event()
         if self._ending:
             self._is_done.set()

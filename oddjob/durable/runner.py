@@ -66,7 +66,7 @@ class Runner:
         self.store: Store  # these three are there once it is open; other threads call of the
         self.reader: StoreReader  # store only what its contract allows them
         self.marks: BegunMarks
-        self.is_over = False
+        self.is_over: bool = False
         self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
         self._operations: Final[deque[Operation]] = deque()
         self._reports: Final[deque[Update]] = deque()

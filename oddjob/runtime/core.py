@@ -51,7 +51,7 @@ class PoolCore:
 
     def __init__(self, options: PoolOptions, name: str | None, label: str, pool: Any) -> None:
         self.options: Final = options
-        self.pool_size = options.pool_size  # `WorkerSet.set_pool_size` changes it
+        self.pool_size: int = options.pool_size  # `WorkerSet.set_pool_size` changes it
         self.name = name
         self.label = label
         self.policy: JobPolicy  # of jobs that are given no options; set by the pool
@@ -70,14 +70,15 @@ class PoolCore:
         lifecycle.register(self)
 
     def _begin(self, pool: Any) -> None:
-        self.state = PoolState(self.label)  # open, closed or broken
-        self.metrics = PoolMetrics()
-        self.supervisor = Supervisor(self)  # a thread: restarts workers, wakes the parts in time
-        self.dispatcher = Dispatcher(self)  # the queue, and the workers that wait for jobs
-        self.workers = WorkerSet(self)  # all of them
-        self.watchdog = Watchdog(self)  # ends jobs past their timeout
-        self.bound = Backpressure(self)  # `max_queue`, and the submitters that wait for room
-        self.ending = PoolEnding(self)  # shutdown, drain, breakdown
+        self.state: PoolState = PoolState(self.label)  # open, closed or broken
+        self.metrics: PoolMetrics = PoolMetrics()
+        # A thread: it restarts workers, and wakes the parts in time.
+        self.supervisor: Supervisor = Supervisor(self)
+        self.dispatcher: Dispatcher = Dispatcher(self)  # the queue, and the workers that wait
+        self.workers: WorkerSet = WorkerSet(self)  # all of them
+        self.watchdog: Watchdog = Watchdog(self)  # ends jobs past their timeout
+        self.bound: Backpressure = Backpressure(self)  # `max_queue`, and who waits for room
+        self.ending: PoolEnding = PoolEnding(self)  # shutdown, drain, breakdown
         # What wakes the threads that wait for a queued job, whenever a worker has taken one.
         self.standbys: dict[Callable[[], object], None] = {}
         # Both are kept by `refresh`, which follows every change of what they say.

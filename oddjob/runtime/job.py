@@ -105,6 +105,7 @@ class Job(StandardFuture[T]):
         return state
 
     @property
+    @override
     def _local_state(self) -> JobState:
         """The state, as far as this process knows it; a job in a store is queued until its end."""
         state = self._fast_state  # read before `_watchers`: without these it is the truth
@@ -392,6 +393,7 @@ class Job(StandardFuture[T]):
 
     # For the files of this folder.
 
+    @override
     def _watch(self) -> Watchers:
         """Return the watchers; the first call installs them (races 1 and 2)."""
         watchers = self._watchers

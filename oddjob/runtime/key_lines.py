@@ -23,8 +23,8 @@ class _Line:
     __slots__ = ("behind", "head", "running")
 
     def __init__(self, running: int, head: Job[Any] | None) -> None:
-        self.running = running  # have started and count
-        self.head = head  # may start
+        self.running: int = running  # have started and count
+        self.head: Job[Any] | None = head  # may start
         self.behind: deque[Job[Any]] = deque()
 
 

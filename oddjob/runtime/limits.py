@@ -38,9 +38,9 @@ class Limit(ABC):
 
     def reset(self) -> None:
         """Forget everything, in a new queue or a forked child."""
-        self.opens_at = -inf
+        self.opens_at: float = -inf
         self.waiting: list[Any] = []  # heap of the jobs that this limit stops
-        self.scheduled_for = inf  # when the queue will look at it, in monotonic seconds
+        self.scheduled_for: float = inf  # when the queue will look at it, in monotonic seconds
 
     @abstractmethod
     def acquire(self, now: float, queued_at: float) -> int | None:
@@ -92,7 +92,7 @@ class ConcurrencyLimit(Limit):
     @override
     def recount(self, running: int) -> None:
         self._running = running
-        self.opens_at = inf if running >= self.limit else -inf
+        self.opens_at: float = inf if running >= self.limit else -inf
 
 
 def uncertainty_of(rate: Rate) -> float:
@@ -227,4 +227,4 @@ class RateLimiter(Limit):
         if self._started >= self._limit:
             window_ends_at = self._stamps[self._started % self._limit] + self._per
             opens_at = max(opens_at, window_ends_at)
-        self.opens_at = opens_at
+        self.opens_at: float = opens_at

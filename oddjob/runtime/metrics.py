@@ -122,10 +122,11 @@ class Series:
 
     def __init__(self) -> None:
         self.buckets: list[int] | None = None  # counts by `BOUNDS`, if they are asked for
-        self.bucketed = 0.0  # seconds, the sum of what is counted there
+        self.bucketed: float = 0.0  # seconds, the sum of what is counted there
         self.fresh: list[float] = []
-        self.count = 0
-        self.total = self.longest = 0.0
+        self.count: int = 0
+        self.total: float = 0.0
+        self.longest: float = 0.0
         self.latest: list[float] = []  # of those in the sums
 
     def fold(self) -> None:
@@ -174,7 +175,9 @@ class SlotMetrics:
     __slots__ = ("failed", "retried", "runs", "succeeded", "waits")
 
     def __init__(self) -> None:
-        self.succeeded = self.failed = self.retried = 0
+        self.succeeded: int = 0
+        self.failed: int = 0
+        self.retried: int = 0
         self.runs: Final = Series()  # how long jobs have run
         self.waits: Final = Series()  # how long they were queued before
 

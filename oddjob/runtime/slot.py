@@ -39,18 +39,18 @@ class Slot:
         is_guest: bool = False,
     ) -> None:
         self.core: Final = core
-        self.metrics = metrics
+        self.metrics: SlotMetrics = metrics
         self.is_guest: Final = is_guest
-        self.is_inline = is_guest or outer is not None  # its job runs inside other code
+        self.is_inline: bool = is_guest or outer is not None  # its job runs inside other code
         self.outer: Final = outer  # in which it is nested
         self.nested: Slot | None = None
         self.stand_in: threading.Thread | None = None  # which runs this slot, not that of `outer`
         self.coroutines: CoroutineRunner = outer.coroutines if outer else CoroutineRunner()
-        self.ident = threading.get_ident()  # of its thread, which corrects it
+        self.ident: int = threading.get_ident()  # of its thread, which corrects it
         self.job: Job[Any] | None = None
         self.crash: BaseException | None = None  # what the thread should end with
         # When its last job did, or it was made, and so its job began; in monotonic seconds.
-        self.last_ended_at = clock.monotonic()
+        self.last_ended_at: float = clock.monotonic()
 
     def all(self) -> "list[Slot]":
         """Return this slot and those nested in it, the innermost last."""

@@ -95,8 +95,8 @@ class Supervisor:
         self._stuck_since: float | None = None
         self._start_delay = 0.0  # while threads cannot be started
         self._try_start_at = 0.0
-        self.crashes = 0
-        self.pool_restarts = 0
+        self.crashes: int = 0
+        self.pool_restarts: int = 0
         self.thread: threading.Thread | None = None
 
     @property

@@ -54,7 +54,7 @@ class Watchdog:
         self._runs: Final[dict[WatchedRun, None]] = {}
         # When the next timeout strikes, in steady seconds. A run that has returned does not put
         # that off: it would mean a look at all the others for each.
-        self.next_look = inf
+        self.next_look: float = inf
         self._reports: Final[deque[Callable[[], None]]] = deque()  # on runs whose time was up
         self._was_degraded = False
 

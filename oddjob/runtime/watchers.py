@@ -68,7 +68,7 @@ class Failure:
         self.report: Callable[[Failure], object] | None = None  # None: others report it
         self.error: Final = error
         self.traceback: Final[TracebackType | None] = error.__traceback__
-        self.is_seen = False
+        self.is_seen: bool = False
 
     def exception(self) -> BaseException:
         """Return the exception, and remember that it has been looked at."""
@@ -110,10 +110,10 @@ class Watchers:
                  "waiters")  # fmt: skip
 
     def __init__(self) -> None:
-        self.lock = RLock()
+        self.lock: threading.RLock = RLock()
         self.state: JobState = QUEUED
         self.owner: object = None  # the slot of the thread that has claimed the job to run it
-        self.cancel_requested = False
+        self.cancel_requested: bool = False
         self.condition: threading.Condition | None = None
         # Made when needed: most stay empty.
         self.sleepers: list[Wakeup] | None = None
@@ -293,13 +293,13 @@ class JobDetails:
 
     def __init__(self) -> None:
         self.id: str | None = None
-        self.attempt = 0  # the number of the latest one
+        self.attempt: int = 0  # the number of the latest one
         self.deadline: float | None = None  # of that attempt, in steady seconds
         self.concluder: object = None  # of that attempt
         self.started: float | None = None  # when that began, in monotonic seconds
         self.finished: float | None = None  # when the job ended
         self.submitter: str | None = None  # the name of the thread or task
-        self.is_inline = False
+        self.is_inline: bool = False
         self.progress: Progress | None = None
         self.carrier: dict[str, str] = {}  # of middleware
         self.timer: Any = None  # what the job waits for: a `MemoryTimer`, or other jobs

@@ -62,8 +62,8 @@ class Worker:
         self.wake: Final = self._wakeup.release  # once for each time that it has parked
         self.index: Final = index  # of its place in the set
         self.slot: Final = Slot(core, core.metrics.open())
-        self.leaving = False  # it is to end after the job in its slot
-        self.has_begun = False  # the initializer has returned
+        self.leaving: bool = False  # it is to end after the job in its slot
+        self.has_begun: bool = False  # the initializer has returned
         self.thread: threading.Thread = JobThread(target=self.run, name=name)
 
     @property

@@ -28,8 +28,8 @@ class WorkerSet:
         options = core.options
         self._core: Final = core
         self._lock: Final = core.state.lock
-        self.size = core.pool_size  # how many workers there may be; none in a paused pool
-        self.is_paused = False
+        self.size: int = core.pool_size  # how many workers there may be; none in a paused pool
+        self.is_paused: bool = False
         self._surplus: list[Worker] = []  # of which some are to leave, as there are too many
         self._prefix: Final = options.thread_name_prefix or core.label
         most = options.max_abandoned

@@ -74,6 +74,7 @@ class CronExpression:
         )
         self._stretch = _Stretch()
 
+    @override
     def __repr__(self) -> str:
         return f"cron {self.expression!r} in {self.zone}"
 

@@ -52,6 +52,7 @@ class SystemZone(tzinfo):
         naive = datetime.fromtimestamp(moment.replace(tzinfo=UTC).timestamp())  # noqa: DTZ006
         return naive.replace(tzinfo=self)
 
+    @override
     def __repr__(self) -> str:
         return "the machine's zone"
 

@@ -99,8 +99,8 @@ class Scheduler:
         after_fork_in_child(self._reset)
 
     def _reset(self) -> None:
-        self.lock = threading.RLock()
-        self.firing = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
+        self.firing: threading.RLock = threading.RLock()
         self._monotonic = _Heap(lambda: clock.monotonic())  # noqa: PLW0108  (it may be replaced)
         self._wall = _Heap(clock.wall)
         self._numbers = count(1)

@@ -105,6 +105,7 @@ class AfterTrigger(Trigger):
             raise ValueError(f"after must be 0 or more, and finite, not {seconds!r}")
         self._delay: Final = delay
 
+    @override
     def __repr__(self) -> str:
         return f"after {self._delay:g} s"
 
@@ -125,9 +126,10 @@ class AtTrigger(Trigger):
         when = as_time("at", when)
         self._when: Final = when
         self._dst: Final[Dst] = dst
-        self.zone = as_zone(when.tzinfo)
+        self.zone: tzinfo = as_zone(when.tzinfo)
         self.first()
 
+    @override
     def __repr__(self) -> str:
         return f"at {self._when}"
 
@@ -152,10 +154,11 @@ class EveryTrigger(Trigger):
                 f"every must be {_SHORTEST_PERIOD} or more, and finite, not {seconds!r}"
             )
         self.period: Final = period
-        self.jitter = as_delay("jitter", jitter)
+        self.jitter: float = as_delay("jitter", jitter)
         if self.jitter >= period:
             raise ValueError(f"jitter must be less than the interval, not {jitter!r}")
 
+    @override
     def __repr__(self) -> str:
         return f"every {self.period:g} s"
 
@@ -192,10 +195,11 @@ class CronTrigger(Trigger):
     ) -> None:
         self._cron: Final = CronExpression(expression, tz, dst)
         self.catch_up: Final = catch_up
-        self.jitter = as_delay("jitter", jitter)
+        self.jitter: float = as_delay("jitter", jitter)
         self.dst: Final = dst
-        self.zone = self._cron.zone
+        self.zone: tzinfo = self._cron.zone
 
+    @override
     def __repr__(self) -> str:
         return repr(self._cron)
 

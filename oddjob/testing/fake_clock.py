@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from math import ceil, inf
 from typing import TYPE_CHECKING, Any, Final, Self
 
+from oddjob.compat import override
 from oddjob.quantities import Seconds, as_seconds
 from oddjob.runtime.lifecycle import active_cores
 from oddjob.schedule.clock import clock
@@ -70,6 +71,7 @@ class FakeClock:
         scheduler.clock_changed()
         self._given_up.clear()
 
+    @override
     def __repr__(self) -> str:
         return f"<FakeClock {self.now().isoformat()}>"
 

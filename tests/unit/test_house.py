@@ -569,6 +569,7 @@ HEAVY = [
 ]
 # What the standard library's own executor loads: `traceback`, in CPython 3.14.
 UNAVOIDABLE = {"dataclasses", "inspect"} if sys.version_info >= (3, 14) else set[str]()
+UNAVOIDABLE |= {"pathlib"} if sys.version_info >= (3, 15) else set()
 
 
 @pytest.mark.parametrize("heavy", sorted({*HEAVY} - UNAVOIDABLE))

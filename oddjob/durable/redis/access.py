@@ -80,11 +80,11 @@ class PoolAccess:
 
     def __init__(self, location: Location, name: str, caller: Caller, about: str) -> None:
         self.name: Final = name
-        self.consumes = False
-        self.newest_member = 0
+        self.consumes: bool = False
+        self.newest_member: int = 0
         self.held: Final[set[str]] = set()  # ids of jobs that this process has claimed
         self._newest_partition = 0
-        self.is_to_tell = False  # there may be partitions whose functions this process lacks
+        self.is_to_tell: bool = False  # there may be partitions whose functions this process lacks
         self._location: Final = location
         self._caller: Final = caller
         self._about: Final = about
@@ -95,7 +95,7 @@ class PoolAccess:
         self._turn_keys = self.keys
         self._packed_partitions: tuple[bytes, bytes] = (b"", b"")
         self.foreign: dict[int, str] = {}  # partitions whose functions it does not know
-        self.look_for_unknown = inf  # seconds, until jobs of them may have to fail
+        self.look_for_unknown: float = inf  # seconds, until jobs of them may have to fail
 
     # Partitions.
 

@@ -74,7 +74,7 @@ class Link:
         self._version = (0, 0)
         self._is_open = False
         self._server = ""  # which run of which server it is
-        self.has_changed = False  # it is another one than before, and may have lost data
+        self.has_changed: bool = False  # it is another one than before, and may have lost data
         self._is_lost = False  # the server did not answer in time, and has not answered since
         self._connection: Final[Any] = location.connection(_SOCKET_TIMEOUT)
 

@@ -127,8 +127,8 @@ class Membership:
         self._known: dict[str, Any] = {"host": "", "pid": 0}
         self.peers: Peers = LocalPeers()
         self.caller: Caller | None = None  # while it has joined
-        self.is_evicted = False
-        self.has_new_peers = False
+        self.is_evicted: bool = False
+        self.has_new_peers: bool = False
 
     def join(self) -> Caller:
         """Register this process under a new number."""

@@ -32,7 +32,7 @@ class PartitionTable:
     def __init__(self) -> None:
         self._ids: Final[dict[Partition, int]] = {}
         self._known: Final[dict[int, KnownPartition]] = {}
-        self.newest = 0  # the highest id of those
+        self.newest: int = 0  # the highest id of those
         self.new_in: Final[set[str]] = set()  # pools, whose consumers may find that they know these
 
     def forget(self) -> None:

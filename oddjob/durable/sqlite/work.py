@@ -51,7 +51,7 @@ class Work:
         self.notifier: Final = Notifier(connection.execute, partitions, me)
         self.to_wake: Final = self.notifier.to_wake
         self.others: Final = Dependencies(connection.execute, self.notifier, self.keys, now)
-        self.opens_in = inf  # seconds, until a rate allows a job that it has held up
+        self.opens_in: float = inf  # seconds, until a rate allows a job that it has held up
 
     # New jobs.
 

@@ -102,6 +102,8 @@ ABOVE = {
     "guests": """
         contrib contrib.anyio contrib.asgi contrib.flask contrib.logs contrib.opentelemetry
         contrib.prometheus contrib.sentry
+        contrib.django.compat contrib.django.running contrib.django.backend contrib.django
+        contrib.django.apps
     """,
 }
 

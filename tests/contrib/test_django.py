@@ -1,0 +1,235 @@
+"""The backend of ``django.tasks``."""
+
+import asyncio
+import atexit
+import shutil
+import tempfile
+import threading
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import oddjob
+
+django = pytest.importorskip("django", reason="django is not installed")
+
+from django.conf import settings  # noqa: E402
+
+if not settings.configured:
+    folder = tempfile.mkdtemp(prefix="oddjob-")
+    atexit.register(shutil.rmtree, folder)
+    tasks_app = [] if django.VERSION >= (6,) else ["django_tasks"]
+    settings.configure(
+        INSTALLED_APPS=["django.contrib.contenttypes", *tasks_app, "oddjob.contrib.django"],
+        DATABASES={
+            "default": {
+                "ENGINE": "django.db.backends.sqlite3",
+                "NAME": str(Path(folder) / "site.db"),
+            }
+        },
+        LANGUAGES=[("en", "English"), ("de", "German")],
+        USE_TZ=True,
+        DEBUG=True,
+        TASKS={
+            "default": {
+                "BACKEND": "oddjob.contrib.django.OddJobBackend",
+                "QUEUES": [],
+                "OPTIONS": {"pool_size": 1, "max_results": 5, "backoff": 0},
+            }
+        },
+    )
+    django.setup()
+
+from asgiref.sync import ThreadSensitiveContext  # noqa: E402
+from django.db import connections, transaction  # noqa: E402
+from django.utils import timezone, translation  # noqa: E402
+
+from oddjob.contrib.django.compat import (  # noqa: E402
+    TaskResultDoesNotExist,
+    task_enqueued,
+    task_finished,
+    task_started,
+)
+from oddjob.testing import inline  # noqa: E402
+from tests.contrib import tasks_of_django as tasks  # noqa: E402
+
+_over: set[str] = set()  # ids of tasks that have finished
+_changed = threading.Condition()
+
+
+def _note_end(task_result: Any, **_: Any) -> None:
+    with _changed:
+        _over.add(task_result.id)
+        _changed.notify_all()
+
+
+task_finished.connect(_note_end)
+
+
+def ended(result: Any) -> Any:
+    """Wait until a task is over; return its result."""
+    with _changed:
+        assert _changed.wait_for(lambda: result.id in _over, 20)
+    result.refresh()
+    assert result.is_finished
+    return result
+
+
+def test_a_task_runs_on_a_worker_and_its_result_is_found_by_id() -> None:
+    result = ended(tasks.add.enqueue(2, b=3))
+    assert (result.status, result.return_value, result.attempts) == ("SUCCESSFUL", 5, 1)
+    assert result.worker_ids[0].startswith("default")
+    assert result.enqueued_at <= result.started_at <= result.finished_at
+    assert tasks.add.get_result(result.id).return_value == 5
+    with pytest.raises(TaskResultDoesNotExist):
+        tasks.add.get_result("unknown")
+
+
+def test_a_task_can_be_a_coroutine_and_enqueued_by_one() -> None:
+    async def enqueue() -> Any:
+        async with ThreadSensitiveContext():  # ends the thread of Django's receivers of signals
+            return await tasks.aadd.aenqueue(2, 3)
+
+    assert ended(asyncio.run(enqueue())).return_value == 5
+
+
+def test_tasks_of_a_higher_priority_start_first() -> None:
+    tasks.gate.clear()
+    tasks.order.clear()
+    tasks.wait.enqueue()
+    results = [tasks.note.using(priority=each).enqueue(each) for each in (1, 30, 20)]
+    tasks.gate.set()
+    for result in results:
+        ended(result)
+    assert tasks.order == [30, 20, 1]
+
+
+def test_a_task_to_be_run_later_waits_for_its_time() -> None:
+    tomorrow = tasks.add.using(run_after=timezone.now() + timedelta(days=1)).enqueue(2, 3)
+    assert tasks.add.get_result(tomorrow.id).status == "READY"
+    past = tasks.add.using(run_after=timezone.now() - timedelta(days=1)).enqueue(2, 3)
+    assert ended(past).return_value == 5
+
+
+@pytest.mark.parametrize(("task", "error"), [(tasks.fail, LookupError), (tasks.leave, SystemExit)])
+def test_what_a_task_raises_is_its_failure_and_costs_no_worker(task: Any, error: type) -> None:
+    result = task.enqueue()
+    ended(result)
+    assert result.status == "FAILED"
+    assert [each.exception_class for each in result.errors] == [error]
+    assert "in " + task.func.__name__ in result.errors[0].traceback
+    assert oddjob.pool("default").stats().crashes == 0
+
+
+def test_a_task_is_retried_and_knows_its_attempt() -> None:
+    result = ended(tasks.fail_once.enqueue())
+    assert (result.return_value, result.attempts, len(result.errors)) == (2, 2, 1)
+
+
+def test_a_task_whose_pool_ends_before_it_starts_has_failed() -> None:
+    tasks.gate.clear()
+    tasks.wait.enqueue()
+    result = tasks.add.enqueue(2, 3)
+    pool = oddjob.pool("default")
+    pool.shutdown(wait=False, cancel_futures=True)
+    tasks.gate.set()
+    result.refresh()
+    assert result.status == "FAILED"
+    assert [each.exception_class_path for each in result.errors] == [
+        "concurrent.futures._base.CancelledError"
+    ]
+
+
+def test_a_refused_task_leaves_no_result_behind() -> None:
+    oddjob.start_pool("small", pool_size=1, max_queue=1, when_full="raise")
+    tasks.gate.clear()
+    seen: list[str] = []
+
+    def note(task_result: Any, **_: Any) -> None:
+        seen.append(task_result.id)
+
+    task_enqueued.connect(note)
+    enqueued = [tasks.wait.using(queue_name="small").enqueue() for _ in range(2)]
+    with pytest.raises(oddjob.QueueFull):
+        tasks.wait.using(queue_name="small").enqueue()
+    tasks.gate.set()
+    task_enqueued.disconnect(note)
+    assert seen == [each.id for each in enqueued]
+    assert [ended(each).status for each in enqueued] == ["SUCCESSFUL"] * 2
+
+
+def test_each_attempt_is_announced_and_the_end_once() -> None:
+    seen: list[str] = []
+
+    def start(task_result: Any, **_: Any) -> None:
+        seen.append(f"started {task_result.status}")
+
+    def finish(task_result: Any, **_: Any) -> None:
+        seen.append(f"finished {task_result.status}")
+
+    task_started.connect(start)
+    task_finished.connect(finish)
+    ended(tasks.fail_once.enqueue())
+    task_started.disconnect(start)
+    task_finished.disconnect(finish)
+    assert seen == ["started RUNNING", "started RUNNING", "finished SUCCESSFUL"]
+
+
+def test_a_worker_keeps_no_connection_to_the_database() -> None:
+    tasks.connections_used.clear()
+    assert ended(tasks.query.enqueue()).status == "SUCCESSFUL"
+    assert oddjob.shutdown_all(10)  # (a task is over before its connections are closed)
+    assert [each.connection for each in tasks.connections_used] == [None]
+
+
+def test_a_task_in_the_callers_thread_leaves_the_callers_connection_alone() -> None:
+    mine = connections["default"]
+    mine.ensure_connection()
+    with inline():
+        assert tasks.query.enqueue().status == "SUCCESSFUL"
+    assert mine.connection is not None
+    mine.close()
+
+
+def test_a_task_has_the_language_of_who_enqueued_it() -> None:
+    with translation.override("de"):
+        result = tasks.language.enqueue()
+    assert ended(result).return_value == "de"
+
+
+def test_a_task_enqueued_on_commit_waits_for_it_and_a_rollback_forgets_it() -> None:
+    on_commit = tasks.add_on_commit
+    with transaction.atomic():
+        result = on_commit.enqueue(2, 3)
+        assert (result.status, result.enqueued_at) == ("READY", None)
+        assert oddjob.pools() == {}
+    assert ended(result).return_value == 5
+    with pytest.raises(ZeroDivisionError), transaction.atomic():  # noqa: PT012
+        lost = on_commit.enqueue(2, 3)
+        raise ZeroDivisionError
+    with pytest.raises(TaskResultDoesNotExist):
+        lost.refresh()
+    connections["default"].close()
+
+
+def test_the_oldest_results_are_dropped() -> None:
+    results = [tasks.add.enqueue(number, 0) for number in range(8)]
+    ended(results[-1])
+    for result in results[:3]:
+        with pytest.raises(TaskResultDoesNotExist):
+            result.refresh()
+    results[3].refresh()
+
+
+def test_checks_name_unknown_options_and_tell_that_tasks_are_lost() -> None:
+    from oddjob.contrib.django import OddJobBackend
+
+    backend = OddJobBackend("other", {"OPTIONS": {"pool_sise": 3, "pool_size": 3}})
+    assert [(each.id, "pool_sise" in each.msg) for each in backend.check()] == [
+        ("oddjob.E001", True)
+    ]
+    settings.DEBUG = False
+    assert [each.id for each in backend.check()] == ["oddjob.E001", "oddjob.W001"]
+    settings.DEBUG = True

@@ -32,6 +32,9 @@ if not settings.configured:
         LANGUAGES=[("en", "English"), ("de", "German")],
         USE_TZ=True,
         DEBUG=True,
+        ALLOWED_HOSTS=["testserver"],  # this and the next two: for tests of the dashboard
+        ROOT_URLCONF="",
+        MIDDLEWARE=["django.middleware.csrf.CsrfViewMiddleware"],
         TASKS={
             "default": {
                 "BACKEND": "oddjob.contrib.django.OddJobBackend",

@@ -4,10 +4,10 @@ A `Dashboard` is mounted in a web program (`asgi`, `wsgi`, `urls`), or served by
 ``oddjob dashboard``. Nobody gets in before `auth` says who may.
 """
 
-try:
-    import jinja2  # noqa: F401
-except ImportError as error:
-    raise ImportError("the dashboard needs jinja2: pip install 'oddjob[dashboard]'") from error
+from importlib.util import find_spec
+
+if find_spec("jinja2") is None:
+    raise ImportError("the dashboard needs jinja2: pip install 'oddjob[dashboard]'")
 
 from oddjob.dashboard.application import Dashboard
 from oddjob.dashboard.guard import NO_AUTH, BasicAuth, staff_only

@@ -1,9 +1,13 @@
 """``dashboard``: a store in a browser."""
 
+import socket
 import sys
 import webbrowser
+from contextlib import suppress
+from functools import partial
 from math import inf
 from pathlib import Path
+from typing import Final
 
 import click
 
@@ -11,6 +15,8 @@ from oddjob.cli.command import USAGE, Common, Failure, command, pass_common
 from oddjob.cli.output import say
 from oddjob.daemon import SignalWaiter
 from oddjob.log import run_in_thread
+
+_RARELY: Final = 3600.0  # seconds
 
 
 @command()
@@ -56,11 +62,14 @@ def dashboard(
     sys.stderr.flush()
     signals: list[int] = []
     with SignalWaiter(signals.append) as waiter:
-        run_in_thread(server.serve_forever, "oddjob-dashboard-server")
+        # By default it would wake up twice a second, to see if it is to end.
+        run_in_thread(partial(server.serve_forever, _RARELY), "oddjob-dashboard-server")
         if opens:
             webbrowser.open(url)
         while not signals:
             waiter.wait(inf)
+    with suppress(OSError):
+        server.socket.shutdown(socket.SHUT_RDWR)  # which wakes it up
     server.shutdown()
     server.server_close()
 

@@ -81,3 +81,4 @@ def test_a_hostile_job_is_nothing_but_text(
                 assert page.locator("script:not([src])").count() == 0
                 assert page.locator('a[href^="javascript:"]').count() == 0
                 assert excess(page) <= 0, screen
+            page.close()  # it would go on asking

@@ -9,7 +9,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, wait
 from datetime import datetime, time
 from math import inf
 from operator import methodcaller
-from typing import Any, Literal, Protocol, overload
+from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
 from oddjob.callables import hinted
 from oddjob.compat import AsyncFunction, Item, P, T
@@ -22,6 +22,9 @@ from oddjob.runtime.worker import WorkerInfo
 from oddjob.schedule.clock import clock
 from oddjob.schedule.timer import Timer
 from oddjob.thread_pool import Pool
+
+if TYPE_CHECKING:
+    from oddjob.operations.copying import CopyReport, Keys
 
 PoolOrName = str | Pool
 When = datetime | time | str
@@ -256,3 +259,46 @@ def timers(pool: PoolOrName | None = None) -> list[Timer]:
 def supervisor(pool: PoolOrName | None = None) -> SupervisorInfo:
     """Return a snapshot of a pool's supervisor."""
     return find_pool(pool).supervisor()
+
+
+def copy_store(
+    source: str,
+    target: str,
+    *,
+    source_keys: "Keys | None" = None,
+    target_keys: "Keys | None" = None,
+) -> "CopyReport":
+    """Move the waiting jobs and recurring entries of one store to another one.
+
+    ::
+
+        oddjob.copy_store("sqlite:///jobs.db", "redis://localhost")
+
+    Programs may use both stores meanwhile. Start the new ones first, with the URL of `target`: what
+    they submit goes there. Running jobs end where they are. So do jobs that were tried already or
+    have to do with other jobs, and those behind them in their key: keep a process for the source
+    until ``is_complete`` of the report says that nothing is left, and call this again meanwhile. It
+    may be interrupted at any time, and the next call goes on.
+
+    A `Job` of a process that has submitted it to the source ends as if it was cancelled. Records of
+    jobs that have ended stay in the source. A pool that is paused there is paused in the target.
+
+    Args:
+        source: the URL of a store, as for ``Pool(store=…)``. One of the two must be a SQLite file.
+        target: the URL of the other one.
+        source_keys: the ``signing_keys`` of the pools in the source, if they have any.
+        target_keys: those of the pools in the target.
+
+    Returns:
+        CopyReport: what was moved, and what was left in the source, and why.
+
+    Raises:
+        StoreUnusable: there is no such source, a store cannot be used, or another copy is under
+            way. What was moved by then has been moved.
+        ValueError: a URL is wrong, or no store is a SQLite file.
+
+    Thread safety: any thread may call it.
+    """
+    from oddjob.operations.copying import copy_store as copy
+
+    return copy(source, target, source_keys=source_keys, target_keys=target_keys)

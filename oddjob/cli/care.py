@@ -1,10 +1,13 @@
-"""What keeps a store well: ``doctor``, ``migrate``; and ``completion`` for a shell."""
+"""What keeps a store well: ``doctor``, ``migrate``, ``copy``; and ``completion`` for a shell."""
+
+from dataclasses import asdict
 
 import click
 from click.shell_completion import get_completion_class
 from rich.text import Text
 
-from oddjob.cli.command import Common, Failure, command, pass_common
+from oddjob import copy_store
+from oddjob.cli.command import LEFT, Common, Failure, command, pass_common, read_secret
 from oddjob.cli.output import clean, console, print_json, say
 from oddjob.operations import StoreOperations
 from oddjob.operations.findings import findings, schema_of
@@ -55,6 +58,40 @@ def migrate(common: Common, check: bool) -> None:
         raise Failure(f"it has schema {found.found}, this version {found.known}: oddjob migrate")
     else:
         say(common, f"The store has schema {found.found}, as it should.")
+
+
+@command()
+@click.argument("target", metavar="TARGET")
+@click.option("--source-key", metavar="FILE", help="File with the signing key of --store.")
+@click.option("--target-key", metavar="FILE", help="File with the signing key of TARGET.")
+@pass_common
+def copy(common: Common, target: str, source_key: str | None, target_key: str | None) -> None:
+    """Move waiting and recurring jobs to another store.
+
+    TARGET is its URL, or @FILE. One of the two is a SQLite file. Programs may use
+    both meanwhile: jobs that have begun end where they are. Exits with 4 while
+    any are left there; call it again then, also after it was interrupted.
+    """
+    if common.pool:
+        raise click.UsageError("copy moves all pools of a store: leave --pool out")
+    if common.program is not None:
+        common.load(common.program)
+    report = copy_store(
+        common.url,
+        read_secret(target),
+        source_keys=source_key and read_secret(f"@{source_key}"),
+        target_keys=target_key and read_secret(f"@{target_key}"),
+    )
+    if common.json:
+        print_json(asdict(report))
+    say(common, f"Moved {report.moved:,} jobs and {report.entries:,} recurring ones.")
+    if report.twins:
+        say(common, f"{report.twins:,} unique jobs were there already.")
+    for reason, count in report.left.items():
+        say(common, f"Left {count:,}: {reason}")
+    if not report.is_complete:
+        left = sum(report.left.values())
+        raise Failure(f"{report.running:,} jobs run, and {left:,} wait: call it again later", LEFT)
 
 
 @command()

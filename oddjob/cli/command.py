@@ -46,6 +46,16 @@ class Failure(Exception):
         self.exit_code = exit_code
 
 
+def read_secret(given: str) -> str:
+    """Return a text, or what is in the file that ``@file`` names."""
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text("utf-8").strip()
+    except OSError as error:
+        raise Failure(f"the URL of the store cannot be read: {error}", NO_STORE) from None
+
+
 @dataclass
 class Common:
     """What the options say that all commands have; each is None, or False, if it was not given."""
@@ -82,12 +92,7 @@ class Common:
             raise click.UsageError(
                 "Which store? Say it with --store sqlite:///jobs.db, or set ODDJOB_STORE."
             )
-        if not url.startswith("@"):
-            return url
-        try:
-            return Path(url[1:]).read_text("utf-8").strip()
-        except OSError as error:
-            raise Failure(f"the URL of the store cannot be read: {error}", NO_STORE) from None
+        return read_secret(url)
 
     @staticmethod
     def load(app: str) -> list[Pool]:

@@ -6,7 +6,7 @@ import click
 
 from oddjob import __version__, shutdown_all
 from oddjob.cli.act import cancel, delete, pause, purge, resume, retry
-from oddjob.cli.care import completion, doctor, migrate
+from oddjob.cli.care import completion, copy, doctor, migrate
 from oddjob.cli.command import Program, safe
 from oddjob.cli.dashboard import dashboard
 from oddjob.cli.look import list_jobs, show, why
@@ -37,7 +37,7 @@ oddjob.add_section("Run jobs", worker, enqueue)
 oddjob.add_section("Look", status, list_jobs, show, why, top, dashboard, doctor)
 oddjob.add_section("Act on jobs", retry, cancel, delete, purge, replay)
 oddjob.add_section("Act on pools, and on recurring jobs", pause, resume, recurring)
-oddjob.add_section("Care", migrate, torture, completion)
+oddjob.add_section("Care", copy, migrate, torture, completion)
 
 
 class _SafeFormatter(logging.Formatter):

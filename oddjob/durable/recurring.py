@@ -73,7 +73,7 @@ class RecurringEntries:
             )
         partition = self._store.submissions.partition_of(calls.policy, function)
         tick = rule.trigger.moment_of(rule.trigger.first())
-        entry = Entry(name, partition, rule_bytes, tick, _encode(submits))
+        entry = Entry(name, partition, rule_bytes, tick, encode_submits(submits))
         self._rules[rule_bytes] = rule
         self._store.learn(function, calls.fn)
         self._store.call(lambda store: store.put_entry(entry))
@@ -161,7 +161,8 @@ def _name_of_entry(function: str, calls: Calls) -> str:
     return f"{function} {sha256(arguments).hexdigest()[:_SHOWN]}"
 
 
-def _encode(submits: Sequence[Submit]) -> bytes:
+def encode_submits(submits: Sequence[Submit]) -> bytes:
+    """Return the payload of an entry that submits these each time."""
     return json.dumps(
         [{name: _to_text(getattr(each, name)) for name in _FIELDS} for each in submits]
     ).encode()

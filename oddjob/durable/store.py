@@ -111,6 +111,13 @@ class StoreReader(Protocol):
         """Return the values of the steps that a job has taken."""
         ...
 
+    def submits_of(self, jobs: Sequence[Any]) -> dict[Any, Submit]:
+        """Return what would submit jobs once more, without a delay, and with no process waiting.
+
+        Those are left out that there are not, that have to do with other jobs, or that have steps.
+        """
+        ...
+
     def members_of(self, batch: Any, before: Any = None, limit: int = 100) -> list[Record]:
         """Return a page of the members of a batch, as `records` does."""
         ...
@@ -280,6 +287,13 @@ class Store(Protocol):
 
     def retry(self, jobs: Iterable[Any]) -> int:
         """Queue failed and cancelled jobs again, and scheduled ones at once; return how many."""
+        ...
+
+    def reschedule(self, delays: Mapping[Any, float]) -> int:
+        """Have scheduled jobs due after that many seconds from now; return how many.
+
+        Those that wait for other jobs are left as they are.
+        """
         ...
 
     def delete(self, jobs: Iterable[Any]) -> int:

@@ -5,12 +5,13 @@ store, begins with `StoreOperations`.
 """
 
 from oddjob.operations.access import RunnerInfo
+from oddjob.operations.copying import CopyReport
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.record import FailedAttempt, Record
 from oddjob.operations.recurring import RecurringEntry
 from oddjob.operations.stores import StoreOperations
 
 __all__ = [
-    "FailedAttempt", "PoolOperations", "Record", "RecurringEntry", "RunnerInfo",
+    "CopyReport", "FailedAttempt", "PoolOperations", "Record", "RecurringEntry", "RunnerInfo",
     "StoreOperations",
 ]  # fmt: skip

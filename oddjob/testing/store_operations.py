@@ -2,7 +2,16 @@
 
 from pathlib import Path
 
-from oddjob.durable.record import Capacity, Entry, Partition, State, Submit
+from oddjob.durable.record import (
+    Capacity,
+    Dependency,
+    Entry,
+    Limiter,
+    Partition,
+    Reference,
+    State,
+    Submit,
+)
 from oddjob.durable.store import Filter, StoreReader
 from oddjob.schedule.clock import clock
 from oddjob.testing.store_suite import NONE, PARTITION, POOL, StoreSuite
@@ -67,6 +76,36 @@ class StoreOperationsContract(StoreSuite):
         self.claim(store)
         assert not self.settle(store, claim, State.FAILED)
         assert self.state(store, new) is State.RUNNING
+        self.close(store)
+
+    def test_a_scheduled_job_can_be_put_off_and_called_for(self, tmp_path: Path) -> None:
+        """Others are left as they are; a process that sleeps until it is due looks earlier."""
+        store, other = self.member(tmp_path), self.member(tmp_path)
+        job, waiting = self.add(store, delay=3600.0), self.add(store)
+        (claim,) = self.claim(store)
+        assert claim.id == waiting
+        assert other.reschedule({job: 1e9, waiting: 1e9}) == 1
+        assert other.reschedule({job: 0.0}) == 1
+        store.wait(None)
+        (claim,) = self.claim(store)
+        assert (claim.id, claim.attempt) == (job, 0)
+        assert other.reschedule({job: 0.0}) == 0
+        self.close(other)
+        self.close(store)
+
+    def test_a_job_can_be_submitted_to_another_store_as_it_was(self, tmp_path: Path) -> None:
+        """With its limits, in as many words; not one that has to do with others."""
+        store = self.member(tmp_path)
+        limiters = (Limiter("two", 2), Limiter("rate", None, 10, 60.0, 3))
+        submit = Submit(
+            Partition(POOL, "function", limiters), b"payload", "name", 5, None, "k", 2,
+            is_serial=True, unique=b"u", meta=b"meta", wants_outcome=False, entry="entry",
+        )  # fmt: skip
+        (first,) = store.turn([], [submit], {}).submitted
+        assert store.reader.submits_of([first.id]) == {first.id: submit}
+        after = (Dependency(Reference(first.id)),)
+        (second,) = store.turn([], [Submit(PARTITION, b"", after=after)], {}).submitted
+        assert store.reader.submits_of([first.id, second.id]) == {}
         self.close(store)
 
     def test_an_entry_fires_once_per_tick(self, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from oddjob import Pool
 from oddjob.durable.sqlite import schema
 from oddjob.operations import findings
-from tests.cli.conftest import Call, Run
+from tests.cli.conftest import Call, Run, eventually
 from tests.durable import jobs
 
 WAIT = 10.0
@@ -104,3 +104,27 @@ def test_torture_loses_no_job_and_cleans_up(call: Call, tmp_path: Path) -> None:
     assert found["jobs"] >= found["acknowledged"] > 0
     assert (found["lost"], found["run_twice_without_a_crash"], found["unfinished"]) == (0, 0, 0)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_store_is_copied_to_another_one(
+    running: Pool, url: str, run: Run, redis_url: str, tmp_path: Path
+) -> None:
+    """While something is left in it, the exit code is 4."""
+    jobs.gate.clear()
+    first = running.options(key="k").submit(jobs.hang)
+    assert jobs.entered.acquire(timeout=WAIT)
+    running.options(key="k").perform(jobs.note, "behind")
+    running.after(60).perform(jobs.note, "later")
+    (tmp_path / "target").write_text(redis_url)
+    result = run("copy", f"@{tmp_path}/target", exit_code=4)
+    assert "Moved 1 jobs and 0 recurring ones." in result.stderr
+    assert "Left 1: is of a key with a job that stays" in result.stderr
+    assert "1 jobs run, and 1 wait: call it again later" in result.stderr
+    jobs.gate.set()
+    first.result(WAIT)
+    eventually(lambda: not running.counts()["queued"] + running.counts()["running"])
+    assert json.loads(run("copy", redis_url, "--json").stdout) == {
+        "moved": 0, "twins": 0, "entries": 0, "running": 0, "left": {},
+    }  # fmt: skip
+    assert run("status", store=redis_url).exit_code == 0
+    assert "no store" in run("copy", redis_url, store=f"{url}2", exit_code=3).stderr

@@ -85,8 +85,8 @@ ABOVE = {
     """,
     "operations": """
         operations.access operations.record operations.recurring operations.pool_operations
-        operations.reasons operations.stores operations operations.application operations.findings
-        operations.memory operations.sources operations.presentation
+        operations.reasons operations.stores operations.copying operations operations.application
+        operations.findings operations.memory operations.sources operations.presentation
     """,
     "dashboard": """
         dashboard.request dashboard.payload dashboard.guard dashboard.look dashboard.views
@@ -118,6 +118,7 @@ LAZY_IMPORTS = {
     ("oddjob.scheduled", "oddjob.durable.timers"),
     ("oddjob.durable.sqlite.members", "oddjob"),
     ("oddjob.durable.redis.membership", "oddjob"),
+    ("oddjob.verbs", "oddjob.operations.copying"),
     ("oddjob.stored_jobs", "oddjob.operations.access"),
     ("oddjob.stored_jobs", "oddjob.operations.pool_operations"),
 }
@@ -142,7 +143,15 @@ PUBLIC = [
     *("Progress", "QueueFull", "Rate", "Recurring", "Settings", "SettingsError"),
     *("StoreFull", "StoreUnsafe", "StoreUnusable", "SupervisorInfo", "Timer"),
     *("UnknownFunction", "WorkerInfo", "async_perform", "async_perform_many", "await_"),
-    *("await_many", "cancel_timer", "configure", "current_batch", "current_job", "dump"),
+    *(
+        "await_many",
+        "cancel_timer",
+        "configure",
+        "copy_store",
+        "current_batch",
+        "current_job",
+        "dump",
+    ),
     *("dump_on_signal", "explain_cron", "perform"),
     *("perform_after", "perform_at", "perform_many", "perform_many_after"),
     *("perform_many_at", "perform_this", "pool", "pools", "progress", "queue", "read_timer"),

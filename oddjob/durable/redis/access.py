@@ -290,6 +290,13 @@ def partitions_of(pool: str, fields: dict[bytes, bytes]) -> dict[int, Partition]
     return partitions
 
 
+def unpack_limiter(name: str, packed: bytes) -> Limiter:
+    """Return a limiter, from what is stored of it."""
+    most, starts, period, burst = _LIMITER.unpack(packed)
+    is_bounded = most < _UNLIMITED
+    return Limiter(name, int(most) if is_bounded else None, int(starts) or None, period, int(burst))
+
+
 def _pack_limiter(limiter: Limiter) -> bytes:
     most = _UNLIMITED if limiter.max_running is None else limiter.max_running
     return _LIMITER.pack(most, limiter.starts or 0, limiter.period, limiter.burst)

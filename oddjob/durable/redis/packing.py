@@ -109,6 +109,12 @@ def pack_links(submit: Submit, in_script: Callable[[int], int]) -> bytes:
     return b"".join((*parts, distance.to_bytes(4, "little")))
 
 
+def key_limit_of(record: bytes) -> int:
+    """Return how many jobs of its key may run at once, as a record says."""
+    limit: int = _RECORD.unpack_from(record)[3]
+    return limit
+
+
 def unpack_record(record: bytes) -> Unpacked:
     """Return the parts of a record."""
     unpacked = _RECORD.unpack_from(record)

@@ -7,18 +7,20 @@ from heapq import nlargest
 from typing import Any, Final
 
 from oddjob.compat import override
-from oddjob.durable.record import Attempt, Entry, Member, Partition, Record, State
-from oddjob.durable.redis.access import partitions_of
+from oddjob.durable.record import Attempt, Entry, Member, Partition, Record, State, Submit
+from oddjob.durable.redis.access import partitions_of, unpack_limiter
 from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Members
 from oddjob.durable.redis.packing import (
     created_at,
+    key_limit_of,
     record_of,
     split_id,
     unpack_attempts,
     unpack_entry,
     unpack_names,
+    unpack_record,
 )
 from oddjob.durable.redis.script import Script
 from oddjob.durable.store import Filter, StoreReader
@@ -158,6 +160,43 @@ class RedisReader(StoreReader):
             total, pending = struct.unpack_from("<II", counts)
             found.append(f"it waits for {pending} of its {total} jobs")
         return found
+
+    @override
+    def submits_of(self, jobs: Sequence[Any]) -> dict[Any, Submit]:
+        by_pool: dict[str, dict[bytes, Any]] = {}
+        for job in jobs:
+            if (place := split_id(job)) is not None:
+                by_pool.setdefault(place[0], {})[place[1]] = job
+        with self._lock:
+            return {
+                job: submit
+                for pool, numbers in by_pool.items()
+                for job, submit in self._submits_of(pool, numbers).items()
+            }
+
+    def _submits_of(self, pool: str, jobs: dict[bytes, Any]) -> dict[Any, Submit]:
+        key_of = self._location.pool_key
+        records = self._link.ask("HMGET", key_of(pool, "job"), *jobs)
+        fields = [kind + number for number in jobs for kind in (b"d", b"w", b"n")]
+        links = self._link.ask("HMGET", key_of(pool, "extra"), *fields)
+        partitions, submits = {}, {}
+        for number, each in self._partitions(pool).items():
+            limiters = [
+                unpack_limiter(name, self._link.ask("HGET", key_of(pool, "meta"), f"d{name}"))
+                for name, *_ in each.limiters
+            ]
+            partitions[number] = each._replace(limiters=tuple(limiters))
+        for at, (job, record) in enumerate(zip(jobs.values(), records, strict=True)):
+            if record is None or any(links[3 * at : 3 * at + 3]):
+                continue
+            (number, priority, _, is_serial, key, unique, entry, name, meta, payload, _,
+             is_linked) = unpack_record(record)  # fmt: skip
+            if not is_linked:
+                submits[job] = Submit(
+                    partitions[number], payload, name, priority, None, key, key_limit_of(record),
+                    is_serial, unique, meta, wants_outcome=False, entry=entry,
+                )  # fmt: skip
+        return submits
 
     def _extra(self, job: Any, kind: bytes) -> tuple[bytes, bytes, bytes | None]:
         """Return the key where there is more of a job, its number, and what is there of a kind."""

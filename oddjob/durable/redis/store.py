@@ -14,6 +14,7 @@ See `scripts/common.lua` for the keys.
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import Any, Final
@@ -50,6 +51,7 @@ _AT_ONCE: Final = 500  # jobs that one script changes
 _FAIL_UNKNOWN, _RECONCILE = Script("fail_unknown"), Script("reconcile")
 _WATCH, _CANCEL, _RETRY, _DELETE = (Script(each) for each in ("watch", "cancel", "retry", "delete"))
 _PURGE, _SAVE_STEP, _PAUSE = Script("purge"), Script("save_step"), Script("pause")
+_RESCHEDULE: Final = Script("reschedule")
 _PUT_ENTRY, _CHANGE_ENTRY = Script("put_entry"), Script("change_entry")
 _FIRE_ENTRY: Final = Script("fire_entry", may_fill=False)
 
@@ -270,6 +272,16 @@ class RedisStore(Store):
     @override
     def retry(self, jobs: Iterable[Any]) -> int:
         return self._change(_RETRY, jobs)
+
+    @override
+    def reschedule(self, delays: Mapping[Any, float]) -> int:
+        count, delay_of = 0, {str(job): delay for job, delay in delays.items()}
+        for access, numbers in self._calls.by_pool(delay_of):
+            for at in range(0, len(numbers), _AT_ONCE):
+                some = numbers[at : at + _AT_ONCE]
+                pairs = [(each, delay_of[full_id(access.name, each)]) for each in some]
+                count += self._calls.run(access, _RESCHEDULE, *chain.from_iterable(pairs))
+        return count
 
     @override
     def delete(self, jobs: Iterable[Any]) -> int:

@@ -47,6 +47,15 @@ def retry(work: Work, job: int) -> bool:
     return True
 
 
+def reschedule(work: Work, job: int, delay: float) -> bool:
+    """Have a scheduled job due after a delay; not one that waits for others."""
+    due = work.now + delay
+    row = work.execute(schema.RESCHEDULE, (due, job)).fetchone()
+    if row is not None:
+        work.notifier.alarm(row[0], due)
+    return row is not None
+
+
 def delete(work: Work, job: int) -> bool:
     """Delete a job that is not running; of a batch, all members, if none is running."""
     row = work.execute(schema.BRIEF, (job,)).fetchone()

@@ -2,11 +2,20 @@
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
 from oddjob.compat import override
-from oddjob.durable.record import Attempt, Entry, Member, Record, State
+from oddjob.durable.record import (
+    Attempt,
+    Entry,
+    Limiter,
+    Member,
+    Partition,
+    Record,
+    State,
+    Submit,
+)
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.entries import entry_of
@@ -45,6 +54,26 @@ class SqliteReader(StoreReader):
         with self._database.reading() as connection:
             row = connection.execute(f"{schema.RECORD} WHERE job.id = ?", (job,)).fetchone()
         return None if row is None else record_of(row)
+
+    @override
+    def submits_of(self, jobs: Sequence[Any]) -> dict[Any, Submit]:
+        with self._database.reading() as connection:
+            rows = connection.execute(_SUBMITS, (json.dumps(jobs),)).fetchall()
+            places = {(pool, name) for _, pool, _, names, *_ in rows for name in names.split("\n")}
+            limiters = {
+                place: Limiter(*found)
+                for place in places
+                if (found := connection.execute(_LIMITER, place).fetchone()) is not None
+            }
+        submits = {}
+        for job, pool, function, names, payload, name, priority, key, *how, meta, entry in rows:
+            key_limit, is_serial, unique = how
+            shared = tuple(limiters[pool, each] for each in names.split("\n") if each)
+            submits[job] = Submit(
+                Partition(pool, function, shared), payload, name, priority, None, key, key_limit,
+                bool(is_serial), unique, meta, wants_outcome=False, entry=entry,
+            )  # fmt: skip
+        return submits
 
     @override
     def attempts(self, job: Any) -> list[Attempt]:
@@ -159,6 +188,17 @@ _ENDED_BY_PERIOD: Final = """
 SELECT CAST((finished - ?) / ? AS INT), count(*) FROM job INDEXED BY job_ended
 WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished >= ? AND finished < ?
 GROUP BY 1"""
+_SUBMITS: Final = """
+SELECT job.id, job.pool, function, limiters, payload, name, priority, key, key_limit, serial, uniq,
+  meta, entry
+FROM job JOIN partition ON partition.id = job.partition
+WHERE job.id IN (SELECT value FROM json_each(?)) AND job.batch IS NULL
+  AND NOT EXISTS (SELECT 1 FROM batch WHERE batch.job = job.id)
+  AND NOT EXISTS (SELECT 1 FROM dependency WHERE dependency.job = job.id)
+  AND NOT EXISTS (SELECT 1 FROM dependency WHERE waiter = job.id)
+  AND NOT EXISTS (SELECT 1 FROM step WHERE step.job = job.id)"""
+_LIMITER: Final = """
+SELECT name, max_running, starts, period, burst FROM limiter WHERE pool = ? AND name = ?"""
 _PLACE: Final = """
 SELECT job.pool, function, limiters, EXISTS (SELECT 1 FROM consumer WHERE pool = job.pool),
   EXISTS (SELECT 1 FROM known WHERE known.pool = job.pool AND known.function = partition.function)

@@ -190,6 +190,8 @@ SELECT id, state, partition, pool, key, owner, origin, uniq, key_limit, key_slot
 STOP: Final = "UPDATE job SET stop = 1 WHERE id = ? AND state = 2"
 STOPPED: Final = """
 SELECT id FROM job INDEXED BY job_stopped WHERE stop = 1 AND state < 4 AND state != 2"""
+RESCHEDULE: Final = """
+UPDATE job SET due = ? WHERE id = ? AND state = 0 AND due NOT NULL RETURNING partition"""
 RETRY: Final = """
 UPDATE job SET state = ?, key_slot = ?, due = NULL, attempt = 0, crashes = 0, finished = NULL,
   outcome = NULL, error = NULL, stop = 0, origin = CASE WHEN state = 0 THEN origin END

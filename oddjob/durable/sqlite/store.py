@@ -338,6 +338,10 @@ class SqliteStore(Store):
         return self._change(jobs, by_hand.retry)
 
     @override
+    def reschedule(self, delays: Mapping[Any, float]) -> int:
+        return self._change(delays, lambda work, job: by_hand.reschedule(work, job, delays[job]))
+
+    @override
     def delete(self, jobs: Iterable[Any]) -> int:
         self._database.note_deleted()
         return self._change(jobs, by_hand.delete)

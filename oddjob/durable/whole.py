@@ -4,13 +4,16 @@ They may be jobs of several pools, of one process and one store.
 """
 
 from collections.abc import Sequence
+from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 from oddjob.durable.operation import RunnerOver
+from oddjob.durable.record import Submit
 from oddjob.runtime.job import Job
 from oddjob.runtime.stored_job import policy_of
 
 if TYPE_CHECKING:
+    from oddjob.durable.job_handle import JobHandle
     from oddjob.durable.pool_store import PoolStore
 
 
@@ -22,18 +25,20 @@ def submit_whole(jobs: Sequence[Job[Any]]) -> None:
         StoreFull, StoreUnusable, TypeError: no job was stored.
         ValueError: their pools have different stores.
     """
-    stores: list[PoolStore] = [_store_of(job) for job in jobs]
+    stores = list(dict.fromkeys(map(_store_of, jobs)))
     places = {job: place for place, job in enumerate(jobs)}
-    submits, handles = [], []
-    for store, job in zip(stores, jobs, strict=True):
+    submits: list[Submit] = []
+    handles: list[JobHandle | None] = []
+    for store, group in groupby(jobs, _store_of):
+        some = list(group)
         if store.url != stores[0].url:
             raise ValueError(
                 f"jobs that belong together must be in one store: pool {store.name!r} has another "
                 f"one than pool {stores[0].name!r}"
             )
-        submits += store.note_known(store.submissions.submits_of([job], places=places))
-        handles.append(store.handle_of(job))
-    for store in dict.fromkeys(stores):
+        submits += store.note_known(store.submissions.submits_of(some, places=places))
+        handles += map(store.handle_of, some)
+    for store in stores:
         store.core.state.check_open()
         store.open()
     connection = policy_of(jobs[0]).settings.connection

@@ -10,7 +10,7 @@ from typing import Final
 from oddjob.durable.record import Reference, Submit, Submitted
 from oddjob.durable.redis.access import Part
 from oddjob.durable.redis.calls import Calls
-from oddjob.durable.redis.packing import full_id, pack_links, split_id
+from oddjob.durable.redis.packing import pack_links, split_id
 from oddjob.durable.redis.script import Script
 from oddjob.errors import StoreFull
 
@@ -42,9 +42,8 @@ def submit_linked(calls: Calls, submits: Sequence[Submit]) -> dict[int, Submitte
         except StoreFull as error:  # the turn goes on without them
             answers |= {id(each): Submitted(None, is_new=False, error=error) for each in some}
             continue
-        for each, (number, is_new, is_delayed) in zip(some, found, strict=True):
-            job = full_id(pool, number)
-            answers[id(each)] = Submitted(job, bool(is_new), is_delayed=bool(is_delayed))
+        submitted = access.submitted(int(found[0]), found[1], [], len(some))
+        answers |= {id(each): job for each, job in zip(some, submitted, strict=True)}
     return answers
 
 

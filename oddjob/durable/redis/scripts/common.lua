@@ -249,10 +249,14 @@ end
 
 local function digest_of(name) return sub(redis.sha1hex(name), 1, 20) end
 
-local function enqueue(id, partition, priority)
-  call('ZADD', queue, partition * PARTITION + HIGHEST - priority, id)
+local function note_queued(partition)
   if not queued[partition] then partitions_queued[#partitions_queued + 1] = partition end
   queued[partition] = (queued[partition] or 0) + 1
+end
+
+local function enqueue(id, partition, priority)
+  call('ZADD', queue, partition * PARTITION + HIGHEST - priority, id)
+  note_queued(partition)
 end
 
 local function first_parked(digest)

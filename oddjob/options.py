@@ -127,6 +127,12 @@ def _as_store(name: str, value: Any) -> Any:
     raise error(f"{wanted}, or False, not {value!r}")
 
 
+def _as_replace(name: str, value: Any) -> Any:
+    if not isinstance(value, bool) and value != "time":
+        raise TypeError(f'{name} must be True, False or "time", not {value!r}')
+    return value
+
+
 def _as_jobs(name: str, value: Any) -> tuple[Any, ...]:
     jobs = value if isinstance(value, Iterable) else (value,)
     jobs = tuple(getattr(each, "job", each) for each in jobs)  # of a batch, what stands for it
@@ -285,6 +291,7 @@ class JobOptions(_SharedOptions, total=False):
     max_concurrency: ReadOnly[int | None]
     persist: ReadOnly[bool | None]
     unique: ReadOnly[Unique | None]
+    replace: ReadOnly[bool | Literal["time"] | None]
     after: ReadOnly[Any]  # a job, or an iterable of them
 
 
@@ -330,6 +337,7 @@ class JobSettings(NamedTuple):
     serial: Annotated[bool, as_flag] = False
     persist: Annotated[bool, as_flag] = True  # in the pool's store, if it has one
     unique: Annotated[Unique, _as_unique] = False
+    replaces: bool | Literal["time"] = False  # the option replace
     limits: tuple[Limit, ...] = ()  # that a job has to pass, besides that of its key
     after: Annotated[tuple[Any, ...], _as_jobs] = ()  # that have to succeed before its jobs start
     connection: Callable[[], Any] | None = None  # a weak reference to a `UserConnection`
@@ -345,6 +353,20 @@ class JobSettings(NamedTuple):
             )
         if self.connection is not None and not given.get("persist", True):
             raise ValueError("persist=False: but jobs in a user's transaction have to be stored")
+        self._check_unique(given)
+        if "replace" in given:
+            given["replaces"] = given.pop("replace")
+        limits = self.limits
+        if "max_concurrency" in given:
+            limits = (ConcurrencyLimit(given.pop("max_concurrency")), *limits)
+        if "rate" in given:
+            limits = (RateLimiter(given.pop("rate")), *limits)
+        if "middleware" in given:
+            given["middleware"] = (*self.options.middleware, *given["middleware"])
+        shared = {name: given.pop(name) for name in _SHARED if name in given}
+        return self._replace(options=self.options._replace(**shared), limits=limits, **given)
+
+    def _check_unique(self, given: Mapping[str, Any]) -> None:
         if given.get("unique", False) is not False:
             if self.options.store is None:
                 raise TypeError(
@@ -356,15 +378,10 @@ class JobSettings(NamedTuple):
                 raise TypeError(
                     f"unique={given['unique']!r} has no effect with persist=False: leave one out"
                 )
-        limits = self.limits
-        if "max_concurrency" in given:
-            limits = (ConcurrencyLimit(given.pop("max_concurrency")), *limits)
-        if "rate" in given:
-            limits = (RateLimiter(given.pop("rate")), *limits)
-        if "middleware" in given:
-            given["middleware"] = (*self.options.middleware, *given["middleware"])
-        shared = {name: given.pop(name) for name in _SHARED if name in given}
-        return self._replace(options=self.options._replace(**shared), limits=limits, **given)
+        if given.get("replace") and given.get("unique", self.unique) is False:
+            raise TypeError(
+                f"replace={given['replace']!r} needs unique=, which says what is replaced"
+            )
 
 
 def _checks_of(options: type[Any]) -> dict[str, Check]:
@@ -377,6 +394,7 @@ POOL_CHECKS: Final = _checks_of(PoolOptions)
 JOB_CHECKS: Final[dict[str, Check]] = {
     **_checks_of(JobSettings),
     "max_concurrency": as_size,
+    "replace": _as_replace,
     **{name: POOL_CHECKS[name] for name in _SHARED},
 }
 TIMING_OPTIONS: Final = ("every", "cron", *RecurrenceOptions.__annotations__)

@@ -248,6 +248,11 @@ class Submitter(MapMethods, WorkflowMethods):
                 that derives one from the job's arguments. Another submission returns a job that
                 stands for the first one's. Arguments are the same by position, by name and by
                 default.
+            replace: what another submission of a unique job does to the one that waits: True gives
+                it its arguments, ``"time"`` also its time. So ``replace=True`` with ``after(10)``
+                makes a call at most once in ten seconds, with the latest arguments, and
+                ``"time"`` makes it when there was no submission for ten seconds. A job that runs is
+                left alone, and another one is submitted.
             after: jobs that have to succeed before the jobs of this view start; also batches and
                 chains. If one fails, they end with `PredecessorFailed`; if one is cancelled, so are
                 they.

@@ -126,6 +126,11 @@ class Submit:
     # It has no call, but stands for a batch: SCHEDULED while members have not ended; then FAILED,
     # with `BatchFailed`, if one has failed, CANCELLED if one was, else SUCCEEDED.
     is_batch: bool = False
+    # If a job that is as unique waits, of the same function and key, it is given what this one has
+    # in its payload, meta and name; with `replaces_time` it is due when this one is. One that runs
+    # is unique no longer.
+    replaces: bool = False
+    replaces_time: bool = False
 
     @property
     def is_linked(self) -> bool:

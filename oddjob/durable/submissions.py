@@ -126,6 +126,8 @@ class Submissions:
                 if links is None or links.batch is None
                 else self._reference(job, links.batch, places or {}),
                 is_batch=links is not None and links.is_batch,
+                replaces=bool(policy.settings.replaces),
+                replaces_time=policy.settings.replaces == "time",
             )
 
     def _after(

@@ -177,9 +177,9 @@ class StoreContract(StoreSuite):
         first = self.add(store, key="k", is_serial=True)
         second = self.add(store, key="k", is_serial=True)
         (claim,) = self.claim(store)
-        assert self.settle(store, claim, State.SCHEDULED, delay=0.5)
+        assert self.settle(store, claim, State.SCHEDULED, delay=60)
         assert self.claim(store) == []
-        store.wait(0.5)
+        assert store.retry([first]) == 1
         (claim,) = self.claim(store)
         assert claim.id == first
         assert self.settle(store, claim, State.FAILED)
@@ -236,6 +236,41 @@ class StoreContract(StoreSuite):
             assert clock.monotonic() - began < 10
             other.wait(turn.next_look)
         self.close(other)
+        self.close(store)
+
+    def test_a_newer_job_takes_the_place_of_a_unique_one_that_waits(self, tmp_path: Path) -> None:
+        """As to its arguments, and its time if it says so; but of another function it does not."""
+        store = self.member(tmp_path)
+        job = self.add(store, unique=b"u", delay=60)
+        other = Partition(POOL, "other")
+        newer = [
+            Submit(PARTITION, b"newer", unique=b"u", replaces=True),
+            Submit(other, b"others", unique=b"u", replaces=True, replaces_time=True),
+        ]
+        answers = store.turn([], newer, {POOL: NONE}).submitted
+        assert [(each.id, each.is_new) for each in answers] == [(job, False)] * 2
+        record = store.reader.record(job)
+        assert record is not None
+        assert (record.payload, record.state) == (b"newer", State.SCHEDULED)
+        assert self.claim(store) == []
+        newest = Submit(PARTITION, b"newest", unique=b"u", replaces=True, replaces_time=True)
+        store.turn([], [newest], {POOL: NONE})
+        (claim,) = self.claim(store)
+        assert (claim.id, claim.payload) == (job, b"newest")
+        self.close(store)
+
+    def test_a_newer_job_waits_beside_a_unique_one_that_runs(self, tmp_path: Path) -> None:
+        """Which is unique no longer, and whose end leaves the newer one so."""
+        store = self.member(tmp_path)
+        self.add(store, unique=b"u")
+        (claim,) = self.claim(store)
+        jobs = [Submit(PARTITION, b"%d" % n, unique=b"u", replaces=True) for n in range(3)]
+        answers = store.turn([], jobs, {POOL: NONE}).submitted
+        assert [each.is_new for each in answers] == [True, False, False]
+        assert self.settle(store, claim, State.SUCCEEDED)
+        assert self.add(store, unique=b"u") == answers[0].id
+        (claim,) = self.claim(store)
+        assert (claim.id, claim.payload) == (answers[0].id, b"2")
         self.close(store)
 
     def test_a_unique_job_is_there_once_until_it_has_ended(self, tmp_path: Path) -> None:

@@ -306,3 +306,33 @@ def test_a_closed_pool_refuses_the_whole(make_pool: MakePool) -> None:
     batch = pool.batch()
     with pytest.raises(oddjob.PoolClosed), batch:
         batch.submit(note)
+
+
+# Jobs that take the place of others.
+
+
+def test_a_document_is_indexed_at_most_once_in_a_while_with_its_latest_text(
+    make_pool: MakePool,
+) -> None:
+    """Each submission returns the job that runs then."""
+    with make_pool() as pool:
+        if not pool.configuration.store:  # as in tests of a program: nothing is unique
+            assert pool.options(unique=True, replace=True).submit(index, "a", "b").result(10) == "b"
+            return
+        view = pool.options(unique=index_key, replace=True)
+        jobs = [view.after(60).submit(index, "a", text) for text in ("old", "new", "newest")]
+        assert len({job.id for job in jobs}) == 1
+        pool.options(unique=index_key, replace="time").submit(index, "a", "now")
+        assert [job.result(10) for job in jobs] == ["now"] * 3
+        with pytest.raises(TypeError, match="needs unique="):
+            pool.options(replace=True)
+        with pytest.raises(TypeError, match="replace must be"):
+            pool.options(unique=True, replace="soon")
+
+
+def index_key(document: str, _text: str) -> str:
+    return document
+
+
+def index(_document: str, text: str) -> str:
+    return text

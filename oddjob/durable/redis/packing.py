@@ -34,7 +34,7 @@ _LOOK, _OUTCOME_FOLLOWS, _ERROR_FOLLOWS, _ATTEMPT_FOLLOWS, _FORGET, _IS_LIMITED 
 _HIGHEST: Final = 2**31 - 1  # priority
 _MOST_OF_KEY: Final = 2**32 - 1
 _SHARE: Final = 2**32  # of the tokens, for each process
-_SERIAL, _MEMBER, _BATCH = 1, 2, 4  # flags of a record
+_SERIAL, _MEMBER, _BATCH, _REPLACES, _REPLACES_TIME = 1, 2, 4, 8, 16  # flags of a record
 _NO_ID: Final = b"0" * _DIGITS
 _DEPENDENCY: Final = struct.Struct("<16sIc")  # id, how many submits before, condition
 
@@ -85,6 +85,8 @@ def pack_submit(submit: Submit, partition: int, process: int) -> bytes:
     if submit.is_linked:
         flags |= (_MEMBER if submit.batch is not None else 0) | (_BATCH if submit.is_batch else 0)
         batch = b"" if submit.batch is None else _number_of(submit.batch)
+    if submit.replaces:
+        flags |= _REPLACES | (_REPLACES_TIME if submit.replaces_time else 0)
     head = _RECORD.pack(
         partition, priority, process if submit.wants_outcome else 0,
         min(submit.key_limit, _MOST_OF_KEY), flags, *sizes, len(meta),
@@ -133,7 +135,7 @@ def unpack_record(record: bytes) -> Unpacked:
         text[unique:entry].decode() if entry > unique else None,
         text[entry:name].decode(),
         text[name : name + meta] if meta else None,
-        payload, batch, flags > _SERIAL,
+        payload, batch, bool(flags & (_MEMBER | _BATCH)),
     )  # fmt: skip
 
 

@@ -112,6 +112,14 @@ FIND_UNIQUE: Final = """
 SELECT id, origin, state FROM job INDEXED BY job_unique
 WHERE pool = ? AND uniq = ? AND uniq IS NOT NULL AND state < 4"""
 
+# A newer job takes the place of one that waits, unless it is another function's or key's; one that
+# runs lets go of its unique value.
+REPLACE: Final = """
+UPDATE job SET name = ?, meta = ?, payload = ?,
+  due = CASE WHEN state = 0 AND due IS NOT NULL THEN coalesce(?, due) END
+WHERE id = ? AND partition = ? AND key IS ? AND state != 2"""
+LET_UNIQUE_GO: Final = "UPDATE job SET uniq = NULL WHERE id = ? AND state = 2"
+
 CLAIM: Final = """
 UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1

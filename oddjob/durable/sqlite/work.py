@@ -28,6 +28,7 @@ from oddjob.durable.sqlite.partitions import Allowance, KnownPartition, Partitio
 from oddjob.keys import decode_key
 
 Row = tuple[Any, ...]
+_Uniques = dict[tuple[str, bytes], tuple[int, int | None, int]]  # id, origin and state of jobs
 
 _QUEUED: Final = int(State.QUEUED)
 
@@ -64,7 +65,7 @@ class Work:
         job: int = found[0] if found else 0
         submitted: list[Submitted] = []
         rows: list[Row] = []
-        uniques: dict[tuple[str, bytes], tuple[int, int | None, int]] = {}
+        uniques: _Uniques = {}
         room: dict[str, int] = {}
         queued, waiting = self.notifier.queued, self.notifier.waiting
         partition_of: Partition | None = None
@@ -75,13 +76,9 @@ class Work:
                 partition = self._partitions.id_of(execute, partition_of)
             origin = self._me if each.wants_outcome else None
             if each.unique is not None:
-                place = (pool, each.unique)
-                twin = uniques.get(place) or execute(schema.FIND_UNIQUE, place).fetchone()
+                twin = self._twin(each, partition, origin, uniques, rows)
                 if twin is not None:
-                    if origin not in (None, twin[1]):
-                        self.notifier.watch(twin[0])
-                    is_delayed = twin[2] == State.SCHEDULED
-                    submitted.append(Submitted(twin[0], is_new=False, is_delayed=is_delayed))
+                    submitted.append(twin)
                     continue
             if each.max_queue is not None and not self._has_room(pool, each.max_queue, room, rows):
                 submitted.append(Submitted(None, is_new=False))
@@ -113,6 +110,32 @@ class Work:
         self._many(schema.INSERT, rows)
         self.others.added()
         return submitted
+
+    def _twin(
+        self, submit: Submit, partition: int, origin: int | None, new: _Uniques, rows: list[Row]
+    ) -> Submitted | None:
+        """Return the unfinished job that is as unique; None: the submit is a job of its own.
+
+        `new` and `rows` are the jobs that are not stored yet.
+        """
+        place = (submit.partition.pool, submit.unique or b"")
+        twin = new.get(place) or self.execute(schema.FIND_UNIQUE, place).fetchone()
+        if twin is None:
+            return None
+        job, its_origin, state = twin
+        if submit.replaces:
+            self._many(schema.INSERT, rows)  # it may be one of them
+            rows.clear()
+            if self.execute(schema.LET_UNIQUE_GO, (job,)).rowcount:
+                return None
+            due = self.now + (submit.delay or 0.0) if submit.replaces_time else None
+            name, key = _storable(submit.name), submit.key
+            row = (name, submit.meta, submit.payload, due, job, partition, key)
+            if self.execute(schema.REPLACE, row).rowcount and due is not None:
+                self.notifier.alarm(partition, due)
+        if origin not in (None, its_origin):
+            self.notifier.watch(job)
+        return Submitted(job, is_new=False, is_delayed=state == State.SCHEDULED)
 
     def _has_room(self, pool: str, most: int, room: dict[str, int], new: Sequence[Row]) -> bool:
         """Return whether one more job may wait; `new` are those that are not stored yet."""

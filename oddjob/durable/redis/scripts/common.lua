@@ -93,11 +93,12 @@ local function header(record)
     sub(record, at + key + value, at + key + value + entry - 1)
 end
 
--- Flags of a record: 1 it is serial, 2 it is a member of a batch, 4 it stands for one.
+-- Flags of a record: 1 it is serial, 2 it is a member of a batch, 4 it stands for one, 8 it takes the
+-- place of one that is as unique and waits, 16 also as to its time.
 local function batch_of(record)
   return math.floor(string.byte(record, 21) / 2) % 2 == 1 and sub(record, -16) or nil
 end
-local function is_of_batch(record) return string.byte(record, 21) >= 4 end
+local function is_of_batch(record) return math.floor(string.byte(record, 21) / 4) % 2 == 1 end
 
 -- Ids are the server's microseconds, or the last one + 1: in order, and of 16 digits.
 local function take_ids(count)
@@ -330,7 +331,7 @@ local function state_of(id)
 end
 
 local function let_names_go(id, value, entry)
-  if value ~= '' then call('HDEL', unique, value) end
+  if value ~= '' and call('HGET', unique, value) == id then call('HDEL', unique, value) end
   if entry ~= '' then call('ZREM', holders, 'e' .. digest_of(entry) .. id) end
 end
 
@@ -478,6 +479,25 @@ local function insert_one(id, record, at)
   if at > now then call('ZADD', due, exact(at), id) else place(id, record) end
 end
 
+-- Let a new job take the place of one that is as unique and waits; return whether it is a job of its
+-- own instead, as that one runs. Of another function, or key, that one stays as it is.
+local function replace(twin, record, at)
+  local flags, state = string.byte(record, 21), state_of(twin)
+  if flags < 8 then return false end
+  if state == RUNNING then return true end
+  local former = call('HGET', job, twin)
+  local partition, _, _, _, _, key = header(record)
+  local of_former, _, _, _, _, former_key = header(former)
+  if partition ~= of_former or key ~= former_key or batch_of(record) or batch_of(former) then
+    return false
+  end
+  call('HSET', job, twin, sub(former, 1, 16) .. sub(record, 17))  -- but for priority and origin
+  if flags >= 16 and state == SCHEDULED and call('ZSCORE', due, twin) ~= 'inf' then
+    call('ZADD', due, exact(at), twin)
+  end
+  return false
+end
+
 -- Submits of a call. ARGV: 5 their delays and 6 their bounds of the queue, or ''; from the 9th on,
 -- records.
 
@@ -509,7 +529,9 @@ local function insert(count, me)
       if n > 1000 then flush() end
     else
       local twin = value > 0 and call('HGET', unique, (select(7, header(record))))
+      if twin and replace(twin, record, now + delay) then twin = nil end
       if twin then
+        is_alarmed = is_alarmed or delay > 0
         local is_delayed = call('ZSCORE', due, twin) and 1 or 0
         twins[#twins + 1], twins[#twins + 2], twins[#twins + 3] = i, twin, is_delayed
         local _, _, first_origin = header(call('HGET', job, twin))

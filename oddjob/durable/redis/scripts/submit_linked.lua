@@ -26,6 +26,7 @@ for i = 1, count do
   distance, at = parse('<I4', ARGV[3], at)
   local partition, priority, origin, _, _, key, value = header(record)
   local twin = value ~= '' and call('HGET', unique, value)
+  if twin and replace(twin, record, now) then twin = nil end
   if twin then
     ids[i] = twin
     local _, _, first_origin = header(call('HGET', job, twin))

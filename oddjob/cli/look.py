@@ -1,7 +1,7 @@
 """Jobs, one by one: ``list``, ``show``, ``why``."""
 
 from itertools import islice
-from typing import Any
+from typing import Any, Final
 
 import click
 from rich.text import Text
@@ -12,6 +12,8 @@ from oddjob.cli.filters import Filters, filtered
 from oddjob.cli.output import clean, console, counted, exact, facts, print_json, say, table
 from oddjob.operations import Record
 from oddjob.operations.presentation import ago, job_json
+
+_MEMBERS: Final = 50  # of a batch, that `show` shows
 
 
 @command("list")
@@ -78,7 +80,7 @@ def show(common: Common, ids: tuple[str, ...], traceback: bool, arguments: bool)
 
 def _show(common: Common, job: Record, *, has_traceback: bool, has_arguments: bool) -> None:
     names = ("id", "state", "name", "function", "pool", "attempt", "crashes", "priority", "key",
-             "entry", "runner", "progress", "waited", "ran")  # fmt: skip
+             "entry", "batch", "runner", "progress", "waited", "ran")  # fmt: skip
     pairs = [(name, shown.COLUMNS[name](job)) for name in names]
     for name in ("created", "run_at", "started", "finished"):
         when = getattr(job, name)
@@ -88,6 +90,7 @@ def _show(common: Common, job: Record, *, has_traceback: bool, has_arguments: bo
         pairs.append(("arguments", _arguments(job)))
     out = console(common)
     out.print(facts((name, value) for name, value in pairs if value != "-"))
+    _show_members(common, job)
     attempts = job.attempts()
     if attempts:
         rows = [[each.number, exact(each.finished), each.process, each.traceback.splitlines()[-1]]
@@ -98,6 +101,19 @@ def _show(common: Common, job: Record, *, has_traceback: bool, has_arguments: bo
         out.print()
         out.print(Text(f"Attempt {each.number}", style="bold"))
         out.print(clean(each.traceback.rstrip()))
+
+
+def _show_members(common: Common, job: Record) -> None:
+    """Show the members of a batch or chain, in the order in which they were submitted."""
+    latest = [] if job.kind == "job" else list(islice(job.members(), _MEMBERS))
+    if latest:
+        names = ["id", "state", "name", "attempt", "error"]
+        rows = [[shown.COLUMNS[name](each) for name in names] for each in reversed(latest)]
+        out = console(common)
+        out.print()
+        out.print(table(names, rows, cut=("name", "error")))
+        if len(latest) == _MEMBERS:
+            say(common, f"The latest {counted(_MEMBERS)}.")
 
 
 def _arguments(job: Record) -> Any:

@@ -26,6 +26,7 @@ COLUMNS: Final[dict[str, Callable[[Record], object]]] = {
     "progress": lambda job: progress_of(job.progress),
     "runner": lambda job: job.runner,
     "entry": lambda job: job.entry,
+    "batch": lambda job: job.batch,
     "error": lambda job: job.error or "",
 }
 
@@ -47,6 +48,8 @@ def details_json(job: Record) -> dict[str, Any]:
         "crashes": job.crashes,
         "runner": job.runner,
         "entry": job.entry,
+        "batch": job.batch,
+        "kind": job.kind,
         "waited": job.waited,
         "ran": job.ran,
         "attempts": attempts_json(job),

@@ -4,10 +4,11 @@ Guarantees: to list records decodes nothing that belongs to users, so a job whos
 be read is listed as any other. Arguments are decoded when asked for: that may run code of theirs.
 """
 
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from oddjob.durable.progress import decode_progress
 from oddjob.durable.record import Record as StoredRecord
@@ -40,6 +41,12 @@ class FailedAttempt(NamedTuple):
     traceback: str
 
 
+_KINDS: Final[dict[str, Literal["batch", "chain"]]] = {
+    "oddjob.workflow:batch": "batch",
+    "oddjob.workflow:chain": "chain",
+}
+
+
 @dataclass(frozen=True, slots=True)
 class Record:
     """A stored job, as it was when its record was read; ``pool.find(record.id)`` is live.
@@ -63,6 +70,7 @@ class Record:
         finished: when it ended; None if it has not.
         error: what went wrong last, in one line; None if nothing.
         progress: what it has reported of itself last; None if nothing.
+        batch: the id of the batch or chain of which it is a member; None if there is none.
         payload: its arguments, as they are stored; see `arguments`.
         outcome: what it returned or raised, as that is stored; see `Pool.find`.
     """
@@ -84,6 +92,7 @@ class Record:
     finished: datetime | None
     error: str | None
     progress: Progress | None
+    batch: str | None
     payload: bytes = field(repr=False)
     outcome: bytes | None = field(repr=False)
     _stored: StoredRecord = field(repr=False, compare=False)
@@ -142,6 +151,23 @@ class Record:
         meta = self._access.codec.decode_meta(self._stored.meta, self.pool, self.function)
         return meta.carrier
 
+    @property
+    def kind(self) -> Literal["job", "batch", "chain"]:
+        """``"batch"`` or ``"chain"`` if it stands for one, and has members; else ``"job"``."""
+        return _KINDS.get(self.function, "job")
+
+    def members(self) -> Iterator["Record"]:
+        """Iterate over the records of its members that there are, the latest first.
+
+        They are read a page at a time. What is done to the record of a batch or a chain, by
+        `retry`, `cancel` and `delete`, is done to all of them.
+        """
+        last = None
+        while page := self._access.reader.members_of(self._stored.id, last):
+            last = page[-1].id
+            for stored in page:
+                yield record_of(stored, self._access)
+
     def retry(self) -> bool:
         """Queue the job again if it failed or was canceled, at once if it is scheduled.
 
@@ -181,6 +207,7 @@ def record_of(stored: StoredRecord, access: StoreAccess) -> Record:
         finished=time_of(stored.finished),
         error=stored.error,
         progress=decode_progress(stored.progress),
+        batch=None if stored.batch is None else str(stored.batch),
         payload=stored.payload,
         outcome=stored.outcome,
         _stored=stored,

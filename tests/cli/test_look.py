@@ -24,7 +24,9 @@ OF_A_JOB = {
     *("id", "name", "pool", "state", "attempt", "max_attempts", "priority", "key", "run_at"),
     *("created_at", "started_at", "finished_at", "error", "progress"),
 }
-MORE_OF_A_JOB = {"function", "crashes", "runner", "entry", "waited", "ran", "attempts"}
+MORE_OF_A_JOB = {
+    *("function", "crashes", "runner", "entry", "batch", "kind", "waited", "ran", "attempts"),
+}
 OF_AN_ATTEMPT = {"number", "started_at", "finished_at", "process", "traceback"}
 OF_A_POOL = {
     *("name", "is_paused", "runners", "counts", "ended_last_minute", "oldest_waiting_at"),
@@ -243,3 +245,25 @@ def test_states_have_colors_unless_that_is_not_wanted(pool: Pool, run: Run) -> N
 )
 def test_wrong_usage_is_explained(args: list[str], message: str, pool: Pool, run: Run) -> None:
     assert message in run(*args, exit_code=2).stderr
+
+
+def test_a_chain_is_shown_with_its_links_and_retried_whole(
+    running: Pool, read: Read, run: Run
+) -> None:
+    """By the id of the chain; each link says of which chain it is."""
+    chain = running.chain(running.s(jobs.fail, "disk"), running.s(jobs.note))
+    with pytest.raises(OSError, match="disk"):
+        chain.result(WAIT)
+    (whole,) = read("show", chain.id)
+    assert (whole["kind"], whole["state"]) == ("chain", "failed")
+    assert whole["progress"] == {"done": 2, "total": 2, "note": None}
+    (link,) = read("show", chain.jobs[0].id)
+    assert (link["kind"], link["batch"]) == ("job", chain.id)
+    shown = run("show", chain.id).stdout
+    assert all(each.id in shown for each in chain.jobs)
+    assert "PredecessorFailed" in shown
+    run("retry", chain.id, "--yes")
+    running.find(chain.id).exception(WAIT)
+    assert [each.state for each in running.records(name="note")] == ["failed"]
+    run("delete", chain.id, "--yes")
+    assert list(running.records()) == []

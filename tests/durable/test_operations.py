@@ -358,3 +358,20 @@ def test_recurring_entries_are_listed_run_paused_and_deleted(running: Pool, url:
     assert found.delete()
     assert not found.delete()
     assert running.recurring() == []
+
+
+def test_the_record_of_a_batch_has_members(running: Pool) -> None:
+    """And what is done to it is done to them."""
+    with running.batch() as batch:
+        members = batch.submit_many(jobs.note, range(3))
+    chain = running.chain(running.s(jobs.note, 1), jobs.note)
+    batch.result(WAIT)
+    chain.result(WAIT)
+    records = {record.id: record for record in running.records()}
+    record = records[batch.id]
+    assert (record.kind, record.batch, record.state) == ("batch", None, "succeeded")
+    assert [each.id for each in record.members()] == [job.id for job in members[::-1]]
+    assert {each.batch for each in record.members()} == {batch.id}
+    assert (records[chain.id].kind, records[members[0].id].kind) == ("chain", "job")
+    assert record.delete()
+    assert len(list(running.records())) == 3

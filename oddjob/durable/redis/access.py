@@ -232,7 +232,7 @@ class PoolAccess:
             turn.full |= {self.name}
         self.newest_member = int(newest_member)
         self._note_stranded(stranded, part.room, turn.now)
-        return self.submitted(int(first), twins, turned_away, len(part.submits))
+        return self._submitted(int(first), twins, turned_away, len(part.submits))
 
     def _claims(
         self, jobs: Sequence[bytes], token: int, records: Sequence[bytes], tries: Sequence[Any]
@@ -252,10 +252,9 @@ class PoolAccess:
             ))  # fmt: skip
         return claims
 
-    def submitted(
+    def _submitted(
         self, first: int, twins: Sequence[Any], turned_away: Sequence[int], count: int
     ) -> list[Submitted]:
-        """Return what has become of submits: `first` is the number of the first new job."""
         name = self.name
         if not twins and not turned_away:
             numbers = range(first, first + count)

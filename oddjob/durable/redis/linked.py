@@ -42,7 +42,7 @@ def submit_linked(calls: Calls, submits: Sequence[Submit]) -> dict[int, Submitte
         except StoreFull as error:  # the turn goes on without them
             answers |= {id(each): Submitted(None, is_new=False, error=error) for each in some}
             continue
-        submitted = access.submitted(int(found[0]), found[1], [], len(some))
+        submitted = access.read_submitted(found, len(some))
         answers |= {id(each): job for each, job in zip(some, submitted, strict=True)}
     return answers
 

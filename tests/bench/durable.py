@@ -232,6 +232,25 @@ def batches(scale: float, rounds: int) -> Lines:
         yield f"{name} of {count:,}", f"{statistics.median(rates):,.0f} jobs/s"
 
 
+def in_a_batch(pool: oddjob.Pool, count: int) -> None:
+    """Store jobs as a batch, which ends with the last of them."""
+    with pool.batch() as batch:
+        batch.perform_many(work, range(count))
+
+
+def members(scale: float, rounds: int) -> Lines:
+    """Jobs of a batch beside plain ones: CPU time of this process, from the first in to the end."""
+    count, ratios = max(10, int(100_000 * scale)), []
+    for _ in range(rounds):
+        times = []
+        for submit in (at_once, in_a_batch):
+            began = time.process_time()
+            ours(count, submit)
+            times.append(time.process_time() - began)
+        ratios.append(times[1] / times[0])
+    yield f"a batch of {count:,} jobs", ratio(ratios)
+
+
 def bare_commits(path: Path, seconds: float) -> float:
     """Return how many rows one thread can commit in a second, each by itself, in full sync."""
     connection = sqlite3.connect(path / "bare.db", isolation_level=None)
@@ -383,7 +402,7 @@ def activity(pid: int) -> tuple[int, int]:
     return sum(map(int, fields[11:13])), sleeps
 
 
-ROWS: Final = (against_peers, batches, acknowledged, million, round_trip, across)
+ROWS: Final = (against_peers, batches, members, acknowledged, million, round_trip, across)
 
 
 def main() -> None:

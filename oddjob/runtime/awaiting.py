@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from oddjob.compat import T
 from oddjob.locks import after_fork_in_child
 from oddjob.log import run_in_thread
-from oddjob.runtime.in_place import StandIn
+from oddjob.runtime.in_place import StandIn, awaited_by
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import Slot, slot_of
 
@@ -120,6 +120,8 @@ async def until_ended(job: Job[Any]) -> None:
             with core.store.lending.one():
                 await ended
             return
+        for other in awaited_by(job):  # a job that waits for others is in no queue
+            await until_ended(other)
         # A coroutine on a worker: the job may have to run in this place when no worker is free.
         stand_in = mailbox.stand_ins.get(slot)
         if stand_in is None:

@@ -29,7 +29,7 @@ from oddjob.log import log, run_in_thread
 from oddjob.options import PoolOptions
 from oddjob.runtime import in_place, inline, lifecycle
 from oddjob.runtime.backpressure import Backpressure
-from oddjob.runtime.dependencies import accept_linked, awaited_by, is_linked
+from oddjob.runtime.dependencies import accept_linked, is_linked
 from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
@@ -362,7 +362,7 @@ class PoolCore:
         self.check_own(job)
         slot = slot_of(self)
         if slot is not None and not job._policy.is_durable:
-            for each in awaited_by(job):
+            for each in in_place.awaited_by(job):
                 each._policy.host.run_where_awaited(each, deadline)
         if job._policy.is_durable:
             return slot is not None and self.store.lending.wait(job, deadline)

@@ -20,6 +20,7 @@ from oddjob.errors import BatchFailed, PredecessorFailed
 from oddjob.keys import Key
 from oddjob.runtime import inline
 from oddjob.runtime.batch import set_due, set_waiting
+from oddjob.runtime.in_place import awaited_by
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.settling import end, finish_failed, refuse, refuse_quietly
@@ -122,20 +123,6 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
 def is_linked(jobs: Sequence[Job[Any]]) -> bool:
     """Return whether jobs that are submitted together have to do with others."""
     return bool(jobs) and jobs[0]._details is not None and jobs[0]._details.links is not None
-
-
-def awaited_by(job: Job[Any]) -> list[Job[Any]]:
-    """Return the jobs that have to end before one that waits for them, the first ones first."""
-    found: dict[Job[Any], None] = {}
-    left = [job]
-    while left:
-        timer = None if (details := left.pop()._details) is None else details.timer
-        others = [each for each in getattr(timer, "others", ()) if not each.done()]
-        for other in others:
-            found.pop(other, None)  # it has to come earlier
-            found[other] = None
-        left += others
-    return [*found][::-1]
 
 
 def _start(core: "PoolCore", jobs: list[Job[Any]]) -> None:

@@ -62,6 +62,20 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
     return True
 
 
+def awaited_by(job: Job[Any]) -> list[Job[Any]]:
+    """Return the jobs that have to end before one that waits for them, the first ones first."""
+    found: dict[Job[Any], None] = {}
+    left = [job]
+    while left:
+        timer = None if (details := left.pop()._details) is None else details.timer
+        others = [each for each in getattr(timer, "others", ()) if not each.done()]
+        for other in others:
+            found.pop(other, None)  # it has to come earlier
+            found[other] = None
+        left += others
+    return [*found][::-1]
+
+
 def _may_be_queued(job: Job[Any]) -> bool:
     """Return whether a job that has not ended is queued, or may be again."""
     return job._local_state is not RUNNING or job._policy.retry is not None

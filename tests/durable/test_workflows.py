@@ -170,6 +170,18 @@ def test_a_job_of_a_pool_of_one_waits_for_a_chain(make_pool: MakePool) -> None:
         assert pool.submit(run_chain, str(pool.name)).result(20) == 8
 
 
+def test_a_coroutine_in_a_pool_of_one_awaits_a_chain(make_pool: MakePool) -> None:
+    """Something else runs the links meanwhile."""
+    with make_pool() as pool:
+        pool.resize(1)
+        assert pool.submit(await_chain, str(pool.name)).result(20) == 8
+
+
+async def await_chain(pool: str) -> Any:
+    chain = oddjob.pool(pool).chain(oddjob.pool(pool).s(double, 2), double)
+    return await chain.jobs[-1]
+
+
 def run_chain(pool: str) -> Any:
     chain = oddjob.pool(pool).chain(oddjob.pool(pool).s(double, 2), double)
     return chain.jobs[-1].result()

@@ -26,8 +26,8 @@ def write(log: str, line: str) -> None:
 
 def main(url: str) -> None:
     pool = oddjob.Pool("workflows", 3, store=url)
-    for fn in (link, note_end):
-        pool.job(fn)
+    pool.job(link)
+    pool.job(note_end)
     print("ready", flush=True)
     while True:
         time.sleep(60)

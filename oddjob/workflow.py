@@ -9,7 +9,6 @@ Guarantees: the jobs of a chain, or of a batch's block, are accepted as a whole:
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, Unpack
 
 from oddjob.callables import describe
@@ -40,13 +39,15 @@ def chain() -> None:
 class Call:
     """A call that is to become a job: what ``fn.s(…)`` and ``pool.s(fn, …)`` return."""
 
+    __slots__ = ("_args", "_fn", "_kwargs", "_target")
+
     def __init__(
         self, target: "Submitter", fn: Callable[..., Any], args: Any, kwargs: dict[str, Any]
     ) -> None:
-        self._target: Final = target
-        self._fn: Final = fn
-        self._args: Final = args
-        self._kwargs: Final = kwargs
+        self._target = target
+        self._fn = fn
+        self._args = args
+        self._kwargs = kwargs
 
     @override
     def __repr__(self) -> str:
@@ -62,8 +63,15 @@ class _Part(NamedTuple):
     """A job of a workflow, and how to make it once more."""
 
     job: Job[Any]
-    make: Callable[[Links], Job[Any]]
+    policy: JobPolicy
+    call: Call
     links: Links
+
+    @classmethod
+    def of(cls, policy: JobPolicy, call: Call, links: Links) -> "_Part":
+        """Make a job of a call."""
+        arguments = call._fn, call._args, call._kwargs or None, call._target._key
+        return cls(new_linked(policy, *arguments, links), policy, call, links)
 
 
 class Workflow:
@@ -87,7 +95,9 @@ class Workflow:
         self._parts: list[_Part] = []  # what is accepted as a whole
         self.jobs: list[Job[Any]] = []
         links = Links(is_batch=True, batch=None if parent is None else parent.job)
-        self.job: Job[Any] = self._add(partial(new_linked, policy, kind, (), None, None), links)
+        node = Call(target, kind, (), {})
+        self.job: Job[Any] = new_linked(policy, kind, (), None, None, links)
+        self._parts.append(_Part(self.job, policy, node, links))
 
     @override
     def __repr__(self) -> str:
@@ -144,20 +154,15 @@ class Workflow:
 
     def _accept_again(self) -> dict[Job[Any], Job[Any]]:
         again: dict[Job[Any], Job[Any]] = {}
-        for n, (job, make, links) in enumerate(self._parts):
+        for n, (job, policy, call, links) in enumerate(self._parts):
             if not _is_to_stay(job):
                 after = tuple((again.get(each, each), how) for each, how in links.after)
                 group = None if links.batch is None else again.get(links.batch, links.batch)
                 links = links._replace(after=after, batch=group)  # noqa: PLW2901
-                again[job] = make(links)
-                self._parts[n] = _Part(again[job], make, links)
+                self._parts[n] = _Part.of(policy, call, links)
+                again[job] = self._parts[n].job
         accept_whole(list(again.values()))
         return again
-
-    def _add(self, make: Callable[[Links], Job[Any]], links: Links) -> Job[Any]:
-        job = make(links)
-        self._parts.append(_Part(job, make, links))
-        return job
 
     def _add_call(
         self, call: "Call | Callable[..., Any]", links: Links, *, is_detached: bool = False
@@ -166,8 +171,9 @@ class Workflow:
             call = self._target.s(call)
         target = call._target
         policy = target._policy.detach() if is_detached else target._policy
-        arguments = call._args, call._kwargs or None
-        return self._add(partial(new_linked, policy, call._fn, *arguments, target._key), links)
+        part = _Part.of(policy, call, links)
+        self._parts.append(part)
+        return part.job
 
     def _accept(self) -> None:
         """Accept all jobs, or leave that to the batch to which this belongs."""

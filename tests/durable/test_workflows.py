@@ -339,7 +339,7 @@ def test_a_document_is_indexed_at_most_once_in_a_while_with_its_latest_text(
         with pytest.raises(TypeError, match="needs unique="):
             pool.options(replace=True)
         with pytest.raises(TypeError, match="replace must be"):
-            pool.options(unique=True, replace="soon")
+            pool.options(unique=True, replace="soon")  # type: ignore[typeddict-item]
 
 
 def index_key(document: str, _text: str) -> str:

@@ -155,7 +155,9 @@ class Workflow:
     def _accept_again(self) -> dict[Job[Any], Job[Any]]:
         again: dict[Job[Any], Job[Any]] = {}
         for n, (job, policy, call, links) in enumerate(self._parts):
-            if not _is_to_stay(job):
+            # What waits for one that has ended otherwise is about to end, too.
+            is_lost = any(each in again and not how.is_met(each.state) for each, how in links.after)
+            if is_lost or not _is_to_stay(job):
                 after = tuple((again.get(each, each), how) for each, how in links.after)
                 group = None if links.batch is None else again.get(links.batch, links.batch)
                 links = links._replace(after=after, batch=group)  # noqa: PLW2901

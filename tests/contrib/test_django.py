@@ -57,6 +57,7 @@ from oddjob.contrib.django.compat import (  # noqa: E402
 )
 from oddjob.testing import inline  # noqa: E402
 from tests.contrib import tasks_of_django as tasks  # noqa: E402
+from tests.hang import until  # noqa: E402
 
 _over: set[str] = set()  # ids of tasks that have finished
 _changed = threading.Condition()
@@ -102,6 +103,7 @@ def test_tasks_of_a_higher_priority_start_first() -> None:
     tasks.gate.clear()
     tasks.order.clear()
     tasks.wait.enqueue()
+    until(lambda: oddjob.pool("default").stats().running == 1)
     results = [tasks.note.using(priority=each).enqueue(each) for each in (1, 30, 20)]
     tasks.gate.set()
     for result in results:

@@ -60,16 +60,32 @@ def _bound(
 
 
 def canonical_bytes(value: Any) -> bytes:
-    """Return bytes that are the same for equal values.
+    """Return bytes that are the same for equal values, in every process.
 
     Pickle's own are not: a string that occurs twice is referred to if both are one object. Without
     that, what refers to itself cannot be pickled; it is not unique then.
     """
+    try:
+        return _bytes_of(value)
+    except (RecursionError, ValueError):
+        return pickle.dumps(value, 5)
+
+
+def _bytes_of(value: Any) -> bytes:
     buffer = io.BytesIO()
     pickler = pickle.Pickler(buffer, 5)
     pickler.fast = True
-    try:
-        pickler.dump(value)
-    except (RecursionError, ValueError):
-        return pickle.dumps(value, 5)
+    pickler.dump(_in_order(value))
     return buffer.getvalue()
+
+
+def _in_order(value: Any) -> Any:
+    """Sort sets and dicts: each process has another order of the strings in a set."""
+    kind = type(value)
+    if kind is list or kind is tuple:
+        return kind(map(_in_order, value))
+    if kind is set or kind is frozenset:
+        return kind, tuple(sorted(map(_bytes_of, value)))
+    if kind is dict:
+        return {_in_order(key): _in_order(value[key]) for key in sorted(value, key=_bytes_of)}
+    return value

@@ -88,7 +88,8 @@ def _reason_of_waiting(job: Job[Any]) -> str:
     if others:
         waits = [each for each in others if not each.done()]
         named = ", ".join(f"{each.name} ({each.state})" for each in waits[:_NAMED])
-        return f"it waits for {len(waits)} jobs: {named}" + ", …" * (len(waits) > _NAMED)
+        count = "1 job" if len(waits) == 1 else f"{len(waits)} jobs"
+        return f"it waits for {count}: {named}" + ", …" * (len(waits) > _NAMED)
     if timer is not None:
         date = timer.next
         return "its timer is paused" if date is None else f"it is scheduled for {date}"

@@ -252,3 +252,12 @@ while not gate.wait(0.01):  # handlers run between instructions of the main thre
         process.stdin.flush()
         assert process.wait(WAIT) == 0
     assert line == "pool work: running, 1 of 1 workers busy, 0 jobs queued\n"
+
+
+def test_a_job_that_waits_for_one_other_says_so() -> None:
+    hang = Hang()
+    with Pool("work", 1) as pool:
+        first = pool.submit(hang)
+        job = pool.options(after=[first]).submit(print)
+        assert job.why().startswith("it waits for 1 job: ")
+        hang.gate.set()

@@ -20,8 +20,9 @@ from oddjob.runtime import inline
 from oddjob.runtime.dependencies import accept_whole, batch_of, cancel_members, new_linked
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settling import end
 from oddjob.runtime.slot import current_job
-from oddjob.runtime.watchers import Condition, JobState, Links, Progress
+from oddjob.runtime.watchers import CANCELLED, Condition, JobState, Links, Progress
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -170,6 +171,11 @@ class Workflow:
         self, call: "Call | Callable[..., Any]", links: Links, *, is_detached: bool = False
     ) -> Job[Any]:
         if not isinstance(call, Call):
+            if not callable(call):
+                raise TypeError(
+                    f"chains and batches take functions, and calls as fn.s(…) and pool.s(fn, …) "
+                    f"make them, not {call!r}"
+                )
             call = self._target.s(call)
         target = call._target
         policy = target._policy.detach() if is_detached else target._policy
@@ -183,6 +189,11 @@ class Workflow:
             accept_whole([part.job for part in self._parts])
         else:
             self._parent._parts += self._parts
+
+    def _refuse(self) -> None:
+        """Cancel the jobs that were not accepted, so that nobody waits for them."""
+        for part in self._parts:
+            end(part.job, CANCELLED, None)
 
 
 class Chain(Workflow):
@@ -227,7 +238,7 @@ class Batch(Workflow):
     """Jobs that belong together, and calls to be made when all of them have ended.
 
     The jobs are accepted as a whole at the end of the ``with`` block; until then do not wait for
-    them. If the block raises, there are none. Jobs of the batch add more with `current_batch`.
+    them. If the block raises, they are cancelled. Jobs of the batch add more with `current_batch`.
 
     Thread safety: a block is for one thread.
     """
@@ -251,8 +262,16 @@ class Batch(Workflow):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._is_open = False
-        if error is None and not self._is_running:
-            self._accept()
+        if self._is_running:
+            return
+        try:
+            if error is None:
+                self._accept()
+        except BaseException:
+            self._refuse()
+            raise
+        if error is not None:
+            self._refuse()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Add ``fn(*args, **kwargs)``; return its job. See `Pool.submit`."""
@@ -313,7 +332,10 @@ class Batch(Workflow):
             TimeoutError: they have not within `timeout` seconds.
             BatchFailed: at least one has failed.
             CancelledError: none has failed, and at least one was cancelled.
+            RuntimeError: the block of the batch has not ended.
         """
+        if self._is_open:
+            raise RuntimeError("the jobs of a batch are submitted when its `with` block ends")
         self.job.result(timeout)
 
 

@@ -7,7 +7,7 @@ from click.shell_completion import get_completion_class
 from rich.text import Text
 
 from oddjob import copy_store
-from oddjob.cli.command import LEFT, Common, Failure, command, pass_common, read_secret
+from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common, read_secret
 from oddjob.cli.output import clean, console, print_json, say
 from oddjob.operations import StoreOperations
 from oddjob.operations.findings import findings, schema_of
@@ -76,12 +76,14 @@ def copy(common: Common, target: str, source_key: str | None, target_key: str | 
         raise click.UsageError("copy moves all pools of a store: leave --pool out")
     if common.program is not None:
         common.load(common.program)
-    report = copy_store(
-        common.url,
-        read_secret(target),
-        source_keys=source_key and read_secret(f"@{source_key}"),
-        target_keys=target_key and read_secret(f"@{target_key}"),
-    )
+    source_keys = source_key and read_secret(f"@{source_key}")
+    target_keys = target_key and read_secret(f"@{target_key}")
+    try:
+        report = copy_store(
+            common.url, read_secret(target), source_keys=source_keys, target_keys=target_keys
+        )
+    except ValueError as error:  # of the URLs
+        raise Failure(str(error), USAGE) from None
     if common.json:
         print_json(asdict(report))
     say(common, f"Moved {report.moved:,} jobs and {report.entries:,} recurring ones.")

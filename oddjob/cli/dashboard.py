@@ -54,7 +54,7 @@ def dashboard(
     )
     try:
         server = make_server(site, host, port)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:  # the last one is of the port
         raise Failure(f"cannot serve at {host}:{port}: {error}", USAGE) from None
     name = f"[{host}]" if ":" in host else host
     url = f"http://{name}:{server.server_port}{base_path.rstrip('/')}/"

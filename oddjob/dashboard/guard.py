@@ -59,9 +59,14 @@ class BasicAuth:
     Args:
         user: the name.
         password: the password.
+
+    Raises:
+        ValueError: one of them is empty, as a variable of the environment may be.
     """
 
     def __init__(self, user: str, password: str) -> None:
+        if not (user and password):
+            raise ValueError("BasicAuth needs a user and a password, and one of them is empty")
         self._user: Final = user
         self._expected: Final = f"{user}:{password}".encode()
 
@@ -92,6 +97,10 @@ class Guard:
         self, auth: Auth | None, access: Callable[[Any], Access] | None,
         trusted_hosts: Iterable[str], trusted_origins: Iterable[str],
     ) -> None:  # fmt: skip
+        for name, given in (("auth", auth), ("access", access)):
+            if given is not None and not callable(given):
+                hint = "a lambda of the user" if name == "access" else "BasicAuth(user, password)"
+                raise TypeError(f"{name} must be a function, such as {hint}, not {given!r}")
         self._auth: Final = auth
         self._access: Final = access
         self._hosts: Final = {*_LOOPBACK, *map(str.lower, trusted_hosts)}

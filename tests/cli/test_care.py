@@ -127,4 +127,5 @@ def test_a_store_is_copied_to_another_one(
         "moved": 0, "twins": 0, "entries": 0, "running": 0, "left": {},
     }  # fmt: skip
     assert run("status", store=redis_url).exit_code == 0
+    assert "both stores are" in run("copy", url, exit_code=2).stderr
     assert "no store" in run("copy", redis_url, store=f"{url}2", exit_code=3).stderr

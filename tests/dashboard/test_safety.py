@@ -273,3 +273,12 @@ def test_a_page_that_fails_says_nothing_of_why(filled: Pool, url: str, caplog: A
     assert "secret" not in page.html
     assert "the secret reason" in caplog.text
     dashboard.close()
+
+
+def test_settings_that_would_let_nobody_or_everybody_in_are_refused_at_once() -> None:
+    with pytest.raises(ValueError, match="one of them is empty"):
+        BasicAuth("ada", "")
+    with pytest.raises(TypeError, match="auth must be a function, such as BasicAuth"):
+        Dashboard(auth=True)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="access must be a function, such as a lambda"):
+        Dashboard(access="read_only")  # type: ignore[arg-type]

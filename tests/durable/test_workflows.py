@@ -266,6 +266,29 @@ def test_a_block_that_raises_submits_nothing(make_pool: MakePool) -> None:
     assert made == []
 
 
+def test_nobody_waits_for_the_jobs_of_a_block_that_raised(make_pool: MakePool) -> None:
+    with make_pool() as pool:
+        with pytest.raises(KeyError), pool.batch() as batch:
+            job = batch.submit(double, 1)
+            chain = batch.chain(pool.s(double, 1), double)
+            raise KeyError("one")
+        for each in (job, batch, chain):
+            with pytest.raises(CancelledError):
+                each.result(10)
+
+
+def test_to_wait_for_a_batch_inside_its_block_is_an_error(make_pool: MakePool) -> None:
+    refused = pytest.raises(RuntimeError, match="when its `with` block ends")
+    with make_pool() as pool, pool.batch() as batch, refused:
+        batch.result()
+
+
+@pytest.mark.parametrize("call", [2, "double", [double, double]])
+def test_what_is_no_call_is_refused_with_what_is_one(make_pool: MakePool, call: Any) -> None:
+    with make_pool() as pool, pytest.raises(TypeError, match=r"take functions, and calls as fn\.s"):
+        pool.chain(call)
+
+
 def test_jobs_add_jobs_to_their_own_batch(make_pool: MakePool) -> None:
     """The batch ends after the last of them."""
     with make_pool() as pool:

@@ -268,9 +268,9 @@ def test_a_block_that_raises_submits_nothing(make_pool: MakePool) -> None:
 
 def test_nobody_waits_for_the_jobs_of_a_block_that_raised(make_pool: MakePool) -> None:
     with make_pool() as pool:
-        with pytest.raises(KeyError), pool.batch() as batch:
-            job = batch.submit(double, 1)
-            chain = batch.chain(pool.s(double, 1), double)
+        batch = pool.batch()
+        job, chain = batch.submit(double, 1), batch.chain(pool.s(double, 1), double)
+        with pytest.raises(KeyError), batch:
             raise KeyError("one")
         for each in (job, batch, chain):
             with pytest.raises(CancelledError):

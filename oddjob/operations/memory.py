@@ -19,11 +19,10 @@ from oddjob.operations.access import When, seconds_of
 from oddjob.operations.recurring import clock_changes_of, upcoming_of
 from oddjob.quantities import as_count
 from oddjob.runtime.job import Job
+from oddjob.runtime.reasons import known_id
 from oddjob.runtime.watchers import JobState, Progress
 from oddjob.schedule.timer import MemoryTimer
 from oddjob.thread_pool import Pool
-
-_SEARCHED: Final = 1000  # queued jobs that are asked for their ids
 
 _shown: Final = weakref.WeakValueDictionary[str, Job[Any]]()
 
@@ -130,8 +129,8 @@ class MemoryOperations:
         known = _shown.get(wanted)
         if known is not None and known.pool is self.pool:
             return self._record(known)
-        for each in [*self._running(), *self.pool.queue()[:_SEARCHED]]:
-            if each.id == wanted:
+        for each in [*self._running(), *self.pool.queue()]:
+            if known_id(each) == wanted:
                 return self._record(each)
         raise JobNotFound(f"no job {job} in pool {self.name!r}: in memory, what has ended is gone")
 

@@ -63,6 +63,11 @@ def stack_of_job(job: Job[Any]) -> str:
     return format_frames(frames or stack_of(thread_frames().get(slot.ident)))
 
 
+def known_id(job: Job[Any]) -> str | None:
+    """Return the id of a job if anybody has asked for it, who may ask for the job by that."""
+    return None if job._details is None else job._details.id
+
+
 def reason_of(job: Job[Any]) -> str:
     """Return why a job has not ended."""
     if job.done():

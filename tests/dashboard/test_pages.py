@@ -183,6 +183,16 @@ def test_pages_of_a_long_queue_in_memory_follow_each_other(
         pool.resume()
 
 
+def test_a_job_far_back_in_a_queue_in_memory_is_found_by_the_id_that_its_program_knows(
+    show: Callable[..., Client],
+) -> None:
+    with Pool("hands", 1) as pool:
+        pool.pause()
+        last = pool.submit_many(jobs.tick, [()] * 1_500)[-1]
+        assert "queued" in show(pool).get(f"/jobs/{last.id}").text
+        pool.resume()
+
+
 def test_looking_keeps_no_job_alive(show: Callable[..., Client]) -> None:
     with Pool("hands", 1) as pool:
         pool.pause()

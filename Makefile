@@ -18,7 +18,7 @@ CHECK_VERSION := import sys; sys.version_info >= (3, 11) or sys.exit("OddJob nee
 newer, and $(PYTHON) is %d.%d; choose another one: make PYTHON=python3.13" % sys.version_info[:2])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mypy pyright unit stress browser chaos kill-loop bench bench-durable bench-redis clean
+.PHONY: help demo test lint mypy pyright unit stress browser chaos kill-loop bench bench-durable bench-redis wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -91,6 +91,16 @@ bench-redis:  ## benchmarks of jobs on Redis beside dramatiq, RQ and huey, in an
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[redis]' pytest dramatiq rq huey
 	@$(VENV)-bench/bin/python -m tests.bench.durable_redis
+
+wheel: $(READY)  ## build the sdist and the wheel, check them, and use the wheel without the sources
+	rm -rf dist
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check build check-wheel-contents twine
+	$(BIN)/python -m build --outdir dist . > /dev/null
+	$(BIN)/twine check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/check-wheel-contents dist/*.whl
+	$(PYTHON) -m venv dist/venv
+	dist/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	cd dist && venv/bin/python -W error ../tests/installed.py
 
 clean:  ## remove what the targets above made
 	rm -rf $(VENV) $(VENV)-bench $(VENV)-demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

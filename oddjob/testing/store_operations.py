@@ -108,6 +108,17 @@ class StoreOperationsContract(StoreSuite):
         assert store.reader.submits_of([first.id, second.id]) == {}
         self.close(store)
 
+    def test_an_entry_has_the_limiters_of_its_partition(self, tmp_path: Path) -> None:
+        """Or what it fires would not be limited."""
+        store = self.member(tmp_path)
+        limiters = Limiter("some", max_running=2), Limiter("few", None, 3, 60.0, 2)
+        limited = PARTITION._replace(limiters=limiters)
+        store.put_entry(Entry("entry", limited, b"rule", tick=clock.wall() - 1, payload=b""))
+        assert [each.partition for each in store.reader.entries(POOL)] == [limited]
+        (entry,) = store.turn([], [], {POOL: NONE}).entries
+        assert entry.partition == limited
+        self.close(store)
+
     def test_an_entry_fires_once_per_tick(self, tmp_path: Path) -> None:
         """However many processes declare it; declaring it again does not move its tick."""
         store, other = self.member(tmp_path), self.member(tmp_path)

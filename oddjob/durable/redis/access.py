@@ -285,8 +285,12 @@ def partitions_of(pool: str, fields: dict[bytes, bytes]) -> dict[int, Partition]
     for field, number in fields.items():
         if field.startswith(b"l") and b"\0" in field:
             function, names = field[1:].decode().split("\0")
-            limiters = tuple(Limiter(name) for name in names.split("\n")) if names else ()
-            partitions[int(number)] = Partition(pool, function, limiters)
+            limiters = [
+                unpack_limiter(name, fields[f"d{name}".encode()])
+                for name in names.split("\n")
+                if name
+            ]
+            partitions[int(number)] = Partition(pool, function, tuple(limiters))
     return partitions
 
 

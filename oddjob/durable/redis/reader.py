@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from oddjob.compat import override
 from oddjob.durable.record import Attempt, Entry, Member, Partition, Record, State, Submit
-from oddjob.durable.redis.access import partitions_of, unpack_limiter
+from oddjob.durable.redis.access import partitions_of
 from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Members
@@ -179,13 +179,7 @@ class RedisReader(StoreReader):
         records = self._link.ask("HMGET", key_of(pool, "job"), *jobs)
         fields = [kind + number for number in jobs for kind in (b"d", b"w", b"n")]
         links = self._link.ask("HMGET", key_of(pool, "extra"), *fields)
-        partitions, submits = {}, {}
-        for number, each in self._partitions(pool).items():
-            limiters = [
-                unpack_limiter(name, self._link.ask("HGET", key_of(pool, "meta"), f"d{name}"))
-                for name, *_ in each.limiters
-            ]
-            partitions[number] = each._replace(limiters=tuple(limiters))
+        partitions, submits = self._partitions(pool), {}
         for at, (job, record) in enumerate(zip(jobs.values(), records, strict=True)):
             if record is None or any(links[3 * at : 3 * at + 3]):
                 continue

@@ -4,10 +4,11 @@ To fire an entry is to move it on from the tick with which it was read. Of sever
 have read the same tick, one finds it there.
 """
 
+import json
 from collections.abc import Sequence
 from typing import Any, Final
 
-from oddjob.durable.record import Entry, Partition, Submit, Submitted
+from oddjob.durable.record import Entry, Limiter, Partition, Submit, Submitted
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.partitions import Execute, PartitionTable
 from oddjob.durable.sqlite.work import Work
@@ -75,6 +76,11 @@ class StoredEntries:
 
 
 def entry_of(row: tuple[Any, ...]) -> Entry:
-    """Return the entry of a row that `schema` selects; of its partition, without the limiters."""
-    name, pool, function, rule, tick, payload, paused, *rest = row
-    return Entry(name, Partition(pool, function), rule, tick, payload, bool(paused), *rest)
+    """Return the entry of a row that `schema` selects."""
+    name, pool, function, names, of_pool, rule, tick, payload, paused, *rest = row
+    limiters: tuple[Limiter, ...] = ()
+    if names:
+        known = {each[0]: Limiter(*each) for each in json.loads(of_pool)}
+        limiters = tuple(known[each] for each in names.split("\n"))
+    partition = Partition(pool, function, limiters)
+    return Entry(name, partition, rule, tick, payload, bool(paused), *rest)

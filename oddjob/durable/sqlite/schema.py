@@ -249,10 +249,12 @@ JOBS_IN_STATE: Final = (
     *map(_ENDED.format, (4, 5, 6)),
 )
 _ENTRY: Final = """
-SELECT name, partition.pool, partition.function, rule, tick, payload, paused, fired, missed,
-  last_tick, last_job FROM entry"""
+SELECT entry.name, partition.pool, partition.function, limiters,
+  (SELECT json_group_array(json_array(name, max_running, starts, period, burst))
+   FROM limiter WHERE limiter.pool = partition.pool),
+  rule, tick, payload, paused, fired, missed, last_tick, last_job FROM entry"""
 ENTRIES: Final = f"""{_ENTRY} JOIN partition ON partition.id = entry.partition
-WHERE entry.pool = ? ORDER BY name"""
+WHERE entry.pool = ? ORDER BY entry.name"""
 
 NEWEST: Final = """
 SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM partition),

@@ -29,7 +29,9 @@ from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter, Store
 from oddjob.runtime.watchers import Condition
-from tests.long import examples
+from tests.long import TIMEOUT, examples
+
+pytestmark = pytest.mark.timeout(TIMEOUT)
 
 CONDITIONS = [Condition.IF_SUCCEEDED, Condition.IF_FAILED, Condition.ENDED]
 ALL = Capacity(1000, 1000)

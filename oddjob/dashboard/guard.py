@@ -87,7 +87,7 @@ class Guard:
     """Checks requests.
 
     Args:
-        auth: returns the user of a request, or None.
+        auth: returns the user of a request; what is false, as None, refuses it.
         access: returns what a user may do: ``"all"``, ``"read_only"``, or some of `ACTIONS`.
         trusted_hosts: names by which a dashboard that is served by itself is reached.
         trusted_origins: other sites whose pages may send actions, as ``https://example.org``.
@@ -120,10 +120,10 @@ class Guard:
         if self._auth is None:
             raise HttpError(403, _HOW_TO_OPEN)
         request.user = self._auth(request)
-        if request.user is None:
+        if not request.user:  # None, or the False of a function that only says yes or no
             raise HttpError(403, "You may not see this dashboard.")
         request.access = "all" if self._access is None else self._access(request.user)
-        if request.access is None:
+        if request.access in (None, False):
             raise HttpError(403, "You may not see this dashboard.")
         if not request.is_safe and not self._is_from_here(request):
             raise HttpError(403, "Another site has sent this: nothing was changed.")

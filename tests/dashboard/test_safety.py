@@ -282,3 +282,10 @@ def test_settings_that_would_let_nobody_or_everybody_in_are_refused_at_once() ->
         Dashboard(auth=True)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="access must be a function, such as a lambda"):
         Dashboard(access="read_only")  # type: ignore[arg-type]
+
+
+def test_a_function_that_says_no_keeps_everybody_out(filled: Pool, open_dashboard: Open) -> None:
+    """As well as one that returns no user."""
+    assert open_dashboard(auth=lambda _: False).get("/").status == 403
+    assert open_dashboard(auth=lambda _: True, access=lambda _: False).get("/").status == 403
+    assert open_dashboard(auth=lambda _: True).get("/").status == 200

@@ -21,8 +21,8 @@ from tests.long import IS_LONG, TIMEOUT
 
 WAIT = 60.0
 ROOT = Path(__file__).parents[2]
-KILLS = 150 if IS_LONG else 2
-CHAINS = 600 if IS_LONG else 30
+KILLS = 50 if IS_LONG else 2
+CHAINS = 200 if IS_LONG else 30
 LINKS = 4
 
 pytestmark = pytest.mark.timeout(TIMEOUT)

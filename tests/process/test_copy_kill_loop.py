@@ -18,7 +18,7 @@ from tests.long import TIMEOUT
 
 ROOT = Path(__file__).parents[2]
 WAIT = 60.0
-KILLS = 5 * int(os.environ.get("ODDJOB_STRESS_ROUNDS", "0")) or 4
+KILLS = 2 * int(os.environ.get("ODDJOB_STRESS_ROUNDS", "0")) or 4
 
 pytestmark = pytest.mark.timeout(TIMEOUT)
 

@@ -84,7 +84,12 @@ class Workflow:
     """
 
     def __init__(
-        self, target: "Submitter", kind: Callable[[], None], name: str, parent: "Batch | None"
+        self,
+        target: "Submitter",
+        kind: Callable[[], None],
+        name: str,
+        parent: "Batch | None",
+        running: Job[Any] | None = None,
     ) -> None:
         settings = target._policy.settings._replace(
             name=name, key=None, serial=False, unique=False, limits=(), priority=0, after=()
@@ -95,9 +100,12 @@ class Workflow:
         self._parent: Final = parent
         self._parts: list[_Part] = []  # what is accepted as a whole
         self.jobs: list[Job[Any]] = []
+        if running is not None:  # accepted long ago; its jobs add to it
+            self.job: Job[Any] = running
+            return
         links = Links(is_batch=True, batch=None if parent is None else parent.job)
         node = Call(target, kind, (), {})
-        self.job: Job[Any] = new_linked(policy, kind, (), None, None, links)
+        self.job = new_linked(policy, kind, (), None, None, links)
         self._parts.append(_Part(self.job, policy, node, links))
 
     @override
@@ -249,10 +257,11 @@ class Batch(Workflow):
         name: str | None = None,
         callbacks: "dict[Condition, Call | Callable[..., Any] | None] | None" = None,
         parent: "Batch | None" = None,
+        running: Job[Any] | None = None,
     ) -> None:
-        super().__init__(target, batch, name or "batch", parent)
-        self._is_open = True  # its block has not ended
-        self._is_running = False  # a job of it is adding jobs
+        super().__init__(target, batch, name or "batch", parent, running)
+        self._is_running: Final = running is not None  # a job of it is adding jobs
+        self._is_open = not self._is_running  # its block has not ended
         for condition, call in (callbacks or {}).items():
             if call is not None:
                 self._add_call(call, Links(((self.job, condition),)))
@@ -349,9 +358,7 @@ def current_batch() -> Batch | None:
     whole = None if job is None else batch_of(job)
     if job is None or whole is None:
         return None
-    found = Batch(job.pool)
-    found.job, found._parts, found._is_open, found._is_running = whole, [], False, True
-    return found
+    return Batch(job.pool, running=whole)
 
 
 class WorkflowMethods:

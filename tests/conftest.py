@@ -116,3 +116,11 @@ def redis_url(redis_server: RedisServer, tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     redis_server.ask("FLUSHALL")
     return redis_server.url
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of an empty store of each kind."""
+    if request.param == "redis":
+        return str(request.getfixturevalue("redis_url"))
+    return f"sqlite:///{tmp_path}/jobs.db"

@@ -19,7 +19,7 @@ SECONDS_PER_FRAME = 0.1
 
 @dataclass
 class Bar:
-    """How far one side is; whoever does the work sets `done` and `note`."""
+    """How far one side is; the thread that does the work sets `done` and `note`."""
 
     title: str
     total: int

@@ -1,6 +1,6 @@
-"""Guests: what OddJob does for other frameworks, one module for each.
+"""Integrations with other frameworks and services, one module for each.
 
-None of them is loaded by ``import oddjob``, and each imports its package only when it is used:
+None of them is loaded by ``import oddjob``. Each needs the package that it is named after:
 
 - `oddjob.contrib.asgi`: pools that live as long as a FastAPI, Starlette or Litestar application.
 - `oddjob.contrib.anyio`: wait for jobs in trio, or in either event loop.

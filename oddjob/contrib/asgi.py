@@ -28,8 +28,9 @@ def lifespan(
     Args:
         pool_or_settings: a pool; or a settings dict for `oddjob.configure`, whose default pool that
             is then (None if the settings say that there is none), and the others are
-            ``oddjob.pool(name)``. An application that starts a second time, as in tests, gets a new
-            pool with the same options in place of one that was drained.
+            ``oddjob.pool(name)``: all named pools of the process end with the application. One that
+            starts a second time, as in tests, gets a new pool with the same options in place of one
+            that was drained.
         drain: how long queued and running jobs may go on when the application ends, in seconds, 0
             or more. What has not begun by then is cancelled, or stays in the pool's store.
 
@@ -45,19 +46,20 @@ def lifespan(
     async def run(app: Any) -> AsyncIterator[dict[str, oddjob.Pool | None]]:
         pool: oddjob.Pool | None
         if isinstance(pool_or_settings, oddjob.Pool):
-            pools = [pool := _open(pool_or_settings)]
+            given = pool = _open(pool_or_settings)
         else:
-            before = oddjob.pools()
+            given = None
             oddjob.configure(pool_or_settings)
-            pools = [each for name, each in oddjob.pools().items() if name not in before]
             is_without = pool_or_settings.get("default_pool") is False
             pool = None if is_without else oddjob.pool()
         app.state.oddjob = pool
         try:
             yield {"oddjob": pool}
         finally:
-            await asyncio.gather(*(_drain(each, drain) for each in pools))
-            if not isinstance(pool_or_settings, oddjob.Pool):
+            if given is not None:
+                await _drain(given, drain)
+            else:
+                await asyncio.gather(*(_drain(each, drain) for each in oddjob.pools().values()))
                 oddjob.shutdown_all(0)  # forgets the settings: the application may start again
 
     return run

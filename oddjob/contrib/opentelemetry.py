@@ -62,10 +62,8 @@ class OpenTelemetry(oddjob.Middleware):
         metrics: bool = True,
         semantic_metrics: bool = False,
     ) -> None:
-        is_used = None if spans else trace.NoOpTracerProvider()
-        self._tracer: Final = trace.get_tracer(
-            _NAME, oddjob.__version__, is_used or tracer_provider
-        )
+        provider = tracer_provider if spans else trace.NoOpTracerProvider()
+        self._tracer: Final = trace.get_tracer(_NAME, oddjob.__version__, provider)
         self._links: Final = link
         meter = metrics_api.get_meter(_NAME, oddjob.__version__, meter_provider)
         self._instruments: Final = _Instruments(meter) if metrics else None

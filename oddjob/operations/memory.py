@@ -1,9 +1,9 @@
 """MemoryOperations: the jobs of a pool of this process, to look at and to act on.
 
-They have the attributes and methods of what is said of stored jobs, so that who shows jobs need not
-know where they are. A job that has ended is gone, unless its program still holds it.
+Its records have the attributes and methods of `Record`, so that a page or table can show stored
+jobs and those in memory alike. A job that has ended is found only while its program still holds it.
 
-Guarantees: nothing is kept of jobs that were not shown, nor are those that were kept alive.
+Guarantees: showing a job keeps it alive no longer than its program does.
 """
 
 import weakref
@@ -24,7 +24,7 @@ from oddjob.runtime.watchers import JobState, Progress
 from oddjob.schedule.timer import MemoryTimer
 from oddjob.thread_pool import Pool
 
-_shown: Final = weakref.WeakValueDictionary[str, Job[Any]]()
+_shown: Final = weakref.WeakValueDictionary[str, Job[Any]]()  # by id
 
 
 @dataclass(frozen=True, slots=True)

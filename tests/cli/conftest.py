@@ -22,10 +22,9 @@ ROOT = Path(__file__).parents[2]
 Run = Callable[..., Result]
 
 
-@pytest.fixture(params=["sqlite"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of a store that is not there yet; a parameter for each kind of store."""
-    assert request.param == "sqlite"
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    """The URL of a store that is not there yet."""
     return f"sqlite:///{tmp_path}/jobs.db"
 
 

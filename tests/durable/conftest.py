@@ -20,14 +20,6 @@ def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/jobs.db"
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def any_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty store of each kind."""
-    if request.param == "redis":
-        return str(request.getfixturevalue("redis_url"))
-    return f"sqlite:///{tmp_path}/jobs.db"
-
-
 @pytest.fixture
 def serve(url: str, tmp_path: Path) -> Iterator[Start]:
     """Start ``tests.durable.service``, and wait until it is ready."""

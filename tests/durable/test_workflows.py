@@ -301,6 +301,21 @@ def test_jobs_add_jobs_to_their_own_batch(make_pool: MakePool) -> None:
     assert oddjob.current_batch() is None
 
 
+def test_middleware_sees_the_jobs_that_are_added_to_a_batch_and_no_others(
+    make_pool: MakePool,
+) -> None:
+    class Names(oddjob.Middleware):
+        def submit(self, job: oddjob.Job[Any], carrier: dict[str, str]) -> None:
+            submitted.append(job.name)
+
+    submitted: list[str] = []
+    with make_pool(middleware=[Names()]) as pool:
+        with pool.batch(name="whole") as batch:
+            batch.submit(add_to_batch, 2)
+        batch.result(10)
+    assert sorted(submitted) == ["add_to_batch"] * 3 + ["whole"]
+
+
 def test_batches_and_chains_nest(make_pool: MakePool) -> None:
     """The outer one ends after the inner ones."""
     with make_pool() as pool:

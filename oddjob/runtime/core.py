@@ -361,13 +361,14 @@ class PoolCore:
         """
         self.check_own(job)
         slot = slot_of(self)
-        if slot is not None and not job._policy.is_durable:
-            for each in in_place.awaited_by(job):
-                each._policy.host.run_where_awaited(each, deadline)
+        if slot is None:
+            return False
         if job._policy.is_durable:
-            return slot is not None and self.store.lending.wait(job, deadline)
+            return self.store.lending.wait(job, deadline)  # type: ignore[no-any-return]
+        for each in in_place.awaited_by(job):
+            each._policy.host.run_where_awaited(each, deadline)
         try:
-            return slot is not None and in_place.wait_in_place(self, job, slot, deadline)
+            return in_place.wait_in_place(self, job, slot, deadline)
         finally:
             del job
 

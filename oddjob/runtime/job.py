@@ -354,13 +354,14 @@ class Job(StandardFuture[T]):
             JobLost: the job was queued when this process was forked: it is the parent's.
             BaseException: whatever the job raised.
         """
-        if self._fast_state is SUCCEEDED:
-            return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
-        self._wait(timeout)
-        try:
-            return self._read()
-        finally:
-            del self  # an exception that is raised here refers to this frame
+        if self._fast_state is not SUCCEEDED:
+            self._wait(timeout)
+            if self._fast_state is not SUCCEEDED:
+                try:
+                    return self._read()
+                finally:
+                    del self  # an exception that is raised here refers to this frame
+        return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
 
     @override
     def exception(self, timeout: Seconds | None = None) -> BaseException | None:
@@ -418,7 +419,7 @@ class Job(StandardFuture[T]):
         return details
 
     def _wait(self, timeout: Seconds | None) -> None:
-        if self.done():
+        if self._fast_state in ENDED:
             return
         deadline = clock.steady() + (seconds := as_wait("timeout", timeout))
         try:

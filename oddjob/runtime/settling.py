@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 def settle(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
     """Settle a job under its lock (race 3); return False if it had ended."""
-    watchers = job._watch()
+    watchers = job._watchers or job._watch()
     report = _unseen_report(job) if state is FAILED else None
     with watchers.lock:
         if watchers.state in ENDED:
@@ -59,7 +59,9 @@ def end(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
     if not settle(job, state, outcome):
         return False
     release_call(job)
-    run_callbacks(job)
+    watchers = job._watchers
+    if watchers is not None and watchers.callbacks is not None:
+        watchers.run_callbacks(job)
     return True
 
 

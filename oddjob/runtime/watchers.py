@@ -29,6 +29,7 @@ from _thread import RLock
 from collections.abc import Callable
 from enum import IntEnum
 from functools import partial
+from math import inf
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -179,6 +180,8 @@ class Watchers:
         wakeup = Wakeup()
         if not self.add_sleeper(wakeup):
             return True
+        if deadline == inf:
+            return wakeup.lock.acquire()
         woken = False
         try:
             woken = wakeup.wait(deadline)

@@ -6,8 +6,9 @@ VENV ?= .venv
 JOBS ?= auto
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-# Tests that should not run at the same time are one group: see tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+# Tests that should not run at the same time are one group: see tests/conftest.py. A process that
+# dies ends the run: the tests of its groups are not given to another one, which would wait for them.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --max-worker-restart 0
 SYNC := $(if $(filter output-sync,$(.FEATURES)),--output-sync)
 
 # Tests start hundreds of interpreters; without bytecode, each of them compiles the package.

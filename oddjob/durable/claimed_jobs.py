@@ -10,11 +10,11 @@ says how much, by the time that recent jobs took; `SpareClaims` corrects that wh
 Guarantees: a claim is reported once. Payloads are unpickled by workers, in the attempt: that runs
 code of users, which may take time, or wait for a module that is being imported.
 
-Locking: ``_lock`` guards `held`; nothing is called under it.
+Thread safety: the store thread alone changes `held`; a claim that is over is in there until its
+report is on its way to the store.
 """
 
 import logging
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from math import inf
@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import override
 from oddjob.durable.callbacks import guard
-from oddjob.durable.codec import Codec, Meta, describe_error, find_function
+from oddjob.durable.codec import Codec, describe_error, find_function
 from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.record import Capacity, Claim, State, Update, giver_of_value
 from oddjob.durable.spare_claims import STANDSTILL
@@ -66,10 +66,9 @@ class ClaimedJobs(StoredSettlement):
         self._core: Final = core
         self._base_policy: Final = base_policy
         self.codec: Final = codec
-        self._lock = threading.RLock()  # a signal handler may close the pool
         self._is_closed = False
         self.runner: Any = None  # the `Runner`, once the pool is attached to one
-        self.held: dict[Any, Job[Any]] = {}  # by id
+        self.held: dict[Any, tuple[Claim, Job[Any]]] = {}  # by id
         self._policies: Final[dict[tuple[str, bool], JobPolicy]] = {}  # of calls without options
         self._marked: Final[set[int]] = set()  # places in `BegunMarks` of jobs that are running
         self.mean: float = inf  # seconds that recent jobs took
@@ -78,7 +77,6 @@ class ClaimedJobs(StoredSettlement):
 
     def reset_after_fork(self) -> None:
         """Leave the claims to the parent."""
-        self._lock = threading.RLock()
         self.runner = None
         self.held = {}
         self._transactions = {}
@@ -112,15 +110,14 @@ class ClaimedJobs(StoredSettlement):
             except Exception as error:
                 if claim.origin is None or self._is_gone(claim.origin):
                     log(logging.ERROR, "job %s failed", claim.name, error=error)
-                self._report(claim, State.FAILED, error, is_held=False)
+                self._report(claim, State.FAILED, error)
         if jobs:
             self.latest_start = clock.monotonic()
             try:
                 self._core.run_claimed(jobs)
             except Exception:  # there are no workers, and none can be started
-                for claim in [details_of(job).claim for job in jobs]:
-                    if self._forget(claim):
-                        self.runner.hand_back(claim)
+                for job in jobs:
+                    self.runner.hand_back(details_of(job).claim)
         if self._is_closed:  # meanwhile
             self.hand_back()
 
@@ -133,30 +130,30 @@ class ClaimedJobs(StoredSettlement):
         fn = find_function(claim.function)
         if fn is None:
             raise LookupError(f"{claim.function} is not found in its module any more")
-        meta = self.codec.decode_meta(claim.meta, claim.pool, claim.function)
-        policy = self._policy_of(claim, meta)
+        meta = claim.meta and self.codec.decode_meta(claim.meta, claim.pool, claim.function)
+        policy = self._policy_of(claim, meta.options if meta else {})
         job = new_stored_job(fn, policy, decode_key(claim.key), claim.name)
         details = details_of(job)
-        details.id, details.attempt, details.carrier = str(claim.id), claim.attempt, meta.carrier
-        details.claim = claim
-        with self._lock:
-            self.held[claim.id] = job
+        details.id, details.attempt, details.claim = str(claim.id), claim.attempt, claim
+        if meta:
+            details.carrier = meta.carrier
+        self.held[claim.id], claim.holder = (claim, job), self
         return job
 
-    def _policy_of(self, claim: Claim, meta: Meta) -> JobPolicy:
+    def _policy_of(self, claim: Claim, given: dict[str, Any]) -> JobPolicy:
         is_detached = claim.origin is None
         place = claim.function, is_detached
-        policy = None if meta.options else self._policies.get(place)
+        policy = None if given else self._policies.get(place)
         if policy is None:
             settings = self._base_policy(claim.function).settings
-            options = settings.options._replace(**meta.options)
+            options = settings.options._replace(**given)
             options = options._replace(middleware=(self, *options.middleware))
             # The store has applied the others before it let the job be claimed.
             settings = settings._replace(
                 options=options, key=None, serial=False, limits=(), priority=0
             )
             policy = JobPolicy(self._core, settings, is_detached=is_detached, settlement=self)
-            if not meta.options:
+            if not given:
                 self._policies[place] = policy
         return policy
 
@@ -200,7 +197,7 @@ class ClaimedJobs(StoredSettlement):
     def progressed(self, job: Job[Any]) -> None:
         """Store what a running job has reported of itself, soon."""
         details = details_of(job)
-        if self._holds(details.claim) and details.progress is not None:
+        if not details.claim.is_over and details.progress is not None:
             self.runner.report_progress(details.claim, details.progress)
 
     # Effects: see `oddjob.runtime.effects`.
@@ -261,7 +258,7 @@ class ClaimedJobs(StoredSettlement):
     @override
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
         claim = details_of(job).claim
-        if not self._holds(claim):
+        if claim.is_over:
             return None  # another process has taken the job over
         retry = policy_of(job).retry
         delay = None
@@ -284,26 +281,28 @@ class ClaimedJobs(StoredSettlement):
     def ended(self, job: Job[Any]) -> None:
         """Report a job that has ended without `succeeded` or `failed`: its worker has crashed."""
         claim = details_of(job).claim
-        if claim is not None and self._holds(claim) and job.done():
+        if claim is not None and job.done():
             error = None if job.cancelled() else job.exception()
             self._report(claim, State.CANCELLED if error is None else State.FAILED, error)
 
     def stop(self, job_id: Any) -> bool:
         """Cancel a claim that has not begun, or ask it to stop; return whether it is cancelled."""
-        job = self.held.get(job_id)
-        if job is None or not job.cancel():
+        claim, job = self.held.get(job_id, (None, None))
+        if claim is None or job is None or not job.cancel():
             return False
-        self._report(details_of(job).claim, State.CANCELLED)
+        self._report(claim, State.CANCELLED)
         return True
 
     def take_back(self) -> list[Claim]:
-        """Return claims that no worker has begun, and forget them."""
-        jobs = [job for job in list(self.held.values()) if watchers_of(job).claim_queued(self)]
-        for job in jobs:
-            self._core.dispatcher.remove(job)
-        self.mean = max(self.mean, _LONG)  # jobs take longer than expected: claim fewer
-        claims = [details_of(job).claim for job in jobs]
-        return [claim for claim in claims if self._forget(claim)]
+        """Return claims that no worker has begun, and that none will; the caller reports them."""
+        taken = []
+        for claim, job in list(self.held.values()):
+            if watchers_of(job).claim_queued(self) and not claim.is_over:
+                self._core.dispatcher.remove(job)
+                taken.append(claim)
+        if taken:
+            self.mean = max(self.mean, _LONG)  # jobs take longer than expected: claim fewer
+        return taken
 
     def hand_back(self) -> None:
         """Hand back all claims that no worker has begun."""
@@ -312,9 +311,10 @@ class ClaimedJobs(StoredSettlement):
 
     def drop_all(self) -> None:
         """Forget all claims, and ask running jobs to stop."""
-        for job in list(self.held.values()):
-            self._forget(details_of(job).claim)
+        for claim, job in list(self.held.values()):
+            claim.is_over = True
             job.cancel()
+        self.held.clear()
 
     def abandon(self) -> None:
         """Charge no crash to running jobs: the process ends on purpose."""
@@ -329,10 +329,9 @@ class ClaimedJobs(StoredSettlement):
         *,
         outcome: bytes | None = None,
         delay: float = 0.0,
-        is_held: bool = True,
     ) -> None:
-        if is_held and not self._holds(claim):
-            return  # it has been reported, or is another process's by now
+        if claim.is_over:
+            return
         line = trace = None
         if error is not None:
             trace = "".join(format_exception(error))
@@ -341,13 +340,13 @@ class ClaimedJobs(StoredSettlement):
         is_kept = self._core.options.keep_succeeded > 0
         update = Update(claim, state, outcome, line, delay, claim.started, trace, is_kept)
         transaction = self._transactions.pop((claim.id, claim.token), None)
-        if transaction is not None and state is State.SUCCEEDED:
+        if transaction is None:
+            self.runner.report(update)
+        elif state is State.SUCCEEDED:
             self._commit(update, transaction)
-            return
-        if transaction is not None:
+        else:
             transaction.rollback()
-        self._forget(claim)
-        self.runner.report(update)
+            self.runner.report(update)
 
     def _commit(self, update: Update, transaction: OpenTransaction) -> None:
         """Commit a job's own transaction with its outcome; the store thread announces it."""
@@ -355,29 +354,24 @@ class ClaimedJobs(StoredSettlement):
         try:
             is_committed = transaction.commit(update)
         except StoreFull:  # it has done nothing: it can run again when there is room
-            self._forget(claim)
             runner.hand_back(claim)
             return
+        claim.is_over = True
 
         def announce(_store: Store) -> None:
-            self._forget(claim)  # not before: a pool that holds no claim may end
+            self.forget(claim)
             if is_committed:  # else the token was not valid any more
                 guard(transaction.wake_peers)
                 runner.note_end(update)
 
         runner.post(announce)
 
-    def _holds(self, claim: Claim) -> bool:
-        """Return whether this very claim is held: a job that was lost may have been claimed again.
+    def forget(self, claim: Claim) -> None:
+        """Hold a claim no longer, as its report is on its way to the store; in the store thread.
 
-        Its former run goes on for a while, where this process was taken for dead.
+        The job may have been claimed again: this process runs it twice for a while if it was taken
+        for dead.
         """
-        job = self.held.get(claim.id)
-        return job is not None and details_of(job).claim is claim
-
-    def _forget(self, claim: Claim) -> bool:
-        with self._lock:
-            is_held = self._holds(claim)
-            if is_held:
-                del self.held[claim.id]
-            return is_held
+        held = self.held.get(claim.id)
+        if held is not None and held[0] is claim:
+            del self.held[claim.id]

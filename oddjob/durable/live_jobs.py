@@ -90,8 +90,8 @@ class LiveJobs:
         if details.id is None:
             return None  # it has not been stored
         here = None if handle is None else self._store.claimed.held.get(handle.id)
-        if here is not None:
-            return here
+        if here is not None and not here[0].is_over:  # else only what is committed counts
+            return here[1]
         return self._in_store(details.id)
 
     def _in_store(self, job: str | None) -> Record | None:

@@ -187,6 +187,8 @@ class Claim:
     origin: Any  # the process that waits for the outcome; None: there is none
     is_suspect: bool = False  # one more crash fails it: it must run alone in its process
     started: float | None = None  # seconds since the epoch, by this process's clock
+    is_over: bool = False  # it has been reported, or the job is another process's by now
+    holder: Any = None  # the `ClaimedJobs` that runs it
     batch: Any = None  # the job that stands for the batch of which it is a member
 
 

@@ -32,8 +32,8 @@ from oddjob.durable.due_alarm import DueAlarm
 from oddjob.durable.expectations import Expectations
 from oddjob.durable.known_functions import KnownFunctions
 from oddjob.durable.operation import Operation, RunnerOver, check_no_transaction, drain
-from oddjob.durable.progress import LatestProgress
 from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
+from oddjob.durable.reports import Reports
 from oddjob.durable.retention import Retention
 from oddjob.durable.spare_claims import SpareClaims
 from oddjob.durable.store import Evicted, Store, StoreReader
@@ -69,8 +69,7 @@ class Runner:
         self.is_over: bool = False
         self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
         self._operations: Final[deque[Operation]] = deque()
-        self._reports: Final[deque[Update]] = deque()
-        self._progress: Final = LatestProgress()
+        self._reports: Final = Reports()
         self._is_asleep = self._wakes_for_progress = False
         self._is_woken = False  # another turn is due, and has not begun
         self._due: Final = DueAlarm(self.wake)
@@ -131,7 +130,7 @@ class Runner:
 
     def report(self, update: Update) -> None:
         """Tell the store what has become of a claim; do not wait."""
-        self._reports.extend([*self._progress.take_last(update.claim), update])
+        self._reports.put(update)
         self._wake_if_asleep()
 
     def post(self, call: Callable[[Store], object]) -> None:
@@ -146,7 +145,7 @@ class Runner:
         Raises:
             TypeError, ValueError: what was reported is no number.
         """
-        self._progress.put(claim, progress)
+        self._reports.progress.put(claim, progress)
         if self._wakes_for_progress:
             self.store.wake()
 
@@ -264,13 +263,13 @@ class Runner:
     def _turn(self, operations: list[Operation]) -> Turn:
         """Take one turn with all reports and submits, or one for each operation if that fails."""
         # Reports before capacities: a worker that becomes free between the two counts as idle.
-        reports = self._progress.take() + drain(self._reports)
+        reports = self._reports.take()
         capacity = {name: self._capacity(self._pools[name]) for name in self._functions.pools()}
         submits = [submit for each in operations for submit in each.submits]
         try:
             turn = self.store.turn(reports, submits, capacity)
         except BaseException as error:
-            self._reports.extendleft(reversed(reports))
+            self._reports.put_back(reports)
             if not operations or isinstance(error, StoreUnusable | Evicted):
                 raise
             return self._take_apart(operations, error)
@@ -362,7 +361,7 @@ class Runner:
         try:
             if self._operations or self._reports or self._detach_done() or self._is_unused():
                 return
-            left = self._progress.seconds_left()
+            left = self._reports.progress.seconds_left()
             self._wakes_for_progress = left == inf
             seconds = min(left, seconds)
             for process in self.store.wait(None if seconds == inf else seconds):
@@ -386,10 +385,9 @@ class Runner:
             self._is_asleep = False
 
     def _give_up(self) -> None:
-        if self._reports:
+        if count := self._reports.drop():
             what = "%s: %d outcomes could not be stored; these jobs will run again"
-            log(logging.ERROR, what, self._label, len(self._reports))
-            self._reports.clear()
+            log(logging.ERROR, what, self._label, count)
         for pool in self._served():
             pool.give_up()
         self._detach_done()

@@ -5,13 +5,15 @@ Private attributes are read in their own folder only, and `Job` is in this one.
 
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from oddjob.keys import Key
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
 from oddjob.runtime.watchers import JobDetails, JobState, Watchers
 from oddjob.schedule.clock import clock
+
+_EMPTY: Final = Context()  # each attempt runs in a copy of it
 
 
 class StoredParts(NamedTuple):
@@ -63,7 +65,7 @@ def new_stored_job(
 
     Its arguments are set by `set_arguments`, when it runs.
     """
-    job: Job[Any] = Job(fn, (), None, Context(), policy, clock.monotonic(), key)  # type: ignore[arg-type]
+    job: Job[Any] = Job(fn, (), None, _EMPTY, policy, clock.monotonic(), key)  # type: ignore[arg-type]
     job._name = name or None
     return job
 

@@ -15,9 +15,11 @@ import pytest
 
 import oddjob
 from oddjob import Pool, PoolClosed, QueueFull
+from oddjob.durable.record import Update
+from oddjob.durable.runner import Runner
 from oddjob.durable.sqlite.store import SqliteStore
 from tests.durable import jobs
-from tests.hang import once
+from tests.hang import once, until
 
 WAIT = 10.0
 
@@ -418,6 +420,35 @@ def test_a_drained_pool_hands_back_what_has_not_begun(tmp_path: Path) -> None:
     with Pool("x", 1, store=url) as pool:
         pool.submit(jobs.note, "last").result(WAIT)
     assert jobs.runs == [*range(20), "last"]
+
+
+def test_an_outcome_that_is_being_reported_while_the_pool_ends_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The pool does not let go of the store between the end of a job and its report."""
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    reporting, go_on = threading.Event(), threading.Event()
+    report = Runner.report
+
+    def report_late(runner: Runner, update: Update) -> None:
+        reporting.set()
+        assert go_on.wait(WAIT)
+        report(runner, update)
+
+    with Pool("pool", 1, store=url) as pool:
+        monkeypatch.setattr(Runner, "report", report_late)
+        job_id = pool.submit(jobs.note, 1).id
+        assert reporting.wait(WAIT)
+        store = pool._core.store
+        runner = store.attached
+        store.close(hands_back=True)
+        for _ in range(2):  # turns in which the pool could end, and the runner with it
+            until(lambda: runner._is_asleep or runner.is_over)
+            runner.call(lambda _store: None)
+        assert store.attached is runner
+        go_on.set()
+    with Pool("pool", 1, store=url, consume=False) as pool:
+        assert pool.find(job_id).state == "succeeded"
 
 
 def test_shutdown_can_cancel_what_callers_wait_for(tmp_path: Path) -> None:

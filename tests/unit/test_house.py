@@ -74,8 +74,8 @@ ABOVE = {
     """,
     "runner": """
         durable.callbacks durable.due_alarm durable.progress durable.suspect
-        durable.operation durable.expectations durable.known_functions durable.retention
-        durable.spare_claims durable.begun_marks
+        durable.operation durable.reports durable.expectations durable.known_functions
+        durable.retention durable.spare_claims durable.begun_marks
         durable.runner durable.plain_options durable.serializers durable.codec durable.stores
     """,
     "durable pools": """

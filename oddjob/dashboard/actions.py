@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
+from oddjob.dashboard.context import Context, Place
 from oddjob.dashboard.guard import check_action
-from oddjob.dashboard.look import Look, Place
 from oddjob.dashboard.request import HttpError
-from oddjob.dashboard.views import Chosen, chosen_jobs, filter_of
+from oddjob.dashboard.search import Found, filter_of, find_jobs
 from oddjob.runtime.watchers import JobState
 
 _TYPED: Final = 100  # jobs
@@ -60,9 +60,9 @@ class Confirm(NamedTuple):
     data: dict[str, Any]  # of the page "confirm"
 
 
-def act_on_jobs(look: Look) -> Redirect | Confirm:
+def act_on_jobs(context: Context) -> Redirect | Confirm:
     """Change the jobs that a form names, or all that match its filter."""
-    request = look.request
+    request = context.request
     action = request.get("action")
     check_action(request, action)
     verb = VERBS.get(action)
@@ -71,10 +71,10 @@ def act_on_jobs(look: Look) -> Redirect | Confirm:
     ids = [each for each in dict.fromkeys(request.form.get("id", ())) if each]
     is_all = request.get("scope") == "all"
     if not is_all and not ids:
-        return _back(look, "none")
+        return _back(context, "none")
     count = len(ids)
     if is_all:
-        count = sum(1 for _ in islice(_matching(look, verb), look.scan_limit))
+        count = sum(1 for _ in islice(_matching(context, verb), context.scan_limit))
     is_confirmed = request.get("confirmed") and (
         count <= _TYPED or request.get("typed").replace(",", "") == request.get("count")
     )
@@ -82,30 +82,32 @@ def act_on_jobs(look: Look) -> Redirect | Confirm:
         fields = [(name, value) for name, values in request.form.items() for value in values
                   if name not in ("confirmed", "typed", "count")]  # fmt: skip
         return Confirm({
-            "verb": verb, "count": count, "is_capped": is_all and count >= look.scan_limit,
-            "limit": look.bulk_limit, "must_type": count > _TYPED, "fields": fields,
+            "verb": verb, "count": count, "is_capped": is_all and count >= context.scan_limit,
+            "limit": context.bulk_limit, "must_type": count > _TYPED, "fields": fields,
             "back": _own_page(request.get("back")),
         })  # fmt: skip
-    chosen = _matching(look, verb) if is_all else (_chosen(look, each) for each in ids)
-    changed = _change(verb, islice(chosen, look.bulk_limit))
-    tried = min(count, look.bulk_limit)
-    return _back(look, action, count=changed, refused=max(0, tried - changed), left=count - tried)
+    chosen = _matching(context, verb) if is_all else (_chosen(context, each) for each in ids)
+    changed = _change(verb, islice(chosen, context.bulk_limit))
+    tried = min(count, context.bulk_limit)
+    return _back(
+        context, action, count=changed, refused=max(0, tried - changed), left=count - tried
+    )
 
 
-def _matching(look: Look, verb: Verb) -> Iterator[Chosen]:
-    which = filter_of(look.request)
+def _matching(context: Context, verb: Verb) -> Iterator[Found]:
+    which = filter_of(context.request)
     wanted = {*verb.possible} & {which.state} if which.state else verb.by_default
     for state in wanted:
-        yield from chosen_jobs(look, which._replace(state=state))
+        yield from find_jobs(context, which._replace(state=state))
 
 
-def _chosen(look: Look, wanted: str) -> Chosen:
-    number, source, job = look.job(wanted)
-    return Chosen(Place(number, source, source.pool(job.pool)), job)
+def _chosen(context: Context, wanted: str) -> Found:
+    number, source, job = context.job(wanted)
+    return Found(Place(number, source, source.pool(job.pool)), job)
 
 
-def _change(verb: Verb, chosen: Iterable[Chosen]) -> int:
-    by_pool: dict[str, list[Chosen]] = {}
+def _change(verb: Verb, chosen: Iterable[Found]) -> int:
+    by_pool: dict[str, list[Found]] = {}
     for each in chosen:
         if each.job.state in verb.possible:
             by_pool.setdefault(each.place.reference, []).append(each)
@@ -115,32 +117,32 @@ def _change(verb: Verb, chosen: Iterable[Chosen]) -> int:
     )
 
 
-def act_on_pool(look: Look) -> Redirect:
+def act_on_pool(context: Context) -> Redirect:
     """Pause a pool, or let it go on."""
-    action = look.request.get("action")
-    check_action(look.request, action)
-    pool = look.place(look.request.get("pool")).pool
+    action = context.request.get("action")
+    check_action(context.request, action)
+    pool = context.place(context.request.get("pool")).pool
     if action not in ("pause", "resume"):
         raise HttpError(400, f"Pools have no {action!r}.")
     getattr(pool, action)()
-    return _back(look, f"pool-{action}")
+    return _back(context, f"pool-{action}")
 
 
-def act_on_entry(look: Look) -> Redirect:
+def act_on_entry(context: Context) -> Redirect:
     """Run a recurring entry now, pause it, or let it go on."""
-    action = look.request.get("action")
-    check_action(look.request, action)
+    action = context.request.get("action")
+    check_action(context.request, action)
     if action not in ("run", "pause", "resume"):
         raise HttpError(400, f"Recurring jobs have no {action!r}.")
-    for entry in look.place(look.request.get("pool")).pool.recurring():
-        if entry.id == look.request.get("entry"):
+    for entry in context.place(context.request.get("pool")).pool.recurring():
+        if entry.id == context.request.get("entry"):
             done = getattr(entry, action)()
-            return _back(look, f"entry-{action}", refused=int(done is False))
+            return _back(context, f"entry-{action}", refused=int(done is False))
     raise HttpError(404, "There is no such recurring job any more.")
 
 
-def _back(look: Look, action: str, **said: object) -> Redirect:
-    return Redirect(_own_page(look.request.get("back")), {"did": action, **said})
+def _back(context: Context, action: str, **said: object) -> Redirect:
+    return Redirect(_own_page(context.request.get("back")), {"did": action, **said})
 
 
 def _own_page(back: str) -> str:

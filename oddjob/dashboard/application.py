@@ -14,15 +14,17 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from oddjob import __version__
 from oddjob.dashboard import routes
 from oddjob.dashboard.actions import VERBS, Confirm, sentence
-from oddjob.dashboard.chart import chart_of
+from oddjob.dashboard.chart import History, chart_of
+from oddjob.dashboard.context import Cache, Context
 from oddjob.dashboard.guard import ACTIONS, HEADERS, NO_AUTH, Access, Auth, Guard, may
-from oddjob.dashboard.look import Look, Memory
 from oddjob.dashboard.request import MOST_BYTES, OWN_POOL, HttpError, Request, Response
-from oddjob.dashboard.views import STATES
+from oddjob.dashboard.search import STATES
+from oddjob.dashboard.views import MOST
 from oddjob.errors import OddJobError
 from oddjob.log import log
 from oddjob.operations.presentation import ago, as_json, exact, lasting
 from oddjob.operations.sources import AnyRecord, Sources
+from oddjob.quantities import Seconds, as_patience, as_size
 from oddjob.thread_pool import Pool
 
 _TYPES: Final = {"app.css": "text/css", "app.js": "text/javascript"}
@@ -48,22 +50,23 @@ class Dashboard:
         auth: who may see it: `BasicAuth`, `staff_only`, `NO_AUTH`, or a function that returns the
             user of a `Request`, or None. Without it, nobody may.
         access: a function that returns what a user may do: ``"all"``, ``"read_only"``, some of
-            ``{"retry", "run", "cancel", "delete", "pause", "resume"}``, or None: not even look.
+            ``{"retry", "run", "cancel", "delete", "pause", "resume"}``, or None: not even context.
         base_path: where it is mounted, if the framework does not say so (Litestar).
         format_arguments: returns the arguments of a record as text, or None. Without it, they are
             shown as far as they are plain values, and never unpickled.
         title: of the pages.
-        refresh: the seconds after which pages that are looked at are asked for again.
-        page_size: how many jobs a page shows.
-        bulk_limit: how many jobs one request changes at most.
-        scan_limit: how many jobs are looked at to find a text, or to count what matches.
+        refresh: the seconds after which pages that are looked at are asked for again; 0 or None:
+            they are not.
+        page_size: how many jobs a page shows, 1 or more.
+        bulk_limit: how many jobs one request changes at most, 1 or more.
+        scan_limit: how many jobs are looked at to find a text, or to count what matches, 1 or more.
         trusted_hosts: names by which it is reached if it is served by itself, besides this
             machine's own.
         trusted_origins: other sites whose pages may send actions, as ``https://example.org``.
 
     Raises:
         StoreUnusable: a store that was given cannot be opened.
-        ValueError: its URL is wrong.
+        ValueError: its URL is wrong, or a number is out of range.
 
     Thread safety: all methods may be called from any thread.
     """
@@ -77,7 +80,7 @@ class Dashboard:
         base_path: str | None = None,
         format_arguments: Callable[[AnyRecord], str | None] | None = None,
         title: str = "OddJob",
-        refresh: float = 2.0,
+        refresh: Seconds | None = 2.0,
         page_size: int = 50,
         bulk_limit: int = 1000,
         scan_limit: int = 100_000,
@@ -88,11 +91,12 @@ class Dashboard:
         self._guard: Final = Guard(auth, access, trusted_hosts, trusted_origins)
         self.asks_who: Final = auth is not NO_AUTH  # or lets nobody in at all
         self._base_path: Final = base_path
-        self._look: Final = partial(
-            Look, sources=self._sources, memory=Memory(), page_size=page_size,
-            bulk_limit=bulk_limit, scan_limit=scan_limit, format_arguments=format_arguments,
+        self._context: Final = partial(
+            Context, sources=self._sources, cache=Cache(), history=History(),
+            page_size=as_size("page_size", page_size), bulk_limit=as_size("bulk_limit", bulk_limit),
+            scan_limit=as_size("scan_limit", scan_limit), format_arguments=format_arguments,
         )  # fmt: skip
-        self._shown: Final = {"title": title, "refresh": refresh}
+        self._shown: Final = {"title": title, "refresh": as_patience("refresh", refresh)}
 
     def asgi(self) -> Callable[..., Any]:
         """Return the dashboard as an ASGI application, to be mounted or served."""
@@ -147,7 +151,7 @@ class Dashboard:
         if name in _TYPES and name != request.path:
             return Response(200, [("Content-Type", f"{_TYPES[name]}; charset=utf-8")], _file(name))
         if request.path == "/healthz":  # for probes: it says nothing of what there is
-            for each in self._look(request).places():
+            for each in self._context(request).places():
                 each.pool.counts(1)
             return Response(200, [("Content-Type", "text/plain")], b"ok\n")
         self._guard.check(request)
@@ -156,33 +160,38 @@ class Dashboard:
         is_api = request.path.startswith("/api/")
         path = request.path.removeprefix("/api") if is_api else request.path
         route, rest = routes.find(path)
-        look = self._look(request)
+        context = self._context(request)
         if request.method == "POST" and route.action is not None and not is_api:
-            return self._act(look, route)
+            return self._act(context, route)
+        unknown = [name for name in request.query if name not in route.takes]
+        if is_api and unknown:
+            takes = f"It takes {', '.join(route.takes)}." if route.takes else "It takes none."
+            raise HttpError(400, f"This page has no parameter {unknown[0]!r}. {takes}")
         if not request.is_safe:
             raise HttpError(405, "Nothing can be sent to this page.", ("Allow", "GET, HEAD"))
-        data = route.view(look, rest)
+        data = route.view(context, rest)
         text = json.dumps(data, default=as_json)
         if is_api:
             return Response(200, [_JSON], text.encode())
-        about = f"{text} {request.user} {sorted(request.query.items())} {__version__}"
+        rights = [name for name in ACTIONS if may(request, name)]
+        about = f"{text} {request.user} {rights} {sorted(request.query.items())} {__version__}"
         etag = f'W/"{hashlib.sha256(about.encode()).hexdigest()[:32]}"'
         headers = [_HTML, ("ETag", etag)]
         if request.headers.get("if-none-match") == etag:
             return Response(304, headers, b"")
         return Response(200, headers, self._render(request, route, data))
 
-    def _act(self, look: Look, route: routes.Route) -> Response:
+    def _act(self, context: Context, route: routes.Route) -> Response:
         assert route.action is not None  # noqa: S101  (asked before)
-        answer = route.action(look)
-        look.memory.forget()
+        answer = route.action(context)
+        context.cache.clear()
         if isinstance(answer, Confirm):
             page = route._replace(title="Are you sure?", template="confirm.html")
-            return Response(200, [_HTML], self._render(look.request, page, answer.data))
+            return Response(200, [_HTML], self._render(context.request, page, answer.data))
         path, _, query = answer.path.partition("?")
         kept = "&".join(part for part in query.split("&") if part.partition("=")[0] not in _SAID)
         said = "&".join(f"{name}={value}" for name, value in answer.said.items())
-        where = f"{look.request.base}{path}?{kept}{'&' if kept else ''}{said}"
+        where = f"{context.request.base}{path}?{kept}{'&' if kept else ''}{said}"
         return Response(303, [("Location", where)], b"")
 
     def _render(self, request: Request, route: routes.Route, data: Mapping[str, Any]) -> bytes:
@@ -242,5 +251,4 @@ def _between(start: datetime, end: datetime) -> str:
 
 
 def _number(count: int) -> str:
-    """Return a number as people read it; 100,001 stands for more (see `views`)."""
-    return "100,000+" if count == 100_001 else f"{count:,}"  # noqa: PLR2004  (see `views`)
+    return f"{MOST:,}+" if count == MOST + 1 else f"{count:,}"

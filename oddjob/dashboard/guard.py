@@ -101,6 +101,12 @@ class Guard:
             if given is not None and not callable(given):
                 hint = "a lambda of the user" if name == "access" else "BasicAuth(user, password)"
                 raise TypeError(f"{name} must be a function, such as {hint}, not {given!r}")
+        for name, texts in (
+            ("trusted_hosts", trusted_hosts),
+            ("trusted_origins", trusted_origins),
+        ):
+            if isinstance(texts, str):
+                raise TypeError(f"{name} must be a list of names, such as [{texts!r}]")
         self._auth: Final = auth
         self._access: Final = access
         self._hosts: Final = {*_LOOPBACK, *map(str.lower, trusted_hosts)}

@@ -4,8 +4,9 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from oddjob.dashboard import actions, views
-from oddjob.dashboard.look import Look
+from oddjob.dashboard.context import Context
 from oddjob.dashboard.request import HttpError
+from oddjob.dashboard.search import JobFilter
 
 
 class Route(NamedTuple):
@@ -13,14 +14,17 @@ class Route(NamedTuple):
 
     path: str
     title: str
-    view: Callable[[Look, str], dict[str, Any]]
+    view: Callable[[Context, str], dict[str, Any]]
     template: str
-    action: Callable[[Look], Any] | None = None  # what is sent to it
+    action: Callable[[Context], Any] | None = None  # what is sent to it
+    takes: tuple[str, ...] = ()  # the parameters of its query
 
+
+_OF_JOBS: Final = (*JobFilter._fields, "before")
 
 PAGES: Final = (
     Route("/", "Overview", views.overview, "overview.html"),
-    Route("/jobs", "Jobs", views.jobs, "jobs.html", actions.act_on_jobs),
+    Route("/jobs", "Jobs", views.jobs, "jobs.html", actions.act_on_jobs, _OF_JOBS),
     Route("/errors", "Errors", views.errors, "errors.html"),
     Route("/pools", "Pools", views.pools, "pools.html", actions.act_on_pool),
     Route("/scheduled", "Scheduled", views.scheduled, "scheduled.html"),

@@ -6,27 +6,25 @@ data, and need not be sent again.
 
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import UTC, datetime
-from heapq import merge
 from itertools import islice
-from typing import Any, Final, NamedTuple, cast, get_args
+from typing import Any, Final
 
 from oddjob import __version__
-from oddjob.dashboard.look import MINUTES, Look, Place, first_minute, reference
+from oddjob.dashboard.chart import MINUTES, first_minute
+from oddjob.dashboard.context import Context, Place, reference
 from oddjob.dashboard.payload import text_of
-from oddjob.dashboard.request import HttpError, Request
-from oddjob.keys import decode_key
+from oddjob.dashboard.request import HttpError
+from oddjob.dashboard.search import STATES, Found, JobFilter, cursor_of, filter_of, find_jobs
 from oddjob.operations.findings import findings
-from oddjob.operations.memory import MemoryOperations
-from oddjob.operations.pool_operations import PoolOperations
+from oddjob.operations.memory_operations import MemoryOperations
 from oddjob.operations.presentation import attempts_json, entry_json, job_json, runner_json
 from oddjob.operations.sources import AnyRecord
 from oddjob.operations.stores import StoreOperations
 from oddjob.runtime.watchers import JobState
 
-STATES: Final = cast("tuple[JobState, ...]", get_args(JobState))
-_MOST: Final = 100_000  # jobs that are counted
+MOST: Final = 100_000  # jobs of a pool that are counted; one more stands for any number above
 _FEW: Final = 10  # rows of a list beside others
 _SAMPLE: Final = 500  # jobs whose durations are looked at
 _LIMITS: Final = ("max_queue", "when_full", "rate", "key_limit", "timeout", "retries",
@@ -36,93 +34,9 @@ _LISTED: Final = 1000  # scheduled jobs that are sorted by their times
 Data = dict[str, Any]
 
 
-class JobFilter(NamedTuple):
-    """Which jobs are meant; "": whichever."""
-
-    state: JobState | str = ""
-    pool: str = ""
-    name: str = ""
-    key: str = ""
-    error: str = ""
-    q: str = ""
-
-
-class Chosen(NamedTuple):
-    """A job, and the pool that it is in."""
-
-    place: Place
-    job: AnyRecord
-
-
-def filter_of(request: Request) -> JobFilter:
-    """Return which jobs a page or form is about."""
-    which = JobFilter(*(request.get(name) for name in JobFilter._fields))
-    if which.state and which.state not in STATES:
-        raise HttpError(400, f"There is no state {which.state!r}: {', '.join(STATES)}.")
-    return which
-
-
-def chosen_jobs(look: Look, which: JobFilter, before: str = "") -> Iterator[Chosen]:
-    """Iterate over jobs, the newest first; at most `scan_limit` are looked at for a text."""
-    number, last, until = _start_of(before)
-    found = [
-        _jobs_of(place, which, last if place.number == number else None, until)
-        for place in look.places(which.pool)
-    ]
-    jobs = merge(*found, key=_age_of)
-    if not which.q:
-        return jobs
-    text = which.q.casefold()
-    return (
-        each
-        for each in islice(jobs, look.scan_limit)
-        if text
-        in f"{each.job.id} {each.job.name} {each.job.function} {each.job.key} "
-        f"{each.job.error or ''}".casefold()
-    )
-
-
-def _start_of(before: str) -> tuple[int | None, str | None, datetime | None]:
-    """Return after which job of which source a page begins, and when that was submitted."""
-    if not before:
-        return None, None, None
-    moment, _, wanted = before.partition("-")
-    number, _, id_ = wanted.rpartition("~")
-    try:
-        return int(number or 0), id_, datetime.fromtimestamp(int(moment) / 1e6, UTC)
-    except (ValueError, OverflowError, OSError):
-        raise HttpError(400, "There is no such page.") from None
-
-
-def _jobs_of(
-    place: Place, which: JobFilter, last: str | None, until: datetime | None
-) -> Iterator[Chosen]:
-    pool = cast("PoolOperations", place.pool)  # the other kind takes the same
-    key = which.key
-    records = pool.records(
-        state=cast("JobState", which.state) or None,
-        name=which.name or None,
-        key=decode_key(f"={key}" if key.startswith("(") else key) if key else None,
-        error=which.error or None,
-        before=None if last and not isinstance(place.pool, MemoryOperations) else until,
-        before_id=last,
-    )
-    return (Chosen(place, each) for each in records)
-
-
-def _age_of(chosen: Chosen) -> float:
-    created = chosen.job.created
-    return 0.0 if created is None else -created.timestamp()
-
-
-def _cursor_of(chosen: Chosen) -> str:
-    created = chosen.job.created or datetime.now(UTC)
-    return f"{int(created.timestamp() * 1e6)}-{reference(chosen.place.number, chosen.job.id)}"
-
-
-def job_data(chosen: Chosen) -> Data:
+def job_data(found: Found) -> Data:
     """Return a job as lists show it."""
-    place, job = chosen
+    place, job, _ = found
     return job_json(job) | {
         "ref": reference(place.number, job.id), "pool_ref": place.reference,
         "function": job.function, "crashes": job.crashes, "error_line": job.error,
@@ -132,66 +46,67 @@ def job_data(chosen: Chosen) -> Data:
 # Pages.
 
 
-def overview(look: Look, _rest: str) -> Data:
+def overview(context: Context, _rest: str) -> Data:
     """Show all pools, what has ended in the last hour, and what failed last."""
-    places = [*look.places()]
-    listed = [_pool_data(look, each) for each in places]
+    places = [*context.places()]
+    listed = [_pool_data(context, each) for each in places]
     ended = {state: [0] * MINUTES for state in ("succeeded", "failed")}
     for each in places:
-        for state, counts in _ended(look, each).items():
+        for state, counts in _ended(context, each).items():
             ended[state] = [a + b for a, b in zip(ended[state], counts, strict=True)]
     oldest = [each["oldest_waiting_at"] for each in listed if each["oldest_waiting_at"]]
     return {
-        "counts": {state: sum(each["counts"][state] for each in listed) for state in STATES},
+        "counts": total_of(each["counts"] for each in listed),
         "oldest_waiting_at": min(oldest, default=None),
         "ended": _chart_data(ended, places),
         "pools": listed,
-        "failures": [*map(job_data, islice(chosen_jobs(look, JobFilter("failed")), 5))],
+        "failures": [*map(job_data, islice(find_jobs(context, JobFilter("failed")), 5))],
     }
 
 
-def jobs(look: Look, _rest: str) -> Data:
+def jobs(context: Context, _rest: str) -> Data:
     """Show a page of the jobs that match a filter."""
-    which = filter_of(look.request)
-    places = [*look.places(which.pool)]
-    counted = [_counts(look, each) for each in places]
-    found = [*islice(chosen_jobs(look, which, look.request.get("before")), look.page_size + 1)]
-    page = found[: look.page_size]
+    which = filter_of(context.request)
+    places = [*context.places(which.pool)]
+    found = [
+        *islice(find_jobs(context, which, context.request.get("before")), context.page_size + 1)
+    ]
+    page = found[: context.page_size]
     return {
         "filter": which._asdict(),
-        "counts": {state: sum(counts[state] for counts in counted) for state in STATES},
-        "pools": [{"ref": each.reference, "name": each.pool.name} for each in look.places()],
+        "counts": total_of(_counts(context, each) for each in places),
+        "pools": [{"ref": each.reference, "name": each.pool.name} for each in context.places()],
         "jobs": [*map(job_data, page)],
-        "next": _cursor_of(page[-1]) if len(found) > len(page) else None,
+        "next": cursor_of(page[-1]) if len(found) > len(page) else None,
     }
 
 
-def job(look: Look, rest: str) -> Data:
+def job(context: Context, rest: str) -> Data:
     """Show all that is known of a job."""
-    number, source, record = look.job(rest)
+    number, source, record = context.job(rest)
     place = Place(number, source, source.pool(record.pool))
     has_result = record.state == "succeeded" and record.outcome is not None
     return {
-        "job": job_data(Chosen(place, record)),
+        "job": job_data(Found(place, record)),
         "source": source.label,
-        "arguments": _arguments_of(look, record),
+        "arguments": _arguments_of(context, record),
         "result": text_of(record.outcome or b"", is_call=False) if has_result else None,
         "entry": record.entry, "runner": record.runner,
         "reasons": source.why(record),  # type: ignore[arg-type]  # it is the source's own
         "attempts": attempts_json(record),
-        "stack": _stack_of(look, place, record),
+        "stack": _stack_of(context, place, record),
     }  # fmt: skip
 
 
-def errors(look: Look, _rest: str) -> Data:
+def errors(context: Context, _rest: str) -> Data:
     """Show failed jobs, by the class of their error and their function."""
-    return look.memory.cached("errors", lambda: _grouped(look))
+    return context.cache.answer("errors", lambda: _grouped(context))
 
 
-def _grouped(look: Look) -> Data:
+def _grouped(context: Context) -> Data:
     groups: dict[tuple[str, str, str], Data] = {}
     seen = 0
-    for each in islice(chosen_jobs(look, JobFilter("failed")), look.scan_limit):
+    for each in islice(find_jobs(context, JobFilter("failed")), context.scan_limit):
         seen += 1
         kind, _, message = (each.job.error or "unknown").partition(": ")
         group = groups.setdefault((each.place.reference, each.job.function, kind), {
@@ -203,21 +118,21 @@ def _grouped(look: Look) -> Data:
         group["count"] += 1
         group["first_at"] = each.job.finished
     found = sorted(groups.values(), key=lambda each: -each["count"])
-    return {"groups": found, "seen": seen, "is_capped": seen >= look.scan_limit}
+    return {"groups": found, "seen": seen, "is_capped": seen >= context.scan_limit}
 
 
-def pools(look: Look, _rest: str) -> Data:
+def pools(context: Context, _rest: str) -> Data:
     """Show all pools."""
-    return {"pools": [_pool_data(look, each) for each in look.places()]}
+    return {"pools": [_pool_data(context, each) for each in context.places()]}
 
 
-def pool(look: Look, rest: str) -> Data:
+def pool(context: Context, rest: str) -> Data:
     """Show one pool: what runs, what waits, and its limits."""
-    place = look.place(rest)
-    local = look.sources.local_pool(place.source, place.pool.name)
+    place = context.place(rest)
+    local = context.sources.local_pool(place.source, place.pool.name)
     data: Data = {
-        "pool": _pool_data(look, place),
-        "ended": _chart_data(_ended(look, place), [place]),
+        "pool": _pool_data(context, place),
+        "ended": _chart_data(_ended(context, place), [place]),
         "running": _some(place, "running"),
         "queued": _some(place, "queued"),
         "workers": [],
@@ -225,7 +140,7 @@ def pool(look: Look, rest: str) -> Data:
     }
     if local is None:
         key = "durations", place.reference
-        return data | {"durations": look.memory.cached(key, lambda: _durations_of(place))}
+        return data | {"durations": context.cache.answer(key, lambda: _durations_of(place))}
     stats, options = local.stats(), local.configuration
     shown = {name: getattr(options, name) for name in _LIMITS}
     crashes = f"{stats.crashes} of workers, {stats.restarts} restarts, {stats.abandoned} stuck"
@@ -241,47 +156,47 @@ def pool(look: Look, rest: str) -> Data:
     }  # fmt: skip
 
 
-def scheduled(look: Look, _rest: str) -> Data:
+def scheduled(context: Context, _rest: str) -> Data:
     """Show the jobs that wait for their time, the next one first."""
-    found = [*islice(chosen_jobs(look, JobFilter("scheduled")), _LISTED + 1)]
+    found = [*islice(find_jobs(context, JobFilter("scheduled")), _LISTED + 1)]
     is_capped = len(found) > _LISTED
     later = datetime.max.replace(tzinfo=UTC)
     found.sort(key=lambda each: each.job.run_at or later)
-    return {"jobs": [*map(job_data, found[: 2 * look.page_size])], "is_capped": is_capped,
-            "more": max(0, len(found) - 2 * look.page_size)}  # fmt: skip
+    return {"jobs": [*map(job_data, found[: 2 * context.page_size])], "is_capped": is_capped,
+            "more": max(0, len(found) - 2 * context.page_size)}  # fmt: skip
 
 
-def recurring(look: Look, _rest: str) -> Data:
+def recurring(context: Context, _rest: str) -> Data:
     """Show the recurring entries, and when they fire next."""
     found = []
-    for place in look.places():
+    for place in context.places():
         for entry in place.pool.recurring():
             data = entry_json(entry) | {
                 "ref": entry.id, "pool_ref": place.reference, "last_state": None, "last_ref": None,
                 "upcoming": entry.upcoming(5),
-                "clock_changes": look.memory.cached(
+                "clock_changes": context.cache.answer(
                     ("clocks", place.reference, entry.rule), entry.clock_changes
                 ),
             }  # fmt: skip
             if entry.last_job is not None:
                 data["last_ref"] = reference(place.number, entry.last_job)
                 try:
-                    data["last_state"] = look.job(data["last_ref"])[2].state
+                    data["last_state"] = context.job(data["last_ref"])[2].state
                 except HttpError:  # its record is gone
                     data["last_ref"] = None
             found.append(data)
     return {"entries": found}
 
 
-def runners(look: Look, _rest: str) -> Data:
+def runners(context: Context, _rest: str) -> Data:
     """Show the processes that use the stores, and how many jobs each has in hand."""
     me, found = (socket.gethostname(), os.getpid()), []
     running = [
         (place.number, each.runner)
-        for place in look.places()
+        for place in context.places()
         for each in place.pool.records(state="running", limit=_LISTED)
     ]
-    for number, source in look.found.items():
+    for number, source in context.found.items():
         found += [
             runner_json(each) | {"store": source.label, "jobs": running.count((number, each.id)),
                                  "is_this": (each.host, each.pid) == me}
@@ -290,37 +205,46 @@ def runners(look: Look, _rest: str) -> Data:
     return {"runners": found}
 
 
-def about(look: Look, _rest: str) -> Data:
+def about(context: Context, _rest: str) -> Data:
     """Show versions, and what ``oddjob doctor`` finds."""
-    stores = [each for each in look.found.values() if isinstance(each, StoreOperations)]
+    stores = [each for each in context.found.values() if isinstance(each, StoreOperations)]
     process = f"{socket.gethostname()}:{os.getpid()}"
-    found = [{"label": each.label, "findings": _findings_of(look, each)} for each in stores]
+    found = [{"label": each.label, "findings": _findings_of(context, each)} for each in stores]
     return {"version": __version__, "process": process, "sources": found,
-            "has_memory": len(stores) < len(look.found)}  # fmt: skip
+            "has_memory": len(stores) < len(context.found)}  # fmt: skip
 
 
 # Parts of pages.
 
 
-def _findings_of(look: Look, store: StoreOperations) -> list[Data]:
+def _findings_of(context: Context, store: StoreOperations) -> list[Data]:
     def find() -> list[Data]:
         return [each._asdict() for each in findings(store.url, imports=False, opened=store)]
 
-    return look.memory.cached(("findings", store.label), find)
+    return context.cache.answer(("findings", store.label), find)
 
 
-def _counts(look: Look, place: Place) -> dict[JobState, int]:
+def _counts(context: Context, place: Place) -> dict[JobState, int]:
     if isinstance(place.pool, MemoryOperations):
         return place.pool.counts()
-    return look.memory.cached(("counts", place.reference), lambda: place.pool.counts(_MOST))
+    return context.cache.answer(("counts", place.reference), lambda: place.pool.counts(MOST))
 
 
-def _ended(look: Look, place: Place) -> dict[str, list[int]]:
+def total_of(counts: Iterable[dict[JobState, int]]) -> dict[JobState, int]:
+    """Return counts of several pools together; if one of them stands for more, so do they."""
+    found = [*counts]
+    columns: dict[JobState, list[int]] = {
+        state: [each[state] for each in found] for state in STATES
+    }
+    return {state: MOST + 1 if MOST + 1 in each else sum(each) for state, each in columns.items()}
+
+
+def _ended(context: Context, place: Place) -> dict[str, list[int]]:
     pool = place.pool
     if isinstance(pool, MemoryOperations):
-        return look.memory.ended_in_memory(pool)
+        return context.history.ended(pool)
     since = datetime.fromtimestamp(first_minute(), UTC)
-    ended = look.memory.cached(
+    ended = context.cache.answer(
         ("ended", place.reference), lambda: pool.ended_by_period(since, 60.0, MINUTES)
     )
     return {"succeeded": ended["succeeded"], "failed": ended["failed"]}
@@ -332,24 +256,24 @@ def _chart_data(ended: dict[str, list[int]], places: list[Place]) -> Data:
     return {"since": since, "period": 60.0, "in_memory": in_memory, **ended}
 
 
-def _pool_data(look: Look, place: Place) -> Data:
-    local = look.sources.local_pool(place.source, place.pool.name)
+def _pool_data(context: Context, place: Place) -> Data:
+    local = context.sources.local_pool(place.source, place.pool.name)
     in_memory = isinstance(place.pool, MemoryOperations)
     runners = [each.id for each in place.source.runners() if place.pool.name in each.pools]
     state = ("running" if runners else "stopped") if local is None else str(local.state)
-    oldest = look.memory.cached(("oldest", place.reference), place.pool.oldest_waiting)
+    oldest = context.cache.answer(("oldest", place.reference), place.pool.oldest_waiting)
     return {
         "ref": place.reference, "name": place.pool.name, "source": place.source.label,
         "state": "paused" if place.pool.is_paused else state, "is_paused": place.pool.is_paused,
         "in_memory": in_memory, "runners": None if in_memory else len(runners),
         "size": local and local.pool_size, "oldest_waiting_at": oldest,
-        "counts": dict(_counts(look, place)),
+        "counts": dict(_counts(context, place)),
     }  # fmt: skip
 
 
 def _some(place: Place, state: JobState) -> list[Data]:
     found = place.pool.records(state=state, limit=_FEW)
-    return [job_data(Chosen(place, each)) for each in found]
+    return [job_data(Found(place, each)) for each in found]
 
 
 def _durations_of(place: Place) -> Data:
@@ -369,14 +293,14 @@ def _summary(values: list[float]) -> Data:
     return found | {"count": len(values)}
 
 
-def _arguments_of(look: Look, record: AnyRecord) -> str | None:
-    if look.format_arguments is not None:
-        return look.format_arguments(record)
+def _arguments_of(context: Context, record: AnyRecord) -> str | None:
+    if context.format_arguments is not None:
+        return context.format_arguments(record)
     return text_of(record.payload, is_call=True) if record.payload else None
 
 
-def _stack_of(look: Look, place: Place, record: AnyRecord) -> str | None:
+def _stack_of(context: Context, place: Place, record: AnyRecord) -> str | None:
     """Return where a job is now that runs in this process."""
-    local = look.sources.local_pool(place.source, place.pool.name)
+    local = context.sources.local_pool(place.source, place.pool.name)
     workers = [] if local is None or record.state != "running" else local.workers()
     return next((each.stack() for each in workers if each.job and each.job.id == record.id), None)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any, Final
 
 from oddjob.operations.access import RunnerInfo
-from oddjob.operations.memory import MemoryEntry, MemoryRecord
+from oddjob.operations.memory_operations import MemoryEntry, MemoryRecord
 from oddjob.operations.record import Record
 from oddjob.operations.recurring import RecurringEntry
 

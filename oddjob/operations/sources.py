@@ -12,7 +12,7 @@ from typing import Final, cast
 
 from oddjob.errors import JobNotFound
 from oddjob.operations.access import RunnerInfo
-from oddjob.operations.memory import MemoryOperations, MemoryRecord
+from oddjob.operations.memory_operations import MemoryOperations, MemoryRecord
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.record import Record
 from oddjob.operations.stores import StoreOperations, label_of

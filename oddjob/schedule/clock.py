@@ -18,12 +18,13 @@ from types import BuiltinFunctionType
 from typing import Final
 
 _DEPTH: Final = 12  # calls; more than freezegun looks at
+_JITTER: Final = 0.001  # seconds that may pass between two readings of clocks
 
 
 class Clock:
     """Tells monotonic, wall and steady time, to any thread; each field is replaced in one step."""
 
-    __slots__ = ("_lead", "_wall", "monotonic", "steady")
+    __slots__ = ("_lead", "_offset", "_wall", "monotonic", "steady")
 
     def __init__(self) -> None:
         # If freezegun is active already, the real function is in its module.
@@ -32,6 +33,7 @@ class Clock:
         self.steady: Final[Callable[[], float]] = steady
         self.monotonic: Callable[[], float] = steady
         self._wall: Callable[[], float] | None = None
+        self._offset = 0.0  # of wall time from monotonic time, when they were compared last
         self._lead = 0.0  # seconds by which monotonic time is ahead of steady time
 
     def wall(self) -> float:
@@ -41,8 +43,11 @@ class Clock:
         return _time_seen_from_depth(_DEPTH) if self.is_replaced else time.time()
 
     def date_of(self, moment: float) -> datetime:
-        """Return a monotonic time as a date, in UTC."""
-        return datetime.fromtimestamp(self.wall() + moment - self.monotonic(), UTC)
+        """Return a monotonic time as a date, in UTC: the same one until the wall clock is set."""
+        offset = self.wall() - self.monotonic()
+        if abs(offset - self._offset) > _JITTER:
+            self._offset = offset
+        return datetime.fromtimestamp(self._offset + moment, UTC)
 
     @property
     def is_replaced(self) -> bool:

@@ -6,12 +6,28 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
+import pytest
+
 from oddjob import Pool
+from oddjob.dashboard import NO_AUTH, Dashboard
+from oddjob.dashboard.search import STATES
+from oddjob.dashboard.views import MOST, total_of
 from tests.dashboard import jobs
 from tests.dashboard.conftest import Client
 
 SCREENS = ["/", "/jobs", "/errors", "/pools", "/pools/mail", "/scheduled", "/recurring", "/runners",
            "/about"]  # fmt: skip
+
+
+def pages_of(client: Client) -> list[str]:
+    """Return the ids of all jobs, as one page after the other lists them."""
+    seen: list[str] = []
+    query = ""
+    while query is not None:
+        data = json.loads(client.get(f"/api/jobs?before={query}").html)
+        seen += [each["id"] for each in data["jobs"]]
+        query = data["next"]
+    return seen
 
 
 def test_every_screen_shows_a_store_with_jobs_and_is_json_as_well(
@@ -57,12 +73,7 @@ def test_pages_of_jobs_follow_each_other_without_a_gap(
     pool: Pool, open_dashboard: Callable[..., Client]
 ) -> None:
     ids = [each.id for each in pool.submit_many(jobs.send, ["a@b"] * 7)]
-    client, seen, query = open_dashboard(page_size=3), [], ""
-    while query is not None:
-        data = json.loads(client.get(f"/api/jobs?before={query}").html)
-        seen += [each["id"] for each in data["jobs"]]
-        query = data["next"]
-    assert seen == ids[::-1]
+    assert pages_of(open_dashboard(page_size=3)) == ids[::-1]
 
 
 def test_a_page_of_jobs_goes_on_although_the_last_one_was_deleted(
@@ -109,6 +120,60 @@ def test_a_page_that_is_the_same_is_not_sent_again(filled: Pool, client: Client)
     assert (again.status, again.html) == (304, "")
     filled.submit(jobs.send, "e@example.org")
     assert client.get("/jobs", if_none_match=tag).status == 200
+
+
+def test_a_page_is_sent_again_when_the_rights_of_who_asks_have_changed(
+    filled: Pool, open_dashboard: Callable[..., Client]
+) -> None:
+    rights = iter(["read_only", "all"])
+    client = open_dashboard(access=lambda _user: next(rights))
+    page = client.get("/jobs")
+    assert "Retry" not in page.html
+    page = client.get("/jobs", if_none_match=page.headers["etag"])
+    assert page.status == 200
+    assert "Retry" in page.html
+
+
+def test_a_page_of_pools_in_memory_that_is_the_same_is_not_sent_again(
+    show: Callable[..., Client],
+) -> None:
+    with Pool("hands", 1) as pool:
+        pool.pause()
+        pool.submit_many(jobs.tick, [()] * 3)
+        client = show(pool)
+        tags = {client.get("/jobs").headers["etag"] for _ in range(20)}
+        assert len(tags) == 1
+        pool.resume()
+
+
+def test_counts_that_stand_for_more_stand_for_more_in_a_sum() -> None:
+    counts = dict.fromkeys(STATES, 1)
+    many = counts | {"queued": MOST + 1}
+    total = total_of([counts, many, counts])
+    assert (total["queued"], total["failed"]) == (MOST + 1, 3)
+
+
+def test_an_unknown_parameter_is_refused_by_the_api_and_ignored_by_a_page(
+    filled: Pool, client: Client
+) -> None:
+    answer = client.get("/api/jobs?stat=failed")
+    assert answer.status == 400
+    assert "no parameter 'stat'. It takes state, pool, name" in answer.html
+    assert "It takes none." in client.get("/api/pools?page=2").html
+    assert client.get("/jobs?utm_source=mail&state=failed").status == 200
+
+
+@pytest.mark.parametrize("option", ["page_size", "bulk_limit", "scan_limit", "refresh"])
+def test_numbers_that_make_no_sense_are_refused(url: str, pool: Pool, option: str) -> None:
+    with pytest.raises(ValueError, match=option):
+        Dashboard(url, auth=NO_AUTH, **{option: -1})
+    with pytest.raises(TypeError, match=option):
+        Dashboard(url, auth=NO_AUTH, **{option: "many"})
+
+
+def test_a_single_host_is_not_taken_for_a_list_of_characters(url: str, pool: Pool) -> None:
+    with pytest.raises(TypeError, match=r"trusted_hosts must be a list .* \['jobs.example.org'\]"):
+        Dashboard(url, auth=NO_AUTH, trusted_hosts="jobs.example.org")
 
 
 def test_what_is_not_there_is_said_so(filled: Pool, client: Client) -> None:
@@ -174,11 +239,7 @@ def test_pages_of_a_long_queue_in_memory_follow_each_other(
     with Pool("hands", 1) as pool:
         pool.pause()
         pool.submit_many(jobs.tick, [()] * 7)
-        client, seen, query = show(pool, page_size=3), [], ""
-        while query is not None:
-            data = json.loads(client.get(f"/api/jobs?before={query}").html)
-            seen += [each["id"] for each in data["jobs"]]
-            query = data["next"]
+        seen = pages_of(show(pool, page_size=3))
         assert len(seen) == len(set(seen)) == 7
         pool.resume()
 
@@ -218,4 +279,38 @@ def test_stores_and_pools_in_memory_are_shown_together(
         assert [each["name"] for each in pools] == ["mail", "hands"]
         assert client.get(f"/jobs/1~{job.id}").status == 200
         assert client.get("/pools/1~hands").status == 200
+        pool.resume()
+
+
+def test_pages_of_several_pools_have_every_job_once_whether_it_waits_for_a_timer_or_in_a_queue(
+    pool: Pool, show: Callable[..., Client], url: str
+) -> None:
+    with Pool("hands", 1) as hands, Pool("feet", 1) as feet:
+        wanted = {each.id for each in pool.submit_many(jobs.send, ["a@b"] * 3)}
+        for each in hands, feet:
+            each.pause()
+            wanted |= {job.id for job in each.after(3600).submit_many(jobs.tick, [()] * 3)}
+            wanted |= {each.options(priority=n).submit(jobs.tick).id for n in (1, 0, 2, 0)}
+        pages = pages_of(show([url, hands, feet], page_size=2))
+        assert sorted(pages) == sorted(wanted)
+        for each in hands, feet:
+            each.resume()
+
+
+def test_a_page_of_jobs_in_memory_goes_on_although_the_last_one_has_ended(
+    show: Callable[..., Client],
+) -> None:
+    with Pool("hands", 1) as pool:
+        pool.pause()
+        waiting = {pool.after(3600).submit(jobs.tick).id: 0 for _ in range(4)}
+        queued = [pool.submit(jobs.tick) for _ in range(4)]
+        client = show(pool, page_size=2)
+        first = json.loads(client.get("/api/jobs").html)
+        client.act("/jobs", action="cancel", id=first["jobs"][-1]["ref"])
+        second = json.loads(client.get(f"/api/jobs?before={first['next']}").html)
+        assert {each["id"] for each in (*first["jobs"], *second["jobs"])} == {*waiting}
+        third = json.loads(client.get(f"/api/jobs?before={second['next']}").html)
+        queued[2].cancel()
+        fourth = json.loads(client.get(f"/api/jobs?before={third['next']}").html)
+        assert [each["id"] for each in fourth["jobs"]] == [queued[1].id, queued[0].id]
         pool.resume()

@@ -86,11 +86,12 @@ ABOVE = {
     "operations": """
         operations.access operations.record operations.recurring operations.pool_operations
         operations.reasons operations.stores operations.copying operations operations.application
-        operations.findings operations.memory operations.sources operations.presentation
+        operations.findings operations.memory_operations operations.sources operations.presentation
     """,
     "dashboard": """
-        dashboard.request dashboard.payload dashboard.guard dashboard.look dashboard.views
-        dashboard.actions dashboard.routes dashboard.chart dashboard.adapters
+        dashboard.request dashboard.payload dashboard.guard dashboard.chart dashboard.context
+        dashboard.search dashboard.views
+        dashboard.actions dashboard.routes dashboard.adapters
         dashboard.adapters.asgi dashboard.adapters.wsgi dashboard.adapters.django
         dashboard.application dashboard dashboard.server
     """,

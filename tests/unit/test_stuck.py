@@ -30,6 +30,14 @@ def fail() -> None:
     raise ValueError
 
 
+def test_the_times_of_a_job_are_the_same_whenever_they_are_read() -> None:
+    with Pool("work", 1) as pool:
+        job = pool.submit(int)
+        job.result(WAIT)
+        times = {(job.queued_at, job.started_at) for _ in range(100)}
+    assert len(times) == 1
+
+
 def test_a_running_job_says_since_when_and_a_queued_one_what_it_waits_for() -> None:
     hang = Hang()
     with FakeClock(patience=0) as clock, Pool("work", 1) as pool:

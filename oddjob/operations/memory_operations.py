@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import islice
+from itertools import dropwhile, islice
 from typing import Any, Final, Literal
 
 from oddjob.errors import JobNotFound
@@ -24,6 +24,7 @@ from oddjob.runtime.watchers import JobState, Progress
 from oddjob.schedule.timer import MemoryTimer
 from oddjob.thread_pool import Pool
 
+_Known = tuple[Job[Any] | None, MemoryTimer | None]  # one of them is not None
 _shown: Final = weakref.WeakValueDictionary[str, Job[Any]]()  # by id
 
 
@@ -123,9 +124,9 @@ class MemoryOperations:
     def record(self, job: object) -> MemoryRecord:
         """Return a job that has not ended, or that was shown before and is still there."""
         wanted = str(job)
-        for each, timer in self._waiting():
-            if wanted in (f"timer-{id(timer):x}", each and each.id):
-                return self._record(each, timer)
+        for waiting in self._waiting():
+            if wanted == _id_of(waiting):
+                return self._record(*waiting)
         known = _shown.get(wanted)
         if known is not None and known.pool is self.pool:
             return self._record(known)
@@ -146,18 +147,20 @@ class MemoryOperations:
         before_id: str | None = None,
         limit: int | None = None,
     ) -> Iterator[MemoryRecord]:
-        """Iterate over jobs that have not ended, the newest first as far as that is known.
+        """Iterate over jobs that have not ended: those that wait for a timer, then the queue.
 
-        If the job `before_id` is gone, `before` says where to start.
+        The first to be queued are the last ones, but for priorities. With `before_id`, a list goes
+        on after that job; if it is not there, after those that were queued since `before`. Without
+        `before`, it is a job of any pool that waits for a timer.
         """
         states = (state,) if isinstance(state, str) else state
         oldest = None if since is None else seconds_of("since", since)
         newest = None if before is None else seconds_of("before", before)
-        found = [*self._all()]
-        for place, (job, timer) in enumerate(found if before_id else ()):
-            if before_id == f"timer-{id(timer):x}" or (job and job is _shown.get(before_id or "")):
-                found, newest = found[place + 1 :], None
-                break
+        found = sorted(self._waiting(), key=_id_of)
+        found += [(job, None) for job in reversed(self.pool.queue())]
+        found += [(job, None) for job in reversed(self._running())]
+        if before_id is not None:
+            found, newest = self._after(found, newest, before_id), None
         picked = (
             record
             for job, timer in found
@@ -169,6 +172,15 @@ class MemoryOperations:
             and _is_between(record.created, oldest, newest)
         )
         return islice(picked, None if limit is None else as_count("limit", limit))
+
+    def _after(self, found: list[_Known], newest: float | None, before_id: str) -> list[_Known]:
+        """Return what follows a job, wherever that is."""
+        for place, each in enumerate(found):
+            if before_id == _id_of(each):
+                return found[place + 1 :]
+        if newest is None:
+            return [each for each in found if not each[1] or _id_of(each) > before_id]
+        return [*dropwhile(lambda each: not _is_between(_queued_at(each), None, newest), found)]
 
     def counts(self, most: int | None = None) -> dict[JobState, int]:  # noqa: ARG002
         """Return how many jobs wait and run, and how many have ended since the pool was made."""
@@ -221,15 +233,10 @@ class MemoryOperations:
     def _running(self) -> list[Job[Any]]:
         return [each.job for each in self.pool.workers() if each.job and not each.job.done()]
 
-    def _waiting(self) -> Iterator[tuple[Job[Any] | None, MemoryTimer]]:
+    def _waiting(self) -> Iterator[_Known]:
         for timer in self._timers():
             if not timer.repeats:
                 yield from ((job, timer) for job in timer.jobs or (None,))
-
-    def _all(self) -> Iterator[tuple[Job[Any] | None, MemoryTimer | None]]:
-        yield from self._waiting()
-        yield from ((job, None) for job in reversed(self.pool.queue()))
-        yield from ((job, None) for job in reversed(self._running()))
 
     def _record(self, job: Job[Any] | None, timer: MemoryTimer | None = None) -> MemoryRecord:
         run_at = None if timer is None else timer.fires_at
@@ -246,6 +253,17 @@ class MemoryOperations:
             job.queued_at, run_at, job.started_at, job.finished_at, job.progress, job.why,
             job.cancel, None if timer is None else timer.run_now,
         )  # fmt: skip
+
+
+def _id_of(known: _Known) -> str:
+    job, timer = known
+    if job is None:
+        return f"timer-{id(timer):x}"
+    return (known_id(job) if timer is None else job.id) or ""
+
+
+def _queued_at(known: _Known) -> datetime | None:
+    return None if known[0] is None else known[0].queued_at
 
 
 def _is_between(when: datetime | None, oldest: float | None, newest: float | None) -> bool:

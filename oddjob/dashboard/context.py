@@ -1,4 +1,4 @@
-"""Look: one request's view of the sources, and what is remembered between requests.
+"""Context: what a page is made from: the request, the sources as they are now, cached answers.
 
 Ids and names of pools are unique in a source. A *reference* says which source as well, if it is not
 the first: ``42`` or ``1~42``.
@@ -6,76 +6,49 @@ the first: ``42`` or ``1~42``.
 
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, TypeVar
 
+from oddjob.dashboard.chart import History
 from oddjob.dashboard.request import HttpError, Request
 from oddjob.errors import JobNotFound
-from oddjob.operations.memory import MemoryOperations
 from oddjob.operations.sources import AnyPool, AnyRecord, Source, Sources
 
 T = TypeVar("T")
 
-MINUTES: Final = 60  # that charts show
 _KEPT: Final = 1.0  # seconds, at least, that an answer is given again
 _SHARE: Final = 50  # to find answers anew takes at most a 50th of the time
-_SAMPLES: Final = 360  # of each pool in memory, while pages are looked at
-_SAMPLE_INTERVAL: Final = 10.0  # seconds
-
-Ended = dict[str, list[int]]
 
 
-@dataclass
-class Memory:
-    """What is remembered between requests.
+class Cache:
+    """Answers of sources, which are given again to the requests that follow.
 
-    Locking: ``lock`` guards the fields; nothing is called under it.
+    Locking: ``_lock`` guards the answers; nothing is called under it.
     """
 
-    answers: dict[Any, tuple[float, Any]] = field(default_factory=dict)
-    samples: dict[str, "deque[tuple[float, int, int]]"] = field(default_factory=dict)
-    lock: threading.Lock = field(default_factory=threading.Lock)
+    def __init__(self) -> None:
+        self._answers: dict[Any, tuple[float, Any]] = {}  # each with the time until it holds
+        self._lock: Final = threading.Lock()
 
-    def cached(self, key: Any, ask: Callable[[], T]) -> T:
+    def answer(self, key: Any, ask: Callable[[], T]) -> T:
         """Return an answer, or a former one, which is older the longer it took to find."""
         now = time.monotonic()
-        with self.lock:
-            until, answer = self.answers.get(key, (0.0, None))
+        with self._lock:
+            until, answer = self._answers.get(key, (0.0, None))
         if now < until:
             return answer  # type: ignore[no-any-return]  # what `ask` has returned
         answer = ask()
         taken = time.monotonic() - now
-        with self.lock:
-            self.answers = {k: v for k, v in self.answers.items() if v[0] > now}
-            self.answers[key] = now + max(_KEPT, _SHARE * taken), answer
+        with self._lock:
+            self._answers = {k: v for k, v in self._answers.items() if v[0] > now}
+            self._answers[key] = now + max(_KEPT, _SHARE * taken), answer
         return answer
 
-    def forget(self) -> None:
+    def clear(self) -> None:
         """Find all answers anew: something was changed."""
-        with self.lock:
-            self.answers = {}
-
-    def ended_in_memory(self, pool: MemoryOperations) -> Ended:
-        """Return how many jobs have ended in each minute, as far as pages were looked at."""
-        counts, now = pool.counts(), time.time()
-        with self.lock:
-            samples = self.samples.setdefault(pool.name, deque(maxlen=_SAMPLES))
-            if samples and samples[-1][1] > counts["succeeded"]:  # another pool has the name now
-                samples.clear()
-            if not samples or now >= samples[-1][0] + _SAMPLE_INTERVAL:
-                samples.append((now, counts["succeeded"], counts["failed"]))
-            known = [*samples]
-        found: Ended = {"succeeded": [0] * MINUTES, "failed": [0] * MINUTES}
-        start = first_minute(now)
-        following = [*known[1:], (now, counts["succeeded"], counts["failed"])]
-        for former, (at, succeeded, failed) in zip(known, following, strict=True):
-            minute = int((at - start) // 60)
-            if 0 <= minute < MINUTES:
-                found["succeeded"][minute] += succeeded - former[1]
-                found["failed"][minute] += failed - former[2]
-        return found
+        with self._lock:
+            self._answers = {}
 
 
 class Place(NamedTuple):
@@ -92,12 +65,13 @@ class Place(NamedTuple):
 
 
 @dataclass
-class Look:
+class Context:
     """A request, the sources as they are now, and the dashboard's options."""
 
     request: Request
     sources: Sources
-    memory: Memory
+    cache: Cache
+    history: History
     page_size: int
     bulk_limit: int
     scan_limit: int
@@ -134,9 +108,3 @@ class Look:
 def reference(number: int, id_: str) -> str:
     """Return what says which one of all sources."""
     return f"{number}~{id_}" if number else id_
-
-
-def first_minute(now: float | None = None) -> float:
-    """Return where charts begin, in seconds since the epoch: on a whole minute."""
-    now = time.time() if now is None else now
-    return (now // 60 - MINUTES + 1) * 60

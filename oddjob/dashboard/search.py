@@ -1,0 +1,119 @@
+"""Search: which jobs a page or a form is about, the newest first, a page at a time.
+
+A page begins after a *cursor*: when its job was submitted, and that job's reference. Jobs in memory
+that wait for a timer have not been submitted; they come first.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from heapq import merge
+from itertools import islice
+from math import inf
+from operator import attrgetter
+from typing import Final, NamedTuple, cast, get_args
+
+from oddjob.dashboard.context import Context, Place, reference
+from oddjob.dashboard.request import HttpError, Request
+from oddjob.keys import decode_key
+from oddjob.operations.memory_operations import MemoryOperations
+from oddjob.operations.pool_operations import PoolOperations
+from oddjob.operations.sources import AnyRecord
+from oddjob.runtime.watchers import JobState
+
+STATES: Final = cast("tuple[JobState, ...]", get_args(JobState))
+
+
+class JobFilter(NamedTuple):
+    """Which jobs are meant; "": whichever."""
+
+    state: JobState | str = ""
+    pool: str = ""
+    name: str = ""
+    key: str = ""
+    error: str = ""
+    q: str = ""
+
+
+class Found(NamedTuple):
+    """A job, the pool that it is in, and where it is in a list.
+
+    Attributes:
+        order: minus the time at which it was submitted, so that it sorts first if it is new; and
+            the job's id if it waits for a timer.
+    """
+
+    place: Place
+    job: AnyRecord
+    order: tuple[float, str] = (0.0, "")
+
+
+class _Start(NamedTuple):
+    """Where a page begins: after which job of which source, and when that was submitted."""
+
+    source: int
+    job: str
+    moment: datetime | None
+
+
+def filter_of(request: Request) -> JobFilter:
+    """Return which jobs a page or form is about."""
+    which = JobFilter(*(request.get(name) for name in JobFilter._fields))
+    if which.state and which.state not in STATES:
+        raise HttpError(400, f"There is no state {which.state!r}: {', '.join(STATES)}.")
+    return which
+
+
+def find_jobs(context: Context, which: JobFilter, cursor: str = "") -> Iterator[Found]:
+    """Iterate over jobs, the newest first; at most `scan_limit` are looked at for a text."""
+    start = _start_of(cursor) if cursor else None
+    found = [_jobs_of(place, which, start) for place in context.places(which.pool)]
+    jobs = merge(*found, key=attrgetter("order"))
+    if not which.q:
+        return jobs
+    text = which.q.casefold()
+    return (
+        each
+        for each in islice(jobs, context.scan_limit)
+        if text
+        in f"{each.job.id} {each.job.name} {each.job.function} {each.job.key} "
+        f"{each.job.error or ''}".casefold()
+    )
+
+
+def cursor_of(found: Found) -> str:
+    """Return where the page after a job begins."""
+    moment = "" if found.order[1] else str(round(-found.order[0] * 1e6))
+    return f"{moment}-{reference(found.place.number, found.job.id)}"
+
+
+def _start_of(cursor: str) -> _Start:
+    text, _, wanted = cursor.partition("-")
+    number, _, id_ = wanted.rpartition("~")
+    try:
+        moment = datetime.fromtimestamp(int(text) / 1e6, UTC) if text else None
+        return _Start(int(number or 0), id_, moment)
+    except (ValueError, OverflowError, OSError):
+        raise HttpError(400, "There is no such page.") from None
+
+
+def _jobs_of(place: Place, which: JobFilter, start: _Start | None) -> Iterator[Found]:
+    pool = cast("PoolOperations", place.pool)  # the other kind takes the same
+    before, before_id, key = None, None, which.key
+    if start is not None:
+        # The ids of a store are in the order in which jobs were submitted, in all of its pools.
+        before_id = start.job if start.source == place.number else None
+        is_enough = before_id is not None and not isinstance(place.pool, MemoryOperations)
+        before = None if is_enough else start.moment
+    records = pool.records(
+        state=cast("JobState", which.state) or None,
+        name=which.name or None,
+        key=decode_key(f"={key}" if key.startswith("(") else key) if key else None,
+        error=which.error or None,
+        before=before,
+        before_id=before_id,
+    )
+    order = (-inf, "")
+    for each in records:  # a queue in memory is not in this order, if jobs have priorities
+        created = each.created
+        order = max(order, (-inf, each.id) if created is None else (-created.timestamp(), ""))
+        yield Found(place, each, order)

@@ -12,7 +12,7 @@ import click
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from oddjob.cli import shown
+from oddjob.cli.columns import SORTS, progress_of
 from oddjob.cli.command import Common, Failure, command, pass_common
 from oddjob.cli.output import console, counted, print_json, table
 from oddjob.operations import Record
@@ -126,7 +126,7 @@ def status(
 
 def _longest(common: Common) -> list[Record]:
     running = [job for pool in common.pools() for job in pool.records(state="running", limit=1000)]
-    return nsmallest(_LONGEST, running, key=shown.SORTS["ran"])
+    return nsmallest(_LONGEST, running, key=SORTS["ran"])
 
 
 def _top_for_people(common: Common) -> Group:
@@ -140,7 +140,7 @@ def _top_for_people(common: Common) -> Group:
         },
     )
     rows = [
-        [each.id, each.name, each.pool, lasting(each.ran), shown.progress_of(each.progress)]
+        [each.id, each.name, each.pool, lasting(each.ran), progress_of(each.progress)]
         for each in _longest(common)
     ]
     jobs = table(["running", "name", "pool", "for", "progress"], rows, cut=("name", "progress"))

@@ -5,16 +5,16 @@ import logging
 import click
 
 from oddjob import __version__, shutdown_all
-from oddjob.cli.act import cancel, delete, pause, purge, resume, retry
-from oddjob.cli.care import completion, copy, doctor, migrate
+from oddjob.cli.actions import cancel, delete, pause, purge, resume, retry
 from oddjob.cli.command import Program, safe
 from oddjob.cli.dashboard import dashboard
-from oddjob.cli.look import list_jobs, show, why
+from oddjob.cli.jobs import list_jobs, show, why
+from oddjob.cli.maintenance import completion, copy, doctor, migrate
 from oddjob.cli.overview import status, top
 from oddjob.cli.recurring import recurring
 from oddjob.cli.submit import enqueue, replay
 from oddjob.cli.torture import torture
-from oddjob.cli.work import worker
+from oddjob.cli.worker import worker
 from oddjob.compat import override
 
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import override
 from oddjob.durable.async_submit import submit_in_loop
+from oddjob.durable.atomic_submit import submit_whole
 from oddjob.durable.callbacks import CallbackThread
 from oddjob.durable.claimed_jobs import ClaimedJobs
 from oddjob.durable.codec import find_function, name_of
@@ -37,7 +38,6 @@ from oddjob.durable.runner import Runner
 from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import codec_of, runner_of
 from oddjob.durable.submissions import Submissions
-from oddjob.durable.whole import submit_whole
 from oddjob.errors import PoolClosed
 from oddjob.keys import check_text
 from oddjob.runtime import inline

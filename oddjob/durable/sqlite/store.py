@@ -24,7 +24,7 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.durable.sqlite import by_hand, members, schema
+from oddjob.durable.sqlite import job_actions, members, schema
 from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.entries import StoredEntries
 from oddjob.durable.sqlite.fork_guard import in_sqlite
@@ -331,20 +331,22 @@ class SqliteStore(Store):
 
     @override
     def cancel(self, jobs: Iterable[Any]) -> int:
-        return self._change(jobs, by_hand.cancel)
+        return self._change(jobs, job_actions.cancel)
 
     @override
     def retry(self, jobs: Iterable[Any]) -> int:
-        return self._change(jobs, by_hand.retry)
+        return self._change(jobs, job_actions.retry)
 
     @override
     def reschedule(self, delays: Mapping[Any, float]) -> int:
-        return self._change(delays, lambda work, job: by_hand.reschedule(work, job, delays[job]))
+        return self._change(
+            delays, lambda work, job: job_actions.reschedule(work, job, delays[job])
+        )
 
     @override
     def delete(self, jobs: Iterable[Any]) -> int:
         self._database.note_deleted()
-        return self._change(jobs, by_hand.delete)
+        return self._change(jobs, job_actions.delete)
 
     def _change(self, jobs: Iterable[Any], change: Callable[[Work, int], bool]) -> int:
         with self._work(is_synced=True) as work:

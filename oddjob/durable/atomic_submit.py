@@ -1,4 +1,4 @@
-"""Jobs that are stored as a whole: a chain or a batch with all that belongs to it, in one commit.
+"""Atomic submit: a chain or a batch, with all that belongs to it, is stored in one commit.
 
 They may be jobs of several pools, of one process and one store.
 """

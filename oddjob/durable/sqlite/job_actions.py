@@ -1,4 +1,4 @@
-"""What people do to stored jobs: cancel, retry and delete them; a batch, with all its members."""
+"""Job actions: cancel, retry and delete stored jobs; of a batch, all its members."""
 
 from oddjob.durable.record import State
 from oddjob.durable.sqlite import schema

@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 from rich.text import Text
 
-from oddjob.cli import shown
+from oddjob.cli.columns import COLUMNS, SORTS, details_json
 from oddjob.cli.command import Common, command, pass_common
 from oddjob.cli.filters import Filters, filtered
 from oddjob.cli.output import clean, console, counted, exact, facts, print_json, say, table
@@ -21,9 +21,9 @@ _MEMBERS: Final = 50  # of a batch, that `show` shows
 @click.option("--limit", type=int, default=50, metavar="N", show_default=True,
               help="How many at most.")  # fmt: skip
 @click.option("--all", "is_all", is_flag=True, help="No limit.")
-@click.option("--sort", type=click.Choice([*shown.SORTS]), metavar="BY",
-              help=f"Instead of newest first: {', '.join(shown.SORTS)}.")  # fmt: skip
-@click.option("--columns", metavar="NAMES", help=f"Of: {', '.join(shown.COLUMNS)}.")
+@click.option("--sort", type=click.Choice([*SORTS]), metavar="BY",
+              help=f"Instead of newest first: {', '.join(SORTS)}.")  # fmt: skip
+@click.option("--columns", metavar="NAMES", help=f"Of: {', '.join(COLUMNS)}.")
 @click.option("--ids", is_flag=True, help="Print ids alone, one a line, for xargs.")
 @pass_common
 def list_jobs(
@@ -36,19 +36,19 @@ def list_jobs(
     """
     names = (columns or "id,state,name,pool,attempt,created,error").split(",")
     for name in names:
-        if name not in shown.COLUMNS:
-            raise click.BadParameter(f"there is no {name!r}: {', '.join(shown.COLUMNS)}",
+        if name not in COLUMNS:
+            raise click.BadParameter(f"there is no {name!r}: {', '.join(COLUMNS)}",
                                      param_hint="--columns")  # fmt: skip
     most = None if is_all else limit
     found = which.records(common)
-    found = islice(sorted(found, key=shown.SORTS[sort]) if sort else found, most)
+    found = islice(sorted(found, key=SORTS[sort]) if sort else found, most)
     if ids:
         for job in found:
             click.echo(job.id)
     elif common.json:
         print_json([job_json(job) for job in found])
     else:
-        rows = [[shown.COLUMNS[name](job) for name in names] for job in found]
+        rows = [[COLUMNS[name](job) for name in names] for job in found]
         if rows:
             console(common).print(table(names, rows, cut=("name", "function", "key", "error")))
         else:
@@ -68,7 +68,7 @@ def show(common: Common, ids: tuple[str, ...], traceback: bool, arguments: bool)
     jobs = [common.open().record(each) for each in ids]
     if common.json:
         print_json([
-            shown.details_json(job) | ({"arguments": _arguments(job)} if arguments else {})
+            details_json(job) | ({"arguments": _arguments(job)} if arguments else {})
             for job in jobs
         ])  # fmt: skip
         return
@@ -81,7 +81,7 @@ def show(common: Common, ids: tuple[str, ...], traceback: bool, arguments: bool)
 def _show(common: Common, job: Record, *, has_traceback: bool, has_arguments: bool) -> None:
     names = ("id", "state", "name", "function", "pool", "attempt", "crashes", "priority", "key",
              "entry", "batch", "runner", "progress", "waited", "ran")  # fmt: skip
-    pairs = [(name, shown.COLUMNS[name](job)) for name in names]
+    pairs = [(name, COLUMNS[name](job)) for name in names]
     for name in ("created", "run_at", "started", "finished"):
         when = getattr(job, name)
         pairs.append((name.replace("run_at", "due"), when and f"{exact(when)} ({ago(when)})"))
@@ -108,7 +108,7 @@ def _show_members(common: Common, job: Record) -> None:
     latest = [] if job.kind == "job" else list(islice(job.members(), _MEMBERS))
     if latest:
         names = ["id", "state", "name", "attempt", "error"]
-        rows = [[shown.COLUMNS[name](each) for name in names] for each in reversed(latest)]
+        rows = [[COLUMNS[name](each) for name in names] for each in reversed(latest)]
         out = console(common)
         out.print()
         out.print(table(names, rows, cut=("name", "error")))

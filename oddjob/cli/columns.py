@@ -1,4 +1,4 @@
-"""Shown: what there is to see of a job, in columns for people and as JSON for programs."""
+"""Columns: a job in columns for people, and as JSON for programs."""
 
 from collections.abc import Callable
 from typing import Any, Final

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import oddjob.cli.act
+import oddjob.cli.actions
 from oddjob import Pool
 from oddjob.operations import StoreOperations
 from tests.cli.conftest import Run
@@ -86,7 +86,7 @@ def test_many_jobs_are_not_changed_without_a_yes(
     fail(running, "disk", "net")
     refused = run("retry", "--all", exit_code=2)
     assert "2 jobs will be queued again. Give --yes if that is meant." in refused.stderr
-    monkeypatch.setattr(oddjob.cli.act, "can_answer", lambda: True)
+    monkeypatch.setattr(oddjob.cli.actions, "can_answer", lambda: True)
     assert "Go on?" in run("retry", "--all", input="n\n", exit_code=1).stderr
     assert states(running) == {"failed": 2}
     run("retry", "--all", input="y\n")

@@ -144,22 +144,23 @@ def purge(common: Common, state: list[JobState], older_than: str, dry_run: bool)
     report(common, count, "deleted", dry_run=dry_run)
 
 
-def _on_pools(name: str, help_text: str, done: str, change: Callable[[PoolOperations], Any]
-              ) -> click.Command:  # fmt: skip
-    @command(name, help=help_text)
+def _on_pools(name: str, help_text: str, done: str, change: Callable[..., Any],
+              *options: click.Option) -> click.Command:  # fmt: skip
+    @command(name, help=help_text, params=[*options])
     @click.argument("names", nargs=-1, metavar="[POOL]...")
     @pass_common
-    def act(common: Common, names: tuple[str, ...]) -> None:
+    def act(common: Common, /, names: tuple[str, ...], **given: str) -> None:
         common.pool += names
         if not common.pool:
             raise click.UsageError("Which pool? Give its name.")
         for pool in common.pools():
-            change(pool)
+            change(pool, **given)
             say(common, f"Pool {pool.name} {done}.")
         if common.json:
-            print_json(
-                [{"name": pool.name, "is_paused": pool.is_paused} for pool in common.pools()]
-            )
+            print_json([
+                {"name": pool.name, "is_paused": pool.is_paused, "pause_reason": pool.pause_reason}
+                for pool in common.pools()
+            ])  # fmt: skip
 
     return act
 
@@ -168,6 +169,7 @@ pause: Final = _on_pools(
     "pause",
     "Let no process start jobs of a pool, until resume.\n\nThose that run go on.",
     "is paused", PoolOperations.pause,
+    click.Option(["--reason"], default="", metavar="TEXT", help="Why; status and others show it."),
 )  # fmt: skip
 resume: Final = _on_pools(
     "resume", "Let jobs of a pool be started again.", "goes on", PoolOperations.resume

@@ -29,11 +29,12 @@ _RARELY: Final = 3600.0  # seconds
               "in the file.")  # fmt: skip
 @click.option("--trusted-host", multiple=True, metavar="NAME",
               help="Answer to this name, too, as of a proxy; may be repeated.")  # fmt: skip
+@click.option("--metrics", is_flag=True, help="Tell Prometheus of the store, at /metrics.")
 @click.option("--open", "opens", is_flag=True, help="Open it in a browser.")
 @pass_common
 def dashboard(
     common: Common, host: str, port: int, base_path: str, read_only: bool, auth: str | None,
-    trusted_host: tuple[str, ...], opens: bool,
+    trusted_host: tuple[str, ...], metrics: bool, opens: bool,
 ) -> None:  # fmt: skip
     """Serve the dashboard, on this machine alone, until Ctrl-C.
 
@@ -42,16 +43,18 @@ def dashboard(
     try:
         from oddjob.dashboard import NO_AUTH, BasicAuth, Dashboard
         from oddjob.dashboard.server import is_loopback, make_server
+
+        common.open()
+        site = Dashboard(
+            common.url,
+            auth=NO_AUTH if auth is None else BasicAuth(*_credentials(auth)),
+            access=(lambda _user: "read_only") if read_only else None,
+            base_path=base_path or None,
+            trusted_hosts=[*trusted_host, *([] if is_loopback(host) else [host])],
+            metrics=metrics,
+        )
     except ImportError as error:
         raise Failure(str(error)) from None
-    common.open()
-    site = Dashboard(
-        common.url,
-        auth=NO_AUTH if auth is None else BasicAuth(*_credentials(auth)),
-        access=(lambda _user: "read_only") if read_only else None,
-        base_path=base_path or None,
-        trusted_hosts=[*trusted_host, *([] if is_loopback(host) else [host])],
-    )
     try:
         server = make_server(site, host, port)
     except (OSError, ValueError, OverflowError) as error:  # the last one is of the port

@@ -1,7 +1,6 @@
 """A store at a glance: ``status``, and ``top``, which looks again and again."""
 
 import os
-import socket
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -14,7 +13,8 @@ from rich.live import Live
 
 from oddjob.cli.columns import SORTS, progress_of
 from oddjob.cli.command import Common, Failure, command, pass_common
-from oddjob.cli.output import console, counted, print_json, table
+from oddjob.cli.output import clean, console, counted, print_json, table
+from oddjob.durable.record import host_name
 from oddjob.operations import Record
 from oddjob.operations.presentation import ago, job_json, lasting, runner_json
 
@@ -24,13 +24,14 @@ _SPAN: Final = 60.0  # seconds, of what has ended
 
 def _overview(common: Common) -> dict[str, Any]:
     """Return what ``status --json`` prints."""
-    me = socket.gethostname(), os.getpid()
+    me = host_name(), os.getpid()
     runners = [each for each in common.open().runners() if (each.host, each.pid) != me]
     return {
         "pools": [
             {
                 "name": pool.name,
                 "is_paused": pool.is_paused,
+                "pause_reason": pool.pause_reason,
                 "runners": sum(pool.name in each.pools for each in runners),
                 "counts": pool.counts(),
                 "ended_last_minute": pool.ended_since(_SPAN),
@@ -79,7 +80,9 @@ def _status_for_people(common: Common) -> Group:
     runners = table(["process", "host", "oddjob", "since", "runs jobs of"], rows)
     none = "No process uses the store: oddjob worker MODULE starts one."
     pools = _pools(found, {state: _count_of(state) for state in states})
-    return Group(pools, "", runners if rows else none)
+    paused = [f"Pool {each['name']} is paused: {each['pause_reason']}"
+              for each in found["pools"] if each["pause_reason"]]  # fmt: skip
+    return Group(pools, *map(clean, paused), "", runners if rows else none)
 
 
 def _refresh(common: Common, seconds: float, render: Callable[[], RenderableType]) -> None:

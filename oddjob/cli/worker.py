@@ -38,15 +38,24 @@ def _address(text: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
+def _give_name(_context: click.Context, _option: click.Parameter, name: str | None) -> None:
+    if name is not None:
+        os.environ["ODDJOB_NAME"] = name
+
+
 @command()
 @click.argument("modules", nargs=-1, metavar="[MODULE[:POOL]]...")
 @click.option("-c", "--concurrency", type=click.IntRange(1), metavar="N",
               help="Jobs at once in each pool, instead of its pool_size.")  # fmt: skip
 @click.option("-p", "--processes", type=click.IntRange(1), default=1, metavar="N",
               help="So many processes; one that ends is replaced.")  # fmt: skip
+@click.option("--name", metavar="NAME", expose_value=False, callback=_give_name,
+              help="What status shows before the host, to tell workers apart.  "
+              "[env: ODDJOB_NAME]")  # fmt: skip
 @click.option("--drain-timeout", type=click.FloatRange(0), default=30.0, metavar="SECONDS",
               show_default=True, help="How long running jobs have at the end.")  # fmt: skip
-@click.option("--batch", is_flag=True, help="End when no job is queued or runs.")
+@click.option("--batch", is_flag=True, help="End when no job is queued or runs; those that wait "
+              "for their time are left.")  # fmt: skip
 @click.option("--max-jobs", type=click.IntRange(1), metavar="N", help="End after about N jobs.")
 @click.option("--max-memory", type=_size, metavar="SIZE", help="End when it has used 512M, say.")
 @click.option("--reload", is_flag=True, help="Start again when a .py file below here changes.")
@@ -94,7 +103,7 @@ def worker(
         ended = sum(each.stats().succeeded + each.stats().failed for each in chosen)
         too_many = max_jobs is not None and ended >= max_jobs
         too_large = max_memory is not None and _memory() > max_memory
-        return too_many or too_large or (batch and all(map(_is_empty, chosen)))
+        return too_many or too_large or (batch and _is_batch_over(common, chosen))
 
     is_limited = batch or max_jobs is not None or max_memory is not None
     with _pid_file(None if follow_stdin else pid_file):
@@ -136,11 +145,20 @@ def _serve_metrics(chosen: list[Pool], address: tuple[str, int]) -> None:
         raise Failure(f"no metrics at {address[0]}:{address[1]}: {error.strerror}", USAGE) from None
 
 
-def _is_empty(pool: Pool) -> bool:
-    if not pool.configuration.store:
-        return not (pool.stats().queued or pool.stats().running)
-    counts = pool.counts()
-    return not (counts["queued"] or counts["running"])
+def _is_batch_over(common: Common, chosen: list[Pool]) -> bool:
+    waiting = 0
+    for pool in chosen:
+        if pool.configuration.store:
+            counts = pool.counts()
+            waiting += counts["scheduled"]
+            is_busy = counts["queued"] or counts["running"]
+        else:
+            is_busy = pool.stats().queued or pool.stats().running
+        if is_busy:
+            return False
+    if waiting:
+        say(common, f"{counted(waiting)} left that wait for their time.")
+    return True
 
 
 def _memory() -> int:

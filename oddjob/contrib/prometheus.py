@@ -10,9 +10,9 @@ Assumes: ``prometheus_client`` is installed.
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import closing
+from contextlib import closing, nullcontext
 from math import inf
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
 from prometheus_client import Metric
@@ -26,6 +26,9 @@ from prometheus_client.registry import Collector
 import oddjob
 from oddjob.compat import override
 from oddjob.errors import StoreUnusable
+
+if TYPE_CHECKING:
+    from oddjob.operations import StoreOperations
 
 _STATES: Final = ("running", "paused", "restarting", "degraded", "broken", "closed")
 _OUTCOMES: Final = ("succeeded", "failed", "cancelled", "timed_out", "dropped")
@@ -58,8 +61,8 @@ class OddJobCollector(Collector):
 
     Args:
         pools: the pools to show; None: all named pools that live when it is scraped.
-        stores: URLs of stores, as for ``Pool(store=…)``. One that cannot be reached is shown by
-            ``oddjob_store_up`` 0, and nothing else.
+        stores: URLs of stores, as for ``Pool(store=…)``, or opened ones, which stay open. One that
+            cannot be reached is shown by ``oddjob_store_up`` 0, and nothing else.
         namespace: the first word of all names.
 
     Thread safety: it may be scraped by several threads at once.
@@ -68,11 +71,13 @@ class OddJobCollector(Collector):
     def __init__(
         self,
         pools: Iterable[oddjob.Pool] | None = None,
-        stores: Iterable[str] = (),
+        stores: "Iterable[str | StoreOperations]" = (),
         namespace: str = "oddjob",
     ) -> None:
         self._pools: Final = None if pools is None else list(pools)
-        self._stores: Final = {url: _without_secrets(url) for url in stores}
+        self._stores: Final = {
+            _without_secrets(each if isinstance(each, str) else each.url): each for each in stores
+        }
         self._namespace: Final = namespace
         self._lock: Final = threading.Lock()  # guards `_seen`
         self._seen: dict[str, tuple[float, _Counts | None]] = {}
@@ -131,8 +136,8 @@ class OddJobCollector(Collector):
         runners = self._gauge("store_runners", "Processes that run jobs of the store", ["store"])
         text = "How long the oldest queued job has waited"
         oldest = self._gauge("store_oldest_queued_seconds", text, ["store", "pool"])
-        for url, label in self._stores.items():
-            counts = self._counts(url)
+        for label, store in self._stores.items():
+            counts = self._counts(label, store)
             is_up.add_metric([label], float(counts is not None))
             if counts is None:
                 continue
@@ -144,25 +149,26 @@ class OddJobCollector(Collector):
                 oldest.add_metric([label, pool], seconds)
         yield from (is_up, jobs, runners, oldest)
 
-    def _counts(self, url: str) -> _Counts | None:
+    def _counts(self, label: str, store: "str | StoreOperations") -> _Counts | None:
         now = time.monotonic()
         with self._lock:
-            then, counts = self._seen.get(url, (-inf, None))
+            then, counts = self._seen.get(label, (-inf, None))
         if now - then < _FRESH:
             return counts
         try:
-            counts = _read(url)
+            counts = _read(store)
         except StoreUnusable:
             counts = None
         with self._lock:
-            self._seen[url] = now, counts
+            self._seen[label] = now, counts
         return counts
 
 
-def _read(url: str) -> _Counts:
+def _read(given: "str | StoreOperations") -> _Counts:
     from oddjob.operations import StoreOperations
 
-    with closing(StoreOperations(url)) as store:
+    opened = closing(StoreOperations(given)) if isinstance(given, str) else nullcontext(given)
+    with opened as store:
         pools = store.pools()
         oldest = {name: pool.oldest_waiting() for name, pool in pools.items()}
         return _Counts(

@@ -14,6 +14,7 @@ from oddjob.dashboard.context import Context, Place
 from oddjob.dashboard.guard import check_action
 from oddjob.dashboard.request import HttpError
 from oddjob.dashboard.search import Found, filter_of, find_jobs
+from oddjob.operations.pool_operations import PoolOperations
 from oddjob.runtime.watchers import JobState
 
 _TYPED: Final = 100  # jobs
@@ -124,7 +125,10 @@ def act_on_pool(context: Context) -> Redirect:
     pool = context.place(context.request.get("pool")).pool
     if action not in ("pause", "resume"):
         raise HttpError(400, f"Pools have no {action!r}.")
-    getattr(pool, action)()
+    if action == "pause" and isinstance(pool, PoolOperations):
+        pool.pause(context.request.get("reason"))
+    else:
+        getattr(pool, action)()
     return _back(context, f"pool-{action}")
 
 

@@ -24,6 +24,7 @@ from oddjob.errors import OddJobError
 from oddjob.log import log
 from oddjob.operations.presentation import ago, as_json, exact, lasting
 from oddjob.operations.sources import AnyRecord, Sources
+from oddjob.operations.stores import StoreOperations
 from oddjob.quantities import Seconds, as_patience, as_size
 from oddjob.thread_pool import Pool
 
@@ -63,8 +64,11 @@ class Dashboard:
         trusted_hosts: names by which it is reached if it is served by itself, besides this
             machine's own.
         trusted_origins: other sites whose pages may send actions, as ``https://example.org``.
+        metrics: whether ``/metrics`` tells Prometheus of all that is shown, if `auth` lets it in.
+            It needs ``oddjob[prometheus]``.
 
     Raises:
+        ImportError: `metrics` is wanted, and ``prometheus_client`` is not installed.
         StoreUnusable: a store that was given cannot be opened.
         ValueError: its URL is wrong, or a number is out of range.
 
@@ -86,10 +90,12 @@ class Dashboard:
         scan_limit: int = 100_000,
         trusted_hosts: Iterable[str] = (),
         trusted_origins: Iterable[str] = (),
+        metrics: bool = False,
     ) -> None:
         self._sources: Final = Sources(source, hidden=(OWN_POOL,))
         self._guard: Final = Guard(auth, access, trusted_hosts, trusted_origins)
         self.asks_who: Final = auth is not NO_AUTH  # or lets nobody in at all
+        self._metrics: Final = _metrics_of(self._sources) if metrics else None
         self._base_path: Final = base_path
         self._context: Final = partial(
             Context, sources=self._sources, cache=Cache(), history=History(),
@@ -146,7 +152,7 @@ class Dashboard:
         length = ("Content-Length", str(len(response.body)))
         return Response(response.status, [*response.headers, length, *HEADERS], body)
 
-    def _respond(self, request: Request) -> Response:
+    def _public_page(self, request: Request) -> Response | None:
         name = request.path.removeprefix("/static/")
         if name in _TYPES and name != request.path:
             return Response(200, [("Content-Type", f"{_TYPES[name]}; charset=utf-8")], _file(name))
@@ -154,7 +160,15 @@ class Dashboard:
             for each in self._context(request).places():
                 each.pool.counts(1)
             return Response(200, [("Content-Type", "text/plain")], b"ok\n")
+        return None
+
+    def _respond(self, request: Request) -> Response:
+        public = self._public_page(request)
+        if public is not None:
+            return public
         self._guard.check(request)
+        if request.path == "/metrics" and self._metrics is not None and request.is_safe:
+            return Response(200, [("Content-Type", "text/plain; version=0.0.4")], self._metrics())
         if len(request.body) > MOST_BYTES:
             raise HttpError(413, "That is too much at once.")
         is_api = request.path.startswith("/api/")
@@ -216,6 +230,25 @@ class Dashboard:
         page = routes.PAGES[0]._replace(path="", title=title, template="message.html")
         body = self._render(request, page, {"message": message, "status": status})
         return Response(status, [_HTML, *headers], body)
+
+
+def _metrics_of(sources: Sources) -> Callable[[], bytes]:
+    try:
+        from prometheus_client import CollectorRegistry, generate_latest
+
+        from oddjob.contrib.prometheus import OddJobCollector
+    except ImportError:
+        raise ImportError(
+            "metrics of the dashboard need: pip install 'oddjob[prometheus]'"
+        ) from None
+
+    def latest() -> bytes:
+        stores = [each for _, each in sources.all() if isinstance(each, StoreOperations)]
+        registry = CollectorRegistry()
+        registry.register(OddJobCollector(sources.local_pools(), stores))
+        return generate_latest(registry)
+
+    return latest
 
 
 _SAID: Final = ("did", "count", "refused", "left")

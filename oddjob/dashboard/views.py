@@ -5,7 +5,6 @@ data, and need not be sent again.
 """
 
 import os
-import socket
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import islice
@@ -17,6 +16,7 @@ from oddjob.dashboard.context import Context, Place, reference
 from oddjob.dashboard.payload import text_of
 from oddjob.dashboard.request import HttpError
 from oddjob.dashboard.search import STATES, Found, JobFilter, cursor_of, filter_of, find_jobs
+from oddjob.durable.record import host_name
 from oddjob.operations.findings import findings
 from oddjob.operations.memory_operations import MemoryOperations
 from oddjob.operations.presentation import attempts_json, entry_json, job_json, runner_json
@@ -190,7 +190,7 @@ def recurring(context: Context, _rest: str) -> Data:
 
 def runners(context: Context, _rest: str) -> Data:
     """Show the processes that use the stores, and how many jobs each has in hand."""
-    me, found = (socket.gethostname(), os.getpid()), []
+    me, found = (host_name(), os.getpid()), []
     running = [
         (place.number, each.runner)
         for place in context.places()
@@ -208,7 +208,7 @@ def runners(context: Context, _rest: str) -> Data:
 def about(context: Context, _rest: str) -> Data:
     """Show versions, and what ``oddjob doctor`` finds."""
     stores = [each for each in context.found.values() if isinstance(each, StoreOperations)]
-    process = f"{socket.gethostname()}:{os.getpid()}"
+    process = f"{host_name()}:{os.getpid()}"
     found = [{"label": each.label, "findings": _findings_of(context, each)} for each in stores]
     return {"version": __version__, "process": process, "sources": found,
             "has_memory": len(stores) < len(context.found)}  # fmt: skip
@@ -261,10 +261,12 @@ def _pool_data(context: Context, place: Place) -> Data:
     in_memory = isinstance(place.pool, MemoryOperations)
     runners = [each.id for each in place.source.runners() if place.pool.name in each.pools]
     state = ("running" if runners else "stopped") if local is None else str(local.state)
+    is_paused = place.pool.is_paused
     oldest = context.cache.answer(("oldest", place.reference), place.pool.oldest_waiting)
     return {
         "ref": place.reference, "name": place.pool.name, "source": place.source.label,
-        "state": "paused" if place.pool.is_paused else state, "is_paused": place.pool.is_paused,
+        "state": "paused" if is_paused else state, "is_paused": is_paused,
+        "pause_reason": place.pool.pause_reason if is_paused else "",
         "in_memory": in_memory, "runners": None if in_memory else len(runners),
         "size": local and local.pool_size, "oldest_waiting_at": oldest,
         "counts": dict(_counts(context, place)),

@@ -5,6 +5,8 @@ Times that people see are seconds since the epoch by the store's clock. Times to
 delays in seconds, so no two clocks are ever compared.
 """
 
+import os
+import socket
 from dataclasses import dataclass, field
 from enum import IntEnum
 from math import inf
@@ -300,8 +302,15 @@ class Member(NamedTuple):
     """A process that has joined a store."""
 
     id: Any
-    host: str
+    host: str  # as `host_name` returns it
     pid: int
     joined: float
     version: str
     pools: tuple[str, ...]
+    seen: float | None = None  # when it renewed its lease last; None: it has none
+
+
+def host_name() -> str:
+    """Return what people know this process's machine by, after the name that ODDJOB_NAME gives."""
+    name = os.environ.get("ODDJOB_NAME", "")
+    return f"{name}@{socket.gethostname()}" if name else socket.gethostname()

@@ -122,6 +122,10 @@ class StoreReader(Protocol):
         """Return a page of the members of a batch, as `records` does."""
         ...
 
+    def pause_reason(self, pool: str) -> str:
+        """Return why a pool is paused; "" if it is not, or nobody has said."""
+        ...
+
     # What follows may be left as it is. A store that can answer without reading records, should.
 
     def oldest_waiting(self, pool: str) -> float | None:
@@ -300,7 +304,7 @@ class Store(Protocol):
         """Delete jobs that are not running; return how many."""
         ...
 
-    def pause(self, pool: str, *, is_paused: bool) -> None:
+    def pause(self, pool: str, *, is_paused: bool, reason: str = "") -> None:
         """Have no process claim jobs of a pool, or all of them again."""
 
     def save_step(self, claim: Claim, name: str, value: bytes) -> bool:

@@ -22,11 +22,14 @@ class RunnerInfo(NamedTuple):
 
     Attributes:
         id: its identifier in the store.
-        host: the machine that it runs on.
+        host: the machine that it runs on, after the name that ``oddjob worker --name`` has given
+            the process: ``web3``, or ``mail-1@web3``.
         pid: its process identifier there.
         joined: when it began to use the store.
         version: the version of OddJob that it uses.
         pools: the names of the pools of which it runs jobs.
+        seen: when it has renewed its lease last, on Redis; None of a file, whose processes hold a
+            lock that ends with them.
     """
 
     id: str
@@ -35,6 +38,7 @@ class RunnerInfo(NamedTuple):
     joined: datetime
     version: str
     pools: tuple[str, ...]
+    seen: datetime | None = None
 
 
 class StoreAccess:
@@ -65,9 +69,12 @@ class StoreAccess:
     def runners(self) -> list[RunnerInfo]:
         """Return the processes that use the store."""
         return [
-            RunnerInfo(str(id), host, pid, cast("datetime", time_of(joined)), version, pools)
-            for id, host, pid, joined, version, pools in self.reader.members()  # noqa: A001
-        ]
+            RunnerInfo(
+                str(each.id), each.host, each.pid, cast("datetime", time_of(each.joined)),
+                each.version, each.pools, time_of(each.seen),
+            )
+            for each in self.reader.members()
+        ]  # fmt: skip
 
     def _ask(self, ask: Callable[[Runner], Any]) -> Any:
         while True:

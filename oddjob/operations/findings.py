@@ -117,7 +117,8 @@ def _of_pools(store: StoreOperations, *, imports: bool) -> Iterator[Finding]:
         counts = pool.counts()
         waiting, where = counts["queued"], f"pool {name}"
         if pool.is_paused:
-            yield Finding("warn", f"{where} is paused; {_jobs(waiting)} waiting",
+            why = pool.pause_reason and f" ({pool.pause_reason})"
+            yield Finding("warn", f"{where} is paused{why}; {_jobs(waiting)} waiting",
                           f"oddjob resume {name}")  # fmt: skip
         if waiting and not any(name in each.pools for each in runners):
             yield Finding("warn", f"{where}: {_jobs(waiting)} waiting, and no process runs any",

@@ -223,6 +223,11 @@ class MemoryOperations:
         """Whether no jobs of the pool start at present."""
         return self.pool.state == "paused"
 
+    @property
+    def pause_reason(self) -> str:
+        """Nothing: it is not kept."""
+        return ""
+
     def recurring(self) -> list[MemoryEntry]:
         """Return the recurring timers."""
         return [MemoryEntry(each, self.name) for each in self._timers() if each.repeats]

@@ -147,9 +147,9 @@ class PoolOperations:
             count += self._access.change(partial(_call, change, some))
         return count
 
-    def pause(self) -> None:
-        """Let no process start jobs of the pool; see `Pool.pause`."""
-        self._access.change(lambda store: store.pause(self.name, is_paused=True))
+    def pause(self, reason: str = "") -> None:
+        """Let no process start jobs of the pool; people are shown the reason. See `Pool.pause`."""
+        self._access.change(lambda store: store.pause(self.name, is_paused=True, reason=reason))
 
     def resume(self) -> None:
         """Let them be started again."""
@@ -159,6 +159,11 @@ class PoolOperations:
     def is_paused(self) -> bool:
         """Whether no process starts jobs of the pool at present."""
         return self._access.reader.pools().get(self.name, False)
+
+    @property
+    def pause_reason(self) -> str:
+        """Why it is paused; "" if it is not, or nobody has said."""
+        return self._access.reader.pause_reason(self.name)
 
     def recurring(self) -> list[RecurringEntry]:
         """Return the recurring entries, by their names."""

@@ -66,7 +66,8 @@ def entry_json(entry: RecurringEntry | MemoryEntry) -> dict[str, Any]:
 def runner_json(runner: RunnerInfo) -> dict[str, Any]:
     """Return a process as `status --json` prints it."""
     fields = runner._asdict()
-    return fields | {"joined_at": fields.pop("joined"), "pools": list(runner.pools)}
+    times = {"joined_at": fields.pop("joined"), "seen_at": fields.pop("seen")}
+    return fields | times | {"pools": list(runner.pools)}
 
 
 def lasting(seconds: float | None) -> str:

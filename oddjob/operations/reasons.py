@@ -70,7 +70,9 @@ def _queued(record: Record, access: StoreAccess) -> Iterator[str]:
 
 def _pool(record: Record, access: StoreAccess) -> Iterator[str]:
     if access.reader.pools().get(record.pool):
-        yield f"pool {record.pool!r} is paused: oddjob resume {record.pool}"
+        reason = access.reader.pause_reason(record.pool)
+        why = reason and f" ({reason})"
+        yield f"pool {record.pool!r} is paused{why}: oddjob resume {record.pool}"
     elif not any(record.pool in each.pools for each in access.runners()):
         yield f"no process runs jobs of pool {record.pool!r}: start a worker"
 

@@ -94,7 +94,7 @@ class Sources:
         found: list[Source] = [*self._given]
         if self._in_memory():
             found.append(self._memory)
-        local = [(each.configuration.store, each) for each in self._local()]
+        local = [(each.configuration.store, each) for each in self.local_pools()]
         found += [self._open(url, pool) for url, pool in local if isinstance(url, str) and url]
         with self._lock:
             for each in found:
@@ -113,7 +113,8 @@ class Sources:
                 return cast("Pool | None", core.pool)
         return None
 
-    def _local(self) -> Iterator[Pool]:
+    def local_pools(self) -> Iterator[Pool]:
+        """Yield the pools of this process that are shown."""
         for core in lifecycle.known_cores() if self._wants_all else ():
             pool = core.pool
             if pool is not None and core.name not in self._hidden and pool.state != "closed":
@@ -121,7 +122,7 @@ class Sources:
         yield from self._pools
 
     def _in_memory(self) -> list[Pool]:
-        return [each for each in self._local() if not each.configuration.store]
+        return [each for each in self.local_pools() if not each.configuration.store]
 
     def _open(self, url: str, pool: Pool | None = None) -> StoreOperations:
         label = label_of(url)

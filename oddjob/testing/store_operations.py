@@ -42,9 +42,15 @@ class StoreOperationsContract(StoreSuite):
         self.add(store)
         store.pause(POOL, is_paused=True)
         assert store.reader.pools() == {POOL: True}
+        assert store.reader.pause_reason(POOL) == ""
         assert self.claim(other) == []
+        for reason in "the mail server is down", "0":
+            store.pause(POOL, is_paused=True, reason=reason)
+            assert store.reader.pools() == {POOL: True}
+            assert store.reader.pause_reason(POOL) == reason
         store.pause(POOL, is_paused=False)
         assert store.reader.pools() == {POOL: False}
+        assert store.reader.pause_reason(POOL) == ""
         assert len(self.claim(other)) == 1
         self.close(other)
         self.close(store)

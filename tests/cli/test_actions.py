@@ -139,11 +139,25 @@ def test_a_pool_is_paused_and_resumed_in_all_processes(
     with StoreOperations(url) as store:
         assert store.pool("mail").is_paused
     assert re.search(r"mail \(paused\)", run("status").stdout)
-    assert read("resume", "mail") == [{"name": "mail", "is_paused": False}]
+    (found,) = read("resume", "mail")
+    assert found == {"name": "mail", "is_paused": False, "pause_reason": ""}
     assert running.submit(jobs.note, 2).result(WAIT) == 2
     assert "no pool 'lost' in the store; there are: mail" in run(
         "pause", "lost", exit_code=1
     ).stderr  # fmt: skip
+
+
+def test_the_reason_of_a_pause_is_shown_to_those_who_wonder(
+    pool: Pool, url: str, run: Run, read: Read
+) -> None:
+    job = pool.submit(jobs.note, 1)
+    run("pause", "mail", "--reason", "the mail server is down")
+    assert "Pool mail is paused: the mail server is down" in run("status").stdout
+    assert read("status")["pools"][0]["pause_reason"] == "the mail server is down"
+    assert "paused (the mail server is down)" in run("why", job.id).stdout
+    assert "is paused (the mail server is down)" in run("doctor").stdout
+    run("resume", "mail")
+    assert "mail server" not in run("status").stdout + run("why", job.id).stdout
 
 
 def test_recurring_jobs_are_listed_run_paused_and_deleted(

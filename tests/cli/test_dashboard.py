@@ -43,6 +43,13 @@ def test_it_asks_for_the_password_that_is_in_a_file(pool: Pool, url: str, tmp_pa
         assert status(here, Host="evil.example") == 403
 
 
+def test_it_tells_prometheus_of_the_store(pool: Pool, url: str) -> None:
+    pytest.importorskip("prometheus_client", reason="it is not installed")
+    pool.perform(print, 1)
+    with served(url, "--metrics") as address, urlopen(f"{address}metrics") as answer:
+        assert 'state="queued"' in answer.read().decode()
+
+
 def test_it_can_be_read_only(pool: Pool, url: str) -> None:
     pool.perform(print, 1)
     with served(url, "--read-only", "--base-path", "/deep") as address:

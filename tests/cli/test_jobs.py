@@ -29,9 +29,16 @@ MORE_OF_A_JOB = {
 }
 OF_AN_ATTEMPT = {"number", "started_at", "finished_at", "process", "traceback"}
 OF_A_POOL = {
-    *("name", "is_paused", "runners", "counts", "ended_last_minute", "oldest_waiting_at"),
+    *(
+        "name",
+        "is_paused",
+        "pause_reason",
+        "runners",
+        "counts",
+        "ended_last_minute",
+        "oldest_waiting_at",
+    ),
 }
-OF_A_RUNNER = {"id", "host", "pid", "joined_at", "version", "pools"}
 STATES = ["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
 RFC_3339 = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
 

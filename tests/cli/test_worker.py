@@ -75,8 +75,18 @@ def test_a_batch_runs_what_there_is_and_ends(call: Call, store: Watched, submit:
     out, said = call("worker", SHOP, "--batch", "-c", "1", "-q")
     assert out == ""
     assert "job send of pool mail failed in attempt 1" in said
+    assert "left that wait for their time" not in said
     assert store.counts() == {"succeeded": 2, "failed": 1}
     assert store.counts("other") == {"succeeded": 1}
+
+
+def test_a_batch_leaves_what_waits_for_its_time(call: Call, store: Watched, submit: Submit) -> None:
+    """It must not take as long as the delay of a retry."""
+    call("enqueue", f"{SHOP}:send", "ada", "--after", "1h")
+    submit("send bob")
+    _, said = call("worker", SHOP, "--batch")
+    assert "1 job left that wait for their time" in said
+    assert store.counts() == {"succeeded": 1, "scheduled": 1}
 
 
 def test_only_the_pools_that_are_named_run(call: Call, store: Watched, submit: Submit) -> None:
@@ -101,10 +111,12 @@ def test_a_signal_lets_running_jobs_finish_and_hands_back_the_rest(
 ) -> None:
     gate, pid_file = tmp_path / "gate", tmp_path / "pid"
     submit(*[f"wait {gate}"] * 3)
-    with conftest.start("worker", SHOP, "--pid-file", str(pid_file), url=url) as worker:
+    with conftest.start(
+        "worker", SHOP, "--pid-file", str(pid_file), "--name", "mail-1", url=url
+    ) as worker:
         eventually(lambda: begun(gate) == 2)
         assert re.search(
-            rf"{worker.pid} +\S+ +{__version__} +.* ago +mail, other", run("status").stdout
+            rf"{worker.pid} +mail-1@\S+ +{__version__} +.* ago +mail, other", run("status").stdout
         )
         assert int(pid_file.read_text()) == worker.pid
         worker.send_signal(number)

@@ -85,6 +85,14 @@ def test_a_pool_is_paused_and_goes_on(filled: Pool, client: Client) -> None:
     assert "Pause" in client.get("/pools/mail").text
 
 
+def test_the_reason_of_a_pause_is_shown(filled: Pool, client: Client) -> None:
+    assert 'name="reason"' in client.get("/pools/mail").html
+    page = client.act("/pools", action="pause", pool="mail", back="/pools/mail", reason="it leaks")
+    assert "paused it leaks" in page.text
+    client.act("/pools", action="resume", pool="mail")
+    assert "it leaks" not in client.get("/pools/mail").text
+
+
 def test_a_recurring_job_is_run_and_paused(pool: Pool, client: Client) -> None:
     pool.options(name="nightly").every(3600).perform(jobs.tick)
     entry = pool.recurring()[0].name

@@ -1,6 +1,7 @@
 """What the pages show, of stores and of pools in memory."""
 
 import json
+import re
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -189,6 +190,36 @@ def test_probes_are_answered_before_anybody_logs_in(
 ) -> None:
     page = open_dashboard(auth=None).get("/healthz")
     assert (page.status, page.html) == (200, "ok\n")
+
+
+def test_prometheus_is_told_of_what_is_shown_if_that_is_wanted_and_it_is_let_in(
+    filled: Pool, url: str, show: Callable[..., Client]
+) -> None:
+    pytest.importorskip("prometheus_client", reason="it is not installed")
+    assert show(url).get("/metrics").status == 404
+    assert show(url, auth=None, metrics=True).get("/metrics").status == 403
+    with Pool("hands", 3) as hands:
+        page = show([url, hands], metrics=True).get("/metrics")
+        assert page.status == 200
+        assert page.headers["content-type"].startswith("text/plain")
+        assert 'oddjob_pool_size{pool="hands"} 3.0' in page.html
+        assert re.search(
+            r'oddjob_store_jobs\{pool="mail",state="failed",store=".*"\} 3.0', page.html
+        )
+
+
+def test_runners_are_shown_with_the_name_that_they_were_given_and_when_their_hearts_beat(
+    url: str, show: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ODDJOB_NAME", "mail-1")
+    with Pool("mail", store=url) as pool:
+        pool.counts()
+        (runner,) = json.loads(show(url).get("/api/runners").html)["runners"]
+        assert {"id", "host", "pid", "joined_at", "seen_at", "version", "pools"} < runner.keys()
+        assert runner["host"].startswith("mail-1@")
+        is_leased = not url.startswith("sqlite")
+        assert (runner["seen_at"] is not None) == is_leased
+        assert ("by a lock" in show(url).get("/runners").text) != is_leased
 
 
 def test_a_batch_and_its_members_are_jobs_like_others(pool: Pool, client: Client) -> None:

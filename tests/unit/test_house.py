@@ -61,8 +61,8 @@ ABOVE = {
         durable.local_peers
         durable.sqlite.schema durable.sqlite.partitions durable.sqlite.notifier
         durable.sqlite.key_slots durable.sqlite.dependencies durable.sqlite.members
-        durable.sqlite.fork_guard durable.sqlite.location durable.sqlite.work durable.sqlite.job_actions
-        durable.sqlite.entries
+        durable.sqlite.fork_guard durable.sqlite.location durable.sqlite.work
+        durable.sqlite.job_actions durable.sqlite.entries
         durable.sqlite.database durable.sqlite.transactions
         durable.sqlite.reader durable.sqlite.store
         durable.redis.location durable.redis.script durable.redis.link durable.redis.packing
@@ -113,6 +113,7 @@ ABOVE = {
 LAZY_IMPORTS = {
     ("oddjob.runtime.job", "oddjob.runtime.reasons"),
     ("oddjob.cli.worker", "oddjob.contrib.prometheus"),
+    ("oddjob.dashboard.application", "oddjob.contrib.prometheus"),
     ("oddjob.durable.live_jobs", "oddjob.operations.access"),
     ("oddjob.durable.live_jobs", "oddjob.operations.reasons"),
     ("oddjob.durable.live_jobs", "oddjob.operations.record"),

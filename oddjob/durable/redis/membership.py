@@ -12,7 +12,6 @@ import json
 import logging
 import os
 import random
-import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterable
@@ -24,7 +23,7 @@ from typing import Any, Final, NamedTuple
 from oddjob.compat import override
 from oddjob.durable.local_peers import LocalPeers
 from oddjob.durable.peers import FilePeers, Peers
-from oddjob.durable.record import MAX_CRASHES, Claim, Member
+from oddjob.durable.record import MAX_CRASHES, Claim, Member, host_name
 from oddjob.durable.redis.access import Caller
 from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.location import Location
@@ -74,9 +73,13 @@ class Members:
 
     def list(self) -> list[Member]:
         """Return the processes."""
+        found = self.link.ask("ZRANGE", self._keys.all[2], 0, -1, "WITHSCORES")
+        ends = {
+            int(number): float(end) for number, end in zip(found[::2], found[1::2], strict=True)
+        }
         return [
             Member(number, known["host"], known["pid"], known["joined"], known["version"],
-                   tuple(known["consumes"]))
+                   tuple(known["consumes"]), ends[number] - LEASE if number in ends else None)
             for number, known in sorted(self.read().items())
         ]  # fmt: skip
 
@@ -141,7 +144,7 @@ class Membership:
         self.peers.enter(number)  # before others can see it
         caller = Caller(os.urandom(_NONCE_BYTES), number)
         self._known = {
-            "host": socket.gethostname(), "pid": os.getpid(), "place": self._members.place,
+            "host": host_name(), "pid": os.getpid(), "place": self._members.place,
             "joined": float(now), "version": __version__, "pools": [], "consumes": [],
         }  # fmt: skip
         self._register(caller, is_new=True)

@@ -245,6 +245,12 @@ class RedisReader(StoreReader):
             }
 
     @override
+    def pause_reason(self, pool: str) -> str:
+        with self._lock:
+            found = self._link.ask("HGET", self._location.pool_key(pool, "meta"), "paused")
+        return "" if found in (None, b"1") else found.decode()  # 1: a former version has written it
+
+    @override
     def entries(self, pool: str) -> list[Entry]:
         keys = self._location.pool_keys(pool)
         with self._lock:

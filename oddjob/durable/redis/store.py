@@ -295,8 +295,8 @@ class RedisStore(Store):
         return count
 
     @override
-    def pause(self, pool: str, *, is_paused: bool) -> None:
-        self._calls.run(self._calls.enter(pool), _PAUSE, int(is_paused))
+    def pause(self, pool: str, *, is_paused: bool, reason: str = "") -> None:
+        self._calls.run(self._calls.enter(pool), _PAUSE, int(is_paused), reason)
 
     @override
     def save_step(self, claim: Claim, name: str, value: bytes) -> bool:

@@ -4,9 +4,9 @@ Each function is part of a transaction of its caller.
 """
 
 import os
-import socket
 from collections.abc import Iterable
 
+from oddjob.durable.record import host_name
 from oddjob.durable.sqlite.partitions import Execute
 
 _ADD = "INSERT INTO process (host, pid, place, joined, version) VALUES (?, ?, ?, ?, ?) RETURNING id"
@@ -18,7 +18,7 @@ def add(execute: Execute, now: float, place: str) -> int:
     """Add this process, which has entered in that place; return its number."""
     from oddjob import __version__  # it is there by now
 
-    values = (socket.gethostname(), os.getpid(), place, now, __version__)
+    values = (host_name(), os.getpid(), place, now, __version__)
     ((number,),) = execute(_ADD, values).fetchall()
     return int(number)
 

@@ -102,6 +102,13 @@ class SqliteReader(StoreReader):
         return {name: bool(is_paused) for name, is_paused in rows}
 
     @override
+    def pause_reason(self, pool: str) -> str:
+        query = "SELECT paused FROM pool WHERE name = ?"
+        with self._database.reading() as connection:
+            (paused,) = connection.execute(query, (pool,)).fetchone() or (0,)
+        return paused.decode() if isinstance(paused, bytes) else ""
+
+    @override
     def entries(self, pool: str) -> list[Entry]:
         with self._database.reading() as connection:
             return [entry_of(row) for row in connection.execute(schema.ENTRIES, (pool,))]

@@ -46,7 +46,7 @@ CREATE TABLE known (pool TEXT, function TEXT, process INT, PRIMARY KEY (pool, fu
 CREATE TABLE pool (
   name TEXT PRIMARY KEY,
   waiting INT,  -- jobs that have not started; NULL until max_queue asks: to count costs a page
-  paused INT NOT NULL DEFAULT 0)
+  paused INT NOT NULL DEFAULT 0)  -- 0, 1, or why, as a BLOB of text
   WITHOUT ROWID;
 CREATE TABLE partition (
   id INTEGER PRIMARY KEY, pool TEXT NOT NULL, function TEXT NOT NULL, limiters TEXT NOT NULL,

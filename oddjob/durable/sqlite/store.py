@@ -357,12 +357,12 @@ class SqliteStore(Store):
         return count
 
     @override
-    def pause(self, pool: str, *, is_paused: bool) -> None:
+    def pause(self, pool: str, *, is_paused: bool, reason: str = "") -> None:
         with self._work(is_synced=True) as work:
             self._execute(
                 "INSERT INTO pool (name, paused) VALUES (?, ?) "
                 "ON CONFLICT DO UPDATE SET paused = excluded.paused",
-                (pool, is_paused),
+                (pool, (reason.encode() or 1) if is_paused else 0),
             )
             work.notifier.wake_consumers(pool)
         self._peers.wake()

@@ -62,6 +62,12 @@ class ProcessLock:
         self.lock: threading.RLock = threading.RLock()
 
 
+def is_held_here(lock: threading.RLock) -> bool:
+    """Return whether the calling thread holds a reentrant lock."""
+    is_owned: bool = getattr(lock, "_is_owned")()  # noqa: B009  (as `threading.Condition` asks)
+    return is_owned
+
+
 def after_fork_in_child(callback: Callable[[], object]) -> None:
     """Call `callback` in every child process, in the order in which callbacks are registered."""
     if hasattr(os, "register_at_fork"):  # there is none where there is no fork

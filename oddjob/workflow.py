@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, Unpack
 
 from oddjob.callables import describe
 from oddjob.compat import override
-from oddjob.errors import BatchFailed
+from oddjob.errors import BatchFailed, PoolClosed
 from oddjob.options import JobOptions
 from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime import inline
@@ -353,11 +353,16 @@ def current_batch() -> Batch | None:
 
     None: there is no such job, or it is in no batch. A chain is one as well: it ends after the jobs
     that are added to it.
+
+    Raises:
+        PoolClosed: the pool was anonymous, and has been garbage-collected.
     """
     job = current_job()
     whole = None if job is None else batch_of(job)
     if job is None or whole is None:
         return None
+    if job.pool is None:
+        raise PoolClosed("the pool of this batch was garbage-collected: it takes no more jobs")
     return Batch(job.pool, running=whole)
 
 

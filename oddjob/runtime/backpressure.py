@@ -15,12 +15,13 @@ from contextlib import suppress
 from functools import partial
 from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.callables import call_all
 from oddjob.errors import JobDropped, QueueFull
-from oddjob.locks import Wakeup
+from oddjob.locks import Wakeup, is_held_here
 from oddjob.log import run_in_thread
+from oddjob.runtime.dispatcher import discard_from, snapshot
 from oddjob.runtime.inline import run_in_caller
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import finish_failed, refuse_quietly
@@ -30,22 +31,39 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 
-class _Waiter(NamedTuple):
-    """Jobs of one submitter that stand in line."""
+class _Waiter:
+    """Jobs of one submitter that stand in line.
 
-    jobs: deque[Job[Any]]  # that are not in the queue yet
-    wake: Callable[[], object]  # called when all are, or the pool takes no more jobs
-    # Of a timer, for whose jobs no thread waits: called with the error if they are refused.
-    refuse: Callable[[Exception], object] | None = None
-    deadline: float = inf  # until when they may wait, in steady seconds
+    Args:
+        jobs: those that are not in the queue yet.
+        wake: called when all are, or the pool takes no more jobs.
+        refuse: of a timer, for whose jobs no thread waits: called with the error if they are
+            refused.
+        deadline: until when they may wait, in steady seconds.
+    """
+
+    __slots__ = ("deadline", "jobs", "refuse", "wake")
+
+    def __init__(
+        self,
+        jobs: deque[Job[Any]],
+        wake: Callable[[], object],
+        refuse: Callable[[Exception], object] | None = None,
+        deadline: float = inf,
+    ) -> None:
+        self.jobs: Final = jobs
+        self.wake: Final = wake
+        self.refuse: Final = refuse
+        self.deadline: Final = deadline
 
 
 class Backpressure:
     """The bound of a pool's queue, and the policies for a full one; without a bound, no job waits.
 
     Locking: ``_lock`` is held while jobs go in, and while they leave the line; they enter it
-    without. It is reentrant: a destructor may submit or cancel at any time. Only wake-ups, which
-    are quick, are called under it.
+    without. Only wake-ups, which are quick, are called under it. It is reentrant: a signal handler
+    or destructor may submit or cancel at any time. One that interrupts the holder does not wait,
+    and its jobs exceed the bound.
     """
 
     def __init__(self, core: "PoolCore") -> None:
@@ -76,6 +94,8 @@ class Backpressure:
         """
         rest = deque(jobs)
         self._enter(rest)
+        if rest and self._is_interrupted_here():  # a worker could not make room before it returns
+            self._move(rest, len(rest))
         if rest and self._when_full == "block":
             self._wait(rest)
         while rest:
@@ -174,9 +194,8 @@ class Backpressure:
 
     def turn_away(self) -> None:
         """Wake all who stand in line: the pool takes no more jobs."""
-        with self._lock:
-            for waiter in list(self.line):
-                waiter.wake()
+        for waiter in snapshot(self.line):
+            waiter.wake()
 
     def refuse_overdue(self) -> float:
         """Refuse the jobs of timers whose time is up; all, if the pool takes no more jobs.
@@ -187,10 +206,10 @@ class Backpressure:
             return inf
         refusal, now = self._core.state.refusal(), clock.steady()
         with self._lock:
-            fired = [each for each in self.line if each.refuse is not None]
+            fired = [each for each in snapshot(self.line) if each.refuse is not None]
             overdue = [each for each in fired if refusal is not None or each.deadline <= now]
             for waiter in overdue:
-                self.line.remove(waiter)
+                discard_from(self.line, waiter)
         if overdue:
             error = refusal or self._full_for_long()
             call_all(partial(each.refuse, error) for each in overdue if each.refuse is not None)
@@ -225,6 +244,11 @@ class Backpressure:
                 self._move(jobs, room)
         if jobs and self._when_full == "raise":
             raise self._full(f"has no room for {len(jobs)} more")
+
+    def _is_interrupted_here(self) -> bool:
+        """Return whether the caller is a signal handler or destructor, in a holder of a lock."""
+        limited = self._core.dispatcher.limited
+        return is_held_here(self._lock) or (limited is not None and limited.is_interrupted_here())
 
     def _may_wait(self) -> bool:
         is_patient = self._when_full == "block" and self._patience != 0
@@ -261,8 +285,8 @@ class Backpressure:
         return waiter
 
     def _leave_line(self, waiter: _Waiter) -> None:
-        with self._lock, suppress(ValueError):  # it has left
-            self.line.remove(waiter)
+        with self._lock:
+            discard_from(self.line, waiter)  # it may have left
 
     def _full_for_long(self) -> QueueFull:
         return self._full(f"was full for {self._patience:g} s")

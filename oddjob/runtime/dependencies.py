@@ -194,13 +194,13 @@ class _Waiting:
 
     def _release(self) -> None:
         job, core = self._job, self._core
-        args = job._args
-        if job.done() or args is None:
-            return
-        if self._value:
-            job._args = (*self._value, *args)
-        set_due(job, clock.monotonic())
         try:
+            args = job._args
+            if job.done() or args is None:
+                return
+            if self._value:
+                job._args = (*self._value, *args)
+            set_due(job, clock.monotonic())
             if core.state.broken_by is not None:
                 refuse(job, core.state.breakdown(), core)
             else:

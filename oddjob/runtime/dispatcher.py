@@ -187,12 +187,12 @@ class Dispatcher:
         return None
 
     def remove(self, job: Job[Any]) -> bool:
-        """Remove a job that was put into the FIFO queue; return False if it is not there."""
-        return remove(self.fifo, job)
+        """Remove a job that waits in the FIFO queue, or for others; return False if it does not."""
+        return self.held.pop(job, self) is None or discard_from(self.fifo, job)
 
     def forget_worker(self, wake: Callable[[], None]) -> None:
         """Take a worker that will not answer off the list of the parked."""
-        remove(self.parked, wake)
+        discard_from(self.parked, wake)
 
 
 def snapshot(items: deque[Any]) -> list[Any]:
@@ -204,7 +204,7 @@ def snapshot(items: deque[Any]) -> list[Any]:
             continue
 
 
-def remove(items: deque[Any], item: object) -> bool:
+def discard_from(items: deque[Any], item: object) -> bool:
     """Remove an item from a deque, while other threads change it; return False if not there."""
     while True:
         try:

@@ -294,6 +294,10 @@ class LimitedQueue:
         """Take back a started job that is to run again at `due`, in monotonic seconds."""
         self._mail.append((job, due))
 
+    def is_interrupted_here(self) -> bool:
+        """Return whether the caller is a signal handler or destructor, in the lock's owner."""
+        return self._owner == get_ident()
+
     # For everybody else, with the lock held.
 
     @_locked

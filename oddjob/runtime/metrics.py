@@ -148,15 +148,21 @@ class Series:
 
     def merge(self, other: "Series") -> None:
         """Add to the sums what another one has measured, fresh or not."""
-        fresh = other.fresh.copy()
-        self.latest += [*other.latest, *fresh]
-        self.count += other.count + len(fresh)
-        self.total += other.total + sum(fresh)
-        self.longest = max(self.longest, other.longest, *fresh)
+        # The sums first: what is folded in between is missed then, and not counted twice.
+        self.latest += other.latest
+        self.count += other.count
+        self.total += other.total
+        self.longest = max(self.longest, other.longest)
         if other.buckets is not None:
             mine = self.buckets or [0] * len(other.buckets)
             self.buckets = [sum(each) for each in zip(mine, other.buckets, strict=True)]
             self.bucketed += other.bucketed
+        fresh = other.fresh.copy()
+        self.latest += fresh
+        self.count += len(fresh)
+        self.total += sum(fresh)
+        self.longest = max([self.longest, *fresh])
+        if other.buckets is not None:
             self.sort_in(fresh)
 
     def summary(self) -> Durations:

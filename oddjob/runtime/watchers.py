@@ -20,7 +20,8 @@ writes to one object are ordered (by the GIL, or by the object's own lock on fre
    ``_watchers``. If it sees none, the watcher sees that the job has ended and does not wait. If it
    sees them, it settles again under their lock, which changes nothing if that was done before.
 3. *Two ends* (cancel, timeout, late result, ``set_result``) both happen under the lock of the
-   watchers; the first one counts.
+   watchers; the first one counts. (But the result of a plain job that is running in a pool may
+   replace one that was set by hand.)
 """
 
 import logging

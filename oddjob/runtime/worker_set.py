@@ -243,7 +243,8 @@ class WorkerSet:
 
     def retire_all(self) -> None:
         """Have every worker leave, after the job in its slot."""
-        self._surplus = []
-        for worker in self.all():
-            worker.leaving = True
+        with self._lock:
+            self._surplus = []
+            for worker in self.all():
+                worker.leaving = True
         self._core.dispatcher.wake_all()

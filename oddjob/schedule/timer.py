@@ -307,7 +307,9 @@ class MemoryTimer(Timer, Alarm):
                 if not self._trigger.repeats:
                     scheduler.cancel(self)
                     self._end("fired")
-            return self._submit(calls, models)
+            jobs = self._next_jobs(calls, models)
+        self._submit(jobs or ())  # without the lock: in inline mode this runs them
+        return jobs is not None
 
     def _set_alarm(self) -> None:
         """Let the timer fire when it is due; the caller holds the lock."""
@@ -346,14 +348,16 @@ class MemoryTimer(Timer, Alarm):
                 self._due = following.at
                 self._set_alarm()
         if following.fires_now:
-            self._submit(calls, models)
+            self._submit(self._next_jobs(calls, models) or ())
 
-    def _submit(self, calls: Calls | None, models: Sequence[Job[Any]]) -> bool:
-        """Queue the jobs of a firing; return False if those of the previous one have not ended."""
+    def _next_jobs(
+        self, calls: Calls | None, models: Sequence[Job[Any]]
+    ) -> Sequence[Job[Any]] | None:
+        """Return the jobs of a firing; None if those of the previous one have not ended."""
         repeats = self._trigger.repeats
         if repeats and not self._overlap and not all(job.done() for job in self._jobs):
             self._missed += 1
-            return False
+            return None
         self._fired += 1
         now = clock.monotonic()
         jobs = self._jobs if calls is None else new_jobs(*calls, now, models)
@@ -361,12 +365,14 @@ class MemoryTimer(Timer, Alarm):
             self._jobs = jobs
         for job in jobs:
             set_due(job, now)
+        return jobs
+
+    def _submit(self, jobs: Sequence[Job[Any]]) -> None:
         waiting = [job for job in jobs if not job.done()]
         if waiting:
             self._core.accept_fired(waiting, self._note_refusal)
             if self._core.standbys:
                 self._core.wake_waiters()  # a thread that waits for one of these may have to run it
-        return True
 
     def _note_refusal(self, error: Exception) -> None:
         """Keep and log why the pool refused the jobs of a firing."""

@@ -1,5 +1,6 @@
 """Chains, batches and dependencies: in memory, in a file of SQLite, and on Redis."""
 
+import gc
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -299,6 +300,22 @@ def test_jobs_add_jobs_to_their_own_batch(make_pool: MakePool) -> None:
     assert sorted(made[:-1]) == [0, 1, 2, 3]
     assert made[-1] == "done"
     assert oddjob.current_batch() is None
+
+
+def test_the_batch_of_a_pool_that_was_collected_takes_no_more_jobs() -> None:
+    def add_late() -> None:
+        may_pass.wait(10)
+        oddjob.current_batch()
+
+    def submit() -> oddjob.Job[None]:
+        with Pool().batch() as batch:
+            return batch.submit(add_late)
+
+    job = submit()
+    gc.collect()
+    may_pass.set()
+    with pytest.raises(oddjob.PoolClosed, match="the pool of this batch was garbage-collected"):
+        job.result(10)
 
 
 def test_middleware_sees_the_jobs_that_are_added_to_a_batch_and_no_others(

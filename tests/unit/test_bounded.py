@@ -5,18 +5,21 @@ import ctypes
 import itertools
 import queue
 import signal
+import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import copy_context
+from types import FrameType
 from typing import Any
 
 import pytest
 
 import oddjob
 from oddjob import Job, Pool
-from tests.hang import Hang, until
+from tests.hang import Hang, once, until
+from tests.strikes import Striker
 
 WAIT = 10.0
 
@@ -314,6 +317,60 @@ def test_a_submitter_that_is_interrupted_leaves_nothing_behind(full: Callable[..
     until(lambda: pool.pool.stats().queued == 0)
 
 
+class Interruption(Striker):
+    """Calls a handler at a certain moment in the code that has the locks, as a signal would."""
+
+    WITHIN = "/backpressure.py", "/limited_queue.py"
+
+    def __init__(self, number: int, handler: Callable[[], object]) -> None:
+        super().__init__(number)
+        self._handler = handler
+
+    def trace(self, frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        is_within = frame.f_code.co_filename.endswith(self.WITHIN)
+        return super().trace(frame, event, _) if is_within else None
+
+    def _look(self, frame: FrameType) -> None:
+        self._left -= 1
+        if self._left < 0:
+            self.where = f"{frame.f_code.co_qualname}, line {frame.f_lineno}"
+            self._handler()
+
+
+@pytest.mark.parametrize(
+    ("when_full", "priority"), [("block", 0), ("block", 1), ("drop_oldest", 1)]
+)
+def test_a_signal_handler_may_submit_wherever_it_interrupts_a_submitter(
+    full: Callable[..., Full], when_full: str, priority: int
+) -> None:
+    """Else it would wait for room that no worker makes while its own thread holds a lock."""
+
+    def submit_interrupted(moment: int) -> str | None:
+        patience = None if when_full == "drop_oldest" else WAIT / 2
+        pool = full(1, when_full=when_full, submit_timeout=patience)
+        view = pool.pool.options(priority=priority)
+        jobs: list[Job[int]] = pool.queued
+        if when_full == "block":
+            once(lambda: pool.line, pool.open)
+        interruption = Interruption(moment, lambda: jobs.append(view.submit(abs, -2)))
+        former = sys.gettrace()
+        sys.settrace(interruption.trace)
+        try:
+            jobs.append(view.submit(abs, -3))
+        finally:
+            sys.settrace(former)
+        pool.open()
+        pool.pool.shutdown()
+        errors = [each.exception(WAIT) for each in jobs]
+        assert {type(error) for error in errors if error} <= {oddjob.JobDropped}
+        return interruption.where
+
+    moments = 0
+    while submit_interrupted(moments):
+        moments += 1
+    assert moments > 10
+
+
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="no signals to threads")
 def test_ctrl_c_reaches_a_submitter_that_waits(full: Callable[..., Full]) -> None:
     pool = full()
@@ -511,6 +568,28 @@ def test_jobs_of_timers_are_refused_in_time_whatever_refusing_others_has_raised(
     core.accept_fired([later], refused.append)
     pool.open()
     assert later.result(WAIT) == 1
+
+
+def test_a_submitter_may_come_into_line_while_the_supervisor_looks_through_it(
+    full: Callable[..., Full],
+) -> None:
+    """Forced: one does, between two of those that stand there already."""
+    bound = full().pool._core.bound
+
+    class Waiter:
+        """A timer that waits for room."""
+
+        deadline = 1e300
+
+        @property
+        def refuse(self) -> Callable[[Exception], object]:
+            bound.line.append(waiter)
+            return print
+
+    waiter: Any = Waiter()
+    bound.line.append(waiter)
+    assert bound.refuse_overdue() == waiter.deadline
+    bound.line.clear()
 
 
 def test_a_submitter_is_woken_whose_job_was_moved_by_a_worker_that_was_interrupted(

@@ -88,6 +88,16 @@ def test_retries_come_without_a_delay() -> None:
     assert attempts == [job] * 3
 
 
+def test_a_job_of_a_timer_that_is_run_now_may_wait_for_another_timer() -> None:
+    with Pool("work", 1) as pool, inline():
+        results: list[int] = []
+        timer = pool.every(3600).perform(
+            lambda: results.append(pool.after(0).submit(abs, -1).result(WAIT))
+        )
+        assert timer.run_now()
+        assert results == [1]
+
+
 def test_jobs_that_submit_jobs_run_them_inside() -> None:
     with Pool(1) as pool, inline():
 

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -33,6 +34,29 @@ class Gauge:
 
     def finish(self, count: int) -> None:
         self._turns.release(count)
+
+
+def test_a_restart_replaces_workers_that_another_thread_has_just_let_stay() -> None:
+    """Forced: the restart comes in the middle of a change of the pool's size."""
+
+    class Surplus(list[Any]):
+        def __iter__(self) -> Iterator[Any]:
+            restart.start()
+            restart.join(0.05)  # it waits until this has come to its end
+            return super().__iter__()
+
+    with Pool(1) as pool:
+        hang = Hang()
+        job = pool.submit(hang)
+        hang.wait_until_it_hangs()
+        workers = pool._core.workers
+        restart = threading.Thread(target=workers.retire_all)
+        workers._surplus = Surplus(workers.all())
+        pool.resize(2)
+        restart.join(WAIT)
+        assert [each.leaving for each in workers.all()] == [True]
+        hang.gate.set()
+        assert job.result(WAIT) == "late"
 
 
 def test_a_larger_pool_starts_jobs_that_are_queued_already() -> None:

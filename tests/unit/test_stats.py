@@ -1,14 +1,18 @@
 """`Pool.stats`: what a pool is doing and has done."""
 
 import random
+import sys
 import threading
 import time
 from collections import Counter
+from math import inf
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from oddjob import Pool
-from oddjob.runtime.metrics import SAMPLES, Durations, PoolMetrics
+from oddjob.runtime.metrics import SAMPLES, Durations, Histogram, PoolMetrics, Series
 from tests.hang import Hang, until
 
 WAIT = 10.0
@@ -150,6 +154,40 @@ def test_durations_are_summed_up_over_all_jobs_and_their_percentiles_are_of_the_
         _, total = metrics.read()
         assert total.runs.summary().p50 == 0.0
         assert total.runs.summary().max == max(durations)
+
+
+def test_no_duration_is_counted_twice_that_is_added_to_the_sums_meanwhile() -> None:
+    """Forced: before each line of the reader, in turn, the thread of the slot does so."""
+
+    def read(line: int) -> tuple[int, Histogram]:
+        metrics = PoolMetrics()
+        metrics.histograms()
+        slot = metrics.open()
+        slot.runs.fresh += [1.0] * 100
+        left = iter(range(line))
+
+        def trace(frame: FrameType, event: str, _: object) -> Any:
+            if (
+                frame.f_code is not Series.merge.__code__
+                or frame.f_locals["other"] is not slot.runs
+            ):
+                return None
+            if event == "line" and next(left, None) is None:
+                sys.settrace(None)
+                slot.runs.fold()
+            return trace
+
+        former = sys.gettrace()
+        sys.settrace(trace)
+        try:
+            counted = metrics.read()[1].runs.count
+        finally:
+            sys.settrace(former)
+        return counted, metrics.histograms().run_time
+
+    counts = [read(line) for line in range(20)]
+    assert {counted for counted, _ in counts} == {0, 100}, "missing for a moment, or there"
+    assert {each.buckets[inf] for _, each in counts} == {100}
 
 
 class Looker(threading.Thread):

@@ -212,6 +212,24 @@ def test_a_broken_pool_can_be_revived() -> None:
         pool.restart()
 
 
+def test_a_revived_pool_ends_though_it_has_refused_a_job_that_waited_for_another_pools() -> None:
+    gate = threading.Event()
+    with Pool("other", 1) as other:
+        first = other.submit(gate.wait, WAIT)
+        pool = Pool("phoenix", 1, max_restarts=0)
+        waiting = pool.options(after=first).submit(abs, -1)
+        for _ in range(2):
+            pool.submit(crash, Crash()).exception(WAIT)
+        assert isinstance(waiting.exception(WAIT), PoolBroken)
+        assert pool.queue() == []
+        assert await_breakdown(pool)
+        pool.restart()
+        assert pool.submit(abs, -2).result(WAIT) == 2
+        pool.shutdown(wait=False)
+        assert pool.join(WAIT)
+        gate.set()
+
+
 def test_a_restart_replaces_every_worker_and_keeps_the_queue() -> None:
     order: list[int] = []
     with Pool(2) as pool:

@@ -18,7 +18,7 @@ from types import BuiltinFunctionType
 from typing import Final
 
 _DEPTH: Final = 12  # calls; more than freezegun looks at
-_JITTER: Final = 0.001  # seconds that may pass between two readings of clocks
+_JITTER: Final = 0.001  # seconds that may pass between three readings of clocks
 
 
 class Clock:
@@ -44,9 +44,12 @@ class Clock:
 
     def date_of(self, moment: float) -> datetime:
         """Return a monotonic time as a date, in UTC: the same one until the wall clock is set."""
-        offset = self.wall() - self.monotonic()
-        if abs(offset - self._offset) > _JITTER:
-            self._offset = offset
+        for _ in range(10):
+            before, wall, after = self.monotonic(), self.wall(), self.monotonic()
+            if after - before < _JITTER:
+                break  # else another thread has had the processor in between
+        if abs(wall - after - self._offset) > 2 * _JITTER:
+            self._offset = wall - after
         return datetime.fromtimestamp(self._offset + moment, UTC)
 
     @property

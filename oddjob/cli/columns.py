@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from oddjob.operations import Record
-from oddjob.operations.presentation import ago, attempts_json, job_json, lasting
+from oddjob.operations.access import lasting
+from oddjob.operations.presentation import ago, attempts_json, job_json
 from oddjob.runtime.watchers import Progress
 
 COLUMNS: Final[dict[str, Callable[[Record], object]]] = {

@@ -16,7 +16,8 @@ from oddjob.cli.command import Common, Failure, command, pass_common
 from oddjob.cli.output import clean, console, counted, print_json, table
 from oddjob.durable.record import host_name
 from oddjob.operations import Record
-from oddjob.operations.presentation import ago, job_json, lasting, runner_json
+from oddjob.operations.access import lasting
+from oddjob.operations.presentation import ago, job_json, runner_json
 
 _LONGEST: Final = 10  # jobs that `top` shows
 _SPAN: Final = 60.0  # seconds, of what has ended

@@ -22,7 +22,8 @@ from oddjob.dashboard.search import STATES
 from oddjob.dashboard.views import MOST
 from oddjob.errors import OddJobError
 from oddjob.log import log
-from oddjob.operations.presentation import ago, as_json, exact, lasting
+from oddjob.operations.access import lasting
+from oddjob.operations.presentation import ago, as_json, exact
 from oddjob.operations.sources import AnyRecord, Sources
 from oddjob.operations.stores import StoreOperations
 from oddjob.quantities import Seconds, as_patience, as_size

@@ -135,24 +135,25 @@ def pool(context: Context, rest: str) -> Data:
         "ended": _chart_data(_ended(context, place), [place]),
         "running": _some(place, "running"),
         "queued": _some(place, "queued"),
+        "durations": context.cache.answer(
+            ("durations", place.reference), lambda: _durations_of(place)
+        ),
         "workers": [],
         "limits": {},
+        "crashes": 0,
     }
     if local is None:
-        key = "durations", place.reference
-        return data | {"durations": context.cache.answer(key, lambda: _durations_of(place))}
-    stats, options = local.stats(), local.configuration
-    shown = {name: getattr(options, name) for name in _LIMITS}
-    crashes = f"{stats.crashes} of workers, {stats.restarts} restarts, {stats.abandoned} stuck"
+        return data
+    options, workers = local.configuration, local.workers()
+    limits = {name: value for name in _LIMITS if (value := getattr(options, name)) is not None}
     return data | {
         "workers": [
             {"name": each.name, "state": each.state, "since": each.since,
              "job": each.job and each.job.name, "stack": each.stack()}
-            for each in local.workers()
+            for each in workers
         ],
-        "limits": {"pool_size": local.pool_size, "crashes": crashes}
-        | {name: str(value) for name, value in shown.items() if value is not None},
-        "durations": {"ran": stats.run_time._asdict(), "waited": stats.queue_wait._asdict()},
+        "limits": {"pool_size": local.pool_size} | {name: str(limits[name]) for name in limits},
+        "crashes": local.stats().crashes,
     }  # fmt: skip
 
 
@@ -260,7 +261,9 @@ def _pool_data(context: Context, place: Place) -> Data:
     local = context.sources.local_pool(place.source, place.pool.name)
     in_memory = isinstance(place.pool, MemoryOperations)
     runners = [each.id for each in place.source.runners() if place.pool.name in each.pools]
-    state = ("running" if runners else "stopped") if local is None else str(local.state)
+    state = "running" if local is None else str(local.state)
+    if state == "running" and not (in_memory or runners):
+        state = "stopped"
     is_paused = place.pool.is_paused
     oldest = context.cache.answer(("oldest", place.reference), place.pool.oldest_waiting)
     return {
@@ -280,6 +283,9 @@ def _some(place: Place, state: JobState) -> list[Data]:
 
 def _durations_of(place: Place) -> Data:
     """Return how long the latest jobs have run, and how long they had waited."""
+    if isinstance(place.pool, MemoryOperations):
+        stats = place.pool.pool.stats()
+        return {"ran": stats.run_time._asdict(), "waited": stats.queue_wait._asdict()}
     records = place.pool.records(state="succeeded", limit=_SAMPLE)
     times = [(each.created, each.started, each.finished) for each in records]
     known = [(c, s, f) for c, s, f in times if c and s and f]

@@ -253,8 +253,9 @@ class MemoryOperations:
                 timer.run_now,
             )  # fmt: skip
         _shown[job.id] = job
+        ended = max(0, job.attempt - (job.state == "running"))  # attempts that have ended
         return MemoryRecord(
-            job.id, self.name, job.name, job.state, job.priority, job.attempt, job.key,
+            job.id, self.name, job.name, job.state, job.priority, ended, job.key,
             job.queued_at, run_at, job.started_at, job.finished_at, job.progress, job.why,
             job.cancel, None if timer is None else timer.run_now,
         )  # fmt: skip

@@ -4,14 +4,12 @@ The keys of JSON are never renamed.
 """
 
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any
 
-from oddjob.operations.access import RunnerInfo
+from oddjob.operations.access import RunnerInfo, lasting
 from oddjob.operations.memory_operations import MemoryEntry, MemoryRecord
 from oddjob.operations.record import Record
 from oddjob.operations.recurring import RecurringEntry
-
-_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
 
 def job_json(job: Record | MemoryRecord) -> dict[str, Any]:
@@ -68,16 +66,6 @@ def runner_json(runner: RunnerInfo) -> dict[str, Any]:
     fields = runner._asdict()
     times = {"joined_at": fields.pop("joined"), "seen_at": fields.pop("seen")}
     return fields | times | {"pools": list(runner.pools)}
-
-
-def lasting(seconds: float | None) -> str:
-    """Return a time in the unit that suits it: "350 ms", "12 s", "4 min", "3 h", "2 d"."""
-    if seconds is None:
-        return "-"
-    for unit, name in _UNITS:
-        if seconds >= unit:
-            return f"{seconds // unit:,.0f} {name}"
-    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"
 
 
 def ago(when: datetime | None) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from oddjob.durable.record import State
 from oddjob.durable.store import Filter
-from oddjob.operations.access import StoreAccess
+from oddjob.operations.access import StoreAccess, lasting
 from oddjob.operations.record import Record, stored_id, stored_key
 from oddjob.schedule.clock import clock
 
@@ -78,4 +78,4 @@ def _pool(record: Record, access: StoreAccess) -> Iterator[str]:
 
 
 def _in(seconds: float) -> str:
-    return f"in {seconds:,.0f} s" if seconds > 0 else "now"
+    return f"in {lasting(seconds)}" if seconds > 0 else "now"

@@ -219,7 +219,16 @@ def test_runners_are_shown_with_the_name_that_they_were_given_and_when_their_hea
         assert runner["host"].startswith("mail-1@")
         is_leased = not url.startswith("sqlite")
         assert (runner["seen_at"] is not None) == is_leased
-        assert ("by a lock" in show(url).get("/runners").text) != is_leased
+        assert ("lock held" in show(url).get("/runners").text) != is_leased
+
+
+def test_a_pool_that_only_submits_here_is_stopped_and_its_durations_are_those_of_the_store(
+    filled: Pool, show: Callable[..., Client]
+) -> None:
+    """Its own process has run none of its jobs."""
+    data = json.loads(show("all").get("/api/pools/mail").html)
+    assert data["pool"]["state"] == "stopped"
+    assert data["durations"]["ran"]["count"] == 1
 
 
 def test_a_batch_and_its_members_are_jobs_like_others(pool: Pool, client: Client) -> None:
@@ -257,6 +266,7 @@ def test_pools_in_memory_are_shown_with_what_runs_and_waits(
         assert "release.wait()" in page  # its stack
         found = json.loads(client.get("/api/jobs").html)["jobs"]
         assert {each["state"] for each in found} == {"running", "queued", "scheduled"}
+        assert {each["attempt"] for each in found} == {0}  # that have ended
         assert "waiter" in client.get(f"/jobs/{waiting.id}").text
         assert len(json.loads(client.get("/api/recurring").html)["entries"]) == 1
         assert len(json.loads(client.get("/api/scheduled").html)["jobs"]) == 1

@@ -38,7 +38,7 @@ def test_a_stored_job_has_the_times_of_its_record(clock: FakeClock) -> None:
 def test_a_stored_job_says_why_it_waits(clock: FakeClock) -> None:
     with Pool("durable", 1, store="memory:") as pool:
         scheduled = pool.after(60).submit(jobs.note, 1)
-        assert scheduled.why() == "it is due in 60 s"
+        assert scheduled.why() == "it is due in 1 min"
         pool.pause()
         job = pool.submit(jobs.note, 2)
         reason = "pool 'durable' is paused: oddjob resume durable"

@@ -22,7 +22,14 @@ _RARELY: Final = 3600.0  # seconds
 @command()
 @click.option("--host", default="127.0.0.1", metavar="ADDRESS", show_default=True,
               help="Where to listen; one that others can reach needs --auth.")  # fmt: skip
-@click.option("--port", default=5678, metavar="PORT", show_default=True, help="0: any.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=5678,
+    metavar="PORT",
+    show_default=True,
+    help="0: any.",
+)
 @click.option("--base-path", default="", metavar="PATH", help="What a proxy puts before paths.")
 @click.option("--read-only", is_flag=True, help="Show, and change nothing.")
 @click.option("--auth", metavar="USER:@FILE", help="Ask for this user, and the password that is "
@@ -57,7 +64,7 @@ def dashboard(
         raise Failure(str(error)) from None
     try:
         server = make_server(site, host, port)
-    except (OSError, ValueError, OverflowError) as error:  # the last one is of the port
+    except (OSError, ValueError) as error:
         raise Failure(f"cannot serve at {host}:{port}: {error}", USAGE) from None
     name = f"[{host}]" if ":" in host else host
     url = f"http://{name}:{server.server_port}{base_path.rstrip('/')}/"

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
+from math import inf
 from typing import Any, cast, get_args
 
 import click
@@ -22,6 +23,19 @@ def date(text: str) -> datetime:
         return datetime.fromisoformat(text).astimezone()
     except ValueError:
         raise click.BadParameter(f"{text!r} is no date: write 2026-01-31T12:00") from None
+
+
+def seconds(text: str, least: float = 0.0) -> float:
+    """Read a number of seconds."""
+    number = click.FLOAT(text)
+    if not least <= number < inf:
+        raise click.BadParameter(f"{text} is no number of seconds from {least:g} on")
+    return number
+
+
+def pause(text: str) -> float:
+    """Read the seconds between two looks."""
+    return seconds(text, 0.1)
 
 
 def moment(text: str) -> datetime:

@@ -18,7 +18,7 @@ _MEMBERS: Final = 50  # of a batch, that `show` shows
 
 @command("list")
 @filtered
-@click.option("--limit", type=int, default=50, metavar="N", show_default=True,
+@click.option("--limit", type=click.IntRange(1), default=50, metavar="N", show_default=True,
               help="How many at most.")  # fmt: skip
 @click.option("--all", "is_all", is_flag=True, help="No limit.")
 @click.option("--sort", type=click.Choice([*SORTS]), metavar="BY",

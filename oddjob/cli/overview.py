@@ -13,6 +13,7 @@ from rich.live import Live
 
 from oddjob.cli.columns import SORTS, progress_of
 from oddjob.cli.command import Common, Failure, command, pass_common
+from oddjob.cli.filters import pause, seconds
 from oddjob.cli.output import clean, console, counted, print_json, table
 from oddjob.durable.record import host_name
 from oddjob.operations import Record
@@ -95,10 +96,15 @@ def _refresh(common: Common, seconds: float, render: Callable[[], RenderableType
 
 
 @command()
-@click.option("--watch", type=float, metavar="SECONDS", help="Look again every so often.")
+@click.option("--watch", type=pause, metavar="SECONDS", help="Look again every so often.")
 @click.option("--check", is_flag=True, help="Exit with 1 if jobs wait, and no process runs them.")
-@click.option("--max-waiting", type=int, metavar="N", help="... or if more than N wait in a pool.")
-@click.option("--max-age", type=float, metavar="SECONDS", help="... or if one waits for longer.")
+@click.option(
+    "--max-waiting",
+    type=click.IntRange(0),
+    metavar="N",
+    help="... or if more than N wait in a pool.",
+)
+@click.option("--max-age", type=seconds, metavar="SECONDS", help="... or if one waits for longer.")
 @pass_common
 def status(
     common: Common, watch: float | None, check: bool, max_waiting: int | None, max_age: float | None
@@ -153,7 +159,7 @@ def _top_for_people(common: Common) -> Group:
 
 @command()
 @click.option("--once", is_flag=True, help="Look once, and end.")
-@click.option("--interval", type=float, default=1.0, metavar="SECONDS", help="1 if not given.")
+@click.option("--interval", type=pause, default=1.0, metavar="SECONDS", help="1 if not given.")
 @pass_common
 def top(common: Common, once: bool, interval: float) -> None:
     """Watch pools, what ends in them, and what runs longest, until Ctrl-C.

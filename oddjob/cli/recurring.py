@@ -11,9 +11,12 @@ from oddjob.operations import RecurringEntry
 from oddjob.operations.presentation import ago, entry_json
 
 
-@click.group(cls=Program)
-def recurring() -> None:
+@click.group(cls=Program, invoke_without_command=True)
+@click.pass_context
+def recurring(context: click.Context) -> None:
     """List, run, pause and delete recurring jobs."""
+    if context.invoked_subcommand is None:
+        context.invoke(list_entries)
 
 
 def _entries(common: Common) -> list[RecurringEntry]:

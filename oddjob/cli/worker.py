@@ -15,6 +15,7 @@ import click
 
 from oddjob import Pool
 from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common
+from oddjob.cli.filters import seconds
 from oddjob.cli.output import counted, say
 from oddjob.cli.processes import run_processes
 from oddjob.daemon import run_until
@@ -26,9 +27,12 @@ _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 def _size(text: str) -> int:
     number = text.upper().removesuffix("B")
     try:
-        return int(float(number.rstrip("KMG")) * _UNITS.get(number[-1:], 1))
-    except ValueError:
-        raise click.BadParameter(f'{text!r} is no size such as "512M"') from None
+        size = int(float(number.rstrip("KMG")) * _UNITS.get(number[-1:], 1))
+    except (ValueError, OverflowError):
+        size = 0
+    if size <= 0:
+        raise click.BadParameter(f'{text!r} is no size such as "512M"')
+    return size
 
 
 def _address(text: str) -> tuple[str, int]:
@@ -52,7 +56,7 @@ def _give_name(_context: click.Context, _option: click.Parameter, name: str | No
 @click.option("--name", metavar="NAME", expose_value=False, callback=_give_name,
               help="What status shows before the host, to tell workers apart.  "
               "[env: ODDJOB_NAME]")  # fmt: skip
-@click.option("--drain-timeout", type=click.FloatRange(0), default=30.0, metavar="SECONDS",
+@click.option("--drain-timeout", type=seconds, default=30.0, metavar="SECONDS",
               show_default=True, help="How long running jobs have at the end.")  # fmt: skip
 @click.option("--batch", is_flag=True, help="End when no job is queued or runs; those that wait "
               "for their time are left.")  # fmt: skip

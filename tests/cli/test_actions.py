@@ -171,6 +171,7 @@ def test_recurring_jobs_are_listed_run_paused_and_deleted(
     }
     assert (found["name"], found["rule"]) == ("nightly", "every 86400 s")
     assert "every 86400 s" in run("recurring", "list").stdout
+    assert "every 86400 s" in run("recurring").stdout
     job = run("recurring", "run", "nightly").stdout.strip()
     assert running.find(job).result(WAIT) == 7
     run("recurring", "pause", "nightly")

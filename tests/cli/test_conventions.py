@@ -109,6 +109,20 @@ def test_errors_are_json_where_that_is_asked_for(
 
 
 @pytest.mark.parametrize(
+    "words",
+    [
+        "list --limit 0", "list --limit -1", "status --watch 0", "status --watch nan",
+        "status --max-age -1", "status --max-waiting -1", "top --interval -1", "top --interval inf",
+        "worker x --drain-timeout nan", "worker x --max-memory -5", "worker x --max-memory 0",
+        "dashboard --port 65536",
+    ],
+)  # fmt: skip
+def test_numbers_that_make_no_sense_are_wrong_usage(words: str, pool: Pool, run: Run) -> None:
+    *_, option, _ = words.split()
+    assert f"Invalid value for '{option}'" in run(*words.split(), exit_code=2).stderr
+
+
+@pytest.mark.parametrize(
     ("text", "shown"),
     [
         ("redis://user:hunter2@host/0 is away", "redis://user:***@host/0 is away"),

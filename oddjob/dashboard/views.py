@@ -68,16 +68,21 @@ def jobs(context: Context, _rest: str) -> Data:
     """Show a page of the jobs that match a filter."""
     which = filter_of(context.request)
     places = [*context.places(which.pool)]
-    found = [
-        *islice(find_jobs(context, which, context.request.get("before")), context.page_size + 1)
-    ]
-    page = found[: context.page_size]
+    before = context.request.get("before")
+
+    def find() -> tuple[list[Data], str | None]:
+        found = [*islice(find_jobs(context, which, before), context.page_size + 1)]
+        page = found[: context.page_size]
+        return [*map(job_data, page)], cursor_of(page[-1]) if len(found) > len(page) else None
+
+    # To look for a text can take long, so that is not done at each refresh.
+    listed, rest = context.cache.answer(("q", which, before), find) if which.q else find()
     return {
         "filter": which._asdict(),
         "counts": total_of(_counts(context, each) for each in places),
         "pools": [{"ref": each.reference, "name": each.pool.name} for each in context.places()],
-        "jobs": [*map(job_data, page)],
-        "next": cursor_of(page[-1]) if len(found) > len(page) else None,
+        "jobs": listed,
+        "next": rest,
     }
 
 

@@ -19,7 +19,7 @@ from oddjob.operations.access import When, seconds_of
 from oddjob.operations.recurring import clock_changes_of, upcoming_of
 from oddjob.quantities import as_count
 from oddjob.runtime.job import Job
-from oddjob.runtime.reasons import known_id
+from oddjob.runtime.reasons import known_id, times_of
 from oddjob.runtime.watchers import JobState, Progress
 from oddjob.schedule.timer import MemoryTimer
 from oddjob.thread_pool import Pool
@@ -153,22 +153,26 @@ class MemoryOperations:
         on after that job; if it is not there, after those that were queued since `before`. Without
         `before`, it is a job of any pool that waits for a timer.
         """
-        states = (state,) if isinstance(state, str) else state
+        states = None if state is None else {state} if isinstance(state, str) else {*state}
         oldest = None if since is None else seconds_of("since", since)
         newest = None if before is None else seconds_of("before", before)
-        found = sorted(self._waiting(), key=_id_of)
-        found += [(job, None) for job in reversed(self.pool.queue())]
-        found += [(job, None) for job in reversed(self._running())]
+        found: list[_Known] = []  # no more than may be wanted: a queue can be long
+        if states is None or "scheduled" in states:
+            found = sorted(self._waiting(), key=_id_of)
+        if states is None or "scheduled" in states or "queued" in states:
+            found += [(job, None) for job in reversed(self.pool.queue())]
+        if states is None or "running" in states:
+            found += [(job, None) for job in reversed(self._running())]
         if before_id is not None:
             found, newest = self._after(found, newest, before_id), None
         picked = (
             record
             for job, timer in found
             if error is None
+            and (states is None or job is None or job.state in states)
             and (name is None or name == (job or timer).name)  # type: ignore[union-attr]
             and (key is None or (job is not None and job.key == key))
             and (record := self._record(job, timer))
-            and (states is None or record.state in states)
             and _is_between(record.created, oldest, newest)
         )
         return islice(picked, None if limit is None else as_count("limit", limit))
@@ -253,10 +257,11 @@ class MemoryOperations:
                 timer.run_now,
             )  # fmt: skip
         _shown[job.id] = job
+        queued, started, finished = times_of(job)
         ended = max(0, job.attempt - (job.state == "running"))  # attempts that have ended
         return MemoryRecord(
             job.id, self.name, job.name, job.state, job.priority, ended, job.key,
-            job.queued_at, run_at, job.started_at, job.finished_at, job.progress, job.why,
+            queued, run_at, started, finished, job.progress, job.why,
             job.cancel, None if timer is None else timer.run_now,
         )  # fmt: skip
 

@@ -13,6 +13,7 @@ from oddjob import Pool
 from oddjob.dashboard import NO_AUTH, Dashboard
 from oddjob.dashboard.search import STATES
 from oddjob.dashboard.views import MOST, total_of
+from oddjob.operations.memory_operations import MemoryOperations
 from tests.dashboard import jobs
 from tests.dashboard.conftest import Client
 
@@ -293,6 +294,27 @@ def test_a_job_far_back_in_a_queue_in_memory_is_found_by_the_id_that_its_program
         last = pool.submit_many(jobs.tick, [()] * 1_500)[-1]
         assert "queued" in show(pool).get(f"/jobs/{last.id}").text
         pool.resume()
+
+
+def test_a_page_makes_nothing_of_a_long_queue_that_it_does_not_show(
+    show: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is asked for every two seconds."""
+    made: list[object] = []
+    make = MemoryOperations._record
+    monkeypatch.setattr(
+        MemoryOperations, "_record", lambda *given: (made.append(given), make(*given))[1]
+    )
+    with Pool("hands", 1) as pool:
+        pool.pause()
+        queue = pool.submit_many(jobs.send, ["a@b"] * 1_000)
+        client = show(pool, page_size=10)
+        for page in "/", "/jobs", "/jobs?state=failed", "/pools/hands", "/errors", "/scheduled":
+            made.clear()
+            assert client.get(page).status == 200
+            assert len(made) < 50, page
+        for job in queue:
+            job.cancel()
 
 
 def test_looking_keeps_no_job_alive(show: Callable[..., Client]) -> None:

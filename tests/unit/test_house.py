@@ -96,7 +96,7 @@ ABOVE = {
         dashboard.application dashboard dashboard.server
     """,
     "command": """
-        cli.command cli.output cli.columns cli.overview cli.filters cli.jobs cli.actions
+        cli.command cli.output cli.columns cli.filters cli.overview cli.jobs cli.actions
         cli.recurring cli.submit cli.processes cli.worker cli.maintenance cli.dashboard cli.torture
         cli.program cli
         oddjob.__main__

@@ -13,6 +13,7 @@ from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.options import as_flag
 from oddjob.runtime import inline
 from oddjob.runtime.job import Job
+from oddjob.runtime.middleware import recurring_by
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
 from oddjob.schedule.timer import Calls, MemoryTimer, Timer
 from oddjob.schedule.triggers import Trigger
@@ -58,10 +59,12 @@ class Scheduled:
             from oddjob.durable.timers import set_timer  # it is loaded where there is a store
 
             store = source._core.store
-            timer: Timer = set_timer(store, self._trigger, calls, overlaps=self._overlap)
+            with recurring_by(self._trigger):
+                timer: Timer = set_timer(store, self._trigger, calls, overlaps=self._overlap)
             return timer
         how = self._keeps_process, self._overlap
-        return MemoryTimer(self._trigger, source._core, calls, source, *how)
+        with recurring_by(self._trigger):
+            return MemoryTimer(self._trigger, source._core, calls, source, *how)
 
 
 class Delayed(Scheduled):

@@ -24,9 +24,12 @@ async def wait(job: Job[T]) -> T:
     Raises:
         concurrent.futures.CancelledError: the job was cancelled. (In asyncio
             ``asyncio.CancelledError``, as from ``await job``.)
+        TypeError: it is no job.
         RuntimeError: no event loop is running.
         BaseException: whatever the job raised.
     """
+    if not isinstance(job, Job):
+        raise TypeError(f"wait() takes a Job, as pool.submit(fn) returns it, not {job!r}")
     token = _trio_token()
     if token is None:
         return await job

@@ -41,9 +41,15 @@ class OddJob:
         extra ``oddjob[cli]`` is installed.
 
         Raises:
+            TypeError: `app` is no Flask application.
             SettingsError: the settings are wrong, or others are in force; tests that make an
                 application with other settings call `oddjob.shutdown_all` before.
         """
+        if not isinstance(app, flask.Flask):
+            raise TypeError(
+                f"OddJob takes a Flask application, not {app!r}; its pools are described by "
+                'app.config["ODDJOB"]'
+            )
         settings = app.config.get("ODDJOB", {})
         others = settings.get("middleware", ()) if isinstance(settings, Mapping) else ()
         oddjob.configure(settings, middleware=(*others, _APP_CONTEXT))

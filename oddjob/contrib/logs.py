@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob import Middleware, current_job
 from oddjob.compat import T, override
-from oddjob.runtime.middleware import pool_of, queued_for, will_retry
+from oddjob.runtime.middleware import outcome_of, pool_of, queued_for
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -71,24 +71,26 @@ def structlog_processor(
 class JobLog(Middleware):
     """Middleware that logs a record for every attempt, at DEBUG, by the logger ``oddjob.jobs``.
 
-    Its ``extra`` is the fields, and ``outcome`` (``succeeded``, ``failed``, ``retried``),
-    ``duration`` and ``queue_time``, in seconds.
+    Its ``extra`` is the fields, and ``outcome`` (``succeeded``, ``failed``, ``retried``,
+    ``cancelled``, ``timed_out``), ``duration`` and ``queue_time``, in seconds.
     """
 
     @override
     def run(self, job: "Job[Any]", carrier: dict[str, str], call: Callable[[], T]) -> T:
         if not _log.isEnabledFor(logging.DEBUG):
             return call()
-        began, outcome = time.monotonic(), "succeeded"
+        began, outcome, attempt = time.monotonic(), "failed", job.attempt
         try:
-            return call()
+            result = call()
+            outcome = outcome_of(job, attempt)
+            return result  # noqa: TRY300
         except BaseException as error:
-            outcome = "retried" if will_retry(job, error) else "failed"
+            outcome = outcome_of(job, attempt, error)
             raise
         finally:
             duration = time.monotonic() - began
             times = {"outcome": outcome, "duration": duration, "queue_time": queued_for(job)}
             what = "job %s of pool %s %s in attempt %d, after %.3f s"
-            details = (job.name, pool_of(job), outcome, job.attempt, duration)
-            _log.debug(what, *details, extra={**_fields_of(job), **times})
+            details = (job.name, pool_of(job), outcome, attempt, duration)
+            _log.debug(what, *details, extra={**_fields_of(job), **times, "attempt": attempt})
             del job, call  # a failure that is on its way refers to this frame

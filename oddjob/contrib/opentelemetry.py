@@ -11,7 +11,7 @@ Assumes: ``opentelemetry-api`` is installed; the application configures an SDK.
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
@@ -23,7 +23,7 @@ from opentelemetry.trace import Link, Span, SpanKind, Status, StatusCode, Tracer
 
 import oddjob
 from oddjob.compat import T, override
-from oddjob.runtime.middleware import is_stored, pool_of, queued_for, will_retry
+from oddjob.runtime.middleware import is_stored, outcome_of, pool_of, queued_for
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -71,35 +71,53 @@ class OpenTelemetry(oddjob.Middleware):
 
     @override
     def submit(self, job: "Job[Any]", carrier: dict[str, str]) -> None:
-        if not is_stored(job):
-            propagate.inject(carrier)
-            return
-        pool = pool_of(job)
-        attributes = {**_attributes(job, pool, "send"), "messaging.operation.type": "send"}
-        with self._tracer.start_as_current_span(
-            f"send {pool}", kind=SpanKind.PRODUCER, attributes=attributes
-        ):
-            propagate.inject(carrier)
-        if self._messaging is not None:
-            self._messaging.sent.add(1, _labels(pool, "send"))
+        self._send([job], [carrier])
+
+    @override
+    def submit_many(self, jobs: "Sequence[Job[Any]]", carriers: Sequence[dict[str, str]]) -> None:
+        self._send(jobs, carriers, **{"messaging.batch.message_count": len(jobs)})
+
+    def _send(
+        self,
+        jobs: "Sequence[Job[Any]]",
+        carriers: Sequence[dict[str, str]],
+        **of_batch: int,
+    ) -> None:
+        context: dict[str, str] = {}
+        if is_stored(jobs[0]):
+            pool = pool_of(jobs[0])
+            attributes = {**_attributes(jobs[0], pool, "send"), "messaging.operation.type": "send"}
+            with self._tracer.start_as_current_span(
+                f"send {pool}", kind=SpanKind.PRODUCER, attributes=attributes | of_batch
+            ):
+                propagate.inject(context)
+            if self._messaging is not None:
+                self._messaging.sent.add(len(jobs), _labels(pool, "send"))
+        else:
+            propagate.inject(context)
+        for carrier in carriers:
+            carrier.update(context)
 
     @override
     def run(self, job: "Job[Any]", carrier: dict[str, str], call: Callable[[], T]) -> T:
-        began, waited, outcome = time.monotonic(), queued_for(job), "succeeded"
+        began, waited, outcome = time.monotonic(), queued_for(job), "failed"
+        attempt = job.attempt
         try:
             with self._span(job, carrier) as span:
                 span.set_attribute("messaging.message.id", job.id)
-                span.set_attribute("oddjob.job.attempt", job.attempt)
+                span.set_attribute("oddjob.job.attempt", attempt)
                 span.set_attribute("oddjob.job.queue_time", waited)
                 try:
-                    return call()
+                    result = call()
                 except BaseException as error:
-                    outcome = "retried" if will_retry(job, error) else "failed"
+                    outcome = outcome_of(job, attempt, error)
                     _record(span, error, outcome)
                     raise
-                finally:
-                    outcome = "timed_out" if job.done() else outcome
-                    span.set_attribute("oddjob.job.outcome", outcome)
+                outcome = outcome_of(job, attempt)
+                span.set_attribute("oddjob.job.outcome", outcome)
+                if outcome == "timed_out":
+                    span.set_status(Status(StatusCode.ERROR, "the time of the job was up"))
+                return result
         finally:
             self._measure(job, outcome, time.monotonic() - began, waited)
             del job, call  # a failure that is on its way refers to this frame
@@ -203,9 +221,10 @@ def _attributes(job: "Job[Any]", pool: str, operation: str) -> dict[str, Any]:
 def _record(span: Span, error: BaseException, outcome: str) -> None:
     kind = type(error)
     name = f"{kind.__module__}.{kind.__qualname__}".removeprefix("builtins.")
+    span.set_attribute("oddjob.job.outcome", outcome)
     span.set_attribute("error.type", name)
     span.record_exception(error)
     if outcome == "retried":
         span.add_event("retry")
-    else:
+    elif outcome != "cancelled":
         span.set_status(Status(StatusCode.ERROR, str(error)))

@@ -200,7 +200,8 @@ class Runner:
                 raise RunnerOver
             self._operations.append(operation)
         self._wake_if_asleep()
-        return operation.wait()
+        what = "submit" if operation.call is None else "call"
+        return self._trouble.counted(what, operation.wait)
 
     def _wake_if_asleep(self) -> None:
         if self._is_asleep:

@@ -273,6 +273,13 @@ class Store(Protocol):
         """
         return None
 
+    @property
+    def taken_over(self) -> int:
+        """How many jobs of dead processes it has put back; from any thread."""
+        return self._taken_over
+
+    _taken_over: int = 0
+
     def takeover(self, process: Any) -> int:
         """Put back the jobs of a dead process; return how many. Twice does no harm.
 

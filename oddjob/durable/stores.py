@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from oddjob.durable.redis.location import Location
 
 _REDIS: Final = ("redis", "rediss", "unix")  # schemes
+OPERATIONS: Final = ("submit", "call", "turn")  # whose errors are counted: see `counts_of`
 _IN_MEMORY: Final = ":memory:"
 
 
@@ -118,6 +119,19 @@ def runner_of(url: str, *, must_exist: bool = False) -> Runner:
                 del _stores.runners[wanted.path]
         raise
     return runner
+
+
+def counts_of(url: str) -> tuple[int, dict[str, int]]:
+    """Return what this process has met in a store, since it began to use it.
+
+    The jobs that it has taken over from dead processes; and the errors, by operation: ``submit``,
+    ``call`` (by hand, or of a job), and ``turn``, which claims jobs and stores outcomes.
+    """
+    with _stores.lock:
+        _, runner = _stores.runners.get(parse_url(url).path, (None, None))
+    if runner is None or runner._thread is None:  # it has no store yet
+        return 0, {}
+    return runner.store.taken_over, {**runner._trouble.errors}
 
 
 def let_go(url: str) -> None:

@@ -6,12 +6,15 @@ again, after pauses that grow. Their length is random, so that not all processes
 
 import logging
 import random
+import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from threading import get_ident
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from oddjob.compat import override
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
 from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, scheduler
@@ -22,13 +25,18 @@ _LONG: Final = 3.0  # seconds, for a process that would end otherwise
 _UNUSUAL: Final = 1.0  # seconds, for a writer that waits for others
 
 
+T = TypeVar("T")
+
+
 class Trouble:
     """The trouble with one store.
 
-    Thread safety: the store thread alone uses it.
+    Thread safety: the store thread alone uses it, but for `counted` and `errors`.
     """
 
     def __init__(self, label: str) -> None:
+        self._lock: Final = threading.Lock()  # guards `errors`; nothing is called under it
+        self.errors: Final[Counter[str]] = Counter()  # by operation
         self._label: Final = label  # of the store, for logs
         self._since: float | None = None  # steady seconds
         self._pause = _FIRST_PAUSE
@@ -40,10 +48,23 @@ class Trouble:
 
     def note(self, error: BaseException) -> None:
         """Note that the store could not be used."""
+        self._count("turn")
         if self._since is None:
             self._since = clock.steady()
             what = "%s cannot be used at present, will go on trying: %s"
             log(logging.ERROR, what, self._label, error)
+
+    def counted(self, operation: str, act: Callable[[], T]) -> T:
+        """Return what a call returns; if it raises what a store does, count that."""
+        try:
+            return act()
+        except (StoreFull, StoreUnusable):
+            self._count(operation)
+            raise
+
+    def _count(self, operation: str) -> None:
+        with self._lock:
+            self.errors[operation] += 1
 
     def wait(self, wait: Callable[[float], Any]) -> None:
         """Wait until the next try; the next wait is longer, if nothing has cut this one short."""

@@ -37,8 +37,7 @@ def new_jobs(
             if model._details is not None:
                 job._add_details().carrier = model._details.carrier
     elif policy.is_prepared:
-        for job in jobs:
-            policy.prepare(job)
+        policy.prepare(*jobs)
     return jobs
 
 

@@ -6,15 +6,22 @@ those of a view are added to those of its pool. The first one is the outermost. 
 pays nothing for it.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import TypeVar
+from oddjob.errors import JobTimeout
+from oddjob.runtime.settling import failure_of
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
+    from oddjob.schedule.triggers import Trigger
 
+_recurrence: Final[ContextVar["Trigger | None"]] = ContextVar("recurrence", default=None)
 R = TypeVar("R")
 
 
@@ -36,6 +43,16 @@ class Middleware:
 
         What this raises refuses the job: it is not queued, and the caller gets the exception.
         """
+
+    def submit_many(self, jobs: "Sequence[Job[Any]]", carriers: Sequence[dict[str, str]]) -> None:
+        """Act as `submit` does, for jobs that are queued together; by default, `submit` each.
+
+        Args:
+            jobs: two or more jobs of one function.
+            carriers: the carrier of each of them.
+        """
+        for job, carrier in zip(jobs, carriers, strict=True):
+            self.submit(job, carrier)
 
     def run(self, job: "Job[Any]", carrier: dict[str, str], call: Callable[[], R]) -> R:  # noqa: ARG002
         """Act around one attempt of a job, in the thread that runs it and the job's context.
@@ -85,6 +102,51 @@ def queued_for(job: "Job[Any]") -> float:
     if times.queued is None or times.started is None:
         return 0.0
     return max(0.0, (times.started - times.queued).total_seconds())
+
+
+def recurrence_of_submit() -> "Trigger | None":
+    """Return what the jobs that are being submitted recur by; None: they do not."""
+    return _recurrence.get()
+
+
+@contextmanager
+def recurring_by(trigger: "Trigger") -> Iterator[None]:
+    """Have `recurrence_of_submit` return a trigger in this block, if it repeats."""
+    before = _recurrence.set(trigger if trigger.repeats else None)
+    try:
+        yield
+    finally:
+        _recurrence.reset(before)
+
+
+def outcome_of(job: "Job[Any]", attempt: int, error: BaseException | None = None) -> str:
+    """Return how an attempt ends whose function has just returned, or raised an exception.
+
+    Args:
+        job: the job.
+        attempt: its number, as `Job.attempt` was when it began.
+        error: the exception.
+
+    Returns:
+        ``succeeded``, ``failed``, ``retried``, ``timed_out``, or ``cancelled``: it was asked to
+        stop, and has. An attempt whose time was up has ended before, with the job or without it.
+    """
+    details = job._add_details()
+    if details.attempt != attempt:
+        return "retried"
+    if has_timed_out(job):
+        return "timed_out"
+    if job.cancelled() or (isinstance(error, CancelledError) and job.cancel_requested):
+        return "cancelled"
+    if details.concluder is not None or (error is not None and will_retry(job, error)):
+        return "retried"
+    return "succeeded" if error is None else "failed"
+
+
+def has_timed_out(job: "Job[Any]") -> bool:
+    """Return whether a job has ended because its time was up; this is no look at its failure."""
+    failure = failure_of(job)
+    return failure is not None and isinstance(failure.error, JobTimeout)
 
 
 def will_retry(job: "Job[Any]", error: BaseException) -> bool:

@@ -198,13 +198,24 @@ class JobPolicy:
             self.detached = JobPolicy(self.host, self.settings, is_detached=True)
         return self.detached
 
-    def prepare(self, job: "Job[Any]") -> None:
-        """Compute the key of a new job from its arguments, and show it to the middleware.
+    def prepare(self, *jobs: "Job[Any]") -> None:
+        """Compute the keys of new jobs from their arguments, and show them to the middleware.
 
         Raises:
-            TypeError: the key is no key, or a serial job has none.
+            TypeError: a key is no key, or a serial job has none.
             Exception: whatever the key function or the middleware raises.
         """
+        for job in jobs:
+            self._set_key(job)
+        if self.middleware and jobs:
+            self._show_to_middleware(jobs)
+        if self._without_after is not None:
+            after = tuple((other, Condition.SUCCESS) for other in self.settings.after)
+            for job in jobs:
+                job._policy, details = self._without_after, job._add_details()
+                details.links = (details.links or Links())._replace(after=after)
+
+    def _set_key(self, job: "Job[Any]") -> None:
         if self.key_function is not None and job._key is None:
             is_item = job._kwargs is BATCH_ITEM
             args, kwargs = ((job._args,), {}) if is_item else (job._args, job._kwargs or {})
@@ -213,17 +224,20 @@ class JobPolicy:
             raise TypeError(
                 f"serial=True needs a key: it tells which jobs {job.name} is to wait for"
             )
-        if self.middleware:
+
+    def _show_to_middleware(self, jobs: "Sequence[Job[Any]]") -> None:
+        carriers, submitter = [], name_of_caller()
+        for job in jobs:
             details = job._add_details()
-            carrier, details.submitter = details.carrier, name_of_caller()
-            for each in self.middleware:
-                submit = getattr(each, "submit", None)
-                if submit is not None:
+            details.submitter = submitter
+            carriers.append(details.carrier)
+        for each in self.middleware:
+            submit, submit_many = getattr(each, "submit", None), getattr(each, "submit_many", None)
+            if submit_many is not None and len(jobs) > 1:
+                submit_many(jobs, carriers)
+            elif submit is not None:
+                for job, carrier in zip(jobs, carriers, strict=True):
                     submit(job, carrier)
-        if self._without_after is not None:
-            job._policy, details = self._without_after, job._add_details()
-            after = tuple((other, Condition.SUCCESS) for other in self.settings.after)
-            details.links = (details.links or Links())._replace(after=after)
 
     def _accept_linked(self, job: "Job[Any]") -> None:
         self.host.accept_many([job])

@@ -77,3 +77,8 @@ def test_await_in_trio_says_what_to_do() -> None:
             job.cancel()
 
     trio.run(main)
+
+
+def test_what_is_no_job_is_refused() -> None:
+    with pytest.raises(TypeError, match="takes a Job"):
+        asyncio.run(wait("mail"))  # type: ignore[arg-type]

@@ -76,3 +76,8 @@ def test_the_extension_is_found_in_the_application() -> None:
     extension.init_app(app)
     assert app.extensions["oddjob"] is extension
     assert oddjob.pool().submit(lambda: flask.current_app.name).result(10) == "late"
+
+
+def test_what_is_no_application_is_refused() -> None:
+    with pytest.raises(TypeError, match="takes a Flask application, not 'mail'"):
+        OddJob("mail")  # type: ignore[arg-type]

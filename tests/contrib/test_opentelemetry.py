@@ -1,11 +1,15 @@
 """The OpenTelemetry middleware, on the SDK's exporters in memory."""
 
+import asyncio
+import threading
+from concurrent.futures import CancelledError
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import oddjob
+from tests.hang import WAIT, until
 
 pytest.importorskip("opentelemetry.sdk", reason="it is not installed")
 
@@ -125,3 +129,66 @@ def test_spans_and_metrics_can_be_left_out(telemetry: Telemetry) -> None:
         assert pool.submit(abs, -2).result(10) == 2
     assert telemetry.spans() == []
     assert telemetry.reader.get_metrics_data() is None
+
+
+def test_a_batch_is_sent_once_and_says_how_many_there_are(
+    telemetry: Telemetry, tmp_path: Path
+) -> None:
+    """A thousand jobs are one span more in the trace of the request, not a thousand."""
+    middleware = telemetry.middleware(semantic_metrics=True)
+    with oddjob.Pool(
+        "mail", 1, store=f"sqlite:///{tmp_path}/j.db", middleware=[middleware]
+    ) as pool:
+        assert [job.result(WAIT) for job in pool.submit_many(abs, [-1, -2, -3])] == [1, 2, 3]
+    [send] = [span for span in telemetry.spans() if span.name == "send mail"]
+    processed = [span for span in telemetry.spans() if span.name == "process mail"]
+    assert send.attributes["messaging.batch.message_count"] == 3
+    assert {link.context.span_id for span in processed for link in span.links} == {
+        send.context.span_id
+    }
+    assert telemetry.metrics()["messaging.client.sent.messages"][0].value == 3
+
+
+async def until_cancelled(started: threading.Event) -> None:
+    started.set()
+    await asyncio.Event().wait()
+
+
+def outcomes(telemetry: Telemetry) -> dict[str, int]:
+    points = telemetry.metrics()["oddjob.job.count"]
+    return {point.attributes["oddjob.job.outcome"]: point.value for point in points}
+
+
+def test_a_job_that_was_cancelled_is_no_error_and_has_not_timed_out(telemetry: Telemetry) -> None:
+    started = threading.Event()
+    with oddjob.Pool("mail", 1, middleware=[telemetry.middleware()], retries=3) as pool:
+        job = pool.submit(until_cancelled, started)
+        assert started.wait(WAIT)
+        job.cancel()
+        assert isinstance(job.exception(WAIT), CancelledError)
+    [span] = telemetry.spans()
+    assert span.attributes["oddjob.job.outcome"] == "cancelled"
+    assert span.status.status_code is StatusCode.UNSET
+    assert outcomes(telemetry) == {"cancelled": 1}
+
+
+def test_a_job_that_is_cancelled_before_its_retry_has_not_timed_out(telemetry: Telemetry) -> None:
+    """Its first attempt was over its time, and comes back when the job has been cancelled."""
+    let_go, options = threading.Event(), {"timeout": 0.01, "retries": 1, "backoff": 60}
+    with oddjob.Pool("mail", 1, middleware=[telemetry.middleware()], **options) as pool:
+        job = pool.submit(let_go.wait, WAIT)
+        until(lambda: pool.stats().retried == 1)
+        assert job.cancel()
+        let_go.set()
+    until(lambda: len(telemetry.spans()) == 1)
+    assert outcomes(telemetry) == {"cancelled": 1}
+
+
+def test_a_job_that_has_timed_out_says_so(telemetry: Telemetry) -> None:
+    let_go = threading.Event()
+    with oddjob.Pool("mail", 1, middleware=[telemetry.middleware()], timeout=0.01) as pool:
+        assert isinstance(pool.submit(let_go.wait, WAIT).exception(WAIT), oddjob.JobTimeout)
+        let_go.set()
+    until(lambda: len(telemetry.spans()) == 1)
+    assert telemetry.spans()[0].status.status_code is StatusCode.ERROR
+    assert outcomes(telemetry) == {"timed_out": 1}

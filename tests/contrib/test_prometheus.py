@@ -1,12 +1,15 @@
 """The Prometheus collector."""
 
+import sys
+import threading
 from math import inf
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import pytest
 
 import oddjob
-from tests.hang import until
+from tests.hang import WAIT, until
 
 prometheus_client = pytest.importorskip("prometheus_client", reason="it is not installed")
 
@@ -78,7 +81,9 @@ def test_a_store_that_is_gone_is_shown_as_down_and_without_its_password(
         raise oddjob.StoreUnusable("no connection")
 
     monkeypatch.setattr("oddjob.operations.StoreOperations", refuse)
-    text = scrape(OddJobCollector([], ["redis://user:secret@host:6379/0?prefix=shop&password=x"]))
+    text = scrape(
+        OddJobCollector([], ["redis://user:secret@host:6379/0?prefix=shop&accept_eviction=1"])
+    )
     assert value(text, 'oddjob_store_up{store="redis://host:6379/0?prefix=shop"}') == 0
 
 
@@ -102,3 +107,91 @@ def test_a_pool_begins_to_count_in_buckets_when_it_is_asked() -> None:
         assert before < 5_000
         list(pool.map(abs, range(5_000)))
         until(lambda: pool.histograms().run_time.buckets[inf] == before + 5_000)
+
+
+def test_jobs_are_told_apart_by_their_names_on_request() -> None:
+    collector = OddJobCollector(per_job=True)
+    pool = oddjob.Pool("mail", 1, middleware=[collector], retries=1, backoff=0)
+    list(pool.options(name="send").map(abs, range(3)))
+    pool.options(name="parse").submit(int, "no number").exception(WAIT)
+    pool.pause()
+    assert pool.submit(abs, 1).cancel()
+    pool.resume()
+    text = scrape(collector)
+    for series, expected in {
+        'oddjob_jobs_started_total{job="send",pool="mail"}': 3,
+        'oddjob_jobs_ended_total{job="send",outcome="succeeded",pool="mail"}': 3,
+        'oddjob_jobs_ended_total{job="parse",outcome="failed",pool="mail"}': 1,
+        'oddjob_jobs_ended_total{job="",outcome="cancelled",pool="mail"}': 1,
+        'oddjob_job_retries_total{job="parse",pool="mail"}': 1,
+        'oddjob_job_run_seconds_count{job="send",pool="mail"}': 3,
+        'oddjob_job_queue_seconds_bucket{job="parse",le="600.0",pool="mail"}': 2,
+        'oddjob_pool_size{pool="mail"}': 1,
+    }.items():
+        assert value(text, series) == expected, series
+
+
+def test_a_job_that_hangs_is_counted_when_its_time_is_up() -> None:
+    """Its thread may never come back to say so."""
+    collector, let_go = OddJobCollector(per_job=True), threading.Event()
+    with oddjob.Pool("mail", 1, middleware=[collector], timeout=0.01) as pool:
+        job = pool.options(name="hangs").submit(let_go.wait, WAIT)
+        assert isinstance(job.exception(WAIT), oddjob.JobTimeout)
+        series = 'oddjob_jobs_ended_total{job="hangs",outcome="timed_out",pool="mail"}'
+        until(lambda: value(scrape(collector), series) == 1)
+        let_go.set()
+
+
+def test_names_of_jobs_without_end_do_not_fill_the_memory() -> None:
+    collector = OddJobCollector(per_job=True)
+    with oddjob.Pool("mail", 1, middleware=[collector]) as pool:
+        for number in range(120):
+            pool.options(name=f"order {number}").perform(abs, number)
+    text = scrape(collector)
+    assert value(text, 'oddjob_jobs_started_total{job="other",pool="mail"}') == 20
+
+
+@pytest.mark.parametrize("wrong", ["mail", ["mail"], [None]])
+def test_what_is_no_pool_is_refused_at_once(wrong: object) -> None:
+    """A scrape, later and elsewhere, would fail for a reason that nobody sees."""
+    with pytest.raises(TypeError, match="a list of pools"):
+        OddJobCollector(wrong)  # type: ignore[arg-type]
+
+
+def test_errors_of_a_store_are_counted_by_operation(tmp_path: Path) -> None:
+    url, label = f"sqlite:///{tmp_path}/jobs.db", f'store="sqlite:///{tmp_path}/jobs.db"'
+    collector = OddJobCollector([], [url])
+    pool = oddjob.Pool("mail", 1, store=url)
+    pool.submit(abs, -1).result(WAIT)
+    series = f'oddjob_store_errors_total{{operation="submit",{label}}}'
+    assert value(scrape(collector), series) == 0
+    (tmp_path / "jobs.db-wal").unlink()
+    with pytest.raises(oddjob.StoreUnusable):
+        pool.submit(abs, -1)
+    assert value(scrape(collector), series) == 1
+    pool.shutdown(wait=False)
+
+
+OF_A_PROCESS = """
+import sys, time
+import oddjob
+
+pool = oddjob.Pool("mail", 1, store=sys.argv[1])
+job = pool.submit(time.sleep, 60)
+while not job.running():
+    pass
+print("running", flush=True)
+time.sleep(60)
+"""
+
+
+def test_jobs_of_dead_processes_are_counted(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/jobs.db"
+    process = Popen([sys.executable, "-c", OF_A_PROCESS, url], stdout=PIPE)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"running\n"
+        oddjob.Pool("mail", 1, store=url, consume=False).submit(abs, 1)
+        process.kill()
+    series = f'oddjob_store_takeovers_total{{store="{url}"}}'
+    until(lambda: value(scrape(OddJobCollector([], [url])), series) == 1)

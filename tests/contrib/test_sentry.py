@@ -1,11 +1,13 @@
 """The Sentry middleware, on a transport that keeps what it is given."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 import oddjob
+from tests.hang import WAIT, until
 
 sentry_sdk = pytest.importorskip("sentry_sdk", reason="it is not installed")
 
@@ -32,6 +34,10 @@ class Kept(Transport):
     @property
     def transactions(self) -> list[Any]:
         return [item for item in self.items if item.get("type") == "transaction"]
+
+    @property
+    def check_ins(self) -> list[Any]:
+        return [item for item in self.items if "monitor_slug" in item]
 
 
 @pytest.fixture
@@ -90,3 +96,46 @@ def test_a_job_is_a_transaction_in_the_trace_of_its_submitter(sentry: Kept) -> N
     assert trace["data"]["messaging.destination.name"] == "mail"
     assert trace["data"]["messaging.message.retry.count"] == 0
     assert [span["op"] for span in found["/signup"]["spans"]] == ["queue.publish"]
+
+
+def test_a_hundred_instances_look_at_each_event_once(sentry: Kept) -> None:
+    """Sentry forgets the processors of a scope, also those of others, when they are too many."""
+    seen = []
+    sentry_sdk.get_global_scope().add_event_processor(lambda event, _hint: seen.append(1) or event)
+    for _ in range(100):
+        Sentry()
+    with oddjob.Pool("mail", 1, middleware=[Sentry()]) as pool:
+        pool.perform(int, "no number")
+    assert len(sentry.errors) == 1
+    assert seen
+
+
+@pytest.mark.parametrize("store", [None, "sqlite"])
+def test_recurring_jobs_check_in(store: str | None, sentry: Kept, tmp_path: Path) -> None:
+    """Sentry tells when a nightly job has failed, or has not run at all."""
+    url = store and f"sqlite:///{tmp_path}/jobs.db"
+    with oddjob.Pool("mail", 1, middleware=[Sentry(monitor=True)], store=url) as pool:
+        nightly = pool.options(name="Nightly report").daily("03:00", tz="Europe/Paris")
+        hourly = pool.options(name="parse").every(3600)
+        for timer in (nightly.perform(abs, -1), hourly.perform(int, "no number")):
+            timer.run_now()
+        pool.submit(abs, -1).result(WAIT)  # does not recur
+        until(lambda: len(sentry.check_ins) == 2)
+    found = {each["monitor_slug"]: each for each in sentry.check_ins}
+    assert found["nightly-report"]["status"] == "ok"
+    assert found["nightly-report"]["monitor_config"] == {
+        "schedule": {"type": "crontab", "value": "0 3 * * *"},
+        "timezone": "Europe/Paris",
+    }
+    assert found["parse"]["status"] == "error"
+    assert found["parse"]["monitor_config"] == {
+        "schedule": {"type": "interval", "value": 60, "unit": "minute"}
+    }
+
+
+def test_recurring_jobs_check_in_on_request_only(sentry: Kept) -> None:
+    with oddjob.Pool("mail", 1, middleware=[Sentry()]) as pool:
+        timer = pool.every(3600).submit(abs, -1)
+        timer.run_now()
+        timer.jobs[0].result(WAIT)
+    assert sentry.check_ins == []

@@ -156,3 +156,38 @@ def test_a_pool_without_middleware_makes_plain_jobs() -> None:
         assert pool._policy.is_plain
         assert pool._policy.accept == pool._core.accept
         assert not pool.options(middleware=[Middleware()])._policy.is_plain  # type: ignore[attr-defined]
+
+
+def test_jobs_that_are_queued_together_are_shown_together() -> None:
+    """A trace has one span for all of them; each has its own carrier."""
+
+    class Batches(Middleware):
+        def submit_many(self, jobs: Any, carriers: Any) -> None:
+            for number, carrier in enumerate(carriers):
+                carrier["place"] = f"{number} of {len(jobs)}"
+
+        def run(self, job: Job[Any], carrier: dict[str, str], call: Callable[[], Any]) -> Any:
+            return carrier.get("place")
+
+    with Pool(1, middleware=[Batches()]) as pool:
+        jobs = pool.submit_many(abs, [1, 2])
+        assert [job.result(WAIT) for job in jobs] == ["0 of 2", "1 of 2"]
+        assert pool.submit(abs, 1).result(WAIT) is None
+
+
+def test_middleware_with_submit_alone_sees_each_job_of_a_batch() -> None:
+    seen: list[str] = []
+    middleware = [Tracer("m", seen), Tracing()]
+    with Pool(1, middleware=middleware) as pool:
+        [job.result(WAIT) for job in pool.submit_many(abs, [1, 2])]
+    assert seen.count("m submit queued") == 2
+    assert Tracing.submitted == 2
+
+
+class Tracing(Middleware):
+    """Middleware that counts what is submitted."""
+
+    submitted = 0
+
+    def submit(self, job: Job[Any], carrier: dict[str, str]) -> None:
+        Tracing.submitted += 1

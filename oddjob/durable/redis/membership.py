@@ -125,6 +125,7 @@ class Membership:
         self._directory: Final = directory
         self._lease: Final = lease
         self._note: Final = note
+        self.taken_over = 0  # jobs of dead processes, by the thread of the lease
         self._store_id = b""
         self._stop: threading.Event | None = None
         self._known: dict[str, Any] = {"host": "", "pid": 0}
@@ -242,7 +243,7 @@ class Membership:
                     self._note()
                 expired = set(map(int, answer[1])) - {caller.process}
                 for process in expired & expired_before:
-                    members.take_over(process, self.peers, is_own=False)
+                    self.taken_over += members.take_over(process, self.peers, is_own=False)
                 expired_before = expired
             except Exception as error:  # whatever it is, the lease has to be kept
                 if not isinstance(error, StoreUnusable):

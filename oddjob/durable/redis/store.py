@@ -142,10 +142,16 @@ class RedisStore(Store):
         for process in self._membership.meet_peers():
             self.takeover(process)
 
+    @property
+    @override
+    def taken_over(self) -> int:
+        return self._taken_over + self._membership.taken_over
+
     @override
     def takeover(self, process: Any) -> int:
         peers = self._membership.peers
         count = self._members.take_over(process, peers, is_own=False)
+        self._taken_over += count
         peers.unwatch(process)  # also if another process was faster
         if count:
             self.wake()  # this one may have been waiting for these jobs

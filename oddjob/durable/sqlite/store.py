@@ -195,6 +195,7 @@ class SqliteStore(Store):
                 work.to_wake.add(process)  # it may be alive after all, and is to join again
                 self._peers.wake()  # this one may have been waiting for these jobs
         if is_other:
+            self._taken_over += count
             self._peers.unwatch(process)  # also if another process was faster
         return count
 

@@ -149,11 +149,12 @@ def pool(context: Context, rest: str) -> Data:
     }
     if local is None:
         return data
-    options, workers = local.configuration, local.workers()
+    options, workers = local.configuration, context.sources.workers_of(local)
     limits = {name: value for name in _LIMITS if (value := getattr(options, name)) is not None}
     return data | {
         "workers": [
-            {"name": each.name, "state": each.state, "since": each.since,
+            {"name": each.name, "since": each.since,
+             "state": "stuck" if each.job and each.job.done() else each.state,
              "job": each.job and each.job.name, "stack": each.stack()}
             for each in workers
         ],

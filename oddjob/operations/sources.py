@@ -17,6 +17,7 @@ from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.record import Record
 from oddjob.operations.stores import StoreOperations, label_of
 from oddjob.runtime import lifecycle
+from oddjob.runtime.worker import WorkerInfo
 from oddjob.thread_pool import Pool
 
 AnyPool = PoolOperations | MemoryOperations
@@ -112,6 +113,12 @@ class Sources:
             if core.name == name and store and label_of(store) == source.label:
                 return cast("Pool | None", core.pool)
         return None
+
+    @staticmethod
+    def workers_of(pool: Pool) -> list[WorkerInfo]:
+        """Return the workers of a pool, and those that are stuck in jobs which have timed out."""
+        alive = [core.workers.all_alive() for core in lifecycle.known_cores() if core.pool is pool]
+        return [each.info for workers in alive for each in workers]
 
     def local_pools(self) -> Iterator[Pool]:
         """Yield the pools of this process that are shown."""

@@ -54,8 +54,11 @@ def began_at(job: Job[Any], slot: Slot) -> float:
 
 
 def stack_of_job(job: Job[Any]) -> str:
-    """Return where a running job is, formatted like a traceback; "" if it does not run here."""
-    slot = _slot_of(job)
+    """Return where a job is, formatted like a traceback; "" if no thread of its pool runs it.
+
+    A job that has timed out has ended, and its thread may be in it still.
+    """
+    slot = _slot_with(job)
     if slot is None:
         return ""
     coroutine = slot.coroutines.coroutine_of(job)
@@ -139,8 +142,10 @@ def _no_worker(job: Job[Any], core: "PoolCore") -> str:
 
 def _slot_of(job: Job[Any]) -> Slot | None:
     """Return the slot in which a job runs, if it is one of a worker."""
-    if job._local_state in ENDED:
-        return None
+    return None if job._local_state in ENDED else _slot_with(job)
+
+
+def _slot_with(job: Job[Any]) -> Slot | None:
     return next((each for each in _core_of(job).workers.slots() if each.job is job), None)
 
 

@@ -16,6 +16,7 @@ from oddjob.dashboard.views import MOST, total_of
 from oddjob.operations.memory_operations import MemoryOperations
 from tests.dashboard import jobs
 from tests.dashboard.conftest import Client
+from tests.hang import until
 
 SCREENS = ["/", "/jobs", "/errors", "/pools", "/pools/mail", "/scheduled", "/recurring", "/runners",
            "/about"]  # fmt: skip
@@ -272,6 +273,24 @@ def test_pools_in_memory_are_shown_with_what_runs_and_waits(
         assert len(json.loads(client.get("/api/recurring").html)["entries"]) == 1
         assert len(json.loads(client.get("/api/scheduled").html)["jobs"]) == 1
         assert client.get("/runners").status == client.get("/about").status == 200
+        release.set()
+
+
+def test_a_thread_that_is_stuck_in_a_job_which_has_timed_out_is_shown_with_its_stack(
+    show: Callable[..., Client],
+) -> None:
+    release = threading.Event()
+
+    def hang() -> None:
+        release.wait()
+
+    with Pool("hands", 1, timeout=0.01) as pool:
+        pool.submit(hang).exception()
+        until(lambda: pool.stats().abandoned)
+        found = json.loads(show(pool).get("/api/pools/hands").html)["workers"]
+        (stuck,) = (each for each in found if each["state"] == "stuck")
+        assert stuck["name"].endswith("-abandoned")
+        assert "release.wait()" in stuck["stack"]
         release.set()
 
 

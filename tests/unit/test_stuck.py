@@ -30,6 +30,17 @@ def fail() -> None:
     raise ValueError
 
 
+def test_a_dump_has_the_stack_of_a_thread_that_is_stuck_in_a_job_which_has_timed_out() -> None:
+    hang = Hang()
+    with Pool("work", 1, timeout=0.01) as pool:
+        assert isinstance(pool.submit(hang).exception(WAIT), oddjob.JobTimeout)
+        until(lambda: pool.stats().abandoned)
+        text = pool.dump()
+        hang.gate.set()
+    assert "work_0-abandoned" in text
+    assert "hang.py" in text
+
+
 def test_the_times_of_a_job_are_the_same_whenever_they_are_read() -> None:
     with Pool("work", 1) as pool:
         job = pool.submit(int)

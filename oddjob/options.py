@@ -40,7 +40,7 @@ OnError = Callable[[Any, BaseException], object]
 WhenFull = Literal["block", "raise", "caller_runs", "drop_oldest"]
 Unique = bool | Key | Callable[..., Key]
 
-_STORES: Final = ("sqlite:", "memory:", "redis:", "rediss:", "unix:")
+_STORES: Final = ("sqlite:", "memory:", "redis:", "rediss:", "redis+", "rediss+", "unix:")
 _FOR_STORES: Final = (
     *("signing_keys", "consume", "keep_succeeded", "keep_failed", "unknown_after"),
 )
@@ -114,7 +114,7 @@ class _Url(str):
 
     @override
     def __repr__(self) -> str:
-        return repr(re.sub(r"//[^@/]*@", "//…@", str(self)))
+        return repr(re.sub(r"(//)[^@/]*(?=@)|(password=)[^&]*", r"\1\2…", str(self)))
 
 
 def _as_store(name: str, value: Any) -> Any:

@@ -37,7 +37,7 @@ settings.load_profile("oddjob")
 
 GROUPED_BY_FOLDER = {"bench", "process"}
 GROUPED_BY_FILE = {"stress"}
-GROUPED_FILES = {"test_typing.py"}
+GROUPED_FILES = {"test_typing.py", "test_redis_topologies.py"}
 
 
 def group_of(nodeid: str) -> str:

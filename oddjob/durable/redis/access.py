@@ -161,6 +161,16 @@ class PoolAccess:
         """Note the number of a partition."""
         self._numbers[partition] = number
 
+    @property
+    def submitted(self) -> list[Partition]:
+        """Partitions that jobs were submitted in."""
+        return list(self._numbers)
+
+    @property
+    def functions(self) -> list[str]:
+        """Functions that this process knows."""
+        return list(self._functions)
+
     # Turns.
 
     def call(self, number: int, part: Part) -> Call:

@@ -23,7 +23,7 @@ from oddjob.durable.store import Evicted
 from oddjob.schedule.clock import clock
 
 _ENTER, _LEARN, _FORGET = Script("enter"), Script("learn"), Script("forget")
-_ADD_PARTITION: Final = Script("add_partition")
+_ADD_PARTITION, _RECONCILE = Script("add_partition"), Script("reconcile")
 _NEW_PARTITIONS: Final = 1  # the answer to a turn in which nothing was done
 
 
@@ -95,6 +95,14 @@ class Calls:
         """Find the partitions that this process may claim from, as there are new ones."""
         if access.consumes:
             access.read_partitions(self.run(access, _LEARN))
+
+    def reconcile(self, access: PoolAccess) -> None:
+        """Tell a server that may have lost what it acknowledged last what this process does."""
+        self.run(access, _RECONCILE, *[each.rpartition(":")[2] for each in access.held])
+        for partition in access.submitted:
+            self.put_partition(access, partition)
+        if access.consumes:
+            self.learn(access.name, access.functions)
 
     def put_partition(self, access: PoolAccess, partition: Partition) -> int:
         """Return the number of a partition, which is stored if it is new."""

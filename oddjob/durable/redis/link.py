@@ -17,17 +17,21 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
+    ClusterDownError,
     NoPermissionError,
     NoScriptError,
     RedisError,
     ResponseError,
+    TryAgainError,
 )
 from redis.exceptions import ConnectionError as LostConnection
 from redis.exceptions import TimeoutError as LateAnswer
 
 from oddjob.durable.redis.location import Keys, Location, pack_strings
 from oddjob.durable.redis.script import Script
+from oddjob.durable.redis.topology import connect
 from oddjob.errors import StoreFull, StoreUnsafe, StoreUnusable
 
 _PATIENCE: Final = 3.0  # seconds
@@ -37,11 +41,12 @@ _LONGEST_PAUSE: Final = 1.0
 _OLDEST: Final = (6, 2)  # version of the server
 
 # A server that restarts, loads, or hands over to another one: as a connection that was lost.
-# (redis-py leaves out the first word of some.)
+# (redis-py leaves out the first word of some errors. A subclass of `AskError` is `MovedError`.)
 _COMES_BACK: Final = (
-    *("READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "TRYAGAIN", "CLUSTERDOWN", "MOVED"),
-    *("NOREPLICAS", "BUSY", "read only replica", "MASTER is down", "max number of clients"),
+    *("READONLY", "LOADING", "MASTERDOWN", "UNBLOCKED", "NOREPLICAS", "BUSY"),
+    *("read only replica", "MASTER is down", "max number of clients"),
 )
+_LOST: Final = (LostConnection, LateAnswer, AskError, TryAgainError, ClusterDownError)
 Argument = bytes | str | int | float
 
 
@@ -178,7 +183,7 @@ class Link:
         if self._is_open:
             return
         connection = self._connection
-        connection.connect()
+        connect(self._location, connection)
         connection.send_command("INFO", check_health=False)
         lines = self._receive().decode(errors="replace").splitlines()
         info = dict(line.split(":", 1) for line in lines if ":" in line)
@@ -186,8 +191,10 @@ class Link:
         self._version = int(major), int(minor)
         if self._version < _OLDEST:
             raise StoreUnusable(
-                f"{self._location} is Redis {major}.{minor}; 6.2 or newer is needed"
+                f"{self._location} is Redis {major}.{minor}; {_OLDEST[0]}.{_OLDEST[1]} or newer is "
+                "needed"
             )
+        self._check_mode(info)
         server = info.get("run_id", "")
         self.has_changed |= self._server not in ("", server)
         self._server = server
@@ -200,10 +207,20 @@ class Link:
             )
         self._is_open = True
 
+    def _check_mode(self, info: dict[str, str]) -> None:
+        location = self._location
+        if "sentinel_masters" in info:
+            what = "a sentinel: begin with redis+sentinel://host:26379/mymaster"
+            raise StoreUnusable(f"{location} is {what}")
+        if info.get("cluster_enabled") == "1" and location.topology != "cluster":
+            what = "a node of a cluster: begin with redis+cluster://"
+            raise StoreUnusable(f"{location} is {what}")
+
 
 def _may_pass(error: RedisError) -> bool:
     """Return whether the same command may succeed over another connection, or later."""
     if isinstance(error, (AuthenticationError, NoPermissionError)):
         return False
-    is_lost = isinstance(error, (LostConnection, LateAnswer))
-    return is_lost or any(each in str(error) for each in _COMES_BACK)
+    if "CERTIFICATE" in str(error):  # as OpenSSL's names of errors
+        return False
+    return isinstance(error, _LOST) or any(each in str(error) for each in _COMES_BACK)

@@ -1,13 +1,22 @@
-"""Location: which server a URL names, and which keys on it. Its text has no password."""
+"""Location: which servers a URL names, and which keys on them. Its text has no password.
+
+All keys of a store have one hash tag, its prefix: in a cluster, a store is on one node. So what its
+pools share (processes, leases) is where they are, and a store is either there or not. Stores that
+differ in their prefix are on different nodes.
+"""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from oddjob.compat import override
 
-_OPTIONS: Final = ("prefix", "accept_eviction", "ssl_ca_certs", "ssl_certfile",
-                   "ssl_keyfile", "ssl_cert_reqs")  # fmt: skip
+_OPTIONS: Final[tuple[str, ...]] = ("prefix", "accept_eviction")
+_OPTIONS_OF_TLS: Final = (
+    *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
+)
+_OPTIONS_OF_SENTINELS: Final = ("sentinel_username", "sentinel_password")
+_PORTS: Final = {"": 6379, "sentinel": 26379, "cluster": 6379}
 
 
 class Keys:
@@ -28,8 +37,9 @@ class Location:
     """A server, and the prefix of the keys of one store on it.
 
     Args:
-        url: ``redis://user:password@host:port/database?prefix=oddjob``; ``rediss://`` with TLS; or
-            ``unix:///path?db=0``.
+        url: ``redis://user:password@host:port/database?prefix=oddjob``; ``unix:///path?db=0``;
+            ``redis+sentinel://host:port,host:port/master/database``; or
+            ``redis+cluster://host:port,host:port``. With TLS, it begins with ``rediss``.
 
     Raises:
         ValueError: the URL is wrong. The message does not have the password.
@@ -41,40 +51,78 @@ class Location:
         self.prefix: Final = query.get("prefix", "oddjob")
         self.accepts_eviction: Final = query.get("accept_eviction") == "1"
         self.options: Final[dict[str, Any]] = {}
-        if parts.scheme == "unix":
-            server = f"unix://{parts.path}"
+        self._scheme, _, self.topology = parts.scheme.partition("+")
+        self.seeds: tuple[tuple[str, int], ...] = ()  # sentinels, or nodes of a cluster
+        self.master = ""  # as the sentinels call it
+        if self._scheme == "unix":
             self.options["path"] = unquote(parts.path)
             database = query.pop("db", "0")
+            self._text = f"unix://{parts.path}/{database}?prefix={self.prefix}"
         else:
-            try:
-                host, port = parts.hostname or "localhost", parts.port or 6379
-            except ValueError as error:
-                raise ValueError(f"{parts.scheme}://{parts.hostname}: {error}") from None
-            server = f"{parts.scheme}://{host}:{port}"
-            self.options.update(host=host, port=port, socket_keepalive=True)
-            database = parts.path.strip("/") or "0"
-        self._text: Final = f"{server}/{database}?prefix={self.prefix}"
-        for name in query:
-            if name not in _OPTIONS:
-                known = ", ".join(_OPTIONS)
-                raise ValueError(f"unknown option {name} of {self}; known are {known}")
+            database = self._read_servers(parts)
+        self._check_options(query)
         if not database.isdecimal() or not self.prefix:
             raise ValueError(f"{self}: a database has a number, and a prefix some text")
         self.options["db"] = int(database)
-        self.options.update({name: query[name] for name in query if name.startswith("ssl_")})
-        if parts.username:
-            self.options["username"] = unquote(parts.username)
-        if parts.password:
-            self.options["password"] = unquote(parts.password)
-        self._scheme: Final = parts.scheme
+        if self._scheme == "rediss":  # redis-py before 6.0 does not look at the name by itself
+            self.options.update({name: query[name] for name in query if name.startswith("ssl_")})
+            is_checked = query.get("ssl_check_hostname", "1").lower() not in ("0", "no", "false")
+            is_checked &= query.get("ssl_cert_reqs") != "none"
+            self.options["ssl_check_hostname"] = is_checked
+        self._credentials: Final = {
+            "username": unquote(parts.username or "") or None,
+            "password": unquote(parts.password or "") or None,
+        }
+        self._sentinel_credentials: Final = {
+            "username": query.get("sentinel_username"),
+            "password": query.get("sentinel_password"),
+        }
         # What the names of channels begin with on which processes are woken.
-        self.channels: Final = f"{{{quote(self.prefix, safe='')}}}:wake:".encode()
+        self.channels: Final = f"{self._tag}wake:".encode()
 
-    def connection(self, timeout: float) -> Any:
+    def _read_servers(self, parts: SplitResult) -> str:
+        """Read which servers are named; return the database."""
+        servers = []
+        for each in parts.netloc.rpartition("@")[2].split(","):
+            server = urlsplit(f"//{each.strip()}")
+            try:
+                port = server.port or _PORTS[self.topology]
+            except ValueError as error:
+                raise ValueError(f"{parts.scheme}://{each}: {error}") from None
+            servers.append((server.hostname or "localhost", port))
+        names = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+                         for host, port in servers)  # fmt: skip
+        path = unquote(parts.path).strip("/")
+        self._text = f"{parts.scheme}://{names}/{path or '0'}?prefix={self.prefix}"
+        self.options.update(host=servers[0][0], port=servers[0][1], socket_keepalive=True)
+        if self.topology == "sentinel":
+            self.master, _, path = path.partition("/")
+            if not self.master or self.master.isdecimal():
+                raise ValueError(f"{self}: name the master as the sentinels do, as in "
+                                 f"{parts.scheme}://{names}/mymaster/0")  # fmt: skip
+        if self.topology:
+            self.seeds = tuple(servers)
+        elif len(servers) > 1:
+            raise ValueError(f"{self}: name one server, or {self._scheme}+sentinel://…, or "
+                             f"{self._scheme}+cluster://…")  # fmt: skip
+        return path or "0"
+
+    def _check_options(self, names: Iterable[str]) -> None:
+        known = _OPTIONS
+        if self._scheme == "rediss":
+            known += _OPTIONS_OF_TLS
+        if self.topology == "sentinel":
+            known += _OPTIONS_OF_SENTINELS
+        for name in names:
+            if name not in known:
+                raise ValueError(f"unknown option {name} of {self}; known are {', '.join(known)}")
+
+    def connection(self, timeout: float, *, seed: tuple[str, int] | None = None) -> Any:
         """Return a connection of redis-py's to the server, not opened yet, which repeats nothing.
 
         Args:
             timeout: of its socket, in seconds.
+            seed: connect to this sentinel or node, in place of the server that has the store.
         """
         from redis import backoff, connection, retry
 
@@ -82,8 +130,13 @@ class Location:
             "unix": connection.UnixDomainSocketConnection,
             "rediss": connection.SSLConnection,
         }
+        options = self.options | self._credentials
+        if seed is not None:
+            options |= {"host": seed[0], "port": seed[1], "db": 0}
+            if self.topology == "sentinel":
+                options |= self._sentinel_credentials
         opened = kinds.get(self._scheme, connection.Connection)(
-            **self.options,
+            **options,
             socket_connect_timeout=timeout,
             socket_timeout=timeout,
             retry=retry.Retry(backoff.NoBackoff(), 0),
@@ -108,13 +161,16 @@ class Location:
     def __hash__(self) -> int:
         return hash(self._text)
 
-    # Keys. What is in braces decides on which node of a cluster a key is: all keys of a pool are on
-    # the same one.
+    # Keys.
+
+    @property
+    def _tag(self) -> str:
+        return f"{{{quote(self.prefix, safe='')}}}:"
 
     def store_keys(self) -> Keys:
         """Return the keys of the scripts on the whole store."""
-        tag = f"{{{quote(self.prefix, safe='')}}}:"
-        return Keys([f"{tag}{name}".encode() for name in ("meta", "members", "lease", "pools")])
+        names = ("meta", "members", "lease", "pools")
+        return Keys([f"{self._tag}{name}".encode() for name in names])
 
     def pool_keys(self, pool: str, process: int = 0, starts: Iterable[str] = ()) -> Keys:
         """Return the keys of the scripts on a pool, called by a process, with those of rates."""
@@ -123,8 +179,7 @@ class Location:
 
     def pool_key(self, pool: str, name: str) -> bytes:
         """Return one key of a pool."""
-        tag = quote(f"{self.prefix}:{pool}", safe=":")
-        return f"{{{tag}}}:{quote(name, safe=':')}".encode()
+        return f"{self._tag}{quote(pool, safe='')}:{quote(name, safe=':')}".encode()
 
 
 _POOL_KEYS: Final = (

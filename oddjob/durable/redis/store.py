@@ -48,7 +48,7 @@ from oddjob.errors import StoreUnusable
 _LONGEST_SLEEP: Final = 86400.0  # seconds: system calls take no more than some weeks
 _AT_ONCE: Final = 500  # jobs that one script changes
 
-_FAIL_UNKNOWN, _RECONCILE = Script("fail_unknown"), Script("reconcile")
+_FAIL_UNKNOWN: Final = Script("fail_unknown")
 _WATCH, _CANCEL, _RETRY, _DELETE = (Script(each) for each in ("watch", "cancel", "retry", "delete"))
 _PURGE, _SAVE_STEP, _PAUSE = Script("purge"), Script("save_step"), Script("pause")
 _RESCHEDULE: Final = Script("reschedule")
@@ -214,8 +214,9 @@ class RedisStore(Store):
     def _reconcile(self, turn: Turn) -> None:
         """Find out what a server that has come back may have lost: what it acknowledged last."""
         for access in self._calls.pools.values():
-            numbers = [each.rpartition(":")[2] for each in access.held]
-            self._calls.run(access, _RECONCILE, *numbers)
+            self._calls.reconcile(access)
+        if self._listener is not None:
+            self._listener.reconnect()  # the former server may be alive, but cut off from this one
         self._link.has_changed = False
         turn.is_doubtful = True
 

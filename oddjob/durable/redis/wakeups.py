@@ -14,9 +14,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, Final
 
+from redis.exceptions import NoPermissionError
 from redis.exceptions import TimeoutError as LateAnswer
 
 from oddjob.durable.redis.location import Location
+from oddjob.durable.redis.topology import connect
+from oddjob.errors import StoreUnusable
 from oddjob.threads import ServiceThread
 
 _PING_AFTER: Final = 5.0  # seconds without a message
@@ -48,26 +51,41 @@ class WakeupListener:
         self._lost: Final = lost
         self._has_stopped: Final = threading.Event()
         self._has_subscribed: Final = threading.Event()
+        self._refusal: NoPermissionError | None = None
         self._wakes = False  # after a subscription
         self._connection: Final = location.connection(_PATIENCE)
         self._thread: Final = ServiceThread(self._run, f"oddjob-wakeups-{process}")
 
     def start(self) -> None:
-        """Start to listen; return when that is so, or after a moment."""
+        """Start to listen; return when that is so, or after a moment.
+
+        Raises:
+            StoreUnusable: the user is not allowed to.
+        """
         self._thread.start()
         if not self._has_subscribed.wait(_PATIENCE):
             self._wakes = True
+        if self._refusal is not None:
+            self.stop()
+            channels = self._location.channels.decode()
+            raise StoreUnusable(
+                f"{self._location}: {self._refusal}; ACL SETUSER … &{channels}* allows it"
+            )
 
     def stop(self) -> None:
         """Stop; the thread ends soon."""
         self._has_stopped.set()
-        self._connection.disconnect()  # it may be waiting for a message
+        self.reconnect()
+
+    def reconnect(self) -> None:
+        """Close the connection, where the thread may be waiting for a message."""
+        self._connection.disconnect()
 
     def _run(self) -> None:
         connection, pause = self._connection, 0.0
         while not self._has_stopped.is_set():
             try:
-                connection.connect()
+                connect(self._location, connection)
                 connection.send_command("SUBSCRIBE", self._channel, check_health=False)
                 connection.read_response()
                 pause = 0.0
@@ -76,7 +94,10 @@ class WakeupListener:
                     self._wake()
                 self._wakes = True
                 self._listen(connection)
-            except Exception:  # redis-py's; or any, when `stop` has closed the connection
+            except Exception as error:  # redis-py's; or any, when `stop` has closed the connection
+                if isinstance(error, NoPermissionError):
+                    self._refusal = error
+                    self._has_subscribed.set()
                 if not self._has_stopped.is_set():
                     self._lost()
                 self._has_stopped.wait(random.uniform(pause / 2, pause))  # noqa: S311

@@ -7,8 +7,16 @@ local field = 'l' .. ARGV[3] .. '\0' .. ARGV[4]
 local partition = call('HGET', meta, field)
 local is_new = not partition
 if is_new then
-  partition = text(call('HINCRBY', meta, 'partition', 1))
+  -- After a failover to a server that has not heard of a partition, others still use its number: it
+  -- follows from the name, so that it means no other one there.
+  local taken, place = {}, tonumber(sub(redis.sha1hex(field), 1, 5), 16)
+  for _, value in ipairs(call('HVALS', meta)) do taken[value] = true end
+  repeat
+    place = place % 1048575 + 1
+    partition = text(place)
+  until not taken[partition]
   call('HSET', meta, field, partition)
+  call('HINCRBY', meta, 'partition', 1)
 end
 for i = 5, #ARGV, 2 do
   call('HSET', meta, 'd' .. ARGV[i], ARGV[i + 1])

@@ -28,7 +28,8 @@
 -- 20 known     ZSET  function, NUL, process; score = process
 -- 21 stranded  HASH  partition -> since when no process knows its function, though some run jobs
 -- 22 entries   HASH  name -> recurring entry;  23 ticks ZSET partition:name, score = next tick
--- 24 meta      HASH  pool: its name; id: the last one; news, partition, member: counters; paused: why;
+-- 24 meta      HASH  pool: its name; id: the last one; news, partition, member: counters, the second
+--                    of partitions, which have numbers below 2^20 of their own; paused: why;
 --                    failing: lines of serial jobs that have to fail, packed by cmsgpack;
 --                    'l' function NUL limiters -> partition; 'd' limiter -> what it allows;
 --                    's' limiter -> partitions that share it; limited: partitions that have any

@@ -74,7 +74,7 @@ stress: $(READY)  ## tests that try many cases at random or kill processes, in f
 chaos: $(READY)  ## every kind of failure at once (SECONDS=600 SEEDS="1 2 3")
 	$(BIN)/python -W ignore tests/stress/chaos.py --seconds $(or $(SECONDS),600) --seeds $(or $(SEEDS),1 2 3)
 
-kill-loop: $(READY)  ## kill -9 of programs with durable pools, 200 times (ROUNDS=20); prints what was lost
+kill-loop: $(READY)  ## kill -9 of programs with durable pools and of Redis, 200 times (ROUNDS=20); prints what was lost
 	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest -s tests/process/test_durable_kill_loop.py
 
 bench: $(READY)  ## benchmarks beside ThreadPoolExecutor and sched, in the same run

@@ -1,4 +1,7 @@
-"""``kill -9`` at random instants, of programs that use durable pools: no committed job is lost."""
+"""``kill -9`` at random instants, of programs that use durable pools: no committed job is lost.
+
+On Redis, the server is killed as well, and comes back with its files.
+"""
 
 import os
 import random
@@ -9,15 +12,16 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 from oddjob import Pool
-from oddjob.durable.record import MAX_CRASHES, Record, State
-from oddjob.durable.sqlite.store import SqliteStore
-from oddjob.durable.store import Filter
+from oddjob.durable.record import MAX_CRASHES
+from oddjob.operations import Record, StoreOperations
 from tests.durable import service
 from tests.long import TIMEOUT
+from tests.redis_server import RedisServer
 
 WAIT = 30.0
 ROOT = Path(__file__).parents[2]
@@ -29,13 +33,33 @@ pytestmark = pytest.mark.timeout(TIMEOUT)
 Start = Callable[[str], "subprocess.Popen[str]"]
 
 
+class Stored(NamedTuple):
+    """A store, and its server, if it has one that can be killed."""
+
+    url: str
+    server: RedisServer | None
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def stored(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stored]:
+    if request.param == "sqlite":
+        yield Stored(f"sqlite:///{tmp_path}/jobs.db", None)
+        return
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    server = RedisServer("--appendonly", "yes", "--appendfsync", "always")
+    yield Stored(server.url, server)
+    server.close()
+
+
 @pytest.fixture
-def start(tmp_path: Path) -> Iterator[Start]:
+def start(stored: Stored, tmp_path: Path) -> Iterator[Start]:
     processes: list[subprocess.Popen[str]] = []
 
     def start(kind: str) -> "subprocess.Popen[str]":
         log = tmp_path / ("fed" if kind == "feed" else "runs")
-        command = [sys.executable, "-m", "tests.durable.service", kind, url(tmp_path), str(log)]
+        command = [sys.executable, "-m", "tests.durable.service", kind, stored.url, str(log)]
         processes.append(subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT))
         return processes[-1]
 
@@ -45,15 +69,19 @@ def start(tmp_path: Path) -> Iterator[Start]:
         process.communicate()
 
 
-def url(folder: Path) -> str:
-    return f"sqlite:///{folder}/jobs.db"
-
-
-def keep_killing(victims: list[tuple[str, "subprocess.Popen[str]"]], start: Start) -> Counter[str]:
+def keep_killing(
+    victims: list[tuple[str, "subprocess.Popen[str]"]], start: Start, server: RedisServer | None
+) -> Counter[str]:
     """Kill one at a random instant, some before they are ready, and start it again; many times."""
     dice = random.Random(KILLS)
     killed: Counter[str] = Counter()
-    for _ in range(KILLS):
+    for number in range(KILLS):
+        if server is not None and number % 3 == 1:
+            time.sleep(dice.uniform(0.0, 0.2))
+            server.kill()
+            server.start()
+            killed["server"] += 1
+            continue
         place = dice.randrange(len(victims))
         kind, process = victims[place]
         if dice.random() < 0.8:
@@ -68,11 +96,11 @@ def keep_killing(victims: list[tuple[str, "subprocess.Popen[str]"]], start: Star
 
 
 def test_every_committed_job_ends_however_many_processes_are_killed(
-    start: Start, tmp_path: Path
+    start: Start, stored: Stored, tmp_path: Path
 ) -> None:
     """And every run of it but the last was in a process that died (fault 19)."""
     victims = [(kind, start(kind)) for kind in ["consume"] * CONSUMERS + ["feed"]]
-    killed = keep_killing(victims, start)
+    killed = keep_killing(victims, start, stored.server)
     deadline = time.monotonic() + WAIT
     fed = tmp_path / "fed"
     while not fed.exists() or len(fed.read_text().split()) <= 10:
@@ -82,7 +110,7 @@ def test_every_committed_job_ends_however_many_processes_are_killed(
     for feeder in feeders:
         feeder.kill()
         feeder.wait()
-    records = wait_for_the_end(tmp_path)
+    records = wait_for_the_end(stored.url)
     alive = {process.pid for _, process in victims if process.poll() is None}
     runs: defaultdict[str, list[int]] = defaultdict(list)
     for line in (tmp_path / "runs").read_text().splitlines():
@@ -94,7 +122,7 @@ def test_every_committed_job_ends_however_many_processes_are_killed(
     lost = len([job for job in acknowledged if job not in records])
     what = f"killed {dict(killed)}: {len(records)} jobs, {len(acknowledged)} of them acknowledged; "
     print(what + f"{lost} lost, {again} runs again, {crashes} charged")  # noqa: T201
-    assert {record.state for record in records.values()} == {State.SUCCEEDED}
+    assert {record.state for record in records.values()} == {"succeeded"}
     for job in acknowledged:
         assert job in records, "it was acknowledged, and is not there"
     for job, pids in runs.items():
@@ -102,23 +130,19 @@ def test_every_committed_job_ends_however_many_processes_are_killed(
         assert records[job].crashes < MAX_CRASHES
 
 
-def wait_for_the_end(folder: Path) -> dict[str, Record]:
-    store = SqliteStore(url(folder).removeprefix("sqlite:///"))
-    try:
-        deadline = time.monotonic() + WAIT
-        unfinished = [state for state in State if not state.has_ended and state is not State.PARKED]
-        while any((counts := store.reader.counts(service.POOL))[each] for each in unfinished):
+def wait_for_the_end(url: str) -> dict[str, Record]:
+    deadline = time.monotonic() + WAIT
+    with StoreOperations(url) as store:
+        pool = store.pool(service.POOL)
+        while any((counts := pool.counts())[each] for each in ("scheduled", "queued", "running")):
             assert time.monotonic() < deadline, counts
             time.sleep(0.05)
-        found = store.reader.records(service.POOL, Filter(), limit=10**7)
-        return {str(record.id): record for record in found}
-    finally:
-        store.close()
+        return {record.id: record for record in pool.records()}
 
 
-def test_a_job_that_kills_its_process_fails_alone(start: Start, tmp_path: Path) -> None:
+def test_a_job_that_kills_its_process_fails_alone(start: Start, stored: Stored) -> None:
     """After exactly three deaths; none of its 256 neighbors fails (fault 20)."""
-    with Pool(service.POOL, store=url(tmp_path), consume=False) as pool:
+    with Pool(service.POOL, store=stored.url, consume=False) as pool:
         neighbors = pool.submit_many(service.work, [0.0] * 128)
         poison = pool.submit(service.poison)
         neighbors += pool.submit_many(service.work, [0.0] * 128)
@@ -135,8 +159,8 @@ def test_a_job_that_kills_its_process_fails_alone(start: Start, tmp_path: Path) 
             poison.result()
         start("consume")
         assert all(job.exception(WAIT) is None for job in neighbors)
-    records = wait_for_the_end(tmp_path)
-    assert records[poison.id].state is State.FAILED
+    records = wait_for_the_end(stored.url)
+    assert records[poison.id].state == "failed"
     assert records[poison.id].crashes == MAX_CRASHES
     charged = Counter(records[job.id].crashes for job in neighbors)
     print(f"neighbors charged with so many deaths: {dict(charged)}")  # noqa: T201

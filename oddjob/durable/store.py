@@ -159,6 +159,10 @@ class StoreReader(Protocol):
         """Return what keeps a job waiting, besides others before it in the queue; for people."""
         return []
 
+    def server(self) -> dict[str, str]:
+        """Return what the server of the store says of itself, in its words, and its `time`."""
+        return {}
+
 
 class OpenTransaction(Protocol):
     """What a running job writes in the store's own file, and the job's outcome: one commit.

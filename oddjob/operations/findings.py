@@ -17,12 +17,17 @@ from oddjob import __version__
 from oddjob.durable.sqlite import schema
 from oddjob.errors import StoreUnusable
 from oddjob.operations.application import find_function
+from oddjob.operations.record import Record
 from oddjob.operations.stores import StoreOperations, file_of
+from oddjob.schedule.clock import clock
 
 _LITTLE_SPACE: Final = 1 << 30  # bytes
 _NO_SPACE: Final = 100 << 20
 _SAMPLE: Final = 1000  # jobs whose functions are looked for
 _LONG: Final = 3600.0  # seconds
+_CLOCKS_DIFFER: Final = 2.0  # seconds
+_NEARLY_FULL: Final = 0.9
+_PICKLE: Final = b"\x80\x05"  # what an unsigned pickle begins with
 
 
 class Finding(NamedTuple):
@@ -83,7 +88,10 @@ def findings(
             yield from _of_file(file)
         with StoreOperations(url) if opened is None else nullcontext(opened) as store:
             yield Finding("ok", "the store can be written")
-            yield from _of_pools(store, imports=imports)
+            server = store.server()
+            if server:
+                yield from _of_server(server)
+            yield from _of_pools(store, imports=imports, is_server=bool(server))
     except (StoreUnusable, OSError) as error:
         yield Finding("fail", str(error))
 
@@ -111,7 +119,43 @@ def _of_file(file: Path) -> Iterator[Finding]:
                       "end what holds a transaction on it open")  # fmt: skip
 
 
-def _of_pools(store: StoreOperations, *, imports: bool) -> Iterator[Finding]:
+def _of_server(server: dict[str, str]) -> Iterator[Finding]:
+    """Look at what a server says of itself; others that speak its protocol may say less."""
+    name = "Valkey" if "valkey_version" in server else "Redis"
+    version = server.get("valkey_version", server.get("redis_version", "of an unknown version"))
+    yield Finding("ok", f"the server is {name} {version}")
+    used, most = int(server.get("used_memory", 0)), int(server.get("maxmemory", 0))
+    policy = server.get("maxmemory_policy")
+    if policy == "noeviction":
+        yield Finding("ok", "it deletes nothing when its memory is full (maxmemory-policy)")
+    elif policy is not None:
+        yield Finding("fail" if most else "warn",
+                      f"it deletes jobs when its memory is full (maxmemory-policy is {policy})",
+                      "set it to noeviction, now and in redis.conf")  # fmt: skip
+    if used > _NEARLY_FULL * most > 0:
+        yield Finding("fail" if used > most else "warn",
+                      f"{used / most:.0%} of its memory is used (maxmemory is {most:,} bytes)",
+                      "make room: without it no job can be stored")  # fmt: skip
+    synced = server.get("appendfsync")
+    if server.get("aof_enabled") == "0":
+        yield Finding("warn", "jobs since its last snapshot are lost when it ends (there is no "
+                      "append-only file)", "set appendonly yes, now and in redis.conf")  # fmt: skip
+    elif synced == "no":
+        yield Finding("warn", "its latest jobs are lost when its machine loses power (appendfsync "
+                      "is no)", "set it to everysec, or to always")  # fmt: skip
+    elif synced is not None:
+        lost = "nothing" if synced == "always" else "about a second of jobs"
+        yield Finding("ok", f"{lost} is lost if its machine loses power (appendfsync is {synced})")
+    ahead = clock.wall() - float(server["time"])
+    if abs(ahead) > _CLOCKS_DIFFER:
+        way = "ahead of" if ahead > 0 else "behind"
+        yield Finding("warn", f"this machine's clock is {abs(ahead):,.0f} s {way} the server's",
+                      "set both by NTP: at(…) goes by this machine's")  # fmt: skip
+    else:
+        yield Finding("ok", "its clock and this machine's agree")
+
+
+def _of_pools(store: StoreOperations, *, imports: bool, is_server: bool) -> Iterator[Finding]:
     runners = store.runners()
     for name, pool in store.pools().items():
         counts = pool.counts()
@@ -132,14 +176,23 @@ def _of_pools(store: StoreOperations, *, imports: bool) -> Iterator[Finding]:
             if (job.ran or 0.0) > _LONG:
                 yield Finding("warn", f"{where}: job {job.id} ({job.name}) has run for over an "
                               "hour", f"oddjob show {job.id}")  # fmt: skip
-        some = islice(pool.records(state="queued"), _SAMPLE)
-        for function, number in Counter(job.function for job in some if imports).items():
-            try:
-                find_function(function)
-            except Exception as error:
-                yield Finding("warn", f"{where}: {_jobs(number)} of {function}, which cannot "
-                              f"be imported here ({error})",
-                              "are you in the program's folder, and its environment?")  # fmt: skip
+        waiting_jobs = list(islice(pool.records(state="queued"), _SAMPLE))
+        yield from _of_waiting(where, waiting_jobs, imports=imports, is_server=is_server)
+
+
+def _of_waiting(
+    where: str, jobs: list[Record], *, imports: bool, is_server: bool
+) -> Iterator[Finding]:
+    if unsigned := is_server and sum(job.payload.startswith(_PICKLE) for job in jobs):
+        yield Finding("fail", f"{where}: {_jobs(unsigned)} with unsigned pickle, which will fail "
+                      "unread", "find out who writes to the server")  # fmt: skip
+    for function, number in Counter(job.function for job in jobs if imports).items():
+        try:
+            find_function(function)
+        except Exception as error:
+            yield Finding("warn", f"{where}: {_jobs(number)} of {function}, which cannot "
+                          f"be imported here ({error})",
+                          "are you in the program's folder, and its environment?")  # fmt: skip
 
 
 def _jobs(count: int) -> str:

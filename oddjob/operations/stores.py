@@ -75,6 +75,10 @@ class StoreOperations:
         """Return the processes that use the store, this one included."""
         return self._access.runners()
 
+    def server(self) -> dict[str, str]:
+        """Return what Redis says of itself in ``INFO``, with its ``time``; of a file, nothing."""
+        return self._access.reader.server()
+
     def close(self) -> None:
         """Let go of the store, unless pools of this process use it; what follows opens it again."""
         let_go(self._url)

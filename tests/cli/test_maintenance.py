@@ -1,19 +1,28 @@
 """What keeps a store well: doctor, migrate, torture."""
 
 import json
+import pickle
+import re
 import sqlite3
+import time
 from collections.abc import Callable
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from oddjob import Pool
+from oddjob.durable.record import Capacity, Partition, Submit
+from oddjob.durable.redis.location import Location
+from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.sqlite import schema
 from oddjob.operations import findings
+from oddjob.schedule.clock import clock
 from tests.cli.conftest import Call, Run, eventually
 from tests.durable import jobs
+from tests.redis_server import RedisServer
 
 WAIT = 10.0
 Read = Callable[..., Any]
@@ -46,6 +55,88 @@ def test_what_people_should_know_is_said_with_what_to_do(running: Pool, url: str
         "→ oddjob list --pool mail --state failed",
     ):
         assert words in out
+
+
+def words_of(read: Read, url: str, exit_code: int = 0) -> dict[str, str]:
+    """Return what doctor says of a store, and how that is."""
+    found = read("doctor", store=url, exit_code=exit_code)
+    return {each["what"]: each["status"] for each in found}
+
+
+def test_what_a_server_does_with_jobs_is_said(
+    redis_server: RedisServer, redis_url: str, read: Read
+) -> None:
+    """Whether it deletes them, how many are lost with its machine, and when it is full."""
+    set_to = partial(redis_server.ask, "CONFIG", "SET")
+    set_to("appendonly", "yes")
+    try:
+        found = words_of(read, redis_url)
+        assert set(found.values()) == {"ok"}
+        assert any(re.fullmatch(r"the server is (Redis|Valkey) [\d.]+", each) for each in found)
+        assert (
+            "about a second of jobs is lost if its machine loses power (appendfsync is everysec)"
+            in found
+        )
+        set_to("appendfsync", "always")
+        assert "nothing is lost if its machine loses power (appendfsync is always)" in words_of(
+            read, redis_url
+        )
+        set_to("appendfsync", "no")
+        what = "its latest jobs are lost when its machine loses power (appendfsync is no)"
+        assert words_of(read, redis_url)[what] == "warn"
+        set_to("appendonly", "no")
+        what = "jobs since its last snapshot are lost when it ends (there is no append-only file)"
+        assert words_of(read, redis_url)[what] == "warn"
+        set_to("maxmemory-policy", "allkeys-lru")
+        what = "it deletes jobs when its memory is full (maxmemory-policy is allkeys-lru)"
+        assert words_of(read, redis_url)[what] == "warn"
+        set_to("maxmemory", "1gb")
+        accepting = f"{redis_url}?accept_eviction=1"
+        assert words_of(read, accepting, 1)[what] == "fail"
+        assert "set it to noeviction" in str(words_of(read, redis_url, 1))
+        used = redis_server.ask("INFO", "memory")["used_memory"]
+        set_to("maxmemory", used + used // 50)
+        assert "of its memory is used" in str(words_of(read, accepting, 1))
+    finally:
+        for name, value in (
+            ("maxmemory", "0"), ("maxmemory-policy", "noeviction"), ("appendfsync", "everysec"),
+            ("appendonly", "no"),
+        ):  # fmt: skip
+            set_to(name, value)
+
+
+def test_a_server_that_hides_its_settings_is_looked_at_all_the_same(
+    redis_server: RedisServer, redis_url: str, read: Read
+) -> None:
+    """As those do that are rented."""
+    redis_server.ask("ACL", "SETUSER", "me", "on", ">secret", "+@all", "-config", "~*", "&*")
+    try:
+        found = words_of(read, redis_url.replace("unix://", "unix://me:secret@"))
+        assert "its clock and this machine's agree" in found
+        assert "appendfsync" not in str(found)
+    finally:
+        redis_server.ask("ACL", "DELUSER", "me")
+
+
+@pytest.mark.parametrize(("shift", "said"), [(3600, "ahead of"), (-3600, "behind")])
+def test_a_clock_that_is_not_the_servers_is_found(
+    redis_url: str, read: Read, monkeypatch: pytest.MonkeyPatch, shift: int, said: str
+) -> None:
+    monkeypatch.setattr(clock, "_wall", lambda: time.time() + shift)
+    what = f"this machine's clock is 3,600 s {said} the server's"
+    assert words_of(read, redis_url)[what] == "warn"
+
+
+def test_unsigned_pickle_on_a_server_is_found(redis_url: str, read: Read) -> None:
+    """It is not unpickled, but another program has put it there."""
+    store = RedisStore(Location(redis_url))
+    store.join({}, 0)
+    partition = Partition("mail", "tests.durable.jobs:note")
+    store.turn([], [Submit(partition, pickle.dumps([[1], {}], 5))], {"mail": Capacity(0, 0)})
+    store.leave()
+    store.close()
+    what = "pool mail: 1 job with unsigned pickle, which will fail unread"
+    assert words_of(read, redis_url, 1)[what] == "fail"
 
 
 def test_functions_that_cannot_be_imported_are_named(

@@ -3,6 +3,7 @@
 import struct
 import threading
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from heapq import nlargest
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ from oddjob.durable.redis.packing import (
 )
 from oddjob.durable.redis.script import Script
 from oddjob.durable.store import Filter, StoreReader
+from oddjob.errors import StoreUnusable
 
 _PAGE: Final = 200  # records
 _IDS_AT_ONCE: Final = 5000
@@ -59,6 +61,18 @@ class RedisReader(StoreReader):
         """Close the connection."""
         with self._lock:
             self._link.close()
+
+    @override
+    def server(self) -> dict[str, str]:
+        with self._lock:
+            lines = self._link.ask("INFO").decode(errors="replace").splitlines()
+            found = dict(line.split(":", 1) for line in lines if ":" in line)
+            seconds, microseconds = self._link.ask("TIME")
+            found["time"] = f"{int(seconds) + int(microseconds) / 1e6:.6f}"
+            with suppress(StoreUnusable):  # many who run servers for others forbid it
+                name, value = self._link.ask("CONFIG", "GET", "appendfsync")
+                found[name.decode()] = value.decode()
+        return found
 
     @override
     def records(

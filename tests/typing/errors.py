@@ -1,7 +1,7 @@
 """Mistakes that type checkers find: each marked line (for mypy, with these codes), and no other."""
 
 import datetime as dt
-from typing import Unpack
+from typing import Self, Unpack, assert_type
 
 import oddjob
 from oddjob import Job, JobFunction, Pool
@@ -152,3 +152,32 @@ def enqueue(to: str, **options: Unpack[oddjob.JobOptions]) -> Job[bool]:
 
 enqueue("you", prio=3)  # error: call-arg
 enqueue("you", priority="high")  # error: arg-type
+
+
+# What pyright knows and mypy does not: a method that returns nothing but `Self`.
+class Builder:
+    @pool.job
+    def more(self, number: int) -> Self:
+        return self if number else self.more(number)
+
+    @pool.job
+    def less(self, number: int) -> "Builder":
+        return self if number else self.less(number)
+
+    @pool.job
+    def maybe(self, number: int) -> Self | None:
+        return self if number else None
+
+
+def pyright_alone_knows_self_when_it_is_called() -> None:
+    assert_type(Builder().more(1), Builder)  # error: assert-type
+
+
+def pyright_alone_knows_self_when_it_is_submitted() -> None:
+    assert_type(Builder().more.submit(1), Job[Builder])  # error: assert-type
+
+
+def both_know_the_class_by_its_name_and_self_in_a_type() -> None:
+    assert_type(Builder().less(1), Builder)
+    assert_type(Builder().less.submit(1).result(), Builder)
+    assert_type(Builder().maybe.submit(1), Job[Builder | None])

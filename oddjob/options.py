@@ -11,7 +11,7 @@ Guarantees: an instance holds only checked values. Nothing here starts or locks 
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
-from typing import Annotated, Any, Final, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
 from oddjob.callables import refuse_unknown
 from oddjob.compat import ReadOnly, TypedDict, override
@@ -261,29 +261,22 @@ class KeywordOptions(_SharedOptions, total=False):
     unknown_after: ReadOnly[Seconds | str | None]
 
 
-class PoolSettings(KeywordOptions, total=False):
-    """The options of one pool in ``oddjob.configure(settings)``; `Pool` explains them."""
+class PoolKeys(KeywordOptions, total=False):
+    """All options of a pool."""
 
     pool_size: ReadOnly[int | None]
     initializer: ReadOnly[Callable[..., object] | None]
     initargs: ReadOnly[tuple[Any, ...] | list[Any] | None]
 
 
-class PoolArguments(PoolSettings, total=False):
-    """The keyword arguments of `Pool` and `start_pool`, for a function that passes them on.
-
-    Such a function takes ``**options: Unpack[oddjob.PoolArguments]``.
-    """
-
+class _PoolWords(PoolKeys, total=False):
     max_workers: ReadOnly[int | None]
 
 
 # Options of single jobs.
 
 
-class JobOptions(_SharedOptions, total=False):
-    """The keyword arguments of `Pool.options`, for a function that passes them on."""
-
+class _JobKeys(_SharedOptions, total=False):
     name: ReadOnly[str | None]
     priority: ReadOnly[int | None]
     key: ReadOnly[Key | Callable[..., Key] | None]
@@ -306,11 +299,40 @@ class RecurrenceOptions(TypedDict, total=False):
     daemon: ReadOnly[bool]
 
 
-class DecoratorOptions(JobOptions, RecurrenceOptions, total=False):
+class DecoratorOptions(_JobKeys, RecurrenceOptions, total=False):
     """The keyword arguments of ``job()``."""
 
     every: ReadOnly[Seconds | None]
     cron: ReadOnly[str | None]
+
+
+# What users may name is closed: a dict type of theirs fits if it is closed, too, and has some of
+# the keys. Type checkers know what that is; `typing` does from Python 3.15 on.
+
+if TYPE_CHECKING:
+
+    class PoolSettings(PoolKeys, total=False, closed=True):
+        """The options of one pool in ``oddjob.configure(settings)``; `Pool` explains them."""
+
+    class PoolArguments(_PoolWords, total=False, closed=True):
+        """The keyword arguments of `Pool` and `start_pool`, for a function that passes them on."""
+
+    class JobOptions(_JobKeys, total=False, closed=True):
+        """The keyword arguments of `Pool.options`, for a function that passes them on."""
+
+else:
+
+    class PoolSettings(PoolKeys, total=False):
+        """The options of one pool in ``oddjob.configure(settings)``; `Pool` explains them."""
+
+    class PoolArguments(_PoolWords, total=False):
+        """The keyword arguments of `Pool` and `start_pool`, for a function that passes them on.
+
+        Such a function takes ``**options: Unpack[oddjob.PoolArguments]``.
+        """
+
+    class JobOptions(_JobKeys, total=False):
+        """The keyword arguments of `Pool.options`, for a function that passes them on."""
 
 
 class UserConnection:

@@ -5,12 +5,12 @@ names the path of the offending key. Nothing is created here.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from oddjob.callables import suggest
 from oddjob.compat import ReadOnly
 from oddjob.errors import SettingsError
-from oddjob.options import POOL_CHECKS, PoolOptions, PoolSettings, as_name
+from oddjob.options import POOL_CHECKS, PoolKeys, PoolOptions, PoolSettings, as_name
 
 _BESIDES_OPTIONS: Final = ("default_pool", "extra_pools")
 
@@ -18,16 +18,25 @@ _BESIDES_OPTIONS: Final = ("default_pool", "extra_pools")
 _Pools = Mapping[str, PoolSettings | None]
 
 
-class Settings(PoolSettings, total=False):
-    """What ``oddjob.configure(settings)`` takes: options of `Pool` for all pools, and two more.
-
-    Attributes:
-        default_pool: the name of the default pool, ``"job"`` if not given; False: there is none.
-        extra_pools: names of further pools, and mappings of a name to the options of that pool.
-    """
-
+class _SettingsKeys(PoolKeys, total=False):
     default_pool: ReadOnly[str | Literal[False]]
     extra_pools: ReadOnly[Sequence[str | _Pools] | _Pools]
+
+
+if TYPE_CHECKING:  # see `oddjob.options`
+
+    class Settings(_SettingsKeys, total=False, closed=True):
+        """What ``oddjob.configure(settings)`` takes: options for all pools, and two more."""
+
+else:
+
+    class Settings(_SettingsKeys, total=False):
+        """What ``oddjob.configure(settings)`` takes: options of `Pool` for all pools, and two more.
+
+        Attributes:
+            default_pool: the name of the default pool, ``"job"`` if not given; False: none.
+            extra_pools: names of further pools, and mappings of a name to options of that pool.
+        """
 
 
 class Plan(NamedTuple):

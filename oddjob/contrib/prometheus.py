@@ -269,7 +269,7 @@ class _JobsByName:
             counts.waits.sort_in((waited,))
         return counts
 
-    def _note_timeout(self, counts: _OneName, attempt: int, job: "Job[Any]") -> None:
+    def _note_timeout(self, counts: _OneName, attempt: int, job: Any) -> None:
         if job.attempt == attempt and has_timed_out(job):
             with self._lock:
                 counts.ended["timed_out"] += 1

@@ -44,6 +44,7 @@ class Clock:
 
     def date_of(self, moment: float) -> datetime:
         """Return a monotonic time as a date, in UTC: the same one until the wall clock is set."""
+        before = wall = after = 0.0
         for _ in range(10):
             before, wall, after = self.monotonic(), self.wall(), self.monotonic()
             if after - before < _JITTER:

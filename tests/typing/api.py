@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mappin
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed, wait
 from typing import Any, Literal, TypeVar, Unpack, assert_type
 
+from typing_extensions import ReadOnly, TypedDict
+
 import oddjob
 from oddjob import Job, JobFunction, Pool
 
@@ -533,7 +535,14 @@ def options_can_be_passed_on_by_functions_of_ones_own() -> None:
     class Urgent(oddjob.JobOptions, total=False):
         pass
 
+    class Narrow(TypedDict, total=False, closed=True):
+        priority: Literal[1, 2]
+        retries: ReadOnly[int]
+
     urgent: Urgent = {"priority": 10, "key": "a"}
+    narrow: Narrow = {"priority": 2}
+    as_options: oddjob.JobOptions = narrow
+    pool.options(**as_options)
     assert_type(service_pool("api", pool_size=3, retries=2), Pool)
     assert_type(enqueue("you", priority=3, retries=2), Job[bool])
     assert_type(enqueue("you", **urgent), Job[bool])

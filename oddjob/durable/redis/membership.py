@@ -125,7 +125,7 @@ class Membership:
         self._directory: Final = directory
         self._lease: Final = lease
         self._note: Final = note
-        self.taken_over = 0  # jobs of dead processes, by the thread of the lease
+        self.taken_over: int = 0  # jobs of dead processes, by the thread of the lease
         self._store_id = b""
         self._stop: threading.Event | None = None
         self._known: dict[str, Any] = {"host": "", "pid": 0}

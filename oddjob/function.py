@@ -349,7 +349,10 @@ def job_decorator(source: "Submitter", options: dict[str, Any]) -> JobDecorator:
 
     def decorate(fn: Any) -> JobFunction[Any, Any]:
         function: JobFunction[Any, Any] = JobFunction(fn, target)
-        names = {"key": target._key, "unique": target._policy.settings.unique}
+        policy = target._policy
+        names = {
+            "key": target._key, "unique": policy.settings.unique, "fair_by": policy.fair_by
+        }  # fmt: skip
         if recurring is not None or any(isinstance(each, str) for each in names.values()):
             _check_parameters(fn, names, is_recurring=recurring is not None)
         if target._core.store is not None:

@@ -4,9 +4,13 @@ Guarantees: a key that `check_key` has accepted is compared and hashed by code o
 library only. Keys are compared under the lock of a queue, where no code of a user may run.
 """
 
+from collections.abc import Mapping
 from enum import Enum
 from functools import lru_cache
+from math import inf
 from typing import Any, Final
+
+from oddjob.quantities import as_number, bounded
 
 Key = Any
 
@@ -116,3 +120,23 @@ def _is_trusted(kind: type) -> bool:
         if owner.__module__ not in _TRUSTED_MODULES:
             return False
     return True
+
+
+# The option `fair_by`.
+
+
+def as_fair_by(name: str, value: Any) -> Any:
+    """Return a key, or a function that derives one from the arguments of a job."""
+    if isinstance(value, bool):
+        raise TypeError(f"{name} must be a key, or a function of the arguments, not {value!r}")
+    return value if callable(value) else check_key(value)
+
+
+_as_weight: Final = bounded(as_number, lambda number: 0 < number < inf, "above 0 and finite")
+
+
+def as_weights(name: str, value: Any) -> dict[Key, float]:
+    """Return how many turns keys take, for one of every other key."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f'{name} must be a dict such as {{"gold": 3}}, not {value!r}')
+    return {check_key(key): _as_weight(f"{name}[{key!r}]", each) for key, each in value.items()}

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Se
 from oddjob.callables import refuse_unknown
 from oddjob.compat import ReadOnly, TypedDict, override
 from oddjob.events import OnEvent
-from oddjob.keys import Key, check_key
+from oddjob.keys import Key, as_fair_by, as_weights, check_key
 from oddjob.quantities import (
     Seconds,
     as_count,
@@ -39,6 +39,7 @@ CrashOn = type[BaseException] | tuple[type[BaseException], ...]
 OnError = Callable[[Any, BaseException], object]
 WhenFull = Literal["block", "raise", "caller_runs", "drop_oldest"]
 Unique = bool | Key | Callable[..., Key]
+FairBy = Key | Callable[..., Key]
 
 _STORES: Final = ("sqlite:", "memory:", "redis:", "rediss:", "redis+", "rediss+", "unix:")
 _FOR_STORES: Final = (
@@ -167,6 +168,8 @@ class PoolOptions(NamedTuple):
     submit_timeout: Annotated[float | None, as_patience] = None
     rate: Annotated[Rate | None, as_rate] = None
     key_limit: Annotated[int, as_size] = 1
+    fair_by: Annotated[FairBy | None, as_fair_by] = None
+    fair_weights: Annotated[Mapping[Key, float] | None, as_weights] = None
     priority_aging: Annotated[float | None, as_period] = None
     retries: Annotated[int, as_count] = 0
     backoff: Annotated[Delays, as_delays] = DEFAULT_DELAYS
@@ -194,6 +197,7 @@ class PoolOptions(NamedTuple):
 
     def refuse_idle(self, given: Mapping[str, Any]) -> None:
         """Raise a ``TypeError`` if something given for this one pool would have no effect."""
+        self.check_turns(given)
         timeout, when_full = given.get("submit_timeout"), given.get("when_full") or self.when_full
         if given.get("store", self.store) and when_full == "drop_oldest":
             raise TypeError(
@@ -224,6 +228,11 @@ class PoolOptions(NamedTuple):
                     f"never full: give max_queue= as well, or leave {name} out"
                 )
 
+    def check_turns(self, given: Mapping[str, Any]) -> None:
+        """Raise a ``TypeError`` if there are weights of turns, but no turns."""
+        if given.get("fair_weights") and self.fair_by is None and given.get("fair_by") is None:
+            raise TypeError("fair_weights needs fair_by=, which says whose turn a job takes")
+
 
 class _SharedOptions(TypedDict, total=False):
     """What a pool may be given for all its jobs, and a view for its own."""
@@ -231,6 +240,8 @@ class _SharedOptions(TypedDict, total=False):
     timeout: ReadOnly[Seconds | None]
     rate: ReadOnly[Rate | str | None]
     key_limit: ReadOnly[int | None]
+    fair_by: ReadOnly[FairBy | None]
+    fair_weights: ReadOnly[Mapping[Any, float] | None]
     retries: ReadOnly[int | None]
     backoff: ReadOnly[Backoff | Seconds | Iterable[Seconds] | None]
     retry_on: ReadOnly[Exceptions | None]
@@ -376,6 +387,7 @@ class JobSettings(NamedTuple):
         if self.connection is not None and not given.get("persist", True):
             raise ValueError("persist=False: but jobs in a user's transaction have to be stored")
         self._check_unique(given)
+        self.options.check_turns(given)
         if "replace" in given:
             given["replaces"] = given.pop("replace")
         limits = self.limits

@@ -59,7 +59,9 @@ class Submitter(MapMethods, WorkflowMethods):
         self._core = core
         self._policy = JobPolicy(core, settings)
         if self._policy.is_limited and not self._policy.is_durable:
-            core.use_limits(self._policy.limits)
+            limited = core.use_limits(self._policy.limits)
+            if self._policy.fair_by is not None and core.options.priority_aging is None:
+                limited.use_turns()
 
     @overload
     def submit(self, fn: AsyncFunction[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Job[T]: ...
@@ -232,6 +234,10 @@ class Submitter(MapMethods, WorkflowMethods):
             serial: each job waits until the previous one of its key has succeeded, retries
                 included. If that fails, the jobs behind it end with `PredecessorFailed`. It leaves
                 `key_limit` no choice.
+            fair_by: an identifier, or a function that derives one from the job's arguments: among
+                jobs of one priority these take turns, however many jobs each of them has waiting.
+                Jobs without `fair_by`, or for which it returns None, share the turns of one more.
+            fair_weights: turns in a round of some of these, as ``{"gold": 3}``; 1 by default.
             max_concurrency: how many jobs of this view may run at once.
             rate: how many jobs of this view may start in a period: a `Rate`, or a text such as
                 ``"100/minute"``.

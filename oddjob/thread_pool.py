@@ -99,6 +99,9 @@ class Pool(StoredJobs, ThreadPoolExecutor):
         rate: how many jobs of the pool may start in a period: a `Rate`, or a text such as
             ``"100/minute"`` (no limit).
         key_limit: how many jobs of one key may run at once, 1 or more (1); see `options`.
+        fair_by: whose turn a job takes: an identifier, or a function that derives one from the
+            job's arguments (none); see `options`. With `priority_aging` it has no effect.
+        fair_weights: how many turns such a key has in a round (1).
         retries: how often a failed job is retried, 0 or more (0).
         backoff: the delays before retries: a `Backoff`, a number of seconds, or several of them,
             the last one being repeated (0.25, 1, 20, 60 and 150 seconds).

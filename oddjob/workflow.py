@@ -91,8 +91,16 @@ class Workflow:
         parent: "Batch | None",
         running: Job[Any] | None = None,
     ) -> None:
-        settings = target._policy.settings._replace(
-            name=name, key=None, serial=False, unique=False, limits=(), priority=0, after=()
+        settings = target._policy.settings
+        settings = settings._replace(
+            options=settings.options._replace(fair_by=None),
+            name=name,
+            key=None,
+            serial=False,
+            unique=False,
+            limits=(),
+            priority=0,
+            after=(),
         )
         policy = JobPolicy(target._core, settings)
         self._is_stored: Final = policy.is_durable

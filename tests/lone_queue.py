@@ -35,11 +35,16 @@ class LoneQueue:
         """Make the policy of a view with these options; views may share limits."""
         policy = JobPolicy(self, JobSettings(limits=tuple(limits)).replace(**options))
         self.queue.gate.adopt(policy.limits)
+        if policy.fair_by is not None:
+            self.queue.use_turns()
         return policy
 
     def new_job(self, policy: JobPolicy, now: float = 0.0, key: Any = None) -> Job[Any]:
         """Make a job that is not queued yet."""
-        return Job(abs, (-1,), None, copy_context(), policy, now, key)
+        job: Job[Any] = Job(abs, (-1,), None, copy_context(), policy, now, key)
+        if policy.fair_by is not None:
+            job._fair_key = policy.fair_by
+        return job
 
     def submit(self, policy: JobPolicy, now: float = 0.0, key: Any = None) -> Job[Any]:
         """Queue a job."""
@@ -56,7 +61,7 @@ class LoneQueue:
         """Return whether neither jobs nor permits are left, in any index."""
         queue = self.queue
         left: list[Any] = [queue.inbox, queue._mail, queue._waiting, queue._delayed, queue._holding]
-        left += [queue._lines, queue._due, queue._ready.ranks]
+        left += [queue._lines, queue._due, queue._ready.ranks, queue._turns or ()]
         left += [limit.waiting for limit in queue.gate.adopted()]
         return not any(len(each) for each in left) and not any(map(running, queue.gate.adopted()))
 

@@ -147,7 +147,7 @@ class ClaimedJobs(StoredSettlement):
         if policy is None:
             settings = self._base_policy(claim.function).settings
             options = settings.options._replace(**given)
-            options = options._replace(middleware=(self, *options.middleware))
+            options = options._replace(middleware=(self, *options.middleware), fair_by=None)
             # The store has applied the others before it let the job be claimed.
             settings = settings._replace(
                 options=options, key=None, serial=False, limits=(), priority=0

@@ -93,6 +93,8 @@ class Submissions:
             if policy is not call.policy or fn is not call.fn:
                 name = name_of(fn)
                 options = self._options_of(policy, name)
+                if policy.fair_by is not None:
+                    raise TypeError("fair_by= is for pools without a store, and persist=False")
                 check_number("priority", policy.priority)
                 check_number("key_limit", policy.key_limit)
                 call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)

@@ -34,6 +34,8 @@ def new_jobs(
     if models:
         for job, model in zip(jobs, models, strict=True):
             job._key = model._key
+            if policy.fair_by is not None:
+                job._fair_key = model._fair_key
             if model._details is not None:
                 job._add_details().carrier = model._details.carrier
     elif policy.is_prepared:

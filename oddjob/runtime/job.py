@@ -66,10 +66,12 @@ class Job(StandardFuture[T]):
     # The call is ``fn(*args)`` if kwargs is None, else ``fn(*args, **kwargs)``, in a context of its
     # own; with BATCH_ITEM ``fn(args)``, in a copy of the batch's context: one object less per job.
 
-    __slots__ = ("_args", "_context", "_details", "_fast_state", "_fn", "_key", "_kwargs", "_name",
-                 "_number", "_outcome", "_policy", "_queued_at", "_watchers")  # fmt: skip
+    __slots__ = ("_args", "_context", "_details", "_fair_key", "_fast_state", "_fn",
+                 "_key", "_kwargs", "_name", "_number", "_outcome", "_policy", "_queued_at",
+                 "_watchers")  # fmt: skip
 
-    _number: int  # in the order of arrival at the limited queue, which sets it
+    _number: Any  # its place in the limited queue, which sets it: an int, or a `Place`
+    _fair_key: Key | None  # of the option fair_by; unset without that
     _outcome: Any  # the result, or a Failure; unset until the job has ended
 
     def __init__(

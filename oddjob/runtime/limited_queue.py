@@ -29,6 +29,7 @@ from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.compat import TypeVar
+from oddjob.runtime.fair_turns import FairTurns
 from oddjob.runtime.job import Job
 from oddjob.runtime.key_lines import KeyLines
 from oddjob.runtime.limit_gate import NOTHING_TO_RELEASE, LimitGate, Tickets
@@ -123,6 +124,7 @@ class LimitedQueue:
         # Indexes.
         self._ready: Final = ReadyOrder(core.options.priority_aging)
         self._lines: Final = KeyLines(self._ready, self._waiting, self._holding)
+        self._turns: FairTurns | None = None  # if a view or the pool has the option fair_by
         self._due: list[tuple[float, int, Job[Any] | Limit]] = []
         self.gate: Final = LimitGate(self._ready, self._waiting, self._schedule)
         self._dispatcher: Final = core.dispatcher  # wakes workers when the lock is free again
@@ -188,6 +190,8 @@ class LimitedQueue:
                 self._lines.start(job)
             slot.job = job
             del waiting[job]
+            if self._turns is not None:
+                self._turns.leave(job, is_started=True)
             return job
         return None
 
@@ -221,10 +225,11 @@ class LimitedQueue:
 
     def _sort_in(self) -> None:
         inbox, waiting, number = self.inbox, self._waiting, self._next_number
-        append, lines, enter = self._ready.append, self._lines.of, self._lines.enter
+        lines, enter, turns = self._lines.of, self._lines.enter, self._turns
+        append = self._ready.append if turns is None else self._ready.insert
         while inbox:
             job = inbox[0]  # it leaves the inbox when it is known to wait
-            job._number = number()
+            job._number = number() if turns is None else turns.give(job, number())
             waiting[job] = None
             key = job._key
             if key is None or (line := lines.setdefault(key, job)) is job or enter(job, line):
@@ -256,6 +261,8 @@ class LimitedQueue:
         self._delayed.pop(job, None)
         if job in self._waiting:
             del self._waiting[job]
+            if self._turns is not None:
+                self._turns.leave(job, is_started=False)
             if job._key is not None and job not in self._holding:
                 self._lines.cancel(job)
             self.gate.resume(job._policy.limits, now)
@@ -269,7 +276,8 @@ class LimitedQueue:
                 self.gate.reopen(thing, now)
             elif self._delayed.get(thing, inf) <= now:
                 thing._queued_at = now
-                thing._number = self._next_number()
+                number, turns = self._next_number(), self._turns
+                thing._number = number if turns is None else turns.give(thing, number)
                 self._waiting[thing] = None
                 del self._delayed[thing]
                 if thing in self._holding or thing._key is None or self._lines.add(thing):
@@ -304,6 +312,13 @@ class LimitedQueue:
     def tidy(self, _: float) -> None:
         """Read the mail and open what is due; for the supervisor, and to make room."""
         self._alarm_at = self._due[0][0] if self._due else inf
+
+    @_locked
+    def use_turns(self, _: float) -> None:
+        """Have the keys of `fair_by` take turns from now on."""
+        if self._turns is None:
+            self._turns = FairTurns()
+            self._rebuild()
 
     @_locked
     def claim(
@@ -341,6 +356,8 @@ class LimitedQueue:
         if job._key is not None and not keeps_turn:
             self._lines.start_claimed(job)
         del self._waiting[job]
+        if self._turns is not None:
+            self._turns.leave(job, is_started=True)
 
     @_locked
     def obstacles(self, now: float, job: Job[Any]) -> Obstacles | None:
@@ -416,6 +433,8 @@ class LimitedQueue:
             elif job._key is not None:
                 self._lines.add_running(job)
         self.gate.rebuild(each for each in holding.items() if each[0] not in waiting)
+        if self._turns is not None:
+            self._turns.recount([*waiting])
         for job in waiting:
             self._delayed.pop(job, None)
             if job in holding or job._key is None or self._lines.add(job):

@@ -129,10 +129,10 @@ class JobPolicy:
     Thread safety: immutable, but for `detached`, which two threads may make twice without harm.
     """
 
-    __slots__ = ("_accept", "_without_after", "accept", "detached", "host", "is_detached",
-                 "is_durable", "is_limited", "is_plain", "is_prepared", "is_serial",
-                 "key_function", "key_limit", "limits", "middleware", "name", "priority", "retry",
-                 "settings", "settlement", "timeout")  # fmt: skip
+    __slots__ = ("_accept", "_without_after", "accept", "detached", "fair_by", "fair_weights",
+                 "host", "is_detached", "is_durable", "is_limited", "is_plain", "is_prepared",
+                 "is_serial", "key_function", "key_limit", "limits", "middleware", "name",
+                 "priority", "retry", "settings", "settlement", "timeout")  # fmt: skip
 
     def __init__(
         self,
@@ -152,6 +152,8 @@ class JobPolicy:
         self.is_serial: Final = settings.serial
         self.limits: Final = settings.limits
         options = settings.options
+        self.fair_by: Final = options.fair_by
+        self.fair_weights: Final = options.fair_weights or {}
         self.key_limit: Final = 1 if settings.serial else options.key_limit
         self.timeout: Final = None if options.timeout == inf else options.timeout
         retry = RetryPolicy(options.retries, options.backoff, options.retry_on, options.no_retry_on)
@@ -172,11 +174,20 @@ class JobPolicy:
         )
         # Whether its jobs need more than a FIFO queue. (A constant key is a view's, not its own.)
         self.is_limited: Final = bool(
-            self.priority or self.key_function or self.is_serial or self.limits or self.retry
+            self.priority
+            or self.key_function
+            or self.is_serial
+            or self.limits
+            or self.retry
+            or self.fair_by is not None
         )
         # Whether `prepare` has anything to do. Chosen here, once: no job pays for the question.
         self.is_prepared: Final = bool(
-            self.key_function or self.is_serial or self.middleware or settings.after
+            self.key_function
+            or self.is_serial
+            or self.middleware
+            or settings.after
+            or self.fair_by is not None
         )
         accepting: Any = host.store if self.is_durable else host
         # Of its jobs that wait for others: they are not to keep these for as long as they live.
@@ -203,7 +214,7 @@ class JobPolicy:
 
         Raises:
             TypeError: a key is no key, or a serial job has none.
-            Exception: whatever the key function or the middleware raises.
+            Exception: whatever a key function or the middleware raises.
         """
         for job in jobs:
             self._set_key(job)
@@ -217,9 +228,10 @@ class JobPolicy:
 
     def _set_key(self, job: "Job[Any]") -> None:
         if self.key_function is not None and job._key is None:
-            is_item = job._kwargs is BATCH_ITEM
-            args, kwargs = ((job._args,), {}) if is_item else (job._args, job._kwargs or {})
-            job._key = check_key(self.key_function(*args, **kwargs))
+            job._key = _key_from(self.key_function, job)
+        if self.fair_by is not None:
+            fair_by = self.fair_by
+            job._fair_key = _key_from(fair_by, job) if callable(fair_by) else fair_by
         if self.is_serial and job._key is None:
             raise TypeError(
                 f"serial=True needs a key: it tells which jobs {job.name} is to wait for"
@@ -245,3 +257,9 @@ class JobPolicy:
     def _prepare_and_accept(self, job: "Job[Any]") -> None:
         self.prepare(job)
         self._accept(job)
+
+
+def _key_from(function: Callable[..., Any], job: "Job[Any]") -> Any:
+    is_item = job._kwargs is BATCH_ITEM
+    args, kwargs = ((job._args,), {}) if is_item else (job._args, job._kwargs or {})
+    return check_key(function(*args, **kwargs))

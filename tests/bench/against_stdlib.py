@@ -126,6 +126,8 @@ def limited_targets(executor: Executor, kind: str) -> Iterator[Executor]:
             return (executor.options(key=key) for key in count_up())
         if kind == "hot keys":
             return cycle([executor.options(key=key) for key in range(20)])
+        if kind == "fair shares":
+            return cycle([executor.options(fair_by=key) for key in range(20)])
         if kind == "concurrency":
             return repeat(executor.options(max_concurrency=4))
     return repeat(executor)
@@ -260,6 +262,7 @@ ROWS = [
     limited_row("a key for each job", "key for each", 2.5, 3.5),
     limited_row("`max_concurrency=4` of 5 workers", "concurrency", 2.4, 3.3),
     limited_row("20 hot keys", "hot keys", 2.4, 3.3),
+    limited_row("fair shares of 20 keys", "fair shares", 1.6, 2.2),
     Row("bytes per pending job", bytes_per_pending_job, 20_000, 6),
     Row("setting 100,000 timers, beside `sched`", set_timers, 100_000, 0.25, 0.4),
     Row("50,000 no-ops, 1 worker", partial(submit_all, workers=1), 50_000, PLAIN_AT_LEAST),

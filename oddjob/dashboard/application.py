@@ -228,7 +228,7 @@ class Dashboard:
             error = {"error": {"code": status, "message": message}}
             return Response(status, [_JSON, *headers], json.dumps(error).encode())
         title = _TITLES.get(status, "Refused")
-        page = routes.PAGES[0]._replace(path="", title=title, template="message.html")
+        page = routes.PAGES[0]._replace(path="?", title=title, template="message.html")
         body = self._render(request, page, {"message": message, "status": status})
         return Response(status, [_HTML, *headers], body)
 

@@ -182,6 +182,7 @@ def test_a_single_host_is_not_taken_for_a_list_of_characters(url: str, pool: Poo
 def test_what_is_not_there_is_said_so(filled: Pool, client: Client) -> None:
     for path in "/jobs/99", "/jobs/x", "/pools/none", "/nothing", "/jobs/7~1":
         assert client.get(path).status == 404
+    assert "aria-current" not in client.get("/nothing").html
     assert client.get("/jobs?state=lost").status == 400
     assert client.get("/jobs?before=x-y").status == 400
     assert json.loads(client.get("/api/jobs/99").html)["error"]["code"] == 404

@@ -231,11 +231,11 @@ class _Copy:
 
     def _move_pool(self, pool: str, *, is_paused: bool) -> None:
         if is_paused:  # so it is to stay
-            self._target.change(partial(_pause, pool))
+            self._target.change(partial(_pause, pool, self._source.reader.pause_reason(pool)))
         else:
             self._notes.paused.append(pool)
             self._notes.write()
-            self._source.change(partial(_pause, pool))
+            self._source.change(partial(_pause, pool, "it is moved to another store"))
         try:
             self._move_entries(pool)
             while self._move_jobs(pool):
@@ -394,8 +394,8 @@ def _start(due: list[Any], delays: dict[Any, float], store: Store) -> None:
     store.reschedule(delays)
 
 
-def _pause(pool: str, store: Store) -> None:
-    store.pause(pool, is_paused=True)
+def _pause(pool: str, reason: str, store: Store) -> None:
+    store.pause(pool, is_paused=True, reason=reason)
 
 
 def _resume(pool: str, store: Store) -> None:

@@ -172,11 +172,13 @@ def test_a_paused_pool_stays_paused(urls: tuple[str, str]) -> None:
     with at_rest(source) as pool, Pool("other", store=source, consume=False) as other:
         for each in (pool, other):
             each.submit(jobs.note, 1)
-        pool.pause()
+        with look(source) as operations:
+            operations.pause("it leaks")
         oddjob.copy_store(source, target)
     for url in urls:
-        with look(url) as pool, look(url, "other") as other:
-            assert (pool.is_paused, other.is_paused) == (True, False)
+        with look(url) as found, look(url, "other") as untouched:
+            assert (found.is_paused, untouched.is_paused) == (True, False)
+            assert found.pause_reason == "it leaks"
 
 
 def test_there_is_one_copy_at_a_time(urls: tuple[str, str], tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ class Dashboard:
         self._guard: Final = Guard(auth, access, trusted_hosts, trusted_origins)
         self.asks_who: Final = auth is not NO_AUTH  # or lets nobody in at all
         self._metrics: Final = _metrics_of(self._sources) if metrics else None
-        self._base_path: Final = base_path
+        self._base_path: Final = None if base_path is None else f"/{base_path.strip('/')}"
         self._context: Final = partial(
             Context, sources=self._sources, cache=Cache(), history=History(),
             page_size=as_size("page_size", page_size), bulk_limit=as_size("bulk_limit", bulk_limit),

@@ -158,4 +158,5 @@ def test_it_serves_itself_on_a_port_of_this_machine(filled: Pool, client: Client
 def test_a_base_path_can_be_given_where_the_framework_does_not_say_it(
     filled: Pool, open_dashboard: Callable[..., Client]
 ) -> None:
-    assert 'href="/deep/jobs"' in open_dashboard(base_path="/deep/").get("/").html
+    for path in "deep", "/deep", "/deep/":
+        assert 'href="/deep/jobs"' in open_dashboard(base_path=path).get("/").html

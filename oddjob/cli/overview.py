@@ -111,10 +111,13 @@ def status(
 ) -> None:
     """Show how many jobs are in which state, and who runs them.
 
-    A probe asks with --check; what is wrong goes to stderr.
+    A probe asks with --check, --max-waiting or --max-age; what is wrong goes to stderr.
     """
     if watch is not None:
+        if common.json:
+            raise click.UsageError("--watch is for people: top --json prints a line for each look.")
         _refresh(common, watch, lambda: _status_for_people(common))
+    check = check or max_waiting is not None or max_age is not None
     found = _overview(common)
     if common.json:
         print_json(found)

@@ -204,7 +204,8 @@ def test_a_probe_fails_when_too_many_wait_or_for_too_long(pool: Pool, run: Run) 
     assert result.stdout == ""
     assert "more than 5" in run("status", "--check", "--max-waiting", "5", exit_code=1).stderr
     assert "over 0 s" in run("status", "--check", "--max-age", "0", exit_code=1).stderr
-    run("status", "--max-waiting", "5")
+    assert "more than 5" in run("status", "--max-waiting", "5", exit_code=1).stderr
+    assert "top --json" in run("status", "--watch", "1", "--json", exit_code=2).stderr
 
 
 def test_top_prints_a_line_of_json_for_each_look(running: Pool, run: Run) -> None:

@@ -100,10 +100,10 @@ def _jobs_of(place: Place, which: JobFilter, start: _Start | None) -> Iterator[F
     pool = cast("PoolOperations", place.pool)  # the other kind takes the same
     before, before_id, key = None, None, which.key
     if start is not None:
-        # The ids of a store are in the order in which jobs were submitted, in all of its pools.
-        before_id = start.job if start.source == place.number else None
-        is_enough = before_id is not None and not isinstance(place.pool, MemoryOperations)
-        before = None if is_enough else start.moment
+        # A store lists its jobs by their ids, in all of its pools, so that of one says enough.
+        is_own, in_memory = start.source == place.number, isinstance(pool, MemoryOperations)
+        before = None if is_own and not in_memory else start.moment
+        before_id = start.job if is_own or in_memory else None
     records = pool.records(
         state=cast("JobState", which.state) or None,
         name=which.name or None,

@@ -373,7 +373,9 @@ def test_pages_of_several_pools_have_every_job_once_whether_it_waits_for_a_timer
         for each in hands, feet:
             each.pause()
             wanted |= {job.id for job in each.after(3600).submit_many(jobs.tick, [()] * 3)}
-            wanted |= {each.options(priority=n).submit(jobs.tick).id for n in (1, 0, 2, 0)}
+            for priority in 1, 0, 2, 0:
+                wanted.add(each.options(priority=priority).submit(jobs.tick).id)
+                wanted.add(pool.submit(jobs.send, "a@b").id)
         pages = pages_of(show([url, hands, feet], page_size=2))
         assert sorted(pages) == sorted(wanted)
         for each in hands, feet:

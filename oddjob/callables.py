@@ -6,7 +6,7 @@ And what is said of arguments, options and attributes that do not exist: which o
 import functools
 from collections.abc import Callable, Iterable
 from types import FunctionType
-from typing import Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 _CO_COROUTINE: Final = 0x80  # as in `inspect`, which takes time to import
 _MAX_WRAPPERS: Final = 100  # a wrapper may, by mistake, wrap itself
@@ -26,6 +26,24 @@ _OTHER_WORDS: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(("rate_limit", "burst"), ("rate",)),
     "pools": ("extra_pools",),
 }
+# Attributes of the objects of other libraries, and what these are called here.
+_OTHER_ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("get", "wait", "join", "return_value"), ("result",)),
+    **dict.fromkeys(("ready", "is_done", "finished", "is_finished"), ("done",)),
+    **dict.fromkeys(("status", "get_status"), ("state",)),
+    **dict.fromkeys(("revoke", "abort", "kill", "stop", "terminate"), ("shutdown", "cancel")),
+    **dict.fromkeys(("close", "quit"), ("shutdown",)),
+    **dict.fromkeys(("imap", "imap_unordered"), ("map",)),
+    **dict.fromkeys(("apply", "apply_async", "delay", "send", "enqueue", "spawn"), ("submit",)),
+    **dict.fromkeys(("run_in_executor", "submit_async"), ("asubmit",)),
+    **dict.fromkeys(("task", "actor"), ("job",)),
+    **dict.fromkeys(("schedule", "later", "call_later", "enqueue_in"), ("after",)),
+    **dict.fromkeys(("enqueue_at", "call_at"), ("at",)),
+    **dict.fromkeys(("periodic_task", "interval"), ("every",)),
+    **dict.fromkeys(("size", "max_workers"), ("pool_size",)),
+    "queued": ("queue",),
+}
+_BEFORE_TIMES: Final = ("options", "using")  # which a time follows, as `pool.options(…).after(5)`
 _CELERYS_WORDS: Final = ("delay", "apply_async", "send")
 
 
@@ -130,10 +148,31 @@ def missing_attribute(owner: Any, what: str, name: str, of_pools: Any = None) ->
         of_pools: the class of pools, if `owner` has none of their methods.
     """
     message = f"{what} has no attribute {name!r}"
-    if name in _CELERYS_WORDS:
+    kind = type(owner)
+    meant = [each for each in _OTHER_ATTRIBUTES.get(name, ()) if hasattr(kind, each)]
+    is_for_calls = hasattr(kind, "perform_many") and not hasattr(kind, "map")  # at a time
+    if is_for_calls and name in _BEFORE_TIMES:
+        message += f": it comes before the time, as in pool.{name}(…).after(5)"
+    elif is_for_calls and name == "job":
+        message += ": decorate with @pool.job(every=60), @pool.job(cron=…) or @pool.job(daily=…)"
+    elif meant and (hasattr(kind, "job") or name not in _CELERYS_WORDS):
+        message += f": did you mean {meant[0]!r}?"
+    elif name in _CELERYS_WORDS:
         message += ": @pool.job makes a function whose calls you submit(…) or perform(…)"
     elif not name.startswith("_") and hasattr(of_pools, name):
         message += f": it is a method of pools, as in oddjob.pool('name').{name}"
     else:
         return AttributeError(message, name=name, obj=owner)
     return AttributeError(message)
+
+
+class HintedAttributes:
+    """A base class: what is asked for an attribute that it has not says which one is meant."""
+
+    __slots__ = ()
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise `missing_attribute`; only called when there is none."""
+            raise missing_attribute(self, f"{type(self).__name__!r} object", name)

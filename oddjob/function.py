@@ -11,7 +11,7 @@ from datetime import datetime, time
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Protocol, Self, Unpack, overload
 
-from oddjob.callables import describe, hinted, missing_attribute, refuse_unknown
+from oddjob.callables import HintedAttributes, describe, hinted, missing_attribute, refuse_unknown
 from oddjob.compat import P as FnP
 from oddjob.compat import ParamSpec, TypeVar, override
 from oddjob.compat import T as FnT
@@ -21,6 +21,7 @@ from oddjob.quantities import Seconds
 from oddjob.runtime.job import Job
 from oddjob.schedule.local_time import Dst
 from oddjob.schedule.timer import Timer
+from oddjob.scheduled import Recurring
 from oddjob.workflow import Call
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ Performed = TypeVar("Performed")
 _CODE_ATTRIBUTES = ("__code__", "__defaults__", "__kwdefaults__")
 
 
-class BoundFunction(Generic[FnP, One, Many, Performed]):
+class BoundFunction(HintedAttributes, Generic[FnP, One, Many, Performed]):
     """A function, and where its calls go: to a pool or, from ``fn.after(…)`` and so on, a timer."""
 
     __wrapped__: Callable[..., Any]
@@ -92,7 +93,7 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     methods return their class by its name: it does not know what ``Self`` is here.)
 
     Attributes:
-        timer: the timer of a function that was decorated with ``every=`` or ``cron=``, or None.
+        timer: the timer of a function decorated with ``every=``, ``cron=`` or ``daily=``, or None.
     """
 
     __name__: str
@@ -332,20 +333,8 @@ def job_decorator(source: "Submitter", options: dict[str, Any]) -> JobDecorator:
     refuse_unknown("job", options, (*JOB_CHECKS, *TIMING_OPTIONS))
     given = {name: value for name, value in options.items() if value is not None}
     timing = {name: given.pop(name) for name in TIMING_OPTIONS if name in given}
-    every, cron = timing.pop("every", None), timing.pop("cron", None)
     target = source.options(**given) if given else source
-    if every is not None and cron is not None:
-        raise TypeError("a job recurs at an interval or by cron: give either every= or cron=")
-    recurring = None
-    if cron is not None:
-        recurring = target.cron(cron, **timing)
-    elif every is not None:
-        for_cron = timing.keys() - {"jitter", "overlap", "daemon"}
-        if for_cron:
-            raise TypeError(f"{', '.join(sorted(for_cron))}: of use with cron= only, not every=")
-        recurring = target.every(every, **timing)
-    elif timing:
-        raise TypeError(f"{', '.join(timing)}: of use with every= or cron= only")
+    recurring = _recurrence_of(target, timing) if timing else None
 
     def decorate(fn: Any) -> JobFunction[Any, Any]:
         function: JobFunction[Any, Any] = JobFunction(fn, target)
@@ -362,6 +351,22 @@ def job_decorator(source: "Submitter", options: dict[str, Any]) -> JobDecorator:
         return function
 
     return decorate
+
+
+def _recurrence_of(target: "Submitter", timing: dict[str, Any]) -> Recurring:
+    """Return what ``every=``, ``cron=`` or ``daily=`` asks for, with the options beside it."""
+    kinds = [name for name in ("every", "cron", "daily") if name in timing]
+    if len(kinds) != 1:
+        given = ", ".join(kinds or timing)
+        hint = "give only one" if kinds else "of use with every=, cron= or daily= only"
+        raise TypeError(f"{given}: {hint}")
+    [kind] = kinds
+    when = timing.pop(kind)
+    for_cron = timing.keys() - {"jitter", "overlap", "daemon"}
+    if kind == "every" and for_cron:
+        raise TypeError(f"{', '.join(sorted(for_cron))}: of use with cron= or daily=, not every=")
+    recurring: Recurring = getattr(target, kind)(when, **timing)
+    return recurring
 
 
 def _check_parameters(fn: Any, keys: dict[str, Any], *, is_recurring: bool) -> None:

@@ -14,7 +14,7 @@ from operator import length_hint
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, TypeVar, Unpack, overload
 
-from oddjob.callables import call_all, check_order
+from oddjob.callables import HintedAttributes, call_all, check_order
 from oddjob.compat import AsyncFunction, T, TypedDict, override
 from oddjob.quantities import Seconds, as_size, as_wait
 from oddjob.runtime.job import Job
@@ -38,7 +38,7 @@ class MapOptions(TypedDict, total=False):
     progress: bool | str
 
 
-class MapMethods(Executor):
+class MapMethods(HintedAttributes, Executor):
     """The methods that call a function for many items, and iterate over the results."""
 
     @overload

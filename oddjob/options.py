@@ -10,7 +10,7 @@ Guarantees: an instance holds only checked values. Nothing here starts or locks 
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from datetime import tzinfo
+from datetime import time, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self, get_args
 
 from oddjob.callables import refuse_unknown
@@ -315,6 +315,7 @@ class DecoratorOptions(_JobKeys, RecurrenceOptions, total=False):
 
     every: ReadOnly[Seconds | None]
     cron: ReadOnly[str | None]
+    daily: ReadOnly[time | str | None]
 
 
 # What users may name is closed: a dict type of theirs fits if it is closed, too, and has some of
@@ -431,7 +432,7 @@ JOB_CHECKS: Final[dict[str, Check]] = {
     "replace": _as_replace,
     **{name: POOL_CHECKS[name] for name in _SHARED},
 }
-TIMING_OPTIONS: Final = ("every", "cron", *RecurrenceOptions.__annotations__)
+TIMING_OPTIONS: Final = ("every", "cron", "daily", *RecurrenceOptions.__annotations__)
 
 
 def _checked(caller: str, checks: dict[str, Check], changes: dict[str, Any]) -> dict[str, Any]:

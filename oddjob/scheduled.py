@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from contextvars import Context, copy_context
 from typing import TYPE_CHECKING, Any, Final, overload
 
-from oddjob.callables import check_order
+from oddjob.callables import HintedAttributes, check_order
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.options import as_flag
 from oddjob.runtime import inline
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 _EMPTY: Final = Context()  # shared by many timers: there is less for the garbage collector to visit
 
 
-class Scheduled:
+class Scheduled(HintedAttributes):
     """A trigger, and the submitter whose calls it delays."""
 
     def __init__(

@@ -201,13 +201,14 @@ class Submitter(MapMethods, WorkflowMethods):
         Args:
             fn: the function, if there are no options.
             **options: what `options` takes; and, to call a function without arguments again and
-                again, ``every`` (seconds) or ``cron`` (a crontab entry), with the options of the
-                methods of these names. The function's ``timer`` is theirs.
+                again, ``every`` (seconds), ``cron`` (a crontab entry) or ``daily`` (a time of day),
+                with the options of the methods of these names. The function's ``timer`` is theirs.
 
         Raises:
             TypeError: as `options` does; or a function that is to recur needs arguments.
             ValueError: as `options` does; or `key` or `unique` is the name of a parameter of the
-                function (``key=lambda customer, amount: customer`` is one key for each customer).
+                function (``key=lambda customer, amount: customer`` is one key for each customer);
+                or the pool has a store, and the module has another function of that name.
         """
         decorate = job_decorator(self, {**options})
         return decorate if fn is None else decorate(fn)

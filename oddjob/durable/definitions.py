@@ -1,21 +1,59 @@
-"""Definitions: whether a module has defined all that its functions may call.
+"""Definitions: whether a module has defined all that its functions may call, and each name once.
 
 A function is decorated while its module is being executed: what it calls may be defined further
 down. So its jobs are begun when the module has come to its end, or past its last definition; or
 when it stands at one line, as a program does that calls ``run_forever()`` above the definitions of
 another branch.
+
+A stored job is found by the name of its function. Of two functions of one name, the jobs of both
+would run the second one, so that one is refused. It is different if a module is reloaded, or a cell
+of a notebook is run again: then the new function takes the place of the former one.
 """
 
 import sys
-from types import CodeType, FrameType, ModuleType
-from typing import Final
+from types import CodeType, FrameType, FunctionType, ModuleType
+from typing import Any, Final
+from weakref import ref
 
+from oddjob.durable.codec import find_function
 from oddjob.schedule.clock import clock
 from oddjob.tracebacks import no_collection, thread_frames
 
 _STANDSTILL: Final = 2.0  # seconds at one line
 
 _lines: Final[dict[str, tuple[int, float]]] = {}  # by module: its line, and since when
+
+# By stored name: the function that was decorated, and the spec of its module, which each execution
+# of a module has anew.
+_decorated: Final[dict[str, tuple[ref[FunctionType], Any]]] = {}
+
+
+def note_decorated(name: str, fn: Any) -> None:
+    """Note that a function is decorated; raise ``ValueError`` if its module has another one so.
+
+    Args:
+        name: the name by which its stored jobs are found.
+        fn: the function.
+    """
+    fn = getattr(fn, "__func__", fn)
+    if type(fn) is not FunctionType:
+        return
+    code, spec = fn.__code__, fn.__globals__.get("__spec__")
+    former, former_spec = _decorated.get(name, (None, None))
+    found: Any = find_function(name)  # what has the name so far
+    found = getattr(found, "__wrapped__", found)
+    is_other = former is not None and former() is found and found is not fn
+    if is_other and spec is former_spec:
+        other: CodeType = found.__code__
+        is_loop = other is code
+        is_same_file = other.co_filename == code.co_filename and "__file__" in fn.__globals__
+        if is_loop or (is_same_file and other.co_firstlineno != code.co_firstlineno):
+            raise ValueError(
+                f"there are two functions {name}, in lines {other.co_firstlineno} and "
+                f"{code.co_firstlineno} of {code.co_filename}: a stored job is found by the name "
+                "of its function, so give each its own"
+            )
+    _decorated[name] = ref(fn), spec
 
 
 def is_defined(function: str) -> bool:

@@ -26,7 +26,7 @@ from oddjob.durable.atomic_submit import submit_whole
 from oddjob.durable.callbacks import CallbackThread
 from oddjob.durable.claimed_jobs import ClaimedJobs
 from oddjob.durable.codec import find_function, name_of
-from oddjob.durable.definitions import is_defined
+from oddjob.durable.definitions import is_defined, note_decorated
 from oddjob.durable.full_queue import FullQueue
 from oddjob.durable.job_handle import JobHandle
 from oddjob.durable.lending import Lending
@@ -137,6 +137,7 @@ class PoolStore(Settlement):
             name = name_of(fn)
         except TypeError:  # it has no name that others could use: its jobs will be refused
             return
+        note_decorated(name, fn)
         self.submissions.note_policy(name, policy, outer)
         self.claimed.forget_policies()
         self.learn(name, fn)

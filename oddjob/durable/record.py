@@ -67,9 +67,15 @@ def giver_of_value(step: str) -> str | None:
     return step.removeprefix(_VALUE) if step.startswith(_VALUE) else None
 
 
-def dependency_error(job: Any) -> str:
-    """Return what is stored as the error of a job if one that it waits for has failed."""
-    return f"PredecessorFailed: job {job}, which it waits for, failed"
+def predecessor_error(job: Any, name: str, relation: str) -> str:
+    """Return what is stored as the error of a job if one before it has failed.
+
+    Args:
+        job: the id of the one that has failed.
+        name: its name; "" if there is none.
+        relation: what it is to the job, such as ``which it waits for``.
+    """
+    return f"PredecessorFailed: job {f'{name} ({job})' if name else job}, {relation}, failed"
 
 
 def batch_error(failed: int, total: int) -> str:

@@ -9,6 +9,7 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, Final
 
+from oddjob.callables import HintedAttributes
 from oddjob.compat import TypeVar, override
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.settling import end
@@ -35,7 +36,7 @@ _STANDARD_STATES: Final = {
 }
 
 
-class StandardFuture(Future[T]):
+class StandardFuture(HintedAttributes, Future[T]):
     """The part of a `Job` that the standard library prescribes, and its users do not use."""
 
     __slots__ = ()

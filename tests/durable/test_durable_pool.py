@@ -290,7 +290,8 @@ def test_a_key_is_seen_as_it_was_given(pool: Pool) -> None:
     first, second = serial.submit(jobs.fail, "no"), serial.submit(jobs.note, 1)
     pool.resume()
     assert first.exception(WAIT)
-    with pytest.raises(oddjob.PredecessorFailed, match="before it in line 7, failed"):
+    failed = rf"job fail \({first.id}\), before it in line 7, failed"
+    with pytest.raises(oddjob.PredecessorFailed, match=failed):
         second.result(WAIT)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
 from unittest.mock import Mock
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -668,7 +669,7 @@ def test_a_key_given_at_a_call_may_happen_to_be_the_name_of_a_parameter(
 # Functions that recur.
 
 
-def test_the_decorator_takes_the_options_of_every_and_cron(pool: oddjob.Pool) -> None:
+def test_the_decorator_takes_the_options_of_every_cron_and_daily(pool: oddjob.Pool) -> None:
     """A whole program may consist of functions that recur."""
     gate, ran = threading.Event(), threading.Semaphore(0)
 
@@ -693,14 +694,22 @@ def test_the_decorator_takes_the_options_of_every_and_cron(pool: oddjob.Pool) ->
     assert report.timer.cancel() is not False
     assert report.submit().name == "report"
 
+    @pool.job(daily="03:00", tz="Europe/Paris")
+    def nightly() -> int:
+        return 3
+
+    assert nightly.timer is not None
+    assert nightly.timer.fires_at.astimezone(ZoneInfo("Europe/Paris")).strftime("%H:%M") == "03:00"
+
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"every": 5, "cron": "* * * * *"}, "give either every= or cron="),
-        ({"tz": "UTC"}, "tz: of use with every= or cron= only"),
-        ({"every": 5, "dst": "skip"}, "dst: of use with cron= only"),
-        ({"overlap": True}, "overlap: of use with every= or cron= only"),
+        ({"every": 5, "cron": "* * * * *"}, "every, cron: give only one"),
+        ({"every": 5, "daily": "03:00"}, "every, daily: give only one"),
+        ({"tz": "UTC"}, "tz: of use with every=, cron= or daily= only"),
+        ({"every": 5, "dst": "skip"}, "dst: of use with cron= or daily="),
+        ({"overlap": True}, "overlap: of use with every=, cron= or daily= only"),
         ({"every": 5, "overlap": "yes"}, "overlap must be True or False"),
         ({"every": "5"}, "every must be a number of seconds or a timedelta"),
     ],

@@ -111,9 +111,9 @@ def test_the_signatures_that_help_shows_are_as_they_are_written() -> None:
 
 
 def test_options_of_cron_beside_an_interval_are_named_as_such(pool: Pool) -> None:
-    with pytest.raises(TypeError, match=r"^tz: of use with cron= only, not every=$"):
+    with pytest.raises(TypeError, match=r"^tz: of use with cron= or daily=, not every=$"):
         pool.job(every=5, tz="UTC")
-    with pytest.raises(TypeError, match=r"^tz: of use with every= or cron= only$"):
+    with pytest.raises(TypeError, match=r"^tz: of use with every=, cron= or daily= only$"):
         pool.job(tz="UTC")
 
 
@@ -177,3 +177,39 @@ def test_a_rate_that_is_not_understood_names_the_units(text: str, pool: Pool) ->
     for call in (Pool, pool.options, pool.job, lambda **each: oddjob.start_pool("a", **each)):
         with pytest.raises(ValueError, match=r"the units are ms, s, .*, d, day, days"):
             call(rate=text)  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("of", "name", "hint"),
+    [
+        ("delayed", "options", r"before the time, as in pool\.options\(…\)\.after\(5\)"),
+        ("recurring", "options", r"before the time, as in pool\.options\(…\)\.after\(5\)"),
+        ("delayed function", "options", "before the time"),
+        ("recurring", "job", r"@pool\.job\(every=60\)"),
+        ("pool", "close", "did you mean 'shutdown'"),
+        ("pool", "apply_async", "did you mean 'submit'"),
+        ("pool", "imap_unordered", "did you mean 'map'"),
+        ("pool", "queued", "did you mean 'queue'"),
+        ("view", "delay", "did you mean 'submit'"),
+        ("job", "get", "did you mean 'result'"),
+        ("job", "ready", "did you mean 'done'"),
+        ("job", "status", "did you mean 'state'"),
+        ("job", "revoke", "did you mean 'cancel'"),
+    ],
+)
+def test_attributes_that_other_libraries_have_are_answered_with_ours(
+    of: str, name: str, hint: str
+) -> None:
+    with oddjob.Pool(1) as pool:
+        owner = {
+            "pool": pool,
+            "view": pool.options(priority=1),
+            "delayed": pool.after(5),
+            "recurring": pool.every(5),
+            "delayed function": pool.job(abs).after(5),
+            "job": pool.submit(abs, 1),
+        }[of]
+        with pytest.raises(AttributeError, match=hint):
+            getattr(owner, name)
+        assert not hasattr(owner, "no_such_thing")
+        assert not hasattr(owner, "_ipython_display_")

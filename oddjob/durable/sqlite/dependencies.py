@@ -22,7 +22,7 @@ from oddjob.durable.record import (
     Submit,
     Submitted,
     batch_error,
-    dependency_error,
+    predecessor_error,
     step_of_value,
 )
 from oddjob.durable.sqlite import schema
@@ -110,9 +110,15 @@ class Dependencies:
                 elif not State(state).has_ended:
                     fails = condition.passes_on(end.state.label)
                     how = State.FAILED if fails else State.CANCELLED
-                    self._end(waiter, how, dependency_error(job), batch)
+                    error = self.error_behind(job, "which it waits for") if fails else None
+                    self._end(waiter, how, error, batch)
             for waiter in opened:
                 self._open(waiter)
+
+    def error_behind(self, job: int, relation: str) -> str:
+        """Return the error of jobs to which one that has failed has this relation."""
+        (name,) = self._execute(schema.NAME, (job,)).fetchone() or ("",)
+        return predecessor_error(job, name, relation)
 
     def _open(self, job: int) -> None:
         """Queue, or park, a job that has nothing left to wait for."""

@@ -157,6 +157,7 @@ SELECT id, partition, key_limit FROM job INDEXED BY job_parked
 WHERE pool = ? AND key = ? AND state = 3
 ORDER BY priority DESC, id LIMIT 1"""
 UNPARK: Final = "UPDATE job SET state = 1, key_slot = ? WHERE id = ? AND state = 3"
+NAME: Final = "SELECT name FROM job WHERE id = ?"
 FAIL_SERIAL: Final = """
 UPDATE job SET state = 5, finished = ?, error = ?
 WHERE id IN (SELECT id FROM job INDEXED BY job_parked

@@ -352,7 +352,7 @@ class Work:
     def _key_freed(self, pool: str, key: str, state: State, job: int) -> None:
         """Let the next jobs of a key move up; fail serial ones behind one that has failed."""
         if state is State.FAILED:
-            error = f"PredecessorFailed: job {job}, before it in line {decode_key(key)!r}, failed"
+            error = self.others.error_behind(job, f"before it in line {decode_key(key)!r}")
             failed = self.execute(schema.FAIL_SERIAL, (self.now, error, pool, key, job))
             for behind, origin, batch in failed.fetchall():
                 self.notifier.waiting[pool] -= 1

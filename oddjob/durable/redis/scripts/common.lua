@@ -94,6 +94,15 @@ local function header(record)
     sub(record, at + key + value, at + key + value + entry - 1)
 end
 
+-- The name and the id of a job, for messages.
+local function title_of(id)
+  local full, record = call('HGET', meta, 'pool') .. ':' .. id, call('HGET', job, id)
+  if not record then return full end
+  local _, _, _, _, _, key, value, entry, name, _, at = parse('<I4i4dI4BI2I2I2I2I4', record)
+  at = at + key + value + entry
+  return name == 0 and full or sub(record, at, at + name - 1) .. ' (' .. full .. ')'
+end
+
 -- Flags of a record: 1 it is serial, 2 it is a member of a batch, 4 it stands for one, 8 it takes the
 -- place of one that is as unique and waits, 16 also as to its time.
 local function batch_of(record)
@@ -353,7 +362,7 @@ end
 local function fail_behind(line)
   local digest = digest_of(line.key)
   local shown = sub(line.key, 1, 1) == '=' and sub(line.key, 2) or "'" .. line.key .. "'"
-  local why = "PredecessorFailed: job " .. call('HGET', meta, 'pool') .. ':' .. line.id ..
+  local why = "PredecessorFailed: job " .. title_of(line.id) ..
     ", before it in line " .. shown .. ", failed"
   local count = may_fail
   local found = call('ZRANGEBYLEX', parked, line.place, '[' .. digest .. '\255', 'LIMIT', 0, count)

@@ -82,8 +82,7 @@ local function workflow()
       else
         left[#left + 1] = each
         local fails = state == FAILED and (condition == SUCCESS or condition == VALUE)
-        local why = 'PredecessorFailed: job ' .. call('HGET', meta, 'pool') .. ':' .. id ..
-          ', which it waits for, failed'
+        local why = fails and 'PredecessorFailed: job ' .. title_of(id) .. ', which it waits for, failed'
         end_waiting(waiter, fails and FAILED or CANCELLED, why)
       end
     end

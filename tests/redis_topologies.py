@@ -12,7 +12,7 @@ SLOTS = 16384
 def has_replicated(master: RedisServer) -> bool:
     """Return whether a replica has all that its master has acknowledged so far."""
     with redis.Redis(unix_socket_path=str(master.socket), single_connection_client=True) as client:
-        client.publish("written", "")  # what WAIT waits for is of its own connection
+        client.set("{oddjob}:written", "")  # what WAIT waits for is of its own connection
         return bool(client.wait(1, 1000) == 1)
 
 
@@ -21,7 +21,9 @@ class Replicated:
 
     def __init__(self) -> None:
         self.master = RedisServer("--repl-diskless-sync-delay", "0", port=free_port())
-        self.replica = RedisServer("--replicaof", f"127.0.0.1 {self.master.port}", port=free_port())
+        self.replica = RedisServer(
+            "--replicaof", "127.0.0.1", str(self.master.port), port=free_port()
+        )
         watched = f"sentinel monitor main 127.0.0.1 {self.master.port} 1\n"
         delays = "sentinel down-after-milliseconds main 200\nsentinel failover-timeout main 1000\n"
         self.sentinel = RedisServer("--sentinel", port=free_port(), config=watched + delays)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -61,9 +62,12 @@ class RedisServer:
         options: of its command line.
         port: where it listens besides its socket.
         config: the text of a file that it reads, and may write to.
+        launcher: a command that starts the one which follows it.
     """
 
-    def __init__(self, *options: str, port: int = 0, config: str = "") -> None:
+    def __init__(
+        self, *options: str, port: int = 0, config: str = "", launcher: Sequence[str] = ()
+    ) -> None:
         memory = Path("/dev/shm")  # where writing to a file takes no time
         place = memory if memory.is_dir() else None
         self.directory = Path(tempfile.mkdtemp(prefix="oddjob-redis-", dir=place))
@@ -71,6 +75,7 @@ class RedisServer:
         self.config = self.directory / "redis.conf"
         self.config.write_text(config)
         self.port = port
+        self.launcher = launcher
         self.options = options
         self.process: subprocess.Popen[bytes] | None = None
         self.start()
@@ -82,7 +87,15 @@ class RedisServer:
     def start(self, *options: str) -> None:
         """Start the server; return when it answers."""
         command = [
-            *(find_binary(), str(self.config), "--port", str(self.port), "--save", ""),
+            *(
+                *self.launcher,
+                find_binary(),
+                str(self.config),
+                "--port",
+                str(self.port),
+                "--save",
+                "",
+            ),
             *("--unixsocket", str(self.socket), "--dir", str(self.directory)),
             *("--loglevel", "warning", *self.options, *options),
         ]

@@ -81,6 +81,11 @@ def leave_a_child(gate: str) -> int:
 
 def main(kind: str, url: str, log: str, *rest: str) -> None:
     global _log  # noqa: PLW0603  (of this program)
+    if "ODDJOB_LEASE" in os.environ:
+        from oddjob.durable.redis.store import RedisStore
+
+        lease = float(os.environ["ODDJOB_LEASE"])
+        RedisStore.__init__.__kwdefaults__ = {"directory": None, "lease": lease}
     _log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     pool = oddjob.Pool(POOL, 4, store=url, consume=kind != "feed", keep_succeeded=10**6)
     print("ready", flush=True)  # noqa: T201  (to the test)

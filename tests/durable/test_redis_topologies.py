@@ -1,9 +1,11 @@
 """Redis with sentinels and as a cluster: which server has the store, and how it changes."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import redis
 
 from oddjob import JobLost, Pool, StoreUnusable
 from oddjob.durable.redis import link
@@ -82,6 +84,9 @@ def test_a_master_that_is_cut_off_is_left(replicated: Replicated) -> None:
     with Pool("durable", 1, store=replicated.url) as pool:
         assert pool.submit(jobs.note, 1).result(WAIT) == 1
         replicated.master.ask("CONFIG", "SET", "min-replicas-to-write", "5")
+        with suppress(redis.ResponseError):
+            replicated.master.ask("EVAL", "return redis.call('SET', KEYS[1], '')", 1, "written")
+            pytest.skip("this server lets scripts write all the same")
         replicated.replica.ask("REPLICAOF", "NO", "ONE")
         replicated.sentinel.ask("SENTINEL", "REMOVE", "main")
         server = ("127.0.0.1", replicated.replica.port)

@@ -14,9 +14,7 @@ from typing import Any, Final
 from oddjob.compat import override
 from oddjob.rate import Rate
 
-_GRANT: Final = 64  # starts that are counted together at most
-_WORTH_GRANTING: Final = 8  # fewer than that are counted one by one
-_GRANT_LASTS: Final = 0.002  # seconds in which granted starts must happen
+_REACHABLE: Final = 30_000  # starts in a second
 _LATENESS: Final = 0.05  # seconds by which a start may be late and the next ones make up for it
 _UNCERTAINTY: Final = 0.05  # seconds by which a start may reach the callee later
 _UNCERTAINTY_OF_WINDOW: Final = 0.005, 0.1  # fractions of the window: that is at least, at most
@@ -112,16 +110,12 @@ class RateLimiter(Limit):
     - *Window*: a ring of the last ``limit`` starts. A start has to be a whole window later than
       the one ``limit`` starts before it. When a call reaches the service that it is limited for
       is only known to lie between its start and its end, so the stamp is a little later than the
-      start (`_UNCERTAINTY`), and is moved back to the end of a call that ends before.
-
-    Starts that are saved up are counted several at a time (a *grant*): 64 for 2 ms, and those not
-    used by then are taken back. It makes a rate that is far above the load a fifth faster. As their
-    stamps are never moved back, no more than about 90 % of a rate could be used: so there are
-    grants only of rates that are not meant to be reached, more than 32,000 in a second.
+      start (`_UNCERTAINTY`), and is moved back to the end of a call that ends before. (But for
+      rates that are not meant to be reached, more than `_REACHABLE`: there are no tickets then.)
     """
 
-    __slots__ = ("_due", "_granted", "_granted_until", "_grants", "_interval", "_limit", "_per",
-                 "_saved", "_stamps", "_started", "_uncertainty", "rate")  # fmt: skip
+    __slots__ = ("_due", "_has_tickets", "_interval", "_limit", "_per", "_saved", "_stamps",
+                 "_started", "_uncertainty", "rate")  # fmt: skip
 
     limits_running_jobs = False
 
@@ -131,7 +125,7 @@ class RateLimiter(Limit):
         self._per: Final = rate.per
         self._interval: Final = rate.per / rate.limit
         self._saved: Final = (rate.burst - 1) * self._interval
-        self._grants: Final = self._interval * _GRANT <= _GRANT_LASTS
+        self._has_tickets: Final = rate.limit <= rate.per * _REACHABLE
         self._uncertainty: Final = uncertainty_of(rate)
         super().__init__()
 
@@ -145,20 +139,9 @@ class RateLimiter(Limit):
         self._due = 0.0  # when the next start is due if starts are evenly spread
         self._started = 0
         self._stamps = array("d")  # of the last `limit` starts; number n is at n modulo limit
-        self._granted = 0
-        self._granted_until = 0.0
 
     @override
     def acquire(self, now: float, queued_at: float) -> int | None:
-        if self._granted:
-            if now < self._granted_until:
-                self._granted -= 1
-                if not self._granted:
-                    self._update()
-                return None
-            self._take_back_grant()  # of at least one start, which this one is
-        elif self._grants and self._grant(now):
-            return None
         due = self._due
         if due >= now:  # ahead of an even spread: a saved-up start
             counted_from = due
@@ -174,7 +157,7 @@ class RateLimiter(Limit):
         else:
             self._stamps[ticket % self._limit] = now + self._uncertainty
         self._update()
-        return ticket
+        return ticket if self._has_tickets else None
 
     @override
     def release(self, ticket: int, now: float) -> None:
@@ -189,37 +172,6 @@ class RateLimiter(Limit):
     def recount(self, running: int) -> None:
         if self._started < self._limit:
             del self._stamps[self._started :]
-        self._update()
-
-    def _grant(self, now: float) -> bool:
-        """Count several saved-up starts at once; False if there are too few of them."""
-        limit, started = self._limit, self._started
-        place = started % limit
-        due = max(self._due, now)
-        saved_up = int((now + self._saved - due) / self._interval)
-        number = min(_GRANT, saved_up, limit - place)  # up to the end of the ring
-        if number < _WORTH_GRANTING:
-            return False
-        window = slice(place, place + number)
-        if started >= limit and max(self._stamps[window]) + self._per > now:
-            return False
-        self._stamps[window] = array("d", [now + _GRANT_LASTS + self._uncertainty]) * number
-        self._started = started + number
-        self._due = due + number * self._interval
-        self._granted, self._granted_until = number - 1, now + _GRANT_LASTS
-        self.opens_at = -inf
-        return True
-
-    def _take_back_grant(self) -> None:
-        """Uncount the granted starts that were not used in time."""
-        unused, self._granted = self._granted, 0
-        self._started -= unused
-        self._due -= unused * self._interval
-        if self._started < self._limit:
-            del self._stamps[self._started :]
-        else:
-            place = self._started % self._limit
-            self._stamps[place : place + unused] = array("d", [-inf]) * unused
         self._update()
 
     def _update(self) -> None:

@@ -20,7 +20,7 @@ class Wakeup:
     A wake-up that comes before the sleep is not lost; several of them wake once.
 
     It is a lock, held while there is no wake-up. `release` is the lock's own method, a single C
-    call: an asynchronous exception cannot strike in the middle of it. It raises ``RuntimeError``
+    call: an asynchronous exception cannot come in the middle of it. It raises ``RuntimeError``
     where the thread is awake already; `set` does not.
     """
 

@@ -42,9 +42,7 @@ Unique = bool | Key | Callable[..., Key]
 FairBy = Key | Callable[..., Key]
 
 _STORES: Final = ("sqlite:", "memory:", "redis:", "rediss:", "redis+", "rediss+", "unix:")
-_FOR_STORES: Final = (
-    *("signing_keys", "consume", "keep_succeeded", "keep_failed", "unknown_after"),
-)
+_FOR_STORES: Final = "signing_keys", "consume", "keep_succeeded", "keep_failed", "unknown_after"
 
 # Checks. Each takes the option's name, for its message, and a value, and returns the value to use.
 

@@ -256,7 +256,7 @@ class Backpressure:
 
     def _move(self, jobs: deque[Job[Any]], room: float) -> None:
         count = int(min(max(0, room), len(jobs)))
-        # One C call takes them out and puts them in: one that is struck in here loses no job.
+        # One C call takes them out and puts them in: an asynchronous exception loses no job.
         self._core.dispatcher.put(islice(iter(jobs.popleft, None), count), count)
 
     def _wait(self, jobs: deque[Job[Any]]) -> None:

@@ -85,7 +85,7 @@ class PoolCore:
         self._open_queue: deque[Job[Any]] | None = None  # where a job may be put without a look
         self._needs_no_thread = False  # for a job in there: all workers are there, and will come
         notify = self.supervisor.notify
-        # The callback may strike anywhere, so it only notifies; that needs no lock.
+        # The callback may run anywhere, so it only notifies; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: notify())
 
     def reset_after_fork(self) -> None:

@@ -79,7 +79,7 @@ class CoroutineRunner:
             finally:
                 try:
                     self._cancel_leftovers()
-                finally:  # also if Ctrl-C strikes in there
+                finally:  # also if Ctrl-C comes in there
                     self._job = self._coroutine = None
             if error is not None:
                 raise error

@@ -86,8 +86,8 @@ def execute(job: Job[Any], slot: Slot) -> bool:
 
 
 def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> bool:
-    # If it had ended with this very result, its thread has set that without a lock, and the first
-    # watcher came after that.
+    # False may also mean that the plain writes were seen in time (race 2): then the outcome is this
+    # very result.
     ended_here = end(job, SUCCEEDED, result) or job._outcome is result
     if not ended_here:  # it was settled by hand meanwhile
         slot.metrics.succeeded -= 1
@@ -187,11 +187,11 @@ def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
         del job, error, slot, behind
 
 
-# When an exception was thrown at the thread.
+# After an asynchronous exception.
 
 
 def rescue(job: Job[Any], slot: Slot, crash: BaseException) -> None:
-    """End what an exception thrown at the thread of `slot` has interrupted; twice does no harm."""
+    """End a job that an asynchronous exception has interrupted; twice does no harm."""
     watchers = job._watch()
     with watchers.lock:
         if watchers.owner not in (None, slot):

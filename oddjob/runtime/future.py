@@ -1,8 +1,8 @@
-"""StandardFuture: what the standard library and executors of others do with a job, as a future.
+"""StandardFuture: the private protocol of ``concurrent.futures.Future``.
 
-``wait``, ``as_completed`` and asyncio look at the private attributes of the base class; executors
-claim and settle futures by hand. A job has neither the base class's condition nor its lists, so
-what they look at is made when they do.
+``wait``, ``as_completed`` and asyncio read its private attributes, and other executors claim and
+settle futures by hand. A job has neither the condition nor the lists of the base class: they are
+made when something asks for them.
 """
 
 import threading

@@ -192,7 +192,7 @@ def start_stand_in(slot: Slot, body: Callable[[], None]) -> None:
     try:
         slot.stand_in.start()
     except BaseException as failure:
-        slot.stand_in = None  # if Ctrl-C has struck, it may come all the same: it finds no job then
+        slot.stand_in = None  # after Ctrl-C it may come all the same: it finds no job then
         if not isinstance(failure, Exception):
             raise
         with occupied(slot):

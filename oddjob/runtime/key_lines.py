@@ -112,7 +112,7 @@ class KeyLines:
             self._advance(job._key, line)
 
     def cancel(self, job: Job[Any]) -> None:
-        """Note that a waiting job waits no more."""
+        """Forget a waiting job."""
         line = self.of.get(job._key)
         if line is job:
             del self.of[job._key]

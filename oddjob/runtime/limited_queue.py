@@ -6,9 +6,9 @@ limits are full, or too fast) and a heap of what becomes due (retries, limits th
 
 Three dicts are the truth: the jobs that wait, those that are delayed until a time, and those that
 hold something (a place of their key, tickets of limits). Two mailboxes hold what has come in since.
-Everything else is an index, which `_rebuild` makes anew from the dicts. So an exception that
-strikes a worker at any bytecode in here costs nothing: the next thread finds ``_is_torn`` set. What
-moves a job:
+Everything else is an index, which `_rebuild` makes anew from the dicts. So an asynchronous
+exception costs nothing: ``_is_torn`` stays set, and the next thread calls `_rebuild`. What moves a
+job:
 
 =====================  =========================================================================
 a worker takes it      from the waiting to those that hold, if it has a key or limits
@@ -142,8 +142,8 @@ class LimitedQueue:
         """
         former, now = slot.job, slot.last_ended_at
         job = None
-        # An `if` in the form of a loop: an exception that is thrown at the thread strikes between
-        # two instructions, and between taking the lock and `try` a loop has none where it can.
+        # An `if` in the form of a loop: between taking the lock and `try`, a loop has no point at
+        # which an asynchronous exception can come.
         for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
             try:
                 self._owner = slot.ident
@@ -382,7 +382,7 @@ class LimitedQueue:
     def pop_oldest(self, now: float) -> Job[Any] | None:
         """Remove the job that has waited longest, of the lowest priority; None if none waits."""
         candidates = self._waiting or self._delayed
-        job = min(candidates, key=lambda job: job._policy.priority, default=None)
+        job = min(candidates, key=lambda each: each._policy.priority, default=None)
         if job is not None:
             self._forget(job, now)
         return job
@@ -420,7 +420,7 @@ class LimitedQueue:
     # Recovery.
 
     def _rebuild(self) -> None:
-        """Make the indexes anew: an interruption has left them half changed."""
+        """Make the indexes anew: an asynchronous exception has left them half changed."""
         self._ready.clear()
         self._lines.clear()
         self._due = []

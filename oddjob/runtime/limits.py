@@ -53,7 +53,7 @@ class Limit(ABC):
 
     @abstractmethod
     def recount(self, running: int) -> None:
-        """Rebuild the state after an interruption; `running` jobs hold tickets."""
+        """Rebuild the state after an asynchronous exception; `running` jobs hold tickets."""
 
 
 class ConcurrencyLimit(Limit):

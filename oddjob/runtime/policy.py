@@ -1,7 +1,7 @@
 """JobPolicy: what all jobs that are submitted in one place have in common.
 
-A pool has one, and so has every view that `options` derives. Whatever has been agreed on is settled
-once, so that a job costs the same to make.
+A pool has one, and so has every view that `options` derives. All that can be decided per view is
+decided here, once, so a job costs the same to make however many options it has.
 """
 
 from collections.abc import Callable, Generator, Sequence
@@ -181,7 +181,7 @@ class JobPolicy:
             or self.retry
             or self.fair_by is not None
         )
-        # Whether `prepare` has anything to do. Chosen here, once: no job pays for the question.
+        # Whether `prepare` has anything to do.
         self.is_prepared: Final = bool(
             self.key_function
             or self.is_serial

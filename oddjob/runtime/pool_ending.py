@@ -143,9 +143,8 @@ class PoolEnding:
         """Take no more jobs, and begin none of a store; return the timers that were cancelled."""
         timers = self.close(AFTER_SHUTDOWN)
         if self._core.store is not None:
-            self._core.store.close(
-                hands_back=True
-            )  # other processes, or the next one, will run them
+            # Other processes, or the next one, will run them.
+            self._core.store.close(hands_back=True)
         return timers
 
     def drain(self, timeout: float | None) -> DrainReport:

@@ -131,9 +131,9 @@ def _holder(job: Job[Any]) -> str:
 
 
 def _no_worker(job: Job[Any], core: "PoolCore") -> str:
-    queue = core.dispatcher.waiting()
-    before = queue.index(job) if job in queue else 0
-    if job not in queue:
+    try:
+        before = core.dispatcher.waiting().index(job)
+    except ValueError:
         return "it is not in the queue: there is no room, or it has just been taken"
     if core.workers.free():
         return "a worker is about to take it"

@@ -4,8 +4,8 @@ A job is *settled* when its outcome is set, and has *ended* when its call has be
 callbacks have run as well. The two are apart where callbacks, which are the user's and may take any
 time, have to wait: for the watchdog to end other jobs, or for a queue to be cancelled.
 
-Functions rather than methods of `Job`, which shows users nothing that is not theirs. The three
-races that a lock-free start makes possible are told in `oddjob.runtime.watchers`.
+These are functions, not methods, so that ``dir(job)`` shows users only what is theirs. The three
+races that a lock-free start makes possible are described in `oddjob.runtime.watchers`.
 """
 
 import logging
@@ -211,7 +211,7 @@ def refuse_quietly(
         job._fast_state = RUNNING
         core.metrics.count(counted_as)
         return settle(job, FAILED, Failure(error))
-    except BaseException:  # a worker that is struck: no other thread would end the job
+    except BaseException:  # an asynchronous one: no other thread would end the job
         if watchers.owner is core:
             settle(job, FAILED, Failure(error))
         raise
@@ -223,8 +223,8 @@ def refuse_quietly(
 def cancel_quietly(job: "Job[Any]", *, is_counted: bool = True) -> bool:
     """Cancel a job that has not started, and leave its callbacks to the caller.
 
-    Returns whether this call has done so. An interruption (Ctrl-C) that comes too late to prevent
-    the cancellation does not leave it half done.
+    Returns whether this call has done so. An asynchronous exception (Ctrl-C) that comes
+    too late to prevent the cancellation does not leave it half done.
     """
     watchers, policy = job._watch(), job._policy
     if not policy.is_plain and watchers.state is QUEUED and not policy.settlement.cancelled(job):

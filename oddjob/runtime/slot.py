@@ -5,8 +5,8 @@ will run, that runs in a slot *nested* in it: in the same thread, or in one that
 A thread that runs a job without being a worker (the submitter of a job that finds the queue full,
 inline mode) is a *guest*, with a slot for that job.
 
-Guarantees: a job that was taken from the queue is in a slot, so a thread that is struck by an
-exception loses no job: `rescue_slot` ends what is left.
+Guarantees: a job that was taken from the queue is in a slot, so an asynchronous exception loses no
+job: `rescue_slot` ends what is left.
 Locking: none. The thread of the slot writes; others read, and see a moment ago.
 """
 
@@ -46,10 +46,10 @@ class Slot:
         self.nested: Slot | None = None
         self.stand_in: threading.Thread | None = None  # which runs this slot, not that of `outer`
         self.coroutines: CoroutineRunner = outer.coroutines if outer else CoroutineRunner()
-        self.ident: int = threading.get_ident()  # of its thread, which corrects it
+        self.ident: int = threading.get_ident()  # of its thread; set again by that when it starts
         self.job: Job[Any] | None = None
         self.crash: BaseException | None = None  # what the thread should end with
-        # When its last job did, or it was made, and so its job began; in monotonic seconds.
+        # When its last job ended (or the slot was made), and so its job began; in monotonic seconds.
         self.last_ended_at: float = clock.monotonic()
 
     def all(self) -> "list[Slot]":

@@ -52,7 +52,7 @@ class Watchdog:
         self._lock: Final = core.state.lock
         # Those whose threads are neither through with them nor given up.
         self._runs: Final[dict[WatchedRun, None]] = {}
-        # When the next timeout strikes, in steady seconds. A run that has returned does not put
+        # When the next timeout is reached, in steady seconds. A run that has returned does not put
         # that off: it would mean a look at all the others for each.
         self.next_look: float = inf
         self._reports: Final[deque[Callable[[], None]]] = deque()  # on runs whose time was up

@@ -135,7 +135,7 @@ class Watchers:
             return True
 
     def claim_queued(self, owner: object) -> bool:
-        """Claim the job only if no worker can be about to start it."""
+        """Claim the job if it is still queued; return whether this was so."""
         with self.lock:
             return self.state is QUEUED and self.claim(owner)
 
@@ -219,7 +219,7 @@ class Watchers:
             return
         crash: BaseException | None = None
         try:
-            # Taken by a loop over a C iterator: an asynchronous exception cannot strike between
+            # Taken by a loop over a C iterator: an asynchronous exception cannot come between
             # taking a callback and calling it. (Each is wrapped, since `iter` compares.)
             for (callback,) in iter(partial(self.callbacks.pop, 0), None):
                 try:
@@ -315,7 +315,7 @@ class JobDetails:
         """Begin the next attempt; return its number."""
         self.attempt += 1
         self.started = clock.monotonic()
-        self.concluder = None  # after that: until then no timeout strikes
+        self.concluder = None  # after that: until then the watchdog cannot conclude it
         return self.attempt
 
     def conclude(self, watchers: Watchers, number: int, concluder: object) -> bool:

@@ -1,9 +1,9 @@
 """Worker: a thread that takes a job, runs it, and takes the next one; it parks when there is none.
 
-Guarantees: a worker that is struck by an exception, wherever that is, loses nothing: a job is known
-(in the worker's slot) in the same step in which it leaves the queue, the job in the slot ends with
-that very exception, and the supervisor hears of the worker's end, to replace it and to give back
-what the job held.
+Guarantees: an asynchronous exception, wherever it comes, costs neither a job nor a worker. A job is
+in the worker's slot in the same step in which it leaves the queue; the job in the slot ends with
+that very exception; and the supervisor hears of the worker's end, replaces it, and gives back what
+the job held.
 Locking: none. The thread writes its slot; `leaving` is set by others and looked at between jobs.
 """
 
@@ -95,8 +95,8 @@ class Worker:
             slot.crash = crash
             rescue_slot(slot, crash)
         finally:
-            # Two C calls, of which the second one follows the first whatever strikes: the end of a
-            # worker is always heard of.
+            # Two C calls, of which the second one follows the first whatever exception comes: the
+            # end of a worker is always heard of.
             try:
                 core.supervisor.exits.append(self)
             finally:

@@ -34,7 +34,7 @@ class WorkerSet:
         self._prefix: Final = options.thread_name_prefix or core.label
         most = options.max_abandoned
         self._max_quarantined: Final = options.pool_size if most is None else most
-        # One for each place that was ever filled, or that queued jobs count on; None: it is empty.
+        # The worker in each place; None: it has gone, and is to be replaced.
         self._places: Final[list[Worker | None]] = []
         self.quarantined: Final[set[Worker]] = set()  # stuck in a job whose time is up
         self._ending: list[threading.Thread] = []  # of workers that have just left
@@ -62,7 +62,8 @@ class WorkerSet:
             workers = self.all()
             surplus = max(0, len(workers) - size)
             free = [each for each in workers if each.is_free][:surplus]
-            # If there are too few, each one that ends a job leaves, until enough have.
+            # If too few are free, all are marked, and `_leave_place` unmarks the rest when enough
+            # have left.
             self._surplus = free if len(free) == surplus else [w for w in workers if not w.leaving]
             for worker in self._surplus:
                 worker.leaving = True
@@ -175,7 +176,7 @@ class WorkerSet:
             places[index] = worker
             worker.thread.start()
         except BaseException:
-            # Where Ctrl-C has struck, the thread may come all the same: it leaves at once then.
+            # After Ctrl-C the thread may come all the same: it leaves at once then.
             worker.leaving = True
             core.metrics.close(worker.slot.metrics)
             places[index] = None

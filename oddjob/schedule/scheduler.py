@@ -210,7 +210,7 @@ class Scheduler:
                 while self.run_one():
                     pass
                 self._sleep_or_end()
-            except BaseException as error:  # thrown at the thread from outside
+            except BaseException as error:  # an asynchronous one
                 log(logging.ERROR, "the scheduler was interrupted", error=error)
 
     def _sleep_or_end(self) -> None:

@@ -15,6 +15,7 @@ touched under it.
 """
 
 import logging
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from contextvars import Context
 from datetime import datetime
@@ -47,7 +48,7 @@ class Calls(NamedTuple):
     key: Key | None
 
 
-class Timer:
+class Timer(ABC):
     """A scheduled or recurring submission, such as ``pool.after(…).perform(…)`` returns.
 
     It can be read and cancelled until it fires; from then on, its jobs are ordinary queued jobs. If
@@ -69,23 +70,23 @@ class Timer:
     _missed: int
 
     @property
+    @abstractmethod
     def pool(self) -> Any:
         """The pool that the jobs are submitted to; None once an anonymous one was collected."""
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def jobs(self) -> list[Job[Any]]:
         """The jobs that wait for the timer or, once it has fired, those of its latest firing.
 
         The list is empty if the calls were given to ``perform`` or ``perform_many``, and of a
         recurring timer in a store, whose jobs may run in other processes.
         """
-        raise NotImplementedError
 
     @property
+    @abstractmethod
     def cancelled(self) -> bool:
         """Whether the timer was cancelled before it fired (for the last time)."""
-        raise NotImplementedError
 
     @property
     def fired(self) -> int:
@@ -107,53 +108,54 @@ class Timer:
         return self._error
 
     @property
+    @abstractmethod
     def fires_at(self) -> datetime:
         """The date of the next firing; if there is none, when the last one was due."""
-        raise NotImplementedError
 
     @property
     def next(self) -> datetime | None:
         """The date of the next firing; None if there is none."""
         return None if self.remaining() is False else self.fires_at
 
+    @abstractmethod
     def remaining(self) -> float | Literal[False]:
         """Return the seconds until the next firing; False if there is none."""
-        raise NotImplementedError
 
+    @abstractmethod
     def cancel(self) -> float | Literal[False]:
         """Cancel the timer and the jobs that wait for it.
 
         Returns:
-            The seconds that were left; False if the timer has fired, or was cancelled before.
+            The seconds that were left; False if the timer has fired, or was cancelled before. Ask
+            ``is False``: a timer that was due, or paused, had 0.0 left.
 
         Callbacks of cancelled jobs run in the calling thread.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def pause(self) -> bool:
-        """Let the timer not fire until `resume`; return False if it is over, or paused already.
+        """Hold the timer back until `resume`; return False if it is over, or paused already.
 
         A paused timer has no `next` firing, and does not keep the process alive.
 
         Raises:
             RuntimeError: its jobs are in a store, and due once.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def resume(self) -> bool:
         """Let a paused timer fire again; return False if it is not paused.
 
         If firings were due meanwhile, one of them happens at once, as after a pause of the machine.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def run_now(self) -> bool:
-        """Let the timer fire now, also if it is paused; return False if it does not.
+        """Fire the timer now, also if it is paused; return False if it does not fire.
 
         A recurring one fires at its times all the same. It does not fire now if it is over, or if
         the jobs of the previous firing have not ended, unless they may overlap.
         """
-        raise NotImplementedError
 
 
 class MemoryTimer(Timer, Alarm):

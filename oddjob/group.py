@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, overload
 from oddjob.callables import call_all
 from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.errors import GroupClosed
-from oddjob.runtime.in_place import run_where_awaited
+from oddjob.runtime.in_place import run_if_no_worker_will
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import cancel_quietly, failure_of, run_callbacks
 from oddjob.runtime.watchers import Failure, QuickCallback
@@ -161,7 +161,7 @@ class JobGroup:
     def _wait(self) -> None:
         while unfinished := self._unfinished():
             for each in unfinished:
-                if not (isinstance(each, Job) and run_where_awaited(each)):
+                if not (isinstance(each, Job) and run_if_no_worker_will(each)):
                     wait([each])
 
     def _raise_failures(self, error: BaseException | None, *, is_echo: bool) -> None:

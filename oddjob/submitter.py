@@ -13,7 +13,8 @@ from weakref import ref
 
 from oddjob.callables import check_order, hinted, refuse_unknown
 from oddjob.compat import AsyncFunction, Item, P, T, override
-from oddjob.function import JobDecorator, JobFunction, job_decorator
+from oddjob.decorator import JobDecorator, job_decorator
+from oddjob.function import JobFunction
 from oddjob.group import JobGroup
 from oddjob.keys import Key
 from oddjob.mapping import How, MapMethods, map_calls
@@ -207,8 +208,7 @@ class Submitter(MapMethods, WorkflowMethods):
         Raises:
             TypeError: as `options` does; or a function that is to recur needs arguments.
             ValueError: as `options` does; or `key` or `unique` is the name of a parameter of the
-                function (``key=lambda customer, amount: customer`` is one key for each customer);
-                or the pool has a store, and the module has another function of that name.
+                function; or the pool has a store, and the module another function of that name.
         """
         decorate = job_decorator(self, {**options})
         return decorate if fn is None else decorate(fn)

@@ -15,7 +15,7 @@ from oddjob.callables import hinted
 from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.quantities import Seconds, as_wait
 from oddjob.registry import pool as find_pool
-from oddjob.runtime.in_place import run_where_awaited
+from oddjob.runtime.in_place import run_if_no_worker_will
 from oddjob.runtime.job import Job
 from oddjob.runtime.supervisor import SupervisorInfo
 from oddjob.runtime.worker import WorkerInfo
@@ -104,7 +104,7 @@ def await_many(jobs: Iterable[Future[T]], timeout: Seconds | None = 5.0) -> list
         for job in awaited:
             # On a worker of the jobs' own pool, queued jobs may run here, until one fails.
             in_time = clock.steady() < deadline
-            if in_time and isinstance(job, Job) and run_where_awaited(job):
+            if in_time and isinstance(job, Job) and run_if_no_worker_will(job):
                 job.result()
         left = None if deadline == inf else max(0.0, deadline - clock.steady())
         pending = len(wait(awaited, left, return_when=FIRST_EXCEPTION).not_done)

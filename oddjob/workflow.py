@@ -61,7 +61,7 @@ class Call:
 
 
 class _Part(NamedTuple):
-    """A job of a workflow, and how to make it once more."""
+    """A job of a workflow, and what it takes to make it again."""
 
     job: Job[Any]
     policy: JobPolicy
@@ -161,8 +161,8 @@ class Workflow:
         if self._is_stored and not inline.is_on():
             if not store.call(lambda each: each.retry([before[0].id])):
                 return False
-            again = {job: store.live.find(job) for job in before if not _is_to_stay(job)}
-        elif not self.done() or _is_to_stay(self.job):
+            again = {job: store.live.find(job) for job in before if not _needs_no_retry(job)}
+        elif not self.done() or _needs_no_retry(self.job):
             return False
         else:
             again = self._accept_again()
@@ -174,7 +174,7 @@ class Workflow:
         for n, (job, policy, call, links) in enumerate(self._parts):
             # What waits for one that has ended otherwise is about to end, too.
             is_lost = any(each in again and not how.is_met(each.state) for each, how in links.after)
-            if is_lost or not _is_to_stay(job):
+            if is_lost or not _needs_no_retry(job):
                 after = tuple((again.get(each, each), how) for each, how in links.after)
                 group = None if links.batch is None else again.get(links.batch, links.batch)
                 links = links._replace(after=after, batch=group)  # noqa: PLW2901
@@ -438,6 +438,6 @@ def _by_end(on_success: Any, on_failure: Any, on_done: Any) -> dict[Condition, A
     }
 
 
-def _is_to_stay(job: Job[Any]) -> bool:
+def _needs_no_retry(job: Job[Any]) -> bool:
     """Return whether a job has succeeded, or goes on."""
     return not job.done() or not (job.cancelled() or job.exception() is not None)

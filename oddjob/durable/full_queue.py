@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.errors import QueueFull
 from oddjob.locks import Wakeup
-from oddjob.runtime import inline
+from oddjob.runtime.caller_runs import run_in_caller
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import withdraw
 from oddjob.runtime.slot import slot_of
@@ -47,7 +47,7 @@ class FullQueue:
         is_own = slot_of(self._core) is not None  # a worker must not wait: workers make room
         if options.when_full == "caller_runs" and not policy_of(jobs[0]).is_limited:
             for job in jobs:
-                inline.run_in_caller(self._core, job)
+                run_in_caller(self._core, job)
             return
         timeout = 0.0 if options.when_full == "raise" or is_own else options.submit_timeout
         deadline = inf if timeout is None else clock.steady() + timeout

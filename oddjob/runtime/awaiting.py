@@ -22,7 +22,7 @@ from weakref import WeakKeyDictionary
 from oddjob.compat import T
 from oddjob.locks import after_fork_in_child
 from oddjob.log import run_in_thread
-from oddjob.runtime.in_place import StandIn, awaited_by
+from oddjob.runtime.in_place import AwaitedJobs, awaited_by
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import Slot, slot_of
 
@@ -40,7 +40,7 @@ class _Mailbox:
         self._posted: Final[deque[Callable[[], object]]] = deque()
         self._lock: Final = threading.RLock()
         self._is_announced = False
-        self.stand_ins: Final[dict[Slot, StandIn]] = {}  # while there is something to await
+        self.awaited: Final[dict[Slot, AwaitedJobs]] = {}  # while there is something to await
 
     def post(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Have the loop call something; from any thread."""
@@ -123,15 +123,15 @@ async def until_ended(job: Job[Any]) -> None:
         for other in awaited_by(job):  # a job that waits for others is in no queue
             await until_ended(other)
         # A coroutine on a worker: the job may have to run in this place when no worker is free.
-        stand_in = mailbox.stand_ins.get(slot)
-        if stand_in is None:
-            stand_in = mailbox.stand_ins[slot] = StandIn(slot, post)
+        awaited = mailbox.awaited.get(slot)
+        if awaited is None:
+            awaited = mailbox.awaited[slot] = AwaitedJobs(slot, post)
         try:
-            with stand_in.awaiting(job):
+            with awaited.awaiting(job):
                 await ended
         finally:
-            if not stand_in.is_needed():
-                mailbox.stand_ins.pop(slot, None)
+            if not awaited.is_needed():
+                mailbox.awaited.pop(slot, None)
     finally:
         del job  # see `execution`
 

@@ -21,8 +21,8 @@ from oddjob.callables import call_all
 from oddjob.errors import JobDropped, QueueFull
 from oddjob.locks import Wakeup, is_held_here
 from oddjob.log import run_in_thread
+from oddjob.runtime.caller_runs import run_in_caller
 from oddjob.runtime.dispatcher import discard_from, snapshot
-from oddjob.runtime.inline import run_in_caller
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import finish_failed, refuse_quietly
 from oddjob.schedule.clock import clock
@@ -139,7 +139,7 @@ class Backpressure:
         finally:
             self._leave_line(waiter)
         if rest:
-            raise self._full_for_long()
+            raise self._timed_out()
 
     def put_fired(
         self, jobs: Sequence[Job[Any]], refuse_all: Callable[[Exception], object]
@@ -211,7 +211,7 @@ class Backpressure:
             for waiter in overdue:
                 discard_from(self.line, waiter)
         if overdue:
-            error = refusal or self._full_for_long()
+            error = refusal or self._timed_out()
             call_all(partial(each.refuse, error) for each in overdue if each.refuse is not None)
         return min((each.deadline for each in fired if each not in overdue), default=inf)
 
@@ -271,7 +271,7 @@ class Backpressure:
         finally:
             self._leave_line(waiter)
         if jobs:
-            raise self._full_for_long()
+            raise self._timed_out()
 
     def _deadline(self) -> float:
         return inf if self._patience is None else clock.steady() + self._patience
@@ -288,7 +288,7 @@ class Backpressure:
         with self._lock:
             discard_from(self.line, waiter)  # it may have left
 
-    def _full_for_long(self) -> QueueFull:
+    def _timed_out(self) -> QueueFull:
         return self._full(f"was full for {self._patience:g} s")
 
     def _full(self, what: str) -> QueueFull:

@@ -8,6 +8,7 @@ from typing import Any
 from oddjob.keys import Key
 from oddjob.runtime.job import Job
 from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
+from oddjob.runtime.watchers import WaitsFor
 
 
 def new_jobs(
@@ -43,8 +44,8 @@ def new_jobs(
     return jobs
 
 
-def set_waiting(job: Job[Any], timer: Any) -> None:
-    """Let a job wait for a timer: it is ``scheduled`` until `set_due`."""
+def set_waiting(job: Job[Any], timer: WaitsFor) -> None:
+    """Let a job wait for a timer, or for others: it is ``scheduled`` until `set_due`."""
     job._queued_at = inf
     job._add_details().timer = timer
 

@@ -1,4 +1,4 @@
-"""Dependencies: jobs in memory that wait for others, and batches of jobs.
+"""Dependencies: *linked* jobs in memory, which wait for others, or belong to a batch.
 
 Each of them waits as it would for a timer: it is ``scheduled``, and has an object in the place of
 one that knows what it waits for. The callbacks of the other jobs count.
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 def new_linked(
     policy: JobPolicy, fn: Callable[..., Any], args: Any, kwargs: Any, key: Key | None, links: Links
 ) -> Job[Any]:
-    """Make a job that has to do with others, besides those that its policy lets it wait for."""
+    """Make a linked job; it also waits for the jobs that its policy names."""
     job: Job[Any] = Job(fn, args, kwargs, copy_context(), policy, clock.monotonic(), key)
     if policy.is_prepared:
         policy.prepare(job)
@@ -53,7 +53,7 @@ def new_linked(
 
 
 def accept_whole(jobs: Sequence[Job[Any]]) -> None:
-    """Accept jobs that have to do with each other: all, or none of them.
+    """Accept linked jobs: all, or none of them.
 
     Raises:
         TypeError: some are to be stored, and some are not; or as below.
@@ -89,7 +89,7 @@ def cancel_members(job: Job[Any]) -> None:
 
 
 def accept_linked(jobs: Sequence[Job[Any]]) -> None:
-    """Accept jobs that have to do with each other: all, or none of them.
+    """Accept linked jobs in memory: all, or none of them.
 
     Raises:
         PoolClosed, PoolBroken: a pool accepts no jobs.
@@ -98,16 +98,17 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
     for job in jobs:
         _core_of(job).state.check_open()
     runnable: dict[PoolCore, list[Job[Any]]] = {}
-    batches: list[_Batch] = []
+    batches: list[_Members] = []
     try:
         for job in jobs:
             links = _links_of(job)
             if links.batch is not None:
-                links.batch._add_details().timer.add(job)
+                members: Any = links.batch._add_details().timer
+                members.add(job)
             if links.is_batch:
-                batches.append(_Batch(job))
+                batches.append(_Members(job))
             elif links.after:
-                _Waiting(_core_of(job), job, links).begin()
+                _Predecessors(_core_of(job), job, links).begin()
             else:
                 runnable.setdefault(_core_of(job), []).append(job)
         for core, some in runnable.items():
@@ -121,7 +122,7 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
 
 
 def is_linked(jobs: Sequence[Job[Any]]) -> bool:
-    """Return whether jobs that are submitted together have to do with others."""
+    """Return whether jobs that are submitted together are linked to others."""
     return bool(jobs) and jobs[0]._details is not None and jobs[0]._details.links is not None
 
 
@@ -135,8 +136,8 @@ def _start(core: "PoolCore", jobs: list[Job[Any]]) -> None:
         core.run_claimed(jobs)
 
 
-class _Waiting:
-    """What a job in memory waits for, in the place of a timer."""
+class _Predecessors:
+    """The jobs that a job waits for; it is queued when they have ended as it needs."""
 
     __slots__ = ("_core", "_is_over", "_job", "_left", "_links", "_lock", "_value")
 
@@ -218,8 +219,8 @@ class _Waiting:
             self._core.dispatcher.wake_all()
 
 
-class _Batch:
-    """What the job waits for that stands for a batch: its members."""
+class _Members:
+    """The members of a batch, which the job that stands for it waits for."""
 
     __slots__ = ("_counts", "_is_open", "_job", "_lock", "_pending")
 

@@ -114,7 +114,7 @@ def _attempt(job: Job[Any], slot: Slot) -> bool:
             # (If the settlement has raised, it is concluded already: the answer is the same.)
             if not details.conclude(watchers, number, slot):
                 return False  # what it raises now is of no interest any more
-            return _judge(job, error, slot)
+            return _retry_or_fail(job, error, slot)
         slot.metrics.succeeded += 1
         return _end_succeeded(job, result, slot)
     finally:
@@ -149,7 +149,7 @@ def _call_function(job: Job[Any], slot: Slot) -> Any:
         del job, slot, fn, args, kwargs
 
 
-def _judge(job: Job[Any], error: BaseException, slot: Slot) -> bool:
+def _retry_or_fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     """Decide what a failed attempt comes to: another one, or the end of the job."""
     drop_own_frames(error)
     number = job.attempt

@@ -6,7 +6,7 @@ job from the queue, the waiting one runs it, in a slot nested in its own. While 
 has become busy, and whenever a timer has fired.
 
 A thread that waits with `result` runs the job itself. One that awaits has a loop to run, whose
-tasks the job may depend on, so another thread stands in for it: see `StandIn`.
+tasks the job may depend on, so another thread stands in for it: see `AwaitedJobs`.
 
 A job that is held up by what the waiting jobs themselves hold (their key, a full limit) can be run
 by no other worker, and runs in place whether one is free or not.
@@ -17,7 +17,7 @@ that one has ended, even if its own job has given up waiting.
 
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from math import inf
@@ -68,7 +68,7 @@ def awaited_by(job: Job[Any]) -> list[Job[Any]]:
     left = [job]
     while left:
         timer = None if (details := left.pop()._details) is None else details.timer
-        others = [each for each in getattr(timer, "others", ()) if not each.done()]
+        others = [] if timer is None else [each for each in timer.others if not each.done()]
         for other in others:
             found.pop(other, None)  # it has to come earlier
             found[other] = None
@@ -92,7 +92,7 @@ def _run_if_it_must(core: "PoolCore", job: Job[Any], outer: Slot) -> bool:
     try:
         if not _claim_if_it_must_run(core, job, slot):
             return False
-        run(slot)
+        run_in_slot(slot)
         return True
     finally:
         leave_nested(outer, sys.exc_info()[1])
@@ -115,7 +115,7 @@ def _claim_if_it_must_run(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
         return False
     if core.workers.free() and not _is_held_up_by(jobs_here(), job):
         return False
-    return claim(core, job, slot)
+    return claim_into(core, job, slot)
 
 
 def _is_held_up_by(stack: list[Job[Any]], job: Job[Any]) -> bool:
@@ -128,7 +128,7 @@ def _is_held_up_by(stack: list[Job[Any]], job: Job[Any]) -> bool:
     )
 
 
-def claim(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
+def claim_into(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     """Take a job, or one that has to go before it, from the queue into a slot; False: none may."""
     limited = core.dispatcher.limited
     if limited is not None:
@@ -144,7 +144,7 @@ def claim(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     return slot.job is job
 
 
-def run(slot: Slot) -> None:
+def run_in_slot(slot: Slot) -> None:
     """Run the job in a slot, in the calling thread if it can.
 
     A coroutine needs an event loop; where one is running already, a stand-in runs it.
@@ -185,10 +185,8 @@ def start_stand_in(slot: Slot, body: Callable[[], None]) -> None:
     """
     core = slot.core
     slot.coroutines, slot.metrics, slot.is_inline = CoroutineRunner(), core.metrics.open(), False
-    slots = [*slots_here(), slot]
-    slot.stand_in = JobThread(
-        target=partial(_serve_as_stand_in, slots, body), name=f"{core.label}-stand-in"
-    )
+    serve = partial(_serve, slot, body, [*slots_here(), slot])
+    slot.stand_in = JobThread(target=serve, name=f"{core.label}-stand-in")
     try:
         slot.stand_in.start()
     except BaseException as failure:
@@ -199,23 +197,16 @@ def start_stand_in(slot: Slot, body: Callable[[], None]) -> None:
             _serve(slot, body)
 
 
-def _serve_as_stand_in(slots: list[Slot], body: Callable[[], None]) -> None:
-    slot, initialize = slots[-1], slots[-1].core.options.initializer
-    slot.ident = threading.get_ident()
-    bind_thread(*slots)
-    if initialize is not None:
-        initialize = partial(initialize, *slot.core.options.initargs)
-    # For a worker only: in no other thread (``caller_runs``) has the initializer run, either.
-    _serve(slot, body, initialize if slot_of(slot.core) is not None else None)
-
-
-def _serve(
-    slot: Slot, body: Callable[[], None], initialize: Callable[[], object] | None = None
-) -> None:
+def _serve(slot: Slot, body: Callable[[], None], to_bind: Sequence[Slot] = ()) -> None:
+    """Run jobs in a slot. A new thread binds all slots of the one for which it stands in."""
     core, outer = slot.core, slot.outer
     try:
-        if initialize is not None:
-            initialize()
+        if to_bind:
+            slot.ident = threading.get_ident()
+            bind_thread(*to_bind)
+            # For a worker only: in no other thread (``caller_runs``) has the initializer run.
+            if core.options.initializer is not None and slot_of(core) is not None:
+                core.options.initializer(*core.options.initargs)
         body()
     except BaseException as crash:
         slot.crash = crash
@@ -229,8 +220,8 @@ def _serve(
         core.wake_waiters()
 
 
-class StandIn:
-    """Has the queued jobs run that the tasks of a worker's event loop await, if no worker will.
+class AwaitedJobs:
+    """The jobs that the tasks of a worker's event loop await; it runs them if no worker will.
 
     They run in a thread beside the loop, one at a time. It is started when there is one to run,
     and ends when there is none.
@@ -299,6 +290,6 @@ class StandIn:
             _run_here(slot)
 
 
-def run_where_awaited(job: Job[Any]) -> bool:
+def run_if_no_worker_will(job: Job[Any]) -> bool:
     """Run a queued job here, if no other worker will; return whether it has ended."""
     return job.done() or job._policy.host.run_where_awaited(job, inf)

@@ -92,9 +92,8 @@ def _reason_of_running(job: Job[Any]) -> str | None:
 
 def _reason_of_waiting(job: Job[Any]) -> str:
     core, timer = _core_of(job), None if job._details is None else job._details.timer
-    others = getattr(timer, "others", ())
-    if others:
-        waits = [each for each in others if not each.done()]
+    if timer is not None and timer.others:
+        waits = [each for each in timer.others if not each.done()]
         named = ", ".join(f"{each.name} ({each.state})" for each in waits[:_NAMED])
         count = "1 job" if len(waits) == 1 else f"{len(waits)} jobs"
         return f"it waits for {count}: {named}" + ", …" * (len(waits) > _NAMED)

@@ -49,7 +49,7 @@ class Slot:
         self.ident: int = threading.get_ident()  # of its thread; set again by that when it starts
         self.job: Job[Any] | None = None
         self.crash: BaseException | None = None  # what the thread should end with
-        # When its last job ended (or the slot was made), and so its job began; in monotonic seconds.
+        # When its last job ended (or it was made), and so its job began; in monotonic seconds.
         self.last_ended_at: float = clock.monotonic()
 
     def all(self) -> "list[Slot]":

@@ -27,12 +27,13 @@ writes to one object are ordered (by the GIL, or by the object's own lock on fre
 import logging
 import threading
 from _thread import RLock
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from datetime import datetime
 from enum import IntEnum
 from functools import partial
 from math import inf
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
 
 from oddjob.locks import ProcessLock, Wakeup
 from oddjob.log import log
@@ -256,7 +257,7 @@ class Condition(IntEnum):
 
 
 class Links(NamedTuple):
-    """What a job has to do with others."""
+    """How a job is linked to others."""
 
     after: "tuple[tuple[Job[Any], Condition], ...]" = ()  # it waits for these
     batch: "Job[Any] | None" = None  # it is a member of that
@@ -266,6 +267,23 @@ class Links(NamedTuple):
     def takes_value(self) -> bool:
         """Whether it is given the result of the job before."""
         return any(condition is Condition.VALUE for _, condition in self.after)
+
+
+class WaitsFor(Protocol):
+    """What a scheduled job waits for: a timer, or other jobs."""
+
+    @property
+    def others(self) -> "Sequence[Job[Any]]":
+        """The jobs that it waits for; none of a timer."""
+        ...
+
+    @property
+    def next(self) -> datetime | None:
+        """When it fires; None: it does not, as it waits for jobs, or is paused."""
+        ...
+
+    def job_cancelled(self, job: "Job[Any]", /) -> None:
+        """Let go of a job that was cancelled while it waited."""
 
 
 class Progress(NamedTuple):
@@ -306,7 +324,7 @@ class JobDetails:
         self.is_inline: bool = False
         self.progress: Progress | None = None
         self.carrier: dict[str, str] = {}  # of middleware
-        self.timer: Any = None  # what the job waits for: a `MemoryTimer`, or other jobs
+        self.timer: WaitsFor | None = None
         self.links: Links | None = None
         self.claim: Any = None  # of a job from a store: what entitles this process to run it
         self.steps: dict[str, Any] | None = None  # values by name; of a stored job, pickled

@@ -318,6 +318,11 @@ class MemoryTimer(Timer, Alarm):
         at = self._due + self._trigger.random_delay()
         scheduler.set_alarm(self, at, self._trigger.is_wall, self._keeps_process)
 
+    @property
+    def others(self) -> Sequence[Job[Any]]:
+        """None: its jobs wait for a time, not for others."""
+        return ()
+
     def mark_lost(self) -> None:
         """Leave the timer, and the jobs that wait for it, to the parent of a forked child."""
         self._ending = "cancelled"

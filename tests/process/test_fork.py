@@ -135,7 +135,7 @@ def test_a_child_is_told_that_a_pending_job_of_its_parent_will_not_end_in_it() -
         "sys.modules['oddjob.registry'].registry.lock",
         "sys.modules['oddjob.runtime.watchers'].install_lock.lock",
         "sys.modules['oddjob.runtime.lifecycle']._process.lock",
-        "sys.modules['oddjob.runtime.inline']._mode.lock",
+        "sys.modules['oddjob.runtime.inline']._lock.lock",
         "sys.modules['oddjob.schedule.scheduler'].scheduler.lock",
         "sys.modules['oddjob.tracebacks']._inspection.lock",
     ],

@@ -42,7 +42,7 @@ def note_decorated(name: str, fn: Any) -> None:
     former, former_spec = _decorated.get(name, (None, None))
     found: Any = find_function(name)  # what has the name so far
     found = getattr(found, "__wrapped__", found)
-    is_other = former is not None and former() is found and found is not fn
+    is_other = former is not None and found is not None and former() is found is not fn
     if is_other and spec is former_spec:
         other: CodeType = found.__code__
         is_loop = other is code

@@ -107,7 +107,7 @@ def test_durations_are_those_of_the_jobs() -> None:
         jobs = [pool.submit(time.sleep, nap) for nap in (0.0, 0.02, 0.1)]
         for job in jobs:
             job.result(WAIT)
-        stats = pool.stats()
+    stats = pool.stats()  # a worker notes how long a job took once its result can be seen
     assert stats.run_time.count == 3
     assert 0.1 <= stats.run_time.max <= stats.run_time.mean * 3 <= WAIT
     assert 0.018 <= stats.run_time.p50 <= stats.run_time.p95 <= stats.run_time.max

@@ -10,9 +10,12 @@ import redis
 from oddjob import JobLost, Pool, StoreUnusable
 from oddjob.durable.redis import link
 from oddjob.durable.redis.location import Location
+from oddjob.testing.store_contract import StoreContract
+from tests.contract.test_stores import Redis
 from tests.durable import jobs
 from tests.durable.conftest import WAIT, have_left
 from tests.hang import until
+from tests.long import IS_LONG
 from tests.redis_topologies import Cluster, Replicated, has_replicated
 
 
@@ -111,6 +114,17 @@ def test_all_keys_of_a_store_are_on_one_node_of_a_cluster(cluster: Cluster) -> N
             assert first.after(0.01).submit(jobs.note, "later").result(WAIT) == "later"
     tags = [{key.partition(b"}")[0] for key in node.ask("KEYS", "*")} for node in cluster.nodes]
     assert sorted(map(sorted, tags)) == [[b"{a"], [b"{b"], [b"{c"]]
+
+
+@pytest.mark.skipif(not IS_LONG, reason="one hash tag says the same: make stress")
+class TestCluster(Redis, StoreContract):
+    """The store contract, where a script that touched a key of another slot would be refused."""
+
+    @pytest.fixture
+    def redis_url(self, cluster: Cluster) -> str:
+        for node in cluster.nodes:
+            node.ask("FLUSHALL")
+        return cluster.url
 
 
 def test_a_pool_goes_on_when_its_slot_moves_to_another_node(cluster: Cluster) -> None:

@@ -19,7 +19,7 @@ CHECK_VERSION := import sys; sys.version_info >= (3, 11) or sys.exit("OddJob nee
 newer, and $(PYTHON) is %d.%d; choose another one: make PYTHON=python3.13" % sys.version_info[:2])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mypy pyright unit stress browser chaos kill-loop bench bench-durable bench-redis wheel clean
+.PHONY: help demo test lint mypy pyright unit stress browser chaos chaos-redis kill-loop bench bench-durable bench-redis wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -73,6 +73,9 @@ stress: $(READY)  ## tests that try many cases at random or kill processes, in f
 
 chaos: $(READY)  ## every kind of failure at once (SECONDS=600 SEEDS="1 2 3")
 	$(BIN)/python -W ignore tests/stress/chaos.py --seconds $(or $(SECONDS),600) --seeds $(or $(SEEDS),1 2 3)
+
+chaos-redis: $(READY)  ## the same around a Redis server: processes, the server, connections (SECONDS=600 SEEDS="1 2 3")
+	$(BIN)/python -W ignore -m tests.stress.chaos_redis --seconds $(or $(SECONDS),600) --seeds $(or $(SEEDS),1 2 3)
 
 kill-loop: $(READY)  ## kill -9 of programs with durable pools and of Redis, 200 times (ROUNDS=20); prints what was lost
 	ODDJOB_STRESS_ROUNDS=$(or $(ROUNDS),20) $(BIN)/python -m pytest -s tests/process/test_durable_kill_loop.py

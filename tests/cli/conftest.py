@@ -22,10 +22,13 @@ ROOT = Path(__file__).parents[2]
 Run = Callable[..., Result]
 
 
+on_a_file = pytest.mark.parametrize("any_url", ["sqlite"], indirect=True)
+
+
 @pytest.fixture
-def url(tmp_path: Path) -> str:
-    """The URL of a store that is not there yet."""
-    return f"sqlite:///{tmp_path}/jobs.db"
+def url(any_url: str) -> str:
+    """The URL of a store that is not there yet, of each kind."""
+    return any_url
 
 
 @pytest.fixture

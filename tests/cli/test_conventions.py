@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from oddjob import Pool
 from oddjob.cli.command import Program, safe
 from oddjob.cli.program import oddjob
-from tests.cli.conftest import ROOT, Run
+from tests.cli.conftest import ROOT, Run, on_a_file
 from tests.durable import jobs
 
 HELP = Path(__file__).with_name("help.txt")
@@ -70,12 +70,14 @@ def test_the_url_may_be_in_a_file(pool: Pool, url: str, run: Run, tmp_path: Path
     assert "cannot be read" in run("list", store=f"@{tmp_path}/none", exit_code=3).stderr
 
 
+@on_a_file
 def test_a_store_that_is_not_there_is_not_made(run: Run, tmp_path: Path) -> None:
     """A typing error must not leave an empty store, nor look like one."""
     assert "there is no store" in run("list", exit_code=3).stderr
     assert list(tmp_path.iterdir()) == []
 
 
+@on_a_file
 def test_a_file_that_is_no_store_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "jobs.db").write_text("something else, which is longer than a header " * 10)
     assert "is no SQLite database" in run("list", exit_code=3).stderr
@@ -137,6 +139,7 @@ def test_no_password_is_printed(text: str, shown: str) -> None:
     assert safe(text) == shown
 
 
+@on_a_file
 def test_no_password_of_the_store_is_printed_by_any_command(run: Run, tmp_path: Path) -> None:
     """Neither of a URL that is refused, nor of one whose server is away."""
     for url in (f"http://:{SECRET}@127.0.0.1:1/0", f"redis://:{SECRET}@127.0.0.1:1/0"):

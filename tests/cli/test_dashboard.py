@@ -10,7 +10,7 @@ from urllib.request import Request, urlopen
 import pytest
 
 from oddjob import Pool
-from tests.cli.conftest import Run, start
+from tests.cli.conftest import Run, on_a_file, start
 
 
 @contextmanager
@@ -33,6 +33,7 @@ def status(address: str, path: str = "", data: bytes | None = None, **headers: s
         return error.code
 
 
+@on_a_file
 def test_it_asks_for_the_password_that_is_in_a_file(pool: Pool, url: str, tmp_path: Path) -> None:
     secret = tmp_path / "password"
     secret.write_text("a long one\n")
@@ -50,6 +51,7 @@ def test_it_tells_prometheus_of_the_store(pool: Pool, url: str) -> None:
         assert 'state="queued"' in answer.read().decode()
 
 
+@on_a_file
 def test_it_can_be_read_only(pool: Pool, url: str) -> None:
     pool.perform(print, 1)
     with served(url, "--read-only", "--base-path", "/deep") as address:

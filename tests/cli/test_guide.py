@@ -7,7 +7,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 from oddjob.cli.program import oddjob
-from tests.cli.conftest import ROOT, Call, environment, start
+from tests.cli.conftest import ROOT, Call, environment, on_a_file, start
 
 GUIDE = (ROOT / "examples" / "guides" / "operations.md").read_text("utf-8")
 
@@ -39,6 +39,7 @@ def address_of_dashboard(url: str, cwd: Path) -> str:
         return re.sub(r":\d+/", ":5678/", said)
 
 
+@on_a_file
 def test_every_command_of_the_guide_does_what_it_says(call: Call, tmp_path: Path) -> None:
     program = re.search(r"^```python\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)
     assert program is not None

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from oddjob import Pool
-from tests.cli.conftest import ROOT, Run, environment
+from tests.cli.conftest import ROOT, Run, environment, on_a_file
 from tests.durable import jobs
 from tests.hang import until
 
@@ -123,6 +123,7 @@ def test_ids_alone_are_printed_for_other_commands(pool: Pool, run: Run) -> None:
     assert pool.counts()["cancelled"] == 3
 
 
+@on_a_file
 def test_a_table_in_a_pipe_is_whole_and_in_a_terminal_fits(pool: Pool, url: str, run: Run) -> None:
     pool.options(name="n" * 300).perform(jobs.note, 1)
     assert "n" * 300 in run("list", env={"COLUMNS": "80"}).stdout
@@ -152,6 +153,7 @@ def test_show_has_everything_and_what_is_asked_for(running: Pool, run: Run) -> N
     run("show", "12345", exit_code=1)
 
 
+@on_a_file
 def test_arguments_that_cannot_be_read_do_no_harm(pool: Pool, run: Run) -> None:
     job = pool.submit(jobs.note, jobs.Unreadable())
     assert "cannot be read: RuntimeError" in run("show", job.id, "--arguments").stdout

@@ -18,9 +18,9 @@ from oddjob.durable.record import Capacity, Partition, Submit
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.sqlite import schema
-from oddjob.operations import findings
+from oddjob.operations import StoreOperations, findings
 from oddjob.schedule.clock import clock
-from tests.cli.conftest import Call, Run, eventually
+from tests.cli.conftest import Call, Run, eventually, on_a_file
 from tests.durable import jobs
 from tests.redis_server import RedisServer
 
@@ -32,6 +32,7 @@ def file_of(url: str) -> Path:
     return Path(url.removeprefix("sqlite:///"))
 
 
+@on_a_file
 def test_a_store_without_faults_passes(pool: Pool, url: str, run: Run, read: Read) -> None:
     file_of(url).chmod(0o600)
     found = read("doctor")
@@ -41,6 +42,7 @@ def test_a_store_without_faults_passes(pool: Pool, url: str, run: Run, read: Rea
     assert run("doctor", "--quiet").output == ""
 
 
+@on_a_file
 def test_what_people_should_know_is_said_with_what_to_do(running: Pool, url: str, run: Run) -> None:
     running.submit(jobs.fail, "disk").exception(WAIT)
     running.perform(jobs.note, 1)
@@ -148,6 +150,7 @@ def test_functions_that_cannot_be_imported_are_named(
     assert "lost.module" not in run("doctor", "--no-import").stdout
 
 
+@on_a_file
 def test_a_fault_is_exit_code_1(
     pool: Pool, url: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,12 +164,14 @@ def test_a_fault_is_exit_code_1(
     assert "make room" in run("doctor", exit_code=1).stdout
 
 
+@on_a_file
 def test_a_store_of_this_version_needs_no_migration(pool: Pool, run: Run, read: Read) -> None:
     assert read("migrate", "--check") == {"found": schema.VERSION, "known": schema.VERSION}
     assert read("migrate") == {"found": schema.VERSION, "known": schema.VERSION}
     assert "as it should" in run("migrate").stderr
 
 
+@on_a_file
 def test_an_older_store_is_migrated_and_a_newer_one_refused(
     url: str, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -181,6 +186,7 @@ def test_an_older_store_is_migrated_and_a_newer_one_refused(
     assert "update oddjob" in run("migrate", exit_code=3).stderr
 
 
+@on_a_file
 def test_a_file_of_another_program_is_not_touched(url: str, run: Run) -> None:
     with closing(sqlite3.connect(file_of(url))) as connection:
         connection.execute("CREATE TABLE theirs (id)")
@@ -188,15 +194,19 @@ def test_a_file_of_another_program_is_not_touched(url: str, run: Run) -> None:
     assert "of another program" in run("doctor", exit_code=1).stdout
 
 
-def test_torture_loses_no_job_and_cleans_up(call: Call, tmp_path: Path) -> None:
+def test_torture_loses_no_job_and_cleans_up(call: Call, url: str, tmp_path: Path) -> None:
     out, _ = call("torture", "--kills", "2", "--json")
     found = json.loads(out)
     assert found["kills"] == 2
     assert found["jobs"] >= found["acknowledged"] > 0
     assert (found["lost"], found["run_twice_without_a_crash"], found["unfinished"]) == (0, 0, 0)
-    assert list(tmp_path.iterdir()) == []
+    assert list(tmp_path.glob("*.db")) + list(tmp_path.glob("oddjob-torture-*")) == []
+    if not url.startswith("sqlite"):  # its pool is gone, or empty
+        with StoreOperations(url) as store:
+            assert not any(any(pool.counts().values()) for pool in store.pools().values())
 
 
+@on_a_file
 def test_a_store_is_copied_to_another_one(
     running: Pool, url: str, run: Run, redis_url: str, tmp_path: Path
 ) -> None:

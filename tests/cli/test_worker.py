@@ -13,7 +13,7 @@ import pytest
 from oddjob import Pool, __version__
 from oddjob.operations import StoreOperations
 from tests.cli import conftest
-from tests.cli.conftest import Call, Run, environment, eventually
+from tests.cli.conftest import Call, Run, environment, eventually, on_a_file
 
 WAIT = 40.0
 SHOP = "tests.cli.shop"
@@ -97,6 +97,7 @@ def test_only_the_pools_that_are_named_run(call: Call, store: Watched, submit: S
     assert store.counts("other") == {"queued": 1}
 
 
+@on_a_file
 def test_functions_of_a_program_without_pools_run_in_a_new_one(
     url: str, call: Call, store: Watched, run: Run
 ) -> None:
@@ -141,6 +142,7 @@ def test_jobs_that_do_not_end_in_time_are_left_with_exit_code_4(
     eventually(lambda: store.counts() == {"queued": 1})
 
 
+@on_a_file
 def test_a_second_signal_ends_it_at_once(
     url: str, tmp_path: Path, store: Watched, submit: Submit
 ) -> None:
@@ -154,6 +156,7 @@ def test_a_second_signal_ends_it_at_once(
     assert worker.returncode == -signal.SIGTERM
 
 
+@on_a_file
 @pytest.mark.parametrize("limit", [["--max-jobs", "1"], ["--max-memory", "1K"]])
 def test_it_ends_when_it_has_done_enough(
     limit: list[str], call: Call, store: Watched, submit: Submit
@@ -180,6 +183,7 @@ def test_several_processes_share_the_work_are_replaced_and_end_with_their_parent
     eventually(lambda: store.workers() == set())
 
 
+@on_a_file
 def test_it_starts_again_when_a_file_changes(tmp_path: Path, url: str, store: Watched) -> None:
     program = tmp_path / "program.py"
     source = f"import oddjob\npool = oddjob.Pool('NAME', store={url!r})\n"
@@ -194,6 +198,7 @@ def test_it_starts_again_when_a_file_changes(tmp_path: Path, url: str, store: Wa
     assert parent.returncode == 0
 
 
+@on_a_file
 def test_a_program_is_checked_without_running_anything(
     call: Call, store: Watched, submit: Submit
 ) -> None:
@@ -221,18 +226,21 @@ def test_what_cannot_run_is_refused(
     assert message in run("worker", *args, exit_code=exit_code, store=None).stderr
 
 
+@on_a_file
 def test_a_pool_that_the_program_does_not_have_is_not_made(call: Call) -> None:
     """It is a typing error."""
     _, said = call("worker", SHOP, "--pool", "mial", exit_code=1)
     assert "makes no pool mial; there are: mail, other, memory" in said
 
 
+@on_a_file
 def test_a_store_that_cannot_be_opened_is_exit_code_3(call: Call, tmp_path: Path) -> None:
     nowhere = environment(f"sqlite:///{tmp_path}/no/jobs.db")
     _, said = call("worker", SHOP, "-p", "2", env=nowhere, exit_code=3)
     assert "cannot be opened" in said
 
 
+@on_a_file
 def test_metrics_are_served_while_the_worker_runs(url: str, store: Watched, submit: Submit) -> None:
     pytest.importorskip("prometheus_client", reason="it is not installed")
     submit("send ada")

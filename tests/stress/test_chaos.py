@@ -37,3 +37,22 @@ def test_chaos_costs_no_job_no_thread_and_no_capacity() -> None:
         strikes = () if WITH_LOSES_LOCKS else ("strikes",)
         for event in ("crashes", "timed_out", "forks", *strikes, "drains", "breakdowns"):
             assert event in summary, f"it shows nothing, since this did not happen: {summary}"
+
+
+@pytest.mark.timeout(SECONDS + 240)
+def test_chaos_around_a_server_loses_no_job() -> None:
+    """Of processes, the server and connections; `make chaos-redis` goes on for longer."""
+    outcome = subprocess.run(
+        [
+            *(sys.executable, "-W", "ignore", "-m", "tests.stress.chaos_redis"),
+            *("--seconds", str(SECONDS), "--seeds", *SEEDS, *([] if IS_LONG else ["--short"])),
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS + 200,
+        check=False,
+    )
+    print(outcome.stdout)
+    assert outcome.returncode == 0, f"{outcome.stdout}\n{outcome.stderr[-5000:]}"
+    assert len(outcome.stdout.splitlines()) == len(SEEDS)

@@ -4,6 +4,7 @@ import struct
 import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from functools import partial
 from heapq import nlargest
 from typing import Any, Final
 
@@ -169,10 +170,41 @@ class RedisReader(StoreReader):
             awaited = [packed[at : at + _DIGITS] for at in range(0, len(packed), _DIGITS + 1)]
             others = self._read(pool, awaited[:5]) if awaited else []
             counts = self._link.ask("HGET", key, b"B" + number)
+            limits = self._obstacles_of_partition(pool, number)
         found = [f"it waits for job {each.id}, which is {each.state.label}" for each in others]
         if counts is not None:
             total, pending = struct.unpack_from("<II", counts)
             found.append(f"it waits for {pending} of its {total} jobs")
+        return found + limits
+
+    def _obstacles_of_partition(self, pool: str, number: bytes) -> list[str]:
+        ask, key_of = self._link.ask, partial(self._location.pool_key, pool)
+        record = ask("HGET", key_of("job"), number)
+        if record is None:
+            return []
+        partitions = self._partitions(pool)
+        mine = partitions[unpack_record(record)[0]]
+        found = []
+        uses = ask("HGETALL", key_of("members"))
+        consumers = {each for each, uses in zip(uses[::2], uses[1::2], strict=True) if uses}
+        known = [each.split(b"\0") for each in ask("ZRANGE", key_of("known"), 0, -1)]
+        knowing = {process for function, process in known if function.decode() == mine.function}
+        if consumers and not consumers & knowing:
+            found.append(f"no process of pool {pool!r} has imported {mine.function}")
+        for name, most, starts, period, _ in mine.limiters:
+            if most is not None:
+                running = sum(
+                    ask("ZCOUNT", key_of("busy"), each, each)
+                    for each, other in partitions.items()
+                    if any(limiter.name == name for limiter in other.limiters)
+                )
+                if running >= most:
+                    found.append(f"its limit is used up ({name}): {running} of {most} run")
+            if starts is not None:
+                since = int(ask("TIME")[0]) - period
+                started = ask("ZCOUNT", key_of(f"starts:{name}"), since, "+inf")
+                if started >= starts:
+                    found.append(f"its rate is used up ({name}): {started} started in {period:g} s")
         return found
 
     @override

@@ -5,7 +5,9 @@ signed with HMAC-SHA-256, together with what it belongs to, and the signature is
 anything is read.
 
 A call belongs to its store, pool and function; a result or step, to its job. Not verified is how
-often a call runs: those who can write to a server can have a stored one run again.
+often a call runs: those who can write to a server can have a stored one run again, with the same
+arguments. No number in the signature would change that, as what says that a job has ended is on
+that server, too: who can store a call once more can as well delete that it has run.
 """
 
 import hmac

@@ -15,6 +15,8 @@ from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.store import Evicted
 from oddjob.errors import JobLost, StoreUnsafe
+from oddjob.operations.findings import findings
+from oddjob.schedule.clock import clock
 from tests.durable import jobs
 from tests.durable.conftest import WAIT, have_left
 from tests.hang import until
@@ -446,3 +448,50 @@ def test_jobs_behind_a_failed_serial_one_fail_in_portions(redis_url: str) -> Non
     assert store.reader.counts("pool")[State.QUEUED] == 0
     store.leave()
     store.close()
+
+
+@pytest.mark.parametrize("shift", [3600, -3600])
+def test_only_the_clock_of_the_server_counts(
+    shift: int, redis_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine whose clock is an hour off, no job is early or late, no process dead (41)."""
+    monkeypatch.setattr(clock, "_wall", lambda: time.time() + shift)
+    with Pool("durable", 1, store=redis_url, keep_failed="10 minutes") as pool:
+        start = time.monotonic()
+        later = pool.after(0.3).submit(jobs.note, "later")
+        assert pool.submit(jobs.note, "now").result(WAIT) == "now"
+        assert later.result(WAIT) == "later"
+        assert time.monotonic() - start >= 0.3
+        limited = pool.options(rate="2/minute")
+        assert [limited.submit(jobs.note, n).result(WAIT) for n in range(2)] == [0, 1]
+        assert limited.submit(jobs.note, 2).cancel()
+    stores = [member(redis_url, tmp_path / name) for name in "12"]
+    joined = {store._membership.caller for store in stores}
+    threading.Event().wait(0.8)  # some beats of each
+    for store in stores:
+        store.turn([], [], {"pool": ALL})
+    assert {store._membership.caller for store in stores} == joined
+    for store in stores:
+        store.leave()
+        store.close()
+
+
+def test_no_command_looks_through_the_keys_of_other_programs(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    """Of which a shared server may have millions (fault 42)."""
+    redis_server.ask("CONFIG", "RESETSTAT")
+    with Pool("durable", 2, store=redis_url, keep_succeeded=1) as pool:
+        ended = pool.submit_many(jobs.note, range(5))
+        assert [job.result(WAIT) for job in ended] == list(range(5))
+        pool.options(key="k", unique=True).submit(jobs.note, 1).result(WAIT)
+        pool.options(name="hourly").every(3600).perform(jobs.note, 1)
+        pool.after(3600).submit(jobs.note, 1).cancel()
+        pool.pause()
+        pool.perform(jobs.note, 1)
+        pool.counts()
+        list(pool.records())
+        assert all(each.status == "ok" or each.advice for each in findings(redis_url))
+    sent = {name.removeprefix("cmdstat_") for name in redis_server.ask("INFO", "commandstats")}
+    assert "evalsha" in sent
+    assert sent.isdisjoint({"keys", "scan", "randomkey", "dbsize", "sort"})

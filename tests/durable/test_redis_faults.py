@@ -338,6 +338,26 @@ def test_a_process_that_misses_its_lease_loses_its_jobs_and_joins_again(
         store.close()
 
 
+def test_jobs_of_a_dead_process_are_found_though_the_leases_were_deleted(
+    redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    """By hand, say; those who live join again (fault 34)."""
+    dead, other = member(redis_url, tmp_path / "1"), member(redis_url, tmp_path / "2")
+    dead.turn([], [Submit(PARTITION, b"")], {"pool": Capacity(0, 0)})
+    (claim,) = dead.turn([], [], {"pool": ALL}).claims
+    assert dead._membership._stop is not None
+    dead._membership._stop.set()
+    redis_server.ask("DEL", dead._location.store_keys().all[2])
+    until(lambda: other._membership.is_evicted)
+    other.join({"pool": ["function"]}, 4)
+    claims: list[Any] = []
+    until(lambda: claims or claims.extend(other.turn([], [], {"pool": ALL}).claims))
+    assert [(each.id, each.crashes) for each in claims] == [(claim.id, 1)]
+    for store in (dead, other):
+        store.leave()
+        store.close()
+
+
 def test_nobody_is_taken_over_right_after_an_outage(
     server: RedisServer, short_patience: None, tmp_path: Path
 ) -> None:

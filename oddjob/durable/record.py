@@ -139,6 +139,8 @@ class Submit:
     # is unique no longer.
     replaces: bool = False
     replaces_time: bool = False
+    fair_key: str | None = None  # among jobs of one priority these keys take turns; None: no key
+    fair_step: float = 1.0  # one divided by the weight of it
 
     @property
     def is_linked(self) -> bool:

@@ -15,7 +15,7 @@ from oddjob.keys import encode_key
 from oddjob.runtime.job import Job
 from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter, uncertainty_of
 from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.stored_job import details_of, parts_of, policy_of
+from oddjob.runtime.stored_job import details_of, fair_key_of, parts_of, policy_of
 from oddjob.runtime.watchers import Links
 from oddjob.schedule.clock import clock
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
 _NUMBERS: Final = 1 << 63
+_WITH_TURNS: Final = ("sqlite:", "memory:")  # URLs of stores in which keys take turns
 
 
 class _Call(NamedTuple):
@@ -49,6 +50,7 @@ class Submissions:
         self._pool: Final = pool
         self._core: Final = core
         self._codec: Final = codec
+        self._url: Final = str(core.options.store)
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._limiters: Final = LimiterNames()
         self._latest = _NO_CALL
@@ -93,8 +95,11 @@ class Submissions:
             if policy is not call.policy or fn is not call.fn:
                 name = name_of(fn)
                 options = self._options_of(policy, name)
-                if policy.fair_by is not None:
-                    raise TypeError("fair_by= is for pools without a store, and persist=False")
+                if policy.fair_by is not None and not self._url.startswith(_WITH_TURNS):
+                    raise TypeError(
+                        "fair_by= is for pools in memory or in a SQLite file: a pool on Redis "
+                        "takes no turns yet, but for jobs with persist=False"
+                    )
                 check_number("priority", policy.priority)
                 check_number("key_limit", policy.key_limit)
                 call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)
@@ -105,6 +110,10 @@ class Submissions:
             if call.options or details is not None:
                 carrier = {} if details is None else details.carrier
                 meta = self._codec.encode_meta(Meta(carrier, call.options), call.partition)
+            fair, fair_key = None, None
+            if policy.fair_by is not None:
+                fair = fair_key_of(job)
+                fair_key = encode_key(fair, "fair_by") or ""
             yield Submit(
                 call.partition,
                 self._codec.encode_call(
@@ -122,6 +131,8 @@ class Submissions:
                 unique_of(policy.settings.unique, call.partition.function, fn, job),
                 meta,
                 not policy.is_detached,
+                fair_key=fair_key,
+                fair_step=1.0 / policy.fair_weights.get(fair, 1.0),
                 max_queue=max_queue if is_bounded else None,
                 after=() if links is None else self._after(job, links, places or {}),
                 batch=None

@@ -32,6 +32,11 @@ def parts_of(job: Job[Any]) -> StoredParts:
     return StoredParts(job._policy, job._fn, job._args, job._kwargs, job._key, job._details)
 
 
+def fair_key_of(job: Job[Any]) -> Key | None:
+    """Return the key of a job's option `fair_by`."""
+    return getattr(job, "_fair_key", None)
+
+
 def arguments_of(job: Job[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments with which a job calls its function."""
     is_item = job._kwargs is BATCH_ITEM

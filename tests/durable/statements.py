@@ -8,7 +8,8 @@ from oddjob.durable.sqlite.store import SqliteStore
 from tests.durable.local_peers import LocalHub, LocalPeers
 
 # Tables with a row for each process, pool, limiter and so on; `watch` is asked for any one row.
-SMALL = ["process", "consumer", "known", "pool", "partition", "limiter", "room", "watch", "entry"]
+SMALL = ["process", "consumer", "known", "pool", "partition", "limiter", "room", "watch", "entry",
+         "fair_level"]  # fmt: skip
 
 
 class PeersWithTurn(LocalPeers):

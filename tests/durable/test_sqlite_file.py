@@ -75,7 +75,7 @@ def test_a_file_of_the_first_version_is_migrated(path: Path) -> None:
     """Its jobs run, and others can wait for them."""
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            f"{schema.CREATE.replace(schema.MIGRATIONS[1], '')};"
+            f"{schema.CREATE.replace(''.join(schema.MIGRATIONS.values()), '')};"
             f"PRAGMA application_id = {schema.APPLICATION_ID}; PRAGMA user_version = 1"
         )
         connection.executescript(

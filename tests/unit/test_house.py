@@ -61,7 +61,8 @@ ABOVE = {
         durable.record durable.store durable.trouble durable.lock_file durable.peers
         durable.local_peers
         durable.sqlite.schema durable.sqlite.partitions durable.sqlite.notifier
-        durable.sqlite.key_slots durable.sqlite.dependencies durable.sqlite.members
+        durable.sqlite.key_slots durable.sqlite.turns durable.sqlite.dependencies
+        durable.sqlite.members
         durable.sqlite.fork_guard durable.sqlite.location durable.sqlite.work
         durable.sqlite.job_actions durable.sqlite.entries
         durable.sqlite.database durable.sqlite.transactions
@@ -321,7 +322,7 @@ def test_modules_are_few() -> None:
     guests = {name for name in modules if name.startswith("oddjob.contrib")}
     dashboard = {name for name in modules if name.startswith("oddjob.dashboard")}
     assert len(modules & {*BELOW}) <= 71
-    assert len(modules - {*BELOW} - for_people - guests - dashboard) <= 70
+    assert len(modules - {*BELOW} - for_people - guests - dashboard) <= 71
     assert len(for_people) <= 28
     assert len(dashboard) <= 14
 

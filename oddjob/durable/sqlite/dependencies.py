@@ -29,6 +29,7 @@ from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.key_slots import KeySlots
 from oddjob.durable.sqlite.notifier import Notifier
 from oddjob.durable.sqlite.partitions import Execute
+from oddjob.durable.sqlite.turns import Turns
 from oddjob.runtime.watchers import Condition
 
 
@@ -43,10 +44,13 @@ class _End(NamedTuple):
 class Dependencies:
     """The jobs that wait for others, in one transaction."""
 
-    def __init__(self, execute: Execute, notifier: Notifier, keys: KeySlots, now: float) -> None:
+    def __init__(
+        self, execute: Execute, notifier: Notifier, keys: KeySlots, turns: Turns, now: float
+    ) -> None:
         self._execute: Final = execute
         self._notifier: Final = notifier
         self._keys: Final = keys
+        self._turns: Final = turns
         self._now: Final = now
         self._ended: dict[int, _End] = {}  # jobs whose ends are to be followed up
         self._new_members: Final[defaultdict[int, int]] = defaultdict(int)  # by batch
@@ -131,6 +135,7 @@ class Dependencies:
             slot = self._keys.take(pool, key, limit)
             state = State.PARKED if slot is None else State.QUEUED
         self._execute(schema.OPEN, (int(state), slot, job))
+        self._turns.give_again(job)
         self._notifier.queued[partition] += state is State.QUEUED
 
     def _end(self, job: int, state: State, error: str | None, batch: int | None) -> None:

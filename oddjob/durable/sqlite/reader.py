@@ -67,11 +67,12 @@ class SqliteReader(StoreReader):
             }
         submits = {}
         for job, pool, function, names, payload, name, priority, key, *how, meta, entry in rows:
-            key_limit, is_serial, unique = how
+            key_limit, is_serial, unique, fair_key, fair_step = how
             shared = tuple(limiters[pool, each] for each in names.split("\n") if each)
             submits[job] = Submit(
                 Partition(pool, function, shared), payload, name, priority, None, key, key_limit,
                 bool(is_serial), unique, meta, wants_outcome=False, entry=entry,
+                fair_key=fair_key, fair_step=fair_step or 1.0,
             )  # fmt: skip
         return submits
 
@@ -197,7 +198,7 @@ WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished >= ? AND fini
 GROUP BY 1"""
 _SUBMITS: Final = """
 SELECT job.id, job.pool, function, limiters, payload, name, priority, key, key_limit, serial, uniq,
-  meta, entry
+  fair, step, meta, entry
 FROM job JOIN partition ON partition.id = job.partition
 WHERE job.id IN (SELECT value FROM json_each(?)) AND job.batch IS NULL
   AND NOT EXISTS (SELECT 1 FROM batch WHERE batch.job = job.id)

@@ -13,7 +13,7 @@ it impossible that two jobs hold the same one.
 from typing import Final
 
 APPLICATION_ID: Final = 0x6F646A62  # "odjb"
-VERSION: Final = 2  # of the schema
+VERSION: Final = 3  # of the schema
 
 # What jobs have to do with others. One that waits is SCHEDULED, and due at no time. A dependency is
 # deleted when it is met; one that cannot be met stays, for when the other job is retried.
@@ -31,6 +31,19 @@ CREATE TRIGGER waiter_deleted AFTER DELETE ON job WHEN old.state != 2 BEGIN
   DELETE FROM dependency WHERE waiter = old.id;
   DELETE FROM batch WHERE job = old.id;
 END;
+"""
+
+# Keys that take turns, see `turns`; jobs that were there before come first.
+_TURNS: Final = """
+ALTER TABLE job ADD COLUMN fair TEXT;
+ALTER TABLE job ADD COLUMN step REAL;
+ALTER TABLE job ADD COLUMN turn REAL;
+CREATE TABLE fair_level (
+  pool TEXT, priority INT, latest REAL NOT NULL, PRIMARY KEY (pool, priority)) WITHOUT ROWID;
+DROP INDEX job_queued;
+CREATE INDEX job_queued ON job (partition, priority DESC, turn, id, state) WHERE state = 1;
+CREATE INDEX job_fair ON job (pool, priority, fair, turn)
+  WHERE turn IS NOT NULL AND state IN (1, 3);
 """
 
 CREATE: Final = f"""
@@ -98,15 +111,16 @@ CREATE INDEX job_ended   ON job (pool, state, finished) WHERE finished IS NOT NU
 CREATE INDEX news_reader ON news (process);
 CREATE INDEX entry_due   ON entry (tick) WHERE paused = 0;
 CREATE INDEX job_entry   ON job (pool, entry) WHERE entry IS NOT NULL AND state < 4;
-{_LINKS}"""  # noqa: S608  (a constant)
+{_LINKS}{_TURNS}"""  # noqa: S608  (a constant)
 
 # One statement for each step from a version to the next one; run in one transaction.
-MIGRATIONS: Final[dict[int, str]] = {1: _LINKS}
+MIGRATIONS: Final[dict[int, str]] = {1: _LINKS, 2: _TURNS}
 
 INSERT: Final = """
 INSERT INTO job (id, partition, pool, state, priority, due, origin, key, key_limit, key_slot,
-                 serial, uniq, entry, created, name, meta, payload, batch)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
+                 serial, uniq, entry, created, name, meta, payload, batch,
+                 fair, step, turn)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
 LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'job'"
 FIND_UNIQUE: Final = """
 SELECT id, origin, state FROM job INDEXED BY job_unique
@@ -123,17 +137,17 @@ LET_UNIQUE_GO: Final = "UPDATE job SET uniq = NULL WHERE id = ? AND state = 2"
 CLAIM: Final = """
 UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT id FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1
-             ORDER BY priority DESC, id LIMIT ?)
+             ORDER BY priority DESC, turn, id LIMIT ?)
 RETURNING priority, id, token, partition, payload, meta, name, attempt, crashes, key, serial,
-  origin, batch"""
+  origin, batch, turn"""
 CLAIM_THESE: Final = """
 UPDATE job SET state = 2, owner = ?, started = ?, token = token + 1
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 1
 RETURNING priority, id, token, partition, payload, meta, name, attempt, crashes, key, serial,
-  origin, batch"""
+  origin, batch, turn"""
 HEADS: Final = """
-SELECT priority, id FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1
-ORDER BY priority DESC, id LIMIT ?"""
+SELECT priority, id, turn FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1
+ORDER BY priority DESC, turn, id LIMIT ?"""
 ANY_QUEUED: Final = """
 SELECT 1 FROM job INDEXED BY job_queued WHERE partition = ? AND state = 1 LIMIT 1"""
 
@@ -261,7 +275,8 @@ NEWEST: Final = """
 SELECT (SELECT max(id) FROM process), (SELECT coalesce(max(id), 0) FROM partition),
   EXISTS (SELECT 1 FROM process WHERE id = ?),
   EXISTS (SELECT 1 FROM news INDEXED BY news_reader WHERE process = ?),
-  EXISTS (SELECT 1 FROM room WHERE process = ?)"""
+  EXISTS (SELECT 1 FROM room WHERE process = ?),
+  EXISTS (SELECT 1 FROM fair_level)"""
 MY_PARTITIONS: Final = """
 SELECT partition.id, partition.function, known.process IS NOT NULL FROM partition LEFT JOIN known
   ON known.pool = partition.pool AND known.function = partition.function

@@ -227,7 +227,8 @@ class SqliteStore(Store):
         with self._work(is_synced=is_synced) as work:
             turn = Turn(work.now)
             row = self._execute(schema.NEWEST, (self._me, self._me, self._me)).fetchone()
-            newest_process, newest_partition, is_member, has_news, wants_room = row
+            newest_process, newest_partition, is_member, has_news, wants_room, has_turns = row
+            work.turns.is_used = bool(has_turns)
             if not is_member:
                 raise Evicted
             if updates:

@@ -25,6 +25,7 @@ from oddjob.durable.sqlite.dependencies import Dependencies
 from oddjob.durable.sqlite.key_slots import KeySlots
 from oddjob.durable.sqlite.notifier import Notifier
 from oddjob.durable.sqlite.partitions import Allowance, KnownPartition, PartitionTable, release
+from oddjob.durable.sqlite.turns import Turns, claim_order
 from oddjob.keys import decode_key
 
 Row = tuple[Any, ...]
@@ -51,7 +52,10 @@ class Work:
         self.now: Final = now
         self.notifier: Final = Notifier(connection.execute, partitions, me)
         self.to_wake: Final = self.notifier.to_wake
-        self.others: Final = Dependencies(connection.execute, self.notifier, self.keys, now)
+        self.turns: Final = Turns(connection.execute)
+        self.others: Final = Dependencies(
+            connection.execute, self.notifier, self.keys, self.turns, now
+        )
         self.opens_in: float = inf  # seconds, until a rate allows a job that it has held up
 
     # New jobs.
@@ -99,12 +103,16 @@ class Work:
                 uniques[(pool, each.unique)] = (job, origin, state)
             if state == _QUEUED:
                 queued[partition] += 1
+            fair, turn = each.fair_key, None
+            if state != State.SCHEDULED:
+                turn = self.turns.give(pool, each.priority, fair, each.fair_step)
+                fair = fair or "" if turn is not None else fair
             waiting[pool] += 1
             submitted.append(Submitted(job, is_new=True))
             row: Row = (
                 job, partition, pool, state, each.priority, due, origin, each.key, each.key_limit,
                 slot, each.is_serial, each.unique, each.entry, self.now, _storable(each.name),
-                each.meta, each.payload, batch,
+                each.meta, each.payload, batch, fair, each.fair_step, turn,
             )  # fmt: skip
             rows.append(row)
         self._many(schema.INSERT, rows)
@@ -165,6 +173,7 @@ class Work:
                 slot = self.keys.take(pool, key, limit)
                 state = State.QUEUED if slot is not None else State.PARKED
             self.execute(schema.OPEN, (int(state), slot, job))
+            self.turns.give_again(job)
             self.notifier.queued[partition] += state is State.QUEUED
 
     # Claims.
@@ -183,7 +192,8 @@ class Work:
             rows = self.execute(schema.CLAIM, values).fetchall()
         else:
             rows = self._claim_from_many(pool, partitions, capacity)
-        rows.sort(key=lambda row: (-row[0], row[1]))  # RETURNING has no order
+        rows.sort(key=claim_order)  # RETURNING has no order
+        self.turns.start(pool, [(row[0], row[-1]) for row in rows])
         self.notifier.waiting[pool] -= len(rows)
         return [self._claim_of(row) for row in rows]
 
@@ -195,14 +205,14 @@ class Work:
         self, pool: str, partitions: Sequence[KnownPartition], capacity: Capacity
     ) -> list[Row]:
         allowance = Allowance(self.execute, pool, self.now)
-        heads: list[tuple[int, int, KnownPartition]] = []
+        heads: list[tuple[tuple[Any, ...], int, KnownPartition]] = []
         for partition in partitions:
             most = capacity.idle if allowance.is_rated(partition) else capacity.limit
             most = int(min(most, allowance.of(partition)))
             if most > 0:
                 found = self.execute(schema.HEADS, (partition.id, most))
-                heads += [(-priority, job, partition) for priority, job in found]
-        heads.sort(key=lambda head: head[:2])
+                heads += [(claim_order(row), row[1], partition) for row in found]
+        heads.sort(key=lambda head: head[0])
         taken: list[int] = []
         for _, job, partition in heads:
             if len(taken) == capacity.limit:
@@ -219,7 +229,7 @@ class Work:
 
     def _claim_of(self, row: Row) -> Claim:
         (priority, job, token, partition, payload, meta, name,
-         attempt, crashes, key, serial, origin, batch) = row  # fmt: skip
+         attempt, crashes, key, serial, origin, batch, _) = row  # fmt: skip
         known = self._partitions.get(self.execute, partition)
         return Claim(
             job, token, partition, known.pool, known.function, payload, meta, name, priority,

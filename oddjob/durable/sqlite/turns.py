@@ -1,0 +1,89 @@
+"""Turns: the order of jobs whose keys take turns, as the option `fair_by` says, in one transaction.
+
+It is that of `runtime.fair_turns`: a job has its turn from when it is queued or parked, in a column
+by which the index of queued jobs is sorted. A row of ``fair_level`` has the latest turn that has
+started, of a priority in a pool that has had such jobs. The last turn of a key is that of its
+waiting jobs, in an index. So nothing has to be deleted, and a claim reads no more than before.
+"""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+from oddjob.durable.sqlite.partitions import Execute
+
+
+class Turns:
+    """The turns of all keys that a transaction has to do with."""
+
+    def __init__(self, execute: Execute) -> None:
+        self._execute: Final = execute
+        # Turns of the latest starts, by pool and priority; None: there are no turns.
+        self._latest: Final[dict[tuple[str, int], float | None]] = {}
+        self._last: Final[dict[tuple[str, int, str], float]] = {}  # of waiting jobs, by key
+        self.is_used: bool | None = None  # whether there are turns at all; None: look
+
+    def give(self, pool: str, priority: int, key: str | None, step: float | None) -> float | None:
+        """Return the turn of a job that begins to wait; None: there are no turns.
+
+        `key` is None if it has no `fair_by`, and `step` is one divided by the weight of the key.
+        """
+        if key is None and not self._look():
+            return None
+        level = (pool, priority)
+        if level not in self._latest:
+            row = self._execute(_LATEST, level).fetchone()
+            self._latest[level] = None if row is None else row[0]
+        latest = self._latest[level]
+        if latest is None:
+            if key is None:
+                return None
+            self._execute(_ADD_LEVEL, level)
+            self.is_used = True
+            self._latest[level] = latest = 0.0
+        place = (pool, priority, key or "")
+        last = self._last.get(place)
+        if last is None:
+            row = self._execute(_LAST_OF_KEY, place).fetchone()
+            last = latest if row is None else row[0]
+        self._last[place] = turn = max(last, latest) + (step or 1.0)
+        return turn
+
+    def give_again(self, job: int) -> None:
+        """Give a turn to a job that has just been queued or parked, and may have had one before."""
+        if self._look():
+            pool, priority, key, step = self._execute(_OF_JOB, (job,)).fetchone()
+            turn = self.give(pool, priority, key, step)
+            self._execute(_SET, (key if turn is None else key or "", turn, job))
+
+    def _look(self) -> bool:
+        if self.is_used is None:
+            self.is_used = self._execute("SELECT 1 FROM fair_level LIMIT 1").fetchone() is not None
+        return self.is_used
+
+    def start(self, pool: str, rows: Sequence[tuple[int, float | None]]) -> None:
+        """Note the priorities and turns of jobs that start."""
+        latest: dict[int, float] = {}
+        for priority, turn in rows:
+            if turn is not None:
+                latest[priority] = max(turn, latest.get(priority, 0.0))
+        for priority, turn in latest.items():
+            self._execute(_START, (turn, pool, priority))
+            self._latest.pop((pool, priority), None)
+            self._last.clear()
+
+
+_LATEST: Final = "SELECT latest FROM fair_level WHERE pool = ? AND priority = ?"
+_ADD_LEVEL: Final = "INSERT INTO fair_level (pool, priority, latest) VALUES (?, ?, 0)"
+_START: Final = """
+UPDATE fair_level SET latest = max(latest, ?) WHERE pool = ? AND priority = ?"""
+_LAST_OF_KEY: Final = """
+SELECT turn FROM job INDEXED BY job_fair
+WHERE pool = ? AND priority = ? AND fair = ? AND turn NOT NULL AND state IN (1, 3)
+ORDER BY turn DESC LIMIT 1"""
+_OF_JOB: Final = "SELECT pool, priority, fair, step FROM job WHERE id = ?"
+_SET: Final = "UPDATE job SET fair = ?, turn = ? WHERE id = ?"
+
+
+def claim_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Return what sorts as a row of priority, id, …, turn does among those that are claimed."""
+    return (-row[0], row[-1] or 0.0, row[1])

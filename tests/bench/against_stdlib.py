@@ -331,6 +331,21 @@ def seconds_for_ten_thousand_at_a_rate() -> float:
         return time.perf_counter() - start
 
 
+def place_of_the_last_small_job(count: int, *, has_big: bool, **options: Any) -> int:
+    """Return how many jobs there are until nine customers, with a tenth of all, are served.
+
+    One more customer, the big one, has submitted the other nine tenths before them.
+    """
+    small = [f"small {number % 9}" for number in range(count // 10)]
+    started, gate = list[str](), threading.Event()
+    with Pool(pool_size=1) as pool:
+        pool.submit(gate.wait)
+        submit = pool.options(**options).submit_many
+        submit(started.append, ["big"] * (count - len(small)) * has_big + small)
+        gate.set()
+    return max(place for place, customer in enumerate(started, 1) if customer != "big")
+
+
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -351,6 +366,13 @@ def main() -> None:
             continue
         if options.only in row.title:
             print_row(row, options.rounds, options.scale)
+    count = max(100, int(100_000 * options.scale))
+    alone, before = (place_of_the_last_small_job(count, has_big=each) for each in (False, True))
+    fair = place_of_the_last_small_job(count, has_big=True, fair_by=lambda customer: customer)
+    print(
+        f"\nNine customers with a tenth of {count:,} jobs are served after {before:,} jobs, "
+        f"after {fair:,} with fair shares, and after {alone:,} without the tenth customer."
+    )
     if not options.only and options.scale >= 1:
         took = seconds_for_ten_thousand_at_a_rate()
         print(f"\n10,000 jobs at 1,000 a second took {took:.2f} s.")

@@ -30,6 +30,7 @@ def test_the_benchmark_beside_the_standard_library_prints_every_row() -> None:
     rows = [line for line in output.splitlines() if line.startswith("|")]
     assert len(rows) == 2 + (19 if hasattr(os, "sched_setaffinity") else 18)
     assert all(row.count("|") == 7 for row in rows)
+    assert "served after 200 jobs, after 23 with fair shares, and after 20 without" in output
 
 
 def test_the_benchmark_of_timeouts_prints_both_figures() -> None:

@@ -1,7 +1,7 @@
 """Keys of `fair_by` take turns in a store, however many jobs each of them has waiting."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -29,7 +29,7 @@ def store(tmp_path: Path) -> Iterator[SqliteStore]:
 
 
 def submits(
-    keys: list[str | None], *, priority: int = 0, delay: float | None = None
+    keys: Sequence[str | None], *, priority: int = 0, delay: float | None = None
 ) -> list[Submit]:
     return [
         Submit(PLACES[number % 2], b"", priority=priority, delay=delay, fair_key=key,

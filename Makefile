@@ -19,7 +19,7 @@ CHECK_VERSION := import sys; sys.version_info >= (3, 11) or sys.exit("OddJob nee
 newer, and $(PYTHON) is %d.%d; choose another one: make PYTHON=python3.13" % sys.version_info[:2])
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint mypy pyright unit stress browser chaos chaos-redis kill-loop bench bench-durable bench-redis wheel clean
+.PHONY: help demo test lint mypy pyright unit stress browser chaos chaos-redis django kill-loop bench bench-durable bench-redis wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 16
@@ -95,6 +95,11 @@ bench-redis:  ## benchmarks of jobs on Redis beside dramatiq, RQ and huey, in an
 	$(PYTHON) -m venv $(VENV)-bench
 	$(VENV)-bench/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[redis]' pytest dramatiq rq huey
 	@$(VENV)-bench/bin/python -m tests.bench.durable_redis
+
+django: $(READY)  ## Django's own tests of task backends against ours; needs the network, and Python 3.12
+	@$(BIN)/python -c 'import sys; sys.version_info >= (3, 12) or sys.exit("make django needs Python 3.12 \
+	or newer, as Django 6 does: make django PYTHON=python3.13 VENV=.venv313")'
+	$(BIN)/python tests/contrib/suite_of_django.py
 
 wheel: $(READY)  ## build the sdist and the wheel, check them, and use the wheel without the sources
 	rm -rf dist

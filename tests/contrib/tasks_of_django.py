@@ -1,7 +1,10 @@
 """Tasks of the tests of the Django backend: Django finds tasks at the top level of modules."""
 
+import os
+import signal
 import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 from django.db import connection, connections
@@ -65,6 +68,32 @@ def language() -> Any:
 def query() -> None:
     connection.cursor().execute("SELECT 1")
     connections_used.append(connections["default"])
+
+
+@task
+def return_a_function() -> Any:
+    return add
+
+
+@task(timeout=0.01)
+def take_long() -> None:
+    assert gate.wait(20)
+
+
+@task(takes_context=True)
+def about_itself(context: Any) -> list[Any]:
+    return [context.task_result.id, context.attempt]
+
+
+@task
+def kill_the_first(mark: str) -> str:
+    """Kill the process of the first attempt."""
+    try:
+        Path(mark).touch(exist_ok=False)
+    except FileExistsError:
+        return "survived"
+    os.kill(os.getpid(), signal.SIGKILL)
+    return "not reached"
 
 
 @task(enqueue_on_commit=True)

@@ -1,84 +1,31 @@
 """The backend of ``django.tasks``."""
 
 import asyncio
-import atexit
-import shutil
-import tempfile
-import threading
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.contrib import settings_of_django  # noqa: F401
+
+# isort: split
+
+from asgiref.sync import ThreadSensitiveContext
+from django.conf import settings
+from django.db import connections, transaction
+from django.utils import timezone, translation
+
 import oddjob
-
-django = pytest.importorskip("django", reason="django is not installed")
-
-from django.conf import settings  # noqa: E402
-
-if not settings.configured:
-    folder = tempfile.mkdtemp(prefix="oddjob-")
-    atexit.register(shutil.rmtree, folder)
-    tasks_app = [] if django.VERSION >= (6,) else ["django_tasks"]
-    settings.configure(
-        INSTALLED_APPS=["django.contrib.contenttypes", *tasks_app, "oddjob.contrib.django"],
-        DATABASES={
-            "default": {
-                "ENGINE": "django.db.backends.sqlite3",
-                "NAME": str(Path(folder) / "site.db"),
-            }
-        },
-        LANGUAGES=[("en", "English"), ("de", "German")],
-        USE_TZ=True,
-        DEBUG=True,
-        ALLOWED_HOSTS=["testserver"],  # this and the next two: for tests of the dashboard
-        ROOT_URLCONF="",
-        MIDDLEWARE=["django.middleware.csrf.CsrfViewMiddleware"],
-        TASKS={
-            "default": {
-                "BACKEND": "oddjob.contrib.django.OddJobBackend",
-                "QUEUES": [],
-                "OPTIONS": {"pool_size": 1, "max_results": 5, "backoff": 0},
-            }
-        },
-    )
-    django.setup()
-
-from asgiref.sync import ThreadSensitiveContext  # noqa: E402
-from django.db import connections, transaction  # noqa: E402
-from django.utils import timezone, translation  # noqa: E402
-
-from oddjob.contrib.django.compat import (  # noqa: E402
+from oddjob.contrib.django.compat import (
     TaskResultDoesNotExist,
     task_enqueued,
     task_finished,
     task_started,
 )
-from oddjob.testing import inline  # noqa: E402
-from tests.contrib import tasks_of_django as tasks  # noqa: E402
-from tests.hang import until  # noqa: E402
-
-_over: set[str] = set()  # ids of tasks that have finished
-_changed = threading.Condition()
-
-
-def _note_end(task_result: Any, **_: Any) -> None:
-    with _changed:
-        _over.add(task_result.id)
-        _changed.notify_all()
-
-
-task_finished.connect(_note_end)
-
-
-def ended(result: Any) -> Any:
-    """Wait until a task is over; return its result."""
-    with _changed:
-        assert _changed.wait_for(lambda: result.id in _over, 20)
-    result.refresh()
-    assert result.is_finished
-    return result
+from oddjob.testing import inline
+from tests.contrib import tasks_of_django as tasks
+from tests.contrib.ends_of_tasks import ended
+from tests.hang import until
 
 
 def test_a_task_runs_on_a_worker_and_its_result_is_found_by_id() -> None:

@@ -106,8 +106,10 @@ ABOVE = {
     "guests": """
         contrib contrib.anyio contrib.asgi contrib.flask contrib.logs contrib.opentelemetry
         contrib.prometheus contrib.sentry
-        contrib.django.compat contrib.django.running contrib.django.backend contrib.django
-        contrib.django.apps
+        contrib.django.compat contrib.django.running contrib.django.stored contrib.django.backend
+        contrib.django contrib.django.apps contrib.django.management
+        contrib.django.management.commands contrib.django.management.commands.oddjob
+        contrib.django.management.commands.oddjob_worker contrib.django.queues
     """,
 }
 

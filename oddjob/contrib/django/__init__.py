@@ -1,4 +1,4 @@
-"""Django: a backend of ``django.tasks`` whose tasks run in OddJob's pools, in this process.
+"""Django: a backend of ``django.tasks`` whose tasks run in OddJob's pools.
 
 ::
 

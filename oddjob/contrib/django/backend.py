@@ -1,12 +1,14 @@
-"""OddJobBackend: Django's tasks as jobs of pools in this process.
+"""OddJobBackend: Django's tasks as jobs of pools.
 
 Guarantees: a task that was refused (`QueueFull`, say) leaves nothing behind; one that is enqueued
-on commit is forgotten if the transaction is rolled back.
-Assumes: tasks are gone with the process; none goes to a pool's store.
+on commit, or through the connection of a transaction, is forgotten if that is rolled back.
+Assumes: without a store, tasks are gone with the process. In inline mode there is none.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from threading import Lock
 from typing import Any, Final
 from uuid import uuid4
@@ -14,16 +16,27 @@ from uuid import uuid4
 from django.apps import apps
 from django.conf import settings
 from django.core import checks
-from django.db import transaction
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections, transaction
 from django.utils import timezone
 
 import oddjob
-from oddjob.contrib.django.compat import BaseTaskBackend, Task, task_enqueued
-from oddjob.contrib.django.running import Results, TaskRun
+from oddjob.contrib.django.compat import (
+    BaseTaskBackend,
+    Task,
+    TaskResultDoesNotExist,
+    task_backends,
+    task_enqueued,
+)
+from oddjob.contrib.django.running import Results, TaskRun, copied, new_result
+from oddjob.contrib.django.stored import StoredTasks
+from oddjob.durable.stores import runner_of
+from oddjob.operations.stores import StoreOperations, file_of, label_of
 from oddjob.options import POOL_CHECKS
+from oddjob.runtime import inline
 
 _OPTIONS: Final = {"pools", "max_results", "enqueue_on_commit"}
-_POOL_OPTIONS: Final = POOL_CHECKS.keys() - {"name", "store"}
+_POOL_OPTIONS: Final = POOL_CHECKS.keys() - {"name"}
 _lock: Final = Lock()  # guards `_results`; nothing is called under it
 _results: Final[dict[str, Results]] = {}  # by alias: Django makes a backend for each thread
 
@@ -48,10 +61,12 @@ class OddJobTask(Task):  # type: ignore[misc]  # Django has no types of its own
 class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
     """A backend for ``TASKS``; its tasks run in the pool that is named like their queue.
 
-    Its ``OPTIONS``: ``pools`` (a dict from queues to pools of other names), ``max_results`` (how
-    many results of ended tasks are kept, 1000), ``enqueue_on_commit`` (False; True or the alias of
-    a database: tasks enqueued in a transaction start after its commit), and any option of `Pool`,
-    for pools that do not exist yet.
+    Its ``OPTIONS``: ``store`` (the URL of a store: tasks survive the process, any process finds
+    them, and ``manage.py oddjob_worker`` runs them, with ``consume=True`` all others as well),
+    ``pools`` (a dict from queues to pools of other names), ``max_results`` (how
+    many results of ended tasks are kept in memory, 1000), ``enqueue_on_commit`` (False; True or the
+    alias of a database: tasks enqueued in a transaction start after its commit), and any option of
+    `Pool`, for pools that do not exist yet.
     """
 
     task_class = OddJobTask
@@ -67,8 +82,10 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
 
     def enqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Queue a task, or note to do so on commit; return its result, which is READY."""
-        run = self._prepare(task, args, kwargs)
-        database = self._commit_of(task)
+        self.validate_task(task)
+        if self.is_stored:
+            return self._store(task, args, kwargs)
+        run, database = self._new_run(task, args, kwargs), self._commit_of(task)
         if database is None:
             self._submit(run)
             task_enqueued.send(type(self), task_result=run.snapshot())
@@ -87,15 +104,15 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Queue a task without blocking the event loop while the pool's queue is full."""
+        if self.is_stored:
+            return await super().aenqueue(task, args, kwargs)
         if self._commit_of(task) is not None:
             return self.enqueue(task, args, kwargs)  # it only notes what to do after the commit
-        run = self._prepare(task, args, kwargs)
-        view = self._view(run)
+        self.validate_task(task)
+        run = self._new_run(task, args, kwargs)
+        view = self._view(self.pool_of(task.queue_name), task, persist=False, middleware=[run])
         try:
-            if task.run_after is not None and task.run_after > timezone.now():
-                job = view.at(task.run_after).submit(run)
-            else:
-                job = await view.asubmit(run)
+            job = view.submit(run) if _is_later(task) else await view.asubmit(run)
         except BaseException:
             self._results.discard(run.result)
             raise
@@ -105,11 +122,73 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
 
     def get_result(self, result_id: str) -> Any:
         """Return the result of that id; raise ``TaskResultDoesNotExist``."""
-        return self._results.get(result_id)
+        try:
+            return self._results.get(result_id)
+        except TaskResultDoesNotExist:
+            if not self.options.get("store"):
+                raise
+        return self.stored.get(result_id)
 
     async def aget_result(self, result_id: str) -> Any:
         """Do what `get_result` says."""
+        if self.options.get("store"):
+            return await super().aget_result(result_id)
         return self._results.get(result_id)
+
+    @property
+    def is_stored(self) -> bool:
+        """Whether tasks go to a store now."""
+        return bool(self.options.get("store")) and not inline.is_on()
+
+    @cached_property
+    def stored(self) -> StoredTasks:
+        """The tasks in the store."""
+        return StoredTasks(type(self), self.options)
+
+    def queue_names(self) -> set[str]:
+        """Return the queues of the backend; if it allows any, those of which its store has jobs."""
+        if self.queues:
+            return {*self.queues}
+        queues = {pool: queue for queue, pool in self.options.get("pools", {}).items()}
+        runner_of(self.options["store"])  # it makes a store if there is none
+        pools = StoreOperations(self.options["store"]).pools()
+        return {"default", *(queues.get(each, each) for each in pools)}
+
+    def shares_file_of(self, connection: Any) -> bool:
+        """Return whether the store is in the file of a database."""
+        if connection.vendor != "sqlite":
+            return False
+        file = file_of(self.options["store"])
+        return (
+            file is not None
+            and file.absolute() == Path(connection.settings_dict["NAME"]).absolute()
+        )
+
+    def pool_name(self, queue: str) -> str:
+        """Return the name of the pool of a queue."""
+        name: str = self.options.get("pools", {}).get(queue, queue)
+        return name
+
+    def pool_of(self, queue: str) -> oddjob.Pool:
+        """Return the pool of a queue, which is made if there is none.
+
+        Raises:
+            ImproperlyConfigured: there is one with another store.
+        """
+        name = self.pool_name(queue)
+        pool = oddjob.pools().get(name)
+        if pool is None:
+            options = {key: self.options[key] for key in self.options.keys() & _POOL_OPTIONS}
+            if "store" in options:
+                options = {"consume": False, **options}
+            pool = oddjob.start_pool(name, exist_ok=True, **options)
+        url, used = self.options.get("store"), pool.configuration.store
+        if url and not (used and label_of(used) == label_of(url)):
+            where = f"TASKS[{self.alias!r}]['OPTIONS']['store']"
+            raise ImproperlyConfigured(
+                f"pool {name!r} of queue {queue!r} has not the store {where}"
+            )
+        return pool
 
     def check(self, **kwargs: Any) -> Iterable[Any]:  # noqa: ARG002  (Django gives them)
         """Yield what is wrong with the settings, for ``manage.py check``."""
@@ -120,42 +199,45 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         if not apps.is_installed("oddjob.contrib.django"):
             message = f"{where} needs 'oddjob.contrib.django' in INSTALLED_APPS"
             yield checks.Error(message, id="oddjob.E002")
-        if not settings.DEBUG:
+        if self.options.get("store"):
+            try:
+                runner_of(self.options["store"])
+            except (OSError, ValueError, TypeError) as error:
+                yield checks.Error(
+                    f"The store of {where} cannot be opened: {error}", id="oddjob.E003"
+                )
+        elif not settings.DEBUG:
             message = f"Tasks of {where} and their results are lost when this process ends"
             yield checks.Warning(message, id="oddjob.W001")
 
-    def _prepare(self, task: Any, args: Any, kwargs: Any) -> TaskRun:
-        self.validate_task(task)
+    def _new_run(self, task: Any, args: Any, kwargs: Any) -> TaskRun:
         keep = self.options.get("max_results", 1000)
-        return TaskRun(type(self), self._results, keep, task, args, kwargs)
+        return TaskRun(type(self), self._results, keep, new_result(task, args, kwargs))
 
     def _commit_of(self, task: Any) -> str | None:
         """Return the database whose commit a task waits for; None: it is submitted at once."""
-        wanted = task.enqueue_on_commit
+        wanted = getattr(task, "enqueue_on_commit", None)
         if wanted is None:
             wanted = self.options.get("enqueue_on_commit", False)
         database = "default" if wanted is True else wanted or None
         is_open = database and transaction.get_connection(database).in_atomic_block
         return database if is_open else None
 
-    def _view(self, run: TaskRun) -> Any:
-        """Return the view of the pool by which a task is submitted."""
-        task = run.result.task
-        name = self.options.get("pools", {}).get(task.queue_name, task.queue_name)
-        pool = oddjob.pools().get(name)
-        if pool is None:
-            options = {key: self.options[key] for key in self.options.keys() & _POOL_OPTIONS}
-            pool = oddjob.start_pool(name, exist_ok=True, **options)
-        return pool.options(
-            name=task.module_path, priority=task.priority, middleware=[run], persist=False,
-            key=task.key, retries=task.retries, timeout=task.timeout,
-        )  # fmt: skip
+    @staticmethod
+    def _view(view: Any, task: Any, **options: Any) -> Any:
+        """Return the view of a pool, or of a view of it, by which a task is submitted.
+
+        A task has no options of its job if it is not an `OddJobTask`: those of Django 6.0 are not,
+        nor those that were made while the backend was another one, as in tests.
+        """
+        options |= {each: getattr(task, each, None) for each in ("key", "retries", "timeout")}
+        view = view.options(name=task.module_path, priority=task.priority, **options)
+        return view.at(task.run_after) if _is_later(task) else view
 
     def _submit(self, run: TaskRun) -> None:
-        view, when = self._view(run), run.result.task.run_after
+        task = run.result.task
+        view = self._view(self.pool_of(task.queue_name), task, persist=False, middleware=[run])
         try:
-            if when is not None and when > timezone.now():
-                view = view.at(when)
             job = view.submit(run)
         except BaseException:
             self._results.discard(run.result)
@@ -165,3 +247,44 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
     def _follow(self, run: TaskRun, job: Any) -> None:
         run.identify(job.id)
         job.add_done_callback(run.end)
+
+    def _store(self, task: Any, args: Any, kwargs: Any) -> Any:
+        """Store a task: in the open transaction on the store's file, else at once or on commit."""
+        name = self.pool_name(task.queue_name)
+        for connection in connections.all(initialized_only=True):
+            if connection.in_atomic_block and self.shares_file_of(connection):
+                if name not in oddjob.pools():  # to make it, the store must be written to
+                    raise ImproperlyConfigured(
+                        f"pool {name!r} has to be there before a transaction begins: let QUEUES of "
+                        f"TASKS[{self.alias!r}] have {task.queue_name!r}"
+                    )
+                view = self._view(self.pool_of(task.queue_name).using(connection.connection), task)
+                with connection.wrap_database_errors:
+                    result = self.stored.submit(view, task, args, kwargs)
+                task_enqueued.send(type(self), task_result=copied(result))
+                return result
+        pool = self.pool_of(task.queue_name)
+        database = self._commit_of(task)
+        result = new_result(task, args, kwargs)
+
+        def submit() -> None:
+            stored = self.stored.submit(self._view(pool, task), task, args, kwargs)
+            for name in ("id", "enqueued_at"):
+                object.__setattr__(result, name, getattr(stored, name))
+            task_enqueued.send(type(self), task_result=copied(result))
+
+        if database is None:
+            submit()
+        else:
+            transaction.on_commit(submit, using=database)
+        return result
+
+
+def _is_later(task: Any) -> bool:
+    return task.run_after is not None and task.run_after > timezone.now()
+
+
+def stored_backends() -> list[OddJobBackend]:
+    """Return the backends of the site whose tasks go to a store."""
+    found = [each for each in task_backends.all() if isinstance(each, OddJobBackend)]
+    return [each for each in found if each.options.get("store")]

@@ -16,6 +16,7 @@ def _load(module: str) -> Any:
     return import_module(f"{_ROOT}.{module}")
 
 
+task_backends: Any = import_module(_ROOT).task_backends
 Task: Any = _load("base").Task
 TaskContext: Any = _load("base").TaskContext
 TaskError: Any = _load("base").TaskError

@@ -1,4 +1,4 @@
-"""TaskRun: one enqueued task, from its submission to its result.
+"""TaskRun: one task that runs in this process, from its submission, or its claim, to its result.
 
 Guarantees: ``task_started`` is sent for every attempt, ``task_finished`` once. A task whose job is
 cancelled, dropped, timed out or lost ends FAILED, with that exception. On a worker, database
@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from copy import copy
 from traceback import format_exception
 from typing import TYPE_CHECKING, Any
@@ -92,21 +93,41 @@ def copied(result: Any) -> Any:
     return result
 
 
+def new_result(task: Any, args: Any, kwargs: Any, **fields: Any) -> Any:
+    """Return the result of a task that has not begun; raise ``TypeError`` if it is not JSON."""
+    given = {
+        "id": "", "status": TaskResultStatus.READY, "enqueued_at": None, "started_at": None,
+        "last_attempted_at": None, "finished_at": None, "errors": [], "worker_ids": [], **fields,
+    }  # fmt: skip
+    return TaskResult(task=task, args=args, kwargs=kwargs, backend=task.backend, **given)
+
+
+def error_of(error: BaseException) -> Any:
+    """Return what a result says about a failure."""
+    path = f"{type(error).__module__}.{type(error).__qualname__}"
+    return TaskError(exception_class_path=path, traceback="".join(format_exception(error)))
+
+
 class TaskRun(oddjob.Middleware):
-    """Middleware around the job of one task; calling it is the job."""
+    """Middleware around the job of one task; calling it is the job.
+
+    Args:
+        sender: of the signals.
+        results: has the result once that has its id.
+        keep: how many ended results it keeps.
+        result: of the task, so far.
+        worker: what comes before the name of the thread in the id of a worker.
+    """
 
     def __init__(
-        self, sender: type, results: Results, keep: int, task: Any, args: Any, kwargs: Any
+        self, sender: type, results: Results, keep: int, result: Any, worker: str = ""
     ) -> None:
         self._sender = sender
         self._results = results
         self._keep = keep
+        self._worker = worker
         self._language = translation.get_language()
-        self.result: Any = TaskResult(
-            task=task, id="", status=TaskResultStatus.READY, enqueued_at=None, started_at=None,
-            last_attempted_at=None, finished_at=None, args=args, kwargs=kwargs,
-            backend=task.backend, errors=[], worker_ids=[],
-        )  # fmt: skip
+        self.result: Any = result
 
     def identify(self, result_id: str) -> None:
         """Give the result its id, if it has none, and make it known."""
@@ -126,17 +147,8 @@ class TaskRun(oddjob.Middleware):
 
     @override
     def run(self, job: Job[Any], carrier: dict[str, str], call: Callable[[], T]) -> T:
-        is_own_thread = not job.is_inline
-        if is_own_thread:
-            _close_old_connections()
-        try:
-            if self._language is None:
-                return call()
-            with translation.override(self._language):
-                return call()
-        finally:
-            if is_own_thread:
-                _close_old_connections()
+        with like_a_request(job, self._language):
+            return call()
 
     def __call__(self) -> Any:
         """Run one attempt of the task, in its job."""
@@ -148,7 +160,7 @@ class TaskRun(oddjob.Middleware):
             status=TaskResultStatus.RUNNING,
             started_at=self.result.started_at or now,
             last_attempted_at=now,
-            worker_ids=[*self.result.worker_ids, threading.current_thread().name],
+            worker_ids=[*self.result.worker_ids, self._worker + threading.current_thread().name],
         )
         if begun is not None:
             task_started.send(self._sender, task_result=begun)
@@ -157,8 +169,8 @@ class TaskRun(oddjob.Middleware):
             value = normalize_json(task.call(*context, *self.result.args, **self.result.kwargs))
         except (Exception, SystemExit) as error:
             if will_retry(job, error):
-                status = {"status": TaskResultStatus.READY, "errors": self._errors(error)}
-                self._results.update(self.result, **status)
+                errors = [*self.result.errors, error_of(error)]
+                self._results.update(self.result, status=TaskResultStatus.READY, errors=errors)
             else:
                 self._fail(error)
             if isinstance(error, SystemExit):
@@ -174,20 +186,29 @@ class TaskRun(oddjob.Middleware):
         except BaseException as error:  # also what crashed the worker, as KeyboardInterrupt
             self._fail(error)
 
-    def _errors(self, error: BaseException) -> list[Any]:
-        path = f"{type(error).__module__}.{type(error).__qualname__}"
-        text = "".join(format_exception(error))
-        return [*self.result.errors, TaskError(exception_class_path=path, traceback=text)]
-
     def _fail(self, error: BaseException) -> None:
         """Finish the task; inside ``except``, so that Django's own receiver logs the traceback."""
-        self._finish(status=TaskResultStatus.FAILED, errors=self._errors(error))
+        errors = [*self.result.errors, error_of(error)]
+        self._finish(status=TaskResultStatus.FAILED, errors=errors)
 
     def _finish(self, **fields: Any) -> None:
         ended = self._results.update(self.result, finished_at=timezone.now(), **fields)
         if ended is not None:
             self._results.end(self.result, self._keep)
             task_finished.send(self._sender, task_result=ended)
+
+
+@contextmanager
+def like_a_request(job: Job[Any], language: str | None) -> Iterator[None]:
+    """Run a task in its language, and tidy up the worker's connections before and after it."""
+    if not job.is_inline:
+        _close_old_connections()
+    try:
+        with translation.override(language) if language else nullcontext():
+            yield
+    finally:
+        if not job.is_inline:
+            _close_old_connections()
 
 
 def _close_old_connections() -> None:

@@ -71,6 +71,11 @@ def query() -> None:
 
 
 @task
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+@task
 def return_a_function() -> Any:
     return add
 

@@ -93,19 +93,27 @@ def test_the_first_task_of_a_process_can_be_enqueued_in_a_transaction_that_has_w
     program: Program,
 ) -> None:
     """To open the store is to write to its file, for which the process would wait for itself."""
-    program(
-        "-c",
-        """
-import django
+    program("-c", FIRST_TASKS)
+    assert tasks.add.get_result("2").args == [2, 2]
+
+
+FIRST_TASKS = """
+import os, django
 django.setup()
 from django.db import connection, transaction
 from tests.contrib import tasks_of_django as tasks
 with transaction.atomic():
     connection.cursor().execute("CREATE TABLE orders (name)")
-    task = tasks.add.enqueue(1, 1)
-tasks.add.get_result(task.id)
-""",
-    )
+    tasks.add.enqueue(1, 1)
+connection.close()
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    with transaction.atomic():
+        connection.cursor().execute("INSERT INTO orders VALUES (2)")
+        tasks.add.enqueue(2, 2)
+    os._exit(0)
+"""
 
 
 def test_with_debug_a_worker_starts_again_when_the_code_changes(

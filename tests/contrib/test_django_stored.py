@@ -31,6 +31,7 @@ from oddjob.contrib.django.compat import (
     task_finished,
     task_started,
 )
+from oddjob.operations import StoreOperations
 from oddjob.testing import inline
 from tests.contrib import tasks_of_django as tasks
 from tests.hang import until
@@ -48,8 +49,8 @@ def same_file() -> Iterator[None]:
     """Tasks go to the file of the database, and are not run."""
     with use(settings.DATABASES["default"]["NAME"], consume=False):
         yield
-        if oddjob.pools():
-            for record in oddjob.pool("default").records():
+        with StoreOperations(settings.TASKS["default"]["OPTIONS"]["store"]) as store:
+            for record in store.pool("default").records():
                 record.delete()
 
 
@@ -141,6 +142,7 @@ def test_a_stored_task_is_retried_and_every_failure_is_kept() -> None:
         (tasks.leave, SystemExit),
         (tasks.return_a_function, TypeError),
         (tasks.take_long, oddjob.JobTimeout),
+        (tasks.interrupt, KeyboardInterrupt),
     ],
 )
 def test_what_a_stored_task_raises_is_found_with_its_result(task: Any, error: type) -> None:
@@ -207,14 +209,20 @@ def test_a_task_that_is_enqueued_in_a_transaction_on_the_stores_file_is_part_of_
     with transaction.atomic():
         kept = tasks.add.enqueue(1, 1)
         with suppress(ZeroDivisionError), transaction.atomic():
-            to_savepoint = tasks.add.enqueue(2, 2)
+            tasks.add.enqueue(2, 2)
             raise ZeroDivisionError
+    finished, note = seen(task_finished)
     with suppress(ZeroDivisionError), transaction.atomic():
-        rolled_back = tasks.add.enqueue(3, 3)
+        tasks.add.enqueue(3, 3)
         raise ZeroDivisionError
+    tasks.add.enqueue(4, 4)  # it has the id of the task before it
+    assert oddjob.shutdown_all(10)
+    assert finished == []
+    del note
     assert tasks.add.get_result(kept.id).args == [1, 1]
-    assert [each.id for each in oddjob.pool("default").records()] == [kept.id]
-    del to_savepoint, rolled_back
+    with StoreOperations(settings.TASKS["default"]["OPTIONS"]["store"]) as store:
+        records = store.pool("default").records()
+        assert [record.arguments()[0][1] for record in records] == [[4, 4], [1, 1]]
 
 
 @pytest.mark.usefixtures("same_file")

@@ -49,4 +49,5 @@ def _make_pools(connection: Any, **_: Any) -> None:
     for backend in stored_backends():
         if backend.shares_file_of(connection):
             for queue in backend.queue_names():
-                backend.pool_of(queue)
+                pool = backend.pool_of(queue)
+                pool.using(connection.connection)  # it opens the store also in a forked child

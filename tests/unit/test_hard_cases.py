@@ -520,12 +520,14 @@ def test_a_failure_outweighs_the_cancellation_of_its_task(hang: Hang) -> None:
     async def block() -> None:
         async with pool.group() as group:
             group.submit(hang)
-            group.submit(fail, ValueError("no"))
+            failing.append(group.submit(fail, ValueError("no")))
+
+    failing: list[Job[None]] = []
 
     async def main() -> None:
         task = asyncio.create_task(block())
         await asyncio.to_thread(hang.entered.acquire)
-        await asyncio.sleep(SHORT)
+        await asyncio.to_thread(until, failing[0].done)
         task.cancel()
         await asyncio.sleep(SHORT)
         hang.gate.set()

@@ -51,9 +51,10 @@ class Location:
         self.prefix: Final = query.get("prefix", "oddjob")
         self.accepts_eviction: Final = query.get("accept_eviction") == "1"
         self.options: Final[dict[str, Any]] = {}
-        self._scheme, _, self.topology = parts.scheme.partition("+")
+        self._scheme, _, topology = parts.scheme.partition("+")
+        self.topology: Final = topology
         self.seeds: tuple[tuple[str, int], ...] = ()  # sentinels, or nodes of a cluster
-        self.master = ""  # as the sentinels call it
+        self.master: str = ""  # as the sentinels call it
         if self._scheme == "unix":
             self.options["path"] = unquote(parts.path)
             database = query.pop("db", "0")

@@ -40,10 +40,10 @@ def note_decorated(name: str, fn: Any) -> None:
         return
     code, spec = fn.__code__, fn.__globals__.get("__spec__")
     former, former_spec = _decorated.get(name, (None, None))
-    found: Any = find_function(name)  # what has the name so far
-    found = getattr(found, "__wrapped__", found)
-    is_other = former is not None and found is not None and former() is found is not fn
-    if is_other and spec is former_spec:
+    named: Any = find_function(name)  # what has the name so far
+    found: Any = None if former is None else former()
+    is_named = found is not None and getattr(named, "__wrapped__", named) is found
+    if is_named and found is not fn and spec is former_spec:
         other: CodeType = found.__code__
         is_loop = other is code
         is_same_file = other.co_filename == code.co_filename and "__file__" in fn.__globals__

@@ -98,8 +98,8 @@ def failures(name: str, **more: str) -> set[str]:
     """Run the tests; return the names of those that fail."""
     done = subprocess.run(
         [sys.executable, "runtests.py", "tasks", "--parallel", "1"],
-        cwd=SUITE, env=os.environ | {"PYTHONPATH": str(ROOT)} | more, stderr=subprocess.PIPE, text=True, timeout=300,
-        check=False,
+        cwd=SUITE, env=os.environ | {"PYTHONPATH": str(ROOT)} | more, stderr=subprocess.PIPE,
+        text=True, timeout=300, check=False,
     )  # fmt: skip
     ran = re.search(r"^Ran (\d+) tests", done.stderr, re.MULTILINE)
     failed = {*FAILED.findall(done.stderr)}

@@ -72,8 +72,7 @@ class PoolCore:
     def _begin(self, pool: Any) -> None:
         self.state: PoolState = PoolState(self.label)  # open, closed or broken
         self.metrics: PoolMetrics = PoolMetrics()
-        # A thread: it restarts workers, and wakes the parts in time.
-        self.supervisor: Supervisor = Supervisor(self)
+        self.supervisor: Supervisor = Supervisor(self)  # restarts workers, and wakes parts in time
         self.dispatcher: Dispatcher = Dispatcher(self)  # the queue, and the workers that wait
         self.workers: WorkerSet = WorkerSet(self)  # all of them
         self.watchdog: Watchdog = Watchdog(self)  # ends jobs past their timeout

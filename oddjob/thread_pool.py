@@ -320,7 +320,7 @@ class Pool(StoredJobs, ThreadPoolExecutor):
         Raises:
             PoolClosed: the pool has been shut down.
         """
-        self._core.restart()
+        self._core.ending.restart()
 
     @hinted
     def drain(self, timeout: Seconds | None = None) -> DrainReport:

@@ -119,7 +119,11 @@ class PoolCore:
             self._needs_no_thread = is_free and not self.workers.room()
             self._open_queue = self.dispatcher.fifo if is_free else None
 
-    # Accepting jobs.
+    # Accepting jobs. What `accept` cannot just append takes the way of `accept_many`: to the store,
+    # to `dependencies`, to inline mode, through `Backpressure`, or straight to `Dispatcher.put`.
+    # `accept_stream` reads an iterator in chunks for it; `accept_in_loop` awaits room instead of
+    # waiting for it; `accept_fired` does neither. Then a worker is on its way in any case, or
+    # `_start_workers` has seen to that, or `_reconsider` does.
 
     def accept(self, job: Job[Any]) -> None:
         """Queue a job and see to it that a worker takes it.
@@ -426,22 +430,6 @@ class PoolCore:
         return limited.next_due()
 
     # What users see.
-
-    def restart(self) -> None:
-        """Replace all workers, each after its job; revive the pool if it is broken.
-
-        Raises:
-            PoolClosed: the pool has been closed.
-        """
-        with self.state.lock:
-            was_broken = self.state.closed_because is None and self.state.broken_by is not None
-            if was_broken:
-                self.state.broken_by = None
-                self.refresh()
-            self.state.check_open()
-        self.workers.retire_all()
-        self.supervisor.notify()
-        self.events.notify("pool_recovered" if was_broken else "pool_restarted")
 
     def running(self) -> list[Job[Any]]:
         """Return the jobs that workers have begun with, and that have not ended."""

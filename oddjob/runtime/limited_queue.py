@@ -61,7 +61,8 @@ def _locked(method: Callable[..., T]) -> Callable[..., T | None]:
     """Let a method run with the lock held, the mail read, and the time as its first argument.
 
     A destructor or signal handler may come here while its own thread holds the lock. It must not
-    wait then, and gets None; what it has to say it has written into the mailbox.
+    wait then, and gets None: the answer of each method when there is nothing to say, or to take.
+    What it has to say itself it has written into the mailbox.
     """
 
     @wraps(method)

@@ -129,7 +129,7 @@ class JobPolicy:
     Thread safety: immutable, but for `detached`, which two threads may make twice without harm.
     """
 
-    __slots__ = ("_accept", "_without_after", "accept", "detached", "fair_by", "fair_weights",
+    __slots__ = ("_accepting", "_without_after", "accept", "detached", "fair_by", "fair_weights",
                  "host", "is_detached", "is_durable", "is_limited", "is_plain", "is_prepared",
                  "is_serial", "key_function", "key_limit", "limits", "middleware", "name",
                  "priority", "retry", "settings", "settlement", "timeout")  # fmt: skip
@@ -189,18 +189,15 @@ class JobPolicy:
             or settings.after
             or self.fair_by is not None
         )
-        accepting: Any = host.store if self.is_durable else host
+        self._accepting: Final[Any] = host.store if self.is_durable else host
         # Of its jobs that wait for others: they are not to keep these for as long as they live.
         self._without_after: Final = (
             JobPolicy(host, settings._replace(after=()), is_detached=is_detached)
             if settings.after
             else None
         )
-        self._accept: Final[Callable[[Job[Any]], None]] = (
-            self._accept_linked if settings.after else accepting.accept
-        )
         self.accept: Final[Callable[[Job[Any]], None]] = (
-            self._prepare_and_accept if self.is_prepared else self._accept
+            self._prepare_and_accept if self.is_prepared else self._accepting.accept
         )
 
     def detach(self) -> "JobPolicy":
@@ -251,12 +248,12 @@ class JobPolicy:
                 for job, carrier in zip(jobs, carriers, strict=True):
                     submit(job, carrier)
 
-    def _accept_linked(self, job: "Job[Any]") -> None:
-        self.host.accept_many([job])
-
     def _prepare_and_accept(self, job: "Job[Any]") -> None:
         self.prepare(job)
-        self._accept(job)
+        if self.settings.after:
+            self.host.accept_many([job])
+        else:
+            self._accepting.accept(job)
 
 
 def _key_from(function: Callable[..., Any], job: "Job[Any]") -> Any:

@@ -1,9 +1,9 @@
-"""PoolState: whether a pool takes jobs; PoolEnding: how it comes to its end.
+"""PoolState: whether a pool takes jobs; PoolEnding: how it comes to its end, or is revived.
 
 A pool is *closed* by its user (`shut_down`, `drain`), by the garbage collector or at exit: it takes
 no more jobs, and runs those that are queued. It is *broken* by too many crashes: those that are
-queued fail. When it is *deserted* (closed, with nothing to do and no worker left), its supervisor
-finishes it and ends; `join` waits for that.
+queued fail, and `restart` revives it. When it is *deserted* (closed, with nothing to do and no
+worker left), its supervisor finishes it and ends; `join` waits for that.
 """
 
 import logging
@@ -94,7 +94,7 @@ class DrainReport(NamedTuple):
 
 
 class PoolEnding:
-    """What closes, drains, breaks and finishes one pool."""
+    """What closes, drains, breaks, revives and finishes one pool."""
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
@@ -231,6 +231,23 @@ class PoolEnding:
             core.dispatcher.limited.tidy()
         core.bound.turn_away()
         core.workers.retire_all()
+
+    def restart(self) -> None:
+        """Replace all workers, each after its job; revive the pool if it is broken.
+
+        Raises:
+            PoolClosed: the pool has been closed.
+        """
+        core, state = self._core, self._core.state
+        with state.lock:
+            was_broken = state.closed_because is None and state.broken_by is not None
+            if was_broken:
+                state.broken_by = None
+                core.refresh()
+            state.check_open()
+        core.workers.retire_all()
+        core.supervisor.notify()
+        core.events.notify("pool_recovered" if was_broken else "pool_restarted")
 
     def mark_own_thread(self) -> None:
         """Remember that the end of the pool has to wait for the calling thread."""

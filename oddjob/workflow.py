@@ -268,8 +268,8 @@ class Batch(Workflow):
         running: Job[Any] | None = None,
     ) -> None:
         super().__init__(target, batch, name or "batch", parent, running)
-        self._is_running: Final = running is not None  # a job of it is adding jobs
-        self._is_open = not self._is_running  # its block has not ended
+        self._adds_to_running: Final = running is not None  # a job of it is adding jobs
+        self._is_open = not self._adds_to_running  # its block has not ended
         for condition, call in (callbacks or {}).items():
             if call is not None:
                 self._add_call(call, Links(((self.job, condition),)))
@@ -279,7 +279,7 @@ class Batch(Workflow):
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         self._is_open = False
-        if self._is_running:
+        if self._adds_to_running:
             return
         try:
             if error is None:
@@ -315,14 +315,14 @@ class Batch(Workflow):
     def _add_all(
         self, calls: "Iterable[Call | Callable[..., Any]]", *, is_detached: bool
     ) -> list[Job[Any]]:
-        if not (self._is_open or self._is_running):
+        if not (self._is_open or self._adds_to_running):
             raise RuntimeError(
                 "the block of this batch has ended: only its own jobs add to it now, with "
                 "oddjob.current_batch()"
             )
         links = Links(batch=self.job)
         jobs = [self._add_call(call, links, is_detached=is_detached) for call in calls]
-        if self._is_running:
+        if self._adds_to_running:
             accept_whole(jobs)
             self._parts.clear()
         return jobs

@@ -41,10 +41,10 @@ def note_decorated(name: str, fn: Any) -> None:
     code, spec = fn.__code__, fn.__globals__.get("__spec__")
     former, former_spec = _decorated.get(name, (None, None))
     named: Any = find_function(name)  # what has the name so far
-    found: Any = None if former is None else former()
-    is_named = found is not None and getattr(named, "__wrapped__", named) is found
-    if is_named and found is not fn and spec is former_spec:
-        other: CodeType = found.__code__
+    named = getattr(named, "__wrapped__", named)
+    found = None if former is None or spec is not former_spec else former()
+    if found is not None and found is named and found is not fn:
+        other = found.__code__
         is_loop = other is code
         is_same_file = other.co_filename == code.co_filename and "__file__" in fn.__globals__
         if is_loop or (is_same_file and other.co_firstlineno != code.co_firstlineno):

@@ -425,6 +425,8 @@ class PoolCore:
         is_due = limited.next_due() <= clock.monotonic()
         limited.tidy()
         if is_due:
+            # When a job is to be retried, the worker that has run it may be busy, and the only one.
+            self.workers.start_for(limited.waiting_count)
             self.dispatcher.wake_for(1)
             self.wake_waiters()
         return limited.next_due()

@@ -394,6 +394,11 @@ class LimitedQueue:
         # A message may be of a job that is to be retried, and is nowhere else.
         return len(self.inbox) + len(self._waiting) + len(self._delayed) + len(self._mail)
 
+    @property
+    def waiting_count(self) -> int:
+        """How many jobs wait, without those that are delayed."""
+        return len(self._waiting)
+
     def next_due(self) -> float:
         """Return when something becomes due, in monotonic seconds."""
         first = self._due[:1]  # a copy: workers may change it meanwhile

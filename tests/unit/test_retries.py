@@ -34,6 +34,19 @@ class Flaky:
         return "done"
 
 
+def test_a_retry_does_not_wait_for_the_only_worker_that_there_was_before() -> None:
+    flaky, hang = Flaky(1), Hang()
+    with FakeClock() as clock, Pool(2) as pool:
+        job = pool.options(retries=1, backoff=1).submit(flaky)
+        until(lambda: len(flaky.attempts) == 1 and job.state == "queued")
+        other = pool.submit(hang)
+        hang.wait_until_it_hangs()
+        clock.advance(1)
+        assert job.result(WAIT) == "done"
+        assert other.running()
+        hang.gate.set()
+
+
 def test_a_failed_job_is_retried_until_it_succeeds() -> None:
     flaky = Flaky(2)
     with Pool(2) as pool:

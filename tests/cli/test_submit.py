@@ -62,6 +62,7 @@ def test_a_failed_job_is_run_here_and_stays_as_it_is(running: Pool, run: Run) ->
     assert re.search(r"line \d+, in fail\n.*raise OSError\(message\)", result.stderr)
     assert "it has failed again" in result.stderr
     assert next(running.records()).attempt == 1
+    jobs.runs.clear()
     done = running.submit(jobs.note, [1, "two"])
     done.result(WAIT)
     assert run("replay", done.id).stdout == "[1, 'two']\n"

@@ -229,7 +229,7 @@ def test_a_pool_that_only_submits_here_is_stopped_and_its_durations_are_those_of
     filled: Pool, show: Callable[..., Client]
 ) -> None:
     """Its own process has run none of its jobs."""
-    data = json.loads(show("all").get("/api/pools/mail").html)
+    data = json.loads(show(filled).get("/api/pools/mail").html)
     assert data["pool"]["state"] == "stopped"
     assert data["durations"]["ran"]["count"] == 1
 

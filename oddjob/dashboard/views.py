@@ -117,11 +117,14 @@ def _grouped(context: Context) -> Data:
         group = groups.setdefault((each.place.reference, each.job.function, kind), {
             "type": kind, "name": each.job.name, "function": each.job.function,
             "pool": each.job.pool, "pool_ref": each.place.reference, "count": 0,
-            "message": message, "first_at": None, "last_at": each.job.finished,
+            "message": message, "first_at": each.job.finished, "last_at": each.job.finished,
             "latest": reference(each.place.number, each.job.id),
         })  # fmt: skip
         group["count"] += 1
-        group["first_at"] = each.job.finished
+        group["first_at"] = min(group["first_at"], each.job.finished)
+        if each.job.finished > group["last_at"]:
+            group["last_at"] = each.job.finished
+            group["latest"] = reference(each.place.number, each.job.id)
     found = sorted(groups.values(), key=lambda each: -each["count"])
     return {"groups": found, "seen": seen, "is_capped": seen >= context.scan_limit}
 

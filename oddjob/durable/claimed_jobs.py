@@ -28,7 +28,7 @@ from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.record import Capacity, Claim, State, Update, giver_of_value
 from oddjob.durable.spare_claims import STANDSTILL
 from oddjob.durable.store import OpenTransaction, Store
-from oddjob.errors import JobLost, PayloadError, StoreFull
+from oddjob.errors import JobLost, PayloadError, StoreFull, StoreUnusable
 from oddjob.keys import decode_key
 from oddjob.log import log
 from oddjob.runtime.job import Job
@@ -271,8 +271,11 @@ class ClaimedJobs(StoredSettlement):
         return delay
 
     def _is_gone(self, process: Any) -> bool:
-        """Return whether a process does not use the store any more."""
-        return all(each.id != process for each in self.runner.reader.members())
+        """Return whether a process does not use the store any more; False if nobody can say."""
+        try:
+            return all(each.id != process for each in self.runner.reader.members())
+        except StoreUnusable:
+            return False
 
     @override
     def cancelled(self, job: Job[Any]) -> bool:

@@ -42,6 +42,12 @@ class LatestProgress:
             )
         self._latest[claim.id] = claim, progress
 
+    def put_back(self, update: Update) -> None:
+        """Store progress that could not be stored, unless its job has reported anew."""
+        progress = decode_progress(update.outcome)
+        if progress is not None:
+            self._latest.setdefault(update.claim.id, (update.claim, progress))
+
     def take_last(self, claim: Claim) -> list[Update]:
         """Return what is to be stored with the end of a job, if anything is."""
         _, progress = self._latest.pop(claim.id, (claim, None))

@@ -39,7 +39,10 @@ class Reports:
 
     def put_back(self, taken: Sequence[Update]) -> None:
         """Have these taken again, before all others: they could not be stored."""
-        self._ends.extendleft(reversed(taken))
+        self._ends.extendleft(each for each in reversed(taken) if each.state is not State.RUNNING)
+        for each in taken:
+            if each.state is State.RUNNING:
+                self.progress.put_back(each)
 
     def drop(self) -> int:
         """Drop all ends; return how many there were."""

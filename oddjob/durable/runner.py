@@ -263,7 +263,8 @@ class Runner:
 
     def _turn(self, operations: list[Operation]) -> Turn:
         """Take one turn with all reports and submits, or one for each operation if that fails."""
-        # Reports before capacities: a worker that becomes free between the two counts as idle.
+        # Reports before capacities: a worker that becomes free between the two counts as busy until
+        # the next turn, which follows at once.
         reports = self._reports.take()
         capacity = {name: self._capacity(self._pools[name]) for name in self._functions.pools()}
         submits = [submit for each in operations for submit in each.submits]

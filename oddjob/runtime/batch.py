@@ -1,4 +1,7 @@
-"""Makes the jobs of several calls at once, and lets jobs wait for a timer."""
+"""Making jobs: many at once, for `submit_many` and timers; and how a job is marked as scheduled.
+
+(The batches of workflows are in `oddjob.workflow`.)
+"""
 
 from collections.abc import Callable, Sequence
 from contextvars import Context

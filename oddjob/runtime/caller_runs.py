@@ -28,8 +28,8 @@ def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
             if limited is None:
                 slot.job = job
             elif not claim_into(core, job, slot):
-                limited.forget(job)
-                limited.tidy()
+                if not limited.withdraw(job):  # this thread is in there: it will read the message
+                    limited.forget(job)
                 return job._local_state is not QUEUED
             latest = slot.job
             run_in_slot(slot)

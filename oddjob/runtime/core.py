@@ -82,7 +82,7 @@ class PoolCore:
         self.standbys: dict[Callable[[], object], None] = {}
         # Both are kept by `refresh`, which follows every change of what they say.
         self._open_queue: deque[Job[Any]] | None = None  # where a job may be put without a look
-        self._needs_no_thread = False  # for a job in there: all workers are there, and will come
+        self._all_started = False  # every worker runs: who appends a job there need start none
         notify = self.supervisor.notify
         # The callback may run anywhere, so it only notifies; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: notify())
@@ -116,7 +116,7 @@ class PoolCore:
         with self.state.lock:
             has_threads = self.supervisor.thread is not None
             is_free = has_threads and self.state.is_open and not inline.is_on()
-            self._needs_no_thread = is_free and not self.workers.room()
+            self._all_started = is_free and not self.workers.room()
             self._open_queue = self.dispatcher.fifo if is_free else None
 
     # Accepting jobs. What `accept` cannot just append takes the way of `accept_many`: to the store,
@@ -140,9 +140,11 @@ class PoolCore:
                 return
             if not self._is_bounded:
                 queue.append(job)
+            # A worker takes the job if one that was parked has been woken or, with none parked, if
+            # all have been started: a busy one looks at the queue before it parks.
             dispatcher = self.dispatcher
-            will_come = dispatcher.wake() if dispatcher.parked else self._needs_no_thread
-            if not will_come or self._open_queue is not queue:
+            will_come = dispatcher.wake() if dispatcher.parked else self._all_started
+            if not will_come or self._open_queue is not queue:  # step 3 above
                 self._reconsider([job], needed=1)
         except BaseException:
             withdraw(job)  # it may have been queued before an interruption

@@ -1,7 +1,8 @@
 """Dependencies: *linked* jobs in memory, which wait for others, or belong to a batch.
 
-Each of them waits as it would for a timer: it is ``scheduled``, and has an object in the place of
-one that knows what it waits for. The callbacks of the other jobs count.
+Each is ``scheduled``, like a job that waits for a timer. In the field that would hold its timer it
+has an object of this file, which adds a callback to every job that it waits for, and counts down
+as they end.
 
 Guarantees: a job that waits is queued when the last of those jobs has ended as it needs; else it
 ends with the first one that has not. A pool that is closed runs its jobs that wait, as those that

@@ -51,7 +51,7 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
             if _run_if_it_must(core, job, slot):
                 continue
             if not _may_be_queued(job):
-                return False  # no use for this thread
+                return False  # another thread runs it, for the last time: there is only to wait
             wakeup.wait(deadline)
             if deadline <= clock.steady():
                 return False

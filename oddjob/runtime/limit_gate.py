@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from weakref import WeakSet
 
 from oddjob.runtime.job import Job
@@ -21,6 +21,15 @@ from oddjob.runtime.ready_order import ReadyOrder
 Tickets = Sequence[int | None]  # of a job's limits, in their order; None: nothing to release
 
 NOTHING_TO_RELEASE: Final[Tickets] = [None]  # of a single limit, as it mostly is
+
+
+class Obstacles(NamedTuple):
+    """What keeps a job from starting."""
+
+    holders: Sequence[Job[Any]] = ()  # of its key, if others of the key are before it
+    closed: Sequence[Limit] = ()
+    is_behind: bool = False  # others of its key are before it
+    delayed_until: float | None = None  # monotonic seconds; it is to be tried again then
 
 
 class LimitGate:

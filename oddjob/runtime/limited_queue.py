@@ -21,18 +21,18 @@ it has ended           away from wherever it is (`take`, by its worker; else `fo
 import sys
 from _thread import allocate_lock, get_ident
 from collections import deque
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from functools import partial, wraps
 from heapq import heappop, heappush
 from itertools import count
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import TypeVar
 from oddjob.runtime.fair_turns import FairTurns
 from oddjob.runtime.job import Job
 from oddjob.runtime.key_lines import KeyLines
-from oddjob.runtime.limit_gate import NOTHING_TO_RELEASE, LimitGate, Tickets
+from oddjob.runtime.limit_gate import NOTHING_TO_RELEASE, LimitGate, Obstacles, Tickets
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.ready_order import ReadyOrder
 from oddjob.runtime.slot import Slot
@@ -42,15 +42,6 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 T = TypeVar("T")
-
-
-class Obstacles(NamedTuple):
-    """What keeps a job from starting."""
-
-    holders: Sequence[Job[Any]] = ()  # of its key, if others of the key are before it
-    closed: Sequence[Limit] = ()
-    is_behind: bool = False  # others of its key are before it
-    delayed_until: float | None = None  # monotonic seconds; it is to be tried again then
 
 
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
@@ -187,6 +178,7 @@ class LimitedQueue:
                     self._holding[job] = tickets
             elif key is not None:
                 self._holding[job] = ()
+            # (A key with a single job maps to that: then there is no line; see `KeyLines`.)
             if key is not None and self._lines.of[key] is not job:
                 self._lines.start(job)
             slot.job = job
@@ -357,8 +349,8 @@ class LimitedQueue:
         if job._key is not None and not keeps_turn:
             self._lines.start_claimed(job)
         del self._waiting[job]
-        if self._turns is not None:
-            self._turns.leave(job, is_started=True)
+        if self._turns is not None:  # (Its turn has not come: the next ones count from before.)
+            self._turns.leave(job, is_started=False)
 
     @_locked
     def obstacles(self, now: float, job: Job[Any]) -> Obstacles | None:
@@ -373,6 +365,13 @@ class LimitedQueue:
             holders = [] if is_first else [each for each in self._holding if each._key == key]
         closed = [limit for limit in job._policy.limits if limit.opens_at > now]
         return Obstacles(holders, closed, is_behind=not is_first)
+
+    @_locked
+    def withdraw(self, now: float, job: Job[Any]) -> bool:
+        """Let a job wait no longer, if it does; a worker may have started it."""
+        if job in self._waiting:
+            self._forget(job, now)
+        return True
 
     @_locked
     def jobs_behind(self, _: float, job: Job[Any]) -> list[Job[Any]]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.errors import format_frames
 from oddjob.runtime.job import Job
-from oddjob.runtime.limited_queue import Obstacles
+from oddjob.runtime.limit_gate import Obstacles
 from oddjob.runtime.slot import Slot
 from oddjob.runtime.watchers import ENDED, RUNNING
 from oddjob.schedule.clock import clock

@@ -4,6 +4,16 @@ A job is *settled* when its outcome is set, and has *ended* when its call has be
 callbacks have run as well. The two are apart where callbacks, which are the user's and may take any
 time, have to wait: for the watchdog to end other jobs, or for a queue to be cancelled.
 
+==============================  ================================================================
+`settle`                        set the outcome, and wake those who wait
+`end`                           settle, let go of the call, run the callbacks
+`finish_failed`                 what is left to do for a failed job: report it, let go of its call,
+                                run its callbacks
+`end_failed`                    settle, `finish_failed`, and fail the serial jobs behind
+`refuse`, `withdraw`            fail, or cancel, a job that has not started
+``…_quietly``                   the same, and the callbacks are left to the caller
+==============================  ================================================================
+
 These are functions, not methods, so that ``dir(job)`` shows users only what is theirs. The three
 races that a lock-free start makes possible are described in `oddjob.runtime.watchers`.
 """
@@ -112,18 +122,19 @@ def _unseen_report(job: "Job[Any]") -> Callable[[Failure], None] | None:
     if policy.is_detached or details.claim is not None:
         return None
     new: Any = type(job)
-    twin = partial(new, None, (), None, None, policy, job._queued_at, job._key)
-    return partial(_report_unseen, twin, job.name, details)
+    # The report must not keep the job alive, so it is given a copy, without the call.
+    make_copy = partial(new, None, (), None, None, policy, job._queued_at, job._key)
+    return partial(_report_unseen, make_copy, job.name, details)
 
 
 def _report_unseen(
-    twin: "Callable[[], Job[Any]]", name: str, details: JobDetails, failure: Failure
+    make_copy: "Callable[[], Job[Any]]", name: str, details: JobDetails, failure: Failure
 ) -> None:
-    """Report a failure, for a job that has been collected, to which `twin` is equal."""
+    """Report a failure for a copy of a job that has been collected."""
     if isinstance(failure.error, CancelledError):
         return  # it was asked to stop, and has
     failure.is_seen = True
-    job = twin()
+    job = make_copy()
     job._name, job._details, job._outcome, job._fast_state = name, details, failure, FAILED
     report = partial(job._policy.host.report_failure, job, failure.error, is_unseen=True)
     if isinstance(threading.current_thread(), ServiceThread):

@@ -1,6 +1,7 @@
 """Watchers: the half of a job that has a lock, made when the job is first watched.
 
-(And `JobDetails`, with what only jobs with timeouts, retries or middleware need to know.)
+Also here: `JobDetails`, the fields that few jobs need, and the types of some of these (`Links`,
+`Condition`, `Progress`).
 
 Most jobs end before anybody asks for them. So a job starts without lock, condition and lists; its
 first waiter, callback or canceller installs a `Watchers` object, under whose lock everything
@@ -237,16 +238,16 @@ class Watchers:
 
 
 class Condition(IntEnum):
-    """What a job that waits for another one needs of its end."""
+    """What a job that waits for another one needs of the end of that."""
 
-    SUCCESS = 0  # else it ends as that has: failed, with `PredecessorFailed`, or cancelled
-    VALUE = 1  # the same, and it is given the result, as its first argument
-    IF_SUCCEEDED = 2  # else it is cancelled; so it is with the next one
-    IF_FAILED = 3
-    ENDED = 4
+    SUCCESS = 0  # success; if the other one fails or is cancelled, so does, or is, the waiting job
+    VALUE = 1  # as SUCCESS, and the result becomes the first argument
+    IF_SUCCEEDED = 2  # success; otherwise the waiting job is cancelled
+    IF_FAILED = 3  # failure; otherwise the waiting job is cancelled
+    ENDED = 4  # any end will do
 
     def is_met(self, state: JobState) -> bool:
-        """Return whether it will do that the other one has ended in this state."""
+        """Return whether an end in this state is what the waiting job needs."""
         if self is Condition.IF_FAILED:
             return state == FAILED
         return self is Condition.ENDED or state == SUCCEEDED

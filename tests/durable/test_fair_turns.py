@@ -110,6 +110,12 @@ def test_a_job_takes_its_turn_when_it_is_due(store: SqliteStore) -> None:
     assert names(claim(store, 20)) == ["big"] * 10
 
 
+def test_jobs_take_turns_also_when_none_of_them_is_queued_at_once(store: SqliteStore) -> None:
+    store.turn([], submits(["big"] * 10 + ["late"], delay=0.001), {})
+    store.wait(0.01)
+    assert "late" in names(claim(store, 2))
+
+
 def test_claims_and_submits_neither_scan_nor_sort(tmp_path: Path) -> None:
     peers = PeersWithTurn(LocalHub())
     store = SqliteStore(str(tmp_path / "plans.db"), is_durable=False, peers=peers)

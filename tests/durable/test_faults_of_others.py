@@ -304,6 +304,17 @@ def test_a_run_whose_job_was_lost_does_not_end_the_next_one(pool: Pool) -> None:
     assert jobs.entered.acquire(timeout=WAIT)
 
 
+def test_a_job_that_fails_while_nobody_can_say_who_is_there_keeps_its_worker_and_its_error(
+    pool: Pool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unusable(_reader: object) -> list[object]:
+        raise StoreUnusable("gone")
+
+    monkeypatch.setattr(type(pool._core.store.open().reader), "members", unusable)
+    assert type(pool.submit(jobs.fail, "no").exception(WAIT)) is OSError
+    assert pool.stats().crashes == 0
+
+
 # 29 ★: a job holds the interpreter, so that its process cannot say that it lives.
 
 

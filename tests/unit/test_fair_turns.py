@@ -125,6 +125,22 @@ def test_a_customer_whose_jobs_were_cancelled_begins_anew(
     assert order.index("sorry") <= 1
 
 
+def test_a_job_that_runs_out_of_its_turn_puts_nobody_back(order: list[str]) -> None:
+    hang = Hang()
+    with Pool(
+        "fair", 1, fair_by=lambda customer: customer, max_queue=20, when_full="caller_runs"
+    ) as pool:
+        pool.submit(lambda _: hang(), "hang")
+        hang.wait_until_it_hangs()
+        pool.submit_many(order.append, ["big"] * 20)
+        pool.submit(order.append, "big")  # it runs here: the queue is full
+        assert order == ["big"]
+        pool.queue()[-1].cancel()
+        pool.submit(order.append, "small")
+        hang.gate.set()
+    assert order.index("small") == 2
+
+
 def test_a_retry_takes_a_turn_like_any_other_job(order: list[str]) -> None:
     """So a customer whose jobs all fail has no more than others."""
     gate = Hang()

@@ -160,8 +160,7 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
             return False
         file = file_of(self.options["store"])
         return (
-            file is not None
-            and file.absolute() == Path(connection.settings_dict["NAME"]).absolute()
+            file is not None and file.resolve() == Path(connection.settings_dict["NAME"]).resolve()
         )
 
     def pool_name(self, queue: str) -> str:

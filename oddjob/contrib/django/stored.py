@@ -181,7 +181,8 @@ class StoredTasks:
             step, failure = _step_of(each.number), [each.process, _TIMEOUT, each.traceback]
             if step in steps:
                 failure = codec.decode_step(step, steps[step], stored.id)
-            elif each is attempts[-1] and stored.outcome is not None:  # it has crashed its worker
+            elif each is attempts[-1] and stored.outcome and stored.state is not State.SUCCEEDED:
+                # It has crashed its worker.
                 raised = codec.decode_outcome(stored.state, stored.outcome, None, stored.id)
                 failure[1] = error_of(raised).exception_class_path
             workers.append(failure[0])

@@ -71,8 +71,8 @@ class RedisReader(StoreReader):
             seconds, microseconds = self._link.ask("TIME")
             found["time"] = f"{int(seconds) + int(microseconds) / 1e6:.6f}"
             with suppress(StoreUnusable):  # many who run servers for others forbid it
-                name, value = self._link.ask("CONFIG", "GET", "appendfsync")
-                found[name.decode()] = value.decode()
+                answer = self._link.ask("CONFIG", "GET", "appendfsync")
+                found |= {str(answer[0].decode()): answer[1].decode()} if answer else {}
         return found
 
     @override

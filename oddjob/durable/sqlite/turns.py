@@ -22,24 +22,19 @@ class Turns:
         self._last: Final[dict[tuple[str, int, str], float]] = {}  # of waiting jobs, by key
         self.is_used: bool | None = None  # whether there are turns at all; None: look
 
-    def give(self, pool: str, priority: int, key: str | None, step: float | None) -> float | None:
-        """Return the turn of a job that begins to wait; None: there are no turns.
+    def give(
+        self, pool: str, priority: int, key: str | None, step: float | None, *, is_due: bool = True
+    ) -> float | None:
+        """Return the turn of a job that begins to wait; None: there are no turns, or not yet.
 
-        `key` is None if it has no `fair_by`, and `step` is one divided by the weight of the key.
+        `key` is None if it has no `fair_by`, and `step` is one divided by the weight of the key. A
+        job that is not due is given its turn when it is.
         """
         if key is None and not self._look():
             return None
-        level = (pool, priority)
-        if level not in self._latest:
-            row = self._execute(_LATEST, level).fetchone()
-            self._latest[level] = None if row is None else row[0]
-        latest = self._latest[level]
-        if latest is None:
-            if key is None:
-                return None
-            self._execute(_ADD_LEVEL, level)
-            self.is_used = True
-            self._latest[level] = latest = 0.0
+        latest = self._level_of(pool, priority, is_fair=key is not None)
+        if latest is None or not is_due:
+            return None
         place = (pool, priority, key or "")
         last = self._last.get(place)
         if last is None:
@@ -54,6 +49,18 @@ class Turns:
             pool, priority, key, step = self._execute(_OF_JOB, (job,)).fetchone()
             turn = self.give(pool, priority, key, step)
             self._execute(_SET, (key if turn is None else key or "", turn, job))
+
+    def _level_of(self, pool: str, priority: int, *, is_fair: bool) -> float | None:
+        """Return the latest turn of a level, which a fair job makes; None: there is none."""
+        level = (pool, priority)
+        if level not in self._latest:
+            row = self._execute(_LATEST, level).fetchone()
+            self._latest[level] = None if row is None else row[0]
+        if self._latest[level] is None and is_fair:
+            self._execute(_ADD_LEVEL, level)
+            self.is_used = True
+            self._latest[level] = 0.0
+        return self._latest[level]
 
     def _look(self) -> bool:
         if self.is_used is None:

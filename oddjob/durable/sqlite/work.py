@@ -103,10 +103,9 @@ class Work:
                 uniques[(pool, each.unique)] = (job, origin, state)
             if state == _QUEUED:
                 queued[partition] += 1
-            fair, turn = each.fair_key, None
-            if state != State.SCHEDULED:
-                turn = self.turns.give(pool, each.priority, fair, each.fair_step)
-                fair = fair or "" if turn is not None else fair
+            fair, is_due = each.fair_key, state != State.SCHEDULED
+            turn = self.turns.give(pool, each.priority, fair, each.fair_step, is_due=is_due)
+            fair = fair or "" if turn is not None else fair
             waiting[pool] += 1
             submitted.append(Submitted(job, is_new=True))
             row: Row = (

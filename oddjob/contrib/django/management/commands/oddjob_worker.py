@@ -41,7 +41,8 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types of its 
             if not (chosen := chosen - excluded):
                 raise CommandError("No queue is left")
             os.environ[CHOSEN] = ",".join(chosen)
-            names = {each.pool_name(queue) for each in backends for queue in chosen}
+            names = {each.pool_name(queue) for each in backends for queue in chosen
+                     if not each.queues or queue in each.queues}  # fmt: skip
             arguments += [f"--pool={name}" for name in names]
         if options["batch"]:
             arguments.append("--batch")

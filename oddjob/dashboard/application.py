@@ -243,10 +243,16 @@ def _metrics_of(sources: Sources) -> Callable[[], bytes]:
             "metrics of the dashboard need: pip install 'oddjob[prometheus]'"
         ) from None
 
+    known: Any = None
+    registry = CollectorRegistry()
+
     def latest() -> bytes:
+        nonlocal known, registry
         stores = [each for _, each in sources.all() if isinstance(each, StoreOperations)]
-        registry = CollectorRegistry()
-        registry.register(OddJobCollector(sources.local_pools(), stores))
+        there = sources.local_pools(), stores
+        if there != known:  # else the collector knows what it has counted a moment ago
+            known, registry = there, CollectorRegistry()
+            registry.register(OddJobCollector(*there))
         return generate_latest(registry)
 
     return latest

@@ -29,6 +29,7 @@ class Cache:
 
     def __init__(self) -> None:
         self._answers: dict[Any, tuple[float, Any]] = {}  # each with the time until it holds
+        self._changes = 0  # how often something was changed
         self._lock: Final = threading.Lock()
 
     def answer(self, key: Any, ask: Callable[[], T]) -> T:
@@ -36,19 +37,22 @@ class Cache:
         now = time.monotonic()
         with self._lock:
             until, answer = self._answers.get(key, (0.0, None))
+            changes = self._changes
         if now < until:
             return answer  # type: ignore[no-any-return]  # what `ask` has returned
         answer = ask()
         taken = time.monotonic() - now
         with self._lock:
             self._answers = {k: v for k, v in self._answers.items() if v[0] > now}
-            self._answers[key] = now + max(_KEPT, _SHARE * taken), answer
+            if changes == self._changes:
+                self._answers[key] = now + max(_KEPT, _SHARE * taken), answer
         return answer
 
     def clear(self) -> None:
         """Find all answers anew: something was changed."""
         with self._lock:
             self._answers = {}
+            self._changes += 1
 
 
 class Place(NamedTuple):

@@ -83,6 +83,7 @@ def jobs(context: Context, _rest: str) -> Data:
         "pools": [{"ref": each.reference, "name": each.pool.name} for each in context.places()],
         "jobs": listed,
         "next": rest,
+        "looked_at": context.scan_limit if which.q else None,  # at most
     }
 
 

@@ -90,4 +90,6 @@ def _frame_of(module: ModuleType) -> FrameType | None:
 def _last_definition(code: CodeType) -> int:
     """Return the line of the last ``def`` or ``class`` of a module, wherever it is."""
     codes = [each for each in code.co_consts if isinstance(each, CodeType)]
-    return max((each.co_firstlineno for each in codes if each.co_name.isidentifier()), default=0)
+    lines = [each.co_firstlineno for each in codes if each.co_name.isidentifier()
+             or each.co_name.startswith("<generic parameters of ")]  # fmt: skip
+    return max(lines, default=0)

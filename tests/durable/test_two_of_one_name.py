@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import oddjob
+from oddjob.durable.definitions import _last_definition
 from tests.hang import WAIT
 
 HEAD = "import oddjob\n\npool = oddjob.pool('mail')\n\n"
@@ -71,3 +72,9 @@ def test_a_cell_of_a_notebook_may_be_run_again(write: Write) -> None:
 def test_one_function_may_be_decorated_twice(write: Write) -> None:
     module = write("def send():\n    return 1\n\n\nsend = pool.job(send)\nagain = pool.job(send)\n")
     assert module.again.submit().result(WAIT) == 1
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="there were no generic functions")
+def test_a_generic_function_is_a_definition() -> None:
+    code = compile("import json\ndef first[T](items: list[T]) -> T: ...\n", "module", "exec")
+    assert _last_definition(code) == 2

@@ -53,12 +53,12 @@ from oddjob.rate import Rate
 from oddjob.registry import configure, pool, pools, shutdown_all, start_pool
 from oddjob.retry import Backoff
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_state import Progress
 from oddjob.runtime.metrics import Durations, PoolStats
 from oddjob.runtime.middleware import Middleware
 from oddjob.runtime.pool_ending import DrainReport
 from oddjob.runtime.slot import current_job
 from oddjob.runtime.supervisor import SupervisorInfo
-from oddjob.runtime.watchers import Progress
 from oddjob.runtime.worker import WorkerInfo
 from oddjob.schedule.cron import ClockChange, CronExplanation, explain_cron
 from oddjob.schedule.timer import Timer

@@ -15,8 +15,9 @@ from oddjob.compat import AsyncFunction, Item, P, T
 from oddjob.errors import GroupClosed
 from oddjob.runtime.in_place import run_if_no_worker_will
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import cancel_quietly, failure_of, run_callbacks
-from oddjob.runtime.watchers import Failure, QuickCallback
+from oddjob.runtime.job_state import Failure
+from oddjob.runtime.settling import failure_of, run_callbacks, settle_cancelled
+from oddjob.runtime.shared_state import QuickCallback
 
 if TYPE_CHECKING:
     from oddjob.submitter import Submitter
@@ -145,7 +146,7 @@ class JobGroup:
         """Take no more jobs and cancel those that have not started; return the cancelled ones."""
         with self._lock:
             self._why_closed = self._why_closed or why
-        return [job for job in self.jobs if cancel_quietly(job)]
+        return [job for job in self.jobs if settle_cancelled(job)]
 
     def _stop(self, why: str) -> None:
         call_all(partial(run_callbacks, job) for job in self._close(why))

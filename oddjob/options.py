@@ -190,10 +190,10 @@ class PoolOptions(NamedTuple):
             if "pool_size" in given:
                 raise TypeError("pool_size and max_workers are one and the same: give only one")
             given["pool_size"] = given.pop("max_workers")
-        self.refuse_idle(changes)
+        self.refuse_useless(changes)
         return self._replace(**given)
 
-    def refuse_idle(self, given: Mapping[str, Any]) -> None:
+    def refuse_useless(self, given: Mapping[str, Any]) -> None:
         """Raise a ``TypeError`` if something given for this one pool would have no effect."""
         self.check_turns(given)
         timeout, when_full = given.get("submit_timeout"), given.get("when_full") or self.when_full

@@ -14,7 +14,7 @@ from oddjob.options import as_flag
 from oddjob.runtime import inline
 from oddjob.runtime.job import Job
 from oddjob.runtime.middleware import recurring_by
-from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
+from oddjob.runtime.policy import ONE_ARGUMENT, JobPolicy
 from oddjob.schedule.timer import Calls, MemoryTimer, Timer
 from oddjob.schedule.triggers import Trigger
 
@@ -46,14 +46,14 @@ class Scheduled(HintedAttributes):
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> Timer:
         """Queue ``fn(item)`` for every item when the time has come, fire and forget."""
         check_order(fn, iterable)
-        return self._set_timer(self._source._policy.detach(), fn, list(iterable), BATCH_ITEM)
+        return self._set_timer(self._source._policy.detach(), fn, list(iterable), ONE_ARGUMENT)
 
     def _set_timer(
         self, policy: JobPolicy, fn: Callable[..., Any], args: Any, kwargs: Any
     ) -> Timer:
         if policy.settings.after:
             raise TypeError("after=[jobs] and a time do not go together: leave one of them out")
-        source, items = self._source, args if kwargs is BATCH_ITEM else (args,)
+        source, items = self._source, args if kwargs is ONE_ARGUMENT else (args,)
         calls = Calls(policy, fn, items, kwargs, copy_context() or _EMPTY, source._key)
         if policy.is_durable and not inline.is_on():
             from oddjob.durable.timers import set_timer  # it is loaded where there is a store
@@ -96,7 +96,7 @@ class Delayed(Scheduled):
     def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
         """Queue ``fn(item)`` for every item when the time has come; return their jobs now."""
         check_order(fn, iterable)
-        return self._set_timer(self._source._policy, fn, list(iterable), BATCH_ITEM).jobs
+        return self._set_timer(self._source._policy, fn, list(iterable), ONE_ARGUMENT).jobs
 
 
 class Recurring(Scheduled):
@@ -126,4 +126,4 @@ class Recurring(Scheduled):
     def submit_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> Timer:
         """Queue ``fn(item)`` for every item each time; ``timer.jobs`` has the latest jobs."""
         check_order(fn, iterable)
-        return self._set_timer(self._source._policy, fn, list(iterable), BATCH_ITEM)
+        return self._set_timer(self._source._policy, fn, list(iterable), ONE_ARGUMENT)

@@ -65,7 +65,7 @@ def read_settings(settings: Mapping[str, Any], keywords: Mapping[str, Any] = {})
         given: Any = {} if options is None else options
         pools[name] = _with_options(path, defaults, given)
         try:
-            defaults.refuse_idle(given)
+            defaults.refuse_useless(given)
         except TypeError as error:
             raise SettingsError(f"{path}: {error}") from None
     return Plan(settings.get("default_pool", "job") or None, defaults, pools)

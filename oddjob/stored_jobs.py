@@ -8,7 +8,7 @@ from oddjob.callables import hinted
 from oddjob.keys import Key
 from oddjob.quantities import Seconds
 from oddjob.runtime.job import Job
-from oddjob.runtime.watchers import JobState
+from oddjob.runtime.job_state import JobState
 from oddjob.submitter import Submitter
 
 if TYPE_CHECKING:

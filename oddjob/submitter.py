@@ -27,10 +27,10 @@ from oddjob.options import (
     as_flag,
 )
 from oddjob.quantities import Seconds
-from oddjob.runtime.batch import new_jobs
 from oddjob.runtime.core import PoolCore
 from oddjob.runtime.job import Job
-from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
+from oddjob.runtime.new_jobs import new_jobs
+from oddjob.runtime.policy import ONE_ARGUMENT, JobPolicy
 from oddjob.schedule.clock import clock
 from oddjob.schedule.local_time import Dst
 from oddjob.schedule.triggers import AfterTrigger, AtTrigger, CronTrigger, EveryTrigger, daily
@@ -140,7 +140,7 @@ class Submitter(MapMethods, WorkflowMethods):
         started are cancelled. Raises like `submit`.
         """
         check_order(fn, iterable)
-        return self._accept_batch(self._policy, fn, iterable, BATCH_ITEM)
+        return self._accept_batch(self._policy, fn, iterable, ONE_ARGUMENT)
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
         """Queue ``fn(item)`` for every item, fire and forget; see `submit_many` and `perform`.
@@ -149,7 +149,7 @@ class Submitter(MapMethods, WorkflowMethods):
         before it raises are run.
         """
         check_order(fn, iterable)
-        self._accept_batch(self._policy.detach(), fn, iterable, BATCH_ITEM)
+        self._accept_batch(self._policy.detach(), fn, iterable, ONE_ARGUMENT)
 
     def _accept_batch(
         self, policy: JobPolicy, fn: Callable[..., Any], calls: Iterable[Any], kwargs: Any

@@ -19,10 +19,11 @@ from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime import inline
 from oddjob.runtime.dependencies import accept_whole, batch_of, cancel_members, new_linked
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_state import CANCELLED, JobState, Progress
+from oddjob.runtime.links import Condition, Links
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.settling import end
 from oddjob.runtime.slot import current_job
-from oddjob.runtime.watchers import CANCELLED, Condition, JobState, Links, Progress
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:

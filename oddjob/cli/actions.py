@@ -17,7 +17,7 @@ from oddjob.cli.filters import Filters, filtered, states
 from oddjob.cli.output import counted, print_json, say
 from oddjob.errors import JobNotFound
 from oddjob.operations import PoolOperations, Record
-from oddjob.runtime.watchers import JobState
+from oddjob.runtime.job_state import JobState
 
 Change = Callable[[PoolOperations, Iterable[Record]], int]
 

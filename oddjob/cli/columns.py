@@ -6,7 +6,7 @@ from typing import Any, Final
 from oddjob.operations import Record
 from oddjob.operations.access import lasting
 from oddjob.operations.presentation import ago, attempts_json, job_json
-from oddjob.runtime.watchers import Progress
+from oddjob.runtime.job_state import Progress
 
 COLUMNS: Final[dict[str, Callable[[Record], object]]] = {
     "id": lambda job: job.id,

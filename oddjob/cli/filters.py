@@ -14,7 +14,7 @@ from oddjob.cli.command import Common
 from oddjob.keys import Key, decode_key
 from oddjob.operations import PoolOperations, Record
 from oddjob.operations.access import seconds_of
-from oddjob.runtime.watchers import JobState
+from oddjob.runtime.job_state import JobState
 
 
 def date(text: str) -> datetime:

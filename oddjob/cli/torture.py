@@ -23,7 +23,7 @@ from oddjob.cli.command import Common, Failure, command, pass_common
 from oddjob.cli.output import console, facts, print_json, say
 from oddjob.operations import StoreOperations
 from oddjob.operations.stores import file_of
-from oddjob.runtime.watchers import JobState
+from oddjob.runtime.job_state import JobState
 
 _CONSUMERS: Final = 2
 _PATIENCE: Final = 60.0  # seconds, for the jobs that are left at the end

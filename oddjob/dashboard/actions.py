@@ -15,7 +15,7 @@ from oddjob.dashboard.guard import check_action
 from oddjob.dashboard.request import HttpError
 from oddjob.dashboard.search import Found, filter_of, find_jobs
 from oddjob.operations.pool_operations import PoolOperations
-from oddjob.runtime.watchers import JobState
+from oddjob.runtime.job_state import JobState
 
 _TYPED: Final = 100  # jobs
 _WAITING: Final[tuple[JobState, ...]] = ("scheduled", "queued")

@@ -18,7 +18,7 @@ from oddjob.keys import decode_key
 from oddjob.operations.memory_operations import MemoryOperations
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.sources import AnyRecord
-from oddjob.runtime.watchers import JobState
+from oddjob.runtime.job_state import JobState
 
 STATES: Final = cast("tuple[JobState, ...]", get_args(JobState))
 

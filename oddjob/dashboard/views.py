@@ -22,7 +22,7 @@ from oddjob.operations.memory_operations import MemoryOperations
 from oddjob.operations.presentation import attempts_json, entry_json, job_json, runner_json
 from oddjob.operations.sources import AnyRecord
 from oddjob.operations.stores import StoreOperations
-from oddjob.runtime.watchers import JobState
+from oddjob.runtime.job_state import JobState
 
 MOST: Final = 100_000  # jobs of a pool that are counted; one more stands for any number above
 _FEW: Final = 10  # rows of a list beside others

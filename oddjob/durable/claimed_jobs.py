@@ -32,13 +32,14 @@ from oddjob.errors import JobLost, PayloadError, StoreFull, StoreUnusable
 from oddjob.keys import decode_key
 from oddjob.log import log
 from oddjob.runtime.job import Job
-from oddjob.runtime.policy import JobPolicy, StoredSettlement
+from oddjob.runtime.job_host import StoredSettlement
+from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.stored_job import (
     details_of,
     new_stored_job,
     policy_of,
     set_arguments,
-    watchers_of,
+    shared_state_of,
 )
 from oddjob.schedule.clock import clock
 
@@ -300,7 +301,7 @@ class ClaimedJobs(StoredSettlement):
         """Return claims that no worker has begun, and that none will; the caller reports them."""
         taken = []
         for claim, job in list(self.held.values()):
-            if watchers_of(job).claim_queued(self) and not claim.is_over:
+            if shared_state_of(job).claim_queued(self) and not claim.is_over:
                 self._core.dispatcher.remove(job)
                 taken.append(claim)
         if taken:

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.durable.record import State, Submitted
 from oddjob.errors import BatchFailed, JobLost, PredecessorFailed
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_state import CANCELLED, FAILED, SUCCEEDED, Failure
 from oddjob.runtime.settling import release_call, run_callbacks, settle
-from oddjob.runtime.stored_job import details_of, watchers_of
-from oddjob.runtime.watchers import CANCELLED, FAILED, SUCCEEDED, Failure
+from oddjob.runtime.stored_job import details_of, shared_state_of
 
 if TYPE_CHECKING:
     from oddjob.durable.pool_store import PoolStore
@@ -94,7 +94,7 @@ class JobHandle:
         job, runner = self.job, self.store.attached
         if settle(job, state, outcome):
             release_call(job)
-            if watchers_of(job).callbacks and runner is not None:
+            if shared_state_of(job).callbacks and runner is not None:
                 runner.callbacks.run(partial(run_callbacks, job))
             else:
                 run_callbacks(job)

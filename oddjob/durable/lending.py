@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.runtime.job import Job
-from oddjob.runtime.stored_job import watchers_of
+from oddjob.runtime.stored_job import shared_state_of
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -29,7 +29,7 @@ class Lending:
     def wait(self, job: Job[Any], deadline: float) -> bool:
         """Wait for a job on a worker; return False at `deadline`, in steady seconds."""
         with self.one():
-            return watchers_of(job).wait(deadline)
+            return shared_state_of(job).wait(deadline)
 
     @contextmanager
     def one(self) -> Iterator[None]:

@@ -17,10 +17,10 @@ from oddjob.durable.store import Store
 from oddjob.errors import JobNotFound
 from oddjob.keys import decode_key
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_state import ENDED, FAILED, RUNNING, SUCCEEDED, JobState, Progress
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.reasons import JobTimes
 from oddjob.runtime.stored_job import details_of, local_state_of, new_stored_job
-from oddjob.runtime.watchers import ENDED, FAILED, RUNNING, SUCCEEDED, JobState, Progress
 
 if TYPE_CHECKING:
     from oddjob.durable.pool_store import PoolStore

@@ -41,10 +41,11 @@ from oddjob.durable.submissions import Submissions
 from oddjob.errors import PoolClosed
 from oddjob.keys import check_text
 from oddjob.runtime import inline
-from oddjob.runtime.batch import set_due
 from oddjob.runtime.job import Job
-from oddjob.runtime.policy import JobPolicy, Settlement
-from oddjob.runtime.stored_job import policy_of, watchers_of
+from oddjob.runtime.job_host import Settlement
+from oddjob.runtime.links import set_due
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.stored_job import policy_of, shared_state_of
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ class PoolStore(Settlement):
             return record is None or record.state is State.CANCELLED
 
         is_cancelled: bool = self.attached.call(cancel)
-        watchers_of(job).cancel_requested |= not is_cancelled
+        shared_state_of(job).cancel_requested |= not is_cancelled
         return is_cancelled
 
     # The end.

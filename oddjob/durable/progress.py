@@ -12,7 +12,7 @@ from math import inf
 from typing import Any, Final
 
 from oddjob.durable.record import Claim, State, Update
-from oddjob.runtime.watchers import Progress
+from oddjob.runtime.job_state import Progress
 from oddjob.schedule.clock import clock
 
 _INTERVAL: Final = 0.2  # seconds

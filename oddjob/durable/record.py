@@ -12,10 +12,10 @@ from enum import IntEnum
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, cast
 
-from oddjob.runtime.watchers import Condition
+from oddjob.runtime.links import Condition
 
 if TYPE_CHECKING:
-    from oddjob.runtime.watchers import JobState
+    from oddjob.runtime.job_state import JobState
 
 _VALUE: Final = "result of "
 MAX_CRASHES: Final = 3  # processes that die while they run a job; then the job fails

@@ -29,8 +29,8 @@ from oddjob.durable.timers import EntryTimer
 from oddjob.durable.unique import canonical_bytes
 from oddjob.errors import StoreFull
 from oddjob.log import log
-from oddjob.runtime.batch import new_jobs
-from oddjob.runtime.policy import BATCH_ITEM
+from oddjob.runtime.new_jobs import new_jobs
+from oddjob.runtime.policy import ONE_ARGUMENT
 from oddjob.schedule.timer import Calls
 
 if TYPE_CHECKING:
@@ -156,7 +156,7 @@ def _name_of_entry(function: str, calls: Calls) -> str:
     """Return a name for an entry that was given none: the function, and a hash of its calls."""
     if calls.kwargs is None and calls.arguments[0] == ():
         return function
-    kwargs = None if calls.kwargs is BATCH_ITEM else calls.kwargs
+    kwargs = None if calls.kwargs is ONE_ARGUMENT else calls.kwargs
     arguments = canonical_bytes((list(calls.arguments), kwargs))
     return f"{function} {sha256(arguments).hexdigest()[:_SHOWN]}"
 

@@ -41,7 +41,7 @@ from oddjob.durable.suspect import SuspectGuard
 from oddjob.durable.trouble import Trouble
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
-from oddjob.runtime.watchers import Progress
+from oddjob.runtime.job_state import Progress
 from oddjob.threads import ServiceThread
 
 if TYPE_CHECKING:

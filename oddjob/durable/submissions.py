@@ -14,9 +14,9 @@ from oddjob.durable.unique import unique_of
 from oddjob.keys import encode_key
 from oddjob.runtime.job import Job
 from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter, uncertainty_of
+from oddjob.runtime.links import Links
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.stored_job import details_of, fair_key_of, parts_of, policy_of
-from oddjob.runtime.watchers import Links
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from oddjob.compat import override
 from oddjob.durable.record import Entry
 from oddjob.durable.rules import Rule
-from oddjob.runtime.batch import new_jobs
 from oddjob.runtime.job import Job
+from oddjob.runtime.new_jobs import new_jobs
 from oddjob.schedule.clock import clock
 from oddjob.schedule.timer import Calls, Timer
 from oddjob.schedule.triggers import Trigger

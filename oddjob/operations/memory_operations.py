@@ -19,8 +19,8 @@ from oddjob.operations.access import When, seconds_of
 from oddjob.operations.recurring import clock_changes_of, upcoming_of
 from oddjob.quantities import as_count
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_state import JobState, Progress
 from oddjob.runtime.reasons import known_id, times_of
-from oddjob.runtime.watchers import JobState, Progress
 from oddjob.schedule.timer import MemoryTimer
 from oddjob.thread_pool import Pool
 

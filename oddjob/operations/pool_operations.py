@@ -21,7 +21,7 @@ from oddjob.operations.access import RunnerInfo, StoreAccess, When, seconds_of, 
 from oddjob.operations.record import Record, record_of, stored_id
 from oddjob.operations.recurring import RecurringEntry, entry_of
 from oddjob.quantities import Seconds, as_count
-from oddjob.runtime.watchers import JobState
+from oddjob.runtime.job_state import JobState
 
 _PAGE: Final = 100  # records
 _SLICE: Final = 200  # jobs

@@ -16,11 +16,11 @@ from oddjob.durable.record import State
 from oddjob.errors import PayloadError
 from oddjob.keys import Key, decode_key
 from oddjob.operations.access import StoreAccess, time_of
-from oddjob.runtime.watchers import Progress
+from oddjob.runtime.job_state import Progress
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
-    from oddjob.runtime.watchers import JobState
+    from oddjob.runtime.job_state import JobState
 
 
 class FailedAttempt(NamedTuple):

@@ -24,7 +24,7 @@ from oddjob.log import run_in_thread
 from oddjob.runtime.caller_runs import run_in_caller
 from oddjob.runtime.dispatcher import discard_from, snapshot
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import finish_failed, refuse_quietly
+from oddjob.runtime.settling import finish_failed, settle_refused
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -225,7 +225,7 @@ class Backpressure:
         """Return the room there is if workers that are idle, or not started yet, count as well."""
         workers, room = self._core.workers, self._room()
         while True:
-            free = workers.free()
+            free = workers.available()
             before, room = room, self._room()
             if room == before:  # else a worker has taken a job while it was counted
                 return room + free
@@ -305,4 +305,4 @@ class Backpressure:
         if oldest is None:
             return []
         error = JobDropped(f"job {oldest.name} made room for a newer one, in pool {core.label}")
-        return [oldest] if refuse_quietly(oldest, error, core, "dropped") else []
+        return [oldest] if settle_refused(oldest, error, core, "dropped") else []

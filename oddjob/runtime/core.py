@@ -3,7 +3,7 @@
 Workers and jobs refer to the core, never to the `Pool`: so an anonymous pool that nothing refers to
 is garbage-collected, and its core finishes the queue and ends its threads.
 
-It puts together the parts in this folder, which know each other through it; `_begin` lists them.
+It puts together the parts in this folder (see `_make_parts`), which know each other through it.
 
 Locking: that of `PoolState`, on cold paths. `accept` takes none as long as a worker will come for
 the job. No job is queued in a pool that has just been closed, or in a queue that has just been
@@ -11,7 +11,7 @@ replaced, and left there:
 
 1. The submitter appends the job to ``_open_queue``, then reads that field again.
 2. To close the pool, or to replace the queue, is to change the field, then to look at the queue.
-3. A submitter that finds the field changed has `_reconsider` look after the job.
+3. A submitter that finds the field changed has `_check_accepted` look after the job.
 """
 
 import logging
@@ -32,10 +32,11 @@ from oddjob.runtime.backpressure import Backpressure
 from oddjob.runtime.dependencies import accept_linked, is_linked
 from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_host import MemorySettlement, Settlement
 from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import PoolMetrics
-from oddjob.runtime.policy import JobPolicy, MemorySettlement, Settlement
+from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.pool_ending import AFTER_EXIT, PoolEnding, PoolState
 from oddjob.runtime.settling import refuse, reopen, report_failure, withdraw
 from oddjob.runtime.slot import slot_of
@@ -66,20 +67,20 @@ class PoolCore:
         self.timers: Final[dict[MemoryTimer, None]] = {}  # guarded by the scheduler's lock
         self._is_bounded: Final = options.max_queue is not None
         self._forked_at = -inf  # monotonic seconds
-        self._begin(pool)
+        self._make_parts(pool)
         lifecycle.register(self)
 
-    def _begin(self, pool: Any) -> None:
+    def _make_parts(self, pool: Any) -> None:
         self.state: PoolState = PoolState(self.label)  # open, closed or broken
         self.metrics: PoolMetrics = PoolMetrics()
         self.supervisor: Supervisor = Supervisor(self)  # restarts workers, and wakes parts in time
         self.dispatcher: Dispatcher = Dispatcher(self)  # the queue, and the workers that wait
         self.workers: WorkerSet = WorkerSet(self)  # all of them
         self.watchdog: Watchdog = Watchdog(self)  # ends jobs past their timeout
-        self.bound: Backpressure = Backpressure(self)  # `max_queue`, and who waits for room
+        self.backpressure: Backpressure = Backpressure(self)  # `max_queue`, and who waits for room
         self.ending: PoolEnding = PoolEnding(self)  # shutdown, drain, breakdown
-        # What wakes the threads that wait for a queued job, whenever a worker has taken one.
-        self.standbys: dict[Callable[[], object], None] = {}
+        # Wake-up calls of threads that wait for a job of this pool and may have to run it in place.
+        self.in_place_wakeups: dict[Callable[[], object], None] = {}
         # Both are kept by `refresh`, which follows every change of what they say.
         self._open_queue: deque[Job[Any]] | None = None  # where a job may be put without a look
         self._all_started = False  # every worker runs: who appends a job there need start none
@@ -99,7 +100,7 @@ class PoolCore:
         if pool is not None:
             former, closed_because = self.dispatcher, self.state.closed_because
             former.mark_lost()
-            self._begin(pool)
+            self._make_parts(pool)
             if self.store is not None:
                 self.store.reset_after_fork()
             if former.limited is not None:
@@ -123,7 +124,7 @@ class PoolCore:
     # to `dependencies`, to inline mode, through `Backpressure`, or straight to `Dispatcher.put`.
     # `accept_stream` reads an iterator in chunks for it; `accept_in_loop` awaits room instead of
     # waiting for it; `accept_fired` does neither. Then a worker is on its way in any case, or
-    # `_start_workers` has seen to that, or `_reconsider` does.
+    # `_start_workers` has seen to that, or `_check_accepted` does.
 
     def accept(self, job: Job[Any]) -> None:
         """Queue a job and see to it that a worker takes it.
@@ -135,7 +136,7 @@ class PoolCore:
         """
         try:
             queue = self._open_queue
-            if queue is None or (self._is_bounded and not self.bound.try_put(job, queue)):
+            if queue is None or (self._is_bounded and not self.backpressure.try_put(job, queue)):
                 self.accept_many([job])
                 return
             if not self._is_bounded:
@@ -145,7 +146,7 @@ class PoolCore:
             dispatcher = self.dispatcher
             will_come = dispatcher.wake() if dispatcher.parked else self._all_started
             if not will_come or self._open_queue is not queue:  # step 3 above
-                self._reconsider([job], needed=1)
+                self._check_accepted([job], needed=1)
         except BaseException:
             withdraw(job)  # it may have been queued before an interruption
             raise
@@ -163,8 +164,8 @@ class PoolCore:
                     inline.run_inline(self, job)
             elif self._is_bounded:
                 self._start_workers(len(jobs))
-                self.bound.put(jobs)
-                self._reconsider(jobs)
+                self.backpressure.put(jobs)
+                self._check_accepted(jobs)
             else:
                 self._start_workers(len(jobs), and_queue=jobs)
         except BaseException:
@@ -180,7 +181,7 @@ class PoolCore:
         """
         kept: list[Job[Any]] = []
         try:
-            while chunk := list(islice(jobs, self.bound.chunk_size())):
+            while chunk := list(islice(jobs, self.backpressure.chunk_size())):
                 if keep:
                     kept += chunk
                 self.accept_many(chunk)
@@ -200,8 +201,8 @@ class PoolCore:
             return
         try:
             self._start_workers(1)
-            await self.bound.put_in_loop(job)
-            self._reconsider([job])
+            await self.backpressure.put_in_loop(job)
+            self._check_accepted([job])
         except BaseException:
             withdraw(job)
             raise
@@ -209,7 +210,7 @@ class PoolCore:
     def accept_fired(
         self, jobs: Sequence[Job[Any]], on_refused: Callable[[Exception], object]
     ) -> None:
-        """Queue the jobs of a timer, in the scheduler's thread: without waiting.
+        """Queue the jobs of a timer, in the thread that fires it, which must not wait.
 
         Jobs that are refused end with the error, in another thread, and `on_refused` is called
         with it.
@@ -225,7 +226,7 @@ class PoolCore:
                 inline.run_fired(self, jobs)
             elif self._is_bounded:
                 self._start_workers(len(jobs))
-                self.bound.put_fired(jobs, refuse_all)
+                self.backpressure.put_fired(jobs, refuse_all)
             else:
                 self._start_workers(len(jobs), and_queue=jobs)
         except Exception as error:
@@ -246,7 +247,7 @@ class PoolCore:
             finally:
                 self.dispatcher.reclaim()
         limited.gate.adopt(limits)
-        self.dispatcher.wake_for_work()
+        self.dispatcher.wake_if_work()
         return limited
 
     def run_claimed(self, jobs: Sequence[Job[Any]]) -> None:
@@ -287,7 +288,7 @@ class PoolCore:
             lifecycle.end_threads(self)
             raise
 
-    def _reconsider(self, jobs: Sequence[Job[Any]], needed: int = 0) -> None:
+    def _check_accepted(self, jobs: Sequence[Job[Any]], needed: int = 0) -> None:
         """Look after jobs that were queued while the pool changed, or need more workers.
 
         If the queue was replaced meanwhile, they are moved to the new one. If the pool takes no
@@ -305,7 +306,7 @@ class PoolCore:
                 self.dispatcher.remove(job)  # no worker may ever come to do that
             if withdrawn:
                 raise
-        self.dispatcher.wake_for(len(jobs))
+        self.dispatcher.wake_up_to(len(jobs))
 
     def _end_refused(self, jobs: Sequence[Job[Any]], error: Exception) -> None:
         for job in jobs:
@@ -342,13 +343,13 @@ class PoolCore:
         limited = self.dispatcher.limited
         if limited is not None:
             limited.forget(job)
-            self.dispatcher.wake_for_work()
+            self.dispatcher.wake_if_work()
             self.wake_waiters()
 
     def wake_waiters(self) -> None:
-        """Let waiting submitters in, and have standbys look again."""
-        self.bound.admit()
-        for wake in list(self.standbys):
+        """Let waiting submitters in, and wake threads that may have to run a job in place."""
+        self.backpressure.admit()
+        for wake in list(self.in_place_wakeups):
             wake()
 
     def report_failure(
@@ -392,13 +393,13 @@ class PoolCore:
         """Take a queued job that has been cancelled out of the queue."""
         if is_counted:
             self.metrics.count("cancelled")
-        if job._details is not None and job._details.timer is not None:
-            job._details.timer.job_cancelled(job)
+        if job._details is not None and job._details.waits_for is not None:
+            job._details.waits_for.job_cancelled(job)
             return
         if self.dispatcher.limited is not None:
             self.give_back(job)
         elif self._is_bounded and self.dispatcher.remove(job):
-            self.bound.admit()
+            self.backpressure.admit()
 
     def interrupt(self, job: Job[Any]) -> None:
         """Cancel the coroutine of a running job."""
@@ -412,7 +413,7 @@ class PoolCore:
         """Return whether the pool is closed, and there is nothing left to run."""
         return (
             self.state.closed_because is not None
-            and not (len(self.dispatcher) or self.dispatcher.held)
+            and not (len(self.dispatcher) or self.dispatcher.waiting_for_jobs)
             and (self.store is None or self.store.is_done)
         )
 
@@ -429,7 +430,7 @@ class PoolCore:
         if is_due:
             # When a job is to be retried, the worker that has run it may be busy, and the only one.
             self.workers.start_for(limited.waiting_count)
-            self.dispatcher.wake_for(1)
+            self.dispatcher.wake_up_to(1)
             self.wake_waiters()
         return limited.next_due()
 

@@ -20,20 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.errors import BatchFailed, PredecessorFailed
 from oddjob.keys import Key
 from oddjob.runtime import inline
-from oddjob.runtime.batch import set_due, set_waiting
 from oddjob.runtime.in_place import awaited_by
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_state import CANCELLED, FAILED, SUCCEEDED, Failure, Progress
+from oddjob.runtime.links import Condition, Links, set_due, set_waiting
 from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.settling import end, finish_failed, refuse, refuse_quietly
-from oddjob.runtime.watchers import (
-    CANCELLED,
-    FAILED,
-    SUCCEEDED,
-    Condition,
-    Failure,
-    Links,
-    Progress,
-)
+from oddjob.runtime.settling import end, finish_failed, refuse, settle_refused
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -47,7 +39,7 @@ def new_linked(
     job: Job[Any] = Job(fn, args, kwargs, copy_context(), policy, clock.monotonic(), key)
     if policy.is_prepared:
         policy.prepare(job)
-    details = job._add_details()
+    details = job._ensure_details()
     after = () if details.links is None else details.links.after
     details.links = links._replace(after=(*after, *links.after))
     return job
@@ -71,12 +63,12 @@ def accept_whole(jobs: Sequence[Job[Any]]) -> None:
 
 def batch_of(job: Job[Any]) -> Job[Any] | None:
     """Return what stands for the batch of a running job; None if it is in none."""
-    details = job._add_details()
+    details = job._ensure_details()
     if details.claim is None or details.claim.batch is None:
         return None if details.links is None else details.links.batch
     core = _core_of(job)
     found: Job[Any] = Job(None, (), None, Context(), core.policy, clock.monotonic())  # type: ignore[arg-type]
-    found._add_details().id = str(details.claim.batch)
+    found._ensure_details().id = str(details.claim.batch)
     return found
 
 
@@ -104,7 +96,7 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
         for job in jobs:
             links = _links_of(job)
             if links.batch is not None:
-                members: Any = links.batch._add_details().timer
+                members: Any = links.batch._ensure_details().waits_for
                 members.add(job)
             if links.is_batch:
                 batches.append(_Members(job))
@@ -161,7 +153,7 @@ class _Predecessors:
     def begin(self) -> None:
         """Let the job wait, or queue it if there is nothing left to wait for."""
         set_waiting(self._job, self)
-        self._core.dispatcher.held[self._job] = None
+        self._core.dispatcher.waiting_for_jobs[self._job] = None
         for other, condition in self._links.after:
             other.add_done_callback(partial(self._other_ended, condition))
 
@@ -189,7 +181,7 @@ class _Predecessors:
             return
         error = PredecessorFailed(f"job {other.name}, which it waits for, failed")
         error.__cause__ = other._outcome.error
-        if refuse_quietly(self._job, error, self._core):
+        if settle_refused(self._job, error, self._core):
             self._job._outcome.is_seen = True  # the other one is reported
             finish_failed(self._job, self._core)
         self._finish()
@@ -214,7 +206,7 @@ class _Predecessors:
 
     def _finish(self) -> None:
         self._is_over = True
-        self._core.dispatcher.held.pop(self._job, None)
+        self._core.dispatcher.waiting_for_jobs.pop(self._job, None)
         if self._core.state.closed_because is not None:  # it may have waited for this
             self._core.supervisor.notify()
             self._core.dispatcher.wake_all()
@@ -267,7 +259,7 @@ class _Members:
 
     def _report(self) -> None:
         done = sum(self._counts.values())
-        self._job._add_details().progress = Progress(done, done + len(self._pending))
+        self._job._ensure_details().progress = Progress(done, done + len(self._pending))
 
     def _end_if_over(self) -> None:
         if self._pending or self._is_open:

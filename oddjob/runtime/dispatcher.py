@@ -27,9 +27,9 @@ from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from oddjob.runtime.batch import set_due
 from oddjob.runtime.job import Job
 from oddjob.runtime.limited_queue import LimitedQueue
+from oddjob.runtime.links import set_due
 from oddjob.runtime.slot import Slot
 
 if TYPE_CHECKING:
@@ -49,8 +49,9 @@ class JobSource(Protocol):
 class Dispatcher:
     """The queue of a pool, and the workers that wait for jobs.
 
-    Call `wake` after a job was queued, `wake_for` after several; `wake_for_work` after a change
-    that may let a job of `limited` start; `wake_all` when the pool is closed.
+    Call `wake`, one of two methods, by the queue, after a job was queued; `wake_up_to` after
+    several; `wake_if_work` after a change that may let a job of `limited` start; `wake_all` when
+    the pool is closed.
     """
 
     def __init__(self, core: "PoolCore") -> None:
@@ -59,10 +60,10 @@ class Dispatcher:
         self._former = self.fifo  # the queue that `limited` has replaced
         # What wakes each of them. LIFO: the worker that parked last has the warmest caches.
         self.parked: Final[deque[Callable[[], None]]] = deque()
-        self.held: Final[dict[Job[Any], None]] = {}  # jobs that wait for others: in no queue
+        self.waiting_for_jobs: Final[dict[Job[Any], None]] = {}  # they are in no queue
         self.limited: LimitedQueue | None = None
         self.source: JobSource | None = None
-        self._is_searching = False  # a worker was woken for `limited`, and has not looked yet
+        self._search_pending = False  # a worker was woken for `limited`, and has not looked yet
         self.wake: Callable[[], object] = self.wake_one  # after a job was queued
 
     def use_limits(self) -> LimitedQueue:
@@ -85,7 +86,7 @@ class Dispatcher:
         """Queue `count` jobs with nothing between them, also while the queue is being replaced."""
         self.fifo.extend(jobs)
         self.reclaim()
-        self.wake_for(count)
+        self.wake_up_to(count)
 
     def taker(self, slot: Slot) -> Callable[[], Job[Any] | None]:
         """Return what takes the next job for a slot; it returns None, or raises, if there is none.
@@ -97,7 +98,7 @@ class Dispatcher:
         fifo, limited = self.fifo, self.limited
         return fifo.popleft if limited is None else partial(limited.take, slot)
 
-    def wake_for(self, count: int) -> None:
+    def wake_up_to(self, count: int) -> None:
         """Wake workers for `count` jobs that have been queued."""
         if self.limited is not None:
             self.wake_searcher()
@@ -126,27 +127,31 @@ class Dispatcher:
         It wakes the next one if it finds that there is more. Without that, several workers would
         compete for the lock for each job: on free-threaded builds a quarter of the throughput.
         """
-        while not self._is_searching:
-            self._is_searching = True
+        while not self._search_pending:
+            self._search_pending = True
             try:
                 if self.wake_one():
                     return True
             except BaseException:  # Ctrl-C: else no worker would be woken any more
-                self._is_searching = False
+                self._search_pending = False
                 raise
-            self._is_searching = False
+            self._search_pending = False
             if not (self.parked and self.has_work()):
                 return False  # else a worker has parked meanwhile, believing that another looks
         return True
 
-    def searched(self) -> None:
+    def search_done(self) -> None:
         """Note that a worker which may have been woken to search has looked, or has gone."""
-        self._is_searching = False
-        self.wake_for_work()
+        self._search_pending = False
+        self.wake_if_work()
 
-    def wake_for_work(self) -> None:
+    def wake_if_work(self) -> None:
         """Wake a worker if there is something to find in `limited`, or never will be again."""
-        if self.parked and not self._is_searching and (self.has_work() or self._core.is_finished()):
+        if (
+            self.parked
+            and not self._search_pending
+            and (self.has_work() or self._core.is_finished())
+        ):
             self.wake_searcher()
 
     def has_work(self) -> bool:
@@ -160,12 +165,12 @@ class Dispatcher:
         return len(self.fifo) if limited is None else len(limited)
 
     def waiting(self) -> list[Job[Any]]:
-        """Return the jobs that wait, in the order in which they will start; then those held."""
-        return [*self._queued(), *[job for job in list(self.held) if not job.done()]]
+        """Return the jobs that wait, as they will start; then those that wait for others."""
+        return [*self._queued(), *[job for job in list(self.waiting_for_jobs) if not job.done()]]
 
     def mark_lost(self) -> None:
         """Note, in a forked child, that jobs which wait for others are its parent's."""
-        for job in self.held:
+        for job in self.waiting_for_jobs:
             set_due(job, -inf)
 
     def _queued(self) -> list[Job[Any]]:
@@ -188,7 +193,7 @@ class Dispatcher:
 
     def remove(self, job: Job[Any]) -> bool:
         """Remove a job that waits in the FIFO queue, or for others; return False if it does not."""
-        return self.held.pop(job, self) is None or discard_from(self.fifo, job)
+        return self.waiting_for_jobs.pop(job, self) is None or discard_from(self.fifo, job)
 
     def forget_worker(self, wake: Callable[[], None]) -> None:
         """Take a worker that will not answer off the list of the parked."""

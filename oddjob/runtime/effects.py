@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.callables import is_async
 from oddjob.options import as_name
-from oddjob.runtime.watchers import RUNNING
+from oddjob.runtime.job_state import RUNNING
 
 if TYPE_CHECKING:
     import sqlite3
 
     from oddjob.runtime.job import Job
-    from oddjob.runtime.policy import StoredSettlement
-    from oddjob.runtime.watchers import Progress
+    from oddjob.runtime.job_host import StoredSettlement
+    from oddjob.runtime.job_state import Progress
 
 _MISSING: Final = object()
 
@@ -30,7 +30,7 @@ _MISSING: Final = object()
 def report(job: "Job[Any]", progress: "Progress") -> None:
     """Do what `Job.report` says."""
     _check_running(job)
-    job._add_details().progress = progress
+    job._ensure_details().progress = progress
     job._policy.settlement.progressed(job)
 
 
@@ -72,7 +72,7 @@ async def _run_in_loop(
 def begin_transaction(job: "Job[Any]") -> "AbstractContextManager[sqlite3.Connection]":
     """Do what `Job.transaction` says."""
     _check_running(job)
-    if job._add_details().claim is None:
+    if job._ensure_details().claim is None:
         raise RuntimeError(
             f"transaction() is for jobs that come from a store in a file, and {job.name} does not: "
             'Pool("name", store="sqlite:///jobs.db")'
@@ -86,18 +86,18 @@ def _check_running(job: "Job[Any]") -> None:
 
 
 def _find(job: "Job[Any]", name: str) -> Any:
-    details = job._add_details()
+    details = job._ensure_details()
     if details.claim is not None:
         return _stored(job).find_step(job, name, _MISSING)
     return _MISSING if details.steps is None else details.steps.get(name, _MISSING)
 
 
 def _save(job: "Job[Any]", name: str, value: Any) -> None:
-    details = job._add_details()
+    details = job._ensure_details()
     if details.claim is not None:
         _stored(job).save_step(job, name, value)
         return
-    job._watch()  # so that the end, even of a plain job, lets go of the values
+    job._ensure_shared()  # so that the end, even of a plain job, lets go of the values
     if details.steps is None:
         details.steps = {}
     details.steps[name] = value

@@ -5,7 +5,7 @@ which passes through the steps of this file: it begins, is called and judged, an
 
 Words: an attempt is *concluded* by its thread or by the watchdog, whichever comes first. A failure
 is *judged*: another attempt follows, or the job has failed. A job is *claimed* by the thread that
-runs it, under the lock of its `Watchers` if it has any.
+runs it, under the lock of its `SharedState` if it has any.
 
 Guarantees: a job that is executed ends, is queued again, or is left to the thread that has it. A
 failed job is in no reference cycle: its traceback begins at its own function. But the frame of that
@@ -24,11 +24,11 @@ from typing import Any
 from oddjob.callables import describe, is_async
 from oddjob.log import log
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_state import ENDED, RUNNING, SUCCEEDED
 from oddjob.runtime.middleware import compose
-from oddjob.runtime.policy import BATCH_ITEM
+from oddjob.runtime.policy import ONE_ARGUMENT
 from oddjob.runtime.settling import end, end_failed, jobs_behind
 from oddjob.runtime.slot import Slot
-from oddjob.runtime.watchers import ENDED, RUNNING, SUCCEEDED
 from oddjob.tracebacks import drop_own_frames
 
 
@@ -42,26 +42,26 @@ def execute(job: Job[Any], slot: Slot) -> bool:
     Raises:
         BaseException: only what a callback of the job, or another thread, throws at this one.
     """
-    # Written before `_watchers` is read. A watcher installs them, and then reads the state: so at
-    # least one of the two sees the other (race 1 of `watchers`).
+    # Written before `_shared` is read. A watcher installs that, and then reads the state: so at
+    # least one of the two sees the other (race 1 of `shared_state`).
     job._fast_state = RUNNING
     is_plain = job._policy.is_plain
-    watchers = job._watchers if is_plain else job._watch()
-    if watchers is not None and not watchers.claim(slot):
-        job._fast_state = watchers.state
+    shared = job._shared if is_plain else job._ensure_shared()
+    if shared is not None and not shared.claim(slot):
+        job._fast_state = shared.state
         return False
     if not is_plain:
         try:
             return _attempt(job, slot)
         finally:
-            del job, slot, watchers
+            del job, slot, shared
     fn = job._fn
     context = job._context
     kwargs = job._kwargs
     try:
         if kwargs is None:
             result = context.run(fn, *job._args)
-        elif kwargs is BATCH_ITEM:
+        elif kwargs is ONE_ARGUMENT:
             context = context.copy()
             result = context.run(fn, job._args)
         else:
@@ -72,15 +72,15 @@ def execute(job: Job[Any], slot: Slot) -> bool:
         try:
             return _fail(job, error, slot)
         finally:
-            del job, slot, watchers, fn, context, kwargs  # see the guarantees
+            del job, slot, shared, fn, context, kwargs  # see the guarantees
     if job._name is None:
         job._name = fn.__qualname__ if type(fn) is FunctionType else describe(fn)
     job._fn = job._args = job._kwargs = job._context = None
     slot.metrics.succeeded += 1  # before the result can be seen
-    if job._watchers is None:
+    if job._shared is None:
         job._outcome = result
         job._fast_state = SUCCEEDED
-        if job._watchers is None:  # else a watcher has come, and may have seen neither: race 2
+        if job._shared is None:  # else a watcher has come, and may have seen neither: race 2
             return True
     return _end_succeeded(job, result, slot)
 
@@ -99,7 +99,7 @@ def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> bool:
 
 def _attempt(job: Job[Any], slot: Slot) -> bool:
     """Make one attempt of a job that the thread has claimed."""
-    watchers, details = job._watch(), job._add_details()
+    shared, details = job._ensure_shared(), job._ensure_details()
     number = details.begin_attempt()
     run = None
     try:
@@ -107,12 +107,12 @@ def _attempt(job: Job[Any], slot: Slot) -> bool:
             if job._policy.timeout is not None:
                 run = slot.core.watchdog.watch(job, number, slot)
             result = _call(job, slot)
-            if not details.conclude(watchers, number, slot):
+            if not details.conclude(shared, number, slot):
                 return False
             job._policy.settlement.succeeded(job, result)
         except BaseException as error:
             # (If the settlement has raised, it is concluded already: the answer is the same.)
-            if not details.conclude(watchers, number, slot):
+            if not details.conclude(shared, number, slot):
                 return False  # what it raises now is of no interest any more
             return _retry_or_fail(job, error, slot)
         slot.metrics.succeeded += 1
@@ -120,7 +120,7 @@ def _attempt(job: Job[Any], slot: Slot) -> bool:
     finally:
         if run is not None:
             slot.core.watchdog.unwatch(run)
-        del job, slot, watchers, details, run
+        del job, slot, shared, details, run
 
 
 def _call(job: Job[Any], slot: Slot) -> Any:
@@ -130,7 +130,7 @@ def _call(job: Job[Any], slot: Slot) -> Any:
     middleware = job._policy.middleware
     try:
         if middleware:
-            details = job._add_details()
+            details = job._ensure_details()
             details.is_inline = slot.is_inline
             call = compose(middleware, job, details.carrier, call)
         return context.run(call)
@@ -141,7 +141,7 @@ def _call(job: Job[Any], slot: Slot) -> Any:
 def _call_function(job: Job[Any], slot: Slot) -> Any:
     fn, args, kwargs = job._fn, job._args, job._kwargs or {}
     try:
-        result = fn(args) if kwargs is BATCH_ITEM else fn(*args, **kwargs)
+        result = fn(args) if kwargs is ONE_ARGUMENT else fn(*args, **kwargs)
         if type(result) is CoroutineType and is_async(fn):
             result = slot.coroutines.run(job, result, copy_context())
         return result
@@ -174,7 +174,7 @@ def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     try:
         drop_own_frames(error)
         slot.metrics.failed += 1  # before the failure can be seen
-        details = job._add_details()
+        details = job._ensure_details()
         details.started = details.started or slot.last_ended_at
         if not end_failed(job, error, behind, core):
             slot.metrics.failed -= 1
@@ -192,19 +192,19 @@ def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
 
 def rescue(job: Job[Any], slot: Slot, crash: BaseException) -> None:
     """End a job that an asynchronous exception has interrupted; twice does no harm."""
-    watchers = job._watch()
-    with watchers.lock:
-        if watchers.owner not in (None, slot):
+    shared = job._ensure_shared()
+    with shared.lock:
+        if shared.owner not in (None, slot):
             return  # another thread runs it
         if job._fast_state in ENDED:
-            watchers.state = job._fast_state
-            watchers.announce(job)
+            shared.state = job._fast_state
+            shared.announce(job)
         else:
-            watchers.owner = slot
-            watchers.state = RUNNING
-    if watchers.state not in ENDED:
+            shared.owner = slot
+            shared.state = RUNNING
+    if shared.state not in ENDED:
         _fail(job, crash, slot)
-    watchers.run_callbacks(job)
+    shared.run_callbacks(job)
 
 
 def rescue_slot(slot: Slot, crash: BaseException) -> None:

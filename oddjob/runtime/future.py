@@ -11,9 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.callables import HintedAttributes
 from oddjob.compat import TypeVar, override
-from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.settling import end
-from oddjob.runtime.watchers import (
+from oddjob.runtime.job_state import (
     CANCELLED,
     ENDED,
     FAILED,
@@ -23,8 +21,10 @@ from oddjob.runtime.watchers import (
     SUCCEEDED,
     Failure,
     JobState,
-    Watchers,
 )
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settling import end
+from oddjob.runtime.shared_state import SharedState
 
 T = TypeVar("T", default=Any)
 
@@ -49,18 +49,18 @@ class StandardFuture(HintedAttributes, Future[T]):
     def _local_state(self) -> JobState:
         raise NotImplementedError
 
-    def _watch(self) -> Watchers:
+    def _ensure_shared(self) -> SharedState:
         raise NotImplementedError
 
     @override
     def set_running_or_notify_cancel(self) -> bool:
         """Claim the job for an executor of your own; return False if it was cancelled."""
-        watchers = self._watch()
-        with watchers.lock:
-            if watchers.claim_queued(threading.current_thread()):
+        shared = self._ensure_shared()
+        with shared.lock:
+            if shared.claim_queued(threading.current_thread()):
                 self._fast_state = RUNNING
                 return True
-            if watchers.state is CANCELLED:
+            if shared.state is CANCELLED:
                 return False
         raise RuntimeError(f"job in unexpected state: {self!r}")
 
@@ -96,19 +96,19 @@ class StandardFuture(HintedAttributes, Future[T]):
 
         @property
         def _condition(self) -> threading.Condition:
-            watchers = self._watch()
-            with watchers.lock:
-                if watchers.condition is None:
-                    watchers.condition = threading.Condition(watchers.lock)
-                return watchers.condition
+            shared = self._ensure_shared()
+            with shared.lock:
+                if shared.condition is None:
+                    shared.condition = threading.Condition(shared.lock)
+                return shared.condition
 
         @property
         def _waiters(self) -> list[Any]:
-            watchers = self._watch()
-            with watchers.lock:
-                if watchers.waiters is None:
-                    watchers.waiters = []
-                return watchers.waiters
+            shared = self._ensure_shared()
+            with shared.lock:
+                if shared.waiters is None:
+                    shared.waiters = []
+                return shared.waiters
 
     def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
         state = self._local_state

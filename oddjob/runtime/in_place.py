@@ -1,9 +1,9 @@
 """In place: a worker whose job waits for a queued job of its own pool runs that one, too.
 
 Jobs may wait for jobs of their own pool, however small that is: when no worker is free to take the
-job from the queue, the waiting one runs it, in a slot nested in its own. While one is free, it is a
-*standby*: it looks again whenever a worker has taken a job, so it notices when the last free one
-has become busy, and whenever a timer has fired.
+job from the queue, the waiting one runs it, in a slot nested in its own. While one is free, it
+waits, and looks again whenever a worker has taken a job (so it notices when the last free one has
+become busy), and whenever a timer has fired.
 
 A thread that waits with `result` runs the job itself. One that awaits has a loop to run, whose
 tasks the job may depend on, so another thread stands in for it: see `AwaitedJobs`.
@@ -28,8 +28,8 @@ from oddjob.locks import Wakeup
 from oddjob.runtime.coroutines import CoroutineRunner, is_loop_running
 from oddjob.runtime.execution import execute, leave_nested, rescue_slot
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_state import QUEUED, RUNNING
 from oddjob.runtime.slot import Slot, bind_thread, jobs_here, occupied, slot_of, slots_here
-from oddjob.runtime.watchers import QUEUED, RUNNING
 from oddjob.schedule.clock import clock
 from oddjob.threads import JobThread
 
@@ -43,9 +43,9 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
     Returns whether the job has ended by `deadline`, in steady seconds. If not, as the time is up or
     another worker runs it, the caller waits for it as any thread.
     """
-    wakeup, watchers = Wakeup(), job._watch()
-    watchers.add_sleeper(wakeup)
-    core.standbys[wakeup.set] = None
+    wakeup, shared = Wakeup(), job._ensure_shared()
+    shared.add_sleeper(wakeup)
+    core.in_place_wakeups[wakeup.set] = None
     try:
         while not job.done():
             if _run_if_it_must(core, job, slot):
@@ -56,9 +56,9 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
             if deadline <= clock.steady():
                 return False
     finally:
-        core.standbys.pop(wakeup.set, None)
-        watchers.remove_sleeper(wakeup)
-        del job, watchers  # see `execution`: a job that is run in here may fail
+        core.in_place_wakeups.pop(wakeup.set, None)
+        shared.remove_sleeper(wakeup)
+        del job, shared  # see `execution`: a job that is run in here may fail
     return True
 
 
@@ -67,7 +67,7 @@ def awaited_by(job: Job[Any]) -> list[Job[Any]]:
     found: dict[Job[Any], None] = {}
     left = [job]
     while left:
-        timer = None if (details := left.pop()._details) is None else details.timer
+        timer = None if (details := left.pop()._details) is None else details.waits_for
         others = [] if timer is None else [each for each in timer.others if not each.done()]
         for other in others:
             found.pop(other, None)  # it has to come earlier
@@ -113,7 +113,7 @@ def _nest(outer: Slot) -> Slot | None:
 def _claim_if_it_must_run(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     if job._local_state is not QUEUED:
         return False
-    if core.workers.free() and not _is_held_up_by(jobs_here(), job):
+    if core.workers.available() and not _is_held_up_by(jobs_here(), job):
         return False
     return claim_into(core, job, slot)
 
@@ -133,13 +133,13 @@ def claim_into(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
     limited = core.dispatcher.limited
     if limited is not None:
         return limited.claim(job, jobs_here(), slot) is not None
-    watchers = job._watch()
+    shared = job._ensure_shared()
     slot.job = job  # first: once it is claimed, only this thread can end it
     try:
-        if watchers.claim_queued(slot):
+        if shared.claim_queued(slot):
             core.dispatcher.remove(job)
     finally:
-        if watchers.owner is not slot:  # it is still in the queue, or another thread has it
+        if shared.owner is not slot:  # it is still in the queue, or another thread has it
             slot.job = None
     return slot.job is job
 
@@ -238,16 +238,16 @@ class AwaitedJobs:
     @contextmanager
     def awaiting(self, job: Job[Any]) -> Iterator[None]:
         """Have a job run, if it must be, while a task awaits it."""
-        key, standbys = object(), self._slot.core.standbys
+        key, in_place_wakeups = object(), self._slot.core.in_place_wakeups
         self._awaited[key] = job
-        standbys[self._wake] = None
+        in_place_wakeups[self._wake] = None
         try:
             self._wake()  # not at once: other tasks may be about to await jobs as well
             yield
         finally:
             del self._awaited[key], job
             if not self._awaited:
-                standbys.pop(self._wake, None)
+                in_place_wakeups.pop(self._wake, None)
 
     def is_needed(self) -> bool:
         """Return whether a task awaits a job."""
@@ -264,9 +264,9 @@ class AwaitedJobs:
         core, outer = self._slot.core, self._slot
         if not any(map(_may_be_queued, self._awaited.values())):
             # In a long chain, each job that starts would wake all loops before it.
-            core.standbys.pop(self._wake, None)
+            core.in_place_wakeups.pop(self._wake, None)
             return
-        if core.dispatcher.limited is None and core.workers.free():
+        if core.dispatcher.limited is None and core.workers.available():
             return
         slot = _nest(outer)
         if slot is None:

@@ -11,7 +11,7 @@ from oddjob.log import run_in_thread
 from oddjob.runtime.caller_runs import guest_slot
 from oddjob.runtime.in_place import run_in_slot
 from oddjob.runtime.job import Job
-from oddjob.runtime.watchers import FAILED, QUEUED
+from oddjob.runtime.job_state import FAILED, QUEUED
 from oddjob.schedule.scheduler import scheduler
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ A job is passive. It knows its call, its policy and its state; `oddjob.runtime.e
 and what it needs of its pool is the `JobHost` of its policy.
 
 Guarantees: the call (function, arguments, context) is let go of when the job ends.
-Locking: see `oddjob.runtime.watchers`; ``install_lock`` guards the making of its lazy parts.
+Locking: see `oddjob.runtime.shared_state`; ``install_lock`` guards the making of its lazy parts.
 """
 
 import os
@@ -21,9 +21,7 @@ from oddjob.keys import Key
 from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime.effects import begin_transaction, report, run_step
 from oddjob.runtime.future import StandardFuture
-from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.settling import cancel_quietly, run_callbacks
-from oddjob.runtime.watchers import (
+from oddjob.runtime.job_state import (
     CANCELLED,
     ENDED,
     FAILED,
@@ -31,12 +29,12 @@ from oddjob.runtime.watchers import (
     RUNNING,
     SCHEDULED,
     SUCCEEDED,
-    JobDetails,
     JobState,
     Progress,
-    Watchers,
-    install_lock,
 )
+from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settling import run_callbacks, settle_cancelled
+from oddjob.runtime.shared_state import JobDetails, SharedState, install_lock
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
@@ -64,11 +62,11 @@ class Job(StandardFuture[T]):
     """
 
     # The call is ``fn(*args)`` if kwargs is None, else ``fn(*args, **kwargs)``, in a context of its
-    # own; with BATCH_ITEM ``fn(args)``, in a copy of the batch's context: one object less per job.
+    # own; with ONE_ARGUMENT ``fn(args)``, in a copy of the batch's context: one object less.
 
     __slots__ = ("_args", "_context", "_details", "_fair_key", "_fast_state", "_fn",
                  "_key", "_kwargs", "_name", "_number", "_outcome", "_policy", "_queued_at",
-                 "_watchers")  # fmt: skip
+                 "_shared")  # fmt: skip
 
     _number: Any  # its place in the limited queue, which sets it: an int, or a `Place`
     _fair_key: Key | None  # of the option fair_by; unset without that
@@ -95,7 +93,7 @@ class Job(StandardFuture[T]):
         self._queued_at: float = queued_at
         self._name: str | None = policy.name
         self._fast_state: JobState = QUEUED
-        self._watchers: Watchers | None = None
+        self._shared: SharedState | None = None
         self._details: JobDetails | None = None
 
     @property
@@ -110,16 +108,16 @@ class Job(StandardFuture[T]):
     @override
     def _local_state(self) -> JobState:
         """The state, as far as this process knows it; a job in a store is queued until its end."""
-        state = self._fast_state  # read before `_watchers`: without these it is the truth
-        watchers = self._watchers
-        if watchers is not None and state is not SUCCEEDED and state is not FAILED:
-            state = watchers.state
+        state = self._fast_state  # read before `_shared`: without that it is the truth
+        shared = self._shared
+        if shared is not None and state is not SUCCEEDED and state is not FAILED:
+            state = shared.state
         return SCHEDULED if state is QUEUED and self._queued_at > clock.monotonic() else state
 
     @property
     def id(self) -> str:
         """The job's identifier. In a pool with a store, the store's: "" until it is committed."""
-        details = self._add_details()
+        details = self._ensure_details()
         is_to_be_stored = self._policy.is_durable and self._local_state in (QUEUED, SCHEDULED)
         if details.id is None and not is_to_be_stored:
             with install_lock.lock:
@@ -172,7 +170,7 @@ class Job(StandardFuture[T]):
         Only a coroutine is interrupted by that. Any other job should look at this where it can
         stop, and return or raise.
         """
-        return self._watchers is not None and self._watchers.cancel_requested
+        return self._shared is not None and self._shared.cancel_requested
 
     @property
     def is_inline(self) -> bool:
@@ -329,7 +327,7 @@ class Job(StandardFuture[T]):
         Callbacks of a cancelled job run in the calling thread.
         """
         try:
-            if cancel_quietly(self):
+            if settle_cancelled(self):
                 run_callbacks(self)
             elif self._local_state is RUNNING:
                 self._policy.host.interrupt(self)
@@ -385,7 +383,7 @@ class Job(StandardFuture[T]):
         Callbacks run in the order in which they were added, in the thread that ends the job. What
         they raise is logged; a ``BaseException`` is also raised there, once all have run.
         """
-        self._watch().add_callback(self, fn)
+        self._ensure_shared().add_callback(self, fn)
 
     def __await__(self) -> Generator[Any, None, T]:
         try:
@@ -397,21 +395,21 @@ class Job(StandardFuture[T]):
     # For the files of this folder.
 
     @override
-    def _watch(self) -> Watchers:
-        """Return the watchers; the first call installs them (races 1 and 2)."""
-        watchers = self._watchers
-        if watchers is None:
-            watchers = Watchers()
-            with watchers.lock:
+    def _ensure_shared(self) -> SharedState:
+        """Return the shared state; the first call installs it (races 1 and 2)."""
+        shared = self._shared
+        if shared is None:
+            shared = SharedState()
+            with shared.lock:
                 with install_lock.lock:
-                    if self._watchers is None:
-                        self._watchers = watchers
-                if self._watchers is watchers:
-                    watchers.state = self._fast_state
-            watchers = self._watchers
-        return watchers
+                    if self._shared is None:
+                        self._shared = shared
+                if self._shared is shared:
+                    shared.state = self._fast_state
+            shared = self._shared
+        return shared
 
-    def _add_details(self) -> JobDetails:
+    def _ensure_details(self) -> JobDetails:
         """Return the details; the first call makes them."""
         details = self._details
         if details is None:
@@ -427,7 +425,7 @@ class Job(StandardFuture[T]):
         try:
             if seconds > 0 and self._policy.host.run_where_awaited(self, deadline):
                 return
-            if not self._watch().wait(deadline):
+            if not self._ensure_shared().wait(deadline):
                 raise TimeoutError
         finally:
             del self

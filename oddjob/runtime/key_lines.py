@@ -29,10 +29,10 @@ class _Line:
 
 
 class KeyLines:
-    """The lines of all keys in use: ``of[key]`` is the one job of a key, or its line.
+    """The lines of all keys in use: ``by_key[key]`` is the one job of a key, or its line.
 
     For the sake of speed, the queue handles a job that has its key for itself without a call: it
-    adds the entry in `of`, and deletes it when the job has ended.
+    adds the entry in `by_key`, and deletes it when the job has ended.
 
     Args:
         ready: takes the jobs that become startable.
@@ -40,7 +40,7 @@ class KeyLines:
         running: the jobs that count. A serial one that is retried may be in both.
     """
 
-    __slots__ = ("_ready", "_running", "_waiting", "of")
+    __slots__ = ("_ready", "_running", "_waiting", "by_key")
 
     def __init__(
         self, ready: ReadyOrder, waiting: Container[Job[Any]], running: Container[Job[Any]]
@@ -48,18 +48,18 @@ class KeyLines:
         self._ready: Final = ready
         self._waiting: Final = waiting
         self._running: Final = running
-        self.of: Final[dict[Key, Job[Any] | _Line]] = {}
+        self.by_key: Final[dict[Key, Job[Any] | _Line]] = {}
 
     def __len__(self) -> int:
-        return len(self.of)
+        return len(self.by_key)
 
     def clear(self) -> None:
         """Forget all entries."""
-        self.of.clear()
+        self.by_key.clear()
 
     def add(self, job: Job[Any]) -> bool:
         """Add a job at the end of its line; return whether it may start."""
-        line = self.of.setdefault(job._key, job)
+        line = self.by_key.setdefault(job._key, job)
         return line is job or self.enter(job, line)
 
     def enter(self, job: Job[Any], line: "Job[Any] | _Line") -> bool:
@@ -74,18 +74,18 @@ class KeyLines:
 
     def add_running(self, job: Job[Any]) -> None:
         """Count a job that holds a place of its key; for a rebuild, before others are added."""
-        line = self.of.setdefault(job._key, _Line(0, None))
+        line = self.by_key.setdefault(job._key, _Line(0, None))
         if isinstance(line, _Line):
             line.running += 1
 
     def _make_line(self, alone: Job[Any]) -> _Line:
         is_waiting = alone in self._waiting and alone not in self._running
-        line = self.of[alone._key] = _Line(0, alone) if is_waiting else _Line(1, None)
+        line = self.by_key[alone._key] = _Line(0, alone) if is_waiting else _Line(1, None)
         return line
 
     def start(self, job: Job[Any]) -> None:
         """Count a startable job as running, and let another one be startable."""
-        line = self.of[job._key]
+        line = self.by_key[job._key]
         if not isinstance(line, _Line) or line.head is not job:
             return  # it has the key for itself, or has kept its turn
         line.head = None
@@ -97,7 +97,7 @@ class KeyLines:
 
     def start_claimed(self, job: Job[Any]) -> None:
         """Count a job as running that `first_of` has returned, whether it was startable or not."""
-        line = self.of[job._key]
+        line = self.by_key[job._key]
         if isinstance(line, _Line) and line.head is not job:
             line.behind.remove(job)  # it may come back
             line.running += 1
@@ -106,16 +106,16 @@ class KeyLines:
 
     def leave(self, job: Job[Any]) -> None:
         """Count a job of a line no longer as running, and let the next one be startable."""
-        line = self.of[job._key]
+        line = self.by_key[job._key]
         if isinstance(line, _Line):
             line.running -= 1
             self._advance(job._key, line)
 
     def cancel(self, job: Job[Any]) -> None:
         """Forget a waiting job."""
-        line = self.of.get(job._key)
+        line = self.by_key.get(job._key)
         if line is job:
-            del self.of[job._key]
+            del self.by_key[job._key]
         elif isinstance(line, _Line) and line.head is job:
             line.head = None
             self._advance(job._key, line)
@@ -125,7 +125,7 @@ class KeyLines:
 
         `held` running jobs of the key are no obstacle, as they wait for this one.
         """
-        line = self.of[job._key]
+        line = self.by_key[job._key]
         if not isinstance(line, _Line):
             return job
         if line.head is not None:
@@ -135,12 +135,12 @@ class KeyLines:
 
     def is_startable(self, job: Job[Any]) -> bool:
         """Return whether a waiting job may start, as far as its key is concerned."""
-        line = self.of.get(job._key)
+        line = self.by_key.get(job._key)
         return line is job or (isinstance(line, _Line) and line.head is job)
 
     def waiting_behind(self, job: Job[Any]) -> list[Job[Any]]:
         """Return the jobs that wait for a running one, in their order."""
-        line = self.of.get(job._key)
+        line = self.by_key.get(job._key)
         if not isinstance(line, _Line):
             return []
         found = [*(() if line.head is None else (line.head,)), *line.behind]
@@ -158,4 +158,4 @@ class KeyLines:
                 self._ready.insert(first)
             behind.popleft()
         if not line.running and line.head is None:
-            del self.of[key]
+            del self.by_key[key]

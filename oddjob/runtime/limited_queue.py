@@ -66,14 +66,14 @@ def _locked(method: Callable[..., T]) -> Callable[..., T | None]:
                 queue._owner = me
                 try:
                     now = clock.monotonic()
-                    queue._tidy(now)
+                    queue._catch_up(now)
                     result = method(queue, now, *args)
                     queue._is_torn = False
                     return result
                 finally:
                     queue._owner = None
         finally:
-            queue._dispatcher.wake_for_work()
+            queue._dispatcher.wake_if_work()
 
     return run
 
@@ -139,7 +139,7 @@ class LimitedQueue:
         for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
             try:
                 self._owner = slot.ident
-                self._tidy(now)
+                self._catch_up(now)
                 if former is not None and former in self._holding:
                     self._leave(former, now)
                 job = self._start_next(slot, now)
@@ -152,9 +152,9 @@ class LimitedQueue:
             if former is not None:
                 self.forget(former)
         if former is None:  # the worker may have been woken to search
-            self._dispatcher.searched()
+            self._dispatcher.search_done()
         elif self._parked:
-            self._dispatcher.wake_for_work()
+            self._dispatcher.wake_if_work()
         return job
 
     def has_work(self) -> bool:
@@ -179,7 +179,7 @@ class LimitedQueue:
             elif key is not None:
                 self._holding[job] = ()
             # (A key with a single job maps to that: then there is no line; see `KeyLines`.)
-            if key is not None and self._lines.of[key] is not job:
+            if key is not None and self._lines.by_key[key] is not job:
                 self._lines.start(job)
             slot.job = job
             del waiting[job]
@@ -197,14 +197,14 @@ class LimitedQueue:
             self.gate.leave(job, tickets, now)
         key = job._key
         if key is not None:
-            if self._lines.of[key] is job:
-                del self._lines.of[key]
+            if self._lines.by_key[key] is job:
+                del self._lines.by_key[key]
             else:
                 self._lines.leave(job)
 
     # Bringing the indexes up to date, with the lock held.
 
-    def _tidy(self, now: float) -> None:
+    def _catch_up(self, now: float) -> None:
         """Sort in what has come and open what is due; who calls it clears `_is_torn` in the end."""
         if self._is_torn:
             self._rebuild()
@@ -218,7 +218,7 @@ class LimitedQueue:
 
     def _sort_in(self) -> None:
         inbox, waiting, number = self.inbox, self._waiting, self._next_number
-        lines, enter, turns = self._lines.of, self._lines.enter, self._turns
+        lines, enter, turns = self._lines.by_key, self._lines.enter, self._turns
         append = self._ready.append if turns is None else self._ready.insert
         while inbox:
             job = inbox[0]  # it leaves the inbox when it is known to wait

@@ -131,7 +131,7 @@ def outcome_of(job: "Job[Any]", attempt: int, error: BaseException | None = None
         ``succeeded``, ``failed``, ``retried``, ``timed_out``, or ``cancelled``: it was asked to
         stop, and has. An attempt whose time was up has ended before, with the job or without it.
     """
-    details = job._add_details()
+    details = job._ensure_details()
     if details.attempt != attempt:
         return "retried"
     if has_timed_out(job):

@@ -4,123 +4,21 @@ A pool has one, and so has every view that `options` derives. All that can be de
 decided here, once, so a job costs the same to make however many options it has.
 """
 
-from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Sequence
 from math import inf
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.keys import check_key
 from oddjob.options import JobSettings
 from oddjob.retry import RetryPolicy
-from oddjob.runtime.watchers import Condition, Links
+from oddjob.runtime.job_host import JobHost, Settlement
+from oddjob.runtime.links import Condition, Links
 from oddjob.threads import name_of_caller
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
 
-BATCH_ITEM: Final = object()  # as `kwargs`: `args` is the one argument, and the context is shared
-
-
-class Settlement(Protocol):
-    """What happens to the outcome of an attempt before the job's future hears of it.
-
-    The seam for a store, which commits outcomes here: a result that has been seen has been
-    committed. It is called under no lock, in the thread that ran the attempt (or in the
-    supervisor's, when the time of the attempt is up).
-    """
-
-    def succeeded(self, job: "Job[Any]", result: Any) -> None:
-        """Commit a result. What this raises is the job's failure instead."""
-
-    def failed(self, job: "Job[Any]", error: BaseException) -> float | None:
-        """Commit a failure, or arrange for another attempt.
-
-        Returns:
-            The seconds until the next attempt, which is arranged for by now; None: there is none.
-        """
-
-    def cancelled(self, job: "Job[Any]") -> bool:
-        """Commit the cancellation of a queued job; return False to refuse it."""
-        ...
-
-    def progressed(self, job: "Job[Any]") -> None:
-        """Let others see what a running job has reported of itself."""
-
-
-class StoredSettlement(Settlement, Protocol):
-    """The settlement of a running job that comes from a store: it has a claim."""
-
-    def find_step(self, job: "Job[Any]", name: str, default: Any) -> Any:
-        """Return the value of a step that the job has taken, in this attempt or another one."""
-
-    def save_step(self, job: "Job[Any]", name: str, value: Any) -> None:
-        """Commit the value of a step; raise `JobLost` if the job was taken over."""
-
-    def transaction(self, job: "Job[Any]") -> AbstractContextManager[Any]:
-        """Do what `Job.transaction` says."""
-        ...
-
-
-class MemorySettlement:
-    """The settlement of jobs that live in this process: nothing is committed."""
-
-    def __init__(self, requeue: "Callable[[Job[Any], float], bool]") -> None:
-        self._requeue: Final = requeue
-
-    def succeeded(self, job: "Job[Any]", result: Any) -> None:
-        """Do nothing."""
-
-    def failed(self, job: "Job[Any]", error: BaseException) -> float | None:
-        """Queue the job again if its policy says so."""
-        retry = job._policy.retry
-        delay = None if retry is None else retry.decide(error, job.attempt)
-        return None if delay is None or not self._requeue(job, delay) else delay
-
-    def cancelled(self, job: "Job[Any]") -> bool:  # noqa: ARG002  (as any settlement)
-        """Allow it."""
-        return True
-
-    def progressed(self, job: "Job[Any]") -> None:
-        """Do nothing: the job itself shows it."""
-
-
-class JobHost(Protocol):
-    """What a job asks of the pool that it was submitted to."""
-
-    name: str | None
-    label: str
-    memory: Settlement  # it commits nothing
-    settlement: Settlement  # of jobs that are to persist
-    store: Any  # a `PoolStore`, where jobs go in place of the queue; None: there is none
-
-    @property
-    def pool(self) -> Any:
-        """The `Pool`; None once an anonymous one has been collected."""
-
-    def accept(self, job: "Job[Any]") -> None:
-        """Queue a job."""
-
-    def accept_many(self, jobs: "Sequence[Job[Any]]") -> None:
-        """Queue jobs, also those that wait for others."""
-
-    def job_cancelled(self, job: "Job[Any]", *, is_counted: bool) -> None:
-        """Take a queued job that has been cancelled out of the queue."""
-
-    def run_where_awaited(self, job: "Job[Any]", deadline: float) -> bool:
-        """Run a queued job in the calling thread, where that waits for it; see `in_place`."""
-        ...
-
-    def wait_in_loop(self, job: "Job[Any]") -> Generator[Any, None, None]:
-        """Wait in the running event loop until the job has ended; see `awaiting`."""
-        ...
-
-    def interrupt(self, job: "Job[Any]") -> None:
-        """Cancel a running coroutine."""
-
-    def report_failure(
-        self, job: "Job[Any]", error: BaseException, *, is_unseen: bool = False
-    ) -> None:
-        """Report the failure of a job that nobody waits for, or looks at."""
+ONE_ARGUMENT: Final = object()  # as `kwargs`: `args` is the one argument, and the context is shared
 
 
 class JobPolicy:
@@ -220,7 +118,7 @@ class JobPolicy:
         if self._without_after is not None:
             after = tuple((other, Condition.SUCCESS) for other in self.settings.after)
             for job in jobs:
-                job._policy, details = self._without_after, job._add_details()
+                job._policy, details = self._without_after, job._ensure_details()
                 details.links = (details.links or Links())._replace(after=after)
 
     def _set_key(self, job: "Job[Any]") -> None:
@@ -237,7 +135,7 @@ class JobPolicy:
     def _show_to_middleware(self, jobs: "Sequence[Job[Any]]") -> None:
         carriers, submitter = [], name_of_caller()
         for job in jobs:
-            details = job._add_details()
+            details = job._ensure_details()
             details.submitter = submitter
             carriers.append(details.carrier)
         for each in self.middleware:
@@ -257,6 +155,6 @@ class JobPolicy:
 
 
 def _key_from(function: Callable[..., Any], job: "Job[Any]") -> Any:
-    is_item = job._kwargs is BATCH_ITEM
+    is_item = job._kwargs is ONE_ARGUMENT
     args, kwargs = ((job._args,), {}) if is_item else (job._args, job._kwargs or {})
     return check_key(function(*args, **kwargs))

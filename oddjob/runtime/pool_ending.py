@@ -18,7 +18,7 @@ from oddjob.errors import PoolBroken, PoolClosed
 from oddjob.log import log
 from oddjob.runtime import lifecycle
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import cancel_quietly, refuse, run_callbacks
+from oddjob.runtime.settling import refuse, run_callbacks, settle_cancelled
 from oddjob.runtime.slot import slot_of
 from oddjob.schedule.clock import clock
 from oddjob.schedule.timer import Timer, cancel_timers
@@ -125,7 +125,7 @@ class PoolEnding:
             core.refresh()
         if core.store is not None:
             core.store.close(hands_back=why is AFTER_EXIT)
-        core.bound.turn_away()
+        core.backpressure.turn_away()
         with suppress(Exception):  # where no thread can be started, the supervisor runs the queue
             core.workers.resume()
         core.dispatcher.wake_all()
@@ -229,7 +229,7 @@ class PoolEnding:
                 refuse(job, core.state.breakdown(), core)
         if core.dispatcher.limited is not None:
             core.dispatcher.limited.tidy()
-        core.bound.turn_away()
+        core.backpressure.turn_away()
         core.workers.retire_all()
 
     def restart(self) -> None:
@@ -282,6 +282,6 @@ class PoolEnding:
 
         What a callback raises is raised when all of them are cancelled.
         """
-        cancelled = [job for job in self._core.dispatcher.waiting() if cancel_quietly(job)]
+        cancelled = [job for job in self._core.dispatcher.waiting() if settle_cancelled(job)]
         call_all(partial(run_callbacks, job) for job in cancelled)
         return cancelled

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.errors import format_frames
 from oddjob.runtime.job import Job
+from oddjob.runtime.job_state import ENDED, RUNNING
 from oddjob.runtime.limit_gate import Obstacles
 from oddjob.runtime.slot import Slot
-from oddjob.runtime.watchers import ENDED, RUNNING
 from oddjob.schedule.clock import clock
 from oddjob.tracebacks import coroutine_stack, stack_of, thread_frames
 
@@ -91,7 +91,7 @@ def _reason_of_running(job: Job[Any]) -> str | None:
 
 
 def _reason_of_waiting(job: Job[Any]) -> str:
-    core, timer = _core_of(job), None if job._details is None else job._details.timer
+    core, timer = _core_of(job), None if job._details is None else job._details.waits_for
     if timer is not None and timer.others:
         waits = [each for each in timer.others if not each.done()]
         named = ", ".join(f"{each.name} ({each.state})" for each in waits[:_NAMED])
@@ -134,7 +134,7 @@ def _no_worker(job: Job[Any], core: "PoolCore") -> str:
         before = core.dispatcher.waiting().index(job)
     except ValueError:
         return "it is not in the queue: there is no room, or it has just been taken"
-    if core.workers.free():
+    if core.workers.available():
         return "a worker is about to take it"
     return f"all {core.workers.size} workers are busy, and {before} jobs are before it"
 

@@ -11,11 +11,11 @@ time, have to wait: for the watchdog to end other jobs, or for a queue to be can
                                 run its callbacks
 `end_failed`                    settle, `finish_failed`, and fail the serial jobs behind
 `refuse`, `withdraw`            fail, or cancel, a job that has not started
-``…_quietly``                   the same, and the callbacks are left to the caller
+``settle_…``                    the same, or a timeout; the callbacks are left to the caller
 ==============================  ================================================================
 
 These are functions, not methods, so that ``dir(job)`` shows users only what is theirs. The three
-races that a lock-free start makes possible are described in `oddjob.runtime.watchers`.
+races that a lock-free start makes possible are described in `oddjob.runtime.shared_state`.
 """
 
 import logging
@@ -29,16 +29,8 @@ from typing import TYPE_CHECKING, Any
 from oddjob.callables import call_all, describe
 from oddjob.errors import JobTimeout, PredecessorFailed
 from oddjob.log import log, run_in_thread
-from oddjob.runtime.watchers import (
-    CANCELLED,
-    ENDED,
-    FAILED,
-    QUEUED,
-    RUNNING,
-    Failure,
-    JobDetails,
-    JobState,
-)
+from oddjob.runtime.job_state import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, Failure, JobState
+from oddjob.runtime.shared_state import JobDetails
 from oddjob.schedule.clock import clock
 from oddjob.threads import ServiceThread
 
@@ -49,18 +41,18 @@ if TYPE_CHECKING:
 
 def settle(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
     """Settle a job under its lock (race 3); return False if it had ended."""
-    watchers = job._watchers or job._watch()
+    shared = job._shared or job._ensure_shared()
     report = _unseen_report(job) if state is FAILED else None
-    with watchers.lock:
-        if watchers.state in ENDED:
+    with shared.lock:
+        if shared.state in ENDED:
             return False
         if report is not None:
             outcome.report = report
         if job._details is not None:
             job._details.finished = clock.monotonic()
         job._outcome = outcome
-        job._fast_state = watchers.state = state
-        watchers.announce(job)
+        job._fast_state = shared.state = state
+        shared.announce(job)
     return True
 
 
@@ -69,9 +61,9 @@ def end(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
     if not settle(job, state, outcome):
         return False
     release_call(job)
-    watchers = job._watchers
-    if watchers is not None and watchers.callbacks is not None:
-        watchers.run_callbacks(job)
+    shared = job._shared
+    if shared is not None and shared.callbacks is not None:
+        shared.run_callbacks(job)
     return True
 
 
@@ -118,7 +110,7 @@ def report_failure(
 
 def _unseen_report(job: "Job[Any]") -> Callable[[Failure], None] | None:
     """Return what reports the failure of a job once that is collected; None: others report it."""
-    policy, details = job._policy, job._add_details()
+    policy, details = job._policy, job._ensure_details()
     if policy.is_detached or details.claim is not None:
         return None
     new: Any = type(job)
@@ -154,7 +146,7 @@ def release_call(job: "Job[Any]") -> None:
         job._fn = job._args = job._kwargs = job._context = None
 
 
-def expire(
+def settle_timed_out(
     job: "Job[Any]", error: JobTimeout, number: int, watchdog: object, core: "PoolCore"
 ) -> "list[Job[Any]] | None":
     """End an attempt whose time is up, by the watchdog; return None if it is over.
@@ -163,8 +155,8 @@ def expire(
     end because of it. Their callbacks, and the reports of detached jobs' failures, are left to
     `finish_failed`: they are the user's, and the watchdog has no time.
     """
-    details, watchers = job._add_details(), job._watch()
-    if not details.conclude(watchers, number, watchdog):
+    details, shared = job._ensure_details(), job._ensure_shared()
+    if not details.conclude(shared, number, watchdog):
         return None
     if job._policy.settlement.failed(job, error) is not None:
         core.metrics.count("retried")
@@ -172,7 +164,7 @@ def expire(
     core.metrics.count("timed_out")
     behind = jobs_behind(job, core)
     settle(job, FAILED, Failure(error))
-    cancelled = watchers.run_quick_callbacks(job)
+    cancelled = shared.run_quick_callbacks(job)
     refused = refuse_behind(job, error, behind, core)
     core.give_back(job)
     return [*cancelled, job, *refused]
@@ -196,18 +188,18 @@ def refuse_behind(
     for job in behind:
         failure = PredecessorFailed(f"job {failed.name}, before it in line {job.key!r}, failed")
         failure.__cause__ = error
-        if refuse_quietly(job, failure, core):
+        if settle_refused(job, failure, core):
             refused.append(job)
     return refused
 
 
 def refuse(job: "Job[Any]", error: BaseException, core: "PoolCore") -> None:
-    """Fail a queued job that is not going to run; see `refuse_quietly`."""
-    if refuse_quietly(job, error, core):
+    """Fail a queued job that is not going to run; see `settle_refused`."""
+    if settle_refused(job, error, core):
         finish_failed(job, core)
 
 
-def refuse_quietly(
+def settle_refused(
     job: "Job[Any]", error: BaseException, core: "PoolCore", counted_as: str = "refused"
 ) -> bool:
     """Fail a queued job that is not going to run, and leave `finish_failed` to the caller.
@@ -215,45 +207,45 @@ def refuse_quietly(
     Returns whether this call has done so; twice does no harm. One that a thread has claimed to run
     it is left alone. `counted_as` is what `PoolStats` counts it as.
     """
-    watchers = job._watch()
+    shared = job._ensure_shared()
     try:
-        if not watchers.claim_queued(core):
+        if not shared.claim_queued(core):
             return False
         job._fast_state = RUNNING
         core.metrics.count(counted_as)
         return settle(job, FAILED, Failure(error))
     except BaseException:  # an asynchronous one: no other thread would end the job
-        if watchers.owner is core:
+        if shared.owner is core:
             settle(job, FAILED, Failure(error))
         raise
     finally:
-        if watchers.owner is core:
+        if shared.owner is core:
             core.give_back(job)  # it may have kept its turn
 
 
-def cancel_quietly(job: "Job[Any]", *, is_counted: bool = True) -> bool:
+def settle_cancelled(job: "Job[Any]", *, is_counted: bool = True) -> bool:
     """Cancel a job that has not started, and leave its callbacks to the caller.
 
     Returns whether this call has done so. An asynchronous exception (Ctrl-C) that comes
     too late to prevent the cancellation does not leave it half done.
     """
-    watchers, policy = job._watch(), job._policy
-    if not policy.is_plain and watchers.state is QUEUED and not policy.settlement.cancelled(job):
+    shared, policy = job._ensure_shared(), job._policy
+    if not policy.is_plain and shared.state is QUEUED and not policy.settlement.cancelled(job):
         return False
     try:
-        with watchers.lock:
-            if watchers.state is not QUEUED:
-                watchers.cancel_requested |= watchers.state is RUNNING
+        with shared.lock:
+            if shared.state is not QUEUED:
+                shared.cancel_requested |= shared.state is RUNNING
                 return False
             if job._details is not None:
                 job._details.finished = clock.monotonic()
-            job._fast_state = watchers.state = CANCELLED
-            watchers.announce(job)
+            job._fast_state = shared.state = CANCELLED
+            shared.announce(job)
         _leave_queue(job, is_counted=is_counted)
     except BaseException:
         if job._fast_state is CANCELLED:  # whatever has been done may be done again
-            with watchers.lock:
-                watchers.announce(job)
+            with shared.lock:
+                shared.announce(job)
             _leave_queue(job, is_counted=False)
         raise
     return True
@@ -269,7 +261,7 @@ def withdraw(job: "Job[Any]") -> bool:
 
     Returns whether this call has done so.
     """
-    was_queued = cancel_quietly(job, is_counted=False)
+    was_queued = settle_cancelled(job, is_counted=False)
     if was_queued:
         run_callbacks(job)
     return was_queued
@@ -277,18 +269,18 @@ def withdraw(job: "Job[Any]") -> bool:
 
 def reopen(job: "Job[Any]") -> bool:
     """Let a job be queued again after a failed attempt; return False if it is not to be."""
-    watchers = job._watch()
-    with watchers.lock:
-        if watchers.state is not RUNNING or watchers.cancel_requested:
+    shared = job._ensure_shared()
+    with shared.lock:
+        if shared.state is not RUNNING or shared.cancel_requested:
             return False
-        job._fast_state = watchers.state = QUEUED
-        watchers.owner = None
+        job._fast_state = shared.state = QUEUED
+        shared.owner = None
         return True
 
 
 def run_callbacks(job: "Job[Any]") -> None:
     """Run the callbacks of a job that has ended."""
-    job._watch().run_callbacks(job)
+    job._ensure_shared().run_callbacks(job)
 
 
 def failure_of(job: "Job[Any]") -> Failure | None:

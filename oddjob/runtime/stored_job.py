@@ -9,8 +9,9 @@ from typing import Any, Final, NamedTuple
 
 from oddjob.keys import Key
 from oddjob.runtime.job import Job
-from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
-from oddjob.runtime.watchers import JobDetails, JobState, Watchers
+from oddjob.runtime.job_state import JobState
+from oddjob.runtime.policy import ONE_ARGUMENT, JobPolicy
+from oddjob.runtime.shared_state import JobDetails, SharedState
 from oddjob.schedule.clock import clock
 
 _EMPTY: Final = Context()  # each attempt runs in a copy of it
@@ -22,7 +23,7 @@ class StoredParts(NamedTuple):
     policy: JobPolicy
     fn: Callable[..., Any]
     args: Any
-    kwargs: Any  # of a `BATCH_ITEM`, `args` is the one argument
+    kwargs: Any  # of a `ONE_ARGUMENT`, `args` is the one argument
     key: Key | None
     details: JobDetails | None
 
@@ -39,7 +40,7 @@ def fair_key_of(job: Job[Any]) -> Key | None:
 
 def arguments_of(job: Job[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments with which a job calls its function."""
-    is_item = job._kwargs is BATCH_ITEM
+    is_item = job._kwargs is ONE_ARGUMENT
     return ((job._args,), {}) if is_item else (job._args, job._kwargs or {})
 
 
@@ -50,12 +51,12 @@ def policy_of(job: Job[Any]) -> JobPolicy:
 
 def details_of(job: Job[Any]) -> JobDetails:
     """Return the rarer fields of a job, which are made if they are not there."""
-    return job._add_details()
+    return job._ensure_details()
 
 
-def watchers_of(job: Job[Any]) -> Watchers:
+def shared_state_of(job: Job[Any]) -> SharedState:
     """Return the half of a job that has a lock."""
-    return job._watch()
+    return job._ensure_shared()
 
 
 def local_state_of(job: Job[Any]) -> JobState:

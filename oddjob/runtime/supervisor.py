@@ -143,7 +143,7 @@ class Supervisor:
             self.exits.popleft()
         core.ending.close_if_collected()
         core.watchdog.end_overdue()
-        queue_due, waiters_due = core.open_due(), core.bound.refuse_overdue()
+        queue_due, waiters_due = core.open_due(), core.backpressure.refuse_overdue()
         core.watchdog.quarantine_stuck()
         self._replace_missing()
         if core.is_finished():
@@ -167,7 +167,7 @@ class Supervisor:
             rescue_slot(slot, crash)
         if job is not None and job.done():  # else another worker has it by now
             core.give_back(job)
-        core.dispatcher.searched()  # it may have been woken to search, and never have
+        core.dispatcher.search_done()  # it may have been woken to search, and never have
         core.metrics.close(slot.metrics)
         slot.job = slot.crash = None
         if crash is not None and had_place:

@@ -22,7 +22,7 @@ from oddjob.errors import JobTimeout
 from oddjob.log import log, run_in_thread
 from oddjob.runtime import inline
 from oddjob.runtime.job import Job
-from oddjob.runtime.settling import expire, finish_failed, release_call
+from oddjob.runtime.settling import finish_failed, release_call, settle_timed_out
 from oddjob.runtime.slot import Slot
 from oddjob.schedule.clock import clock
 from oddjob.tracebacks import coroutine_stack, stack_of, thread_frames
@@ -64,7 +64,7 @@ class Watchdog:
         if timeout is None or (slot.is_guest and inline.is_on()):
             return None
         run = WatchedRun(job, attempt, clock.steady() + timeout, slot)
-        job._add_details().deadline = run.deadline
+        job._ensure_details().deadline = run.deadline
         with self._lock:
             self._runs[run] = None
             is_sooner = run.deadline < self.next_look
@@ -107,7 +107,7 @@ class Watchdog:
             f"job {job.name} of pool {core.label} ran for more than {job.timeout:g} s",
             stack or stack_of(frame),
         )
-        ended = expire(job, error, run.attempt, self, core)
+        ended = settle_timed_out(job, error, run.attempt, self, core)
         if ended is not None:
             self._reports.extend(partial(self._finish, each) for each in ended)
             worker = core.workers.find(run.slot)
@@ -161,7 +161,7 @@ class Watchdog:
 
     def _finish(self, job: Job[Any]) -> None:
         core = self._core
-        if not (job._watch().callbacks or job._policy.is_detached):
+        if not (job._ensure_shared().callbacks or job._policy.is_detached):
             release_call(job)
             return
 
@@ -171,7 +171,7 @@ class Watchdog:
 
         thread = run_in_thread(finish, f"{core.label}-callbacks")
         if thread is not None:
-            core.workers.await_at_end(thread)
+            core.workers.join_at_end(thread)
 
     def _report_timeout(self, job: Job[Any], worker: str | None, error: JobTimeout) -> None:
         log(logging.WARNING, "%s", error)

@@ -120,14 +120,14 @@ class Worker:
         slot, core = self.slot, self._core
         metrics, monotonic = slot.metrics, clock.monotonic
         runs, waits = metrics.runs.fresh, metrics.waits.fresh
-        line, standbys = core.bound.line, core.standbys
+        line, in_place_wakeups = core.backpressure.line, core.in_place_wakeups
         job: Any = None
         began = slot.last_ended_at = monotonic()
         try:
             # Taken by a loop over a C iterator, and so known in the same step.
             for slot.job in iter(take, None):
                 job = slot.job
-                if line or standbys:
+                if line or in_place_wakeups:
                     core.wake_waiters()
                 has_run = execute(job, slot)
                 ended = slot.last_ended_at = monotonic()
@@ -147,7 +147,7 @@ class Worker:
             # A deque says so that it is empty: to ask it first is slower, and a race.
         finally:
             del job  # the traceback of a failed job may refer to this frame
-        if line or standbys:  # the last job may have held what others wait for
+        if line or in_place_wakeups:  # the last job may have held what others wait for
             core.wake_waiters()
         return True
 

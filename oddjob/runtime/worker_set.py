@@ -37,7 +37,7 @@ class WorkerSet:
         # The worker in each place; None: it has gone, and is to be replaced.
         self._places: Final[list[Worker | None]] = []
         self.quarantined: Final[set[Worker]] = set()  # stuck in a job whose time is up
-        self._ending: list[threading.Thread] = []  # of workers that have just left
+        self._to_join: list[threading.Thread] = []  # of workers that have just left
         self.replaced: Final[deque[str]] = deque()  # names, until the supervisor has reported them
         self._to_start = 0  # above 1 if a signal handler asks for one while one is started
 
@@ -116,20 +116,20 @@ class WorkerSet:
             is_needed = self._core.state.broken_by is None and not self._core.is_finished()
             return min(self._places.count(None), self.room()) if is_needed else 0
 
-    def free(self) -> int:
+    def available(self) -> int:
         """Return how many workers will take a queued job at once, or can be started for one."""
         return self.room() + sum(worker.is_free for worker in self.all())
 
     def threads(self) -> list[threading.Thread]:
         """Return the threads that the end of the pool has to wait for."""
         with self._lock:
-            return [worker.thread for worker in self.all()] + self._ending
+            return [worker.thread for worker in self.all()] + self._to_join
 
-    def await_at_end(self, thread: threading.Thread) -> None:
+    def join_at_end(self, thread: threading.Thread) -> None:
         """Have the end of the pool wait for a thread, too."""
         with self._lock:
-            self._ending = [each for each in self._ending if each.is_alive()]
-            self._ending.append(thread)
+            self._to_join = [each for each in self._to_join if each.is_alive()]
+            self._to_join.append(thread)
 
     def start_for(self, jobs: int) -> Exception | None:
         """Start as many workers as `jobs` need that parked ones cannot take.
@@ -203,7 +203,7 @@ class WorkerSet:
             self.quarantined.discard(worker)
             had_place = self._leave_place(worker)
             if had_place:
-                self.await_at_end(worker.thread)
+                self.join_at_end(worker.thread)
         self._core.dispatcher.forget_worker(worker.wake)
         return had_place
 

@@ -26,8 +26,9 @@ from oddjob.callables import call_all, describe
 from oddjob.compat import override
 from oddjob.errors import PoolClosed
 from oddjob.keys import Key
-from oddjob.runtime.batch import new_jobs, set_due, set_waiting
 from oddjob.runtime.job import Job
+from oddjob.runtime.links import set_due, set_waiting
+from oddjob.runtime.new_jobs import new_jobs
 from oddjob.runtime.policy import JobPolicy
 from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, log_in_thread, scheduler
@@ -378,7 +379,7 @@ class MemoryTimer(Timer, Alarm):
         waiting = [job for job in jobs if not job.done()]
         if waiting:
             self._core.accept_fired(waiting, self._note_refusal)
-            if self._core.standbys:
+            if self._core.in_place_wakeups:
                 self._core.wake_waiters()  # a thread that waits for one of these may have to run it
 
     def _note_refusal(self, error: Exception) -> None:

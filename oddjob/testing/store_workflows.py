@@ -15,7 +15,7 @@ from oddjob.durable.record import (
     step_of_value,
 )
 from oddjob.durable.store import Store
-from oddjob.runtime.watchers import Condition
+from oddjob.runtime.links import Condition
 from oddjob.testing.store_suite import NONE, PARTITION, POOL, StoreSuite
 
 BEFORE = Reference(distance=1)  # the job before, of the same turn

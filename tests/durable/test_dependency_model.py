@@ -28,7 +28,7 @@ from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter, Store
-from oddjob.runtime.watchers import Condition
+from oddjob.runtime.links import Condition
 from tests.long import TIMEOUT, examples
 
 pytestmark = pytest.mark.timeout(TIMEOUT)

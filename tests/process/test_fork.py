@@ -133,7 +133,7 @@ def test_a_child_is_told_that_a_pending_job_of_its_parent_will_not_end_in_it() -
         "pool._core.metrics._lock",
         "pool._core.use_limits()._lock",
         "sys.modules['oddjob.registry'].registry.lock",
-        "sys.modules['oddjob.runtime.watchers'].install_lock.lock",
+        "sys.modules['oddjob.runtime.shared_state'].install_lock.lock",
         "sys.modules['oddjob.runtime.lifecycle']._process.lock",
         "sys.modules['oddjob.runtime.inline']._lock.lock",
         "sys.modules['oddjob.schedule.scheduler'].scheduler.lock",

@@ -19,7 +19,7 @@ import pytest
 import oddjob
 from oddjob import Job, Pool
 from oddjob.runtime import worker
-from oddjob.runtime.watchers import Watchers
+from oddjob.runtime.shared_state import SharedState
 from tests.peak import Peak
 
 WAIT = 10.0
@@ -361,18 +361,18 @@ def test_a_job_whose_thread_is_struck_while_it_takes_it_in_place_ends(
     class Struck(BaseException):
         """Thrown into a thread from outside."""
 
-    claim = Watchers.claim
+    claim = SharedState.claim
     strikes = [Struck()]
 
-    def struck(watchers: Watchers, owner: Any) -> bool:
+    def struck(shared: SharedState, owner: Any) -> bool:
         if not inner or not strikes:
-            return claim(watchers, owner)
+            return claim(shared, owner)
         if moment == "before":
             raise strikes.pop()
-        claim(watchers, owner)
+        claim(shared, owner)
         raise strikes.pop()
 
-    monkeypatch.setattr(Watchers, "claim", struck)
+    monkeypatch.setattr(SharedState, "claim", struck)
     inner: list[Job[Any]] = []
 
     def outer() -> None:

@@ -39,7 +39,7 @@ class Full:
 
     @property
     def line(self) -> int:
-        return len(self.pool._core.bound.line)
+        return len(self.pool._core.backpressure.line)
 
 
 @pytest.fixture
@@ -238,7 +238,7 @@ def test_caller_runs_keeps_to_limits(full: Callable[..., Full]) -> None:
         hang.wait_until_it_hangs()
         pool.submit(abs, 1)
         thread, outcome = in_thread(lambda: keyed.submit(threading.get_ident))
-        until(lambda: len(pool._core.bound.line) == 1)
+        until(lambda: len(pool._core.backpressure.line) == 1)
         assert not outcome
         hang.gate.set()
         thread.join(WAIT)
@@ -574,7 +574,7 @@ def test_a_submitter_may_come_into_line_while_the_supervisor_looks_through_it(
     full: Callable[..., Full],
 ) -> None:
     """Forced: one does, between two of those that stand there already."""
-    bound = full().pool._core.bound
+    bound = full().pool._core.backpressure
 
     class Waiter:
         """A timer that waits for room."""
@@ -597,7 +597,7 @@ def test_a_submitter_is_woken_whose_job_was_moved_by_a_worker_that_was_interrupt
 ) -> None:
     """Forced: the exception strikes the worker before it wakes the submitter."""
     pool = full(1)
-    bound = pool.pool._core.bound
+    bound = pool.pool._core.backpressure
     thread, outcome = in_thread(lambda: pool.pool.submit(abs, -9))
     until(lambda: pool.line == 1)
     bound._move(bound.line[0].jobs, 1)

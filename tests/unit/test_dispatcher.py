@@ -37,9 +37,9 @@ def test_the_worker_that_parked_last_is_woken_first_and_each_once() -> None:
 
 def test_a_batch_wakes_no_more_workers_than_it_needs() -> None:
     dispatcher, woken = dispatcher_with(5)
-    dispatcher.wake_for(2)
+    dispatcher.wake_up_to(2)
     assert woken == [4, 3]
-    dispatcher.wake_for(100)
+    dispatcher.wake_up_to(100)
     assert woken == [4, 3, 2, 1, 0]
 
 

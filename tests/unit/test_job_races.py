@@ -1,11 +1,11 @@
 """Every interleaving of two parties at one job, forced rather than hoped for.
 
 A job's hand-over between threads rests on the order of reads and writes of its fields; the races
-are told in `oddjob.runtime.watchers`. Here each field is replaced by one that lets another thread
-act before the k-th access, for every k: the first party is stopped there, the second does all it
-can, then the first goes on. What must hold in the end is the same everywhere: the call ran at most
-once, and exactly once unless a cancellation has succeeded; every waiter and callback was called
-exactly once.
+are told in `oddjob.runtime.shared_state`. Here each field is replaced by one that lets another
+thread act before the k-th access, for every k: the first party is stopped there, the second does
+all it can, then the first goes on. What must hold in the end is the same everywhere: the call ran
+at most once, and exactly once unless a cancellation has succeeded; every waiter and callback was
+called exactly once.
 """
 
 import threading
@@ -24,11 +24,11 @@ from oddjob.runtime.execution import execute, rescue
 from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SlotMetrics
 from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.settling import expire, finish_failed
+from oddjob.runtime.settling import finish_failed, settle_timed_out
+from oddjob.runtime.shared_state import SharedState
 from oddjob.runtime.slot import Slot
-from oddjob.runtime.watchers import Watchers
 
-FIELDS = ["_watchers", "_fast_state", "_outcome", "_fn", "_args", "_kwargs", "_context"]
+FIELDS = ["_shared", "_fast_state", "_outcome", "_fn", "_args", "_kwargs", "_context"]
 WATCHERS_FIELDS = ["state", "owner", "sleepers", "waiters", "callbacks", "condition"]
 BLOCKED = 0.02  # seconds after which a striker that has not ended is assumed to wait for a lock
 WATCHDOG = object()
@@ -51,7 +51,7 @@ class Host:
         slot = new_slot(self)
         self.slots.append(slot)
         slot.job = job
-        if not job._watch().claim_queued(slot):
+        if not job._ensure_shared().claim_queued(slot):
             return False
         execute(job, slot)
         return True
@@ -126,14 +126,14 @@ def _probed(name: str, base: type) -> property:
 
 ProbedJob = type("ProbedJob", (Job,), {name: _probed(name, Job) for name in FIELDS})
 ProbedWatchers = type(
-    "ProbedWatchers", (Watchers,), {name: _probed(name, Watchers) for name in WATCHERS_FIELDS}
+    "ProbedWatchers", (SharedState,), {name: _probed(name, SharedState) for name in WATCHERS_FIELDS}
 )
 
 
 @pytest.fixture
-def probed_watchers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Strike between the accesses to the fields of the watchers as well."""
-    monkeypatch.setattr(job_module, "Watchers", ProbedWatchers)
+def probed_shared_state(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strike between the accesses to the fields of the shared state as well."""
+    monkeypatch.setattr(job_module, "SharedState", ProbedWatchers)
 
 
 class Scene:
@@ -250,7 +250,7 @@ def check(scene: Scene, was_executed: bool) -> None:
     assert sum(slot.metrics.failed for slot in slots) == (scene.job.state == "failed")
 
 
-@pytest.mark.usefixtures("probed_watchers")
+@pytest.mark.usefixtures("probed_shared_state")
 @pytest.mark.parametrize("is_watched", [False, True], ids=["unwatched", "watched"])
 @pytest.mark.parametrize("error", [None, ValueError("of the job")], ids=["returns", "raises"])
 def test_a_job_ends_wherever_its_worker_is_struck_down(
@@ -283,7 +283,7 @@ def test_a_job_ends_wherever_its_worker_is_struck_down(
     raise AssertionError("no end of accesses")
 
 
-@pytest.mark.usefixtures("probed_watchers")
+@pytest.mark.usefixtures("probed_shared_state")
 def test_the_failure_of_a_detached_job_is_reported_once_at_most() -> None:
     """And once if its worker is not struck down."""
     for strike_at in range(1000):
@@ -305,7 +305,7 @@ def test_the_failure_of_a_detached_job_is_reported_once_at_most() -> None:
     raise AssertionError("no end of accesses")
 
 
-@pytest.mark.usefixtures("probed_watchers")
+@pytest.mark.usefixtures("probed_shared_state")
 def test_a_waiter_that_came_in_between_is_woken_wherever_the_worker_is_struck_down() -> None:
     """First a waiter arrives at one access, then the worker's thread is killed at a later one."""
     killed_at: set[int] = set()
@@ -340,7 +340,7 @@ def test_a_waiter_that_came_in_between_is_woken_wherever_the_worker_is_struck_do
 
 
 @pytest.mark.parametrize("error", [None, ValueError("of the job")], ids=["returns", "raises"])
-@pytest.mark.usefixtures("probed_watchers")
+@pytest.mark.usefixtures("probed_shared_state")
 def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> None:
     """Nor neither: a job that ended twice would call its callbacks twice, or change its result."""
     outcomes: set[type] = set()
@@ -354,7 +354,7 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
             # The watchdog knows of nothing but attempts that are being made.
             if scene.job.attempt == 1 and scene.job.running():
                 timeout = JobTimeout("too long")
-                expired.append(expire(scene.job, timeout, 1, WATCHDOG, scene.host))
+                expired.append(settle_timed_out(scene.job, timeout, 1, WATCHDOG, scene.host))
 
         def strike(strikers: list[threading.Thread] = strikers, act: Any = time_is_up) -> None:
             strikers.append(threading.Thread(target=act, daemon=True))
@@ -382,7 +382,7 @@ def test_a_waiter_that_something_else_wakes_at_the_same_moment_is_no_fault_of_th
     """A worker that waits in place is also woken whenever a job is taken from the queue."""
     scene = Scene()
     wakeup = Wakeup()
-    assert scene.job._watch().add_sleeper(wakeup)
+    assert scene.job._ensure_shared().add_sleeper(wakeup)
     wakeup.set()
     scene.execute()
     assert wakeup.wait(0)

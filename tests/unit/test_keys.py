@@ -228,7 +228,7 @@ def test_a_key_costs_less_than_its_job() -> None:
         hang.wait_until_it_hangs()
         jobs = [pool.options(key=f"customer {number}").submit(abs, 1) for number in range(200)]
         assert len(pool.queue()) == 200
-        lines = limited_queue(pool)._lines.of
+        lines = limited_queue(pool)._lines.by_key
         assert {*lines.values()} == {*jobs}
         jobs += [pool.options(key=f"customer {number}").submit(abs, 1) for number in range(200)]
         assert len(pool.queue()) == 400

@@ -195,7 +195,7 @@ def test_no_caller_runs_a_job_of_a_paused_pool() -> None:
             name="caller",
         )
         thread.start()
-        until(lambda: len(pool._core.bound.line) == 1)
+        until(lambda: len(pool._core.backpressure.line) == 1)
         pool.resume()
         thread.join(WAIT)
         until(lambda: names != [])

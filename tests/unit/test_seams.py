@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from oddjob import Job, Pool
-from oddjob.runtime.policy import JobPolicy, MemorySettlement
+from oddjob.runtime.job_host import MemorySettlement
+from oddjob.runtime.policy import JobPolicy
 from tests.hang import WAIT, Hang
 
 

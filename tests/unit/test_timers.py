@@ -709,7 +709,7 @@ def test_a_wait_for_a_scheduled_job_that_times_out_leaves_nothing_behind() -> No
                     job.result(0.0001)
 
         pool.submit(poll).result(WAIT)
-        assert pool._core.standbys == {}
+        assert pool._core.in_place_wakeups == {}
         assert job.cancel()
 
 

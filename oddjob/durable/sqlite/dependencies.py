@@ -30,7 +30,7 @@ from oddjob.durable.sqlite.key_slots import KeySlots
 from oddjob.durable.sqlite.notifier import Notifier
 from oddjob.durable.sqlite.partitions import Execute
 from oddjob.durable.sqlite.turns import Turns
-from oddjob.runtime.watchers import Condition
+from oddjob.runtime.links import Condition
 
 
 class _End(NamedTuple):

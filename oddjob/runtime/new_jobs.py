@@ -5,13 +5,11 @@
 
 from collections.abc import Callable, Sequence
 from contextvars import Context
-from math import inf
 from typing import Any
 
 from oddjob.keys import Key
 from oddjob.runtime.job import Job
-from oddjob.runtime.policy import BATCH_ITEM, JobPolicy
-from oddjob.runtime.watchers import WaitsFor
+from oddjob.runtime.policy import ONE_ARGUMENT, JobPolicy
 
 
 def new_jobs(
@@ -26,11 +24,11 @@ def new_jobs(
 ) -> list[Job[Any]]:
     """Make the jobs of several calls.
 
-    `calls` has for each its tuple of arguments; or its single one, if `kwargs` is BATCH_ITEM. The
+    `calls` has for each its tuple of arguments; or its single one, if `kwargs` is ONE_ARGUMENT. The
     keys and carriers of `models`, jobs of the same calls that were made before, are taken over, and
     no user code runs.
     """
-    is_batch = kwargs is BATCH_ITEM
+    is_batch = kwargs is ONE_ARGUMENT
     jobs: list[Job[Any]] = [
         Job(fn, call, kwargs, context if is_batch else context.copy(), policy, queued_at, key)
         for call in calls
@@ -41,20 +39,7 @@ def new_jobs(
             if policy.fair_by is not None:
                 job._fair_key = model._fair_key
             if model._details is not None:
-                job._add_details().carrier = model._details.carrier
+                job._ensure_details().carrier = model._details.carrier
     elif policy.is_prepared:
         policy.prepare(*jobs)
     return jobs
-
-
-def set_waiting(job: Job[Any], timer: WaitsFor) -> None:
-    """Let a job wait for a timer, or for others: it is ``scheduled`` until `set_due`."""
-    job._queued_at = inf
-    job._add_details().timer = timer
-
-
-def set_due(job: Job[Any], now: float) -> None:
-    """Note that a job is queued at `now`, in monotonic seconds: it waits for no timer."""
-    job._queued_at = now
-    if job._details is not None:
-        job._details.timer = None

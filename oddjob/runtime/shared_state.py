@@ -1,11 +1,11 @@
-"""Watchers: the half of a job that has a lock, made when the job is first watched.
+"""SharedState: the half of a job that other threads may touch, made when the first one does.
 
-Also here: `JobDetails`, the fields that few jobs need, and the types of some of these (`Links`,
-`Condition`, `Progress`).
+Also here: `JobDetails`, the fields that few jobs need.
 
 Most jobs end before anybody asks for them. So a job starts without lock, condition and lists; its
-first waiter, callback or canceller installs a `Watchers` object, under whose lock everything
-happens from then on. Until then its life is three plain writes by the thread that runs it.
+first waiter, callback or canceller, the *watcher*, installs a `SharedState`, under whose lock
+everything happens from then on. Until then its life is three plain writes by the thread that runs
+it.
 
 Guarantees: a job ends once, and every waiter and callback hears of it.
 Assumes: while a job is not watched, only the thread that took it from the queue writes to it.
@@ -14,74 +14,36 @@ Races. In each, one side writes one field and then reads the field that the othe
 writes to one object are ordered (by the GIL, or by the object's own lock on free-threaded builds):
 
 1. *Start against first watcher.* The worker writes ``_fast_state = RUNNING``, then reads
-   ``_watchers``. The watcher installs ``_watchers`` (holding its lock), then reads
-   ``_fast_state``. If the worker sees no watchers, the watcher sees that the job runs, and can
-   neither cancel nor claim it. If the worker sees them, it claims the job under their lock.
+   ``_shared``. The watcher installs ``_shared`` (holding its lock), then reads
+   ``_fast_state``. If the worker sees none, the watcher sees that the job runs, and can neither
+   cancel nor claim it. If the worker sees it, it claims the job under its lock.
 2. *End against first watcher.* The worker writes outcome and ``_fast_state``, then reads
-   ``_watchers``. If it sees none, the watcher sees that the job has ended and does not wait. If it
-   sees them, it settles again under their lock, which changes nothing if that was done before.
+   ``_shared``. If it sees none, the watcher sees that the job has ended and does not wait. If it
+   sees one, it settles again under its lock, which changes nothing if that was done before.
 3. *Two ends* (cancel, timeout, late result, ``set_result``) both happen under the lock of the
-   watchers; the first one counts. (But the result of a plain job that is running in a pool may
+   shared state; the first one counts. (But the result of a plain job that is running in a pool may
    replace one that was set by hand.)
 """
 
 import logging
 import threading
 from _thread import RLock
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from enum import IntEnum
+from collections.abc import Callable
 from functools import partial
 from math import inf
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.locks import ProcessLock, Wakeup
 from oddjob.log import log
+from oddjob.runtime.job_state import CANCELLED, ENDED, FAILED, QUEUED, RUNNING, JobState, Progress
+from oddjob.runtime.links import Links, WaitsFor
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
 
-JobState = Literal["scheduled", "queued", "running", "succeeded", "failed", "cancelled"]
-
-SCHEDULED: Final = "scheduled"
-QUEUED: Final = "queued"
-RUNNING: Final = "running"
-SUCCEEDED: Final = "succeeded"
-FAILED: Final = "failed"
-CANCELLED: Final = "cancelled"
-ENDED: Final = frozenset({SUCCEEDED, FAILED, CANCELLED})
 
 install_lock: Final = ProcessLock()  # held for a few instructions, to install a lazy part of a job
-
-
-class Failure:
-    """How a job failed: its exception, with the traceback that it had then.
-
-    Raising an exception adds frames to its traceback. Starting from the saved one each time, a
-    failed job can be looked at a hundred times without growing.
-
-    Its end is that of the job: if nobody has looked at it by then, it is reported. (A destructor
-    of `Job` would cost the jobs that succeed as well.)
-    """
-
-    __slots__ = ("error", "is_seen", "report", "traceback")
-
-    def __init__(self, error: BaseException) -> None:
-        self.report: Callable[[Failure], object] | None = None  # None: others report it
-        self.error: Final = error
-        self.traceback: Final[TracebackType | None] = error.__traceback__
-        self.is_seen: bool = False
-
-    def exception(self) -> BaseException:
-        """Return the exception, and remember that it has been looked at."""
-        self.is_seen = True
-        return BaseException.with_traceback(self.error, self.traceback)
-
-    def __del__(self) -> None:
-        if self.report is not None and not self.is_seen:
-            self.report(self)
 
 
 class QuickCallback:
@@ -99,11 +61,11 @@ class QuickCallback:
     def __call__(self, job: Any) -> None:
         """Act as any callback."""
         for cancelled in self.act(job):
-            cancelled._watch().run_callbacks(cancelled)
+            cancelled._ensure_shared().run_callbacks(cancelled)
 
 
-class Watchers:
-    """The state of a watched job, and who wants to know of its end.
+class SharedState:
+    """The state of a job that is watched, and who wants to know of its end.
 
     Locking: ``lock`` guards every field. It is reentrant, since a signal handler may ask about the
     very job whose lock its thread holds. Only the standard library's own waiters are called under
@@ -237,82 +199,19 @@ class Watchers:
             del crash  # its traceback refers to this frame
 
 
-class Condition(IntEnum):
-    """What a job that waits for another one needs of the end of that."""
-
-    SUCCESS = 0  # success; if the other one fails or is cancelled, so does, or is, the waiting job
-    VALUE = 1  # as SUCCESS, and the result becomes the first argument
-    IF_SUCCEEDED = 2  # success; otherwise the waiting job is cancelled
-    IF_FAILED = 3  # failure; otherwise the waiting job is cancelled
-    ENDED = 4  # any end will do
-
-    def is_met(self, state: JobState) -> bool:
-        """Return whether an end in this state is what the waiting job needs."""
-        if self is Condition.IF_FAILED:
-            return state == FAILED
-        return self is Condition.ENDED or state == SUCCEEDED
-
-    def passes_on(self, state: JobState) -> bool:
-        """Return whether the job fails if the other one has ended so; else it is cancelled."""
-        return self in (Condition.SUCCESS, Condition.VALUE) and state == FAILED
-
-
-class Links(NamedTuple):
-    """How a job is linked to others."""
-
-    after: "tuple[tuple[Job[Any], Condition], ...]" = ()  # it waits for these
-    batch: "Job[Any] | None" = None  # it is a member of that
-    is_batch: bool = False  # it stands for a batch, and has no call
-
-    @property
-    def takes_value(self) -> bool:
-        """Whether it is given the result of the job before."""
-        return any(condition is Condition.VALUE for _, condition in self.after)
-
-
-class WaitsFor(Protocol):
-    """What a scheduled job waits for: a timer, or other jobs."""
-
-    @property
-    def others(self) -> "Sequence[Job[Any]]":
-        """The jobs that it waits for; none of a timer."""
-        ...
-
-    @property
-    def next(self) -> datetime | None:
-        """When it fires; None: it does not, as it waits for jobs, or is paused."""
-        ...
-
-    def job_cancelled(self, job: "Job[Any]", /) -> None:
-        """Let go of a job that was cancelled while it waited."""
-
-
-class Progress(NamedTuple):
-    """What a job has reported of itself: `done` of `total` (None: unknown), and a `note`."""
-
-    done: float
-    total: float | None = None
-    note: str | None = None
-
-    @property
-    def fraction(self) -> float | None:
-        """The part that is done, from 0 to 1; None if `total` is unknown."""
-        return None if not self.total else min(1.0, max(0.0, self.done / self.total))
-
-
 class JobDetails:
     """The rarer fields of a job, made when needed: what it must know of its attempts.
 
     Whether the thread that makes an attempt says how it ends, or the watchdog because its time is
     up, is decided by `conclude`: the first one has it.
 
-    Locking: that of the job's `Watchers`, for `conclude`; each other field is written by one
+    Locking: that of the job's `SharedState`, for `conclude`; each other field is written by one
     thread at a time.
     """
 
     __slots__ = ("attempt", "carrier", "claim", "concluder", "deadline", "finished", "id",
                  "is_inline", "links", "progress", "started", "steps", "submitter",
-                 "timer")  # fmt: skip
+                 "waits_for")  # fmt: skip
 
     def __init__(self) -> None:
         self.id: str | None = None
@@ -325,7 +224,7 @@ class JobDetails:
         self.is_inline: bool = False
         self.progress: Progress | None = None
         self.carrier: dict[str, str] = {}  # of middleware
-        self.timer: WaitsFor | None = None
+        self.waits_for: WaitsFor | None = None
         self.links: Links | None = None
         self.claim: Any = None  # of a job from a store: what entitles this process to run it
         self.steps: dict[str, Any] | None = None  # values by name; of a stored job, pickled
@@ -337,13 +236,13 @@ class JobDetails:
         self.concluder = None  # after that: until then the watchdog cannot conclude it
         return self.attempt
 
-    def conclude(self, watchers: Watchers, number: int, concluder: object) -> bool:
+    def conclude(self, shared: SharedState, number: int, concluder: object) -> bool:
         """Decide that `concluder` says how an attempt ends; return False if it is over.
 
         It may ask again.
         """
-        with watchers.lock:
-            if watchers.state is not RUNNING or self.attempt != number:
+        with shared.lock:
+            if shared.state is not RUNNING or self.attempt != number:
                 return False
             if self.concluder is None:
                 self.concluder = concluder

@@ -1,0 +1,113 @@
+"""JobHost: what a job asks of its pool; Settlement: what happens to the outcomes of its attempts.
+
+Both are seams. The host is a `PoolCore`; the settlement is the store's, or that of memory.
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+if TYPE_CHECKING:
+    from oddjob.runtime.job import Job
+
+
+class Settlement(Protocol):
+    """What happens to the outcome of an attempt before the job's future hears of it.
+
+    The seam for a store, which commits outcomes here: a result that has been seen has been
+    committed. It is called under no lock, in the thread that ran the attempt (or in the
+    supervisor's, when the time of the attempt is up).
+    """
+
+    def succeeded(self, job: "Job[Any]", result: Any) -> None:
+        """Commit a result. What this raises is the job's failure instead."""
+
+    def failed(self, job: "Job[Any]", error: BaseException) -> float | None:
+        """Commit a failure, or arrange for another attempt.
+
+        Returns:
+            The seconds until the next attempt, which is arranged for by now; None: there is none.
+        """
+
+    def cancelled(self, job: "Job[Any]") -> bool:
+        """Commit the cancellation of a queued job; return False to refuse it."""
+        ...
+
+    def progressed(self, job: "Job[Any]") -> None:
+        """Let others see what a running job has reported of itself."""
+
+
+class StoredSettlement(Settlement, Protocol):
+    """The settlement of a running job that comes from a store: it has a claim."""
+
+    def find_step(self, job: "Job[Any]", name: str, default: Any) -> Any:
+        """Return the value of a step that the job has taken, in this attempt or another one."""
+
+    def save_step(self, job: "Job[Any]", name: str, value: Any) -> None:
+        """Commit the value of a step; raise `JobLost` if the job was taken over."""
+
+    def transaction(self, job: "Job[Any]") -> AbstractContextManager[Any]:
+        """Do what `Job.transaction` says."""
+        ...
+
+
+class MemorySettlement:
+    """The settlement of jobs that live in this process: nothing is committed."""
+
+    def __init__(self, requeue: "Callable[[Job[Any], float], bool]") -> None:
+        self._requeue: Final = requeue
+
+    def succeeded(self, job: "Job[Any]", result: Any) -> None:
+        """Do nothing."""
+
+    def failed(self, job: "Job[Any]", error: BaseException) -> float | None:
+        """Queue the job again if its policy says so."""
+        retry = job._policy.retry
+        delay = None if retry is None else retry.decide(error, job.attempt)
+        return None if delay is None or not self._requeue(job, delay) else delay
+
+    def cancelled(self, job: "Job[Any]") -> bool:  # noqa: ARG002  (as any settlement)
+        """Allow it."""
+        return True
+
+    def progressed(self, job: "Job[Any]") -> None:
+        """Do nothing: the job itself shows it."""
+
+
+class JobHost(Protocol):
+    """What a job asks of the pool that it was submitted to."""
+
+    name: str | None
+    label: str
+    memory: Settlement  # it commits nothing
+    settlement: Settlement  # of jobs that are to persist
+    store: Any  # a `PoolStore`, where jobs go in place of the queue; None: there is none
+
+    @property
+    def pool(self) -> Any:
+        """The `Pool`; None once an anonymous one has been collected."""
+
+    def accept(self, job: "Job[Any]") -> None:
+        """Queue a job."""
+
+    def accept_many(self, jobs: "Sequence[Job[Any]]") -> None:
+        """Queue jobs, also those that wait for others."""
+
+    def job_cancelled(self, job: "Job[Any]", *, is_counted: bool) -> None:
+        """Take a queued job that has been cancelled out of the queue."""
+
+    def run_where_awaited(self, job: "Job[Any]", deadline: float) -> bool:
+        """Run a queued job in the calling thread, where that waits for it; see `in_place`."""
+        ...
+
+    def wait_in_loop(self, job: "Job[Any]") -> Generator[Any, None, None]:
+        """Wait in the running event loop until the job has ended; see `awaiting`."""
+        ...
+
+    def interrupt(self, job: "Job[Any]") -> None:
+        """Cancel a running coroutine."""
+
+    def report_failure(
+        self, job: "Job[Any]", error: BaseException, *, is_unseen: bool = False
+    ) -> None:
+        """Report the failure of a job that nobody waits for, or looks at."""

@@ -46,7 +46,7 @@ def stored(pool: Pool, function: str, payload: bytes) -> Record:
     [
         ("redis://localhost/0?prefx=a", "unknown option prefx of redis://localhost:6379/0"),
         ("redis://localhost/jobs", "a database has a number"),
-        ("redis://localhost:none", "redis://localhost"),
+        ("redis://localhost:none", "no number from 0 to 65535"),
         ("redis://one,two:6380/0", r"redis://one:6379,two:6380/0.*redis\+sentinel://"),
         ("redis+sentinel://one,two/0", r"as in redis\+sentinel://one:26379,two:26379/mymaster/0"),
         (

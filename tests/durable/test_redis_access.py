@@ -11,6 +11,7 @@ import pytest
 
 from oddjob import Pool, StoreUnusable
 from oddjob.durable.redis import link
+from oddjob.durable.redis.location import Location
 from tests.durable import jobs
 from tests.durable.conftest import WAIT, have_left
 from tests.hang import until
@@ -149,3 +150,11 @@ def test_a_server_that_is_too_old_is_refused(start: Start, monkeypatch: pytest.M
     monkeypatch.setattr(link, "_OLDEST", (99, 0))
     with pytest.raises(StoreUnusable, match=r"is Redis \d+.\d+; 99.0 or newer is needed"):
         works(start().url)
+
+
+@pytest.mark.parametrize("sign", ["/", "?", "#"])
+@pytest.mark.parametrize("scheme", ["redis", "redis+sentinel"])
+def test_a_password_with_a_sign_of_urls_is_in_no_error(scheme: str, sign: str) -> None:
+    with pytest.raises(ValueError, match="write / as %2F") as caught:
+        Location(f"{scheme}://user:secret{sign}word@host/0")
+    assert "secret" not in str(caught.value)

@@ -366,7 +366,7 @@ def outermost(slot: Slot) -> Slot:
 def walks(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Walk]]:
     """Let the queue's clock be that of the latest walk."""
     walks: list[Walk] = []
-    clock = SimpleNamespace(monotonic=lambda: walks[-1].now)
+    clock = SimpleNamespace(monotonic=lambda: walks[-1].now if walks else 0.0)
     monkeypatch.setattr(limited_queue, "clock", clock)
     return walks
 

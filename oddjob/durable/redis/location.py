@@ -88,8 +88,12 @@ class Location:
             server = urlsplit(f"//{each.strip()}")
             try:
                 port = server.port or _PORTS[self.topology]
-            except ValueError as error:
-                raise ValueError(f"{parts.scheme}://{each}: {error}") from None
+            except ValueError:  # (It may be the beginning of a password.)
+                raise ValueError(
+                    f"a URL that begins with {parts.scheme}:// names a port that is no number from "
+                    "0 to 65535. If that is a part of the password, write / as %2F there, ? as %3F "
+                    "and # as %23"
+                ) from None
             servers.append((server.hostname or "localhost", port))
         names = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                          for host, port in servers)  # fmt: skip

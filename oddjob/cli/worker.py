@@ -19,8 +19,10 @@ from oddjob.cli.filters import seconds
 from oddjob.cli.output import counted, say
 from oddjob.cli.processes import run_processes
 from oddjob.daemon import run_until
+from oddjob.operations import StoreOperations
 from oddjob.operations.application import new_pool, run
 
+_MOST_PORTS = 65535
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
@@ -37,7 +39,7 @@ def _size(text: str) -> int:
 
 def _address(text: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not port.isdecimal() or int(port) > _MOST_PORTS:
         raise click.BadParameter(f'{text!r} is no address such as "127.0.0.1:9100"')
     return host.strip("[]"), int(port)
 
@@ -156,6 +158,10 @@ def _is_batch_over(common: Common, chosen: list[Pool]) -> bool:
             counts = pool.counts()
             waiting += counts["scheduled"]
             is_busy = counts["queued"] or counts["running"]
+            if is_busy and not counts["running"] and _is_paused(pool):
+                what = f"Pool {pool.name} is paused: {counted(counts['queued'])} left in its queue."
+                say(common, what)
+                is_busy = 0
         else:
             is_busy = pool.stats().queued or pool.stats().running
         if is_busy:
@@ -163,6 +169,14 @@ def _is_batch_over(common: Common, chosen: list[Pool]) -> bool:
     if waiting:
         say(common, f"{counted(waiting)} left that wait for their time.")
     return True
+
+
+def _is_paused(pool: Pool) -> bool:
+    store = StoreOperations(str(pool.configuration.store))
+    try:
+        return store.pool(str(pool.name)).is_paused
+    finally:
+        store.close()
 
 
 def _memory() -> int:
@@ -187,7 +201,10 @@ def _pid_file(path: Path | None) -> Iterator[None]:
     if path is None:
         yield
         return
-    path.write_text(f"{os.getpid()}\n")
+    try:
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise Failure(f"cannot write {path}: {error.strerror}", USAGE) from None
     try:
         yield
     finally:

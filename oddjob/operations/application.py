@@ -29,6 +29,7 @@ def load(target: str) -> list[Pool]:
         Exception: whatever the import raises.
     """
     module_name, _, name = target.partition(":")
+    _check_module(module_name)
     with _importing():
         found: Any = import_module(module_name)
         for part in filter(None, name.split(".")):
@@ -52,6 +53,7 @@ def find_function(name: str) -> Any:
         Exception: whatever the import raises.
     """
     module_name, _, path = name.partition(":")
+    _check_module(module_name)
     with _importing():
         found: Any = import_module(module_name)
     for part in path.split("."):
@@ -59,6 +61,14 @@ def find_function(name: str) -> Any:
     if not path or not callable(found):
         raise LookupError(f"there is no function {name}: it is given as module:function")
     return found
+
+
+def _check_module(name: str) -> None:
+    """Raise ``LookupError`` if a name is that of a file, as many give it."""
+    if "/" in name or name.endswith(".py") or name.startswith("."):
+        path = Path(name)
+        dotted = ".".join(part for part in path.with_suffix("").parts if part.strip("."))
+        raise LookupError(f"a program is given as a module, such as {dotted}, not as a path")
 
 
 def store_of(function: str) -> str | None:

@@ -25,6 +25,7 @@ class Watched:
 
     def __init__(self, store: StoreOperations) -> None:
         self._store = store
+        self.url = str(store.url)
 
     def counts(self, pool: str = "mail") -> dict[str, int]:
         found = self._store.pool(pool).counts()
@@ -78,6 +79,36 @@ def test_a_batch_runs_what_there_is_and_ends(call: Call, store: Watched, submit:
     assert "left that wait for their time" not in said
     assert store.counts() == {"succeeded": 2, "failed": 1}
     assert store.counts("other") == {"succeeded": 1}
+
+
+def test_a_batch_leaves_what_a_paused_pool_has(call: Call, store: Watched, submit: Submit) -> None:
+    submit("send ada 1")
+    call("pause", "mail", "--store", store.url)
+    _, said = call("worker", SHOP, "--batch")
+    assert "Pool mail is paused: 1 job left in its queue." in said
+    assert store.counts() == {"queued": 1}
+
+
+@on_a_file
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--pid-file", "/nowhere/pid"), "cannot write /nowhere/pid: No such file or directory"),
+        (("--metrics", "127.0.0.1:99999"), "is no address"),
+    ],
+)
+def test_what_cannot_be_written_or_served_is_said(
+    call: Call, arguments: tuple[str, str], message: str
+) -> None:
+    _, said = call("worker", SHOP, "--batch", *arguments, exit_code=2)
+    assert message in said
+    assert "Traceback" not in said
+
+
+@on_a_file
+def test_a_program_that_is_given_as_a_path_is_named_as_a_module(run: Run) -> None:
+    for command in (("worker", "./tests/cli/shop.py"), ("enqueue", "tests/cli/shop.py:send")):
+        assert "such as tests.cli.shop, not as a path" in run(*command, exit_code=1).stderr
 
 
 def test_a_batch_leaves_what_waits_for_its_time(call: Call, store: Watched, submit: Submit) -> None:

@@ -55,9 +55,9 @@ def _recurrence_of(target: "Submitter", timing: dict[str, Any]) -> Recurring:
         raise TypeError(f"{given}: {hint}")
     [kind] = kinds
     when = timing.pop(kind)
-    for_cron = timing.keys() - {"jitter", "overlap", "daemon"}
-    if kind == "every" and for_cron:
-        raise TypeError(f"{', '.join(sorted(for_cron))}: of use with cron= or daily=, not every=")
+    cron_only = timing.keys() - {"jitter", "overlap", "daemon"}
+    if kind == "every" and cron_only:
+        raise TypeError(f"{', '.join(sorted(cron_only))}: of use with cron= or daily=, not every=")
     recurring: Recurring = getattr(target, kind)(when, **timing)
     return recurring
 

@@ -61,7 +61,8 @@ class LoneQueue:
         """Return whether neither jobs nor permits are left, in any index."""
         queue = self.queue
         left: list[Any] = [queue.inbox, queue._mail, queue._waiting, queue._delayed, queue._holding]
-        left += [queue._lines, queue._due, queue._ready.ranks, queue._turns or ()]
+        left += [queue._lines, queue._due, queue._ready.ranks]
+        left += [] if queue._turns is None else [queue._turns._levels]
         left += [limit.waiting for limit in queue.gate.adopted()]
         return not any(len(each) for each in left) and not any(map(running, queue.gate.adopted()))
 

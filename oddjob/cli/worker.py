@@ -8,6 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from math import inf
 from pathlib import Path
 
@@ -172,11 +173,12 @@ def _is_batch_over(common: Common, chosen: list[Pool]) -> bool:
 
 
 def _is_paused(pool: Pool) -> bool:
-    store = StoreOperations(str(pool.configuration.store))
-    try:
-        return store.pool(str(pool.name)).is_paused
-    finally:
-        store.close()
+    return _store_of(str(pool.configuration.store)).pool(str(pool.name)).is_paused
+
+
+@cache  # a batch whose jobs wait for a limit asks again and again
+def _store_of(url: str) -> StoreOperations:
+    return click.get_current_context().with_resource(StoreOperations(url))
 
 
 def _memory() -> int:

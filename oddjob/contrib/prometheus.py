@@ -1,7 +1,7 @@
 """Prometheus: a collector of what pools and stores do, which is read when it is scraped.
 
-It costs the jobs nothing, unless it is to tell them apart by their names. In a server of several
-processes each has its own pools, and so its own port; stores are the same in all of them.
+Jobs are not slowed down, except with ``per_job=True``. In a server of several processes each has
+its own pools, and so its own port; stores are the same in all of them.
 ``prometheus_client`` does not use collectors of others in its multiprocess mode.
 
 Assumes: ``prometheus_client`` is installed.

@@ -249,7 +249,7 @@ def _metrics_of(sources: Sources) -> Callable[[], bytes]:
     def latest() -> bytes:
         nonlocal known, registry
         stores = [each for _, each in sources.all() if isinstance(each, StoreOperations)]
-        there = sources.local_pools(), stores
+        there = [*sources.local_pools()], stores
         if there != known:  # else the collector knows what it has counted a moment ago
             known, registry = there, CollectorRegistry()
             registry.register(OddJobCollector(*there))

@@ -291,10 +291,10 @@ class ClaimedJobs(StoredSettlement):
 
     def stop(self, job_id: Any) -> bool:
         """Cancel a claim that has not begun, or ask it to stop; return whether it is cancelled."""
-        claim, job = self.held.get(job_id, (None, None))
-        if claim is None or job is None or not job.cancel():
+        held = self.held.get(job_id)
+        if held is None or not held[1].cancel():
             return False
-        self._report(claim, State.CANCELLED)
+        self._report(held[0], State.CANCELLED)
         return True
 
     def take_back(self) -> list[Claim]:

@@ -24,7 +24,7 @@ class Reports:
         self.progress: Final = LatestProgress()
 
     def put(self, update: Update) -> None:
-        """Leave the end of a claim, and before it what its job has reported last."""
+        """Queue the end of a claim, after the latest progress of its job."""
         update.claim.is_over = True
         self._ends.extend([*self.progress.take_last(update.claim), update])
 
@@ -49,5 +49,5 @@ class Reports:
         return len(drain(self._ends))
 
     def __len__(self) -> int:
-        """Return how many updates are to be stored at once; progress can wait."""
+        """Return how many updates cannot wait, as progress can."""
         return len(self._ends)

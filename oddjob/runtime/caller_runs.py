@@ -28,7 +28,7 @@ def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
             if limited is None:
                 slot.job = job
             elif not claim_into(core, job, slot):
-                if not limited.withdraw(job):  # this thread is in there: it will read the message
+                if not limited.withdraw(job):  # a signal handler, in the owner of the queue's lock
                     limited.forget(job)
                 return job._local_state is not QUEUED
             latest = slot.job

@@ -429,6 +429,7 @@ class PoolCore:
         limited.tidy()
         if is_due:
             # When a job is to be retried, the worker that has run it may be busy, and the only one.
+            # (A thread that cannot be started leaves its place empty: the supervisor tries again.)
             self.workers.start_for(limited.waiting_count)
             self.dispatcher.wake_up_to(1)
             self.wake_waiters()

@@ -193,7 +193,10 @@ class Dispatcher:
 
     def remove(self, job: Job[Any]) -> bool:
         """Remove a job that waits in the FIFO queue, or for others; return False if it does not."""
-        return self.waiting_for_jobs.pop(job, self) is None or discard_from(self.fifo, job)
+        waited = (
+            self.waiting_for_jobs.pop(job, self) is None
+        )  # (its value; `self`: it was not there)
+        return waited or discard_from(self.fifo, job)
 
     def forget_worker(self, wake: Callable[[], None]) -> None:
         """Take a worker that will not answer off the list of the parked."""

@@ -19,11 +19,11 @@ from oddjob.runtime.job import Job
 class _Level:
     """The jobs of one priority that wait."""
 
-    __slots__ = ("latest_start", "lines", "priority")
+    __slots__ = ("lines", "priority", "virtual_time")
 
     def __init__(self, priority: int) -> None:
         self.priority: Final = priority
-        self.latest_start = 0.0  # the highest turn that has started
+        self.virtual_time = 0.0  # the highest turn of a job that has started when it came up
         self.lines: dict[Key | None, _Line] = {}
 
 
@@ -40,7 +40,7 @@ class _Line:
         self.waiting = 0
 
 
-Place = tuple[float, int, _Line]  # turn and number of a job, which is one of a kind, and its line
+Place = tuple[float, int, _Line]  # of a job: its turn, its number (no two are equal), its line
 
 
 class FairTurns:
@@ -51,13 +51,10 @@ class FairTurns:
     def __init__(self) -> None:
         self._levels: Final[dict[int, _Level]] = {}  # by priority
 
-    def __len__(self) -> int:
-        return len(self._levels)
-
     def give(self, job: Job[Any], number: int) -> Place:
         """Return the place of a job that begins to wait; lower ones start first."""
         line = self._line_of(job)
-        line.last = turn = max(line.last, line.level.latest_start) + line.step
+        line.last = turn = max(line.last, line.level.virtual_time) + line.step
         line.waiting += 1
         return turn, number, line
 
@@ -65,8 +62,8 @@ class FairTurns:
         """Note that a job waits no longer."""
         turn, _, line = job._number
         level = line.level
-        if is_started and turn > level.latest_start:
-            level.latest_start = turn
+        if is_started and turn > level.virtual_time:
+            level.virtual_time = turn
         line.waiting -= 1
         if not line.waiting:
             del level.lines[line.key]

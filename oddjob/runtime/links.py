@@ -1,4 +1,7 @@
-"""Links: what a scheduled job waits for, a timer or other jobs, and the batch that it is in."""
+"""Links: what a scheduled job waits for, a timer or other jobs, and the batch that it is in.
+
+`set_waiting` and `set_due` mark a job as scheduled, and as queued.
+"""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -69,7 +72,13 @@ def set_waiting(job: "Job[Any]", timer: WaitsFor) -> None:
 
 
 def set_due(job: "Job[Any]", now: float) -> None:
-    """Note that a job is queued at `now`, in monotonic seconds: it waits for no timer."""
+    """Take a job off what it waits for.
+
+    Args:
+        job: the job.
+        now: when it is queued, in monotonic seconds; infinity if it was cancelled; minus infinity
+            if it is the parent's, in a forked child.
+    """
     job._queued_at = now
     if job._details is not None:
         job._details.waits_for = None

@@ -1,4 +1,4 @@
-"""Making jobs: many at once, for `submit_many` and timers; and how a job is marked as scheduled.
+"""Making jobs: many at once, for `submit_many` and timers.
 
 (The batches of workflows are in `oddjob.workflow`.)
 """

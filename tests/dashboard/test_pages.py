@@ -211,6 +211,18 @@ def test_prometheus_is_told_of_what_is_shown_if_that_is_wanted_and_it_is_let_in(
         )
 
 
+def test_a_store_is_not_counted_anew_each_time_prometheus_asks(
+    url: str, filled: Pool, show: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prometheus = pytest.importorskip("oddjob.contrib.prometheus", exc_type=ImportError)
+    read, stores = prometheus._read, []
+    monkeypatch.setattr(prometheus, "_FRESH", 60.0)
+    monkeypatch.setattr(prometheus, "_read", lambda store: stores.append(store) or read(store))
+    client = show(url, metrics=True)
+    assert client.get("/metrics").html == client.get("/metrics").html
+    assert len(stores) == 1
+
+
 def test_runners_are_shown_with_the_name_that_they_were_given_and_when_their_hearts_beat(
     url: str, show: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,16 +14,14 @@ SEEDS = ["1", "2", "3"] if IS_LONG else ["1"]
 SECONDS = 20 * len(SEEDS) if IS_LONG else 4
 
 
-@pytest.mark.timeout(SECONDS + 240)
-def test_chaos_costs_no_job_no_thread_and_no_capacity() -> None:
-    """Failures that no other test combines."""
+def summaries_of(program: str, *options: str) -> list[str]:
+    """Run a program of chaos; return what it says of each seed."""
     outcome = subprocess.run(
         [
-            *(sys.executable, "-W", "ignore", "tests/stress/chaos.py"),
-            *("--seconds", str(SECONDS), "--seeds", *SEEDS),
+            *(sys.executable, "-W", "ignore", "-m", program),
+            *("--seconds", str(SECONDS), "--seeds", *SEEDS, *options),
         ],
         cwd=ROOT,
-        env={"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
         timeout=SECONDS + 200,
@@ -33,7 +31,13 @@ def test_chaos_costs_no_job_no_thread_and_no_capacity() -> None:
     assert outcome.returncode == 0, f"{outcome.stdout}\n{outcome.stderr[-5000:]}"
     summaries = outcome.stdout.splitlines()
     assert len(summaries) == len(SEEDS)
-    for summary in summaries:
+    return summaries
+
+
+@pytest.mark.timeout(SECONDS + 240)
+def test_chaos_costs_no_job_no_thread_and_no_capacity() -> None:
+    """Failures that no other test combines."""
+    for summary in summaries_of("tests.stress.chaos"):
         strikes = () if WITH_LOSES_LOCKS else ("strikes",)
         for event in ("crashes", "timed_out", "forks", *strikes, "drains", "breakdowns"):
             assert event in summary, f"it shows nothing, since this did not happen: {summary}"
@@ -42,17 +46,4 @@ def test_chaos_costs_no_job_no_thread_and_no_capacity() -> None:
 @pytest.mark.timeout(SECONDS + 240)
 def test_chaos_around_a_server_loses_no_job() -> None:
     """Of processes, the server and connections; `make chaos-redis` goes on for longer."""
-    outcome = subprocess.run(
-        [
-            *(sys.executable, "-W", "ignore", "-m", "tests.stress.chaos_redis"),
-            *("--seconds", str(SECONDS), "--seeds", *SEEDS, *([] if IS_LONG else ["--short"])),
-        ],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS + 200,
-        check=False,
-    )
-    print(outcome.stdout)
-    assert outcome.returncode == 0, f"{outcome.stdout}\n{outcome.stderr[-5000:]}"
-    assert len(outcome.stdout.splitlines()) == len(SEEDS)
+    summaries_of("tests.stress.chaos_redis", *([] if IS_LONG else ["--short"]))

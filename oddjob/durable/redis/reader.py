@@ -71,8 +71,8 @@ class RedisReader(StoreReader):
             seconds, microseconds = self._link.ask("TIME")
             found["time"] = f"{int(seconds) + int(microseconds) / 1e6:.6f}"
             with suppress(StoreUnusable):  # many who run servers for others forbid it
-                answer = self._link.ask("CONFIG", "GET", "appendfsync")
-                found |= {str(answer[0].decode()): answer[1].decode()} if answer else {}
+                if answer := self._link.ask("CONFIG", "GET", "appendfsync"):
+                    found["appendfsync"] = answer[1].decode()
         return found
 
     @override

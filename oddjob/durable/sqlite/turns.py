@@ -92,5 +92,5 @@ _SET: Final = "UPDATE job SET fair = ?, turn = ? WHERE id = ?"
 
 
 def claim_order(row: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return what sorts as a row of priority, id, …, turn does among those that are claimed."""
+    """Return by what rows of (priority, id, …, turn) are sorted: priority, then turn, then id."""
     return (-row[0], row[-1] or 0.0, row[1])

@@ -11,6 +11,7 @@ by the interpreter's own starting of threads, which does not get over that.)
 
 import ctypes
 import dis
+import logging
 import sys
 import threading
 from collections.abc import Callable
@@ -86,6 +87,17 @@ no_strikes = threading.RLock()  # held while no thread must be struck
 _start = threading.Thread.start
 _delete = threading.Thread._delete  # type: ignore[attr-defined]
 _throw = ctypes.pythonapi.PyThreadState_SetAsyncExc
+
+
+def disable_logging() -> None:
+    """Log nothing, until ``logging.disable(logging.NOTSET)``, from threads that may be struck.
+
+    A logger that is asked about a level for the first time takes the lock of all of logging. Up to
+    CPython 3.12 that is no ``with`` block: a thread that is struck there would keep the lock.
+    """
+    logging.disable(logging.CRITICAL)
+    for level in logging.getLevelNamesMapping().values():
+        logging.getLogger("oddjob").isEnabledFor(level)
 
 
 def strike_thread(thread: threading.Thread, exception: type[BaseException]) -> bool:

@@ -12,7 +12,6 @@ capacity that it was configured with, each limit let jobs pass, and no thread ma
 import argparse
 import asyncio
 import faulthandler
-import logging
 import os
 import random
 import signal
@@ -29,6 +28,7 @@ from oddjob.runtime.coroutines import CoroutineRunner
 from tests.strikes import (
     WITH_LOSES_LOCKS,
     Struck,
+    disable_logging,
     end_unstruck,
     no_strikes,
     start_unstruck,
@@ -344,7 +344,7 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--switch-interval", type=float, default=0.0005)
     asked = parser.parse_args()
-    logging.disable(logging.CRITICAL)
+    disable_logging()
     threading.Thread.start = start_unstruck  # type: ignore[method-assign]
     threading.Thread._delete = end_unstruck  # type: ignore[attr-defined]
     for method in ("run", "close"):

@@ -22,7 +22,13 @@ from oddjob import Job, Pool, PredecessorFailed, Rate, current_job
 from oddjob.runtime.worker import Worker
 from tests.hang import until
 from tests.long import IS_LONG
-from tests.strikes import WITH_LOSES_LOCKS, end_unstruck, start_unstruck, strike_thread
+from tests.strikes import (
+    WITH_LOSES_LOCKS,
+    disable_logging,
+    end_unstruck,
+    start_unstruck,
+    strike_thread,
+)
 
 ROUNDS = range(int(os.environ.get("ODDJOB_STRESS_ROUNDS", "1")))  # two try every exception
 STRIKES = 40 if IS_LONG else 15
@@ -130,7 +136,7 @@ def quiet(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(threading.Thread, "_delete", end_unstruck)
     monkeypatch.setattr(threading, "excepthook", lambda _: None)
     monkeypatch.setattr(sys, "unraisablehook", lambda _: None)
-    logging.disable(logging.CRITICAL)
+    disable_logging()
     yield
     logging.disable(logging.NOTSET)
 

@@ -126,7 +126,8 @@ def hinted(fn: F) -> F:
 
     @functools.wraps(fn)
     def call(*args: Any, **kwargs: Any) -> Any:
-        refuse_unknown(caller, kwargs, known)
+        if kwargs:
+            refuse_unknown(caller, kwargs, known)
         return fn(*args, **kwargs)
 
     return call  # type: ignore[return-value]  # of the same signature

@@ -13,7 +13,6 @@ from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.options import as_flag
 from oddjob.runtime import inline
 from oddjob.runtime.job import Job
-from oddjob.runtime.middleware import recurring_by
 from oddjob.runtime.policy import ONE_ARGUMENT, JobPolicy
 from oddjob.schedule.timer import Calls, MemoryTimer, Timer
 from oddjob.schedule.triggers import Trigger
@@ -59,12 +58,9 @@ class Scheduled(HintedAttributes):
             from oddjob.durable.timers import set_timer  # it is loaded where there is a store
 
             store = source._core.store
-            with recurring_by(self._trigger):
-                timer: Timer = set_timer(store, self._trigger, calls, overlaps=self._overlap)
-            return timer
+            return set_timer(store, self._trigger, calls, overlaps=self._overlap)
         how = self._keeps_process, self._overlap
-        with recurring_by(self._trigger):
-            return MemoryTimer(self._trigger, source._core, calls, source, *how)
+        return MemoryTimer(self._trigger, source._core, calls, source, *how)
 
 
 class Delayed(Scheduled):

@@ -29,6 +29,7 @@ from oddjob.durable.timers import EntryTimer
 from oddjob.durable.unique import canonical_bytes
 from oddjob.errors import StoreFull
 from oddjob.log import log
+from oddjob.runtime.middleware import recurring_by
 from oddjob.runtime.new_jobs import new_jobs
 from oddjob.runtime.policy import ONE_ARGUMENT
 from oddjob.schedule.timer import Calls
@@ -59,7 +60,8 @@ class RecurringEntries:
             Exception: as `PoolStore.accept` does.
         """
         function = name_of(calls.fn)
-        models = new_jobs(*calls, inf)
+        with recurring_by(rule.trigger):
+            models = new_jobs(*calls, inf)
         submits = [self._store.submissions.submit_of(model) for model in models]
         name = calls.policy.name or _name_of_entry(function, calls)
         for each in submits:

@@ -111,8 +111,8 @@ def recurrence_of_submit() -> "Trigger | None":
 
 @contextmanager
 def recurring_by(trigger: "Trigger") -> Iterator[None]:
-    """Have `recurrence_of_submit` return a trigger in this block, if it repeats."""
-    before = _recurrence.set(trigger if trigger.repeats else None)
+    """Have `recurrence_of_submit` return a trigger in this block."""
+    before = _recurrence.set(trigger)
     try:
         yield
     finally:

@@ -28,6 +28,7 @@ from oddjob.errors import PoolClosed
 from oddjob.keys import Key
 from oddjob.runtime.job import Job
 from oddjob.runtime.links import set_due, set_waiting
+from oddjob.runtime.middleware import recurring_by
 from oddjob.runtime.new_jobs import new_jobs
 from oddjob.runtime.policy import JobPolicy
 from oddjob.schedule.clock import clock
@@ -197,7 +198,8 @@ class MemoryTimer(Timer, Alarm):
         self._fired = self._missed = 0
         self._error = None
         if trigger.repeats:
-            self._models = new_jobs(*calls, inf)
+            with recurring_by(trigger):
+                self._models = new_jobs(*calls, inf)
         elif calls.policy.is_prepared or not self._is_detached:
             self._jobs = new_jobs(*calls, inf)
             self._waiting = len(self._jobs)

@@ -123,7 +123,7 @@ class Submitter(MapMethods, WorkflowMethods):
         policy, now = self._policy, clock.monotonic()
         job: Job[Any] = Job(fn, args, kwargs or None, copy_context(), policy, now, self._key)
         policy.prepare(job)
-        await self._core.accept_in_loop(job)
+        await self._core.intake.accept_in_loop(job)
         return job
 
     @overload
@@ -163,9 +163,9 @@ class Submitter(MapMethods, WorkflowMethods):
         # (In a user's transaction, no room will come: it has to end before others can write.)
         if core.options.max_queue is not None and policy.settings.connection is None:
             stream = (job for call in calls for job in make_jobs((call,)))
-            return core.accept_stream(stream, keep=not policy.is_detached)
+            return core.intake.accept_stream(stream, keep=not policy.is_detached)
         jobs = make_jobs(list(calls))
-        core.accept_many(jobs)
+        core.intake.accept_many(jobs)
         return jobs
 
     @override

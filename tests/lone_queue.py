@@ -28,6 +28,7 @@ class LoneQueue:
         self.dispatcher = Dispatcher(core)
         self.queue = self.dispatcher.use_limits()
         self.store = None
+        self.intake: Any = self
         self.settlement: Any = self
         self.memory: Any = self
 

@@ -115,7 +115,7 @@ class ClaimedJobs(StoredSettlement):
         if jobs:
             self.latest_start = clock.monotonic()
             try:
-                self._core.run_claimed(jobs)
+                self._core.intake.run_claimed(jobs)
             except Exception:  # there are no workers, and none can be started
                 for job in jobs:
                     self.runner.hand_back(details_of(job).claim)

@@ -37,7 +37,7 @@ class Lending:
         self._lend(1)
         try:
             if len(self._core.dispatcher):  # the job may be there: it was claimed ahead
-                self._core.run_queued()
+                self._core.intake.run_queued()
             yield
         finally:
             self._lend(-1)

@@ -126,7 +126,7 @@ def _start(core: "PoolCore", jobs: list[Job[Any]]) -> None:
             if core.store is not None and job._policy.is_durable:
                 core.store.live.note_inline(job)
     else:
-        core.run_claimed(jobs)
+        core.intake.run_claimed(jobs)
 
 
 class _Predecessors:

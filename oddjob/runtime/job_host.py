@@ -3,11 +3,12 @@
 Both are seams. The host is a `PoolCore`; the settlement is the store's, or that of memory.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
+    from oddjob.runtime.intake import Intake
     from oddjob.runtime.job import Job
 
 
@@ -84,14 +85,13 @@ class JobHost(Protocol):
     store: Any  # a `PoolStore`, where jobs go in place of the queue; None: there is none
 
     @property
+    def intake(self) -> "Intake":
+        """Where jobs are queued."""
+        ...
+
+    @property
     def pool(self) -> Any:
         """The `Pool`; None once an anonymous one has been collected."""
-
-    def accept(self, job: "Job[Any]") -> None:
-        """Queue a job."""
-
-    def accept_many(self, jobs: "Sequence[Job[Any]]") -> None:
-        """Queue jobs, also those that wait for others."""
 
     def job_cancelled(self, job: "Job[Any]", *, is_counted: bool) -> None:
         """Take a queued job that has been cancelled out of the queue."""

@@ -77,7 +77,7 @@ def known_cores() -> "list[PoolCore]":
 def refresh_all() -> None:
     """Have every pool take note that inline mode was switched on or off."""
     for core in known_cores():
-        core.refresh()
+        core.intake.refresh()
 
 
 def _reset_after_fork() -> None:

@@ -87,7 +87,7 @@ class JobPolicy:
             or settings.after
             or self.fair_by is not None
         )
-        self._accepting: Final[Any] = host.store if self.is_durable else host
+        self._accepting: Final[Any] = host.store if self.is_durable else host.intake
         # Of its jobs that wait for others: they are not to keep these for as long as they live.
         self._without_after: Final = (
             JobPolicy(host, settings._replace(after=()), is_detached=is_detached)
@@ -149,7 +149,7 @@ class JobPolicy:
     def _prepare_and_accept(self, job: "Job[Any]") -> None:
         self.prepare(job)
         if self.settings.after:
-            self.host.accept_many([job])
+            self.host.intake.accept_many([job])
         else:
             self._accepting.accept(job)
 

@@ -122,7 +122,7 @@ class PoolEnding:
             is_first = core.state.closed_because is None
             if is_first:
                 core.state.closed_because = why
-            core.refresh()
+            core.intake.refresh()
         if core.store is not None:
             core.store.close(hands_back=why is AFTER_EXIT)
         core.backpressure.turn_away()
@@ -219,7 +219,7 @@ class PoolEnding:
         core = self._core
         with core.state.lock:
             core.state.broken_by = cause
-            core.refresh()
+            core.intake.refresh()
         if core.store is not None:
             core.store.break_down()  # other processes may have more luck
         jobs = core.dispatcher.waiting()
@@ -243,7 +243,7 @@ class PoolEnding:
             was_broken = state.closed_because is None and state.broken_by is not None
             if was_broken:
                 state.broken_by = None
-                core.refresh()
+                core.intake.refresh()
             state.check_open()
         core.workers.retire_all()
         core.supervisor.notify()

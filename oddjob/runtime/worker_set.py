@@ -67,7 +67,7 @@ class WorkerSet:
             self._surplus = free if len(free) == surplus else [w for w in workers if not w.leaving]
             for worker in self._surplus:
                 worker.leaving = True
-            self._core.refresh()
+            self._core.intake.refresh()
         self._core.dispatcher.wake_all()
 
     def _keep_surplus(self) -> None:
@@ -105,7 +105,7 @@ class WorkerSet:
         """Have new workers run what is queued."""
         core = self._core
         if len(core.dispatcher):
-            core.run_queued()
+            core.intake.run_queued()
         if core.store is not None:
             core.store.wake()  # it may claim more
         core.supervisor.notify()
@@ -187,7 +187,7 @@ class WorkerSet:
         if is_replacement:
             self.replaced.append(worker.thread.name)
             core.supervisor.notify()
-        core.refresh()
+        core.intake.refresh()
 
     def serve_here(self) -> None:
         """Be a worker in the calling thread until a closed pool's queue is empty."""
@@ -231,7 +231,7 @@ class WorkerSet:
             self._places.pop()
         if len(self.all()) <= self.size:
             self._keep_surplus()
-        self._core.refresh()
+        self._core.intake.refresh()
         return True
 
     def find(self, slot: Slot) -> Worker | None:

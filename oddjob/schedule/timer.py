@@ -207,7 +207,7 @@ class MemoryTimer(Timer, Alarm):
                 set_waiting(job, self)
         self._calls = None if self._jobs else calls  # of jobs that are yet to be made
         if keeps_process:
-            core.ensure_worker()  # no thread can be started at the end of the process (3.12)
+            core.intake.ensure_worker()  # no thread can be started at the end of the process (3.12)
         # An empty batch keeps no process.
         self._keeps_process = keeps_process and bool(calls.arguments)
         self._is_paused = False
@@ -380,7 +380,7 @@ class MemoryTimer(Timer, Alarm):
     def _submit(self, jobs: Sequence[Job[Any]]) -> None:
         waiting = [job for job in jobs if not job.done()]
         if waiting:
-            self._core.accept_fired(waiting, self._note_refusal)
+            self._core.intake.accept_fired(waiting, self._note_refusal)
             if self._core.in_place_wakeups:
                 self._core.wake_waiters()  # a thread that waits for one of these may have to run it
 

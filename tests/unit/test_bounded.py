@@ -520,7 +520,7 @@ def test_a_job_is_not_lost_that_is_queued_while_its_pool_learns_of_priorities(
             pool.submit(abs, 1).result(WAIT)
             core = pool._core
             core.dispatcher.fifo = Jobs()
-            core.refresh()
+            core.intake.refresh()
             until(lambda core=core: len(core.dispatcher.parked) == 1)
             core.dispatcher.wake_all()  # the worker is to look at this queue from now on
             until(lambda core=core: len(core.dispatcher.parked) == 1)
@@ -561,11 +561,11 @@ def test_jobs_of_timers_are_refused_in_time_whatever_refusing_others_has_raised(
         refused.append(error)
         raise error
 
-    core.accept_fired([new_job()], fail)
-    core.accept_fired([new_job()], refused.append)
+    core.intake.accept_fired([new_job()], fail)
+    core.intake.accept_fired([new_job()], refused.append)
     until(lambda: len(refused) == 2)
     later = new_job()
-    core.accept_fired([later], refused.append)
+    core.intake.accept_fired([later], refused.append)
     pool.open()
     assert later.result(WAIT) == 1
 

@@ -45,7 +45,8 @@ class Host:
         self.reports: list[BaseException] = []
         self.slots: list[Slot] = []
         self.store = None
-        self.settlement = self.memory = self.events = self.watchdog = self.metrics = self
+        self.settlement = self.memory = self.intake = self
+        self.events = self.watchdog = self.metrics = self
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         slot = new_slot(self)

@@ -154,7 +154,7 @@ def test_a_pool_without_middleware_makes_plain_jobs() -> None:
     """It costs nothing where there is none: jobs take the shortest way."""
     with Pool(1) as pool:
         assert pool._policy.is_plain
-        assert pool._policy.accept == pool._core.accept
+        assert pool._policy.accept == pool._core.intake.accept
         assert not pool.options(middleware=[Middleware()])._policy.is_plain  # type: ignore[attr-defined]
 
 

@@ -461,7 +461,7 @@ def test_a_submit_during_which_the_pool_closes_queues_nothing(
     pool = Pool(1)
     pool.submit(pow, 2, 3).result(WAIT)
     core = pool._core
-    assert core._open_queue is core.dispatcher.fifo
+    assert core.intake._open_queue is core.dispatcher.fifo
 
     class Jobs(deque[Job[object]]):
         def append(self, job: Job[object]) -> None:
@@ -470,7 +470,7 @@ def test_a_submit_during_which_the_pool_closes_queues_nothing(
 
     jobs = Jobs()
     monkeypatch.setattr(core.dispatcher, "fifo", jobs)
-    monkeypatch.setattr(core, "_open_queue", jobs)
+    monkeypatch.setattr(core.intake, "_open_queue", jobs)
     ran: list[int] = []
     with pytest.raises(PoolClosed):
         pool.submit(ran.append, 1)
@@ -504,7 +504,7 @@ def test_a_submit_interrupted_right_after_queueing_leaves_nothing_behind(
         for call in calls:
             interrupted = Jobs()
             monkeypatch.setattr(core.dispatcher, "fifo", interrupted)
-            monkeypatch.setattr(core, "_open_queue", interrupted)
+            monkeypatch.setattr(core.intake, "_open_queue", interrupted)
             with pytest.raises(KeyboardInterrupt):
                 call()
             core.dispatcher.fifo.extend(interrupted)
@@ -540,7 +540,7 @@ def test_a_submit_that_meets_the_last_idle_worker_being_taken_starts_another(
                 super().extend(jobs)
 
         monkeypatch.setattr(core.dispatcher, "fifo", Jobs())
-        core.refresh()
+        core.intake.refresh()
         assert pool.submit(pow, 2, 3).result(WAIT) == 8
         gate.set()
 

@@ -154,7 +154,33 @@ def test_a_server_that_is_too_old_is_refused(start: Start, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("sign", ["/", "?", "#"])
 @pytest.mark.parametrize("scheme", ["redis", "redis+sentinel"])
-def test_a_password_with_a_sign_of_urls_is_in_no_error(scheme: str, sign: str) -> None:
+@pytest.mark.parametrize("secret", ["secret", "1234"])
+def test_a_password_with_a_sign_of_urls_is_in_no_error(scheme: str, sign: str, secret: str) -> None:
     with pytest.raises(ValueError, match="write / as %2F") as caught:
-        Location(f"{scheme}://user:secret{sign}word@host/0")
-    assert "secret" not in str(caught.value)
+        Location(f"{scheme}://user:{secret}{sign}word@host/0")
+    assert secret not in str(caught.value)
+    assert "word@" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("unix://run/redis.sock", r"names a path from / on, as in unix:///run/redis\.sock"),
+        ("unix://redis.sock", "names a path from / on"),
+        ("unix:", "names a path from / on"),
+        ("unix:///redis.sock?db=one", "a database is a number, as .db=0, not 'one'"),
+        ("redis://host/0/1", "/0/1.*: a database is a number, as /0 at the end, not '0/1'"),
+        ("redis+sentinel://host/main/x", "a database is a number, as /0 at the end, not 'x'"),
+        ("redis://host/0?prefix=", "a prefix has some text, as .prefix=shop"),
+        ("redis://host/0?accept_eviction=yes", "accept_eviction is 1 or 0, not 'yes'"),
+    ],
+)
+def test_what_is_wrong_in_a_url_is_named(url: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        Location(url)
+
+
+def test_a_path_of_a_socket_is_read_whole() -> None:
+    location = Location("unix://user:secret@/run/a%20b.sock?db=3&accept_eviction=0")
+    assert location.options == {"path": "/run/a b.sock", "db": 3}
+    assert not location.accepts_eviction

@@ -169,8 +169,9 @@ def test_a_server_of_another_kind_is_named(replicated: Replicated) -> None:
     sentinel, master = replicated.sentinel.port, replicated.master.port
     for url, said in {
         f"redis+sentinel://127.0.0.1:{sentinel}/mian": "its sentinels know no master 'mian'",
-        f"redis+sentinel://127.0.0.1:{master}/main": "unknown command .SENTINEL",
-        f"redis+cluster://127.0.0.1:{master}": "cluster support disabled",
+        f"redis+sentinel://127.0.0.1:{master}/main": rf"127.0.0.1:{master} is no sentinel: name ",
+        f"redis+cluster://127.0.0.1:{master}": f"{master} is no cluster node; or begin with redis:",
+        f"redis+cluster://127.0.0.1:{sentinel}": f"{sentinel} is no cluster node; or begin with",
         f"redis://127.0.0.1:{sentinel}": r"is a sentinel: begin with redis\+sentinel://",
     }.items():
         with pytest.raises(StoreUnusable, match=said):

@@ -49,21 +49,34 @@ class Location:
         parts = urlsplit(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         self.prefix: Final = query.get("prefix", "oddjob")
-        self.accepts_eviction: Final = query.get("accept_eviction") == "1"
         self.options: Final[dict[str, Any]] = {}
         self._scheme, _, topology = parts.scheme.partition("+")
         self.topology: Final = topology
         self.seeds: tuple[tuple[str, int], ...] = ()  # sentinels, or nodes of a cluster
         self.master: str = ""  # as the sentinels call it
         if self._scheme == "unix":
+            if parts.netloc.rpartition("@")[2] or parts.path in ("", "/"):
+                raise ValueError(
+                    "a URL that begins with unix:// names a path from / on, as in "
+                    "unix:///run/redis.sock"
+                )
             self.options["path"] = unquote(parts.path)
             database = query.pop("db", "0")
             self._text = f"unix://{parts.path}/{database}?prefix={self.prefix}"
         else:
+            if any("@" in each for each in (parts.path, parts.fragment, *query)):
+                raise _cut_password(parts.scheme)
             database = self._read_servers(parts)
         self._check_options(query)
-        if not database.isdecimal() or not self.prefix:
-            raise ValueError(f"{self}: a database has a number, and a prefix some text")
+        if not database.isdecimal():
+            where = "?db=0" if self._scheme == "unix" else "/0 at the end"
+            raise ValueError(f"{self}: a database is a number, as {where}, not {database!r}")
+        if not self.prefix:
+            raise ValueError(f"{self}: a prefix has some text, as ?prefix=shop")
+        eviction = query.get("accept_eviction", "0")
+        if eviction not in ("0", "1"):
+            raise ValueError(f"{self}: accept_eviction is 1 or 0, not {eviction!r}")
+        self.accepts_eviction: Final = eviction == "1"
         self.options["db"] = int(database)
         if self._scheme == "rediss":  # redis-py before 6.0 does not look at the name by itself
             self.options.update({name: query[name] for name in query if name.startswith("ssl_")})
@@ -88,12 +101,8 @@ class Location:
             server = urlsplit(f"//{each.strip()}")
             try:
                 port = server.port or _PORTS[self.topology]
-            except ValueError:  # (It may be the beginning of a password.)
-                raise ValueError(
-                    f"a URL that begins with {parts.scheme}:// names a port that is no number from "
-                    "0 to 65535. If that is a part of the password, write / as %2F there, ? as %3F "
-                    "and # as %23"
-                ) from None
+            except ValueError:
+                raise _cut_password(parts.scheme) from None
             servers.append((server.hostname or "localhost", port))
         names = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                          for host, port in servers)  # fmt: skip
@@ -185,6 +194,14 @@ class Location:
     def pool_key(self, pool: str, name: str) -> bytes:
         """Return one key of a pool."""
         return f"{self._tag}{quote(pool, safe='')}:{quote(name, safe=':')}".encode()
+
+
+def _cut_password(scheme: str) -> ValueError:
+    """Return the error about a port; it does not show it, as it may be part of a password."""
+    return ValueError(
+        f"a URL that begins with {scheme}:// names a port that is no number from 0 to 65535. If "
+        "that is a part of the password, write / as %2F there, ? as %3F and # as %23"
+    )
 
 
 _POOL_KEYS: Final = (

@@ -16,6 +16,7 @@ from oddjob.durable.redis.location import Location
 
 Server = tuple[str, int]
 
+_WRONG_KIND: Final = ("unknown command", "cluster support disabled")  # said by other servers
 _TIMEOUT: Final = 1.0  # seconds, for each of those who are asked
 
 
@@ -42,6 +43,16 @@ def _ask_each(location: Location, find: Callable[..., Server | None]) -> Server:
         except (LostConnection, LateAnswer) as error:
             lost = error
             continue
+        except ResponseError as error:
+            if not any(each in str(error) for each in _WRONG_KIND):
+                raise
+            is_sentinel = location.topology == "sentinel"
+            what = (
+                "sentinel: name the sentinels, mostly at 26379" if is_sentinel else "cluster node"
+            )
+            raise ResponseError(
+                f"{seed[0]}:{seed[1]} is no {what}; or begin with redis:// for a server by itself"
+            ) from error
         finally:
             connection.disconnect()
         if server is not None:

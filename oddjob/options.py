@@ -202,6 +202,12 @@ class PoolOptions(NamedTuple):
                 'when_full="drop_oldest" is not for pools with a store, which loses no job: use '
                 '"block", "raise" or "caller_runs"'
             )
+        aging = given.get("priority_aging")
+        if given.get("store", self.store) and aging is not None:
+            raise TypeError(
+                f"priority_aging={aging!r} is not for pools with a store, where priorities do not "
+                "age: leave it out, or give urgent jobs a pool of their own"
+            )
         if timeout is not None and when_full in ("raise", "drop_oldest"):
             raise TypeError(
                 f"submit_timeout={timeout!r} has no effect with when_full={when_full!r}, because "

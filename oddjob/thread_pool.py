@@ -95,7 +95,8 @@ class Pool(StoredJobs, ThreadPoolExecutor):
         submit_timeout: how long a job waits for room, in seconds, 0 or more (no limit); then
             `QueueFull`. (With ``"caller_runs"``, only those wait that the caller cannot run.)
         priority_aging: the seconds after which a waiting job counts as one priority level higher,
-            so that none waits for ever (priorities do not age).
+            so that none waits for ever (priorities do not age). Those of stored jobs never do: for
+            a pool with a store it is a ``TypeError``, and of no effect as a configured default.
         rate: how many jobs of the pool may start in a period: a `Rate`, or a text such as
             ``"100/minute"`` (no limit).
         key_limit: how many jobs of one key may run at once, 1 or more (1); see `options`.

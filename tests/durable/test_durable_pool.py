@@ -174,6 +174,18 @@ def test_no_stored_job_is_dropped_for_a_newer_one() -> None:
         Pool("x", max_queue=3, when_full="drop_oldest", store="memory:")
 
 
+def test_priorities_of_stored_jobs_do_not_age(tmp_path: Path) -> None:
+    """Which is an error for the pool that asks for it, and not for one that has it by default."""
+    said = r"^priority_aging=5 is not for pools with a store, .* leave it out, or give urgent jobs"
+    with pytest.raises(TypeError, match=said):
+        Pool("x", priority_aging=5, store="memory:")
+    with pytest.raises(oddjob.SettingsError, match=said[1:]):
+        oddjob.configure({"store": "memory:", "extra_pools": {"x": {"priority_aging": 5}}})
+    oddjob.configure({"priority_aging": 5, "store": f"sqlite:///{tmp_path}/jobs.db"})
+    Pool("x").shutdown()
+    Pool("y", priority_aging=5, store=False).shutdown()
+
+
 def test_what_is_not_to_persist_stays_in_memory(pool: Pool) -> None:
     view = pool.options(persist=False)
     assert view.submit(lambda: "closure").result(WAIT) == "closure"

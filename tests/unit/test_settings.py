@@ -271,8 +271,9 @@ def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: o
         "middleware": (print_and_run,),
         "keep_failed": 2 * 86_400.0,
     }
-    plan = read_settings({**general, "extra_pools": [{"email": {key: value}}]})
-    assert plan.pools["email"]._asdict() == {**stored, key: value}
+    other = {key: value} | ({"store": False} if key == "priority_aging" else {})
+    plan = read_settings({**general, "extra_pools": [{"email": other}]})
+    assert plan.pools["email"]._asdict() == {**stored, **other}
     assert plan.pools["job"]._asdict() == stored
 
 

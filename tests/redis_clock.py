@@ -13,7 +13,7 @@ KEY = "clock of the tests"
 
 def follow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have scripts read the time from a key, which every call sets."""
-    run_all, form = Link._run_all, Script.form
+    run_all, ask, form = Link._run_all, Link.ask, Script.form
 
     def with_clock(script: Script, version: tuple[int, int]) -> tuple[str, bytes]:
         source = form(script, version)[0]
@@ -23,6 +23,13 @@ def follow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         )  # fmt: skip
         return source, sha1(source.encode()).hexdigest().encode()
 
+    def answer(link: Link, *command: Any) -> Any:
+        return (
+            divmod(round(clock.wall() * 1e6), 10**6)
+            if command == ("TIME",)
+            else ask(link, *command)
+        )
+
     def at_that_time(link: Link, calls: Any) -> Any:
         link._connect()
         link._connection.send_command("SET", KEY, round(clock.wall() * 1e6))
@@ -31,3 +38,4 @@ def follow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(Script, "form", with_clock)
     monkeypatch.setattr(Link, "_run_all", at_that_time)
+    monkeypatch.setattr(Link, "ask", answer)

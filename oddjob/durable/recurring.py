@@ -74,11 +74,17 @@ class RecurringEntries:
                 "cancel() its timer first, or tell the two apart with options(name=...)"
             )
         partition = self._store.submissions.partition_of(calls.policy, function)
-        tick = rule.trigger.moment_of(rule.trigger.first())
-        entry = Entry(name, partition, rule_bytes, tick, encode_submits(submits))
+        entry = Entry(name, partition, rule_bytes, inf, encode_submits(submits))
+
+        def put(store: Store) -> None:
+            now = store.now()
+            tick = rule.trigger.after(now, now).at
+            entry.tick = inf if tick is None else tick
+            store.put_entry(entry)
+
         self._rules[rule_bytes] = rule
         self._store.learn(function, calls.fn)
-        self._store.call(lambda store: store.put_entry(entry))
+        self._store.call(put)
         self._declared[name] = declared
         return EntryTimer(self._store, rule.trigger, entry)
 

@@ -34,6 +34,7 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
+from oddjob.schedule.clock import clock
 
 
 class Evicted(Exception):
@@ -276,6 +277,10 @@ class Store(Protocol):
             StoreUnusable: it is not known whether they are stored.
         """
         return None
+
+    def now(self) -> float:
+        """Return the time of the store, in seconds since the epoch: that of this machine."""
+        return clock.wall()
 
     @property
     def taken_over(self) -> int:

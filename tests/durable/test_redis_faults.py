@@ -500,6 +500,23 @@ def test_only_the_clock_of_the_server_counts(
         store.close()
 
 
+@pytest.mark.parametrize("shift", [3600, -3600])
+def test_the_first_tick_of_an_entry_is_by_the_clock_of_the_server(
+    shift: int, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By one that is behind it would fire at once, or for a date that is past."""
+    monkeypatch.setattr(clock, "_wall", lambda: time.time() + shift)
+    with Pool("durable", 1, store=redis_url, consume=False) as pool:
+        start = time.time()
+        pool.options(name="every").every(1800).perform(jobs.note, 1)
+        pool.options(name="cron").cron("* * * * *", tz="UTC").perform(jobs.note, 2)
+        entries = pool._core.store.reader.entries("durable")
+        cron, every = [each.tick - start for each in entries]
+        passed = time.time() - start
+    assert 0 <= every - 1800 <= passed
+    assert 0 < cron <= 60 + passed
+
+
 def test_no_command_looks_through_the_keys_of_other_programs(
     redis_server: RedisServer, redis_url: str
 ) -> None:

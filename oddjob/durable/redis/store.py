@@ -142,6 +142,11 @@ class RedisStore(Store):
         for process in self._membership.meet_peers():
             self.takeover(process)
 
+    @override
+    def now(self) -> float:
+        seconds, microseconds = self._link.ask("TIME")
+        return int(seconds) + int(microseconds) / 1e6
+
     @property
     @override
     def taken_over(self) -> int:

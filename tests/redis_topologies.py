@@ -1,5 +1,7 @@
 """A Redis master with a replica and a sentinel, and a small cluster, of the tests' own."""
 
+import signal
+
 import redis
 from redis.crc import key_slot
 
@@ -38,6 +40,17 @@ class Replicated:
     def cut(self) -> None:
         """Have the replica receive nothing any more."""
         self.replica.ask("REPLICAOF", "127.0.0.1", "1")
+
+    def pause(self) -> None:
+        """Have the replica confirm nothing, until `resume`."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self.replica.process is not None
+        self.replica.process.send_signal(number)
 
     def close(self) -> None:
         for server in (self.sentinel, self.replica, self.master):

@@ -82,6 +82,46 @@ def test_a_replica_that_lags_runs_again_what_it_has_not_heard_of(replicated: Rep
         assert pool.counts()["succeeded"] == 2
 
 
+def test_what_replicas_are_to_have_is_acknowledged_when_they_have_it(
+    replicated: Replicated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While they lack it, submits raise, and what has ended goes on waiting (fault 39)."""
+    monkeypatch.setattr(link, "_FOR_REPLICAS", 50)
+    monkeypatch.setitem(link.Link.__init__.__kwdefaults__, "patience", 1.0)
+    url = f"{replicated.url}?min_replicas=1"
+    with (
+        Pool("durable", 1, store=url) as pool,
+        Pool("other", 1, store=f"{url}&prefix=other", consume=False) as other,
+    ):
+        running = pool.submit(jobs.hang_for, 1)
+        assert jobs.entered.acquire(timeout=WAIT)
+        assert other.submit(jobs.note, 1).state == "queued"
+        assert replicated.replica.ask("HLEN", "{oddjob}:durable:job") == 1
+        replicated.pause()
+        for submit in (other.submit, other.perform, other.options(unique=True).submit):
+            with pytest.raises(
+                StoreUnusable, match=r"lacks replicas; .* may have been done.* 0 of"
+            ):
+                submit(jobs.note, 2)
+        jobs.gate.set()
+        until(lambda: replicated.master.ask("ZCARD", "{oddjob}:durable:ended") == 1)
+        assert not running.done()
+        replicated.resume()
+        assert running.result(WAIT) == "late"
+        until(lambda: _accepts(other))
+        assert other.counts()["queued"] >= 3  # those of which it was not known, too
+        replicated.master.kill()
+        until(lambda: replicated.replica.ask("ROLE")[0] == b"master")
+        with pytest.raises(StoreUnusable, match="0 of the 1 in min_replicas have it yet"):
+            other.submit(jobs.note, 3)
+
+
+def _accepts(pool: Pool) -> bool:
+    with suppress(StoreUnusable):
+        return bool(pool.submit(jobs.note, 0).id)
+    return False
+
+
 def test_a_master_that_is_cut_off_is_left(replicated: Replicated) -> None:
     """It lives, and refuses writes for want of replicas; its wake-ups mean nothing any more."""
     with Pool("durable", 1, store=replicated.url) as pool:

@@ -192,7 +192,8 @@ class PoolAccess:
             *self.records(submits),
             *after,
         ]
-        return Call(_TURN_WITH_SUBMITS if submits else _TURN, self._turn_keys, arguments)
+        script = _TURN_WITH_SUBMITS if submits else _TURN
+        return Call(script, self._turn_keys, arguments, bool(updates or submits))
 
     def submit_call(self, number: int, submits: Sequence[Submit]) -> Call | None:
         """Return the call that stores jobs by itself; None if a partition is new.
@@ -208,7 +209,7 @@ class PoolAccess:
             *(b"", pack_delays(submits), b"", b"", b""),
             *self.records(submits),
         ]
-        return Call(_SUBMIT, self.keys, arguments)
+        return Call(_SUBMIT, self.keys, arguments, is_for_replicas=True)
 
     def read_submitted(self, answer: Sequence[Any], count: int) -> list[Submitted]:
         """Return what has become of the jobs of such a call."""

@@ -6,6 +6,8 @@ Guarantees
   * No call waits for the server longer than `_PATIENCE`, and a few seconds of the sockets. Then
     `StoreUnusable` says that its outcome is unknown. From then on each call tries once, until one
     succeeds.
+  * With `min_replicas`, a call that stores jobs, or what has become of them, is answered when that
+    many replicas have it. Until then it is as if the answer was lost.
   * A server that has no memory left refuses a script before it has written anything: `StoreFull`.
 
 Assumptions: one thread uses a link at a time. Passwords are in no text that is made here.
@@ -38,6 +40,7 @@ _PATIENCE: Final = 3.0  # seconds
 _SOCKET_TIMEOUT: Final = 5.0
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
+_FOR_REPLICAS: Final = 1000  # milliseconds, for which each try waits for them
 _OLDEST: Final = (6, 2)  # version of the server
 
 # A server that restarts, loads, or hands over to another one: as a connection that was lost.
@@ -56,6 +59,7 @@ class Call(NamedTuple):
     script: Script
     keys: Keys
     arguments: Sequence[Argument]
+    is_for_replicas: bool = False  # they are to have what it writes
 
 
 def _pack(command: bytes, script: bytes, keys: Keys, arguments: Sequence[Argument]) -> bytes:
@@ -91,7 +95,7 @@ class Link:
             StoreUnusable: the server cannot be reached, and what has happened is unknown; or it
                 refuses what is asked of it.
         """
-        (answer,) = self.run_all([Call(script, keys, arguments)])
+        (answer,) = self.run_all([Call(script, keys, arguments, script.brings_jobs)])
         if isinstance(answer, StoreFull):
             raise answer
         return answer
@@ -133,9 +137,10 @@ class Link:
                     raise StoreUnusable(f"{self._location}: {error}") from error
                 if time.monotonic() + pause > give_up:
                     self._is_lost = True
+                    what = "lacks replicas" if "NOREPLICAS" in str(error) else "does not answer"
                     raise StoreUnusable(
-                        f"{self._location} does not answer; what it was asked last may have been "
-                        f"done: {error}"
+                        f"{self._location} {what}; what it was asked last may have been done: "
+                        f"{error}"
                     ) from error
             except BaseException:  # in the middle of an answer
                 self.close()
@@ -161,7 +166,16 @@ class Link:
                 command = _pack(b"EVAL", source, call.keys, call.arguments)
                 connection.send_packed_command([command], check_health=False)
                 answers[n] = self._receive_answer()
+        if self._location.min_replicas and any(call.is_for_replicas for call in calls):
+            self._wait_for_replicas()
         return answers
+
+    def _wait_for_replicas(self) -> None:
+        wanted = self._location.min_replicas
+        self._connection.send_command("WAIT", wanted, _FOR_REPLICAS, check_health=False)
+        found = self._receive()
+        if found < wanted:
+            raise ResponseError(f"NOREPLICAS {found} of the {wanted} in min_replicas have it yet")
 
     def _receive_answer(self) -> Any:
         try:

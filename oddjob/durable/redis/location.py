@@ -11,7 +11,7 @@ from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlsplit
 
 from oddjob.compat import override
 
-_OPTIONS: Final[tuple[str, ...]] = ("prefix", "accept_eviction")
+_OPTIONS: Final[tuple[str, ...]] = ("prefix", "accept_eviction", "min_replicas")
 _OPTIONS_OF_TLS: Final = (
     *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
 )
@@ -77,6 +77,10 @@ class Location:
         if eviction not in ("0", "1"):
             raise ValueError(f"{self}: accept_eviction is 1 or 0, not {eviction!r}")
         self.accepts_eviction: Final = eviction == "1"
+        replicas = query.get("min_replicas", "0")
+        if not replicas.isdecimal():
+            raise ValueError(f"{self}: min_replicas is a whole number, not {replicas!r}")
+        self.min_replicas: Final = int(replicas)
         self.options["db"] = int(database)
         if self._scheme == "rediss":  # redis-py before 6.0 does not look at the name by itself
             self.options.update({name: query[name] for name in query if name.startswith("ssl_")})

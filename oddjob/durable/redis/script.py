@@ -35,6 +35,7 @@ class Script:
     """
 
     def __init__(self, name: str, *, may_fill: bool = True) -> None:
+        self.brings_jobs: Final = not may_fill
         body = _source(f"{name}.lua")
         if name.startswith("store_"):
             body = _source("store_common.lua") + body

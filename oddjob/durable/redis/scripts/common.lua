@@ -74,7 +74,10 @@ local function begin()
   nonce, process, number = parse('<c8dd', ARGV[2])
   own = call('HMGET', mine, 'nonce', 'number', 'answer', 'news')
   if own[1] ~= nonce then return true, false end
-  if tonumber(own[2]) == number then return true, cmsgpack.unpack(own[3]) end
+  if tonumber(own[2]) == number then
+    call('HSET', mine, 'number', own[2])  -- a write, as replicas are to have what there is by now
+    return true, cmsgpack.unpack(own[3])
+  end
 end
 
 local function answer(what)

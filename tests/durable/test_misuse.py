@@ -45,7 +45,7 @@ def stored(pool: Pool, function: str, payload: bytes) -> Record:
     ("store", "said"),
     [
         ("redis://localhost/0?prefx=a", "unknown option prefx of redis://localhost:6379/0"),
-        ("redis://localhost/jobs", "a database has a number"),
+        ("redis://localhost/jobs", "a database is a number"),
         ("redis://localhost:none", "no number from 0 to 65535"),
         ("redis://one,two:6380/0", r"redis://one:6379,two:6380/0.*redis\+sentinel://"),
         ("redis+sentinel://one,two/0", r"as in redis\+sentinel://one:26379,two:26379/mymaster/0"),
@@ -53,7 +53,7 @@ def stored(pool: Pool, function: str, payload: bytes) -> Record:
             "redis+sentinel://me:secret@one/main/jobs",
             "redis.sentinel://one:26379/main/jobs.*number",
         ),
-        ("redis+cluster://one/?prefix=", "redis.cluster://one:6379/0.*a prefix some text"),
+        ("redis+cluster://one/?prefix=", "redis.cluster://one:6379/0.*a prefix has some text"),
         ("redis+proxy://me:secret@one/0", "a store is given as .*, not 'redis.proxy://…@one/0'"),
         ("redis://one/0?ssl_cert_reqs=none", "unknown option ssl_cert_reqs of redis://one:6379/0"),
         ("redis://one/0?sentinel_pasword=x", "unknown option sentinel_pasword of"),

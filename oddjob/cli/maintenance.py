@@ -19,7 +19,7 @@ from oddjob.operations.findings import findings, schema_of
 def doctor(common: Common, no_import: bool) -> None:
     """Look for what may be wrong with a store, and say what to do.
 
-    Exits with 1 if something is.
+    Exits with 1 if there is something to look at.
     """
     if common.program is not None and not no_import:
         common.load(common.program)
@@ -33,8 +33,8 @@ def doctor(common: Common, no_import: bool) -> None:
                 console(common).print(clean(f"      → {each.advice}"))
     if common.json:
         print_json([each._asdict() for each in found])
-    if failed := sum(each.status == "fail" for each in found):
-        raise Failure(f"{failed} of {len(found)} checks failed")
+    if wrong := sum(each.status != "ok" for each in found):
+        raise Failure(f"{wrong} of {len(found)} checks found something")
 
 
 @command()

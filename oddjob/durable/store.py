@@ -297,6 +297,13 @@ class Store(Protocol):
         """
         ...
 
+    def try_write(self) -> None:
+        """Commit a change that changes nothing, to see whether the store can be written.
+
+        Raises:
+            StoreFull, StoreUnusable: it cannot.
+        """
+
     def watch(self, job: Any) -> Record | None:
         """Return a job's record; if it has not ended, this process will have news of its end."""
         ...

@@ -1,6 +1,7 @@
 """Findings: what may be wrong with a store, and what to do about it.
 
-Guarantees: nothing is changed, and nothing is unpickled. What cannot be found out is left out.
+Guarantees: nothing is changed, though it is tried whether the store can be written; and nothing is
+unpickled. What cannot be found out is left out.
 """
 
 import sqlite3
@@ -87,13 +88,21 @@ def findings(
             yield Finding("ok", what)
             yield from _of_file(file)
         with StoreOperations(url) if opened is None else nullcontext(opened) as store:
-            yield Finding("ok", "the store can be written")
+            yield _of_writing(store)
             server = store.server()
             if server:
                 yield from _of_server(server)
             yield from _of_pools(store, imports=imports, is_server=bool(server))
     except (StoreUnusable, OSError) as error:
         yield Finding("fail", str(error))
+
+
+def _of_writing(store: StoreOperations) -> Finding:
+    try:
+        store.try_write()
+    except OSError as error:
+        return Finding("fail", f"the store cannot be written: {error}")
+    return Finding("ok", "the store can be written")
 
 
 def _of_file(file: Path) -> Iterator[Finding]:

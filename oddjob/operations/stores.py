@@ -79,6 +79,10 @@ class StoreOperations:
         """Return what Redis says of itself in ``INFO``, with its ``time``; of a file, nothing."""
         return self._access.reader.server()
 
+    def try_write(self) -> None:
+        """Write what changes nothing; raise `StoreFull` or `StoreUnusable` if that fails."""
+        self._access.change(lambda store: store.try_write())
+
     def close(self) -> None:
         """Let go of the store, unless pools of this process use it; what follows opens it again."""
         let_go(self._url)

@@ -22,6 +22,17 @@ class StoreOperationsContract(StoreSuite):
 
     # By hand.
 
+    def test_a_trial_of_writing_leaves_nothing_behind(self, tmp_path: Path) -> None:
+        """People ask whether the store can be written while others use it."""
+        store = self.member(tmp_path)
+        pools, members = store.reader.pools(), store.reader.members()
+        store.try_write()
+        assert store.reader.pools() == pools
+        assert [each._replace(seen=None) for each in store.reader.members()] == [
+            each._replace(seen=None) for each in members
+        ]
+        self.close(store)
+
     def test_a_failed_job_can_be_tried_again_by_hand(self, tmp_path: Path) -> None:
         """As if it were new; a succeeded one cannot."""
         store = self.member(tmp_path)

@@ -155,7 +155,7 @@ def test_the_reason_of_a_pause_is_shown_to_those_who_wonder(
     assert "Pool mail is paused: the mail server is down" in run("status").stdout
     assert read("status")["pools"][0]["pause_reason"] == "the mail server is down"
     assert "paused (the mail server is down)" in run("why", job.id).stdout
-    assert "is paused (the mail server is down)" in run("doctor").stdout
+    assert "is paused (the mail server is down)" in run("doctor", exit_code=1).stdout
     run("resume", "mail")
     assert "mail server" not in run("status").stdout + run("why", job.id).stdout
 

@@ -48,7 +48,9 @@ def test_what_people_should_know_is_said_with_what_to_do(running: Pool, url: str
     running.perform(jobs.note, 1)
     running.pause()
     file_of(url).chmod(0o644)
-    out = run("doctor").stdout
+    warned = run("doctor", exit_code=1)
+    assert re.search(r"3 of \d+ checks found something", warned.stderr)
+    out = warned.stdout
     for words in (
         "warn  every user of the machine may read it (644)",
         "warn  pool mail is paused",
@@ -59,9 +61,9 @@ def test_what_people_should_know_is_said_with_what_to_do(running: Pool, url: str
         assert words in out
 
 
-def words_of(read: Read, url: str, exit_code: int = 0) -> dict[str, str]:
+def words_of(read: Read, url: str) -> dict[str, str]:
     """Return what doctor says of a store, and how that is."""
-    found = read("doctor", store=url, exit_code=exit_code)
+    found = read("doctor", store=url, exit_code=None)
     return {each["what"]: each["status"] for each in found}
 
 
@@ -94,11 +96,11 @@ def test_what_a_server_does_with_jobs_is_said(
         assert words_of(read, redis_url)[what] == "warn"
         set_to("maxmemory", "1gb")
         accepting = f"{redis_url}?accept_eviction=1"
-        assert words_of(read, accepting, 1)[what] == "fail"
-        assert "set it to noeviction" in str(words_of(read, redis_url, 1))
+        assert words_of(read, accepting)[what] == "fail"
+        assert "set it to noeviction" in str(words_of(read, redis_url))
         used = redis_server.ask("INFO", "memory")["used_memory"]
         set_to("maxmemory", used + used // 50)
-        assert "of its memory is used" in str(words_of(read, accepting, 1))
+        assert "of its memory is used" in str(words_of(read, accepting))
     finally:
         for name, value in (
             ("maxmemory", "0"), ("maxmemory-policy", "noeviction"), ("appendfsync", "everysec"),
@@ -129,6 +131,31 @@ def test_a_clock_that_is_not_the_servers_is_found(
     assert words_of(read, redis_url)[what] == "warn"
 
 
+def test_a_store_that_cannot_be_written_is_found(
+    url: str, pool: Pool, request: pytest.FixtureRequest
+) -> None:
+    """It could be when it was opened, which is long ago for the dashboard."""
+    pool.perform(jobs.note, 1)
+    ok = findings.Finding("ok", "the store can be written")
+    with StoreOperations(url) as store:
+        assert ok in findings.findings(url, opened=store)
+        if url.startswith("sqlite"):
+            program = "CREATE TRIGGER t BEFORE UPDATE ON process BEGIN SELECT RAISE(ABORT, ''); END"
+            with closing(sqlite3.connect(file_of(url))) as connection:
+                connection.execute(program)
+            found = [*findings.findings(url, opened=store)]
+        else:
+            redis_server: RedisServer = request.getfixturevalue("redis_server")
+            redis_server.ask("CONFIG", "SET", "maxmemory", "1")
+            try:
+                found = [*findings.findings(url, opened=store)]
+            finally:
+                redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+    assert ok not in found
+    assert any(each.what.startswith("the store cannot be written: ") for each in found)
+    assert any(each.what.startswith("pool mail") for each in found)
+
+
 def test_unsigned_pickle_on_a_server_is_found(redis_url: str, read: Read) -> None:
     """It is not unpickled, but another program has put it there."""
     store = RedisStore(Location(redis_url))
@@ -138,7 +165,7 @@ def test_unsigned_pickle_on_a_server_is_found(redis_url: str, read: Read) -> Non
     store.leave()
     store.close()
     what = "pool mail: 1 job with unsigned pickle, which will fail unread"
-    assert words_of(read, redis_url, 1)[what] == "fail"
+    assert words_of(read, redis_url)[what] == "fail"
 
 
 def test_functions_that_cannot_be_imported_are_named(
@@ -146,8 +173,9 @@ def test_functions_that_cannot_be_imported_are_named(
 ) -> None:
     monkeypatch.setattr(jobs.note, "__module__", "lost.module")
     pool.perform_many(jobs.note, range(3))
-    assert "3 jobs of lost.module:note, which cannot be imported" in run("doctor").stdout
-    assert "lost.module" not in run("doctor", "--no-import").stdout
+    what = "3 jobs of lost.module:note, which cannot be imported"
+    assert what in run("doctor", exit_code=1).stdout
+    assert "lost.module" not in run("doctor", "--no-import", exit_code=1).stdout
 
 
 @on_a_file

@@ -41,6 +41,7 @@ _PORTION: Final = 200  # claims that one call puts back
 
 _NUMBER: Final = Script("store_number")
 _REGISTER: Final = Script("store_register")
+_TRY_WRITE: Final = Script("store_register", may_fill=False)
 _BEAT: Final = Script("store_beat")
 _CONDEMN: Final = Script("store_condemn")
 _REMOVE: Final = Script("store_remove")
@@ -191,10 +192,19 @@ class Membership:
         self._known |= {"pools": sorted(pools), "consumes": sorted(consumed)}
         self._register(self.caller, is_new=False)
 
-    def _register(self, caller: Caller, *, is_new: bool) -> None:
+    def try_write(self, caller: Caller) -> None:
+        """Register what is registered once more, if the server has memory left for new jobs.
+
+        Raises:
+            Evicted: it was taken over.
+            StoreFull: it has none.
+        """
+        self._register(caller, is_new=False, script=_TRY_WRITE)
+
+    def _register(self, caller: Caller, *, is_new: bool, script: Script = _REGISTER) -> None:
         known = json.dumps(self._known)
         arguments = (caller.process, caller.nonce, known, self._lease, int(is_new))
-        if not self._members.run(_REGISTER, *arguments, *self._known["pools"]):
+        if not self._members.run(script, *arguments, *self._known["pools"]):
             raise Evicted
 
     def meet_peers(self) -> list[int]:

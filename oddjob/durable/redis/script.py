@@ -22,7 +22,7 @@ _WORD: Final = re.compile(r"\w+")
 # the first write of a script if it needs some, and lets the script go on after one that needs none.
 # These two change nothing.
 _NEEDS_NO_MEMORY: Final = "redis.call('ZREM', KEYS[3], '')\n"
-_NEEDS_MEMORY: Final = "redis.call('HSETNX', KEYS[24], 'id', '0')\n"
+_NEEDS_MEMORY: Final = "redis.call('HSETNX', KEYS[24] or KEYS[1], 'id', '0')\n"
 
 
 class Script:
@@ -31,7 +31,7 @@ class Script:
     Args:
         name: of its file.
         may_fill: whether it runs also when the server has no memory left. Everything does but what
-            brings new jobs.
+            brings new jobs, or asks whether it could.
     """
 
     def __init__(self, name: str, *, may_fill: bool = True) -> None:

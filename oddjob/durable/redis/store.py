@@ -272,6 +272,10 @@ class RedisStore(Store):
     # By hand.
 
     @override
+    def try_write(self) -> None:
+        self._membership.try_write(self._calls.caller())
+
+    @override
     def watch(self, job: Any) -> Record | None:
         for access, numbers in self._calls.by_pool([job]):
             self._calls.run(access, _WATCH, *numbers)  # first: it may end meanwhile

@@ -323,6 +323,11 @@ class SqliteStore(Store):
     # By hand.
 
     @override
+    def try_write(self) -> None:
+        with self._work(is_synced=True):
+            self._execute("UPDATE process SET joined = joined WHERE id = ?", (self._me,))
+
+    @override
     def watch(self, job: Any) -> Record | None:
         with self._work(is_synced=False) as work:
             row = self._execute(f"{schema.RECORD} WHERE job.id = ?", (job,)).fetchone()
@@ -432,10 +437,8 @@ class SqliteStore(Store):
         with self._work(is_synced=False) as work:
             rows = self._execute(schema.PURGE_SUCCEEDED, (pool, budget, keep_succeeded)).fetchall()
             for state in (State.FAILED, State.CANCELLED):
-                left = budget - len(rows)
-                rows += self._execute(
-                    schema.PURGE_OTHERS, (pool, int(state), failed_before, left)
-                ).fetchall()
+                which = pool, int(state), failed_before, budget - len(rows)
+                rows += self._execute(schema.PURGE_OTHERS, which).fetchall()
             work.erase(job for (job,) in rows)
         self._database.note_deleted()
         return len(rows)

@@ -14,9 +14,10 @@ import click
 
 from oddjob.cli.command import USAGE, Common, Failure, command, pass_common
 from oddjob.cli.filters import Filters, filtered, states
-from oddjob.cli.output import counted, print_json, say
+from oddjob.cli.output import print_json, say
 from oddjob.errors import JobNotFound
 from oddjob.operations import PoolOperations, Record
+from oddjob.operations.phrases import counted
 from oddjob.runtime.job_state import JobState
 
 Change = Callable[[PoolOperations, Iterable[Record]], int]

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from oddjob.operations import Record
-from oddjob.operations.access import lasting
-from oddjob.operations.presentation import ago, attempts_json, job_json
+from oddjob.operations.phrases import ago, lasting
+from oddjob.operations.presentation import attempts_json, job_json
 from oddjob.runtime.job_state import Progress
 
 COLUMNS: Final[dict[str, Callable[[Record], object]]] = {

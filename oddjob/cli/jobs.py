@@ -9,9 +9,10 @@ from rich.text import Text
 from oddjob.cli.columns import COLUMNS, SORTS, details_json
 from oddjob.cli.command import Common, command, pass_common
 from oddjob.cli.filters import Filters, filtered
-from oddjob.cli.output import clean, console, counted, exact, facts, print_json, say, table
+from oddjob.cli.output import clean, console, exact, facts, print_json, say, table
 from oddjob.operations import Record
-from oddjob.operations.presentation import ago, job_json
+from oddjob.operations.phrases import ago, counted
+from oddjob.operations.presentation import job_json
 
 _MEMBERS: Final = 50  # of a batch, that `show` shows
 

@@ -11,6 +11,7 @@ from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_commo
 from oddjob.cli.output import clean, console, print_json, say
 from oddjob.operations import StoreOperations
 from oddjob.operations.findings import findings, schema_of
+from oddjob.operations.phrases import counted
 
 
 @command()
@@ -86,14 +87,15 @@ def copy(common: Common, target: str, source_key: str | None, target_key: str | 
         raise Failure(str(error), USAGE) from None
     if common.json:
         print_json(asdict(report))
-    say(common, f"Moved {report.moved:,} jobs and {report.entries:,} recurring ones.")
+    say(common, f"Moved {counted(report.moved)} and {counted(report.entries, 'recurring job')}.")
     if report.twins:
-        say(common, f"{report.twins:,} unique jobs were there already.")
+        say(common, f"{counted(report.twins, 'unique job')} already there.")
     for reason, count in report.left.items():
         say(common, f"Left {count:,}: {reason}")
     if not report.is_complete:
         left = sum(report.left.values())
-        raise Failure(f"{report.running:,} jobs run, and {left:,} wait: call it again later", LEFT)
+        what = f"{counted(report.running)} running, {left:,} waiting: call it again later"
+        raise Failure(what, LEFT)
 
 
 @command()

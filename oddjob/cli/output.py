@@ -107,8 +107,3 @@ def _shown(value: object) -> str:
 def exact(when: datetime) -> str:
     """Return a time in the zone of the machine."""
     return f"{when.astimezone():%Y-%m-%d %H:%M:%S %Z}"
-
-
-def counted(count: int) -> str:
-    """Return a number of jobs, with that noun."""
-    return f"{count:,} job{'' if count == 1 else 's'}"

@@ -14,11 +14,11 @@ from rich.live import Live
 from oddjob.cli.columns import SORTS, progress_of
 from oddjob.cli.command import Common, Failure, command, pass_common
 from oddjob.cli.filters import pause, seconds
-from oddjob.cli.output import clean, console, counted, print_json, table
+from oddjob.cli.output import clean, console, print_json, table
 from oddjob.durable.record import host_name
 from oddjob.operations import Record
-from oddjob.operations.access import lasting
-from oddjob.operations.presentation import ago, job_json, runner_json
+from oddjob.operations.phrases import ago, counted, lasting
+from oddjob.operations.presentation import job_json, runner_json
 
 _LONGEST: Final = 10  # jobs that `top` shows
 _SPAN: Final = 60.0  # seconds, of what has ended
@@ -126,7 +126,7 @@ def status(
     wrong = []
     for pool in found["pools"]:
         where, waiting, age = f"pool {pool['name']}", pool["counts"]["queued"], _age(pool) or 0.0
-        many = f"{counted(waiting)} {'waits' if waiting == 1 else 'wait'}"
+        many = f"{counted(waiting)} waiting"
         if waiting and not pool["runners"]:
             wrong.append(f"{where}: {many}, and no process runs any")
         if max_waiting is not None and waiting > max_waiting:

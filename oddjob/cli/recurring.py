@@ -8,7 +8,8 @@ from oddjob import explain_cron
 from oddjob.cli.command import Common, Failure, Program, pass_common
 from oddjob.cli.output import clean, console, print_json, say, table
 from oddjob.operations import RecurringEntry
-from oddjob.operations.presentation import ago, entry_json
+from oddjob.operations.phrases import ago
+from oddjob.operations.presentation import entry_json
 
 
 @click.group(cls=Program, invoke_without_command=True)

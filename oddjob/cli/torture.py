@@ -22,6 +22,7 @@ import oddjob
 from oddjob.cli.command import Common, Failure, command, pass_common
 from oddjob.cli.output import console, facts, print_json, say
 from oddjob.operations import StoreOperations
+from oddjob.operations.phrases import counted
 from oddjob.operations.stores import file_of
 from oddjob.runtime.job_state import JobState
 
@@ -106,7 +107,7 @@ def _torture(common: Common, folder: Path, url: str, pool: str, kills: int) -> d
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
 
-    say(common, f"Killing {kills} processes, one after the other, in {folder} ...")
+    say(common, f"Killing {counted(kills, 'process')}, one after the other, in {folder} ...")
     kinds = ["fed", *["runs"] * _CONSUMERS]
     processes = [start(kind) for kind in kinds]
     try:

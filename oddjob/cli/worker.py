@@ -17,11 +17,12 @@ import click
 from oddjob import Pool
 from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common
 from oddjob.cli.filters import seconds
-from oddjob.cli.output import counted, say
+from oddjob.cli.output import say
 from oddjob.cli.processes import run_processes
 from oddjob.daemon import run_until
 from oddjob.operations import StoreOperations
 from oddjob.operations.application import new_pool, run
+from oddjob.operations.phrases import counted
 
 _MOST_PORTS = 65535
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
@@ -168,7 +169,7 @@ def _is_batch_over(common: Common, chosen: list[Pool]) -> bool:
         if is_busy:
             return False
     if waiting:
-        say(common, f"{counted(waiting)} left that wait for their time.")
+        say(common, f"{counted(waiting)} left for later.")
     return True
 
 

@@ -14,6 +14,7 @@ from oddjob.dashboard.context import Context, Place
 from oddjob.dashboard.guard import check_action
 from oddjob.dashboard.request import HttpError
 from oddjob.dashboard.search import Found, filter_of, find_jobs
+from oddjob.operations.phrases import counted
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.runtime.job_state import JobState
 
@@ -161,9 +162,9 @@ def sentence(did: str, count: int, refused: int, left: int) -> str:
         was_refused = refused and did.startswith("entry-")
         no = "Nothing was changed: it is gone, or its former job has not ended."
         return no if was_refused else _SAID.get(did, "")
-    parts = [f"{count:,} job{'' if count == 1 else 's'} {VERBS[did].done}."]
+    parts = [f"{counted(count)} {VERBS[did].done}."]
     if refused:
         parts.append(f"{refused:,} refused: in another state by now, or gone.")
     if left:
-        parts.append(f"{left:,} more match: do it again to go on.")
+        parts.append(f"{left:,} left that match: do it again to go on.")
     return " ".join(parts)

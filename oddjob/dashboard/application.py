@@ -22,8 +22,8 @@ from oddjob.dashboard.search import STATES
 from oddjob.dashboard.views import MOST
 from oddjob.errors import OddJobError
 from oddjob.log import log
-from oddjob.operations.access import lasting
-from oddjob.operations.presentation import ago, as_json, exact
+from oddjob.operations.phrases import ago, counted, exact, lasting
+from oddjob.operations.presentation import as_json
 from oddjob.operations.sources import AnyRecord, Sources
 from oddjob.operations.stores import StoreOperations
 from oddjob.quantities import Seconds, as_patience, as_size
@@ -275,7 +275,13 @@ def _templates() -> Environment:
         trim_blocks=True, lstrip_blocks=True, auto_reload=False,
     )  # fmt: skip
     found.filters.update(
-        ago=ago, exact=exact, lasting=lasting, iso=as_json, between=_between, number=_number
+        ago=ago,
+        counted=counted,
+        exact=exact,
+        lasting=lasting,
+        iso=as_json,
+        between=_between,
+        number=_number,
     )
     found.globals.update(pages=routes.PAGES, states=STATES, chart_of=chart_of)
     return found

@@ -14,8 +14,6 @@ from oddjob.durable.store import Store, StoreReader
 from oddjob.quantities import Seconds, as_retention
 from oddjob.schedule.clock import clock
 
-_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
-
 When = datetime | Seconds | str
 
 
@@ -99,13 +97,3 @@ def time_of(seconds: float | None) -> datetime | None:
         return None if seconds is None else datetime.fromtimestamp(seconds, UTC)
     except (ValueError, OverflowError, OSError):  # the delay of a retry, or a tick that never comes
         return datetime.max.replace(tzinfo=UTC)
-
-
-def lasting(seconds: float | None) -> str:
-    """Return a time in the unit that suits it: "350 ms", "12 s", "4 min", "3 h", "2 d"."""
-    if seconds is None:
-        return "-"
-    for unit, name in _UNITS:
-        if seconds >= unit:
-            return f"{seconds // unit:,.0f} {name}"
-    return f"{seconds:.0f} s" if seconds >= 1 else f"{seconds * 1000:.0f} ms"

@@ -18,6 +18,7 @@ from oddjob import __version__
 from oddjob.durable.sqlite import schema
 from oddjob.errors import StoreUnusable
 from oddjob.operations.application import find_function
+from oddjob.operations.phrases import counted
 from oddjob.operations.record import Record
 from oddjob.operations.stores import StoreOperations, file_of
 from oddjob.schedule.clock import clock
@@ -171,15 +172,15 @@ def _of_pools(store: StoreOperations, *, imports: bool, is_server: bool) -> Iter
         waiting, where = counts["queued"], f"pool {name}"
         if pool.is_paused:
             why = pool.pause_reason and f" ({pool.pause_reason})"
-            yield Finding("warn", f"{where} is paused{why}; {_jobs(waiting)} waiting",
+            yield Finding("warn", f"{where} is paused{why}; {counted(waiting)} waiting",
                           f"oddjob resume {name}")  # fmt: skip
         if waiting and not any(name in each.pools for each in runners):
-            yield Finding("warn", f"{where}: {_jobs(waiting)} waiting, and no process runs any",
+            yield Finding("warn", f"{where}: {counted(waiting)} waiting, and no process runs any",
                           "oddjob worker MODULE")  # fmt: skip
         elif not pool.is_paused:
-            yield Finding("ok", f"{where}: {waiting} wait, {counts['running']} run")
+            yield Finding("ok", f"{where}: {waiting:,} waiting, {counts['running']:,} running")
         if failed := pool.ended_since(_LONG)["failed"]:
-            yield Finding("warn", f"{where}: {_jobs(failed)} failed in the last hour",
+            yield Finding("warn", f"{where}: {counted(failed)} failed in the last hour",
                           f"oddjob list --pool {name} --state failed")  # fmt: skip
         for job in islice(pool.records(state="running"), _SAMPLE):
             if (job.ran or 0.0) > _LONG:
@@ -193,16 +194,12 @@ def _of_waiting(
     where: str, jobs: list[Record], *, imports: bool, is_server: bool
 ) -> Iterator[Finding]:
     if unsigned := is_server and sum(job.payload.startswith(_PICKLE) for job in jobs):
-        yield Finding("fail", f"{where}: {_jobs(unsigned)} with unsigned pickle, which will fail "
+        yield Finding("fail", f"{where}: {counted(unsigned)} with unsigned pickle, which will fail "
                       "unread", "find out who writes to the server")  # fmt: skip
     for function, number in Counter(job.function for job in jobs if imports).items():
         try:
             find_function(function)
         except Exception as error:
-            yield Finding("warn", f"{where}: {_jobs(number)} of {function}, which cannot "
+            yield Finding("warn", f"{where}: {counted(number)} of {function}, which cannot "
                           f"be imported here ({error})",
                           "are you in the program's folder, and its environment?")  # fmt: skip
-
-
-def _jobs(count: int) -> str:
-    return f"{count:,} job{'' if count == 1 else 's'}"

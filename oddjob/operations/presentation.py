@@ -1,4 +1,4 @@
-"""Presentation: jobs, entries and processes as JSON has them, and times as people say them.
+"""Presentation: jobs, entries and processes as JSON has them.
 
 The keys of JSON are never renamed.
 """
@@ -6,7 +6,7 @@ The keys of JSON are never renamed.
 from datetime import UTC, datetime
 from typing import Any
 
-from oddjob.operations.access import RunnerInfo, lasting
+from oddjob.operations.access import RunnerInfo
 from oddjob.operations.memory_operations import MemoryEntry, MemoryRecord
 from oddjob.operations.record import Record
 from oddjob.operations.recurring import RecurringEntry
@@ -66,19 +66,6 @@ def runner_json(runner: RunnerInfo) -> dict[str, Any]:
     fields = runner._asdict()
     times = {"joined_at": fields.pop("joined"), "seen_at": fields.pop("seen")}
     return fields | times | {"pools": list(runner.pools)}
-
-
-def ago(when: datetime | None) -> str:
-    """Return how long ago that is, or in how long it will be."""
-    if when is None:
-        return "-"
-    seconds = (datetime.now(UTC) - when).total_seconds()
-    return f"in {lasting(-seconds)}" if seconds < 0 else f"{lasting(seconds)} ago"
-
-
-def exact(when: datetime) -> str:
-    """Return a time in UTC."""
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 
 def as_json(value: object) -> str:

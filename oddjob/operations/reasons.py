@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 from oddjob.durable.record import State
 from oddjob.durable.store import Filter
-from oddjob.operations.access import StoreAccess, lasting
+from oddjob.operations.access import StoreAccess
+from oddjob.operations.phrases import counted, lasting
 from oddjob.operations.record import Record, stored_id, stored_key
 from oddjob.schedule.clock import clock
 
@@ -20,12 +21,12 @@ def reasons_of(record: Record, access: StoreAccess) -> list[str]:
 
 
 def _ended(record: Record, _access: StoreAccess) -> Iterator[str]:
-    attempts = f"{record.attempt} attempt{'s' if record.attempt != 1 else ''}"
-    yield f"it {'was ' if record.state == 'cancelled' else ''}{record.state} after {attempts}"
+    was = "was " if record.state == "cancelled" else ""
+    yield f"it {was}{record.state} after {counted(record.attempt, 'attempt')}"
     if record.error is not None:
         yield record.error
     if record.crashes:
-        yield f"{record.crashes} processes died while they ran it"
+        yield f"{counted(record.crashes, 'process')} died while running it"
     if record.state == "failed":
         yield f"it is not tried again by itself: oddjob retry {record.id}"
 
@@ -51,7 +52,7 @@ def _running(record: Record, access: StoreAccess) -> Iterator[str]:
     else:
         yield f"process {owner.pid} on {owner.host} runs it, or has claimed it to run it next"
     if record.attempt:
-        yield f"{record.attempt} attempts have failed before; the last one: {record.error}"
+        yield f"{counted(record.attempt, 'attempt')} failed before; the last one: {record.error}"
 
 
 def _queued(record: Record, access: StoreAccess) -> Iterator[str]:
@@ -65,7 +66,7 @@ def _queued(record: Record, access: StoreAccess) -> Iterator[str]:
     counts = access.reader.counts(record.pool)
     others, running = counts[State.QUEUED] - 1, counts[State.RUNNING]
     if others > 0 or running:
-        yield f"in its pool {others} more wait, and {running} run"
+        yield f"in its pool: {others:,} more waiting, {running:,} running"
 
 
 def _pool(record: Record, access: StoreAccess) -> Iterator[str]:

@@ -51,7 +51,7 @@ def test_all_that_match_are_canceled_when_their_number_is_typed(
     page.get_by_role("button", name="Cancel").click()
     page.get_by_label(re.compile("Type 150")).fill("150")
     page.get_by_role("button", name="Cancel 150 jobs").click()
-    said(page, "100 jobs canceled. 50 more match")
+    said(page, "100 jobs canceled. 50 left that match")
     assert pool.counts()["queued"] == 50
 
 

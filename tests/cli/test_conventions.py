@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from oddjob import Pool
 from oddjob.cli.command import Program, safe
 from oddjob.cli.program import oddjob
+from oddjob.operations.phrases import counted
 from tests.cli.conftest import ROOT, Run, on_a_file
 from tests.durable import jobs
 
@@ -45,6 +46,24 @@ def test_the_helps_are_these_and_fit_80_columns() -> None:
         HELP.write_text(helps(), "utf-8")
     assert max(map(len, helps().splitlines())) <= 80
     assert helps() == HELP.read_text("utf-8")
+
+
+def test_a_number_agrees_with_what_it_counts() -> None:
+    """As "1 job" does: whatever is counted for people is said by `counted`."""
+    assert counted(1) == "1 job"
+    assert counted(1000, "crash") == "1,000 crashes"
+    assert counted(0, "process") == "0 processes"
+    plurals = re.compile(
+        r"\} (<[^>]*>)?([a-z]+ )?(jobs|attempts|processes|workers|threads|crashes|groups)\b"
+    )
+    found = [
+        (path.name, *match)
+        for folder in ("operations", "cli", "dashboard")
+        for path in (ROOT / "oddjob" / folder).rglob("*.*")
+        if path.suffix in (".py", ".html")
+        for match in plurals.findall(path.read_text("utf-8"))
+    ]
+    assert found == []
 
 
 def test_every_command_has_its_place_in_the_help() -> None:

@@ -202,7 +202,7 @@ def test_a_probe_fails_when_too_many_wait_or_for_too_long(pool: Pool, run: Run) 
     run("status", "--check", "--max-waiting", "5", "--max-age", "60")
     pool.perform_many(jobs.note, range(6))
     result = run("status", "--check", "--quiet", exit_code=1)
-    assert "6 jobs wait, and no process runs any" in result.stderr
+    assert "6 jobs waiting, and no process runs any" in result.stderr
     assert result.stdout == ""
     assert "more than 5" in run("status", "--check", "--max-waiting", "5", exit_code=1).stderr
     assert "over 0 s" in run("status", "--check", "--max-age", "0", exit_code=1).stderr

@@ -246,9 +246,9 @@ def test_a_store_is_copied_to_another_one(
     running.after(60).perform(jobs.note, "later")
     (tmp_path / "target").write_text(redis_url)
     result = run("copy", f"@{tmp_path}/target", exit_code=4)
-    assert "Moved 1 jobs and 0 recurring ones." in result.stderr
+    assert "Moved 1 job and 0 recurring jobs." in result.stderr
     assert "Left 1: is of a key with a job that stays" in result.stderr
-    assert "1 jobs run, and 1 wait: call it again later" in result.stderr
+    assert "1 job running, 1 waiting: call it again later" in result.stderr
     jobs.gate.set()
     first.result(WAIT)
     eventually(lambda: not running.counts()["queued"] + running.counts()["running"])

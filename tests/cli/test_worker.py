@@ -76,7 +76,7 @@ def test_a_batch_runs_what_there_is_and_ends(call: Call, store: Watched, submit:
     out, said = call("worker", SHOP, "--batch", "-c", "1", "-q")
     assert out == ""
     assert "job send of pool mail failed in attempt 1" in said
-    assert "left that wait for their time" not in said
+    assert "left for later" not in said
     assert store.counts() == {"succeeded": 2, "failed": 1}
     assert store.counts("other") == {"succeeded": 1}
 
@@ -116,7 +116,7 @@ def test_a_batch_leaves_what_waits_for_its_time(call: Call, store: Watched, subm
     call("enqueue", f"{SHOP}:send", "ada", "--after", "1h")
     submit("send bob")
     _, said = call("worker", SHOP, "--batch")
-    assert "1 job left that wait for their time" in said
+    assert "1 job left for later" in said
     assert store.counts() == {"succeeded": 1, "scheduled": 1}
 
 

@@ -53,7 +53,7 @@ def test_all_that_match_are_changed_in_requests_of_limited_size(
     assert "Type 250 to confirm" in wrong.text
     assert pool.counts()["cancelled"] == 0
     page = client.act("/jobs", **which, confirmed="yes", typed="250")
-    assert "150 jobs canceled. 100 more match: do it again to go on." in page.text
+    assert "150 jobs canceled. 100 left that match: do it again to go on." in page.text
     assert pool.counts()["cancelled"] == 150
 
 

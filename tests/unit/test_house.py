@@ -88,7 +88,8 @@ ABOVE = {
         durable.timers durable.recurring durable.async_submit durable.pool_store
     """,
     "operations": """
-        operations.access operations.record operations.recurring operations.pool_operations
+        operations.phrases operations.access operations.record operations.recurring
+        operations.pool_operations
         operations.reasons operations.stores operations.copying operations operations.application
         operations.findings operations.memory_operations operations.sources operations.presentation
     """,

@@ -148,8 +148,12 @@ class PoolOperations:
         return count
 
     def pause(self, reason: str = "") -> None:
-        """Let no process start jobs of the pool; people are shown the reason. See `Pool.pause`."""
-        self._access.change(lambda store: store.pause(self.name, is_paused=True, reason=reason))
+        """Let no process start jobs of the pool; people are shown the reason, in one line.
+
+        See `Pool.pause`.
+        """
+        line = " ".join(reason.split())
+        self._access.change(lambda store: store.pause(self.name, is_paused=True, reason=line))
 
     def resume(self) -> None:
         """Let them be started again."""

@@ -30,16 +30,17 @@ _MOST_COUNTED: Final = 1_000  # missed firings, which are counted one by one
 
 
 def as_time(name: str, value: object) -> datetime | time:
-    """Return a ``datetime`` or a time of day, also of a text such as ``"03:00"``.
+    """Return a ``datetime`` or a time of day, also of a text such as ``"03:00"`` or ``"3:00"``.
 
     Raises:
         TypeError: it is neither.
         ValueError: it is another text.
     """
     if isinstance(value, str):
+        text = f"0{value}" if value[1:2] == ":" else value
         for read in (time.fromisoformat, datetime.fromisoformat):
             with suppress(ValueError):
-                return read(value)
+                return read(text)
         raise ValueError(
             f'{name} must be a time such as "03:00" or "2030-01-31 03:00", not {value!r}'
         )

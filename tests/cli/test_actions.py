@@ -151,7 +151,7 @@ def test_the_reason_of_a_pause_is_shown_to_those_who_wonder(
     pool: Pool, url: str, run: Run, read: Read
 ) -> None:
     job = pool.submit(jobs.note, 1)
-    run("pause", "mail", "--reason", "the mail server is down")
+    run("pause", "mail", "--reason", " the mail\nserver is down")
     assert "Pool mail is paused: the mail server is down" in run("status").stdout
     assert read("status")["pools"][0]["pause_reason"] == "the mail server is down"
     assert "paused (the mail server is down)" in run("why", job.id).stdout

@@ -37,7 +37,7 @@ def site(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def program(site: dict[str, str], tmp_path: Path) -> Program:
-    """Run a program of the site; return what it prints."""
+    """Run a program of the site; return what it prints, or why it fails."""
 
     def program(*words: str, code: int = 0) -> str:
         done = subprocess.run(
@@ -45,7 +45,7 @@ def program(site: dict[str, str], tmp_path: Path) -> Program:
             timeout=50, check=False,
         )  # fmt: skip
         assert done.returncode == code, done.stdout + done.stderr
-        return done.stdout
+        return done.stderr if code > 0 else done.stdout
 
     return program
 
@@ -71,6 +71,22 @@ def test_a_task_whose_worker_is_killed_is_run_by_the_next_one(
     program("-m", "django", "oddjob_worker", "--batch")
     task.refresh()
     assert task.return_value == "survived"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        ("--queue-name=default,nope", "no queue 'nope'; there are: default, mail"),
+        ("--exclude-queues=nope", "no queue 'nope'; there are: default, mail"),
+        ("--max-tasks=0", "argument --max-tasks: '0' is no number from 1 on"),
+        ("--max-tasks=many", "argument --max-tasks: 'many' is no number from 1 on"),
+    ],
+)
+def test_an_option_that_makes_no_sense_is_wrong_usage(
+    program: Program, option: str, said: str
+) -> None:
+    """A worker of a queue that is misspelled would run no task, or those of all queues."""
+    assert said in program("-m", "django", "oddjob_worker", option, "--batch", code=2)
 
 
 def test_a_worker_for_no_queue_is_an_error(site: dict[str, str]) -> None:

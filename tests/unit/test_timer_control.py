@@ -150,7 +150,9 @@ def test_times_can_be_given_as_text() -> None:
         own_zone = pool.daily(time(4, tzinfo=UTC), jitter=60).perform(int)
         assert own_zone.fires_at - START >= timedelta(hours=4)
         function = pool.job(int)
-        assert function.daily("05:00", tz="UTC").perform().fires_at == START + timedelta(hours=5)
+        for text in ("05:00", "5:00"):
+            found = function.daily(text, tz="UTC").perform().fires_at
+            assert found == START + timedelta(hours=5)
 
 
 @pytest.mark.parametrize("when", ["25:00", "soon", "03:00:30", 3, None, START])

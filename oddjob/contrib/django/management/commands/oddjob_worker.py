@@ -1,5 +1,6 @@
 """``manage.py oddjob_worker``: run the stored tasks of a site, until a signal ends it."""
 
+import argparse
 import os
 from typing import Any
 
@@ -9,6 +10,12 @@ from django.core.management.base import BaseCommand, CommandError
 from oddjob.compat import override
 from oddjob.contrib.django.backend import stored_backends
 from oddjob.contrib.django.management.commands.oddjob import CHOSEN, QUEUES, run_command
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number from 1 on")
+    return int(text)
 
 
 class Command(BaseCommand):  # type: ignore[misc]  # Django has no types of its own
@@ -22,7 +29,7 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types of its 
         add("--queue-name", help="Run tasks of these queues alone.", **names)
         add("--exclude-queues", help="Run no tasks of these queues.", **names)
         add("--batch", action="store_true", help="End when no task is left that can run now.")
-        add("--max-tasks", type=int, metavar="N", help="End after about N tasks.")
+        add("--max-tasks", type=_count, metavar="N", help="End after about N tasks.")
         add("--noreload", action="store_true", help="Do not start again when the code changes, "
             "which is done when DEBUG is on.")  # fmt: skip
 
@@ -37,7 +44,12 @@ class Command(BaseCommand):  # type: ignore[misc]  # Django has no types of its 
         )
         arguments: list[Any] = ["worker", QUEUES]
         if given or excluded:
-            chosen = given or {queue for each in backends for queue in each.queue_names()}
+            known = {queue for each in backends for queue in each.queue_names()}
+            unknown = sorted((given | excluded) - known)
+            if unknown and all(each.queues for each in backends):
+                what = f"There is no queue {unknown[0]!r}; there are: {', '.join(sorted(known))}"
+                raise CommandError(what, returncode=2)
+            chosen = given or known
             if not (chosen := chosen - excluded):
                 raise CommandError("No queue is left")
             os.environ[CHOSEN] = ",".join(chosen)

@@ -30,7 +30,7 @@ import oddjob
 from oddjob.compat import T, override
 from oddjob.errors import StoreUnusable
 from oddjob.runtime.metrics import BOUNDS, Series
-from oddjob.runtime.middleware import has_timed_out, outcome_of, pool_of, queued_for
+from oddjob.runtime.middleware import has_timed_out, label_of_pool, outcome_of, pool_of, queued_for
 
 if TYPE_CHECKING:
     from oddjob.operations import StoreOperations
@@ -68,6 +68,8 @@ class _Counts(NamedTuple):
 class OddJobCollector(Collector):
     """A collector, for ``prometheus_client.REGISTRY.register``.
 
+    A registry takes one for each `namespace`: it raises ``ValueError`` for another one.
+
     Args:
         pools: the pools to show; None: all named pools that live when it is scraped.
         stores: URLs of stores, as for ``Pool(store=…)``, or opened ones, which stay open. One that
@@ -79,7 +81,7 @@ class OddJobCollector(Collector):
             and ``other`` after a hundred names.
 
     Raises:
-        TypeError: one of `pools` is none.
+        TypeError: one of `pools` is none, or `stores` is a text.
 
     Thread safety: it may be scraped by several threads at once.
     """
@@ -94,7 +96,9 @@ class OddJobCollector(Collector):
     ) -> None:
         if isinstance(pools, str | oddjob.Pool):
             raise TypeError(f"pools must be a list of pools, not {pools!r}")
-        self._pools: Final = None if pools is None else list(pools)
+        if isinstance(stores, str):
+            raise TypeError(f"stores must be a list of URLs, as [{stores!r}], not {stores!r}")
+        self._pools: Final = None if pools is None else list(dict.fromkeys(pools))
         for each in self._pools or ():
             if not isinstance(each, oddjob.Pool):
                 what = f"pools must be a list of pools, as [oddjob.pool('mail')], not of {each!r}"
@@ -110,14 +114,14 @@ class OddJobCollector(Collector):
             pool.histograms()  # they count from now on
 
     def describe(self) -> list[Metric]:
-        """Return nothing: so to register the collector reads no store."""
-        return []
+        """Return the names of all metrics: so to register the collector reads no store."""
+        return [*self._of_pools(()), *self._of_stores({})]
 
     @override
     def collect(self) -> Iterator[Metric]:
-        yield from self._of_pools()
+        yield from self._of_pools(self._found())
         if self._stores:
-            yield from self._of_stores()
+            yield from self._of_stores(self._stores)
 
     def run(self, job: "Job[Any]", carrier: dict[str, str], call: Callable[[], T]) -> T:
         """Count an attempt, as `oddjob.Middleware` has it."""
@@ -140,7 +144,7 @@ class OddJobCollector(Collector):
     def _histogram(self, name: str, text: str, labels: Iterable[str]) -> Any:
         return HistogramMetricFamily(f"{self._namespace}_{name}", text, labels=[*labels])
 
-    def _of_pools(self) -> Iterator[Metric]:
+    def _of_pools(self, pools: Iterable[oddjob.Pool]) -> Iterator[Metric]:
         size = self._gauge("pool_size", "Jobs that may run at once", ["pool"])
         state = self._gauge("pool_state", "1 for the state of the pool", ["pool", "state"])
         of_job = ("pool",) if self._by_name is None else ("pool", "job")
@@ -159,8 +163,8 @@ class OddJobCollector(Collector):
             for field, family in (gauges | counters).items()
             if self._by_name is None or field not in _OF_JOBS
         }
-        for number, pool in enumerate(self._found(), 1):
-            label, stats = pool.name or f"anonymous {number}", pool.stats()
+        for pool in pools:
+            label, stats = label_of_pool(pool), pool.stats()
             size.add_metric([label], pool.pool_size)
             for each in _STATES:
                 state.add_metric([label, each], float(stats.state == each))
@@ -178,7 +182,7 @@ class OddJobCollector(Collector):
             self._by_name.add_to(counters, ended, waits, runs)
         yield from (size, state, ended, waits, runs, *gauges.values(), *counters.values())
 
-    def _of_stores(self) -> Iterator[Metric]:
+    def _of_stores(self, stores: "Mapping[str, str | StoreOperations]") -> Iterator[Metric]:
         from oddjob.durable.stores import OPERATIONS, counts_of
 
         is_up = self._gauge("store_up", "1 if the store can be reached", ["store"])
@@ -190,7 +194,7 @@ class OddJobCollector(Collector):
         takeovers = self._counter("store_takeovers", text, ["store"])
         text = "Errors of the store that this process has met"
         errors = self._counter("store_errors", text, ["store", "operation"])
-        for label, store in self._stores.items():
+        for label, store in stores.items():
             counts = self._counts(label, store)
             taken_over, met = counts_of(store if isinstance(store, str) else store.url)
             takeovers.add_metric([label], taken_over)

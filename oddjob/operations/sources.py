@@ -17,6 +17,7 @@ from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.record import Record
 from oddjob.operations.stores import StoreOperations, label_of
 from oddjob.runtime import lifecycle
+from oddjob.runtime.middleware import label_of_pool
 from oddjob.runtime.worker import WorkerInfo
 from oddjob.thread_pool import Pool
 
@@ -33,10 +34,9 @@ class MemoryPools:
         self._pools: Final = pools
 
     def pools(self) -> dict[str, AnyPool]:
-        """Return the pools by name, and those without one by the beginning of their threads'."""
-        named = [(each.name or each.supervisor().name.removesuffix("-supervisor"), each)
-                 for each in self._pools()]  # fmt: skip
-        return {name: MemoryOperations(name, pool) for name, pool in sorted(named)}
+        """Return the pools by name, and those without one by what they are called in the log."""
+        named = {label_of_pool(each): each for each in self._pools()}
+        return {name: MemoryOperations(name, named[name]) for name in sorted(named)}
 
     def pool(self, name: str) -> AnyPool:
         """Return the operations on one pool; raise `KeyError` if there is none."""

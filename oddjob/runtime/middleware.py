@@ -91,6 +91,11 @@ def pool_of(job: "Job[Any]") -> str:
     return job._policy.host.name or job._policy.host.label
 
 
+def label_of_pool(pool: Any) -> str:
+    """Return the name of a pool; of an anonymous one, what it is called in the log."""
+    return pool.name or pool.supervisor().name.removesuffix("-supervisor")  # type: ignore[no-any-return]
+
+
 def is_stored(job: "Job[Any]") -> bool:
     """Return whether a job that is being submitted goes to a store."""
     return job._policy.is_durable

@@ -79,7 +79,7 @@ def jobs(context: Context, _rest: str) -> Data:
     listed, rest = context.cache.answer(("q", which, before), find) if which.q else find()
     return {
         "filter": which._asdict(),
-        "counts": total_of(_counts(context, each) for each in places),
+        "counts": total_of(_answers_of(context, each)["counts"] for each in places),
         "pools": [{"ref": each.reference, "name": each.pool.name} for each in context.places()],
         "jobs": listed,
         "next": rest,
@@ -235,10 +235,17 @@ def _findings_of(context: Context, store: StoreOperations) -> list[Data]:
     return context.cache.answer(("findings", store.label), find)
 
 
-def _counts(context: Context, place: Place) -> dict[JobState, int]:
-    if isinstance(place.pool, MemoryOperations):
-        return place.pool.counts()
-    return context.cache.answer(("counts", place.reference), lambda: place.pool.counts(MOST))
+def _answers_of(context: Context, place: Place) -> Data:
+    """Return what a pool says of itself; it is asked at most once a second."""
+
+    def ask() -> Data:
+        pool = place.pool
+        return {
+            "is_paused": pool.is_paused, "pause_reason": pool.pause_reason,
+            "oldest_waiting_at": pool.oldest_waiting(), "counts": pool.counts(MOST),
+        }  # fmt: skip
+
+    return context.cache.answer(("pool", place.reference), ask)
 
 
 def total_of(counts: Iterable[dict[JobState, int]]) -> dict[JobState, int]:
@@ -270,19 +277,16 @@ def _chart_data(ended: dict[str, list[int]], places: list[Place]) -> Data:
 def _pool_data(context: Context, place: Place) -> Data:
     local = context.sources.local_pool(place.source, place.pool.name)
     in_memory = isinstance(place.pool, MemoryOperations)
-    runners = [each.id for each in place.source.runners() if place.pool.name in each.pools]
+    runners = context.cache.answer(("runners", place.number), place.source.runners)
+    count = sum(place.pool.name in each.pools for each in runners)
     state = "running" if local is None else str(local.state)
-    if state == "running" and not (in_memory or runners):
+    if state == "running" and not (in_memory or count):
         state = "stopped"
-    is_paused = place.pool.is_paused
-    oldest = context.cache.answer(("oldest", place.reference), place.pool.oldest_waiting)
-    return {
+    answers = _answers_of(context, place)
+    return answers | {
         "ref": place.reference, "name": place.pool.name, "source": place.source.label,
-        "state": "paused" if is_paused else state, "is_paused": is_paused,
-        "pause_reason": place.pool.pause_reason if is_paused else "",
-        "in_memory": in_memory, "runners": None if in_memory else len(runners),
-        "size": local and local.pool_size, "oldest_waiting_at": oldest,
-        "counts": dict(_counts(context, place)),
+        "state": "paused" if answers["is_paused"] else state, "in_memory": in_memory,
+        "runners": None if in_memory else count, "size": local and local.pool_size,
     }  # fmt: skip
 
 

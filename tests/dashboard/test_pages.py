@@ -13,6 +13,8 @@ from oddjob import Pool
 from oddjob.dashboard import NO_AUTH, Dashboard
 from oddjob.dashboard.search import STATES
 from oddjob.dashboard.views import MOST, total_of
+from oddjob.operations import PoolOperations
+from oddjob.operations.access import StoreAccess
 from oddjob.operations.memory_operations import MemoryOperations
 from tests.dashboard import jobs
 from tests.dashboard.conftest import Client
@@ -209,6 +211,30 @@ def test_prometheus_is_told_of_what_is_shown_if_that_is_wanted_and_it_is_let_in(
         assert re.search(
             r'oddjob_store_jobs\{pool="mail",state="failed",store=".*"\} 3.0', page.html
         )
+
+
+def test_a_store_is_asked_once_for_its_processes_however_many_pools_it_has(
+    pool: Pool, client: Client, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    """And for what is paused, at most once a second: pages are looked at again and again."""
+    asked: list[str] = []
+
+    def note(name: str, ask: Callable[..., Any]) -> Callable[..., Any]:
+        def noted(*args: Any) -> Any:
+            asked.append(name)
+            return ask(*args)
+
+        return noted
+
+    monkeypatch.setattr(StoreAccess, "runners", note("runners", StoreAccess.runners))
+    is_paused = note("paused", PoolOperations.is_paused.fget)  # type: ignore[attr-defined]
+    monkeypatch.setattr(PoolOperations, "is_paused", property(is_paused))
+    with Pool("other", store=url, consume=False) as other:
+        pool.perform(jobs.send, "ada")
+        other.perform(jobs.send, "ada")
+        for _ in range(3):
+            assert "other" in client.get("/pools").text
+    assert sorted(asked) == ["paused", "paused", "runners"]
 
 
 def test_a_store_is_not_counted_anew_each_time_prometheus_asks(

@@ -14,7 +14,7 @@ from oddjob.durable.record import (
     Update,
     step_of_value,
 )
-from oddjob.durable.store import Store
+from oddjob.durable.store import Filter, Store
 from oddjob.runtime.links import Condition
 from oddjob.testing.store_suite import NONE, PARTITION, POOL, StoreSuite
 
@@ -201,6 +201,33 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.state(store, batch) is State.SUCCEEDED
         found = store.reader.members_of(batch)
         assert [each.id for each in found] == [members[2], members[0]]
+        self.close(store)
+
+    def test_members_of_several_batches_end_in_one_turn(self, tmp_path: Path) -> None:
+        """Each counts for its own batch, in whatever order."""
+        store = self.member(tmp_path)
+        one, *_ = self.batch(store, 3)
+        two, *_ = self.batch(store, 2)
+        claims = self.claim(store)
+        updates = [Update(claims[n], State.SUCCEEDED) for n in (0, 3, 1, 4, 2)]
+        assert store.turn(updates[:4], [], {POOL: NONE}).refused == []
+        assert self.states(store, [one, two]) == [State.SCHEDULED, State.SUCCEEDED]
+        assert store.turn(updates[4:], [], {POOL: NONE}).refused == []
+        assert self.states(store, [one, two]) == [State.SUCCEEDED] * 2
+        self.close(store)
+
+    def test_members_of_a_batch_are_read_by_pages(self, tmp_path: Path) -> None:
+        """The newest ones first, however many came at once."""
+        store = self.member(tmp_path)
+        batch, *members = self.batch(store, 260)
+        members += [self.add(store, batch=Reference(batch)) for _ in range(2)]
+        assert store.delete([members[100]]) == 1
+        found: list[Any] = []
+        while page := store.reader.members_of(batch, found[-1] if found else None, 30):
+            found += [each.id for each in page]
+        assert found == [*members[:100], *members[101:]][::-1]
+        assert store.delete([batch]) == 1
+        assert store.reader.members_of(batch) == store.reader.records(POOL, Filter()) == []
         self.close(store)
 
     def test_a_batch_without_members_has_succeeded(self, tmp_path: Path) -> None:

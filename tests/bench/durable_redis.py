@@ -35,6 +35,7 @@ from tests.bench.durable import (
     activity,
     at_once,
     counter,
+    in_a_batch,
     now,
     one_by_one,
     ratio,
@@ -474,6 +475,24 @@ def consume(url: str, size: int) -> None:
     threading.Event().wait()
 
 
+def members(scale: float, rounds: int) -> Lines:
+    """Jobs of a batch beside plain ones: CPU time of the server, from the first in to the end."""
+    count, ratios = max(10, int(40_000 * scale)), []
+    for _ in range(rounds):
+        times = []
+        for submit in (at_once, in_a_batch):
+            counter.expect(count)
+            with new_server() as server:
+                began = busy(server)
+                with pool_on(server, consume=False) as sender:
+                    submit(sender, count)
+                with pool_on(server):
+                    counter.wait()
+                times.append(busy(server) - began)
+        ratios.append(times[1] / times[0])
+    yield f"a batch of {count:,} jobs", ratio(ratios)
+
+
 def idle_members(url: str, count: int) -> None:
     """Be several processes that wait for jobs, each on a machine of its own."""
 
@@ -497,7 +516,7 @@ def idle_members(url: str, count: int) -> None:
     threading.Event().wait()
 
 
-ROWS: Final = (against_peers, share, million, memory, across, processes, scaling)
+ROWS: Final = (against_peers, share, members, million, memory, across, processes, scaling)
 
 
 def main() -> None:

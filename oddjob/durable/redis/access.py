@@ -251,10 +251,10 @@ class PoolAccess:
         partitions, name, claims = self._partitions, self.name, list[Claim]()
         for job, record, tried in zip(jobs, records, tries or [0] * len(jobs), strict=True):
             (number, priority, origin, is_serial, key, unique, entry, label, meta, payload, batch,
-             is_linked) = unpack_record(record)  # fmt: skip
+             _) = unpack_record(record)  # fmt: skip
             partition = partitions[number]
             attempt, crashes = divmod(int(tried), 1000) if tried else (0, 0)
-            has_names = bool(key or unique or entry or is_linked)
+            has_names = bool(key or unique or entry)
             claims.append(Claim(
                 full_id(name, job), token, claim_flags(partition, has_names=has_names), name,
                 partition.function, payload, meta, label, priority, attempt, crashes, key,

@@ -31,11 +31,13 @@ _NEVER: Final = b"inf"  # as the time of a job that waits for others
 _CLAIM: Final = struct.Struct("<16sd")  # id, token
 _DIGITS: Final = 16
 _LOOK, _OUTCOME_FOLLOWS, _ERROR_FOLLOWS, _ATTEMPT_FOLLOWS, _FORGET, _IS_LIMITED = 1, 2, 4, 8, 16, 32
+_IS_MEMBER, _BATCH_FOLLOWS = 64, 128
 _HIGHEST: Final = 2**31 - 1  # priority
 _MOST_OF_KEY: Final = 2**32 - 1
 _SHARE: Final = 2**32  # of the tokens, for each process
 _SERIAL, _MEMBER, _BATCH, _REPLACES, _REPLACES_TIME = 1, 2, 4, 8, 16  # flags of a record
 _NO_ID: Final = b"0" * _DIGITS
+_LINKS: Final = struct.Struct("<HI")  # how many it waits for, how many submits before its batch is
 _DEPENDENCY: Final = struct.Struct("<16sIc")  # id, how many submits before, condition
 
 
@@ -102,13 +104,13 @@ def _number_of(other: Reference) -> bytes:
 
 def pack_links(submit: Submit, in_script: Callable[[int], int]) -> bytes:
     """Return what a job has to do with others; `in_script` converts distances to them."""
-    parts = [len(submit.after).to_bytes(2, "little")]
+    batch = submit.batch
+    distance = in_script(batch.distance) if batch is not None and batch.distance else 0
+    parts = [_LINKS.pack(len(submit.after), distance)]
     for other, condition in submit.after:
         distance = in_script(other.distance) if other.distance else 0
         parts.append(_DEPENDENCY.pack(_number_of(other), distance, b"%d" % condition))
-    batch = submit.batch
-    distance = in_script(batch.distance) if batch is not None and batch.distance else 0
-    return b"".join((*parts, distance.to_bytes(4, "little")))
+    return b"".join(parts)
 
 
 def key_limit_of(record: bytes) -> int:
@@ -146,7 +148,7 @@ def claim_flags(partition: Partition, *, has_names: bool) -> int:
 
 def pack_updates(updates: Sequence[Update], about: str) -> tuple[bytes, list[bytes]]:
     """Return updates, and what follows them; `about` is what tracebacks of attempts say."""
-    heads, after = list[bytes](), list[bytes]()
+    heads, after, batch = list[bytes](), list[bytes](), None
     pack = _UPDATE.pack
     for claim, state, outcome, error, delay, started, traceback, is_kept in updates:
         how: int = claim.partition
@@ -161,6 +163,12 @@ def pack_updates(updates: Sequence[Update], about: str) -> tuple[bytes, list[byt
             after.append(json.dumps((claim.attempt + 1, started, about, traceback)).encode())
         if not is_kept and state is State.SUCCEEDED:
             how |= _FORGET
+        if claim.batch is not None:
+            how |= _IS_MEMBER
+            if claim.batch != batch:
+                batch = claim.batch
+                how |= _BATCH_FOLLOWS
+                after.append(batch[-_DIGITS:].encode())
         number = claim.id[-_DIGITS:].encode()
         heads.append(
             pack(number, claim.token, state, how, claim.origin or 0, delay, started or 0.0)

@@ -29,6 +29,7 @@ from oddjob.durable.store import Filter, StoreReader
 from oddjob.errors import StoreUnusable
 
 _PAGE: Final = 200  # records
+_GROUPS: Final = 8  # of members of a batch, which have up to 25 each
 _IDS_AT_ONCE: Final = 5000
 _DIGITS: Final = 16
 _STATE: Final = 2**43  # of the scores in `ended`, for each state
@@ -153,12 +154,17 @@ class RedisReader(StoreReader):
         with self._lock:
             while len(found) < limit:
                 page = self._link.ask(
-                    "ZREVRANGEBYLEX", key, b"(" + from_ + last, b"[" + from_, "LIMIT", 0, _PAGE
+                    "ZREVRANGEBYLEX", key, b"(" + from_ + last, b"[" + from_, "LIMIT", 0, _GROUPS
                 )
-                found += self._read(pool, [each[-_DIGITS:] for each in page])
-                if len(page) < _PAGE:
+                ids = [
+                    group[at - _DIGITS : at]
+                    for group in page
+                    for at in range(len(group), len(from_), -_DIGITS)
+                ]
+                found += self._read(pool, [each for each in ids if each < last])
+                if len(page) < _GROUPS:
                     break
-                last = page[-1][-_DIGITS:]
+                last = ids[-1]
         return found[:limit]
 
     @override

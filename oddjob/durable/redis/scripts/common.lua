@@ -348,8 +348,7 @@ local function let_names_go(id, value, entry)
   if entry ~= '' then call('ZREM', holders, 'e' .. digest_of(entry) .. id) end
 end
 
-local function note_member(record, state)
-  local batch = batch_of(record)
+local function note_member(batch, state)
   if batch then
     local change = members_ended[batch] or {0, 0, 0}
     members_ended[batch] = change
@@ -375,7 +374,7 @@ local function fail_behind(line)
     local record = call('HGET', job, behind)
     local _, _, origin, _, is_serial, _, value, entry = header(record)
     if is_serial and behind <= line.last then
-      note_member(record, FAILED)
+      note_member(batch_of(record), FAILED)
       call('ZREM', parked, waiting)
       let_names_go(behind, value, entry)
       finish(behind, FAILED, 0, tried_of(behind), '', why)
@@ -410,7 +409,7 @@ end
 local function let_go(id, record, state)
   local _, _, _, _, is_serial, key, value, entry = header(record)
   let_names_go(id, value, entry)
-  note_member(record, state)
+  note_member(batch_of(record), state)
   if key ~= '' then
     local digest = digest_of(key)
     if state == FAILED and is_serial and first_parked(digest) then
@@ -450,8 +449,21 @@ local function erase(ids)
   for _, hash in ipairs({job, outcomes, tries, watch}) do
     if call('EXISTS', hash) == 1 then call('HDEL', hash, unpack(ids)) end
   end
-  if call('EXISTS', extra) == 0 then return end
-  local fields, lists = {}, {}
+  local size, fields, lists = call('HLEN', extra), {}, {}
+  if size < #ids then  -- so few that they are looked at one by one
+    local gone = {}
+    for _, id in ipairs(size > 0 and ids or {}) do gone[id] = true end
+    for _, field in ipairs(size > 0 and call('HKEYS', extra) or {}) do
+      local id = sub(field, 2, 17)
+      if gone[id] then
+        call('HDEL', extra, field)
+        if sub(field, 1, 1) == 'B' then
+          call('ZREMRANGEBYLEX', holders, '[b' .. id, '[b' .. id .. '\255')
+        end
+      end
+    end
+    return
+  end
   for i, id in ipairs(ids) do
     local n = 6 * i
     fields[n - 5], fields[n - 4], fields[n - 3] = 'n' .. id, 'B' .. id, 'a' .. id

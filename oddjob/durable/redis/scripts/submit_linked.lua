@@ -1,6 +1,6 @@
 -- Store jobs that have to do with each other, or with others. ARGV: 2 caller, 3 for each job: how
--- many others it waits for; of each its id, or how many places before it is, and the condition; how
--- many places before its batch is (0: the record has its id, or there is none); then the records.
+-- many others it waits for; how many places before its batch is (0: the record has its id, or there is
+-- none); of each other its id, or how many places before it is, and the condition; then the records.
 -- Returns the first id, and for each job that is not new its place, its id, and 1 if it waits for its
 -- time.
 local is_over, former = begin()
@@ -9,23 +9,22 @@ local count = #ARGV - 3
 local first, ids, twins, at = take_ids(count), {}, {}, 1
 local former_first = text(first)
 links = workflow()
-local jobs, places = {}, {}  -- of those that have to do with nothing but their batch
+local jobs, places, scores = {}, {}, {}  -- of those that have to do with nothing but their batch
 local function flush()
   if #jobs > 0 then call('HSET', job, unpack(jobs)); call('ZADD', queue, unpack(places)) end
   jobs, places = {}, {}
 end
 for i = 1, count do
-  local record, others, distance = ARGV[3 + i], {}, nil
-  local number
-  number, at = parse('<I2', ARGV[3], at)
+  local record, others, number, distance = ARGV[3 + i], {}, nil, nil
+  number, distance, at = parse('<I2I4', ARGV[3], at)
   for n = 1, number do
     local other, before, condition
     other, before, condition, at = parse('<c16I4c1', ARGV[3], at)
     others[n] = {other, before, condition}
   end
-  distance, at = parse('<I4', ARGV[3], at)
-  local partition, priority, origin, _, _, key, value = header(record)
-  local twin = value ~= '' and call('HGET', unique, value)
+  local partition, priority, origin, _, flags, key, value = parse('<I4i4dI4BI2I2', record)
+  local name = value > 0 and select(7, header(record))
+  local twin = name and call('HGET', unique, name)
   if twin and replace(twin, record, now) then twin = nil end
   if twin then
     ids[i] = twin
@@ -36,18 +35,20 @@ for i = 1, count do
   else
     local id = id_text(first)
     first, ids[i] = first + 1, id
-    if distance > 0 then record = sub(record, 1, -17) .. ids[i - distance] end
-    local batch, waits = batch_of(record), is_of_batch(record)
+    local batch = flags % 4 >= 2 and (distance > 0 and ids[i - distance] or sub(record, -16))
+    if distance > 0 then record = sub(record, 1, -17) .. batch end
     if batch then links.add_member(batch, id) end
-    if #others == 0 and not waits and #key + #value == 0 then
-      local n = #jobs
+    local waits = flags % 8 >= 4
+    if number == 0 and not waits and key + value == 0 then
+      local n, score = #jobs, partition * PARTITION + HIGHEST - priority
+      scores[score] = scores[score] or text(score)
       jobs[n + 1], jobs[n + 2] = id, record
-      places[n + 1], places[n + 2] = partition * PARTITION + HIGHEST - priority, id
+      places[n + 1], places[n + 2] = scores[score], id
       note_queued(partition)
       if n > 1000 then flush() end
     else
       call('HSET', job, id, record)
-      if value ~= '' then call('HSET', unique, value, id) end
+      if name then call('HSET', unique, name, id) end
       if waits then links.add_batch(id) end
       for _, each in ipairs(others) do
         local before = each[2]

@@ -38,6 +38,8 @@ for _, state in ipairs({SUCCEEDED, FAILED, CANCELLED}) do
   ended_scores[state] = text(state * STATE + math.floor(now * 1000))
 end
 
+local batch  -- of the latest update of a job that has one
+
 -- Make the updates from one number to another: so few that their ids can be arguments of one call.
 local function update(from, to)
   local ids = {}
@@ -50,13 +52,14 @@ local function update(from, to)
     local id = ids[i - from + 1]
     local held, state, how, origin, delay, started = parse('<dBBddd', ARGV[4], i * 50 - 33)
     -- how: 1 look at the record; then follow 2 an outcome, 4 an error, 8 an attempt; 16 forget it;
-    -- 32 its partition has limiters
+    -- 32 its partition has limiters; 64 it has a batch, 128 whose id follows
     local outcome, error, attempt = '', '', nil
     if how % 16 > 1 then
       if math.floor(how / 2) % 2 == 1 then outcome = next_argument() end
       if math.floor(how / 4) % 2 == 1 then error = next_argument() end
       if math.floor(how / 8) % 2 == 1 then attempt = next_argument() end
     end
+    if how >= 128 then batch = next_argument() end
     if tonumber(scores[i - from + 1]) ~= held or held < lowest or held > highest or gone[id] then
       refused[#refused + 1] = i
     elseif state == RUNNING then
@@ -66,7 +69,7 @@ local function update(from, to)
       local is_waiting = state == QUEUED or state == SCHEDULED
       local record = (how % 2 == 1 or is_waiting) and call('HGET', job, id)
       if record then call('ZREM', run, id) else freed[#freed + 1] = id end
-      if how >= 32 then call('ZREM', busy, id); is_released = true end
+      if math.floor(how / 32) % 2 == 1 then call('ZREM', busy, id); is_released = true end
       if attempt then add_attempt(id, attempt) end
       local tried = has_tries and tried_of(id) or 0
       if state ~= QUEUED then tried = tried + 1000 end
@@ -95,7 +98,11 @@ local function update(from, to)
         end
         if has_tries then call('HDEL', tries, id) end
         if has_stopped then call('SREM', stopped, id) end
-        if record then let_go(id, record, state) end
+        if record then
+          let_go(id, record, state)
+        elseif how >= 64 then
+          note_member(batch, state)
+        end
         if is_watched or (origin ~= 0 and origin ~= process) then
           tell(id, state, outcome, error, origin, process)
         end
@@ -130,8 +137,8 @@ local function take(counts)
   wake_for_room()
 end
 
--- Claim from several partitions, or within limits. (Its functions are made only when it is called.)
-local function claim_within_limits()
+-- Claim from several partitions, those that are `open`, or within limits. (Its functions are made only when it is called.)
+local function claim_within_limits(open)
   -- How many more jobs the limiters allow to start, and how many have started.
   local left, rates, taken = {}, {}, {}
 
@@ -211,7 +218,7 @@ local function claim_within_limits()
   -- partition: they are the first ones of it.
   local function choose()
     local counts, heads = {}, {}
-    for _, partition in ipairs(partitions) do
+    for _, partition in ipairs(open) do
       local most = math.min(limit, allowed(partition), is_rated(partition) and idle or limit)
       if most > 0 then
         local from = partition * PARTITION
@@ -248,11 +255,17 @@ end
 
 local function claim()
   if call('ZCARD', queue) == 0 then return end
-  if #partitions ~= 1 or #names > 0 then return claim_within_limits() end
-  local from = partitions[1] * PARTITION
+  local open = partitions
+  if #partitions > 1 and #names == 0 then
+    open = {}
+    for _, each in ipairs(partitions) do if has_queued(each) then open[#open + 1] = each end end
+  end
+  if #open == 0 then return end
+  if #open > 1 or #names > 0 then return claim_within_limits(open) end
+  local from = open[1] * PARTITION
   claimed = limit > 0 and
     call('ZRANGEBYSCORE', queue, from, from + PARTITION - 1, 'LIMIT', 0, limit) or {}
-  take({[partitions[1]] = #claimed})
+  take({[open[1]] = #claimed})
 end
 
 -- Say whether this process could take more, so that others wake it, or hand it their spare claims.

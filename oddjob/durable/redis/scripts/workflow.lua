@@ -5,7 +5,8 @@
 -- it waits for its members. In `extra`, ids of 16 digits and conditions of one:
 --   'd' id: what a job waits for      'w' id: who waits for it; then it is in `watch`
 --   'B' id: members of a batch: how many, and how many have not ended, have failed, were canceled
--- and in `holders`: 'b', id of a batch, id of a member. A member's record ends in its batch's id.
+-- and in `holders`: 'b', id of a batch, ids of up to 25 members that came together, in order. A member's
+-- record ends in its batch's id.
 -- What is not met stays in 'd' and 'w', for when the other job is retried.
 local function workflow()
   local SUCCESS, VALUE, IF_SUCCEEDED, IF_FAILED, ENDED = '0', '1', '2', '3', '4'
@@ -159,12 +160,8 @@ local function workflow()
       local counts = counts_of(batch) or {0, 0, 0, 0}
       counts[1], counts[2] = counts[1] + #ids, counts[2] + #ids
       keep_counts(batch, counts)
-      for i = 1, #ids, 500 do
-        local places = {}
-        for n = i, math.min(i + 499, #ids) do
-          places[#places + 1], places[#places + 2] = 0, 'b' .. batch .. ids[n]
-        end
-        call('ZADD', holders, unpack(places))
+      for i = 1, #ids, 25 do
+        call('ZADD', holders, 0, 'b' .. batch .. table.concat(ids, '', i, math.min(i + 24, #ids)))
       end
       end_if_over(batch, counts)
     end
@@ -180,8 +177,10 @@ local function workflow()
     local found = {}
     local from = '[b' .. batch
     for _, each in ipairs(call('ZREVRANGEBYLEX', holders, from .. '\255', from)) do
-      local id = sub(each, -16)
-      if call('HEXISTS', job, id) == 1 then found[#found + 1] = id end
+      for at = #each - 15, 18, -16 do
+        local id = sub(each, at, at + 15)
+        if call('HEXISTS', job, id) == 1 then found[#found + 1] = id end
+      end
     end
     return found
   end

@@ -59,12 +59,17 @@ def name_of(fn: Callable[..., Any]) -> str:
     """
     if not callable(fn):
         raise TypeError(f"{fn!r} is not callable")
-    fn = getattr(fn, "__wrapped__", fn) if hasattr(fn, "_target") else fn
+    fn = unwrapped(fn)
     module, name = getattr(fn, "__module__", None), getattr(fn, "__qualname__", None)
     is_bound = isinstance(fn, MethodType) and not isinstance(fn.__self__, type)
     if not module or not name or "<" in name or is_bound:
         raise TypeError(f"{_refusal(fn)}. Or keep the job in memory, with persist=False")
     return f"{_real_name(module)}:{name}"
+
+
+def unwrapped(fn: Any) -> Any:
+    """Return the function that ``@pool.job`` has wrapped; any other callable is returned itself."""
+    return fn.__wrapped__ if hasattr(fn, "_target") else fn
 
 
 def _refusal(fn: Any) -> str:

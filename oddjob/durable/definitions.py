@@ -7,15 +7,16 @@ another branch.
 
 A stored job is found by the name of its function. Of two functions of one name, the jobs of both
 would run the second one, so that one is refused. It is different if a module is reloaded, or a cell
-of a notebook is run again: then the new function takes the place of the former one.
+of a notebook is run again: then the new function takes the place of the former one. And what has a
+name that means another callable, because the name was bound anew, is refused when it is submitted.
 """
 
 import sys
 from types import CodeType, FrameType, FunctionType, ModuleType
 from typing import Any, Final
-from weakref import ref
+from weakref import WeakSet, ref
 
-from oddjob.durable.codec import find_function
+from oddjob.durable.codec import find_function, unwrapped
 from oddjob.schedule.clock import clock
 from oddjob.tracebacks import no_collection, thread_frames
 
@@ -23,9 +24,10 @@ _STANDSTILL: Final = 2.0  # seconds at one line
 
 _lines: Final[dict[str, tuple[int, float]]] = {}  # by module: its line, and since when
 
-# By stored name: the function that was decorated, and the spec of its module, which each execution
-# of a module has anew.
-_decorated: Final[dict[str, tuple[ref[FunctionType], Any]]] = {}
+# By stored name: the function that was decorated; the spec of its module, which each execution of a
+# module has anew; and the function that had the name before.
+_decorated: Final[dict[str, tuple[ref[FunctionType], Any, ref[FunctionType] | None]]] = {}
+_all_decorated: Final[WeakSet[FunctionType]] = WeakSet()
 
 
 def note_decorated(name: str, fn: Any) -> None:
@@ -39,9 +41,8 @@ def note_decorated(name: str, fn: Any) -> None:
     if type(fn) is not FunctionType:
         return
     code, spec = fn.__code__, fn.__globals__.get("__spec__")
-    former, former_spec = _decorated.get(name, (None, None))
-    named: Any = find_function(name)  # what has the name so far
-    named = getattr(named, "__wrapped__", named)
+    former, former_spec, _ = _decorated.get(name, (None, None, None))
+    named = unwrapped(find_function(name))  # what has the name so far
     found = None if former is None or spec is not former_spec else former()
     if found is not None and found is named and found is not fn:
         other = found.__code__
@@ -53,7 +54,36 @@ def note_decorated(name: str, fn: Any) -> None:
                 f"{code.co_firstlineno} of {code.co_filename}: a stored job is found by the name "
                 "of its function, so give each its own"
             )
-    _decorated[name] = ref(fn), spec
+    _decorated[name] = ref(fn), spec, ref(named) if type(named) is FunctionType else None
+    _all_decorated.add(fn)
+
+
+def check_name(name: str, fn: Any) -> None:
+    """Raise ``TypeError`` if a stored name means another callable than the one that is submitted.
+
+    Args:
+        name: the name by which stored jobs find their function.
+        fn: the function that is submitted.
+    """
+    found: Any = find_function(name)
+    fn, named = unwrapped(fn), unwrapped(found)
+    if named == fn:  # two bound methods are equal if their functions and objects are the same
+        return
+    code = getattr(fn, "__code__", None)
+    if type(fn) is type(named) is FunctionType:
+        if fn in _all_decorated and named in _all_decorated:
+            return  # its module was executed anew
+        if code is not named.__code__ and code == named.__code__:
+            return  # a program that is also imported is there twice
+    decorated, _, before = _decorated.get(name, (None, None, None))
+    if decorated is not None and decorated() is getattr(fn, "__func__", fn):
+        former = None if before is None else before()
+        if former is named:
+            return  # its timer is set while it is decorated, and it has no name yet
+    raise TypeError(
+        f"{fn!r} cannot be stored, as {name} is {found!r}: submit that, or give each a name of its "
+        "own. Or keep the job in memory, with persist=False"
+    )
 
 
 def is_defined(function: str) -> bool:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from oddjob.durable.codec import Codec, Meta, name_of
+from oddjob.durable.definitions import check_name
 from oddjob.durable.record import Dependency, Limiter, Partition, Reference, Submit
 from oddjob.durable.unique import unique_of
 from oddjob.keys import encode_key
@@ -89,7 +90,7 @@ class Submissions:
             ValueError: a number or a text cannot be stored.
         """
         max_queue = None if delay is not None else self._core.options.max_queue
-        call = self._latest
+        call, checked = self._latest, None
         for job in jobs:
             policy, fn, args, kwargs, key, details = parts_of(job)
             if policy is not call.policy or fn is not call.fn:
@@ -104,6 +105,9 @@ class Submissions:
                 check_number("key_limit", policy.key_limit)
                 call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)
                 self._latest = call
+            if fn is not checked:  # its name may mean another one since the latest submit
+                check_name(call.partition.function, fn)
+                checked = fn
             links = None if details is None else details.links
             is_bounded = max_queue is not None and links is None
             meta = None

@@ -4,11 +4,13 @@ import json
 import pickle
 import re
 import sqlite3
+import sys
 import time
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -171,11 +173,14 @@ def test_unsigned_pickle_on_a_server_is_found(redis_url: str, read: Read) -> Non
 def test_functions_that_cannot_be_imported_are_named(
     pool: Pool, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(jobs.note, "__module__", "lost.module")
-    pool.perform_many(jobs.note, range(3))
-    what = "3 jobs of lost.module:note, which cannot be imported"
+    module = ModuleType("lost_module")
+    exec("def note(number): ...", vars(module))
+    with monkeypatch.context() as patched:
+        patched.setitem(sys.modules, module.__name__, module)
+        pool.perform_many(module.note, range(3))
+    what = "3 jobs of lost_module:note, which cannot be imported"
     assert what in run("doctor", exit_code=1).stdout
-    assert "lost.module" not in run("doctor", "--no-import", exit_code=1).stdout
+    assert "lost_module" not in run("doctor", "--no-import", exit_code=1).stdout
 
 
 @on_a_file

@@ -90,8 +90,9 @@ class Pool(StoredJobs, ThreadPoolExecutor):
         when_full: what happens to a job when `max_queue` jobs wait. ``"block"`` (the default): the
             caller blocks until there is room, first come, first served (a job of the pool itself
             gets `QueueFull`). ``"raise"``: the caller gets `QueueFull`. ``"caller_runs"``: the
-            caller runs the job, unless a limit stops it. ``"drop_oldest"``: the job that has waited
-            longest, among those with the lowest priority, ends with `JobDropped`.
+            caller runs the job, unless a limit stops it; in a pool with a store only one without
+            key, limit, retries and ``unique``, which is not stored then. ``"drop_oldest"``: the job
+            that has waited longest, among those with the lowest priority, ends with `JobDropped`.
         submit_timeout: how long a job waits for room, in seconds, 0 or more (no limit); then
             `QueueFull`. (With ``"caller_runs"``, only those wait that the caller cannot run.)
         priority_aging: the seconds after which a waiting job counts as one priority level higher,

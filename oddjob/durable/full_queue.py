@@ -13,10 +13,11 @@ from oddjob.runtime.caller_runs import run_in_caller
 from oddjob.runtime.job import Job
 from oddjob.runtime.settling import withdraw
 from oddjob.runtime.slot import slot_of
-from oddjob.runtime.stored_job import policy_of
+from oddjob.runtime.stored_job import parts_of, policy_of
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
+    from oddjob.durable.pool_store import PoolStore
     from oddjob.runtime.core import PoolCore
 
 
@@ -45,10 +46,8 @@ class FullQueue:
         """
         options = self._core.options
         is_own = slot_of(self._core) is not None  # a worker must not wait: workers make room
-        if options.when_full == "caller_runs" and not policy_of(jobs[0]).is_limited:
-            for job in jobs:
-                run_in_caller(self._core, job)
-            return
+        if options.when_full == "caller_runs":
+            jobs = [each for each in jobs if not self._run_in_caller(each)]
         timeout = 0.0 if options.when_full == "raise" or is_own else options.submit_timeout
         deadline = inf if timeout is None else clock.steady() + timeout
         wakeup = Wakeup()
@@ -63,6 +62,18 @@ class FullQueue:
                     )
         finally:
             self._waiting.remove(wakeup)
+
+    def _run_in_caller(self, job: Job[Any]) -> bool:
+        """Run a job in the calling thread; return False if it has to go to the store all the same.
+
+        The store counts keys, limits and unique jobs for all processes, and keeps what is to be
+        retried; it knows whether the pool is paused.
+        """
+        policy, is_keyed = policy_of(job), parts_of(job).key is not None
+        if is_keyed or policy.limits or policy.retry or policy.settings.unique:
+            return False
+        store: PoolStore = self._core.store
+        return not store.open().reader.pools().get(store.name) and run_in_caller(self._core, job)
 
     def wake(self) -> None:
         """Have the threads that wait try again: there may be room."""

@@ -338,6 +338,43 @@ def test_the_caller_runs_what_finds_no_room(tmp_path: Path) -> None:
         assert job.result(0) == threading.get_ident()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"key": "one"},
+        {"key": lambda: "one"},
+        {"max_concurrency": 1},
+        {"rate": "5/minute"},
+        {"retries": 1},
+        {"unique": True},
+    ],
+)
+def test_the_caller_runs_nothing_of_which_the_store_keeps_count(any_url: str, options: Any) -> None:
+    """Keys, limits and unique jobs hold for all processes, and retries outlive this one."""
+    with Pool(
+        "full", 1, max_queue=1, when_full="caller_runs", submit_timeout=0,
+        store=any_url, consume=False,
+    ) as pool:  # fmt: skip
+        pool.perform(jobs.note, 1)
+        with pytest.raises(QueueFull, match="holds 1 job"):
+            pool.options(**options).submit(threading.get_ident)
+        important = pool.options(priority=1).submit(threading.get_ident)
+        assert important.result(0) == threading.get_ident()
+
+
+def test_no_caller_runs_a_stored_job_of_a_paused_pool(any_url: str) -> None:
+    with Pool(
+        "full", 1, max_queue=1, when_full="caller_runs", submit_timeout=0,
+        store=any_url, consume=False,
+    ) as pool:  # fmt: skip
+        pool.perform(jobs.note, 1)
+        pool.pause()
+        with pytest.raises(QueueFull):
+            pool.submit(threading.get_ident)
+        pool.resume()
+        assert pool.submit(threading.get_ident).result(0) == threading.get_ident()
+
+
 # Callbacks.
 
 

@@ -92,10 +92,11 @@ def _run_if_it_must(core: "PoolCore", job: Job[Any], outer: Slot) -> bool:
     try:
         if not _claim_if_it_must_run(core, job, slot):
             return False
-        run_in_slot(slot)
+        _begin_in_slot(slot)
         return True
     finally:
-        leave_nested(outer, sys.exc_info()[1])
+        if slot.stand_in is None:
+            leave_nested(outer, sys.exc_info()[1])
         del job
 
 
@@ -145,16 +146,22 @@ def claim_into(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
 
 
 def run_in_slot(slot: Slot) -> None:
-    """Run the job in a slot, in the calling thread if it can.
+    """Run the job in a slot, in the calling thread if it can, and return when that is done."""
+    _begin_in_slot(slot)
+    if slot.stand_in is not None:
+        slot.stand_in.join()
 
-    A coroutine needs an event loop; where one is running already, a stand-in runs it.
+
+def _begin_in_slot(slot: Slot) -> None:
+    """Run the job in a slot, or start a stand-in that does.
+
+    A coroutine needs an event loop; where one is running already, a stand-in runs it. It may be
+    past a timeout and go on, so who waits for the job does not wait for its thread.
     """
     job = slot.job
     try:
         if is_loop_running() and job is not None and is_async(job._fn):
             start_stand_in(slot, partial(_run_here, slot))
-            if slot.stand_in is not None:
-                slot.stand_in.join()
         else:
             with occupied(slot):
                 _run_here(slot)

@@ -235,6 +235,27 @@ def test_an_await_that_times_out_leaves_its_job_running_and_the_limit_holds(
     assert after.result(WAIT) == 8
 
 
+@pytest.mark.parametrize("how", ["its own timeout", "the timeout of the wait"])
+def test_a_coroutine_past_a_timeout_does_not_hold_the_one_that_blocks_on_it(
+    pool: Pool, hang: Hang, how: str
+) -> None:
+    """It ignores that it is cancelled, as one does that calls what blocks."""
+    is_its_own = how == "its own timeout"
+
+    async def block() -> str:
+        return hang()
+
+    async def outer() -> str:
+        inner = pool.options(timeout=SHORT if is_its_own else None).submit(block)
+        with pytest.raises(JobTimeout if is_its_own else TimeoutError):
+            inner.result(None if is_its_own else SHORT)
+        return "went on"
+
+    assert pool.submit(outer).result(WAIT) == "went on"
+    hang.gate.set()
+    assert pool.submit(pow, 2, 3).result(WAIT) == 8
+
+
 def test_cancelling_an_await_cancels_the_coroutine_that_runs_beside_the_loop(pool: Pool) -> None:
     inner: list[Job[Any]] = []
 

@@ -39,7 +39,6 @@ if TYPE_CHECKING:
 _STATES: Final = ("running", "paused", "restarting", "degraded", "broken", "closed")
 _OUTCOMES: Final = ("succeeded", "failed", "cancelled", "timed_out", "dropped")
 _OF_JOBS: Final = ("started", "retried")  # which `per_job` tells apart
-_NEVER_BEGUN: Final = {"failed": "refused", "cancelled": "cancelled", "dropped": "dropped"}
 _GAUGES: Final = {
     "jobs_queued": ("queued", "Jobs that wait for a worker, or to be retried"),
     "jobs_running": ("running", "Jobs that have started and not ended"),
@@ -176,8 +175,11 @@ class OddJobCollector(Collector):
                 for family, histogram in zip((waits, runs), pool.histograms(), strict=True):
                     family.add_metric([label], _samples(histogram.buckets), histogram.total)
             else:
-                for each, field in _NEVER_BEGUN.items():
-                    ended.add_metric([label, "", each], getattr(stats, field))
+                ended.add_metric(
+                    [label, "", "failed"], stats.refused
+                )  # those that have never begun
+                ended.add_metric([label, "", "cancelled"], stats.cancelled - stats.stopped)
+                ended.add_metric([label, "", "dropped"], stats.dropped)
         if self._by_name is not None:
             self._by_name.add_to(counters, ended, waits, runs)
         yield from (size, state, ended, waits, runs, *gauges.values(), *counters.values())

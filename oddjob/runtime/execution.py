@@ -27,7 +27,7 @@ from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import ENDED, RUNNING, SUCCEEDED
 from oddjob.runtime.middleware import compose
 from oddjob.runtime.policy import ONE_ARGUMENT
-from oddjob.runtime.settling import end, end_failed, jobs_behind
+from oddjob.runtime.settling import end, end_failed, jobs_behind, was_stopped
 from oddjob.runtime.slot import Slot
 from oddjob.tracebacks import drop_own_frames
 
@@ -171,13 +171,14 @@ def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     """End a job as failed, and mark the slot if its worker should be replaced."""
     core = slot.core
     behind = jobs_behind(job, core)
+    is_stopped = was_stopped(job, error)
     try:
         drop_own_frames(error)
-        slot.metrics.failed += 1  # before the failure can be seen
+        slot.metrics.count_failed(1, is_stopped=is_stopped)  # before the failure can be seen
         details = job._ensure_details()
         details.started = details.started or slot.last_ended_at
         if not end_failed(job, error, behind, core):
-            slot.metrics.failed -= 1
+            slot.metrics.count_failed(-1, is_stopped=is_stopped)
             return False
         core.events.notify("job_failed", job=job, error=error)
         if core.is_crash(error):

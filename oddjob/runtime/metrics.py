@@ -5,7 +5,7 @@ refused, timed out) is counted under a lock. `PoolMetrics.read` adds it all up.
 
 Guarantees: a job is counted before its result can be seen. Durations may be missing for a moment,
 while a slot adds them to its sums. Once no job is running,
-``started == succeeded + failed - refused + timed_out + retried``.
+``started == succeeded + failed - refused + timed_out + retried + stopped``.
 """
 
 from _thread import RLock
@@ -61,11 +61,12 @@ class PoolStats(NamedTuple):
         started: attempts that have begun.
         succeeded: jobs that have returned.
         failed: jobs that have ended with another exception, the `refused` ones included.
-        cancelled: jobs that were cancelled before they started.
+        cancelled: jobs that were cancelled, the `stopped` ones included.
         timed_out: jobs that have ended with `JobTimeout`.
         dropped: jobs that have ended with `JobDropped`, in a full queue.
         retried: attempts that have failed and were followed by another one.
         refused: jobs that were queued when the pool broke, or when their predecessor failed.
+        stopped: jobs that were cancelled while they ran: coroutines, as a rule.
         crashes: crashes of workers.
         restarts: restarts of all workers.
         abandoned: threads that are stuck in a job that has timed out.
@@ -85,6 +86,7 @@ class PoolStats(NamedTuple):
     dropped: int
     retried: int
     refused: int
+    stopped: int
     crashes: int
     restarts: int
     abandoned: int
@@ -178,14 +180,22 @@ class Series:
 class SlotMetrics:
     """What one slot has done; its thread alone writes."""
 
-    __slots__ = ("failed", "retried", "runs", "succeeded", "waits")
+    __slots__ = ("failed", "retried", "runs", "stopped", "succeeded", "waits")
 
     def __init__(self) -> None:
         self.succeeded: int = 0
         self.failed: int = 0
         self.retried: int = 0
+        self.stopped: int = 0
         self.runs: Final = Series()  # how long jobs have run
         self.waits: Final = Series()  # how long they were queued before
+
+    def count_failed(self, by: int, *, is_stopped: bool) -> None:
+        """Count a job that has failed, or was stopped."""
+        if is_stopped:
+            self.stopped += by
+        else:
+            self.failed += by
 
     def measure(self, ran: float, waited: float) -> None:
         """Record how long a job has run and was queued, in seconds."""
@@ -209,6 +219,7 @@ class SlotMetrics:
         self.succeeded += other.succeeded
         self.failed += other.failed
         self.retried += other.retried
+        self.stopped += other.stopped
         self.runs.merge(other.runs)
         self.waits.merge(other.waits)
 
@@ -310,7 +321,7 @@ def stats_of(core: "PoolCore") -> PoolStats:
     queued = len(core.dispatcher.waiting())  # first: a job that starts meanwhile is not missed
     counts, total = core.metrics.read()
     running = len(core.running())
-    ended = counts["succeeded"] + counts["failed"] + counts["timed_out"]
+    ended = counts["succeeded"] + counts["failed"] + counts["timed_out"] + total.stopped
     # A slot is read once: its job may go at any time.
     slots = [(worker.slot, worker.slot.job) for worker in core.workers.all()]
     is_stuck = core.watchdog.holds_overdue_job
@@ -322,11 +333,12 @@ def stats_of(core: "PoolCore") -> PoolStats:
         started=running + ended + counts["retried"],
         succeeded=counts["succeeded"],
         failed=counts["failed"] + counts["refused"],
-        cancelled=counts["cancelled"],
+        cancelled=counts["cancelled"] + total.stopped,
         timed_out=counts["timed_out"],
         dropped=counts["dropped"],
         retried=counts["retried"],
         refused=counts["refused"],
+        stopped=total.stopped,
         crashes=core.supervisor.crashes,
         restarts=core.supervisor.pool_restarts,
         abandoned=len(core.workers.quarantined),

@@ -7,7 +7,6 @@ pays nothing for it.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import TypeVar
 from oddjob.errors import JobTimeout
-from oddjob.runtime.settling import failure_of
+from oddjob.runtime.settling import failure_of, was_stopped
 
 if TYPE_CHECKING:
     from oddjob.runtime.job import Job
@@ -141,7 +140,7 @@ def outcome_of(job: "Job[Any]", attempt: int, error: BaseException | None = None
         return "retried"
     if has_timed_out(job):
         return "timed_out"
-    if job.cancelled() or (isinstance(error, CancelledError) and job.cancel_requested):
+    if job.cancelled() or was_stopped(job, error):
         return "cancelled"
     if details.concluder is not None or (error is not None and will_retry(job, error)):
         return "retried"

@@ -283,6 +283,11 @@ def run_callbacks(job: "Job[Any]") -> None:
     job._ensure_shared().run_callbacks(job)
 
 
+def was_stopped(job: "Job[Any]", error: BaseException | None) -> bool:
+    """Return whether a job that ends with this was asked to stop while it ran, and has."""
+    return isinstance(error, CancelledError) and job.cancel_requested
+
+
 def failure_of(job: "Job[Any]") -> Failure | None:
     """Return how a job failed, without looking at it; None if it has not."""
     return job._outcome if job._local_state is FAILED else None

@@ -1,5 +1,6 @@
 """The Prometheus collector."""
 
+import asyncio
 import re
 import sys
 import threading
@@ -138,6 +139,16 @@ def test_jobs_are_told_apart_by_their_names_on_request() -> None:
     pool = oddjob.Pool("mail", 1, middleware=[collector], retries=1, backoff=0)
     list(pool.options(name="send").map(abs, range(3)))
     pool.options(name="parse").submit(int, "no number").exception(WAIT)
+    begun = threading.Event()
+
+    async def poll() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    polling = pool.submit(poll)
+    assert begun.wait(WAIT)
+    polling.cancel()
+    assert polling.exception(WAIT)
     pool.pause()
     assert pool.submit(abs, 1).cancel()
     pool.resume()
@@ -147,6 +158,7 @@ def test_jobs_are_told_apart_by_their_names_on_request() -> None:
         'oddjob_jobs_ended_total{job="send",outcome="succeeded",pool="mail"}': 3,
         'oddjob_jobs_ended_total{job="parse",outcome="failed",pool="mail"}': 1,
         'oddjob_jobs_ended_total{job="",outcome="cancelled",pool="mail"}': 1,
+        f'oddjob_jobs_ended_total{{job="{polling.name}",outcome="cancelled",pool="mail"}}': 1,
         'oddjob_job_retries_total{job="parse",pool="mail"}': 1,
         'oddjob_job_run_seconds_count{job="send",pool="mail"}': 3,
         'oddjob_job_queue_seconds_bucket{job="parse",le="600.0",pool="mail"}': 2,

@@ -229,8 +229,8 @@ class Chaos:
         """Check that the numbers add up, whatever is going on."""
         stats = random.choice(self.pools).stats()
         ended = stats.succeeded + stats.failed - stats.refused + stats.timed_out
-        assert stats.started == stats.running + ended + stats.retried, stats
-        assert min(stats[1:15]) >= 0, stats
+        assert stats.started == stats.running + ended + stats.retried + stats.stopped, stats
+        assert min(stats[1:16]) >= 0, stats
 
     def revive(self) -> None:
         if self.frail.state == "broken":

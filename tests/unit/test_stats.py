@@ -1,10 +1,12 @@
 """`Pool.stats`: what a pool is doing and has done."""
 
+import asyncio
 import random
 import sys
 import threading
 import time
 from collections import Counter
+from concurrent.futures import CancelledError
 from math import inf
 from types import FrameType
 from typing import Any
@@ -30,7 +32,7 @@ def test_a_pool_that_has_done_nothing_says_so() -> None:
     with Pool(3) as pool:
         stats = pool.stats()
     nothing = Durations(0, 0.0, 0.0, 0.0, 0.0, 0.0)
-    assert stats == ("running", *[0] * 14, nothing, nothing)
+    assert stats == ("running", *[0] * 15, nothing, nothing)
 
 
 def test_a_job_counts_as_ended_as_soon_as_its_result_is_there() -> None:
@@ -44,6 +46,32 @@ def test_a_job_counts_as_ended_as_soon_as_its_result_is_there() -> None:
         for number in range(1, 50):
             assert pool.submit(fail, ValueError()).exception(WAIT)
             assert pool.stats().failed == number
+
+
+def test_a_coroutine_that_is_cancelled_while_it_runs_counts_as_cancelled_and_not_as_failed() -> (
+    None
+):
+    begun = threading.Event()
+
+    async def sleep() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def cancel_itself() -> None:
+        raise asyncio.CancelledError  # nobody has asked for that
+
+    for options in {}, {"timeout": WAIT}:
+        begun.clear()
+        with Pool(1) as pool:
+            job = pool.options(**options).submit(sleep)
+            assert begun.wait(WAIT)
+            assert not job.cancel()
+            assert isinstance(job.exception(WAIT), CancelledError)
+            stats = pool.stats()
+            assert (stats.started, stats.failed, stats.cancelled, stats.stopped) == (1, 0, 1, 1)
+            assert isinstance(pool.submit(cancel_itself).exception(WAIT), CancelledError)
+            stats = pool.stats()
+            assert (stats.started, stats.failed, stats.cancelled, stats.stopped) == (2, 1, 1, 1)
 
 
 def test_what_waits_and_what_runs_is_counted_apart() -> None:

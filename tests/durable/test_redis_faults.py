@@ -3,24 +3,28 @@
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from math import inf
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from oddjob import Pool, StoreFull, StoreUnusable
 from oddjob.durable.record import Capacity, Claim, Partition, State, Submit, Update
-from oddjob.durable.redis import link, wakeups
+from oddjob.durable.redis import link, membership, wakeups
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.store import Evicted
 from oddjob.errors import JobLost, StoreUnsafe
 from oddjob.operations.findings import findings
 from oddjob.schedule.clock import clock
+from oddjob.testing import FakeClock
 from tests.durable import jobs
 from tests.durable.conftest import WAIT, have_left
 from tests.hang import until
+from tests.redis_clock import follow_clock
 from tests.redis_proxy import RedisProxy
 from tests.redis_server import RedisServer
 
@@ -359,24 +363,54 @@ def test_jobs_of_a_dead_process_are_found_though_the_leases_were_deleted(
         store.close()
 
 
+class Rounds:
+    """In place of the events that end leases: all processes renew theirs when the test says so."""
+
+    def __init__(self, members: int) -> None:
+        self._barrier = threading.Barrier(members + 1)
+
+    def next(self) -> None:
+        """Let all try once, and wait until they have."""
+        for _ in range(2):
+            self._barrier.wait(WAIT)
+
+    def wait(self, _seconds: float) -> bool:
+        with suppress(threading.BrokenBarrierError):
+            for _ in range(2):
+                self._barrier.wait()
+        return self._barrier.broken
+
+    def begin(self) -> None:
+        self._barrier.wait(WAIT)
+
+    def set(self) -> None:
+        self._barrier.abort()
+
+
 def test_nobody_is_taken_over_right_after_an_outage(
-    server: RedisServer, short_patience: None, tmp_path: Path
+    server: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Which was longer than the lease: all of them are expired then, and all come back."""
-    stores = [member(server.url, tmp_path / name) for name in "123"]
-    joined = {store._membership.caller for store in stores}
-    server.kill()
-    time.sleep(0.4)
-    server.start()
-    beats = threading.Event()
-    beats.wait(0.8)  # some beats of each
-    assert len(stores[0].reader.members()) == 3
-    for store in stores:
-        store.turn([], [], {"pool": ALL})
-    assert {store._membership.caller for store in stores} == joined
-    for store in stores:
-        store.leave()
-        store.close()
+    follow_clock(monkeypatch)
+    rounds = Rounds(3)
+    monkeypatch.setattr(membership, "threading", SimpleNamespace(Event=lambda: rounds))
+    with FakeClock() as time_of_server:
+        stores = [member(server.url, tmp_path / name) for name in "123"]
+        joined = {store._membership.caller for store in stores}
+        rounds.begin()
+        server.kill()
+        rounds.next()  # in vain
+        time_of_server.advance(hours=1)
+        server.start()
+        for _ in range(3):
+            rounds.next()
+        assert len(stores[0].reader.members()) == 3
+        for store in stores:
+            store.turn([], [], {"pool": ALL})
+        assert {store._membership.caller for store in stores} == joined
+        for store in stores:
+            store.leave()
+            store.close()
 
 
 @pytest.mark.parametrize("is_done", [True, False])

@@ -12,7 +12,7 @@ import oddjob
 import oddjob.testing
 from oddjob import Pool, Rate
 from oddjob.locks import Wakeup
-from oddjob.schedule.clock import clock
+from oddjob.schedule.clock import Clock, clock
 from tests.hang import Hang, until
 
 WAIT = 10.0
@@ -171,26 +171,34 @@ def test_a_callback_that_raises_in_place_costs_no_place() -> None:
         assert limited.submit(abs, -2).result(WAIT) == 2
 
 
-def test_a_timeout_is_for_one_attempt() -> None:
+def test_a_timeout_is_for_one_attempt(monkeypatch: pytest.MonkeyPatch) -> None:
     """That of the first must not end the second, which has begun meanwhile."""
-    slow = threading.Event()
-    attempts: list[float] = []
+    hang, first_may_go, steady = Hang(), threading.Event(), [100.0]
+    monkeypatch.setattr(Clock, "steady", lambda _: steady[0])
 
     def work() -> str:
-        attempts.append(time.monotonic())
-        if len(attempts) == 1:
-            time.sleep(0.4)
+        if steady[0] == 100:
+            steady[0] = 105
             raise OSError
-        time.sleep(0.4)
-        return "done"
+        return hang()
 
     def look(event: oddjob.PoolEvent) -> None:
-        if event.kind == "job_retried":
-            slow.wait(0.8)  # the first attempt's thread is held up, and its timeout passes
+        if event.kind == "job_retried":  # the thread of the first attempt is held up
+            first_may_go.wait(WAIT)
 
+    both = threading.Barrier(2)
     with Pool(2, on_event=look) as pool:
-        job = pool.options(timeout=0.6, retries=1, backoff=0.0).submit(work)
-        assert job.result(WAIT) == "done"
+        list(pool.map(lambda _: both.wait(WAIT), range(2)))  # there is a thread for each attempt
+        job = pool.options(timeout=10, retries=1, backoff=0.0).submit(work)
+        hang.wait_until_it_hangs()
+        watchdog = pool._core.watchdog
+        assert watchdog.next_look == 110
+        steady[0] = 112
+        pool._core.supervisor.notify()
+        until(lambda: watchdog.next_look == 115)
+        hang.gate.set()
+        assert job.result() == "late"
+        first_may_go.set()
 
 
 def test_a_signal_handler_may_submit_and_cancel_at_any_moment() -> None:

@@ -43,6 +43,7 @@ class StoredJobs(Submitter):
         error: str | None = None,
         since: "datetime | Seconds | str | None" = None,
         before: "datetime | Seconds | str | Record | None" = None,
+        before_id: str | None = None,
         limit: int | None = None,
     ) -> "Iterator[Record]":
         """Iterate over the jobs in the pool's store, the newest first.
@@ -63,6 +64,7 @@ class StoredJobs(Submitter):
             since: submitted at that ``datetime`` or later; or not longer ago than that, in seconds
                 or as a text such as ``"2 hours"``.
             before: submitted before that; or, of a `Record`, before that job.
+            before_id: submitted before the job of that id, which may have been deleted.
             limit: how many there are at most.
 
         Returns:
@@ -70,8 +72,9 @@ class StoredJobs(Submitter):
             ``retry()``, ``cancel()`` and ``delete()``.
         """
         return self._operations().records(
-            state=state, name=name, key=key, error=error, since=since, before=before, limit=limit
-        )
+            state=state, name=name, key=key, error=error, since=since, before=before,
+            before_id=before_id, limit=limit,
+        )  # fmt: skip
 
     def counts(self) -> dict[JobState, int]:
         """Return how many jobs in the pool's store are in each state."""
@@ -84,8 +87,9 @@ class StoredJobs(Submitter):
         name: str | None = None,
         key: Key | None = None,
         error: str | None = None,
-        since: datetime | Seconds | str | None = None,
-        before: datetime | Seconds | str | None = None,
+        since: "datetime | Seconds | str | None" = None,
+        before: "datetime | Seconds | str | Record | None" = None,
+        before_id: str | None = None,
         limit: int | None = None,
     ) -> int:
         """Queue failed jobs again, as if they were new; return how many.
@@ -97,7 +101,7 @@ class StoredJobs(Submitter):
         return operations.retry(
             operations.records(
                 state="failed", name=name, key=key, error=error, since=since, before=before,
-                limit=limit,
+                before_id=before_id, limit=limit,
             )
         )  # fmt: skip
 

@@ -69,7 +69,7 @@ class Filters:
     key: Key | None
     error: str | None
     since: datetime | None
-    until: datetime | None
+    before: datetime | None
 
     def of_pools(self, common: Common) -> Iterator[tuple[PoolOperations, Iterator[Record]]]:
         """Yield the chosen pools, one for each state, with their jobs in question."""
@@ -77,7 +77,7 @@ class Filters:
             for state in self.state or (None,):
                 yield pool, pool.records(
                     state=state, name=self.name, key=self.key, error=self.error,
-                    since=self.since, before=self.until,
+                    since=self.since, before=self.before,
                 )  # fmt: skip
 
     def records(self, common: Common) -> Iterator[Record]:
@@ -101,7 +101,7 @@ def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
                        **options)  # fmt: skip
 
     for option in (
-        click.option("--until", type=moment, metavar="TIME", help="Only those submitted before."),
+        click.option("--before", type=moment, metavar="TIME", help="Only those submitted before."),
         click.option(
             "--since",
             type=moment,

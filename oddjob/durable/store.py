@@ -52,7 +52,7 @@ class Filter(NamedTuple):
     key: str | None = None
     error: str | None = None  # contained in the line that says what went wrong
     since: float | None = None  # submitted at that time or later, in seconds since the epoch
-    until: float | None = None
+    before: float | None = None  # submitted before that
     ended_before: float | None = None
 
 
@@ -73,9 +73,9 @@ class StoreReader(Protocol):
     """What people see of a store: a moment ago, a page at a time, from any thread."""
 
     def records(
-        self, pool: str, which: Filter, before: Any = None, limit: int = 100
+        self, pool: str, which: Filter, before_id: Any = None, limit: int = 100
     ) -> list[Record]:
-        """Return a page of jobs, the newest first, older than the job `before`."""
+        """Return a page of jobs, the newest first, submitted before the job `before_id`."""
         ...
 
     def record(self, job: Any) -> Record | None:
@@ -119,7 +119,7 @@ class StoreReader(Protocol):
         """
         ...
 
-    def members_of(self, batch: Any, before: Any = None, limit: int = 100) -> list[Record]:
+    def members_of(self, batch: Any, before_id: Any = None, limit: int = 100) -> list[Record]:
         """Return a page of the members of a batch, as `records` does."""
         ...
 

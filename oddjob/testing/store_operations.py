@@ -237,7 +237,7 @@ class StoreOperationsContract(StoreSuite):
         jobs = [self.add(store, name=f"n{n % 2}", key=f"k{n}") for n in range(5)]
         page = store.reader.records(POOL, Filter(), limit=2)
         assert [record.id for record in page] == jobs[:-3:-1]
-        page = store.reader.records(POOL, Filter(), before=page[-1].id, limit=2)
+        page = store.reader.records(POOL, Filter(), before_id=page[-1].id, limit=2)
         assert [record.id for record in page] == [jobs[2], jobs[1]]
         assert len(store.reader.records(POOL, Filter(name="n1"))) == 2
         assert [record.id for record in store.reader.records(POOL, Filter(key="k3"))] == [jobs[3]]

@@ -1,5 +1,6 @@
 """Operations: records are listed, retried, canceled and purged, and pools paused, from Python."""
 
+import inspect
 import re
 import sqlite3
 import time
@@ -13,7 +14,8 @@ import oddjob
 from oddjob import JobNotFound, Pool, PoolClosed, Progress, StoreUnusable
 from oddjob.durable.store import Store
 from oddjob.durable.stores import runner_of
-from oddjob.operations import Record, StoreOperations
+from oddjob.operations import PoolOperations, Record, StoreOperations
+from oddjob.operations.memory_operations import MemoryOperations
 from tests.durable import jobs
 from tests.hang import until
 
@@ -57,7 +59,20 @@ def test_records_are_listed_with_the_newest_first(pool: Pool) -> None:
     assert [record.arguments() for record in records] == [((n,), {}) for n in range(249, -1, -1)]
     assert [record.id for record in pool.records(limit=3)] == [each.id for each in records[:3]]
     assert [r.id for r in pool.records(before=records[247])] == [each.id for each in records[248:]]
+    records[247].delete()
+    page = pool.records(before_id=records[247].id, limit=2)
+    assert [record.id for record in page] == [each.id for each in records[248:]]
     assert list(pool.records(limit=0)) == []
+
+
+def test_records_are_asked_for_in_the_same_words_everywhere() -> None:
+    def parameters(method: object) -> list[tuple[str, object]]:
+        found = inspect.signature(method).parameters.values()  # type: ignore[arg-type]
+        return [(each.name, each.default) for each in found]
+
+    own = parameters(Pool.records)
+    assert parameters(PoolOperations.records) == parameters(MemoryOperations.records) == own
+    assert parameters(Pool.retry_failed) == [each for each in own if each[0] != "state"]
 
 
 def test_no_snapshot_is_held_between_two_pages(pool: Pool, url: str) -> None:

@@ -78,16 +78,16 @@ class RedisReader(StoreReader):
 
     @override
     def records(
-        self, pool: str, which: Filter, before: Any = None, limit: int = 100
+        self, pool: str, which: Filter, before_id: Any = None, limit: int = 100
     ) -> list[Record]:
         with self._lock:
             ids = self._ids(pool, which.state)
-            if before is not None and (place := split_id(before)) is not None:
+            if before_id is not None and (place := split_id(before_id)) is not None:
                 ids = {each for each in ids if each < place[1]}
             if which.since is not None:
                 ids = {each for each in ids if int(each) >= which.since * 1e6}
-            if which.until is not None:
-                ids = {each for each in ids if int(each) < which.until * 1e6}
+            if which.before is not None:
+                ids = {each for each in ids if int(each) < which.before * 1e6}
             is_plain = (which.name, which.key, which.error, which.ended_before) == (None,) * 4
             newest = nlargest(limit, ids) if is_plain else sorted(ids, reverse=True)
             found: list[Record] = []
@@ -146,9 +146,9 @@ class RedisReader(StoreReader):
             return next(iter(self._read(place[0], [place[1]])), None)
 
     @override
-    def members_of(self, batch: Any, before: Any = None, limit: int = 100) -> list[Record]:
+    def members_of(self, batch: Any, before_id: Any = None, limit: int = 100) -> list[Record]:
         pool, number = split_id(batch) or ("", b"")
-        last = b"\xff" if before is None else (split_id(before) or ("", b""))[1]
+        last = b"\xff" if before_id is None else (split_id(before_id) or ("", b""))[1]
         key, from_ = self._location.pool_key(pool, "holders"), b"b" + number
         found: list[Record] = []
         with self._lock:

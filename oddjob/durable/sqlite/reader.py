@@ -31,9 +31,9 @@ class SqliteReader(StoreReader):
 
     @override
     def records(
-        self, pool: str, which: Filter, before: Any = None, limit: int = 100
+        self, pool: str, which: Filter, before_id: Any = None, limit: int = 100
     ) -> list[Record]:
-        values = {"pool": pool, "before": before, "limit": limit, **which._asdict()}
+        values = {"pool": pool, "before_id": before_id, "limit": limit, **which._asdict()}
         where = ["job.pool = :pool"]
         where += [condition for name, condition in _CONDITIONS.items() if values[name] is not None]
         with self._database.reading() as connection:
@@ -42,11 +42,11 @@ class SqliteReader(StoreReader):
             return [record_of(row) for row in connection.execute(query, values).fetchall()]
 
     @override
-    def members_of(self, batch: Any, before: Any = None, limit: int = 100) -> list[Record]:
+    def members_of(self, batch: Any, before_id: Any = None, limit: int = 100) -> list[Record]:
         query = f"""{schema.RECORD} WHERE job.batch = ? AND (? IS NULL OR job.id < ?)
                     ORDER BY job.id DESC LIMIT ?"""
         with self._database.reading() as connection:
-            rows = connection.execute(query, (batch, before, before, limit)).fetchall()
+            rows = connection.execute(query, (batch, before_id, before_id, limit)).fetchall()
         return [record_of(row) for row in rows]
 
     @override
@@ -224,12 +224,12 @@ FROM limiter WHERE pool = ? AND name = ?"""
 
 _FEW: Final = 10_000  # jobs: to sort them takes less time than to look through all others
 _CONDITIONS: Final = {
-    "before": "job.id < :before",
+    "before_id": "job.id < :before_id",
     "name": "job.name = :name",
     "key": "key = :key",
     "error": "instr(error, :error)",
     "since": "created >= :since",
-    "until": "created < :until",
+    "before": "created < :before",
     "ended_before": "finished < :ended_before",
 }
 

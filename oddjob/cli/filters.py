@@ -101,7 +101,9 @@ def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
                        **options)  # fmt: skip
 
     for option in (
-        click.option("--before", type=moment, metavar="TIME", help="Only those submitted before."),
+        click.option(
+            "--until", "before", type=moment, metavar="TIME", help="Only those submitted before."
+        ),
         click.option(
             "--since",
             type=moment,

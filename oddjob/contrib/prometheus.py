@@ -175,9 +175,8 @@ class OddJobCollector(Collector):
                 for family, histogram in zip((waits, runs), pool.histograms(), strict=True):
                     family.add_metric([label], _samples(histogram.buckets), histogram.total)
             else:
-                ended.add_metric(
-                    [label, "", "failed"], stats.refused
-                )  # those that have never begun
+                # Those that have never begun.
+                ended.add_metric([label, "", "failed"], stats.refused)
                 ended.add_metric([label, "", "cancelled"], stats.cancelled - stats.stopped)
                 ended.add_metric([label, "", "dropped"], stats.dropped)
         if self._by_name is not None:

@@ -89,7 +89,7 @@ def test_jobs_are_listed_by_what_they_are(pool: Pool, run: Run) -> None:
     assert names("--state", "scheduled") == ["second"]
     assert names("--state", "scheduled,queued") == ["third", "second", "first"]
     assert names("--name", "first") == names("--key", "k") == ["first"]
-    assert names("--since", "1h") == names("--before", "2100-01-01") == names()
+    assert names("--since", "1h") == names("--until", "2100-01-01") == names()
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     assert names("--since", tomorrow.isoformat()) == names("--error", "none") == []
     assert names("--limit", "1") == ["third"]

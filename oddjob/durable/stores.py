@@ -6,6 +6,7 @@ to the last. A forked child begins anew: it opens the store for itself when it f
 Locking: ``lock`` guards the dict; nothing is opened under it.
 """
 
+import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -15,6 +16,7 @@ from oddjob.durable.codec import Codec
 from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.runner import Runner
 from oddjob.durable.serializers import JsonSerializer, PickleSerializer, SignedSerializer
+from oddjob.durable.sqlite.location import version_at
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Store
 from oddjob.errors import StoreUnusable
@@ -66,8 +68,11 @@ class StoreUrl(NamedTuple):
 
     @property
     def exists(self) -> bool:
-        """Whether there is a file."""
-        return self.path == _IN_MEMORY or Path(self.path).exists()
+        """Whether there is a store; True also of a file that cannot be read."""
+        try:
+            return self.path == _IN_MEMORY or version_at(Path(self.path)) is not None
+        except sqlite3.Error:
+            return True
 
     def open(self) -> Store:
         """Open the store; raise `StoreUnusable` if that cannot be done."""

@@ -8,7 +8,7 @@ import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from shutil import disk_usage
@@ -16,6 +16,7 @@ from typing import Final, Literal, NamedTuple
 
 from oddjob import __version__
 from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.location import version_at
 from oddjob.errors import StoreUnusable
 from oddjob.operations.application import find_function
 from oddjob.operations.phrases import counted
@@ -59,14 +60,11 @@ def schema_of(url: str) -> Schema | None:
     if not file.exists():
         raise StoreUnusable(f"there is no store {file}")
     try:
-        uri = f"{file.absolute().as_uri()}?mode=ro"
-        with closing(sqlite3.connect(uri, uri=True)) as connection:
-            (application,) = connection.execute("PRAGMA application_id").fetchone()
-            (version,) = connection.execute("PRAGMA user_version").fetchone()
+        version = version_at(file)
     except sqlite3.Error as error:
         raise StoreUnusable(f"{file} cannot be read: {error}") from error
-    if application != schema.APPLICATION_ID:
-        raise StoreUnusable(f"{file} is a database of another program")
+    if version is None:
+        raise StoreUnusable(f"there is no store {file}: it is a database of another program")
     return Schema(version, schema.VERSION)
 
 

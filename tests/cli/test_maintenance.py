@@ -215,7 +215,8 @@ def test_an_older_store_is_migrated_and_a_newer_one_refused(
     run("migrate")
     run("migrate", "--check")
     with closing(sqlite3.connect(file_of(url))) as connection:
-        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+        connection.execute(f"UPDATE oddjob_schema SET version = {schema.VERSION + 1}")
+        connection.commit()
     assert "update oddjob" in run("migrate", exit_code=3).stderr
 
 

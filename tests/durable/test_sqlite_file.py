@@ -52,20 +52,10 @@ def submit(store: SqliteStore, count: int = 1, payload: bytes = b"") -> list[int
 # Files that are no stores, and places that are not fit for one.
 
 
-def test_a_database_of_another_program_is_refused_and_left_as_it_was(path: Path) -> None:
-    with sqlite3.connect(path) as connection:
-        connection.execute("CREATE TABLE theirs (x)")
-    connection.close()
-    before = path.read_bytes()
-    with pytest.raises(StoreUnusable, match="another program"):
-        SqliteStore(str(path))
-    assert path.read_bytes() == before
-
-
 def test_a_file_of_a_newer_version_is_refused(path: Path) -> None:
     joined(path).close()
     with sqlite3.connect(path) as connection:
-        connection.execute(f"PRAGMA user_version = {schema.VERSION + 1}")
+        connection.execute(f"UPDATE oddjob_schema SET version = {schema.VERSION + 1}")
     connection.close()
     with pytest.raises(StoreUnusable, match="newer version"):
         SqliteStore(str(path))
@@ -75,8 +65,8 @@ def test_a_file_of_the_first_version_is_migrated(path: Path) -> None:
     """Its jobs run, and others can wait for them."""
     with sqlite3.connect(path) as connection:
         connection.executescript(
-            f"{schema.CREATE.replace(''.join(schema.MIGRATIONS.values()), '')};"
-            f"PRAGMA application_id = {schema.APPLICATION_ID}; PRAGMA user_version = 1"
+            f"{schema.CREATE.partition(schema.MIGRATIONS[1])[0]}"
+            "PRAGMA application_id = 0x6F646A62; PRAGMA user_version = 1"
         )
         connection.executescript(
             "INSERT INTO partition (pool, function, limiters) VALUES ('pool', 'function', '');"

@@ -5,7 +5,8 @@ Guarantees
     is undone, and the error is `StoreFull` or `StoreUnusable`.
   * A checkpoint happens in the writer's turn only, so no commit of ours runs beside one.
   * The write-ahead log stays small, and the file shrinks after many jobs were deleted.
-  * Nothing is written to a file before it is known to be ours, or empty.
+  * A file of another program gets our tables beside its own, or is left as it was: where one of
+    our names is taken.
   * Readers fetch a page on a connection of their own, and hold no snapshot.
   * No thread is inside SQLite while the process forks, and no connection is open but those of
     jobs' own transactions. The child does not close one that it inherits: with the parent's locks
@@ -49,6 +50,7 @@ _CHECKPOINT_PAUSE: Final = 1.0  # seconds, after a reader was in the way
 _FREE_PAGES: Final = 256  # that the file keeps at least, and a quarter of all: it grows again
 _SLICE: Final = 100  # pages that one transaction gives back: a few milliseconds
 _PAGE: Final = 4096  # bytes
+_INCREMENTAL: Final = 2  # as auto_vacuum
 _WHO_HOLDS_UP: Final = "this process or another program has an open transaction"
 _FOREIGN_PAUSE: Final = (0.005, 0.05)  # seconds, after a foreign transaction was in the way
 
@@ -83,7 +85,6 @@ class Database:
                 uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
             )
             self._configure(self._connection)
-            self._connection.execute("SELECT 1 FROM job LIMIT 0").fetchone()  # it opens the log
             self._files.note_opened()
         return self._connection
 
@@ -107,36 +108,33 @@ class Database:
                     self.path, isolation_level=None, check_same_thread=False, cached_statements=256
                 )
                 try:
-                    self._prepare(connection)
+                    is_shared = self._prepare(connection)
                 except BaseException:
                     connection.close()
                     raise
-                return connection
         except sqlite3.Error as error:
             raise self.translated(error) from error
+        if is_shared:  # which may be a mistake
+            what = "%s has tables of another program; a store was added to it, in WAL mode"
+            log(logging.WARNING, what, self.path)
+        return connection
 
-    def _prepare(self, connection: sqlite3.Connection) -> None:
-        def ask(pragma: str) -> Any:
-            return connection.execute(f"PRAGMA {pragma}").fetchone()[0]
-
-        application, version = ask("application_id"), ask("user_version")
-        if application != schema.APPLICATION_ID:
-            if connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()[0]:
-                raise StoreUnusable(
-                    f"{self.path} is a database of another program: choose another file"
-                )
-            version = 0
-        elif version > schema.VERSION:
+    def _prepare(self, connection: sqlite3.Connection) -> bool:
+        """Return whether tables were added to those of another program."""
+        version = schema.version_in(connection)
+        if version is not None and version > schema.VERSION:
             raise StoreUnusable(
                 f"{self.path} was written by a newer version of oddjob (its schema is {version}, "
                 f"this version knows {schema.VERSION}): update oddjob"
             )
-        if version == 0:
+        (others,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if not others:
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-            connection.execute("PRAGMA journal_mode = WAL")
-        self._configure(connection)
-        if version < schema.VERSION:
+        if version != schema.VERSION:
             self._migrate(connection, version)
+        connection.execute("PRAGMA journal_mode = WAL")
+        self._configure(connection)
+        return version is None and others > 0
 
     def _configure(self, connection: sqlite3.Connection) -> None:
         for pragma in (
@@ -152,20 +150,25 @@ class Database:
         if sys.platform == "darwin":
             connection.execute("PRAGMA fullfsync = 1")
             connection.execute("PRAGMA checkpoint_fullfsync = 1")
+        connection.execute("SELECT 1 FROM job LIMIT 0").fetchone()  # it opens the log
 
-    def _migrate(self, connection: sqlite3.Connection, version: int) -> None:
+    def _migrate(self, connection: sqlite3.Connection, version: int | None) -> None:
         steps = [schema.CREATE]
-        if version:
+        if version is not None:
             steps = [schema.MIGRATIONS[each] for each in range(version, schema.VERSION)]
         try:
             connection.executescript(
                 f"BEGIN IMMEDIATE; {';'.join(steps)};"
-                f"PRAGMA application_id = {schema.APPLICATION_ID};"
-                f"PRAGMA user_version = {schema.VERSION}; COMMIT"
+                f"{schema.SET_VERSION.format(schema.VERSION)}; COMMIT"
             )
-        except BaseException:
+        except BaseException as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            if version is None and _code(error) == sqlite3.SQLITE_ERROR:
+                raise StoreUnusable(
+                    f"{self.path} is a database of another program, which has a name that a store "
+                    f"needs ({error}): choose another file"
+                ) from error
             raise
 
     # Transactions.
@@ -347,8 +350,12 @@ class Database:
 
     def _shrink(self) -> None:
         with in_sqlite:
-            (pages,), (free,) = map(self._ask, ("PRAGMA page_count", "PRAGMA freelist_count"))
-        if free < max(_FREE_PAGES, pages // 4):
+            (mode,), (pages,), (free,) = (
+                self._ask(f"PRAGMA {each}")
+                for each in ("auto_vacuum", "page_count", "freelist_count")
+            )
+        # Another program that came first has chosen whether its file can shrink.
+        if mode != _INCREMENTAL or free < max(_FREE_PAGES, pages // 4):
             self._may_shrink = False
             return
         with self.transaction(is_synced=False):
@@ -427,5 +434,5 @@ def _keep_open_in_child() -> None:
 after_fork_in_child(_keep_open_in_child)
 
 
-def _code(error: Exception) -> int:
+def _code(error: BaseException) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

@@ -2,12 +2,16 @@
 
 import os
 import re
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Final
 
 from oddjob.durable.local_peers import LocalPeers
 from oddjob.durable.lock_file import Identity, identity_of, status_of
 from oddjob.durable.peers import FilePeers, Peers
+from oddjob.durable.sqlite import schema
+from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.errors import StoreUnsafe, StoreUnusable
 
 # Where SQLite's locks and shared memory may reach no other machine, or no other container.
@@ -84,6 +88,19 @@ def _file_system_of(directory: Path) -> str:
         kinds[place] = after.split()[0]  # a later mount hides an earlier one
     places = map(str, (directory, *directory.parents))
     return next((kinds[place] for place in places if place in kinds), "")
+
+
+def version_at(path: Path) -> int | None:
+    """Return the version of the tables in a file; None if there is no store, or no file.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    if not path.exists():
+        return None
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with in_sqlite, closing(sqlite3.connect(uri, uri=True)) as connection:
+        return schema.version_in(connection)
 
 
 class StoreFiles:

@@ -8,12 +8,16 @@ index alone.
 
 ``key_slot`` is not null while a job holds a place of its key: the unique index ``job_holder`` makes
 it impossible that two jobs hold the same one.
+
+The table ``oddjob_schema`` says that a file has a store, and which version of these tables. The
+numbers in its header, ``application_id`` and ``user_version``, are another program's to use.
 """
 
+import sqlite3
 from typing import Final
 
-APPLICATION_ID: Final = 0x6F646A62  # "odjb"
-VERSION: Final = 3  # of the schema
+VERSION: Final = 4
+_APPLICATION_ID: Final = 0x6F646A62  # "odjb"; before version 4, of files that were a store alone
 
 # What jobs have to do with others. One that waits is SCHEDULED, and due at no time. A dependency is
 # deleted when it is met; one that cannot be met stays, for when the other job is retried.
@@ -45,6 +49,8 @@ CREATE INDEX job_queued ON job (partition, priority DESC, turn, id, state) WHERE
 CREATE INDEX job_fair ON job (pool, priority, fair, turn)
   WHERE turn IS NOT NULL AND state IN (1, 3);
 """
+
+_MARK: Final = "CREATE TABLE oddjob_schema (version INT NOT NULL);"
 
 CREATE: Final = f"""
 CREATE TABLE process (
@@ -111,10 +117,28 @@ CREATE INDEX job_ended   ON job (pool, state, finished) WHERE finished IS NOT NU
 CREATE INDEX news_reader ON news (process);
 CREATE INDEX entry_due   ON entry (tick) WHERE paused = 0;
 CREATE INDEX job_entry   ON job (pool, entry) WHERE entry IS NOT NULL AND state < 4;
-{_LINKS}{_TURNS}"""  # noqa: S608  (a constant)
+{_LINKS}{_TURNS}{_MARK}"""  # noqa: S608  (a constant)
 
-# One statement for each step from a version to the next one; run in one transaction.
-MIGRATIONS: Final[dict[int, str]] = {1: _LINKS, 2: _TURNS}
+# One script for each step from a version to the next one; run in one transaction.
+MIGRATIONS: Final[dict[int, str]] = {
+    1: _LINKS,
+    2: _TURNS,
+    3: f"{_MARK} PRAGMA application_id = 0; PRAGMA user_version = 0;",
+}
+SET_VERSION: Final = "DELETE FROM oddjob_schema; INSERT INTO oddjob_schema VALUES ({})"
+
+
+def version_in(connection: sqlite3.Connection) -> int | None:
+    """Return the version of the tables in a database; None if it has no store."""
+
+    def ask(query: str) -> int:
+        return connection.execute(query).fetchone()[0]  # type: ignore[no-any-return]
+
+    if ask("SELECT count(*) FROM sqlite_schema WHERE name = 'oddjob_schema'"):
+        return ask("SELECT version FROM oddjob_schema")
+    is_older_store = ask("PRAGMA application_id") == _APPLICATION_ID
+    return ask("PRAGMA user_version") if is_older_store else None
+
 
 INSERT: Final = """
 INSERT INTO job (id, partition, pool, state, priority, due, origin, key, key_limit, key_slot,

@@ -47,8 +47,8 @@ class Dashboard:
 
     Args:
         source: what is shown: ``"all"``, the pools of this process and the stores that they use;
-            the URL of a store; a pool; or several of these. Pools without a store are seen from
-            inside their process only.
+            the URL of a store, which is opened by the first request; a pool; or several of these.
+            Pools without a store are seen from inside their process only.
         auth: who may see it: `BasicAuth`, `staff_only`, `NO_AUTH`, or a function that returns the
             user of a `Request`, or None. Without it, nobody may.
         access: a function that returns what a user may do: ``"all"``, ``"read_only"``, some of
@@ -70,8 +70,7 @@ class Dashboard:
 
     Raises:
         ImportError: `metrics` is wanted, and ``prometheus_client`` is not installed.
-        StoreUnusable: a store that was given cannot be opened.
-        ValueError: its URL is wrong, or a number is out of range.
+        ValueError: a URL is wrong, or a number is out of range.
 
     Thread safety: all methods may be called from any thread.
     """

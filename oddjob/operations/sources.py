@@ -68,12 +68,11 @@ class Sources:
 
     Args:
         wanted: ``"all"``: all pools of this process, and the stores that they use; or the URL of a
-            store, or a pool, or several of them.
+            store, which is opened when it is first looked at, or a pool, or several of them.
         hidden: names of pools that are not shown.
 
     Raises:
-        StoreUnusable: a store that was given cannot be opened.
-        ValueError: its URL is wrong.
+        ValueError: a URL is wrong.
     """
 
     def __init__(
@@ -87,12 +86,17 @@ class Sources:
         self._found: Final[list[Source]] = []
         self._stores: Final[dict[str, StoreOperations]] = {}
         self._memory: Final = MemoryPools(self._in_memory)
-        self._given: Final = [self._open(each) for each in given
-                              if isinstance(each, str) and each != "all"]  # fmt: skip
+        self._urls: Final = [each for each in given if isinstance(each, str) and each != "all"]
+        for url in self._urls:
+            label_of(url)
 
     def all(self) -> list[tuple[int, Source]]:
-        """Return the sources that there are now, each with its number."""
-        found: list[Source] = [*self._given]
+        """Return the sources that there are now, each with its number.
+
+        Raises:
+            StoreUnusable: a store cannot be opened.
+        """
+        found: list[Source] = [self._open(url) for url in self._urls]
         if self._in_memory():
             found.append(self._memory)
         local = [(each.configuration.store, each) for each in self.local_pools()]

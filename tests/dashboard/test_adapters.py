@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 import pytest
 
 from oddjob import Pool
-from oddjob.dashboard import Dashboard
+from oddjob.dashboard import NO_AUTH, Dashboard
 from oddjob.dashboard.server import make_server
 from tests.dashboard.conftest import Client
 
@@ -107,6 +107,20 @@ def test_pages_and_their_links_are_below_the_place_where_it_is_mounted(ask: Ask,
     assert f'href="{base}/static/app.css"' in html
     assert ask("GET", "/static/app.js", base)[1]["Content-Type"].startswith("text/javascript")
     assert ask("GET", "/nothing", base)[0] == 404
+
+
+@pytest.mark.parametrize("through", [through_wsgi, through_asgi, through_django])
+def test_a_store_may_come_after_the_dashboard_of_it(
+    through: Callable[[Dashboard], Ask], url: str
+) -> None:
+    """Programs make their dashboard at import, as Django's ``urls.py``."""
+    dashboard = Dashboard(url, auth=NO_AUTH)
+    ask = through(dashboard)
+    status, _, html = ask("GET", "/jobs")
+    assert (status, "there is no store" in html) == (503, True)
+    with Pool("mail", 1, store=url):
+        assert ask("GET", "/jobs")[0] == 200
+    dashboard.close()
 
 
 @pytest.mark.parametrize("base", ["", "/admin/jobs"])

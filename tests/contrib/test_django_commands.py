@@ -109,8 +109,8 @@ def test_the_first_task_of_a_process_can_be_enqueued_in_a_transaction_that_has_w
     program: Program,
 ) -> None:
     """To open the store is to write to its file, for which the process would wait for itself."""
-    program("-c", FIRST_TASKS)
-    assert tasks.add.get_result("2").args == [2, 2]
+    first, second = program("-c", FIRST_TASKS).split()
+    assert [tasks.add.get_result(each).args for each in (first, second)] == [[1, 1], [2, 2]]
 
 
 FIRST_TASKS = """
@@ -120,14 +120,14 @@ from django.db import connection, transaction
 from tests.contrib import tasks_of_django as tasks
 with transaction.atomic():
     connection.cursor().execute("CREATE TABLE orders (name)")
-    tasks.add.enqueue(1, 1)
+    print(tasks.add.enqueue(1, 1).id, flush=True)
 connection.close()
 if child := os.fork():
     assert os.waitpid(child, 0)[1] == 0
 else:
     with transaction.atomic():
         connection.cursor().execute("INSERT INTO orders VALUES (2)")
-        tasks.add.enqueue(2, 2)
+        print(tasks.add.enqueue(2, 2).id, flush=True)
     os._exit(0)
 """
 

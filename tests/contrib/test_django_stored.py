@@ -215,7 +215,7 @@ def test_a_task_that_is_enqueued_in_a_transaction_on_the_stores_file_is_part_of_
     with suppress(ZeroDivisionError), transaction.atomic():
         tasks.add.enqueue(3, 3)
         raise ZeroDivisionError
-    tasks.add.enqueue(4, 4)  # it has the id of the task before it
+    tasks.add.enqueue(4, 4)
     assert oddjob.shutdown_all(10)
     assert finished == []
     del note

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from oddjob import JobLost, Pool, QueueFull
+from oddjob import JobLost, JobNotFound, Pool, QueueFull
 from oddjob.durable.sqlite import database
 from oddjob.durable.sqlite.database import Database
 from oddjob.errors import StoreUnusable
@@ -285,8 +285,21 @@ def test_a_job_in_a_transaction_that_is_rolled_back_was_never_there(
     assert "was not committed" in str(error)
     other = pool.submit(jobs.note, 3)
     assert other.result(WAIT) == 3
-    assert other.id == job.id  # so an id tells nothing
     assert jobs.effects == [3]
+
+
+def test_the_id_of_a_job_that_was_rolled_back_is_no_other_jobs(pool: Pool, table: Effects) -> None:
+    """Whoever was told that id would see what is not theirs."""
+    with closing(table.connect()) as connection:
+        ids = [pool.submit(jobs.note, 0).id]
+        for ends in [connection.rollback, connection.rollback, connection.commit]:
+            ids += [job.id for job in pool.using(connection).submit_many(jobs.note, [1, 2])]
+            ends()
+    ids.append(pool.submit(jobs.note, 3).id)
+    assert len({*ids}) == len(ids)
+    assert sorted(ids, key=int) == ids
+    with pytest.raises(JobNotFound):
+        pool.find(ids[1])
 
 
 def test_only_what_is_kept_of_a_transaction_is_submitted(pool: Pool, table: Effects) -> None:

@@ -128,9 +128,7 @@ class StoredTasks:
             job.result(0)  # OddJob does not log a failure that is looked at; Django has logged it
         except _NEVER_RUN:
             with suppress(TaskResultDoesNotExist):  # its transaction was rolled back
-                result = self.get(job.id)
-                if result.is_finished:  # else another task has been given the id since
-                    task_finished.send(self._sender, task_result=result)
+                task_finished.send(self._sender, task_result=self.get(job.id))
         except BaseException:  # noqa: S110  (announced by its worker; or it lives on in the store)
             pass
 

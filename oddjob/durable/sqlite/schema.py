@@ -145,7 +145,7 @@ INSERT INTO job (id, partition, pool, state, priority, due, origin, key, key_lim
                  serial, uniq, entry, created, name, meta, payload, batch,
                  fair, step, turn)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"""
-LAST_ID: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'job'"
+LAST_ID: Final = "SELECT coalesce(max(seq), 0) FROM sqlite_sequence WHERE name = 'job'"
 FIND_UNIQUE: Final = """
 SELECT id, origin, state FROM job INDEXED BY job_unique
 WHERE pool = ? AND uniq = ? AND uniq IS NOT NULL AND state < 4"""

@@ -7,8 +7,12 @@ How a process hears what has become of a user's transaction: the jobs are insert
 a piece of news for this very process. From then on the user's transaction holds SQLite's lock, so
 the next write transaction of the process's own begins when that has ended. If it finds the receipt
 there, the jobs are committed, and it wakes the peers that are hungry for them: those that were when
-the jobs were inserted, as nobody could become hungry since. Else they were rolled back. (Ids tell
-nothing: those of jobs that were rolled back are used again.)
+the jobs were inserted, as nobody could become hungry since. Else they were rolled back.
+
+The id of a job that was rolled back is given to no other job: who was told it would see another's
+job. As SQLite forgets such an id, ids of jobs in users' transactions start from the wall clock, in
+microseconds. So they are above all that were rolled back before; and ids that count on from a
+smaller one do not catch up with the clock, as less than one job is stored in a microsecond.
 """
 
 import os
@@ -83,7 +87,7 @@ def insert_into(
         # This comes first: a transaction that begins with a read may not be able to write later.
         connection.execute(schema.ADD_NEWS, (0, schema.RECEIPT, mark, None, me))
         work = Work(connection, PartitionTable(), me, clock.wall())
-        submitted = work.insert(submits)
+        submitted = work.insert(submits, above=int(work.now * 1e6))
         if any(each.id is None for each in submitted):
             raise QueueFull(f"the queue holds {submits[0].max_queue} jobs, or would then")
         work.notifier.finish()

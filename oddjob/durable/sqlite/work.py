@@ -61,12 +61,11 @@ class Work:
     # New jobs.
 
     def insert(  # noqa: C901  (all that may become of a submit, in one pass over thousands)
-        self, submits: Sequence[Submit]
+        self, submits: Sequence[Submit], above: int = 0
     ) -> list[Submitted]:
-        """Store new jobs, but for those that are there already, or find no room."""
+        """Store new jobs, with ids above that, but for those that are there, or find no room."""
         execute = self.execute
-        found = execute(schema.LAST_ID).fetchone()
-        job: int = found[0] if found else 0
+        job: int = max(above, execute(schema.LAST_ID).fetchone()[0])
         submitted: list[Submitted] = []
         rows: list[Row] = []
         uniques: _Uniques = {}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from oddjob.callables import suggest
 from oddjob.compat import ReadOnly
 from oddjob.errors import SettingsError
-from oddjob.options import POOL_CHECKS, PoolKeys, PoolOptions, PoolSettings, as_name
+from oddjob.options import POOL_CHECKS, Check, PoolKeys, PoolOptions, PoolSettings, as_name
 
 _BESIDES_OPTIONS: Final = ("default_pool", "extra_pools")
 
@@ -100,13 +100,32 @@ def _with_options(
     for key, value in given.items():
         if key in ignored:
             continue
-        if key not in POOL_CHECKS:
-            hint = suggest(str(key), [*ignored, *POOL_CHECKS])
-            raise SettingsError(f"{path}[{key!r}]: unknown setting; {hint}")
-        # None, where that is the library's default: the pool has none of what others have.
-        is_none = value is None and PoolOptions._field_defaults[key] is None
-        try:
-            values[key] = None if is_none else POOL_CHECKS[key](key, value)
-        except (TypeError, ValueError) as error:
-            raise SettingsError(f"{path}[{key!r}]: {error}") from None
+        values[key] = check_option(path, key, value, POOL_CHECKS, ignored)
     return options._replace(**values)
+
+
+def check_option(
+    path: str, key: Any, value: object, checks: Mapping[str, Check], others: Iterable[str] = ()
+) -> Any:
+    """Return the value of an option as `Pool` keeps it.
+
+    Args:
+        path: of the settings that have the option, for the message.
+        key: its name.
+        value: what was given.
+        checks: of known options, by name.
+        others: names that are known besides.
+
+    Raises:
+        SettingsError: the option is unknown, or the value is wrong.
+    """
+    if key not in checks:
+        hint = suggest(str(key), [*others, *checks])
+        raise SettingsError(f"{path}[{key!r}]: unknown setting; {hint}")
+    # None, where that is the library's default: the pool has none of what others have.
+    if value is None and PoolOptions._field_defaults.get(key, ...) is None:
+        return None
+    try:
+        return checks[key](key, value)
+    except (TypeError, ValueError) as error:
+        raise SettingsError(f"{path}[{key!r}]: {error}") from None

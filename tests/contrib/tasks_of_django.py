@@ -18,6 +18,7 @@ else:
     from django_tasks import task
 
 order: list[int] = []
+moods: list[str] = []
 connections_used: list[Any] = []
 gate = threading.Event()
 
@@ -57,6 +58,14 @@ def fail_once(context: Any) -> int:
     if context.attempt == 1:
         raise LookupError("not yet")
     return int(context.attempt)
+
+
+@task(retries=1)
+def in_a_mood() -> str:
+    mood = moods.pop(0)
+    if mood != "fine":
+        raise LookupError(mood)
+    return mood
 
 
 @task

@@ -11,8 +11,11 @@ from tests.contrib import settings_of_django  # noqa: F401
 # isort: split
 
 from asgiref.sync import ThreadSensitiveContext
+from django.apps import apps
 from django.conf import settings
+from django.core.checks import run_checks
 from django.db import connections, transaction
+from django.test import override_settings
 from django.utils import timezone, translation
 
 import oddjob
@@ -175,13 +178,45 @@ def test_the_oldest_results_are_dropped() -> None:
     results[3].refresh()
 
 
-def test_checks_name_unknown_options_and_tell_that_tasks_are_lost() -> None:
-    from oddjob.contrib.django import OddJobBackend
+OPTIONS = "TASKS['default']['OPTIONS']"
+WRONG_OPTIONS = {
+    "pool_sise": ({"pool_sise": 3}, "['pool_sise']: unknown setting; did you mean 'pool_size'?"),
+    "retries": ({"retries": -1}, "['retries']: retries must be"),
+    "max_result": ({"max_result": 5}, "['max_result']: unknown setting; did you mean 'max_resul"),
+    "max_results": ({"max_results": "5"}, "['max_results']: max_results must be"),
+    "store": ({"store": "jobs.db"}, "['store']: store must be a URL"),
+    "pools": ({"pools": ["mail"]}, "['pools']: pools must be a mapping of queues to names of po"),
+    "a queue": ({"pools": {"mial": "mail"}}, "['pools']['mial']: no such queue; did you mean 'm"),
+    "database": ({"enqueue_on_commit": "site"}, "['enqueue_on_commit']: there is no database 's"),
+    "useless": ({"keep_failed": 9}, ": keep_failed=9 has no effect in a pool without a store"),
+}  # fmt: skip
 
-    backend = OddJobBackend("other", {"OPTIONS": {"pool_sise": 3, "pool_size": 3}})
-    assert [(each.id, "pool_sise" in each.msg) for each in backend.check()] == [
-        ("oddjob.E001", True)
-    ]
+
+def use_options(options: dict[str, Any]) -> Any:
+    backend = "oddjob.contrib.django.OddJobBackend"
+    given = {"BACKEND": backend, "QUEUES": ["default", "mail"], "OPTIONS": options}
+    return override_settings(TASKS={"default": given})
+
+
+@pytest.mark.parametrize("case", WRONG_OPTIONS)
+def test_wrong_options_are_named_by_checks_and_when_django_starts(case: str) -> None:
+    options, message = WRONG_OPTIONS[case]
+    with use_options({"pool_size": 3, **options}):
+        (error,) = run_checks()
+        assert (error.id, error.msg.startswith(OPTIONS + message)) == ("oddjob.E001", True), error
+        with pytest.raises(oddjob.SettingsError) as caught:
+            apps.get_app_config("oddjob").ready()
+        assert str(caught.value) == error.msg
+
+
+def test_good_options_are_found_good() -> None:
+    with use_options({"pools": {"mail": "letters"}, "max_results": 0, "enqueue_on_commit": True,
+                      "retries": None, "max_queue": 5, "when_full": "raise"}):  # fmt: skip
+        assert run_checks() == []
+        apps.get_app_config("oddjob").ready()
+
+
+def test_checks_tell_that_tasks_are_lost() -> None:
     settings.DEBUG = False
-    assert [each.id for each in backend.check()] == ["oddjob.E001", "oddjob.W001"]
+    assert [each.id for each in run_checks()] == ["oddjob.W001"]
     settings.DEBUG = True

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import threading
 import unittest
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -186,13 +187,34 @@ def test_a_stored_task_that_is_not_there_any_more_fails(monkeypatch: pytest.Monk
     first = tasks.wait.enqueue()
     until(lambda: tasks.wait.get_result(first.id).status == "RUNNING")
     result = tasks.add.enqueue(2, 3)
+    finished, note = seen(task_finished)
     with monkeypatch.context() as patch:
         patch.delattr(tasks, "add")
         tasks.gate.set()
-        with pytest.raises(ImportError):
-            result.refresh()
-        until(lambda: oddjob.pool("default").find(result.id).done())
-    assert [each.exception_class for each in ended(result).errors] == [ImportError]
+        assert [each.exception_class for each in ended(result).errors] == [ImportError]
+        until(lambda: "add FAILED" in finished)
+        found = task_backends["default"].get_result(result.id)
+        assert (found.task.module_path, found.args) == ("tests.contrib.tasks_of_django.add", [2, 3])
+    del note
+
+
+@pytest.mark.usefixtures("stored")
+def test_a_stored_task_that_is_retried_by_hand_has_none_of_its_former_errors() -> None:
+    tasks.moods[:] = ["sad", "angry"]
+    result = ended(tasks.in_a_mood.enqueue())
+    assert [each.traceback.split()[-1] for each in result.errors] == ["sad", "angry"]
+    tasks.moods[:] = ["glum", "fine"]
+    oddjob.pool("default").retry_failed()
+    ended(result)
+    assert [each.traceback.split()[-1] for each in result.errors] == ["glum"]
+    assert (result.return_value, result.attempts) == ("fine", 2)
+
+
+def test_to_find_the_queues_of_a_store_leaves_it_closed(tmp_path: Path) -> None:
+    with use(tmp_path / "jobs.db"):
+        before = {*threading.enumerate()}
+        assert task_backends["default"].queue_names() == {"default"}
+        until(lambda: {*threading.enumerate()} <= before)
 
 
 @pytest.mark.usefixtures("stored")

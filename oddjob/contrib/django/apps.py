@@ -1,8 +1,8 @@
 """The Django application: it applies ``settings.ODDJOB`` when Django starts.
 
-Guarantees: a program without that setting has the pools that it makes itself, and those that
-backends make on first use. A store in the file of a database is open, with its pools, before a
-transaction begins.
+Guarantees: wrong options in ``TASKS`` are an error then, and not with the first task. A program
+without that setting has the pools that it makes itself, and those that backends make on first use.
+A store in the file of a database is open, with its pools, before a transaction begins.
 """
 
 import sys
@@ -14,7 +14,7 @@ from django.db.backends.signals import connection_created
 
 import oddjob
 from oddjob.compat import override
-from oddjob.contrib.django.backend import stored_backends
+from oddjob.contrib.django.backend import backends, stored_backends
 from oddjob.durable.pool_store import holds_pools
 
 
@@ -30,7 +30,7 @@ class OddJobConfig(AppConfig):  # type: ignore[misc]  # Django has no types of i
         """Create the pools that ``settings.ODDJOB`` describes, a dict as for `configure`.
 
         Raises:
-            SettingsError: the settings are wrong, or others are in force.
+            SettingsError: the settings, or options in ``TASKS``, are wrong, or others are in force.
         """
         connection_created.connect(_make_pools)
         if sys.argv[1:2] in (["oddjob"], ["oddjob_worker"]):
@@ -38,6 +38,9 @@ class OddJobConfig(AppConfig):  # type: ignore[misc]  # Django has no types of i
         described: dict[str, Any] | None = getattr(settings, "ODDJOB", None)
         if described is not None:
             oddjob.configure(described)
+        problems = [each for backend in backends() for each in backend.problems()]
+        if problems:
+            raise oddjob.SettingsError("; ".join(problems))
 
 
 def _make_pools(connection: Any, **_: Any) -> None:

@@ -5,7 +5,8 @@ on commit, or through the connection of a transaction, is forgotten if that is r
 Assumes: without a store, tasks are gone with the process. In inline mode there is none.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +22,7 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 import oddjob
+from oddjob.callables import suggest
 from oddjob.contrib.django.compat import (
     BaseTaskBackend,
     Task,
@@ -32,11 +34,33 @@ from oddjob.contrib.django.running import Results, TaskRun, copied, new_result
 from oddjob.contrib.django.stored import StoredTasks
 from oddjob.durable.stores import runner_of
 from oddjob.operations.stores import StoreOperations, file_of, label_of
-from oddjob.options import POOL_CHECKS
+from oddjob.options import POOL_CHECKS, as_name
+from oddjob.quantities import as_count
+from oddjob.registry import registry
 from oddjob.runtime import inline
+from oddjob.settings import check_option
 
-_OPTIONS: Final = {"pools", "max_results", "enqueue_on_commit"}
-_POOL_OPTIONS: Final = POOL_CHECKS.keys() - {"name"}
+
+def _as_pools(name: str, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a mapping of queues to names of pools, not {value!r}")
+    for queue, pool in value.items():
+        as_name(f"the pool of queue {queue!r}", pool)
+    return value
+
+
+def _as_database(_name: str, value: Any) -> Any:
+    if value not in (False, True, *connections):
+        raise ValueError(f"there is no database {value!r}; {suggest(str(value), connections)}")
+    return value
+
+
+_CHECKS: Final = {
+    **POOL_CHECKS,
+    "pools": _as_pools,
+    "max_results": as_count,
+    "enqueue_on_commit": _as_database,
+}
 _lock: Final = Lock()  # guards `_results`; nothing is called under it
 _results: Final[dict[str, Results]] = {}  # by alias: Django makes a backend for each thread
 
@@ -85,38 +109,29 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         self.validate_task(task)
         if self.is_stored:
             return self._store(task, args, kwargs)
-        run, database = self._new_run(task, args, kwargs), self._commit_of(task)
+        database = self._commit_of(task)
         if database is None:
+            run = self._new_run(task, args, kwargs)
             self._submit(run)
-            task_enqueued.send(type(self), task_result=run.snapshot())
             return run.snapshot()
-        run.identify(uuid4().hex)
-        waiting = run.snapshot()
-        self._results.discard(run.result)  # until the commit: a rollback tells nobody
+        run = self._new_run(task, args, kwargs, id=uuid4().hex)
 
-        def submit() -> None:
+        def submit() -> None:  # a rollback tells nobody: until the commit there is no result
             self._results.add(run.result)
             self._submit(run)
-            task_enqueued.send(type(self), task_result=run.snapshot())
 
+        waiting = run.snapshot()
         transaction.on_commit(submit, using=database)
         return waiting
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Queue a task without blocking the event loop while the pool's queue is full."""
-        if self.is_stored:
+        if self.is_stored or self._commit_of(task) is not None or _is_later(task):
             return await super().aenqueue(task, args, kwargs)
-        if self._commit_of(task) is not None:
-            return self.enqueue(task, args, kwargs)  # it only notes what to do after the commit
         self.validate_task(task)
         run = self._new_run(task, args, kwargs)
-        view = self._view(self.pool_of(task.queue_name), task, persist=False, middleware=[run])
-        try:
-            job = view.submit(run) if _is_later(task) else await view.asubmit(run)
-        except BaseException:
-            self._results.discard(run.result)
-            raise
-        self._follow(run, job)
+        with self._submission(run) as view:
+            run.follow(await view.asubmit(run))
         await task_enqueued.asend(type(self), task_result=run.snapshot())
         return run.snapshot()
 
@@ -151,8 +166,8 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
             return {*self.queues}
         queues = {pool: queue for queue, pool in self.options.get("pools", {}).items()}
         runner_of(self.options["store"])  # it makes a store if there is none
-        pools = StoreOperations(self.options["store"]).pools()
-        return {"default", *(queues.get(each, each) for each in pools)}
+        with StoreOperations(self.options["store"]) as store:
+            return {"default", *(queues.get(each, each) for each in store.pools())}
 
     def shares_file_of(self, connection: Any) -> bool:
         """Return whether the store is in the file of a database."""
@@ -177,10 +192,8 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         name = self.pool_name(queue)
         pool = oddjob.pools().get(name)
         if pool is None:
-            options = {key: self.options[key] for key in self.options.keys() & _POOL_OPTIONS}
-            if "store" in options:
-                options = {"consume": False, **options}
-            pool = oddjob.start_pool(name, exist_ok=True, **options)
+            defaults: dict[str, Any] = {"consume": False} if self.options.get("store") else {}
+            pool = oddjob.start_pool(name, exist_ok=True, **(defaults | self._pool_options))
         url, used = self.options.get("store"), pool.configuration.store
         if url and not (used and label_of(used) == label_of(url)):
             where = f"TASKS[{self.alias!r}]['OPTIONS']['store']"
@@ -189,29 +202,51 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
             )
         return pool
 
+    def problems(self) -> list[str]:
+        """Return what is wrong with the options, each by its path in the settings."""
+        where, found = f"TASKS[{self.alias!r}]['OPTIONS']", list[str]()
+        for name, value in self.options.items():
+            try:
+                if value is not None or name not in _CHECKS:  # None: as if it was not given
+                    check_option(where, name, value, _CHECKS)
+            except oddjob.SettingsError as error:
+                found.append(str(error))
+        if found:
+            return found
+        for queue in self.options.get("pools", {}).keys() - self.queues if self.queues else ():
+            hint = suggest(queue, sorted(self.queues))
+            found.append(f"{where}['pools'][{queue!r}]: no such queue; {hint}")
+        try:
+            registry.plan.defaults.refuse_useless(self._pool_options)
+        except TypeError as error:
+            found.append(f"{where}: {error}")
+        return found
+
     def check(self, **kwargs: Any) -> Iterable[Any]:  # noqa: ARG002  (Django gives them)
         """Yield what is wrong with the settings, for ``manage.py check``."""
-        where = f"TASKS[{self.alias!r}]"
-        for name in sorted(self.options.keys() - _OPTIONS - _POOL_OPTIONS):
-            message = f"{where}['OPTIONS'] has an unknown option {name!r}"
-            yield checks.Error(message, id="oddjob.E001")
+        where, problems = f"TASKS[{self.alias!r}]", self.problems()
+        for problem in problems:
+            yield checks.Error(problem, id="oddjob.E001")
         if not apps.is_installed("oddjob.contrib.django"):
             message = f"{where} needs 'oddjob.contrib.django' in INSTALLED_APPS"
             yield checks.Error(message, id="oddjob.E002")
-        if self.options.get("store"):
+        if self.options.get("store") and not problems:
             try:
                 runner_of(self.options["store"])
             except (OSError, ValueError, TypeError) as error:
-                yield checks.Error(
-                    f"The store of {where} cannot be opened: {error}", id="oddjob.E003"
-                )
-        elif not settings.DEBUG:
+                message = f"The store of {where} cannot be opened: {error}"
+                yield checks.Error(message, id="oddjob.E003")
+        elif not problems and not settings.DEBUG:
             message = f"Tasks of {where} and their results are lost when this process ends"
             yield checks.Warning(message, id="oddjob.W001")
 
-    def _new_run(self, task: Any, args: Any, kwargs: Any) -> TaskRun:
+    @property
+    def _pool_options(self) -> dict[str, Any]:
+        return {name: value for name, value in self.options.items() if name in POOL_CHECKS}
+
+    def _new_run(self, task: Any, args: Any, kwargs: Any, **fields: Any) -> TaskRun:
         keep = self.options.get("max_results", 1000)
-        return TaskRun(type(self), self._results, keep, new_result(task, args, kwargs))
+        return TaskRun(type(self), self._results, keep, new_result(task, args, kwargs, **fields))
 
     def _commit_of(self, task: Any) -> str | None:
         """Return the database whose commit a task waits for; None: it is submitted at once."""
@@ -234,45 +269,42 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         return view.at(task.run_after) if _is_later(task) else view
 
     def _submit(self, run: TaskRun) -> None:
+        with self._submission(run) as view:
+            run.follow(view.submit(run))
+        task_enqueued.send(type(self), task_result=run.snapshot())
+
+    @contextmanager
+    def _submission(self, run: TaskRun) -> Iterator[Any]:
         task = run.result.task
-        view = self._view(self.pool_of(task.queue_name), task, persist=False, middleware=[run])
         try:
-            job = view.submit(run)
+            yield self._view(self.pool_of(task.queue_name), task, persist=False, middleware=[run])
         except BaseException:
             self._results.discard(run.result)
             raise
-        self._follow(run, job)
-
-    def _follow(self, run: TaskRun, job: Any) -> None:
-        run.identify(job.id)
-        job.add_done_callback(run.end)
 
     def _store(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Store a task: in the open transaction on the store's file, else at once or on commit."""
-        name = self.pool_name(task.queue_name)
-        for connection in connections.all(initialized_only=True):
-            if connection.in_atomic_block and self.shares_file_of(connection):
-                if name not in oddjob.pools():  # to make it, the store must be written to
-                    raise ImproperlyConfigured(
-                        f"pool {name!r} has to be there before a transaction begins: let QUEUES of "
-                        f"TASKS[{self.alias!r}] have {task.queue_name!r}"
-                    )
-                view = self._view(self.pool_of(task.queue_name).using(connection.connection), task)
-                with connection.wrap_database_errors:
-                    result = self.stored.submit(view, task, args, kwargs)
-                task_enqueued.send(type(self), task_result=copied(result))
-                return result
+        result, database = new_result(task, args, kwargs), self._commit_of(task)
+        open_ones = (each for each in connections.all(initialized_only=True)
+                     if each.in_atomic_block and self.shares_file_of(each))  # fmt: skip
+        connection, name = next(open_ones, None), self.pool_name(task.queue_name)
+        if connection is not None and name not in oddjob.pools():
+            # To make it, the store must be written to.
+            raise ImproperlyConfigured(
+                f"pool {name!r} has to be there before a transaction begins: let QUEUES of "
+                f"TASKS[{self.alias!r}] have {task.queue_name!r}"
+            )
         pool = self.pool_of(task.queue_name)
-        database = self._commit_of(task)
-        result = new_result(task, args, kwargs)
 
         def submit() -> None:
-            stored = self.stored.submit(self._view(pool, task), task, args, kwargs)
-            for name in ("id", "enqueued_at"):
-                object.__setattr__(result, name, getattr(stored, name))
+            where = pool if connection is None else pool.using(connection.connection)
+            self.stored.submit(self._view(where, task), result)
             task_enqueued.send(type(self), task_result=copied(result))
 
-        if database is None:
+        if connection is not None:
+            with connection.wrap_database_errors:
+                submit()
+        elif database is None:
             submit()
         else:
             transaction.on_commit(submit, using=database)
@@ -283,7 +315,11 @@ def _is_later(task: Any) -> bool:
     return task.run_after is not None and task.run_after > timezone.now()
 
 
+def backends() -> list[OddJobBackend]:
+    """Return the backends of the site that are OddJob's."""
+    return [each for each in task_backends.all() if isinstance(each, OddJobBackend)]
+
+
 def stored_backends() -> list[OddJobBackend]:
-    """Return the backends of the site whose tasks go to a store."""
-    found = [each for each in task_backends.all() if isinstance(each, OddJobBackend)]
-    return [each for each in found if each.options.get("store")]
+    """Return those of them whose tasks go to a store."""
+    return [each for each in backends() if each.options.get("store")]

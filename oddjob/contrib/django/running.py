@@ -135,6 +135,11 @@ class TaskRun(oddjob.Middleware):
             object.__setattr__(self.result, "id", result_id)
             self._results.add(self.result)
 
+    def follow(self, job: Any) -> None:
+        """Hear of the end of the task's job, which has been submitted."""
+        self.identify(job.id)
+        job.add_done_callback(self.end)
+
     def snapshot(self) -> Any:
         """Return a copy of the result as it is now."""
         with self._results.lock:

@@ -11,12 +11,11 @@ enqueued it, if that still runs.
 """
 
 import os
-import threading
 from concurrent.futures import CancelledError
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from django.conf import settings
 from django.utils import timezone, translation
@@ -33,7 +32,6 @@ from oddjob.contrib.django.compat import (
 )
 from oddjob.contrib.django.running import (
     Results,
-    TaskExit,
     TaskRun,
     error_of,
     like_a_request,
@@ -45,6 +43,7 @@ from oddjob.durable.stores import codec_of, runner_of
 from oddjob.errors import JobLost, JobTimeout, PayloadError, UnknownFunction
 from oddjob.operations.access import StoreAccess, time_of
 from oddjob.operations.record import record_of
+from oddjob.runtime.stored_job import details_of
 from oddjob.signing import as_signing_keys
 
 _STATUS: Final = {
@@ -63,26 +62,24 @@ def run_task(_path: str, _args: Any, _kwargs: Any, how: dict[str, Any]) -> dict[
     """Run one attempt of a task: the function of all stored tasks."""
     job = oddjob.current_job()
     assert job is not None  # noqa: S101  (for type checkers)
-    worker = f"{host_name()}:{os.getpid()}:"
     with like_a_request(job, how["language"]):
+        backend = task_backends[how["backend"]]
+        result = backend.stored.get(job.id)
+        result.worker_ids.pop()  # of this attempt: the run adds it, with its thread
+        run = TaskRun(type(backend), Results(), 1, result, f"{host_name()}:{os.getpid()}:")
+        job.add_done_callback(partial(_end_crashed, run))
         try:
-            backend = task_backends[how["backend"]]
-            result = backend.stored.get(job.id)
-            result.worker_ids.pop()  # of this attempt: the run adds it, with its thread
-            run = TaskRun(type(backend), Results(), 1, result, worker)
-            job.add_done_callback(partial(_end_crashed, run))
-            value = run()
-        except Exception as error:
-            found = error_of(error.__cause__ or error if isinstance(error, TaskExit) else error)
-            worker += threading.current_thread().name
-            failure = [worker, found.exception_class_path, found.traceback]
-            job.step(_step_of(job.attempt), list, failure)
+            return {"return_value": run(), "worker_id": run.result.worker_ids[-1]}
+        except Exception:
+            worker, error = run.result.worker_ids[-1], run.result.errors[-1]
+            failure = [worker, error.exception_class_path, error.traceback]
+            job.step(_step_of(details_of(job).claim.started), list, failure)
             raise
-    return {"return_value": value, "worker_id": run.result.worker_ids[-1]}
 
 
-def _step_of(attempt: int) -> str:
-    return f"failure of attempt {attempt}"
+def _step_of(started: float | None) -> str:
+    """Return the name of the step that an attempt leaves: a job that is retried counts anew."""
+    return f"failure of the attempt of {started!r}"
 
 
 def _end_crashed(run: TaskRun, job: Any) -> None:
@@ -107,9 +104,9 @@ class StoredTasks:
         keys = None if given is None else as_signing_keys("signing_keys", given)
         self._access: Final = StoreAccess(partial(runner_of, self.url), codec_of(self.url, keys))
 
-    def submit(self, view: Any, task: Any, args: Any, kwargs: Any) -> Any:
-        """Store a task; return its result, which is READY."""
-        result = new_result(task, args, kwargs)
+    def submit(self, view: Any, result: Any) -> None:
+        """Store the task of a result, which learns its id."""
+        task = result.task
         how = {
             "backend": task.backend,
             "queue_name": task.queue_name,
@@ -120,7 +117,6 @@ class StoredTasks:
         job.add_done_callback(self._end)
         object.__setattr__(result, "id", job.id)
         object.__setattr__(result, "enqueued_at", timezone.now())
-        return result
 
     def _end(self, job: Any) -> None:
         """Announce the end of a task that no worker has announced: the job's callback."""
@@ -133,11 +129,7 @@ class StoredTasks:
             pass
 
     def get(self, result_id: str) -> Any:
-        """Return the result of that id; raise ``TaskResultDoesNotExist``.
-
-        Raises:
-            ImportError: the task is not where it was.
-        """
+        """Return the result of that id; raise ``TaskResultDoesNotExist``."""
         reader, codec = self._access.reader, self._access.codec
         stored = reader.record(result_id) if result_id else None
         if stored is None or stored.function != name_of(run_task):
@@ -146,7 +138,12 @@ class StoredTasks:
         path, args, kwargs, how = codec.decode_call(
             stored.payload, stored.pool, stored.function
         ).args
-        attempts = reader.attempts(stored.id) if stored.attempt else []
+        # A retry by hand counts anew, and leaves the former attempts of numbers that are to come.
+        has_failed = stored.state not in (State.SUCCEEDED, State.CANCELLED)
+        attempts = [
+            each for each in reader.attempts(stored.id) if each.number < stored.attempt
+            or (each.number == stored.attempt and (has_failed or each.started == stored.started))
+        ]  # fmt: skip
         workers, errors = self._failures(stored, attempts)
         value = None
         if record.state == "running":
@@ -159,9 +156,10 @@ class StoredTasks:
         began = record.started
         first = time_of(attempts[0].started) if attempts else began
         result = new_result(
-            _find_task(path).using(
-                priority=stored.priority, queue_name=how["queue_name"], backend=how["backend"],
+            _task_at(
+                path, backend=how["backend"], queue_name=how["queue_name"],
                 run_after=how["run_after"] and datetime.fromisoformat(how["run_after"]),
+                priority=stored.priority,
             ),
             args, kwargs, id=record.id, status=_STATUS[record.state], errors=errors,
             worker_ids=workers, enqueued_at=_local(record.created), started_at=_local(first),
@@ -176,7 +174,7 @@ class StoredTasks:
         steps = self._access.reader.steps(stored.id) if attempts else {}
         workers, errors = list[str](), list[Any]()
         for each in attempts:
-            step, failure = _step_of(each.number), [each.process, _TIMEOUT, each.traceback]
+            step, failure = _step_of(each.started), [each.process, _TIMEOUT, each.traceback]
             if step in steps:
                 failure = codec.decode_step(step, steps[step], stored.id)
             elif each is attempts[-1] and stored.outcome and stored.state is not State.SUCCEEDED:
@@ -194,11 +192,22 @@ class StoredTasks:
         return workers, errors
 
 
-def _find_task(path: str) -> Any:
-    task = import_string(path)
-    if not isinstance(task, Task):
-        raise ImportError(f"{path} is no task")  # noqa: TRY004  (as if there was nothing)
-    return task
+def _task_at(path: str, **fields: Any) -> Any:
+    """Return the task at a path; if it is not there any more, one that raises the reason."""
+    reason = ImportError(f"{path} is no task")
+    try:
+        found = import_string(path)
+        if isinstance(found, Task):
+            return found.using(**fields)
+    except ImportError as error:
+        reason = error
+
+    def missing(*_: Any, **__: Any) -> NoReturn:
+        raise reason
+
+    missing.__module__, _, missing.__qualname__ = path.rpartition(".")
+    missing.__name__ = missing.__qualname__
+    return task_backends[fields["backend"]].task_class(func=missing, **fields)
 
 
 def _local(time: datetime | None) -> datetime | None:

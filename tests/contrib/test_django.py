@@ -210,7 +210,7 @@ def test_wrong_options_are_named_by_checks_and_when_django_starts(case: str) -> 
 
 
 def test_good_options_are_found_good() -> None:
-    with use_options({"pools": {"mail": "letters"}, "max_results": 0, "enqueue_on_commit": True,
+    with use_options({"pools": {"mail": "post"}, "max_results": 0, "enqueue_on_commit": True,
                       "retries": None, "max_queue": 5, "when_full": "raise"}):  # fmt: skip
         assert run_checks() == []
         apps.get_app_config("oddjob").ready()

@@ -17,6 +17,7 @@ from tests.contrib.settings_of_django import use
 
 from django.core.management import CommandError, call_command
 
+from oddjob.contrib.django.compat import TaskResultDoesNotExist
 from tests.contrib import tasks_of_django as tasks
 
 ROOT = Path(__file__).parents[2]
@@ -129,6 +130,56 @@ else:
         connection.cursor().execute("INSERT INTO orders VALUES (2)")
         print(tasks.add.enqueue(2, 2).id, flush=True)
     os._exit(0)
+"""
+
+
+@pytest.mark.parametrize("migrates_first", [True, False])
+def test_the_store_can_be_in_the_database_of_the_site_whichever_comes_first(
+    site: dict[str, str], program: Program, tmp_path: Path, migrates_first: bool
+) -> None:
+    """The site shows the dashboard of a store that is not there yet."""
+    (tmp_path / "shop.py").write_text(SHOP)
+    (tmp_path / "shop_without_tasks.py").write_text(
+        "from shop import *\nINSTALLED_APPS = INSTALLED_APPS[:1]\nROOT_URLCONF = None\n"
+    )
+    site["DJANGO_SETTINGS_MODULE"] = "shop"
+    if migrates_first:
+        program("-m", "django", "migrate", "--settings=shop_without_tasks")
+    else:
+        program(
+            "-c",
+            "import django; django.setup()\n"
+            "from tests.contrib import tasks_of_django as tasks; tasks.add.enqueue(0, 0)",
+        )
+    program("-m", "django", "migrate")
+    kept, lost = program("-c", TWO_ORDERS).split()
+    program("-m", "django", "oddjob_worker", "--batch")
+    assert tasks.add.get_result(kept).return_value == 3
+    with pytest.raises(TaskResultDoesNotExist):
+        tasks.add.get_result(lost)
+    assert program("-c", "import django; django.setup()\n"
+                   "from django.contrib.contenttypes.models import ContentType\n"
+                   "print(*ContentType.objects.values_list('model', flat=True))"
+                   ).split() == ["contenttype", "kept"]  # fmt: skip
+
+
+SHOP = """
+from tests.contrib.site_of_django import *
+INSTALLED_APPS = ["django.contrib.contenttypes", *INSTALLED_APPS]
+ROOT_URLCONF = "tests.contrib.urls_of_django"
+"""
+TWO_ORDERS = """
+import django
+django.setup()
+from contextlib import suppress
+from django.contrib.contenttypes.models import ContentType
+from django.db import transaction
+from tests.contrib import tasks_of_django as tasks
+for model in ("kept", "lost"):
+    with suppress(ZeroDivisionError), transaction.atomic():
+        ContentType.objects.create(app_label="shop", model=model)
+        print(tasks.add.enqueue(1, 2).id)
+        1 / (model == "kept")
 """
 
 

@@ -289,7 +289,7 @@ def test_a_job_in_a_transaction_that_is_rolled_back_was_never_there(
 
 
 def test_the_id_of_a_job_that_was_rolled_back_is_no_other_jobs(pool: Pool, table: Effects) -> None:
-    """Whoever was told that id would see what is not theirs."""
+    """A user who has the id would see the job of another one."""
     with closing(table.connect()) as connection:
         ids = [pool.submit(jobs.note, 0).id]
         for ends in [connection.rollback, connection.rollback, connection.commit]:

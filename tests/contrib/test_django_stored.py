@@ -210,10 +210,11 @@ def test_a_stored_task_that_is_retried_by_hand_has_none_of_its_former_errors() -
     assert (result.return_value, result.attempts) == ("fine", 2)
 
 
-def test_to_find_the_queues_of_a_store_leaves_it_closed(tmp_path: Path) -> None:
+def test_to_look_at_a_store_leaves_it_closed(tmp_path: Path) -> None:
     with use(tmp_path / "jobs.db"):
         before = {*threading.enumerate()}
         assert task_backends["default"].queue_names() == {"default"}
+        assert list(task_backends["default"].check()) == []
         until(lambda: {*threading.enumerate()} <= before)
 
 

@@ -8,7 +8,7 @@ Assumes: without a store, tasks are gone with the process. In inline mode there 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final
@@ -32,7 +32,7 @@ from oddjob.contrib.django.compat import (
 )
 from oddjob.contrib.django.running import Results, TaskRun, copied, new_result
 from oddjob.contrib.django.stored import StoredTasks
-from oddjob.durable.stores import runner_of
+from oddjob.durable.stores import let_go, runner_of
 from oddjob.operations.stores import StoreOperations, file_of, label_of
 from oddjob.options import POOL_CHECKS, as_name
 from oddjob.quantities import as_count
@@ -113,16 +113,10 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         if database is None:
             run = self._new_run(task, args, kwargs)
             self._submit(run)
-            return run.snapshot()
-        run = self._new_run(task, args, kwargs, id=uuid4().hex)
-
-        def submit() -> None:  # a rollback tells nobody: until the commit there is no result
-            self._results.add(run.result)
-            self._submit(run)
-
-        waiting = run.snapshot()
-        transaction.on_commit(submit, using=database)
-        return waiting
+        else:  # a rollback tells nobody: the result is known from the commit on
+            run = self._new_run(task, args, kwargs, id=uuid4().hex)
+            transaction.on_commit(partial(self._submit, run), using=database)
+        return run.snapshot()
 
     async def aenqueue(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Queue a task without blocking the event loop while the pool's queue is full."""
@@ -233,6 +227,7 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         if self.options.get("store") and not problems:
             try:
                 runner_of(self.options["store"])
+                let_go(self.options["store"])
             except (OSError, ValueError, TypeError) as error:
                 message = f"The store of {where} cannot be opened: {error}"
                 yield checks.Error(message, id="oddjob.E003")

@@ -127,12 +127,14 @@ class TaskRun(oddjob.Middleware):
         self._keep = keep
         self._worker = worker
         self._language = translation.get_language()
+        self._is_known = False
         self.result: Any = result
 
     def identify(self, result_id: str) -> None:
-        """Give the result its id, if it has none, and make it known."""
-        if not self.result.id:
-            object.__setattr__(self.result, "id", result_id)
+        """Make the result known, by its own id or else by that one, unless it is."""
+        if not self._is_known:
+            self._is_known = True
+            object.__setattr__(self.result, "id", self.result.id or result_id)
             self._results.add(self.result)
 
     def follow(self, job: Any) -> None:

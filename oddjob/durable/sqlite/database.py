@@ -122,19 +122,26 @@ class Database:
     def _prepare(self, connection: sqlite3.Connection) -> bool:
         """Return whether tables were added to those of another program."""
         version = schema.version_in(connection)
-        if version is not None and version > schema.VERSION:
+        others: set[str] = set()
+        if version is None:
+            query = "SELECT lower(name) FROM sqlite_schema"
+            others = {name for (name,) in connection.execute(query)}
+            if taken := sorted(others & schema.names()):
+                raise StoreUnusable(
+                    f"{self.path} is a database of another program, which has names that a store "
+                    f"needs ({', '.join(taken)}): choose another file"
+                )
+            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # if there are no tables
+        elif version > schema.VERSION:
             raise StoreUnusable(
                 f"{self.path} was written by a newer version of oddjob (its schema is {version}, "
                 f"this version knows {schema.VERSION}): update oddjob"
             )
-        (others,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-        if not others:
-            connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
+        connection.execute("PRAGMA journal_mode = WAL")
         if version != schema.VERSION:
             self._migrate(connection, version)
-        connection.execute("PRAGMA journal_mode = WAL")
         self._configure(connection)
-        return version is None and others > 0
+        return bool(others)
 
     def _configure(self, connection: sqlite3.Connection) -> None:
         for pragma in (
@@ -161,14 +168,9 @@ class Database:
                 f"BEGIN IMMEDIATE; {';'.join(steps)};"
                 f"{schema.SET_VERSION.format(schema.VERSION)}; COMMIT"
             )
-        except BaseException as error:
+        except BaseException:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            if version is None and _code(error) == sqlite3.SQLITE_ERROR:
-                raise StoreUnusable(
-                    f"{self.path} is a database of another program, which has a name that a store "
-                    f"needs ({error}): choose another file"
-                ) from error
             raise
 
     # Transactions.
@@ -434,5 +436,5 @@ def _keep_open_in_child() -> None:
 after_fork_in_child(_keep_open_in_child)
 
 
-def _code(error: BaseException) -> int:
+def _code(error: Exception) -> int:
     return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

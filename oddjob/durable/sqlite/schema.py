@@ -13,6 +13,7 @@ The table ``oddjob_schema`` says that a file has a store, and which version of t
 numbers in its header, ``application_id`` and ``user_version``, are another program's to use.
 """
 
+import re
 import sqlite3
 from typing import Final
 
@@ -126,6 +127,11 @@ MIGRATIONS: Final[dict[int, str]] = {
     3: f"{_MARK} PRAGMA application_id = 0; PRAGMA user_version = 0;",
 }
 SET_VERSION: Final = "DELETE FROM oddjob_schema; INSERT INTO oddjob_schema VALUES ({})"
+
+
+def names() -> set[str]:
+    """Return the names of the tables, indexes and triggers, which others may not have in a file."""
+    return set(re.findall(r"CREATE (?:UNIQUE )?(?:TABLE|INDEX|TRIGGER) (\w+)", CREATE))
 
 
 def version_in(connection: sqlite3.Connection) -> int | None:

@@ -84,7 +84,7 @@ def test_the_log_stays_small_however_large_the_jobs_are(
     newest = submit(store)[0]
     for _ in range(50):
         submit(store, 2, b"x" * 20_000)
-        page = store.reader.records("pool", Filter(), before=newest, limit=1)
+        page = store.reader.records("pool", Filter(), before_id=newest, limit=1)
         newest = page[-1].id if page else newest + 100
         assert size_of_log(path) < 600_000
     assert sum("wal_checkpoint" in each.text for each in log.statements) > 2
@@ -221,7 +221,7 @@ def test_to_count_jobs_and_to_find_a_few_of_them_looks_at_no_others(
             found = store.reader.records("pool", Filter(state=state))
             assert [each.id for each in found] == ids
             assert steps.pop() < 2000, state
-    page = store.reader.records("pool", Filter(state=State.SUCCEEDED), before=201, limit=100)
+    page = store.reader.records("pool", Filter(state=State.SUCCEEDED), before_id=201, limit=100)
     assert [each.id for each in page] == list(range(200, 100, -1))
 
 

@@ -134,8 +134,8 @@ class Dependencies:
         if key is not None:
             slot = self._keys.take(pool, key, limit)
             state = State.PARKED if slot is None else State.QUEUED
-        self._execute(schema.OPEN, (int(state), slot, job))
         self._turns.give_again(job)
+        self._execute(schema.OPEN, (int(state), slot, job))
         self._notifier.queued[partition] += state is State.QUEUED
 
     def _end(self, job: int, state: State, error: str | None, batch: int | None) -> None:

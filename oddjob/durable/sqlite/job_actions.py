@@ -40,8 +40,8 @@ def retry(work: Work, job: int) -> bool:
     if key is not None and slot is None:  # a serial one has kept it
         slot = work.keys.take(pool, key, limit)
     is_parked = key is not None and slot is None
-    work.execute(schema.RETRY, (int(State.PARKED if is_parked else State.QUEUED), slot, job))
     work.turns.give_again(job)
+    work.execute(schema.RETRY, (int(State.PARKED if is_parked else State.QUEUED), slot, job))
     work.notifier.queued[partition] += not is_parked
     if state.has_ended:
         work.others.resumed(job, state, batch)

@@ -44,7 +44,7 @@ class Turns:
         return turn
 
     def give_again(self, job: int) -> None:
-        """Give a turn to a job that has just been queued or parked, and may have had one before."""
+        """Give a turn to a job that will be queued or parked at once; it may have had one."""
         if self._look():
             pool, priority, key, step = self._execute(_OF_JOB, (job,)).fetchone()
             turn = self.give(pool, priority, key, step)

@@ -170,8 +170,8 @@ class Work:
             if key is not None and slot is None:
                 slot = self.keys.take(pool, key, limit)
                 state = State.QUEUED if slot is not None else State.PARKED
-            self.execute(schema.OPEN, (int(state), slot, job))
             self.turns.give_again(job)
+            self.execute(schema.OPEN, (int(state), slot, job))
             self.notifier.queued[partition] += state is State.QUEUED
 
     # Claims.

@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 
 _STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
 _NUMBERS: Final = 1 << 63
-_WITH_TURNS: Final = ("sqlite:", "memory:")  # URLs of stores in which keys take turns
 
 
 class _Call(NamedTuple):
@@ -51,7 +50,6 @@ class Submissions:
         self._pool: Final = pool
         self._core: Final = core
         self._codec: Final = codec
-        self._url: Final = str(core.options.store)
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._limiters: Final = LimiterNames()
         self._latest = _NO_CALL
@@ -96,11 +94,6 @@ class Submissions:
             if policy is not call.policy or fn is not call.fn:
                 name = name_of(fn)
                 options = self._options_of(policy, name)
-                if policy.fair_by is not None and not self._url.startswith(_WITH_TURNS):
-                    raise TypeError(
-                        "fair_by= is for pools in memory or in a SQLite file: a pool on Redis "
-                        "takes no turns yet, but for jobs with persist=False"
-                    )
                 check_number("priority", policy.priority)
                 check_number("key_limit", policy.key_limit)
                 call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)

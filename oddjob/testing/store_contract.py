@@ -8,7 +8,7 @@
         ...
 
 Several stores that are opened in the same directory are members of the same store. This suite is
-about jobs, from submit to end; `store_operations` has the other one.
+about jobs, from submit to end; `store_operations`, `store_workflows` and `store_turns` have others.
 """
 
 from pathlib import Path

@@ -306,6 +306,45 @@ def million(scale: float, rounds: int) -> Lines:
     yield f"{waiting:,} waiting", f"{ratio(rates)}; of the server's processor {ratio(of_server)}"
 
 
+def fair(scale: float, rounds: int) -> Lines:
+    """One customer has nine tenths of the jobs, nine others come later: who waits for whom."""
+    count = max(500, int(100_000 * scale))
+    customers = ["big"] * (count * 9 // 10)
+    customers += [f"small {number % 9}" for number in range(count - len(customers))]
+    order: list[str] = []
+
+    def submit(kind: str, customer: str) -> Submit:
+        made = Submit(PARTITION, b"x" * 100, customer, wants_outcome=False)
+        if kind == "keys":
+            made.key, made.key_limit = customer, count
+        elif kind == "fair shares":
+            made.fair_key = customer
+        return made
+
+    def act(store: RedisStore, kind: str) -> int:
+        order.clear()
+        for at in range(0, count, 500):
+            store.turn([], [submit(kind, each) for each in customers[at : at + 500]], {})
+        claims: list[Any] = []
+        while len(order) < count:
+            updates = [Update(claim, State.SUCCEEDED, is_kept=False) for claim in claims]
+            claims = store.turn(updates, [], {"bench": Capacity(1, 256)}).claims
+            order.extend(claim.name for claim in claims)
+        return count
+
+    costs: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for kind in ("nothing", "keys", "fair shares"):
+            with new_server() as server, store_on(server) as store:
+                cost = Cost(server, lambda store=store, kind=kind: act(store, kind))
+            costs.setdefault(kind, []).append(cost.each)
+    done = max(place for place, customer in enumerate(order, 1) if customer != "big")
+    yield "fair shares", f"of {count:,} jobs, the other nine are done after {done:,}"
+    for kind, found in costs.items():
+        ratios = ratio([mine / keys for mine, keys in zip(found, costs["keys"], strict=True)])
+        yield f"with {kind}", f"server {statistics.median(found):.1f} µs, keys : {ratios}"
+
+
 def memory(scale: float, _rounds: int) -> Lines:
     """Bytes of the server for a queued job whose payload has 100 bytes."""
     count = max(500, int(20_000 * scale))
@@ -516,7 +555,9 @@ def idle_members(url: str, count: int) -> None:
     threading.Event().wait()
 
 
-ROWS: Final = (against_peers, share, members, million, memory, across, processes, scaling)
+ROWS: Final = (
+    *(against_peers, share, members, million, fair, memory, across, processes, scaling),
+)
 
 
 def main() -> None:

@@ -51,6 +51,7 @@ def test_the_benchmark_of_jobs_on_redis_prints_every_row() -> None:
     for row in (
         *("oddjob, perform ", "oddjob, perform_many ", "LPUSH + RPOP", "nothing kept"),
         *("results kept", "1,000 waiting", "submit → start elsewhere", "submit → result here"),
+        *("of 500 jobs, the other nine are done after 56", "with fair shares"),
         *("idle process", "2 : 1, workers in each: 1", "  pools", "waiting jobs", "idle processes"),
     ):
         assert row in output

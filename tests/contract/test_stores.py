@@ -18,6 +18,7 @@ from oddjob.durable.store import Store
 from oddjob.testing.store_contract import StoreContract
 from oddjob.testing.store_operations import StoreOperationsContract
 from oddjob.testing.store_suite import StoreSuite
+from oddjob.testing.store_turns import StoreTurnsContract
 from oddjob.testing.store_workflows import StoreWorkflowsContract
 from tests.durable.local_peers import LocalHub
 from tests.durable.statements import PeersWithTurn, StatementLog
@@ -76,6 +77,10 @@ class TestSqliteWorkflows(Sqlite, StoreWorkflowsContract):
     pass
 
 
+class TestSqliteTurns(Sqlite, StoreTurnsContract):
+    pass
+
+
 class TestSqliteOperations(Sqlite, StoreOperationsContract):
     pass
 
@@ -110,6 +115,10 @@ class TestRedis(Redis, StoreContract):
 
 
 class TestRedisWorkflows(Redis, StoreWorkflowsContract):
+    pass
+
+
+class TestRedisTurns(Redis, StoreTurnsContract):
     pass
 
 

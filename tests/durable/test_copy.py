@@ -90,6 +90,15 @@ def test_waiting_jobs_are_moved_in_order_and_with_all_that_was_said_of_them(
     assert [each for each in runs[6:] if each != "unique"] == ["key 0", "key 1"]
 
 
+def test_jobs_take_their_turns_in_the_target(urls: tuple[str, str]) -> None:
+    """Also where the pool that runs them does not know of fair shares; with their weights."""
+    source, target = urls
+    with at_rest(source, fair_by=lambda it: it[0], fair_weights={"g": 2}) as pool:
+        pool.submit_many(jobs.note, ["big"] * 4 + ["gold"] * 2 + ["small"])
+        assert oddjob.copy_store(source, target).moved == 7
+    assert run_all(target, 7) == ["gold", "big", "gold", "small", "big", "big", "big"]
+
+
 def test_what_has_begun_ends_where_it_is(urls: tuple[str, str]) -> None:
     """So do the jobs behind it in its key, and those that have to do with others."""
     source, target = urls

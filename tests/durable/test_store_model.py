@@ -83,10 +83,17 @@ class Job:
     holds_key: bool = False
     is_stopped: bool = False  # it was to be canceled while it ran
     waiters: set["Member"] = field(default_factory=set)
+    fair_key: str | None = None
+    fair_step: float = 1.0
+    turn: float = 0.0
 
     @property
     def rank(self) -> tuple[int, Any]:
         return (-self.priority, self.id)
+
+    @property
+    def place(self) -> tuple[int, float, Any]:
+        return (-self.priority, self.turn, self.id)
 
 
 class Member:
@@ -115,6 +122,7 @@ class SqliteMembers:
     """Members of a store in a file, and what is known of it besides the contract."""
 
     counts_tokens = True  # a job's token says how often it was claimed
+    are_turns_for_later = True  # the turns of a priority begin with a fair job that is due later
 
     def __init__(self, directory: Path, seed: int) -> None:
         self.hub = LocalHub()
@@ -164,6 +172,8 @@ class Walk:
         self.jobs: dict[Any, Job] = {}
         self.starts: dict[Limiter, list[float]] = defaultdict(list)
         self.is_paused = False
+        self.has_fair_jobs = seed % 2 == 1
+        self.latest: dict[int, float] = {}  # turns that have started, of priorities that have any
 
     def run(self) -> None:
         clock.replace(lambda: self.now, lambda: self.now)
@@ -217,6 +227,7 @@ class Walk:
     def queue(self, job: Job) -> None:
         """Queue a job, or park it."""
         job.due = None
+        self.give_turn(job)
         if job.key is None or job.holds_key:
             job.state = State.QUEUED
             return
@@ -225,6 +236,18 @@ class Walk:
         is_behind = any(each.state is State.PARKED for each in same)
         job.holds_key = held < job.key_limit and not is_behind
         job.state = State.QUEUED if job.holds_key else State.PARKED
+
+    def give_turn(self, job: Job) -> None:
+        if job.fair_key is not None:
+            self.latest.setdefault(job.priority, 0.0)
+        if job.priority in self.latest:
+            line = (job.priority, job.fair_key or "")
+            turns = [
+                each.turn
+                for each in self.active(State.QUEUED, State.PARKED)
+                if (each.priority, each.fair_key or "") == line and each is not job
+            ]
+            job.turn = max([self.latest[job.priority], *turns]) + job.fair_step
 
     def free_key(self, job: Job) -> None:
         """Let the key of a job go, and others of the key move up."""
@@ -340,6 +363,7 @@ class Walk:
 
     def make_submit(self) -> Submit:
         chance = self.random
+        fair_key = chance.choice([None, "", "x", "y"]) if self.has_fair_jobs else None
         key = chance.choice([None, None, "a", "b", "c"])
         is_serial = key == "a"
         return Submit(
@@ -352,6 +376,8 @@ class Walk:
             is_serial=is_serial,
             unique=chance.choice([None, None, None, b"u", b"v"]),
             wants_outcome=chance.random() < 0.7,
+            fair_key=fair_key,
+            fair_step=1.0 if fair_key is None else chance.choice([0.5, 1.0]),
         )
 
     def insert(self, member: Member, submit: Submit) -> int:
@@ -363,10 +389,13 @@ class Walk:
         job = Job(
             self.kit.next_id(), submit.partition, submit.priority, submit.key,
             submit.key_limit, submit.is_serial, submit.unique, waiters=waiter,
+            fair_key=submit.fair_key, fair_step=submit.fair_step,
         )  # fmt: skip
         self.jobs[job.id] = job
         if submit.delay is not None:
             job.state, job.due = State.SCHEDULED, self.now + submit.delay
+            if self.kit.are_turns_for_later and job.fair_key is not None:
+                self.latest.setdefault(job.priority, 0.0)
         else:
             job.state = State.PARKED  # not yet counted as one that waits before it
             del self.jobs[job.id]
@@ -376,7 +405,7 @@ class Walk:
 
     def claim(self, member: Member, capacity: Capacity) -> list[int]:
         claimed: list[int] = []
-        queued = sorted(self.active(State.QUEUED), key=lambda job: job.rank)
+        queued = sorted(self.active(State.QUEUED), key=lambda job: job.place)
         taken: dict[Partition, int] = defaultdict(int)
         for job in queued:
             is_known = job.partition.function in member.functions
@@ -388,6 +417,8 @@ class Walk:
                 continue
             taken[job.partition] += 1
             job.state, job.owner = State.RUNNING, member
+            if job.turn:
+                self.latest[job.priority] = max(self.latest[job.priority], job.turn)
             job.token += 1
             for limiter in job.partition.limiters:
                 if limiter.starts is not None:
@@ -540,6 +571,7 @@ class RedisMembers:
     """Members of a store on a server. Every call may be sent twice, as if its answer was lost."""
 
     counts_tokens = False
+    are_turns_for_later = False
 
     def __init__(self, url: str, server: RedisServer, seed: int) -> None:
         self.location = Location(url)
@@ -597,6 +629,8 @@ class RedisMembers:
         jobs = len(walk.jobs)
         listed = sum(self.read("ZCARD", each) for each in indexes) - 1  # `run` has a filler
         assert listed == jobs == self.read("HLEN", "job")
+        waiting = [job for job in walk.active(State.QUEUED, State.PARKED) if job.turn]
+        assert self.read("ZCARD", "lines") == len(waiting)
         tokens = {b"%d" % score for _, score in self.read("ZRANGE", "run", 1, -1, "WITHSCORES")}
         times = {field for field in self.read("HKEYS", "times") if field[:1] != b"r"}
         assert times == tokens
@@ -604,8 +638,9 @@ class RedisMembers:
     def check_end(self, walk: Walk) -> None:
         """Nothing is left behind of jobs that have ended."""
         assert self.read("ZCARD", "run") == 1  # its filler
-        for name in ("busy", "holders", "stopped"):
+        for name in ("busy", "holders", "stopped", "lines"):
             assert self.read("EXISTS", name) == 0, name
+        assert all(field[:1] == b"l" for field in self.read("HKEYS", "turns"))
         for name in ("unique", "tries"):
             assert self.read("HLEN", name) == 0, name
 

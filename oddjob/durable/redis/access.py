@@ -36,12 +36,15 @@ from oddjob.durable.redis.packing import (
     unpack_record,
 )
 from oddjob.durable.redis.script import Script
+from oddjob.errors import StoreUnusable
 
 _CALLER: Final = struct.Struct("<8sdd")  # nonce, process, number of the call
 _HEADER: Final = struct.Struct("<iiBIII")  # idle, limit, flags, newest partition, updates, submits
 _LIMITER: Final = struct.Struct("<dddd")  # how many may run, starts, period, burst
 _CONSUMES, _HAS_SPARE = 1, 2
 _UNLIMITED: Final = 1e15
+_FORMAT: Final = 2  # of the keys of a pool, that this version reads; 2 is with turns
+_FORMAT_FIELD: Final = b"l\0\0format"
 
 _TURN: Final = Script("turn")
 _TURN_WITH_SUBMITS: Final = Script("turn", may_fill=False)
@@ -291,10 +294,20 @@ class PoolAccess:
 
 
 def partitions_of(pool: str, fields: dict[bytes, bytes]) -> dict[int, Partition]:
-    """Return the partitions of a pool by their numbers, from the hash that has them."""
+    """Return the partitions of a pool by their numbers, from the hash that has them.
+
+    Raises:
+        StoreUnusable: a newer version of OddJob has stored what this one cannot read.
+    """
+    found = int(fields.get(_FORMAT_FIELD, 1))
+    if found > _FORMAT:
+        raise StoreUnusable(
+            f"pool {pool!r} has jobs of a newer version of OddJob: their format is {found}, this "
+            f"version reads formats up to {_FORMAT}. Update it"
+        )
     partitions = {}
     for field, number in fields.items():
-        if field.startswith(b"l") and b"\0" in field:
+        if field.startswith(b"l") and field.find(b"\0") > 1:
             function, names = field[1:].decode().split("\0")
             limiters = [
                 unpack_limiter(name, fields[f"d{name}".encode()])

@@ -211,5 +211,5 @@ def _cut_password(scheme: str) -> ValueError:
 _POOL_KEYS: Final = (
     *("job", "queue", "due", "parked", "run", "busy", "tries", "holders", "unique", "ended"),
     *("outcomes", "extra", "stopped", "watch", "news", "hungry", "spare", "room", "members"),
-    *("known", "stranded", "entries", "ticks", "meta", "times"),
+    *("known", "stranded", "entries", "ticks", "meta", "times", "turns", "lines"),
 )

@@ -21,8 +21,10 @@ from oddjob.durable.record import (
 )
 
 # Partition, priority, origin, limit of the key, flags, sizes of key, unique value, entry, name and
-# meta; then these, the payload, and the number of the batch if the flags say that there is one.
+# meta; then these and the payload; and if the flags say so, a fair key with `_FAIR_END`, and the
+# number of a batch.
 _RECORD: Final = struct.Struct("<IidIBHHHHI")
+_FAIR_END: Final = struct.Struct("<dH")  # step and size of the fair key, which is before them
 _UPDATE: Final = struct.Struct("<16sdBBddd")  # id, token, state, how, origin, delay, started
 _OUTCOME: Final = struct.Struct("<BddIII")  # state, finished, started, attempt, crashes, of error
 _ATTEMPT: Final = struct.Struct("<dI")  # finished, size
@@ -35,7 +37,7 @@ _IS_MEMBER, _BATCH_FOLLOWS = 64, 128
 _HIGHEST: Final = 2**31 - 1  # priority
 _MOST_OF_KEY: Final = 2**32 - 1
 _SHARE: Final = 2**32  # of the tokens, for each process
-_SERIAL, _MEMBER, _BATCH, _REPLACES, _REPLACES_TIME = 1, 2, 4, 8, 16  # flags of a record
+_SERIAL, _MEMBER, _BATCH, _REPLACES, _REPLACES_TIME, _FAIR = 1, 2, 4, 8, 16, 32  # of a record
 _NO_ID: Final = b"0" * _DIGITS
 _LINKS: Final = struct.Struct("<HI")  # how many it waits for, how many submits before its batch is
 _DEPENDENCY: Final = struct.Struct("<16sIc")  # id, how many submits before, condition
@@ -79,11 +81,13 @@ def pack_submit(submit: Submit, partition: int, process: int) -> bytes:
     """Return the record of a new job."""
     key, unique, entry = _bytes(submit.key), submit.unique or b"", _bytes(submit.entry)
     name, meta = _bytes(submit.name), submit.meta or b""
-    sizes = len(key), len(unique), len(entry), len(name)
-    if max(sizes) >= 2**16:
+    sizes, fair_key = (len(key), len(unique), len(entry), len(name)), _bytes(submit.fair_key)
+    if max(*sizes, len(fair_key)) >= 2**16:
         raise ValueError("a key, unique value or name of a job may have 65,535 bytes in Redis")
     priority = max(-_HIGHEST, min(submit.priority, _HIGHEST)) if submit.priority else 0
-    flags, batch = int(submit.is_serial), b""
+    flags, fair, batch = int(submit.is_serial), b"", b""
+    if submit.fair_key is not None:
+        flags, fair = flags | _FAIR, fair_key + _FAIR_END.pack(submit.fair_step, len(fair_key))
     if submit.is_linked:
         flags |= (_MEMBER if submit.batch is not None else 0) | (_BATCH if submit.is_batch else 0)
         batch = b"" if submit.batch is None else _number_of(submit.batch)
@@ -93,7 +97,7 @@ def pack_submit(submit: Submit, partition: int, process: int) -> bytes:
         partition, priority, process if submit.wants_outcome else 0,
         min(submit.key_limit, _MOST_OF_KEY), flags, *sizes, len(meta),
     )  # fmt: skip
-    return b"".join((head, key, unique, entry, name, meta, submit.payload, batch))
+    return b"".join((head, key, unique, entry, name, meta, submit.payload, fair, batch))
 
 
 def _number_of(other: Reference) -> bytes:
@@ -119,6 +123,16 @@ def key_limit_of(record: bytes) -> int:
     return limit
 
 
+def fair_key_of(record: bytes) -> tuple[str | None, float]:
+    """Return the fair key of a record, None if there is none, and its step."""
+    flags = _RECORD.unpack_from(record)[4]
+    if not flags & _FAIR:
+        return None, 1.0
+    end = len(record) - _FAIR_END.size - (_DIGITS if flags & _MEMBER else 0)
+    step, size = _FAIR_END.unpack_from(record, end)
+    return record[end - size : end].decode(), step
+
+
 def unpack_record(record: bytes) -> Unpacked:
     """Return the parts of a record."""
     unpacked = _RECORD.unpack_from(record)
@@ -130,6 +144,9 @@ def unpack_record(record: bytes) -> Unpacked:
     payload, batch = text[name + meta :], None
     if flags & _MEMBER:
         payload, batch = payload[:-_DIGITS], payload[-_DIGITS:]
+    if flags & _FAIR:
+        _, size = _FAIR_END.unpack(payload[-_FAIR_END.size :])
+        payload = payload[: -_FAIR_END.size - size]
     return (
         partition, priority, int(origin) or None, bool(flags & _SERIAL),
         text[:key].decode() if key else None,

@@ -16,6 +16,7 @@ from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Members
 from oddjob.durable.redis.packing import (
     created_at,
+    fair_key_of,
     key_limit_of,
     record_of,
     split_id,
@@ -238,9 +239,11 @@ class RedisReader(StoreReader):
             (number, priority, _, is_serial, key, unique, entry, name, meta, payload, _,
              is_linked) = unpack_record(record)  # fmt: skip
             if not is_linked:
+                fair_key, fair_step = fair_key_of(record)
                 submits[job] = Submit(
                     partitions[number], payload, name, priority, None, key, key_limit_of(record),
                     is_serial, unique, meta, wants_outcome=False, entry=entry,
+                    fair_key=fair_key, fair_step=fair_step,
                 )  # fmt: skip
         return submits
 
@@ -315,11 +318,14 @@ class RedisReader(StoreReader):
 
     @override
     def oldest_waiting(self, pool: str) -> float | None:
-        queue, oldest, last = self._location.pool_key(pool, "queue"), set[bytes](), "-inf"
+        key_of, oldest, last = partial(self._location.pool_key, pool), set[bytes](), "-inf"
         with self._lock:
+            if self._link.ask("EXISTS", key_of("turns")):
+                oldest = self._ids(pool, State.QUEUED)
+                return created_at(min(oldest)) if oldest else None
             # Of equal scores, that is of a partition and a priority, the first one is the oldest.
             while found := self._link.ask(
-                "ZRANGEBYSCORE", queue, last, "+inf", "WITHSCORES", "LIMIT", 0, 1
+                "ZRANGEBYSCORE", key_of("queue"), last, "+inf", "WITHSCORES", "LIMIT", 0, 1
             ):
                 oldest.add(found[0])
                 last = f"({float(found[1]):.0f}"

@@ -1,8 +1,8 @@
 -- What every script on a pool begins with. All keys are in KEYS, and have the pool's hash tag.
 --
 --  1 job       HASH  id -> record, packed by the process that submitted it; only `retry` changes it
---  2 queue     ZSET  id; score = partition * 2^32 + 2^31 - 1 - priority: of a partition by
---                    priority, then by id
+--  2 queue     ZSET  id, behind its turn if it has one; score = partition * 2^32 + 2^31 - 1 -
+--                    priority: of a partition by priority, then by turn, then by id
 --  3 due       ZSET  id of a scheduled job; score = when it is due, in seconds
 --  4 parked    ZSET  scores 0; digest of a key, inverted priority, id: behind others of the key
 --  5 run       ZSET  id of a claimed job; score = token = process * 2^32 + number of the turn;
@@ -32,17 +32,23 @@
 --                    of partitions, which have numbers below 2^20 of their own; paused: why;
 --                    failing: lines of serial jobs that have to fail, packed by cmsgpack;
 --                    'l' function NUL limiters -> partition; 'd' limiter -> what it allows;
---                    's' limiter -> partitions that share it; limited: partitions that have any
+--                    's' limiter -> partitions that share it; limited: partitions that have any;
+--                    'l' NUL NUL 'format' -> 2 once jobs have had turns. (Versions that know no
+--                    turns take that for a partition which they cannot read, and claim no more.)
 -- 25 times     HASH  token -> when its jobs were claimed; 'r' limiter -> tokens of a rate, and when
 --                    they were counted
--- 26 mine      HASH  of the calling process, or the dead one: nonce; number of its last call and
+-- 26 turns     HASH  id -> turn and line of a job that has not ended; 'l' priority -> the latest turn
+--                    that has started. Of jobs and priorities since the first fair job of these
+-- 27 lines     ZSET  scores 0; line, turn, id: a job that is queued or parked. A *line* is the digest
+--                    of a priority and a fair key; a *turn* a double, big-endian, to sort as bytes
+-- 28 mine      HASH  of the calling process, or the dead one: nonce; number of its last call and
 --                    the answer to it; those of `submit`; news: the last one that was read
--- 27 ...       ZSET  starts of a rate limiter; score = time
+-- 29 ...       ZSET  starts of a rate limiter; score = time
 --
 -- ARGV 1 is the prefix of the channels on which processes are woken.
 local job, queue, due, parked, run, busy, tries, holders, unique, ended, outcomes, extra, stopped,
-  watch, news, hungry, spare, room, members, known, stranded, entries, ticks, meta, times,
-  mine = unpack(KEYS, 1, 26)
+  watch, news, hungry, spare, room, members, known, stranded, entries, ticks, meta, times, turns,
+  lines, mine = unpack(KEYS, 1, 28)
 local call, pack, parse, sub = redis.call, struct.pack, struct.unpack, string.sub
 local SCHEDULED, QUEUED, RUNNING, PARKED, SUCCEEDED, FAILED, CANCELLED = 0, 1, 2, 3, 4, 5, 6
 local SHARE = 4294967296  -- of the tokens, for each process
@@ -56,6 +62,7 @@ local now_us = time[1] * 1000000 + time[2]
 local now = now_us / 1000000
 local queued, partitions_queued = {}, {}  -- jobs that this script has queued, by partition; these
 local is_released = false  -- a job of a partition with limiters runs no longer
+local has_turns = call('EXISTS', turns) == 1
 -- Jobs that have ended, for which others may wait, and counts of members by their batches; what
 -- does the rest is in `workflow.lua`.
 local ends, members_ended, links = {}, {}, nil
@@ -107,7 +114,9 @@ local function title_of(id)
 end
 
 -- Flags of a record: 1 it is serial, 2 it is a member of a batch, 4 it stands for one, 8 it takes the
--- place of one that is as unique and waits, 16 also as to its time.
+-- place of one that is as unique and waits, 16 also as to its time, 32 (the highest one) it is fair:
+-- before the id of its batch are its fair key, its step, and the size of the key.
+local FAIR = 32
 local function batch_of(record)
   return math.floor(string.byte(record, 21) / 2) % 2 == 1 and sub(record, -16) or nil
 end
@@ -206,6 +215,9 @@ local function wake_for_room()
   end
 end
 
+-- Return the function of the partition that a field of `meta` has, if it has one.
+local function function_of(field) return string.match(field, '^l([^%z]+)%z') end
+
 -- Note since when jobs of a partition have nobody to run them; after any change of who knows what.
 local function review_partitions()
   local known_here, is_served = {}, false
@@ -217,13 +229,11 @@ local function review_partitions()
   end
   local all = call('HGETALL', meta)
   for i = 1, #all, 2 do
-    if sub(all[i], 1, 1) == 'l' and all[i] ~= 'partition' and all[i] ~= 'limited' then
-      local fn = string.match(sub(all[i], 2), '^(.-)%z')
-      if known_here[fn] or not is_served then
-        call('HDEL', stranded, all[i + 1])
-      else
-        call('HSETNX', stranded, all[i + 1], exact(now))
-      end
+    local fn = function_of(all[i])
+    if fn and (known_here[fn] or not is_served) then
+      call('HDEL', stranded, all[i + 1])
+    elseif fn then
+      call('HSETNX', stranded, all[i + 1], exact(now))
     end
   end
 end
@@ -268,8 +278,54 @@ local function note_queued(partition)
   queued[partition] = (queued[partition] or 0) + 1
 end
 
+-- Turns: see `runtime/fair_turns.py`. A job that is handed back keeps its own.
+
+-- Return a job's turn and line; '' if it has none.
+local function turn_of(id) return has_turns and call('HGET', turns, id) or '' end
+local function queue_place(id) return sub(turn_of(id), 1, 8) .. id end
+local function line_place(id, turn) return sub(turn, 9) .. sub(turn, 1, 8) .. id end
+
+local function join_line(id)
+  local turn = turn_of(id)
+  if turn ~= '' then call('ZADD', lines, 0, line_place(id, turn)) end
+  return turn
+end
+
+-- Note that a job which has ended, or is about to, waits no longer.
+local function leave_line(id)
+  call('ZREM', lines, line_place(id, turn_of(id)))
+  call('HDEL', turns, id)
+end
+
+-- Give a job that begins to wait its turn: one step behind the last of its line, or the latest start.
+local function give_turn(id, record, priority)
+  local is_fair = string.byte(record, 21) >= FAIR
+  local level = 'l' .. priority
+  local latest, key, step = call('HGET', turns, level), '', 1
+  if not latest then
+    if not is_fair then return end
+    if not has_turns then
+      has_turns = true
+      call('HSET', meta, 'l\0\0format', 2)
+      call('HINCRBY', meta, 'partition', 1)  -- all that consume are to read it
+    end
+    latest = '0'
+    call('HSET', turns, level, latest)
+  end
+  if is_fair then
+    local at, size = #record - (batch_of(record) and 25 or 9), nil
+    step, size = parse('<dI2', record, at)
+    key = sub(record, at - size, at - 1)
+  end
+  local line = digest_of(priority .. ' ' .. key)
+  local last = call('ZREVRANGEBYLEX', lines, '[' .. line .. '\255', '[' .. line, 'LIMIT', 0, 1)[1]
+  local before = math.max(tonumber(latest), last and parse('>d', last, 21) or 0)
+  call('HSET', turns, id, pack('>d', before + step) .. line)
+end
+
 local function enqueue(id, partition, priority)
-  call('ZADD', queue, partition * PARTITION + HIGHEST - priority, id)
+  local place = sub(join_line(id), 1, 8) .. id
+  call('ZADD', queue, partition * PARTITION + HIGHEST - priority, place)
   note_queued(partition)
 end
 
@@ -288,12 +344,14 @@ end
 -- Queue a job, or park it.
 local function place(id, record)
   local partition, priority, _, limit, _, key = header(record)
+  if has_turns or string.byte(record, 21) >= FAIR then give_turn(id, record, priority) end
   if key ~= '' then
     local digest = digest_of(key)
     local slot = 'k' .. digest .. id
     if not call('ZSCORE', holders, slot) then  -- a serial one keeps it between its attempts
       if first_parked(digest) or not is_free(digest, limit) then
         call('ZADD', parked, 0, parked_place(id, priority, key))
+        join_line(id)
         return
       end
       call('ZADD', holders, 0, slot)
@@ -316,6 +374,7 @@ local function finish(id, state, started, tried, outcome, error)
   call('ZADD', ended, state * STATE + math.floor(now * 1000), id)
   call('HDEL', tries, id)
   call('SREM', stopped, id)
+  if has_turns then leave_line(id) end
 end
 
 local function tried_of(id) return tonumber(call('HGET', tries, id) or 0) end
@@ -336,7 +395,7 @@ local function let_key_go(id, key)
 end
 
 local function state_of(id)
-  if call('ZSCORE', queue, id) then return QUEUED end
+  if call('ZSCORE', queue, queue_place(id)) then return QUEUED end
   if call('ZSCORE', run, id) then return RUNNING end
   if call('ZSCORE', due, id) then return SCHEDULED end
   local score = call('ZSCORE', ended, id)
@@ -426,7 +485,7 @@ end
 -- Cancel a job that waits, or was just taken from the process that ran it.
 local function cancel_waiting(id, record)
   local _, priority, origin, _, _, key = header(record)
-  call('ZREM', queue, id)
+  call('ZREM', queue, queue_place(id))
   call('ZREM', due, id)
   if key ~= '' then call('ZREM', parked, parked_place(id, priority, key)) end
   finish(id, CANCELLED, 0, tried_of(id), '', '')
@@ -508,7 +567,7 @@ end
 -- own instead, as that one runs. Of another function, or key, that one stays as it is.
 local function replace(twin, record, at)
   local flags, state = string.byte(record, 21), state_of(twin)
-  if flags < 8 then return false end
+  if math.floor(flags / 8) % 2 == 0 then return false end
   if state == RUNNING then return true end
   local former = call('HGET', job, twin)
   local partition, _, _, _, _, key = header(record)
@@ -517,7 +576,7 @@ local function replace(twin, record, at)
     return false
   end
   call('HSET', job, twin, sub(former, 1, 16) .. sub(record, 17))  -- but for priority and origin
-  if flags >= 16 and state == SCHEDULED and call('ZSCORE', due, twin) ~= 'inf' then
+  if math.floor(flags / 16) % 2 == 1 and state == SCHEDULED and call('ZSCORE', due, twin) ~= 'inf' then
     call('ZADD', due, exact(at), twin)
   end
   return false
@@ -541,8 +600,9 @@ local function insert(count, me)
     local record = ARGV[8 + i]
     local delay = ARGV[5] ~= '' and parse('<d', ARGV[5], i * 8 - 7) or 0
     local most = ARGV[6] ~= '' and parse('<d', ARGV[6], i * 8 - 7) or -1
-    local partition, priority, origin, _, _, key, value, entry = parse('<I4i4dI4BI2I2I2', record)
-    if key + value + entry == 0 and delay <= 0 and most < 0 then
+    local partition, priority, origin, _, flags, key, value, entry =
+      parse('<I4i4dI4BI2I2I2', record)
+    if key + value + entry == 0 and delay <= 0 and most < 0 and flags < FAIR and not has_turns then
       local n = #jobs
       jobs[n + 1], jobs[n + 2] = id_text(id), record
       local score = partition * PARTITION + HIGHEST - priority

@@ -4,7 +4,8 @@ local is_over, former = begin()
 if is_over then return former end
 local after, look, names, all = tonumber(ARGV[3]), 1e300, {}, call('HGETALL', meta)
 for i = 1, #all, 2 do
-  if sub(all[i], 1, 1) == 'l' then names[all[i + 1]] = string.match(sub(all[i], 2), '^(.-)%z') end
+  local fn = function_of(all[i])
+  if fn then names[all[i + 1]] = fn end
 end
 local pool = call('HGET', meta, 'pool')
 for i = 4, #ARGV do
@@ -17,12 +18,13 @@ for i = 4, #ARGV do
       pool .. "' has known " .. (names[partition] or '?') ..
       ': start one that imports its module, and retry the job'
     local first = call('ZRANGEBYSCORE', queue, from, from + PARTITION - 1, 'LIMIT', 0, 500)
-    for _, id in ipairs(first) do
+    for _, place in ipairs(first) do
+      local id = sub(place, -16)
       local created = tonumber(id) / 1000000
       if created + after <= now then
         local record = call('HGET', job, id)
         local _, _, origin = header(record)
-        call('ZREM', queue, id)
+        call('ZREM', queue, place)
         finish(id, FAILED, 0, tried_of(id), '', why)
         tell(id, FAILED, '', why, origin)
         let_go(id, record, FAILED)

@@ -14,10 +14,7 @@ for i = 3, #ARGV do
 end
 local all, partitions = call('HGETALL', meta), '*'
 for i = 1, #all, 2 do
-  if sub(all[i], 1, 1) == 'l' and all[i] ~= 'partition' and all[i] ~= 'limited' then
-    local fn = string.match(sub(all[i], 2), '^(.-)%z')
-    if mine_of[fn] then partitions = partitions .. ' ' .. all[i + 1] end
-  end
+  if mine_of[function_of(all[i])] then partitions = partitions .. ' ' .. all[i + 1] end
 end
 local is_new = not is_consumer(call('HGET', members, me))
 call('HSET', members, me, partitions)

@@ -39,7 +39,8 @@ for i = 1, count do
     if distance > 0 then record = sub(record, 1, -17) .. batch end
     if batch then links.add_member(batch, id) end
     local waits = flags % 8 >= 4
-    if number == 0 and not waits and key + value == 0 then
+    local is_plain = number == 0 and not waits and key + value == 0
+    if is_plain and flags < FAIR and not has_turns then
       local n, score = #jobs, partition * PARTITION + HIGHEST - priority
       scores[score] = scores[score] or text(score)
       jobs[n + 1], jobs[n + 2] = id, record

@@ -1,5 +1,5 @@
 -- Put back up to 200 claims of a dead process; called until there are none left.
--- KEYS 26 is the dead one's. ARGV: 2 its number; 3 its claims that had begun, id and token in 24
+-- KEYS 28 is the dead one's. ARGV: 2 its number; 3 its claims that had begun, id and token in 24
 -- bytes each, or 'all'; 4 deaths after which a job fails. Returns the claims that it found.
 local dead, begun, allowed = ARGV[2], {}, tonumber(ARGV[4])
 if call('HEXISTS', members, dead) == 0 then return 0 end

@@ -1,6 +1,6 @@
 -- One turn of a process in a pool: update claims, insert jobs, open what is due, claim, read news.
 -- ARGV: 2 caller; 3 header; 4 updates, 50 bytes each; 5 delays and 6 bounds of the queue, of the
--- submits, or ''; 7 partitions; 8 names of limiters, whose starts are in KEYS 27 ...; the records
+-- submits, or ''; 7 partitions; 8 names of limiters, whose starts are in KEYS 29 ...; the records
 -- of the submits; then what belongs to the updates, in their order.
 local is_over, former = begin()
 if is_over and not former then return false end
@@ -97,6 +97,7 @@ local function update(from, to)
           over[#over + 1] = id
         end
         if has_tries then call('HDEL', tries, id) end
+        if has_turns then call('HDEL', turns, id) end
         if has_stopped then call('SREM', stopped, id) end
         if record then
           let_go(id, record, state)
@@ -137,7 +138,8 @@ local function take(counts)
   wake_for_room()
 end
 
--- Claim from several partitions, those that are `open`, or within limits. (Its functions are made only when it is called.)
+-- Claim from several partitions, those that are `open`, in turns or within limits. (Its functions are
+-- made only when it is called.)
 local function claim_within_limits(open)
   -- How many more jobs the limiters allow to start, and how many have started.
   local left, rates, taken = {}, {}, {}
@@ -146,7 +148,7 @@ local function claim_within_limits(open)
   -- a period there are more than `starts` of them, and each costs a token: there are up to `burst`,
   -- and `starts` new ones in a period.
   local function read_rate(place, starts, period, burst)
-    local key = KEYS[26 + place]
+    local key = KEYS[28 + place]
     local ahead = call('ZRANGEBYSCORE', key, '(' .. exact(now), '+inf')  -- the clock was set back
     for _, start in ipairs(ahead) do call('ZADD', key, exact(now), start) end
     call('ZREMRANGEBYSCORE', key, '-inf', exact(now - period))
@@ -193,7 +195,7 @@ local function claim_within_limits(open)
     for place, count in pairs(taken) do
       local rate = rates[place]
       if rate and count > 0 then
-        local key = KEYS[26 + place]
+        local key = KEYS[28 + place]
         for i = 1, count do call('ZADD', key, exact(now), token .. ':' .. i) end
         call('PEXPIRE', key, math.ceil(rate.period * 1000) + 1000)
         call('HSET', times, 'r' .. names[place], pack('<dd', rate.tokens - count, now))
@@ -214,26 +216,51 @@ local function claim_within_limits(open)
     end
   end
 
+  local function is_before(a, b)
+    if a[1] ~= b[1] then return a[1] < b[1] end
+    return a[2] < b[2] or a[2] == b[2] and a[3] < b[3]
+  end
+
+  -- Note that the claimed jobs wait no longer, and their latest turns, by inverted priority.
+  local function start_turns(latest)
+    local gone = {}
+    for i, turn in ipairs(call('HMGET', turns, unpack(claimed))) do
+      if turn then gone[#gone + 1] = line_place(claimed[i], turn) end
+    end
+    if #gone > 0 then call('ZREM', lines, unpack(gone)) end
+    for inverted, turn in pairs(latest) do
+      local level = 'l' .. HIGHEST - inverted
+      if turn > tonumber(call('HGET', turns, level)) then
+        call('HSET', turns, level, exact(turn))
+      end
+    end
+  end
+
   -- Choose the jobs that are to be claimed, from the best one on; return how many of each
   -- partition: they are the first ones of it.
   local function choose()
-    local counts, heads = {}, {}
+    local counts, heads, latest = {}, {}, {}
     for _, partition in ipairs(open) do
       local most = math.min(limit, allowed(partition), is_rated(partition) and idle or limit)
       if most > 0 then
         local from = partition * PARTITION
         local found = call('ZRANGEBYSCORE', queue, from, from + PARTITION - 1, 'WITHSCORES',
           'LIMIT', 0, most)
-        for i = 1, #found, 2 do heads[#heads + 1] = {found[i + 1] - from, found[i], partition} end
+        for i = 1, #found, 2 do
+          local place = found[i]
+          local turn = #place > 16 and parse('>d', place) or 0
+          heads[#heads + 1] = {found[i + 1] - from, turn, sub(place, -16), partition}
+        end
       end
     end
-    table.sort(heads, function(a, b) return a[1] < b[1] or a[1] == b[1] and a[2] < b[2] end)
+    table.sort(heads, is_before)
     local limited = {}
     for _, head in ipairs(heads) do
-      local id, partition = head[2], head[3]
+      local id, partition = head[3], head[4]
       if #claimed == limit then break end
       if allowed(partition) >= 1 then
         claimed[#claimed + 1] = id
+        if head[2] > 0 then latest[head[1]] = math.max(latest[head[1]] or 0, head[2]) end
         counts[partition] = (counts[partition] or 0) + 1
         for _, place in ipairs(limiters_of[partition]) do
           left[place], taken[place] = left[place] - 1, taken[place] + 1
@@ -245,6 +272,7 @@ local function claim_within_limits(open)
     end
     note_taken()
     if #limited > 0 then call('ZADD', busy, unpack(limited)) end
+    if has_turns and #claimed > 0 then start_turns(latest) end
     return counts
   end
 
@@ -261,7 +289,7 @@ local function claim()
     for _, each in ipairs(partitions) do if has_queued(each) then open[#open + 1] = each end end
   end
   if #open == 0 then return end
-  if #open > 1 or #names > 0 then return claim_within_limits(open) end
+  if #open > 1 or #names > 0 or has_turns then return claim_within_limits(open) end
   local from = open[1] * PARTITION
   claimed = limit > 0 and
     call('ZRANGEBYSCORE', queue, from, from + PARTITION - 1, 'LIMIT', 0, limit) or {}
@@ -300,15 +328,17 @@ if former then
   refused, first, twins, turned_away, opens_in = unpack(former)
   opens_in = opens_in and tonumber(opens_in)
   first = tonumber(first)
-  claimed = call('ZRANGEBYSCORE', run, token, token)
-  local priorities = {}
-  for _, id in ipairs(claimed) do
-    local _, priority = header(call('HGET', job, id))
-    priorities[id] = priority
+  claimed = former[6] or call('ZRANGEBYSCORE', run, token, token)
+  if not former[6] then  -- there were no turns
+    local priorities = {}
+    for _, id in ipairs(claimed) do
+      local _, priority = header(call('HGET', job, id))
+      priorities[id] = priority
+    end
+    table.sort(claimed, function(a, b)
+      return priorities[a] > priorities[b] or priorities[a] == priorities[b] and a < b
+    end)
   end
-  table.sort(claimed, function(a, b)
-    return priorities[a] > priorities[b] or priorities[a] == priorities[b] and a < b
-  end)
 else
   if own[4] then  -- what was read last has arrived
     call('ZREMRANGEBYSCORE', news, text(process * SHARE), own[4])
@@ -330,7 +360,8 @@ else
     for i, partition in ipairs(partitions) do more[i] = partition end
   end
   wake_for_jobs(more)
-  answer({refused, text(first), twins, turned_away, opens_in and exact(opens_in) or false})
+  answer({refused, text(first), twins, turned_away, opens_in and exact(opens_in) or false,
+    has_turns and claimed})
 end
 
 local records, attempts = {}, {}

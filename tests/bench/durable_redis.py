@@ -555,9 +555,7 @@ def idle_members(url: str, count: int) -> None:
     threading.Event().wait()
 
 
-ROWS: Final = (
-    *(against_peers, share, members, million, fair, memory, across, processes, scaling),
-)
+ROWS: Final = (*(against_peers, share, members, million, fair, memory, across, processes, scaling),)
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ class PredecessorFailed(OddJobError, RuntimeError):
 
 
 class BatchFailed(OddJobError, RuntimeError):
-    """Jobs of the batch, or a link of the chain, failed; the message says how many."""
+    """Jobs of the batch, or of the chain, failed; the message says how many."""
 
 
 class GroupClosed(OddJobError, RuntimeError):

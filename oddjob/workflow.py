@@ -113,9 +113,8 @@ class Workflow:
             self.job: Job[Any] = running
             return
         links = Links(is_batch=True, batch=None if parent is None else parent.job)
-        node = Call(target, kind, (), {})
         self.job = new_linked(policy, kind, (), None, None, links)
-        self._parts.append(_Part(self.job, policy, node, links))
+        self._parts.append(_Part(self.job, policy, Call(target, kind, (), {}), links))
 
     @override
     def __repr__(self) -> str:
@@ -177,8 +176,8 @@ class Workflow:
             is_lost = any(each in again and not how.is_met(each.state) for each, how in links.after)
             if is_lost or not _needs_no_retry(job):
                 after = tuple((again.get(each, each), how) for each, how in links.after)
-                group = None if links.batch is None else again.get(links.batch, links.batch)
-                links = links._replace(after=after, batch=group)  # noqa: PLW2901
+                batch_job = None if links.batch is None else again.get(links.batch, links.batch)
+                links = links._replace(after=after, batch=batch_job)  # noqa: PLW2901
                 self._parts[n] = _Part.of(policy, call, links)
                 again[job] = self._parts[n].job
         accept_whole(list(again.values()))

@@ -36,8 +36,8 @@ class StoreWorkflowsContract(StoreSuite):
 
     def chain(self, store: Store, size: int) -> list[Any]:
         """Store jobs that each get the value of the one before; return their ids."""
-        link = {"after": (Dependency(BEFORE, Condition.VALUE),)}
-        return self.add_all(store, {}, *[link] * (size - 1))
+        waiting = {"after": (Dependency(BEFORE, Condition.VALUE),)}
+        return self.add_all(store, {}, *[waiting] * (size - 1))
 
     def claim_one(self, store: Store, job: Any) -> Claim:
         """Claim the only job that may run."""

@@ -8,7 +8,7 @@ is retried.
 A *batch* is a job without a call, whose members have it in their column ``batch``. How many of them
 have not ended is counted in its row of the table ``batch``, once for all that a transaction ends.
 
-All of this is a loop, not a recursion: a chain may have any number of links.
+All of this is a loop, not a recursion: a chain may have any number of jobs.
 """
 
 import json

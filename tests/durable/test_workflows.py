@@ -122,7 +122,7 @@ def test_a_failure_ends_what_follows_and_a_retry_resumes(make_pool: MakePool) ->
 
 
 def test_links_have_their_own_options(make_pool: MakePool) -> None:
-    """Such as retries; the next link starts when they are over."""
+    """Such as retries; the next job starts when they are over."""
     with make_pool() as pool:
         tried = pool.options(retries=3, backoff=0)
         chain = pool.chain(pool.s(add, 1), tried.s(fail_twice), double)
@@ -168,14 +168,14 @@ def test_a_job_says_what_it_waits_for(make_pool: MakePool) -> None:
 
 
 def test_a_job_of_a_pool_of_one_waits_for_a_chain(make_pool: MakePool) -> None:
-    """The worker that waits runs the links, or lends itself."""
+    """The worker that waits runs the jobs, or lends itself."""
     with make_pool() as pool:
         pool.resize(1)
         assert pool.submit(run_chain, str(pool.name)).result(20) == 8
 
 
 def test_a_coroutine_in_a_pool_of_one_awaits_a_chain(make_pool: MakePool) -> None:
-    """Something else runs the links meanwhile."""
+    """Something else runs the jobs meanwhile."""
     with make_pool() as pool:
         pool.resize(1)
         assert pool.submit(await_chain, str(pool.name)).result(20) == 8

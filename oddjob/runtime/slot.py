@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
+from oddjob.locks import after_fork_in_child
 from oddjob.runtime.coroutines import CoroutineRunner
 from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SlotMetrics
@@ -40,7 +41,7 @@ class Slot:
     ) -> None:
         self.core: Final = core
         self.metrics: SlotMetrics = metrics
-        self.is_guest: Final = is_guest
+        self.is_guest: bool = is_guest
         self.is_inline: bool = is_guest or outer is not None  # its job runs inside other code
         self.outer: Final = outer  # in which it is nested
         self.nested: Slot | None = None
@@ -74,6 +75,15 @@ class _Here(threading.local):
 
 
 _here: Final = _Here()
+
+
+def _become_guest() -> None:
+    """Note, in a forked child, that the thread which has forked is no worker there."""
+    for slot in _here.slots:
+        slot.is_guest = True
+
+
+after_fork_in_child(_become_guest)
 
 
 def bind_thread(*slots: Slot) -> None:

@@ -225,6 +225,33 @@ def test_multiprocessing_children_use_the_pools_of_their_parent() -> None:
     """)
 
 
+def test_a_child_of_a_job_finishes_its_queue_at_its_end_and_waits_as_any_thread() -> None:
+    """The thread that has forked is a worker in its parent only."""
+    run("""
+        import multiprocessing
+        pool = oddjob.Pool('shared', 1, max_queue=1)
+        reader, writer = os.pipe()
+
+        def tell(number):
+            os.write(writer, b'%d' % number)
+
+        def child():
+            pool.perform_many(tell, range(5))  # waits for room
+            with oddjob.Pool(1) as other:
+                other.perform(tell, 5)
+            pool.perform(tell, 6)
+
+        def start():
+            process = multiprocessing.get_context('fork').Process(target=child)
+            process.start()
+            process.join()
+            return process.exitcode
+
+        assert pool.submit(start).result(20) == 0
+        assert sorted(os.read(reader, 99)) == list(b'0123456')
+    """)
+
+
 def test_many_forks_while_threads_submit_find_every_child_working() -> None:
     """Unforced: the fork may strike anywhere in a submit."""
     run(f"""

@@ -1,7 +1,7 @@
 """JobGroup: structured concurrency for jobs, after the model of ``asyncio.TaskGroup``.
 
 Guarantees: when the block is left, every job of the group has ended. The first failure cancels
-the jobs that have not started, and every failure is raised where the block ends.
+the jobs that have not started and coroutines, and every failure is raised where the block ends.
 """
 
 import threading
@@ -16,7 +16,7 @@ from oddjob.errors import GroupClosed
 from oddjob.runtime.in_place import run_if_no_worker_will
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import Failure
-from oddjob.runtime.settling import failure_of, run_callbacks, settle_cancelled
+from oddjob.runtime.settling import failure_of, run_callbacks, settle_or_interrupt
 from oddjob.runtime.shared_state import QuickCallback
 
 if TYPE_CHECKING:
@@ -27,9 +27,10 @@ class JobGroup:
     """The jobs of one ``with pool.group()`` or ``async with pool.group()`` block.
 
     Leaving the block waits for all jobs. If one fails, or the block raises, the jobs that have not
-    started are cancelled, and the group takes no more; running jobs cannot be stopped. At the end
-    of the block the failure is raised as it is, or an ``ExceptionGroup`` if there are several. A
-    job that you cancel is no failure.
+    started are cancelled, and so are the coroutines that run; the group takes no more. A function
+    that runs is asked to stop: see `Job.cancel_requested`. At the end of the block the failure is
+    raised as it is, or an ``ExceptionGroup`` if there are several. A job that you cancel is no
+    failure.
 
     Thread safety: jobs may be added from any thread, including by jobs of the group.
     """
@@ -143,10 +144,10 @@ class JobGroup:
         return [] if _failure_of(job) is None else self._close("a job of it has failed")
 
     def _close(self, why: str) -> list[Job[Any]]:
-        """Take no more jobs and cancel those that have not started; return the cancelled ones."""
+        """Take no more jobs, and stop those that can be; return those that had not started."""
         with self._lock:
             self._why_closed = self._why_closed or why
-        return [job for job in self.jobs if settle_cancelled(job)]
+        return [job for job in self.jobs if settle_or_interrupt(job)]
 
     def _stop(self, why: str) -> None:
         call_all(partial(run_callbacks, job) for job in self._close(why))

@@ -33,7 +33,7 @@ from oddjob.runtime.job_state import (
     Progress,
 )
 from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.settling import run_callbacks, settle_cancelled
+from oddjob.runtime.settling import run_callbacks, settle_or_interrupt
 from oddjob.runtime.shared_state import JobDetails, SharedState, install_lock
 from oddjob.schedule.clock import clock
 
@@ -327,10 +327,8 @@ class Job(StandardFuture[T]):
         Callbacks of a cancelled job run in the calling thread.
         """
         try:
-            if settle_cancelled(self):
+            if settle_or_interrupt(self):
                 run_callbacks(self)
-            elif self._local_state is RUNNING:
-                self._policy.host.interrupt(self)
         except BaseException:  # Ctrl-C may come too late to prevent the cancellation
             if self._local_state is CANCELLED:
                 run_callbacks(self)

@@ -251,6 +251,14 @@ def settle_cancelled(job: "Job[Any]", *, is_counted: bool = True) -> bool:
     return True
 
 
+def settle_or_interrupt(job: "Job[Any]") -> bool:
+    """Do what `settle_cancelled` does; of a job that runs, cancel the coroutine."""
+    is_cancelled = settle_cancelled(job)
+    if not is_cancelled and job._local_state is RUNNING:
+        job._policy.host.interrupt(job)
+    return is_cancelled
+
+
 def _leave_queue(job: "Job[Any]", *, is_counted: bool) -> None:
     release_call(job)
     job._policy.host.job_cancelled(job, is_counted=is_counted)

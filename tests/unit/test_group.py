@@ -7,7 +7,7 @@ from concurrent.futures import CancelledError
 
 import pytest
 
-from oddjob import GroupClosed, JobTimeout, Pool
+from oddjob import GroupClosed, Job, JobTimeout, Pool
 from tests.hang import once
 
 WAIT = 10.0
@@ -89,6 +89,31 @@ def test_siblings_are_cancelled_the_moment_a_job_fails(pool: Pool) -> None:
         assert queued.cancelled()
         assert failing.exception(0)
         gate.open.set()
+
+
+@pytest.mark.parametrize("is_in_block", [True, False])
+def test_the_end_of_a_group_cancels_the_coroutines_that_run(pool: Pool, is_in_block: bool) -> None:
+    """As ``asyncio.TaskGroup`` does; otherwise the block would wait for them."""
+    begun = threading.Event()
+
+    async def run_for_ever() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    async def main() -> Job[None]:
+        try:
+            async with pool.group() as group:
+                job = group.submit(run_for_ever)
+                await asyncio.to_thread(begun.wait, WAIT)
+                if is_in_block:
+                    raise LookupError
+                group.submit(fail, LookupError())
+        except LookupError:
+            return job
+        raise AssertionError("nothing was raised")
+
+    job = asyncio.run(main())
+    assert isinstance(job.exception(0), CancelledError)
 
 
 def test_several_failures_are_raised_together(pool: Pool) -> None:

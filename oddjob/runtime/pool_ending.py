@@ -101,6 +101,8 @@ class PoolEnding:
         self._skips_exit = False  # the end of the process does not wait for what is running
         self._exit_deadline = inf  # steady seconds
         self._own_threads: Final = threading.local()
+        # Before CPython 3.13, a thread counts as ended once Ctrl-C has interrupted a `join` of it.
+        self._is_over: Final = threading.Event()
 
     def shut_down(self, *, cancel_queued: bool, will_wait: bool) -> None:
         """Take no more jobs; run those that are queued, or cancel them.
@@ -187,7 +189,8 @@ class PoolEnding:
             return True
         if not is_own:
             left = None if deadline == inf else max(0.0, deadline - clock.steady())
-            thread.join(None if left is None else min(left, threading.TIMEOUT_MAX))
+            if self._is_over.wait(None if left is None else min(left, threading.TIMEOUT_MAX)):
+                thread.join()
         return not thread.is_alive()
 
     def close_at_exit(self) -> list[Timer]:
@@ -276,6 +279,7 @@ class PoolEnding:
             if thread is not threading.current_thread():
                 thread.join()
         lifecycle.end_threads(self._core)
+        self._is_over.set()
 
     def _cancel_queue(self) -> list[Job[Any]]:
         """Cancel what is queued; return what was not cancelled before.

@@ -225,6 +225,27 @@ def test_ctrl_c_during_a_wait_loses_nothing() -> None:
     assert_quiet(outcome, "interrupted\n" * 5 + "True 8\n")
 
 
+def test_ctrl_c_while_a_pool_ends_leaves_its_jobs_to_the_end_of_the_process() -> None:
+    """They finish, as they do without it; the wait can be repeated."""
+    outcome = run("""
+        import signal
+        gate = threading.Event()
+        def interrupt():
+            while pool.state != 'closed':
+                time.sleep(0.001)
+            signal.pthread_kill(threading.main_thread().ident, signal.SIGINT)
+        try:
+            with oddjob.Pool(1) as pool:
+                pool.perform(gate.wait)
+                pool.perform(print, 'finished')
+                threading.Thread(target=interrupt).start()
+        except KeyboardInterrupt:
+            print('interrupted', pool.join(0))
+        threading._register_atexit(gate.set)
+    """)
+    assert_quiet(outcome, "interrupted False\nfinished\n")
+
+
 def test_a_signal_handler_may_submit() -> None:
     """It strikes anywhere, also while its own thread is in the middle of a submit."""
     outcome = run("""

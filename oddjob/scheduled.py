@@ -66,7 +66,8 @@ class Scheduled(HintedAttributes):
 class Delayed(Scheduled):
     """Calls that are made once, later: what ``pool.after(…)`` and ``pool.at(…)`` return.
 
-    In a pool with a store the jobs are stored at once, and outlive the process.
+    In a pool with a store the jobs are stored at once, and outlive the process. They are due by the
+    store's clock: the wall clock of the machine, or of the Redis server.
 
     All methods raise `PoolClosed` or `PoolBroken` if the pool accepts no jobs, and ``ValueError``
     if the time of an `at` has passed by now; in a pool with a store also what `Pool.submit` does.

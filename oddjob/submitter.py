@@ -342,7 +342,7 @@ class Submitter(MapMethods, WorkflowMethods):
         """Delay calls by some seconds, whatever the wall clock does: ``pool.after(5).submit(fn)``.
 
         Args:
-            seconds: the delay, 0 or more, as a number or a ``timedelta``.
+            seconds: the delay, 0 or more, as a number or ``timedelta``; by a store's clock, if any.
             daemon: whether the process may end before the call; the timer is cancelled then. Has
                 no meaning in a pool with a store, where another process makes the call, or the
                 next one.

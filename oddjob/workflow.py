@@ -17,12 +17,17 @@ from oddjob.errors import BatchFailed, PoolClosed
 from oddjob.options import JobOptions
 from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime import inline
-from oddjob.runtime.dependencies import accept_whole, batch_of, cancel_members, new_linked
+from oddjob.runtime.dependencies import (
+    accept_whole,
+    batch_of,
+    cancel_members,
+    new_linked,
+    refuse_whole,
+)
 from oddjob.runtime.job import Job
-from oddjob.runtime.job_state import CANCELLED, JobState, Progress
+from oddjob.runtime.job_state import JobState, Progress
 from oddjob.runtime.links import Condition, Links
 from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.settling import end
 from oddjob.runtime.slot import current_job
 from oddjob.schedule.clock import clock
 
@@ -171,16 +176,18 @@ class Workflow:
 
     def _accept_again(self) -> dict[Job[Any], Job[Any]]:
         again: dict[Job[Any], Job[Any]] = {}
-        for n, (job, policy, call, links) in enumerate(self._parts):
+        parts = [*self._parts]
+        for n, (job, policy, call, links) in enumerate(parts):
             # What waits for one that has ended otherwise is about to end, too.
             is_lost = any(each in again and not how.is_met(each.state) for each, how in links.after)
             if is_lost or not _needs_no_retry(job):
                 after = tuple((again.get(each, each), how) for each, how in links.after)
                 batch_job = None if links.batch is None else again.get(links.batch, links.batch)
                 links = links._replace(after=after, batch=batch_job)  # noqa: PLW2901
-                self._parts[n] = _Part.of(policy, call, links)
-                again[job] = self._parts[n].job
+                parts[n] = _Part.of(policy, call, links)
+                again[job] = parts[n].job
         accept_whole(list(again.values()))
+        self._parts[:] = parts
         return again
 
     def _add_call(
@@ -205,11 +212,6 @@ class Workflow:
             accept_whole([part.job for part in self._parts])
         else:
             self._parent._parts += self._parts
-
-    def _refuse(self) -> None:
-        """Cancel the jobs that were not accepted, so that nobody waits for them."""
-        for part in self._parts:
-            end(part.job, CANCELLED, None)
 
 
 class Chain(Workflow):
@@ -285,10 +287,10 @@ class Batch(Workflow):
             if error is None:
                 self._accept()
         except BaseException:
-            self._refuse()
+            refuse_whole([part.job for part in self._parts])
             raise
         if error is not None:
-            self._refuse()
+            refuse_whole([part.job for part in self._parts])
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Add ``fn(*args, **kwargs)``; return its job. See `Pool.submit`."""
@@ -315,11 +317,7 @@ class Batch(Workflow):
     def _add_all(
         self, calls: "Iterable[Call | Callable[..., Any]]", *, is_detached: bool
     ) -> list[Job[Any]]:
-        if not (self._is_open or self._adds_to_running):
-            raise RuntimeError(
-                "the block of this batch has ended: only its own jobs add to it now, with "
-                "oddjob.current_batch()"
-            )
+        self._check_open()
         links = Links(batch=self.job)
         jobs = [self._add_call(call, links, is_detached=is_detached) for call in calls]
         if self._adds_to_running:
@@ -327,8 +325,16 @@ class Batch(Workflow):
             self._parts.clear()
         return jobs
 
+    def _check_open(self) -> None:
+        if not (self._is_open or self._adds_to_running):
+            raise RuntimeError(
+                "the block of this batch has ended: only its own jobs add to it now, with "
+                "oddjob.current_batch()"
+            )
+
     def chain(self, *calls: "Call | Callable[..., Any]") -> Chain:
         """Add a chain, which is one job of this batch; see `Pool.chain`."""
+        self._check_open()
         return Chain(self._target, calls, self)
 
     def batch(
@@ -340,6 +346,7 @@ class Batch(Workflow):
         name: str | None = None,
     ) -> "Batch":
         """Add a batch, which is one job of this one; see `Pool.batch`."""
+        self._check_open()
         return Batch(self._target, name, _by_end(on_success, on_failure, on_done), self)
 
     def result(self, timeout: Seconds | None = None) -> None:

@@ -129,6 +129,9 @@ class PoolCore:
         is_open = reopen(job)
         if is_open:
             limited.retry(job, due)
+            if job.done():  # it was cancelled in between, and `forget` came before `retry`
+                limited.forget(job)
+            self.supervisor.notify()  # this worker may be held up, as by `on_event`
             if self.state.broken_by is not None:  # `break_down` came between, and missed this job
                 refuse(job, self.state.breakdown(), self)
         return is_open
@@ -223,9 +226,9 @@ class PoolCore:
         limited = self.dispatcher.limited
         if limited is None:
             return inf
-        is_due = limited.next_due() <= clock.monotonic()
+        is_due, before = limited.next_due() <= clock.monotonic(), limited.waiting_count
         limited.tidy()
-        if is_due:
+        if is_due or limited.waiting_count > before:
             # When a job is to be retried, the worker that has run it may be busy, and the only one.
             # (A thread that cannot be started leaves its place empty: the supervisor tries again.)
             self.workers.start_for(limited.waiting_count)

@@ -8,7 +8,8 @@ Guarantees: a job that waits is queued when the last of those jobs has ended as 
 ends with the first one that has not. A pool that is closed runs its jobs that wait, as those that
 are queued.
 
-Locking: each object has a lock for its counters; nothing is called under it.
+Locking: each object has a lock for its counters. No job is settled under it, and nothing of the
+user's is called.
 """
 
 import threading
@@ -52,6 +53,8 @@ def accept_whole(jobs: Sequence[Job[Any]]) -> None:
         TypeError: some are to be stored, and some are not; or as below.
         Exception: as `accept_linked`, or `submit_whole` if they are to be stored.
     """
+    if not jobs:
+        return
     are_durable = {job._policy.is_durable for job in jobs}
     if inline.is_on() or are_durable == {False}:
         accept_linked(jobs)
@@ -59,6 +62,13 @@ def accept_whole(jobs: Sequence[Job[Any]]) -> None:
         _core_of(jobs[0]).store.accept_whole(jobs)
     else:
         raise TypeError("jobs that belong together must all be stored, or all be in memory")
+
+
+def refuse_whole(jobs: Sequence[Job[Any]]) -> None:
+    """Cancel jobs that were not accepted, so that nobody waits for them."""
+    for job in jobs:
+        if job._ensure_shared().claim_queued(jobs):  # else a worker of one of the pools has begun
+            end(job, CANCELLED, None)
 
 
 def batch_of(job: Job[Any]) -> Job[Any] | None:
@@ -262,9 +272,10 @@ class _Members:
         self._job._ensure_details().progress = Progress(done, done + len(self._pending))
 
     def _end_if_over(self) -> None:
-        if self._pending or self._is_open:
-            return
-        failed, total = self._counts[FAILED], sum(self._counts.values())
+        with self._lock:  # else the last member may have left, and not be counted yet
+            if self._pending or self._is_open:
+                return
+            failed, total = self._counts[FAILED], sum(self._counts.values())
         if failed:
             failure = Failure(BatchFailed(f"{failed} of {total} jobs failed"))
             failure.is_seen = True  # its members are reported

@@ -199,7 +199,7 @@ def rescue(job: Job[Any], slot: Slot, crash: BaseException) -> None:
             return  # another thread runs it
         if job._fast_state in ENDED:
             shared.state = job._fast_state
-            shared.announce(job)
+            shared.announce(job, again=True)
         else:
             shared.owner = slot
             shared.state = RUNNING

@@ -20,6 +20,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
+from graphlib import TopologicalSorter
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
@@ -64,16 +65,16 @@ def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) 
 
 def awaited_by(job: Job[Any]) -> list[Job[Any]]:
     """Return the jobs that have to end before one that waits for them, the first ones first."""
-    found: dict[Job[Any], None] = {}
+    awaits: dict[Job[Any], list[Job[Any]]] = {}
     left = [job]
     while left:
-        timer = None if (details := left.pop()._details) is None else details.waits_for
-        others = [] if timer is None else [each for each in timer.others if not each.done()]
-        for other in others:
-            found.pop(other, None)  # it has to come earlier
-            found[other] = None
-        left += others
-    return [*found][::-1]
+        each = left.pop()
+        if each not in awaits:
+            timer = None if each._details is None else each._details.waits_for
+            others = () if timer is None else timer.others
+            awaits[each] = [other for other in others if not other.done()]
+            left += awaits[each]
+    return [each for each in TopologicalSorter(awaits).static_order() if each is not job]
 
 
 def _may_be_queued(job: Job[Any]) -> bool:

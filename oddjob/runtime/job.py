@@ -110,7 +110,7 @@ class Job(StandardFuture[T]):
         """The state, as far as this process knows it; a job in a store is queued until its end."""
         state = self._fast_state  # read before `_shared`: without that it is the truth
         shared = self._shared
-        if shared is not None and state is not SUCCEEDED and state is not FAILED:
+        if shared is not None and state not in ENDED:
             state = shared.state
         return SCHEDULED if state is QUEUED and self._queued_at > clock.monotonic() else state
 
@@ -397,7 +397,7 @@ class Job(StandardFuture[T]):
         """Return the shared state; the first call installs it (races 1 and 2)."""
         shared = self._shared
         if shared is None:
-            shared = SharedState()
+            shared = SharedState(self._fast_state)
             with shared.lock:
                 with install_lock.lock:
                     if self._shared is None:

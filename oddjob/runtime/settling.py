@@ -245,7 +245,7 @@ def settle_cancelled(job: "Job[Any]", *, is_counted: bool = True) -> bool:
     except BaseException:
         if job._fast_state is CANCELLED:  # whatever has been done may be done again
             with shared.lock:
-                shared.announce(job)
+                shared.announce(job, again=True)
             _leave_queue(job, is_counted=False)
         raise
     return True

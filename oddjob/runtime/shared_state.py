@@ -29,6 +29,7 @@ import logging
 import threading
 from _thread import RLock
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from math import inf
 from typing import TYPE_CHECKING, Any, Final
@@ -75,9 +76,9 @@ class SharedState:
     __slots__ = ("callbacks", "cancel_requested", "condition", "lock", "owner", "sleepers", "state",
                  "waiters")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, state: JobState) -> None:
         self.lock: threading.RLock = RLock()
-        self.state: JobState = QUEUED
+        self.state: JobState = state
         self.owner: object = None  # the slot of the thread that has claimed the job to run it
         self.cancel_requested: bool = False
         self.condition: threading.Condition | None = None
@@ -103,15 +104,15 @@ class SharedState:
         with self.lock:
             return self.state is QUEUED and self.claim(owner)
 
-    def announce(self, job: "Job[Any]") -> None:
+    def announce(self, job: "Job[Any]", *, again: bool = False) -> None:
         """Wake every waiter of a job that has ended; the caller holds the lock.
 
         It happens in the same critical section in which the end becomes visible, so
-        ``as_completed`` hears of every cancelled job. Twice does no harm: for a thread that is
-        interrupted in here, it is done again.
+        ``as_completed`` hears of every cancelled job. If a thread was interrupted in here, it is
+        done `again`, for those that have not heard of it.
         """
         for waiter in self.waiters or ():
-            if job in getattr(waiter, "finished_futures", ()):
+            if again and job in getattr(waiter, "finished_futures", ()):
                 continue
             if self.state is CANCELLED:
                 waiter.add_cancelled(job)
@@ -168,10 +169,12 @@ class SharedState:
     def run_quick_callbacks(self, job: "Job[Any]") -> "list[Job[Any]]":
         """Run our own callbacks, leaving the user's; return the jobs that these have cancelled."""
         cancelled: list[Job[Any]] = []
-        for each in [*(self.callbacks or ())]:
-            if isinstance(each[0], QuickCallback) and self.callbacks is not None:
-                self.callbacks.remove(each)
-                cancelled += each[0].act(job)
+        callbacks = self.callbacks or []
+        for each in [*callbacks]:
+            if isinstance(each[0], QuickCallback):
+                with suppress(ValueError):  # another thread has taken it to run it
+                    callbacks.remove(each)
+                    cancelled += each[0].act(job)
         return cancelled
 
     def run_callbacks(self, job: "Job[Any]") -> None:

@@ -129,11 +129,12 @@ class Worker:
                 job = slot.job
                 if line or in_place_wakeups:
                     core.wake_waiters()
+                queued_at = job._queued_at  # before it may be queued again
                 has_run = execute(job, slot)
                 ended = slot.last_ended_at = monotonic()
                 if has_run:
                     runs.append(ended - began)
-                    waits.append(began - job._queued_at)
+                    waits.append(began - queued_at)
                     if len(runs) >= SAMPLES:
                         metrics.fold()
                 began = ended

@@ -11,11 +11,12 @@ from concurrent.futures import CancelledError
 from datetime import timedelta
 from fractions import Fraction
 from math import inf
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from oddjob import Job, Pool
+from oddjob.runtime.shared_state import QuickCallback, SharedState
 
 WAIT = 10.0
 
@@ -315,3 +316,53 @@ def test_a_wait_of_no_time_only_asks(pool: Pool, gate: threading.Event, timeout:
         job.result(timeout)
     with pytest.raises(TimeoutError):
         job.exception(timeout)
+
+
+def test_a_job_that_is_about_to_be_cancelled_is_not_read_as_one_that_has_succeeded(
+    pool: Pool, gate: threading.Event
+) -> None:
+    """Without the GIL, a reader may see the first of the two fields that say so, not the other."""
+    job = pool.submit(boil, 4)
+    job._ensure_shared()
+    job._fast_state = "cancelled"
+    assert job.done()
+    assert job.cancelled()
+    with pytest.raises(CancelledError):
+        job.result()
+    job._fast_state = "queued"
+
+
+def test_a_waiter_of_the_standard_library_is_told_without_a_look_at_those_it_knows_of(
+    pool: Pool, gate: threading.Event
+) -> None:
+    """With thousands of futures in one `wait`, each look would go through thousands."""
+
+    class Finished(list[Any]):
+        def __contains__(self, job: object) -> bool:
+            raise AssertionError("this takes time")
+
+    class Waiter:
+        finished_futures = Finished()
+
+        def add_result(self, job: Job[Any]) -> None:
+            self.finished_futures.append(job)
+
+    jobs = [pool.submit(boil, 4) for _ in range(3)]
+    for job in jobs:
+        job._waiters.append(Waiter())
+    gate.set()
+    assert [job.result(WAIT) for job in jobs] == ["egg"] * 3
+    assert Waiter.finished_futures == jobs
+
+
+def test_a_callback_of_a_group_may_be_run_by_another_thread_while_a_timeout_is_handled() -> None:
+    """Both take it from one list: the one that comes second finds it gone."""
+
+    class Callbacks(list[Any]):
+        def remove(self, callback: Any) -> None:
+            self.pop(0)  # as the other thread does
+            super().remove(callback)
+
+    shared = SharedState("failed")
+    shared.callbacks = Callbacks([(QuickCallback(lambda _: []),)])
+    assert shared.run_quick_callbacks(cast(Job[Any], None)) == []

@@ -2,13 +2,14 @@
 
 import logging
 import threading
+from concurrent.futures import CancelledError
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 import oddjob
-from oddjob import Backoff, Job, Pool, PoolBroken
+from oddjob import Backoff, Job, Pool, PoolBroken, PoolEvent
 from oddjob.retry import DEFAULT_DELAYS, RetryPolicy, as_delays
 from oddjob.runtime import core
 from oddjob.testing import FakeClock
@@ -399,3 +400,43 @@ def test_a_job_that_is_to_be_retried_while_its_pool_breaks_ends_with_it(
         pool.submit(int, "no number").result(WAIT)
     assert pool.queue() == []
     pool.shutdown()
+
+
+def test_a_job_that_is_cancelled_on_its_way_back_to_the_queue_holds_up_no_shutdown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It would have waited for its delay to pass."""
+
+    def cancel_behind(job: Job[Any]) -> bool:
+        return reopen(job) and job.cancel()
+
+    reopen = core.reopen
+    monkeypatch.setattr(core, "reopen", cancel_behind)
+    with Pool(1, retries=1, backoff=3600) as pool:
+        job = pool.submit(int, "no number")
+        with pytest.raises(CancelledError):
+            job.result(WAIT)
+    assert len(pool._core.dispatcher) == 0
+
+
+def test_how_long_a_job_was_queued_is_told_of_the_attempt_that_has_ended() -> None:
+    """Though another worker may take the job before its former one has noted that."""
+    second_began, queued_at = threading.Event(), list[float]()
+
+    def fail_at_first() -> None:
+        job = oddjob.current_job()
+        assert job is not None
+        queued_at.append(job._queued_at)
+        if job.attempt == 1:
+            raise OSError
+        second_began.set()
+
+    def wait_for_second(event: PoolEvent) -> None:
+        if event.kind == "job_retried":
+            second_began.wait(WAIT)
+
+    with Pool(2, retries=1, backoff=0, on_event=wait_for_second) as pool:
+        pool.histograms()
+        pool.submit(fail_at_first).result(WAIT)
+    assert queued_at[0] < queued_at[1]
+    assert pool.histograms().queue_wait.total >= 0

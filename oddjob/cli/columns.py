@@ -1,23 +1,18 @@
 """Columns: a job in columns for people, and as JSON for programs."""
 
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 from oddjob.operations import Record
 from oddjob.operations.phrases import ago, lasting
-from oddjob.operations.presentation import attempts_json, job_json
+from oddjob.operations.presentation import attempts_json, facts_of, job_json
 from oddjob.runtime.job_state import Progress
 
+_AS_THEY_ARE: Final = ("id", "state", "name", "pool", "function", "attempt", "crashes", "priority",
+                       "key")  # fmt: skip
 COLUMNS: Final[dict[str, Callable[[Record], object]]] = {
-    "id": lambda job: job.id,
-    "state": lambda job: job.state,
-    "name": lambda job: job.name,
-    "pool": lambda job: job.pool,
-    "function": lambda job: job.function,
-    "attempt": lambda job: job.attempt,
-    "crashes": lambda job: job.crashes,
-    "priority": lambda job: job.priority,
-    "key": lambda job: job.key,
+    **{name: attrgetter(name) for name in _AS_THEY_ARE},
     "due": lambda job: ago(job.run_at),
     "created": lambda job: ago(job.created),
     "started": lambda job: ago(job.started),
@@ -44,17 +39,8 @@ SORTS: Final[dict[str, Callable[[Record], Any]]] = {
 
 def details_json(job: Record) -> dict[str, Any]:
     """Return a job as `show --json` prints it, but for its arguments."""
-    return job_json(job) | {
-        "function": job.function,
-        "crashes": job.crashes,
-        "runner": job.runner,
-        "entry": job.entry,
-        "batch": job.batch,
-        "kind": job.kind,
-        "waited": job.waited,
-        "ran": job.ran,
-        "attempts": attempts_json(job),
-    }
+    names = ("function", "crashes", "runner", "entry", "batch", "kind", "waited", "ran")
+    return job_json(job) | facts_of(job, *names) | {"attempts": attempts_json(job)}
 
 
 def progress_of(progress: Progress | None) -> str:

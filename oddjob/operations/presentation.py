@@ -4,68 +4,47 @@ The keys of JSON are never renamed.
 """
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 from oddjob.operations.access import RunnerInfo
 from oddjob.operations.memory_operations import MemoryEntry, MemoryRecord
-from oddjob.operations.record import Record
+from oddjob.operations.record import FailedAttempt, Record
 from oddjob.operations.recurring import RecurringEntry
+
+_TIMES: Final = ("created", "started", "finished", "joined", "seen", "last_run", "next_run")
+
+
+def facts_of(thing: object, *names: str) -> dict[str, Any]:
+    """Return some attributes of a thing; keys of times end in ``_at``."""
+    return {f"{name}_at" if name in _TIMES else name: getattr(thing, name) for name in names}
 
 
 def job_json(job: Record | MemoryRecord) -> dict[str, Any]:
     """Return a job as `list --json` prints it."""
     kind, _, message = (job.error or "").partition(": ")
-    return {
-        "id": job.id,
-        "name": job.name,
-        "pool": job.pool,
-        "state": job.state,
-        "attempt": job.attempt,
-        "max_attempts": job.max_attempts,
-        "priority": job.priority,
-        "key": job.key,
-        "run_at": job.run_at,
-        "created_at": job.created,
-        "started_at": job.started,
-        "finished_at": job.finished,
+    return facts_of(
+        job, "id", "name", "pool", "state", "attempt", "max_attempts", "priority", "key", "run_at",
+        "created", "started", "finished",
+    ) | {
         "error": None if job.error is None else {"type": kind, "message": message},
         "progress": None if job.progress is None else job.progress._asdict(),
-    }
+    }  # fmt: skip
 
 
 def attempts_json(job: Record | MemoryRecord) -> list[dict[str, Any]]:
     """Return the failed attempts of a job."""
-    return [
-        {
-            "number": each.number,
-            "started_at": each.started,
-            "finished_at": each.finished,
-            "process": each.process,
-            "traceback": each.traceback,
-        }
-        for each in job.attempts()
-    ]
+    return [facts_of(each, *FailedAttempt._fields) for each in job.attempts()]
 
 
 def entry_json(entry: RecurringEntry | MemoryEntry) -> dict[str, Any]:
     """Return a recurring entry as `recurring list --json` prints it."""
-    return {
-        "name": entry.name,
-        "pool": entry.pool,
-        "function": entry.function,
-        "rule": entry.rule,
-        "is_paused": entry.is_paused,
-        "next_run_at": entry.next_run,
-        "last_run_at": entry.last_run,
-        "last_job": entry.last_job,
-    }
+    names = ("name", "pool", "function", "rule", "is_paused", "next_run", "last_run", "last_job")
+    return facts_of(entry, *names)
 
 
 def runner_json(runner: RunnerInfo) -> dict[str, Any]:
     """Return a process as `status --json` prints it."""
-    fields = runner._asdict()
-    times = {"joined_at": fields.pop("joined"), "seen_at": fields.pop("seen")}
-    return fields | times | {"pools": list(runner.pools)}
+    return facts_of(runner, *RunnerInfo._fields)
 
 
 def as_json(value: object) -> str:

@@ -5,12 +5,13 @@ And what they make of the times that people give, and of those that the store kn
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from operator import methodcaller
 from typing import Any, Final, NamedTuple, cast
 
 from oddjob.durable.codec import Codec
 from oddjob.durable.operation import RunnerOver
 from oddjob.durable.runner import Runner
-from oddjob.durable.store import Store, StoreReader
+from oddjob.durable.store import StoreReader
 from oddjob.quantities import Seconds, as_retention
 from oddjob.schedule.clock import clock
 
@@ -58,8 +59,9 @@ class StoreAccess:
         """The half of the store that is read."""
         return self._runner().reader
 
-    def change(self, call: Callable[[Store], Any]) -> Any:
-        """Have the store thread call something, in a turn of its own; return what it returns."""
+    def change(self, method: str, *args: Any, **options: Any) -> Any:
+        """Have the store thread call a method of `Store` in a turn; return its answer."""
+        call = methodcaller(method, *args, **options)
         return self._ask(lambda runner: runner.call(call))
 
     def submit(self, submits: Any) -> Any:

@@ -31,7 +31,7 @@ from uuid import uuid4
 from oddjob.durable.codec import Meta
 from oddjob.durable.record import Entry, Partition, Record, State, Submit
 from oddjob.durable.recurring import encode_submits, submits_of
-from oddjob.durable.store import Filter, Store
+from oddjob.durable.store import Filter
 from oddjob.durable.stores import codec_of, let_go, runner_of
 from oddjob.errors import PayloadError, StoreUnusable
 from oddjob.operations.access import StoreAccess
@@ -213,7 +213,7 @@ class _Copy:
             ]
             for record, place in reversed(found):  # the oldest one first
                 if self._source.reader.record(place.job) is not None:
-                    self._target.change(partial(_delete, [record.id]))
+                    self._target.change("delete", [record.id])
                 else:
                     self._release({record.id: place.due})
                     self._moved += 1
@@ -231,18 +231,22 @@ class _Copy:
 
     def _move_pool(self, pool: str, *, is_paused: bool) -> None:
         if is_paused:  # so it is to stay
-            self._target.change(partial(_pause, pool, self._source.reader.pause_reason(pool)))
+            self._target.change(
+                "pause", pool, is_paused=True, reason=self._source.reader.pause_reason(pool)
+            )
         else:
             self._notes.paused.append(pool)
             self._notes.write()
-            self._source.change(partial(_pause, pool, "it is moved to another store"))
+            self._source.change(
+                "pause", pool, is_paused=True, reason="it is moved to another store"
+            )
         try:
             self._move_entries(pool)
             while self._move_jobs(pool):
                 pass
         finally:
             if not is_paused:
-                self._source.change(partial(_resume, pool))
+                self._source.change("pause", pool, is_paused=False)
                 while pool in self._notes.paused:
                     self._notes.paused.remove(pool)
                 self._notes.write()
@@ -311,7 +315,7 @@ class _Copy:
 
     def _move(self, jobs: list[_Moving]) -> None:
         held = self._target.submit([replace(each.submit, delay=_HELD) for each in jobs])
-        deleted = self._source.change(partial(_delete, [each.job for each in jobs]))
+        deleted = self._source.change("delete", [each.job for each in jobs])
         dues, unwanted = {}, []
         for each, answer in zip(jobs, held, strict=True):
             is_gone = deleted == len(jobs) or self._source.reader.record(each.job) is None
@@ -322,14 +326,16 @@ class _Copy:
             else:  # the pool was resumed by hand, and it has begun
                 unwanted.append(answer.id)
         if unwanted:
-            self._target.change(partial(_delete, unwanted))
+            self._target.change("delete", unwanted)
         self._release(dues)
         self._moved += len(dues)
 
     def _release(self, dues: dict[Any, float | None]) -> None:
         now = clock.wall()
         delays = {job: due - now for job, due in dues.items() if due is not None and due > now}
-        self._target.change(partial(_start, [job for job in dues if job not in delays], delays))
+        due = [job for job in dues if job not in delays]
+        self._target.change("retry", due)  # which queues scheduled jobs at once
+        self._target.change("reschedule", delays)
 
     # Recurring entries.
 
@@ -348,9 +354,12 @@ class _Copy:
                 if tick is None:
                     continue
                 moved.tick = tick
-            if entry.name not in known:
-                self._target.change(partial(_put_entry, moved))
+            is_new = entry.name not in known
+            if is_new:
+                self._target.change("put_entry", moved)
                 self._entries += 1
+            if entry.is_paused and (is_new or self._notes.was_interrupted):
+                self._target.change("pause_entry", pool, entry.name, is_paused=True)
 
     def _encoded_entry(self, entry: Entry) -> Entry:
         # Its limits come with the next declaration; a reader does not tell them.
@@ -368,7 +377,7 @@ class _Copy:
         for _ in range(_TRIES):
             if found.tick == _MOVED:  # by a copy; perhaps it was interrupted just then
                 return found.last_tick
-            if self._source.change(partial(_fire_entry, found)) is not None:
+            if self._source.change("fire_entry", found, _MOVED, []) is not None:
                 return found.tick
             entries = self._source.reader.entries(pool)
             now = next((each for each in entries if each.name == entry.name), None)
@@ -383,30 +392,3 @@ def _records(access: StoreAccess, pool: str, state: State) -> Iterator[Record]:
     while page := access.reader.records(pool, Filter(state), last, _PAGE):
         last = page[-1].id
         yield from page
-
-
-def _delete(jobs: list[Any], store: Store) -> int:
-    return store.delete(jobs)
-
-
-def _start(due: list[Any], delays: dict[Any, float], store: Store) -> None:
-    store.retry(due)  # which queues scheduled jobs at once
-    store.reschedule(delays)
-
-
-def _pause(pool: str, reason: str, store: Store) -> None:
-    store.pause(pool, is_paused=True, reason=reason)
-
-
-def _resume(pool: str, store: Store) -> None:
-    store.pause(pool, is_paused=False)
-
-
-def _put_entry(entry: Entry, store: Store) -> None:
-    store.put_entry(entry)
-    if entry.is_paused:
-        store.pause_entry(entry.partition.pool, entry.name, is_paused=True)
-
-
-def _fire_entry(entry: Entry, store: Store) -> Any:
-    return store.fire_entry(entry, _MOVED, [])

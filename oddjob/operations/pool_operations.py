@@ -6,15 +6,14 @@ Guarantees
     their turn in between. If it is interrupted, a second call goes on where the first one stopped.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
-from functools import partial
 from heapq import merge
 from itertools import chain, islice
 from typing import Any, Final, get_args
 
 from oddjob.durable.record import State
-from oddjob.durable.store import Filter, Store
+from oddjob.durable.store import Filter
 from oddjob.errors import JobNotFound
 from oddjob.keys import Key, encode_key
 from oddjob.operations.access import RunnerInfo, StoreAccess, When, seconds_of, time_of
@@ -114,15 +113,15 @@ class PoolOperations:
 
     def retry(self, records: Iterable[Record]) -> int:
         """Queue failed and canceled jobs again, scheduled ones at once; return how many."""
-        return self._change(records, lambda store, jobs: store.retry(jobs))
+        return self._change("retry", records)
 
     def cancel(self, records: Iterable[Record]) -> int:
         """Cancel jobs that wait, and ask running ones to stop; return how many."""
-        return self._change(records, lambda store, jobs: store.cancel(jobs))
+        return self._change("cancel", records)
 
     def delete(self, records: Iterable[Record]) -> int:
         """Delete jobs that do not run; return how many."""
-        return self._change(records, lambda store, jobs: store.delete(jobs))
+        return self._change("delete", records)
 
     def purge(self, states: JobState | Iterable[JobState], older_than: Seconds | str = 0.0) -> int:
         """Delete the records of jobs that have ended; see `Pool.purge`."""
@@ -141,10 +140,10 @@ class PoolOperations:
             self._pages(Filter(state, ended_before=before)) for state in wanted
         )
 
-    def _change(self, records: Iterable[Record], change: Callable[[Store, list[Any]], int]) -> int:
+    def _change(self, method: str, records: Iterable[Record]) -> int:
         count, jobs = 0, map(stored_id, records)
         while some := list(islice(jobs, _SLICE)):
-            count += self._access.change(partial(_call, change, some))
+            count += self._access.change(method, some)
         return count
 
     def pause(self, reason: str = "") -> None:
@@ -153,11 +152,11 @@ class PoolOperations:
         See `Pool.pause`.
         """
         line = " ".join(reason.split())
-        self._access.change(lambda store: store.pause(self.name, is_paused=True, reason=line))
+        self._access.change("pause", self.name, is_paused=True, reason=line)
 
     def resume(self) -> None:
         """Let them be started again."""
-        self._access.change(lambda store: store.pause(self.name, is_paused=False))
+        self._access.change("pause", self.name, is_paused=False)
 
     @property
     def is_paused(self) -> bool:
@@ -176,10 +175,6 @@ class PoolOperations:
     def runners(self) -> list[RunnerInfo]:
         """Return the processes that use the store, whichever pools they run jobs of."""
         return self._access.runners()
-
-
-def _call(change: Callable[[Store, list[Any]], int], jobs: list[Any], store: Store) -> int:
-    return change(store, jobs)
 
 
 def _number_of(record: Record) -> tuple[int, str]:

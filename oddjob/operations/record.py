@@ -176,15 +176,15 @@ class Record:
 
         Returns False if it is in another state, or gone.
         """
-        return bool(self._access.change(lambda store: store.retry([self._stored.id])))
+        return bool(self._access.change("retry", [self._stored.id]))
 
     def cancel(self) -> bool:
         """Cancel the job if it waits, ask it to stop if it runs; return False if it has ended."""
-        return bool(self._access.change(lambda store: store.cancel([self._stored.id])))
+        return bool(self._access.change("cancel", [self._stored.id]))
 
     def delete(self) -> bool:
         """Delete the job and its record; return False if it runs, or is gone."""
-        return bool(self._access.change(lambda store: store.delete([self._stored.id])))
+        return bool(self._access.change("delete", [self._stored.id]))
 
 
 def record_of(stored: StoredRecord, access: StoreAccess) -> Record:

@@ -76,14 +76,11 @@ class RecurringEntry:
 
     def delete(self) -> bool:
         """Delete it, until a program declares it again; return False if it is gone."""
-        pool, name = self.pool, self.name
-        return bool(self._access.change(lambda store: store.delete_entry(pool, name)))
+        return bool(self._access.change("delete_entry", self.pool, self.name))
 
     def _set_paused(self, *, is_paused: bool) -> bool:
-        pool, name = self.pool, self.name
-        return bool(
-            self._access.change(lambda store: store.pause_entry(pool, name, is_paused=is_paused))
-        )
+        change = self._access.change
+        return bool(change("pause_entry", self.pool, self.name, is_paused=is_paused))
 
 
 def upcoming_of(trigger: Trigger, first: float, number: int) -> list[datetime]:

@@ -81,7 +81,7 @@ class StoreOperations:
 
     def try_write(self) -> None:
         """Write what changes nothing; raise `StoreFull` or `StoreUnusable` if that fails."""
-        self._access.change(lambda store: store.try_write())
+        self._access.change("try_write")
 
     def close(self) -> None:
         """Let go of the store, unless pools of this process use it; what follows opens it again."""

@@ -224,14 +224,14 @@ class Death:
             monkeypatch.setattr(kind, name, self.deadly(getattr(kind, name)))
 
     def deadly(self, step: Callable[..., Any]) -> Callable[..., Any]:
-        def run(*args: Any) -> Any:
+        def run(*args: Any, **options: Any) -> Any:
             if self.is_dead:
                 raise Killed
             self.steps_left -= 1
             self.is_dead = self.steps_left <= 0
             if self.is_dead:
                 raise Killed
-            return step(*args)
+            return step(*args, **options)
 
         return run
 
@@ -247,6 +247,7 @@ def test_a_copy_that_dies_at_any_step_is_finished_by_the_next_one(
         keep.counts()
         pool.options(name="entry").every(3600).perform(jobs.note, "entry")
         ((_, tick),) = [(each.name, each.next_run) for each in pool.recurring()]
+        pool.options(name="paused").every(3600).perform(jobs.note, "paused").pause()
         step = 0
         for step in range(1, 100):
             with monkeypatch.context() as patch:
@@ -267,7 +268,9 @@ def test_a_copy_that_dies_at_any_step_is_finished_by_the_next_one(
             (later,) = moved.records(state="scheduled")
             assert later.run_at is not None
             assert later.run_at - datetime.now(UTC) < timedelta(seconds=3601)
-            assert [each.next_run for each in moved.recurring()] == [tick]
+            entry, paused = moved.recurring()
+            assert (entry.next_run, entry.is_paused, paused.is_paused) == (tick, False, True)
+            assert paused.delete()
             assert not left.is_paused
             assert sum(left.counts().values()) == 0
             moved.delete(moved.records())

@@ -46,14 +46,14 @@ class Failure(Exception):
         self.exit_code = exit_code
 
 
-def read_secret(given: str) -> str:
+def read_secret(given: str, what: str = "the URL of the store", code: int = NO_STORE) -> str:
     """Return a text, or what is in the file that ``@file`` names."""
     if not given.startswith("@"):
         return given
     try:
         return Path(given[1:]).read_text("utf-8").strip()
-    except OSError as error:
-        raise Failure(f"the URL of the store cannot be read: {error}", NO_STORE) from None
+    except (OSError, ValueError) as error:  # ValueError: it is no text
+        raise Failure(f"{what} cannot be read: {error}", code) from None
 
 
 @dataclass

@@ -6,12 +6,11 @@ import webbrowser
 from contextlib import suppress
 from functools import partial
 from math import inf
-from pathlib import Path
 from typing import Final
 
 import click
 
-from oddjob.cli.command import USAGE, Common, Failure, command, pass_common
+from oddjob.cli.command import NOT_SO, USAGE, Common, Failure, command, pass_common, read_secret
 from oddjob.cli.output import say
 from oddjob.daemon import SignalWaiter
 from oddjob.log import run_in_thread
@@ -89,7 +88,4 @@ def _credentials(auth: str) -> tuple[str, str]:
     if not user or not password.startswith("@"):
         raise click.BadParameter("write user:@file, so that the password is not in the process "
                                  "list", param_hint="--auth")  # fmt: skip
-    try:
-        return user, Path(password[1:]).read_text("utf-8").strip()
-    except OSError as error:
-        raise Failure(f"the password cannot be read: {error}") from None
+    return user, read_secret(password, "the password", NOT_SO)

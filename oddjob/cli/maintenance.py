@@ -77,8 +77,10 @@ def copy(common: Common, target: str, source_key: str | None, target_key: str | 
         raise click.UsageError("copy moves all pools of a store: leave --pool out")
     if common.program is not None:
         common.load(common.program)
-    source_keys = source_key and read_secret(f"@{source_key}")
-    target_keys = target_key and read_secret(f"@{target_key}")
+    source_keys, target_keys = (
+        file and read_secret(f"@{file}", "the signing key", USAGE)
+        for file in (source_key, target_key)
+    )
     try:
         report = copy_store(
             common.url, read_secret(target), source_keys=source_keys, target_keys=target_keys

@@ -28,19 +28,13 @@ def load(target: str) -> list[Pool]:
         LookupError: the module does not have that.
         Exception: whatever the import raises.
     """
-    module_name, _, name = target.partition(":")
-    _check_module(module_name)
     with _importing():
-        found: Any = import_module(module_name)
-        for part in filter(None, name.split(".")):
-            if not hasattr(found, part):
-                raise LookupError(f"module {module_name!r} has no {name!r}")
-            found = getattr(found, part)
+        found = _find(target)
         if isinstance(found, Pool):
             return [found]
         if isinstance(found, Mapping):
             configure(found)
-        elif name:
+        elif ":" in target:
             raise LookupError(f"{target} is no pool, and no settings, but {found!r}")
     return list(pools().values())
 
@@ -52,23 +46,26 @@ def find_function(name: str) -> Any:
         LookupError: it is not there.
         Exception: whatever the import raises.
     """
-    module_name, _, path = name.partition(":")
-    _check_module(module_name)
     with _importing():
-        found: Any = import_module(module_name)
-    for part in path.split("."):
-        found = getattr(found, part, None)
-    if not path or not callable(found):
-        raise LookupError(f"there is no function {name}: it is given as module:function")
+        found = _find(name)
+    if ":" not in name or not callable(found):
+        raise LookupError(f"{name} is no function: give it as module:function")
     return found
 
 
-def _check_module(name: str) -> None:
-    """Raise ``LookupError`` if a name is that of a file, as many give it."""
-    if "/" in name or name.endswith(".py") or name.startswith("."):
+def _find(target: str) -> Any:
+    """Import a module, or what is in it; raise `LookupError` if that is not there."""
+    name, _, inside = target.partition(":")
+    if "/" in name or name.endswith(".py") or name.startswith("."):  # as many give it
         path = Path(name)
         dotted = ".".join(part for part in path.with_suffix("").parts if part.strip("."))
         raise LookupError(f"a program is given as a module, such as {dotted}, not as a path")
+    found: Any = import_module(name)
+    for part in filter(None, inside.split(".")):
+        if not hasattr(found, part):
+            raise LookupError(f"module {name!r} has no {inside!r}")
+        found = getattr(found, part)
+    return found
 
 
 def store_of(function: str) -> str | None:

@@ -240,6 +240,11 @@ def test_torture_loses_no_job_and_cleans_up(call: Call, url: str, tmp_path: Path
             assert not any(any(pool.counts().values()) for pool in store.pools().values())
 
 
+def test_a_signing_key_that_cannot_be_read_is_named(run: Run, pool: Pool) -> None:
+    said = run("copy", "sqlite:///to.db", "--source-key", "/nowhere", exit_code=2).stderr
+    assert "the signing key cannot be read" in said
+
+
 @on_a_file
 def test_a_store_is_copied_to_another_one(
     running: Pool, url: str, run: Run, redis_url: str, tmp_path: Path

@@ -38,7 +38,7 @@ def test_a_unique_job_is_stored_once(pool: Pool, run: Run) -> None:
     ("args", "exit_code", "message"),
     [
         (["tests.durable.jobs:note"], 2, "To which pool?"),
-        (["tests.durable.jobs:lost", "--pool", "mail"], 1, "there is no function"),
+        (["tests.durable.jobs:lost", "--pool", "mail"], 1, "has no 'lost'"),
         (["tests.durable.jobs", "--pool", "mail"], 1, "module:function"),
         (["lost.module:fn", "--pool", "mail"], 1, "No module named 'lost'"),
         (["tests.durable.jobs:note", "[1", "--pool", "mail"], 2, "[1 is no JSON"),

@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from oddjob.dashboard.context import Context, Place
+from oddjob.dashboard.context import Context, Found
 from oddjob.dashboard.guard import check_action
 from oddjob.dashboard.request import HttpError
-from oddjob.dashboard.search import Found, filter_of, find_jobs
+from oddjob.dashboard.search import filter_of, find_jobs
 from oddjob.operations.phrases import counted
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.runtime.job_state import JobState
@@ -88,7 +88,7 @@ def act_on_jobs(context: Context) -> Redirect | Confirm:
             "limit": context.bulk_limit, "must_type": count > _TYPED, "fields": fields,
             "back": _own_page(request.get("back")),
         })  # fmt: skip
-    chosen = _matching(context, verb) if is_all else (_chosen(context, each) for each in ids)
+    chosen = _matching(context, verb) if is_all else map(context.job, ids)
     changed = _change(verb, islice(chosen, context.bulk_limit))
     tried = min(count, context.bulk_limit)
     return _back(
@@ -101,11 +101,6 @@ def _matching(context: Context, verb: Verb) -> Iterator[Found]:
     wanted = {*verb.possible} & {which.state} if which.state else verb.by_default
     for state in wanted:
         yield from find_jobs(context, which._replace(state=state))
-
-
-def _chosen(context: Context, wanted: str) -> Found:
-    number, source, job = context.job(wanted)
-    return Found(Place(number, source, source.pool(job.pool)), job)
 
 
 def _change(verb: Verb, chosen: Iterable[Found]) -> int:

@@ -68,6 +68,24 @@ class Place(NamedTuple):
         return reference(self.number, self.pool.name)
 
 
+class Found(NamedTuple):
+    """A job, the pool that it is in, and where it is in a list.
+
+    Attributes:
+        order: minus the time at which it was submitted, so that it sorts first if it is new; and
+            the job's id if it waits for a timer.
+    """
+
+    place: Place
+    job: AnyRecord
+    order: tuple[float, str] = (0.0, "")
+
+    @property
+    def reference(self) -> str:
+        """The job's reference."""
+        return reference(self.place.number, self.job.id)
+
+
 @dataclass
 class Context:
     """A request, the sources as they are now, and the dashboard's options."""
@@ -98,12 +116,13 @@ class Context:
             return place
         raise HttpError(404, f"There is no pool {wanted!r}, or it has had no jobs yet.")
 
-    def job(self, wanted: str) -> tuple[int, Source, AnyRecord]:
+    def job(self, wanted: str) -> Found:
         """Return the job of a reference; raise `HttpError` if there is none."""
         number, _, id_ = wanted.rpartition("~")
         try:
             source = self.found[int(number or 0)]
-            return int(number or 0), source, source.record(id_)
+            job = source.record(id_)
+            return Found(Place(int(number or 0), source, source.pool(job.pool)), job)
         except (KeyError, ValueError, JobNotFound) as error:
             text = error if isinstance(error, JobNotFound) else f"there is no job {wanted}"
             raise HttpError(404, f"{str(text)[0].upper()}{str(text)[1:]}.") from None

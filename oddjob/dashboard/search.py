@@ -12,12 +12,11 @@ from math import inf
 from operator import attrgetter
 from typing import Final, NamedTuple, cast, get_args
 
-from oddjob.dashboard.context import Context, Place, reference
+from oddjob.dashboard.context import Context, Found, Place
 from oddjob.dashboard.request import HttpError, Request
 from oddjob.keys import decode_key
 from oddjob.operations.memory_operations import MemoryOperations
 from oddjob.operations.pool_operations import PoolOperations
-from oddjob.operations.sources import AnyRecord
 from oddjob.runtime.job_state import JobState
 
 STATES: Final = cast("tuple[JobState, ...]", get_args(JobState))
@@ -32,19 +31,6 @@ class JobFilter(NamedTuple):
     key: str = ""
     error: str = ""
     q: str = ""
-
-
-class Found(NamedTuple):
-    """A job, the pool that it is in, and where it is in a list.
-
-    Attributes:
-        order: minus the time at which it was submitted, so that it sorts first if it is new; and
-            the job's id if it waits for a timer.
-    """
-
-    place: Place
-    job: AnyRecord
-    order: tuple[float, str] = (0.0, "")
 
 
 class _Start(NamedTuple):
@@ -83,7 +69,7 @@ def find_jobs(context: Context, which: JobFilter, cursor: str = "") -> Iterator[
 def cursor_of(found: Found) -> str:
     """Return where the page after a job begins."""
     moment = "" if found.order[1] else str(round(-found.order[0] * 1e6))
-    return f"{moment}-{reference(found.place.number, found.job.id)}"
+    return f"{moment}-{found.reference}"
 
 
 def _start_of(cursor: str) -> _Start:

@@ -12,10 +12,10 @@ from typing import Any, Final
 
 from oddjob import __version__
 from oddjob.dashboard.chart import MINUTES, first_minute
-from oddjob.dashboard.context import Context, Place, reference
+from oddjob.dashboard.context import Context, Found, Place, reference
 from oddjob.dashboard.payload import text_of
 from oddjob.dashboard.request import HttpError
-from oddjob.dashboard.search import STATES, Found, JobFilter, cursor_of, filter_of, find_jobs
+from oddjob.dashboard.search import STATES, JobFilter, cursor_of, filter_of, find_jobs
 from oddjob.durable.record import host_name
 from oddjob.operations.findings import findings
 from oddjob.operations.memory_operations import MemoryOperations
@@ -36,9 +36,9 @@ Data = dict[str, Any]
 
 def job_data(found: Found) -> Data:
     """Return a job as lists show it."""
-    place, job, _ = found
+    job = found.job
     return job_json(job) | {
-        "ref": reference(place.number, job.id), "pool_ref": place.reference,
+        "ref": found.reference, "pool_ref": found.place.reference,
         "function": job.function, "crashes": job.crashes, "error_line": job.error,
     }  # fmt: skip
 
@@ -89,18 +89,18 @@ def jobs(context: Context, _rest: str) -> Data:
 
 def job(context: Context, rest: str) -> Data:
     """Show all that is known of a job."""
-    number, source, record = context.job(rest)
-    place = Place(number, source, source.pool(record.pool))
+    found = context.job(rest)
+    record, source = found.job, found.place.source
     has_result = record.state == "succeeded" and record.outcome is not None
     return {
-        "job": job_data(Found(place, record)),
+        "job": job_data(found),
         "source": source.label,
         "arguments": _arguments_of(context, record),
         "result": text_of(record.outcome or b"", is_call=False) if has_result else None,
         "entry": record.entry, "runner": record.runner,
         "reasons": source.why(record),  # type: ignore[arg-type]  # it is the source's own
         "attempts": attempts_json(record),
-        "stack": _stack_of(context, place, record),
+        "stack": _stack_of(context, found),
     }  # fmt: skip
 
 
@@ -119,13 +119,13 @@ def _grouped(context: Context) -> Data:
             "type": kind, "name": each.job.name, "function": each.job.function,
             "pool": each.job.pool, "pool_ref": each.place.reference, "count": 0,
             "message": message, "first_at": each.job.finished, "last_at": each.job.finished,
-            "latest": reference(each.place.number, each.job.id),
+            "latest": each.reference,
         })  # fmt: skip
         group["count"] += 1
         group["first_at"] = min(group["first_at"], each.job.finished)
         if each.job.finished > group["last_at"]:
             group["last_at"] = each.job.finished
-            group["latest"] = reference(each.place.number, each.job.id)
+            group["latest"] = each.reference
     found = sorted(groups.values(), key=lambda each: -each["count"])
     return {"groups": found, "seen": seen, "is_capped": seen >= context.scan_limit}
 
@@ -192,7 +192,7 @@ def recurring(context: Context, _rest: str) -> Data:
             if entry.last_job is not None:
                 data["last_ref"] = reference(place.number, entry.last_job)
                 try:
-                    data["last_state"] = context.job(data["last_ref"])[2].state
+                    data["last_state"] = context.job(data["last_ref"]).job.state
                 except HttpError:  # its record is gone
                     data["last_ref"] = None
             found.append(data)
@@ -321,8 +321,9 @@ def _arguments_of(context: Context, record: AnyRecord) -> str | None:
     return text_of(record.payload, is_call=True) if record.payload else None
 
 
-def _stack_of(context: Context, place: Place, record: AnyRecord) -> str | None:
+def _stack_of(context: Context, found: Found) -> str | None:
     """Return where a job is now that runs in this process."""
-    local = context.sources.local_pool(place.source, place.pool.name)
-    workers = [] if local is None or record.state != "running" else local.workers()
-    return next((each.stack() for each in workers if each.job and each.job.id == record.id), None)
+    local = context.sources.local_pool(found.place.source, found.job.pool)
+    workers = [] if local is None or found.job.state != "running" else local.workers()
+    here = [each for each in workers if each.job and each.job.id == found.job.id]
+    return here[0].stack() if here else None

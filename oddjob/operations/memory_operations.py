@@ -7,7 +7,7 @@ Guarantees: showing a job keeps it alive no longer than its program does.
 """
 
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import dropwhile, islice
@@ -36,17 +36,16 @@ class MemoryRecord:
     pool: str
     name: str
     state: JobState
-    priority: int
-    attempt: int
-    key: Key | None
-    created: datetime | None  # None while it waits for its time
-    run_at: datetime | None
-    started: datetime | None
-    finished: datetime | None
-    progress: Progress | None
-    _why: Callable[[], str] = field(repr=False, compare=False)
-    _cancel: Callable[[], object] = field(repr=False, compare=False)
-    _run: Callable[[], object] | None = field(repr=False, compare=False)
+    priority: int = 0
+    attempt: int = 0
+    key: Key | None = None
+    created: datetime | None = None  # None while it waits for its time
+    run_at: datetime | None = None
+    started: datetime | None = None
+    finished: datetime | None = None
+    progress: Progress | None = None
+    _job: Job[Any] | None = field(default=None, repr=False, compare=False)
+    _timer: MemoryTimer | None = field(default=None, repr=False, compare=False)  # it waits for it
     crashes: int = 0
     max_attempts: int | None = None
     entry: str | None = None
@@ -66,15 +65,16 @@ class MemoryRecord:
 
     def why(self) -> list[str]:
         """Return why the job has not ended."""
-        return [self._why()]
+        return ["it waits for its time" if self._job is None else self._job.why()]
 
     def cancel(self) -> bool:
         """Cancel the job, or ask it to stop; return False if it has ended."""
-        return self.state in ("scheduled", "queued", "running") and self._cancel() is not False
+        waits: Any = self._job or self._timer
+        return self.state in ("scheduled", "queued", "running") and waits.cancel() is not False
 
     def retry(self) -> bool:
         """Start a job now that waits for its time; return False of any other."""
-        return self._run is not None and bool(self._run())
+        return self._timer is not None and bool(self._timer.run_now())
 
 
 class MemoryEntry:
@@ -251,18 +251,16 @@ class MemoryOperations:
         run_at = None if timer is None else timer.fires_at
         if job is None:
             assert timer is not None  # noqa: S101  (one of both is given)
+            id_ = _id_of((job, timer))
             return MemoryRecord(
-                f"timer-{id(timer):x}", self.name, timer.name, "scheduled", 0, 0, None, None,
-                run_at, None, None, None, lambda: "it waits for its time", timer.cancel,
-                timer.run_now,
-            )  # fmt: skip
+                id_, self.name, timer.name, "scheduled", run_at=run_at, _timer=timer
+            )
         _shown[job.id] = job
         queued, started, finished = times_of(job)
         ended = max(0, job.attempt - (job.state == "running"))  # attempts that have ended
         return MemoryRecord(
             job.id, self.name, job.name, job.state, job.priority, ended, job.key,
-            queued, run_at, started, finished, job.progress, job.why,
-            job.cancel, None if timer is None else timer.run_now,
+            queued, run_at, started, finished, job.progress, job, timer,
         )  # fmt: skip
 
 

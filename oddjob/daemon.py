@@ -22,6 +22,8 @@ _SIGNALS = ("SIGTERM", "SIGINT")
 def run_forever(timeout: Seconds | None = 25.0) -> bool:
     """Wait for SIGTERM or SIGINT (Ctrl-C), then drain all pools, and return.
 
+    ``oddjob drain``, and *Drain* in the dashboard, are as good as a signal.
+
     Nothing is begun after the signal, but for jobs that were queued in memory: these are run until
     the time is up, like those that run already. Jobs of a store that have not begun go back to it
     at once, for other processes, or the next one. A second signal ends the process at once.
@@ -61,10 +63,19 @@ def run_until(seconds: float, is_over: Callable[[], bool] | None = None, every: 
         for name in _SIGNALS:
             signal.signal(getattr(signal, name), signal.SIG_DFL)
 
+    def end_too() -> None:
+        nonlocal is_told
+        is_told = True
+        waiter.wake()
+
     with SignalWaiter(end) as waiter:
-        while not (is_told or (is_over is not None and is_over())):
-            waiter.wait(every)
-        return _drain_all(seconds)
+        lifecycle.may_be_asked_to_end(end_too)
+        try:
+            while not (is_told or (is_over is not None and is_over())):
+                waiter.wait(every)
+            return _drain_all(seconds)
+        finally:
+            lifecycle.may_be_asked_to_end(None)
 
 
 class SignalWaiter:

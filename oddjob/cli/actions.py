@@ -145,6 +145,27 @@ def purge(common: Common, state: list[JobState], older_than: str, dry_run: bool)
     report(common, count, "deleted", dry_run=dry_run)
 
 
+@command()
+@click.argument("process", metavar="PROCESS")
+@pass_common
+def drain(common: Common, process: str) -> None:
+    """Ask a worker to end: what it runs goes on, the rest is left.
+
+    PROCESS is its number in status, or number@host. It ends as after SIGTERM; what
+    replaces it then, as -p and service managers do, starts it anew.
+    """
+    found = [each for each in common.open().runners()
+             if process in (str(each.pid), f"{each.pid}@{each.host}")]  # fmt: skip
+    if len(found) > 1:
+        names = " or ".join(f"{each.pid}@{each.host}" for each in found)
+        raise click.UsageError(f"There are several: give {names}")
+    if not found or not common.open().drain(found[0].id):
+        raise Failure(f"the store has no process {process} that runs jobs")
+    if common.json:
+        print_json({"id": found[0].id, "host": found[0].host, "pid": found[0].pid})
+    say(common, f"Process {process} was asked to end.")
+
+
 def _on_pools(name: str, help_text: str, done: str, change: Callable[..., Any],
               *options: click.Option) -> click.Command:  # fmt: skip
     @command(name, help=help_text, params=[*options])

@@ -5,7 +5,7 @@ import logging
 import click
 
 from oddjob import __version__, shutdown_all
-from oddjob.cli.actions import cancel, delete, pause, purge, resume, retry
+from oddjob.cli.actions import cancel, delete, drain, pause, purge, resume, retry
 from oddjob.cli.command import Program, safe
 from oddjob.cli.dashboard import dashboard
 from oddjob.cli.jobs import list_jobs, show, why
@@ -36,7 +36,7 @@ def oddjob() -> None:
 oddjob.add_section("Run jobs", worker, enqueue)
 oddjob.add_section("Look", status, list_jobs, show, why, top, dashboard, doctor)
 oddjob.add_section("Act on jobs", retry, cancel, delete, purge, replay)
-oddjob.add_section("Act on pools, and on recurring jobs", pause, resume, recurring)
+oddjob.add_section("Act on pools, recurring jobs, processes", pause, resume, recurring, drain)
 oddjob.add_section("Care", copy, migrate, torture, completion)
 
 

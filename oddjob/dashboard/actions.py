@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
-from oddjob.dashboard.context import Context, Found
+from oddjob.dashboard.context import Context, Found, reference
 from oddjob.dashboard.guard import check_action
 from oddjob.dashboard.request import HttpError
 from oddjob.dashboard.search import filter_of, find_jobs
@@ -44,8 +44,13 @@ _SAID: Final = {
     "pool-pause": "The pool is paused: no process starts its jobs until you resume it.",
     "pool-resume": "The pool goes on.",
     "entry-run": "Its job was submitted.",
+    "entry-run-refused": "Nothing was changed: it is gone, or its former job has not ended.",
     "entry-pause": "It is paused, and fires no more until you resume it.",
+    "entry-pause-refused": "Nothing was changed: it is gone.",
     "entry-resume": "It fires again.",
+    "entry-resume-refused": "Nothing was changed: it is gone.",
+    "runner-drain": "The process was asked to end: what it runs goes on, the rest is left.",
+    "runner-drain-refused": "Nothing was changed: it is gone, or runs no jobs.",
 }
 
 
@@ -65,11 +70,8 @@ class Confirm(NamedTuple):
 def act_on_jobs(context: Context) -> Redirect | Confirm:
     """Change the jobs that a form names, or all that match its filter."""
     request = context.request
-    action = request.get("action")
-    check_action(request, action)
-    verb = VERBS.get(action)
-    if verb is None:
-        raise HttpError(400, f"Jobs have no {action!r}.")
+    action = _action_of(context, "Jobs", *VERBS)
+    verb = VERBS[action]
     ids = [each for each in dict.fromkeys(request.form.get("id", ())) if each]
     is_all = request.get("scope") == "all"
     if not is_all and not ids:
@@ -116,11 +118,8 @@ def _change(verb: Verb, chosen: Iterable[Found]) -> int:
 
 def act_on_pool(context: Context) -> Redirect:
     """Pause a pool, or let it go on."""
-    action = context.request.get("action")
-    check_action(context.request, action)
+    action = _action_of(context, "Pools", "pause", "resume")
     pool = context.place(context.request.get("pool")).pool
-    if action not in ("pause", "resume"):
-        raise HttpError(400, f"Pools have no {action!r}.")
     if action == "pause" and isinstance(pool, PoolOperations):
         pool.pause(context.request.get("reason"))
     else:
@@ -130,15 +129,31 @@ def act_on_pool(context: Context) -> Redirect:
 
 def act_on_entry(context: Context) -> Redirect:
     """Run a recurring entry now, pause it, or let it go on."""
-    action = context.request.get("action")
-    check_action(context.request, action)
-    if action not in ("run", "pause", "resume"):
-        raise HttpError(400, f"Recurring jobs have no {action!r}.")
+    action = _action_of(context, "Recurring jobs", "run", "pause", "resume")
     for entry in context.place(context.request.get("pool")).pool.recurring():
         if entry.id == context.request.get("entry"):
             done = getattr(entry, action)()
             return _back(context, f"entry-{action}", refused=int(done is False))
     raise HttpError(404, "There is no such recurring job any more.")
+
+
+def act_on_runner(context: Context) -> Redirect:
+    """Ask a process to end as after SIGTERM."""
+    action = _action_of(context, "Runners", "drain")
+    for number, source in context.found.items():
+        for each in source.runners():
+            if reference(number, each.id) == context.request.get("runner"):
+                return _back(context, f"runner-{action}", refused=int(not source.drain(each.id)))
+    raise HttpError(404, "There is no such process any more.")
+
+
+def _action_of(context: Context, things: str, *possible: str) -> str:
+    """Return what is to be done; refuse what the user may not do, or cannot be done to things."""
+    action = context.request.get("action")
+    check_action(context.request, action)
+    if action not in possible:
+        raise HttpError(400, f"{things} have no {action!r}.")
+    return action
 
 
 def _back(context: Context, action: str, **said: object) -> Redirect:
@@ -154,9 +169,7 @@ def _own_page(back: str) -> str:
 def sentence(did: str, count: int, refused: int, left: int) -> str:
     """Return what was done, for people."""
     if did not in VERBS:
-        was_refused = refused and did.startswith("entry-")
-        no = "Nothing was changed: it is gone, or its former job has not ended."
-        return no if was_refused else _SAID.get(did, "")
+        return _SAID.get(f"{did}-refused" if refused else did, "")
     parts = [f"{counted(count)} {VERBS[did].done}."]
     if refused:
         parts.append(f"{refused:,} refused: in another state by now, or gone.")

@@ -52,7 +52,8 @@ class Dashboard:
         auth: who may see it: `BasicAuth`, `staff_only`, `NO_AUTH`, or a function that returns the
             user of a `Request`, or None. Without it, nobody may.
         access: a function that returns what a user may do: ``"all"``, ``"read_only"``, some of
-            ``{"retry", "run", "cancel", "delete", "pause", "resume"}``, or None: nothing at all.
+            ``{"retry", "run", "cancel", "delete", "pause", "resume", "drain"}``, or None: nothing
+            at all.
         base_path: where it is mounted, if the framework does not say so (Litestar).
         format_arguments: returns the arguments of a record as text, or None. Without it, they are
             shown as far as they are plain values, and never unpickled.

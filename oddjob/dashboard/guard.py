@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from oddjob.dashboard.request import HttpError, Request
 
-ACTIONS: Final = ("retry", "run", "cancel", "delete", "pause", "resume")
+ACTIONS: Final = ("retry", "run", "cancel", "delete", "pause", "resume", "drain")
 
 _POLICY: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "

@@ -29,7 +29,7 @@ PAGES: Final = (
     Route("/pools", "Pools", views.pools, "pools.html", actions.act_on_pool),
     Route("/scheduled", "Scheduled", views.scheduled, "scheduled.html"),
     Route("/recurring", "Recurring", views.recurring, "recurring.html", actions.act_on_entry),
-    Route("/runners", "Runners", views.runners, "runners.html"),
+    Route("/runners", "Runners", views.runners, "runners.html", actions.act_on_runner),
     Route("/about", "About", views.about, "about.html"),
 )
 _DETAILS: Final = (

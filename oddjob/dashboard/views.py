@@ -209,8 +209,10 @@ def runners(context: Context, _rest: str) -> Data:
     ]
     for number, source in context.found.items():
         found += [
-            runner_json(each) | {"store": source.label, "jobs": running.count((number, each.id)),
-                                 "is_this": (each.host, each.pid) == me}
+            runner_json(each) | {
+                "ref": reference(number, each.id), "store": source.label,
+                "jobs": running.count((number, each.id)), "is_this": (each.host, each.pid) == me,
+            }
             for each in source.runners()
         ]  # fmt: skip
     return {"runners": found}

@@ -223,7 +223,7 @@ class Update(NamedTuple):
 class News(NamedTuple):
     """A job that this process waits for has ended; RUNNING: it is to stop one that it runs."""
 
-    id: Any
+    id: Any  # None: the process is to end
     state: State
     outcome: bytes | None
     error: str | None

@@ -41,6 +41,7 @@ from oddjob.durable.suspect import SuspectGuard
 from oddjob.durable.trouble import Trouble
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.log import log
+from oddjob.runtime import lifecycle
 from oddjob.runtime.job_state import Progress
 from oddjob.threads import ServiceThread
 
@@ -88,11 +89,7 @@ class Runner:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Open and join the store, and start the thread, if that has not been done.
-
-        Raises:
-            StoreUnusable: the store cannot be opened.
-        """
+        """Open and join the store, and start the thread, if need be; raise `StoreUnusable`."""
         with self._opening:
             if self._thread is not None:
                 return
@@ -335,7 +332,9 @@ class Runner:
 
     def _read_news(self, turn: Turn) -> None:
         for news in turn.news:
-            if news.state is State.RUNNING:
+            if news.id is None:
+                lifecycle.ask_to_end(self._label)
+            elif news.state is State.RUNNING:
                 for pool in self._served():
                     guard(pool.claimed.stop, news.id)
             else:

@@ -327,6 +327,13 @@ class Store(Protocol):
         """Delete jobs that are not running; return how many."""
         ...
 
+    def ask_to_end(self, process: Any) -> bool:
+        """Leave a process news that it is to end; return False if it runs no jobs, or is gone.
+
+        People give a process as a text, as they do a job.
+        """
+        ...
+
     def pause(self, pool: str, *, is_paused: bool, reason: str = "") -> None:
         """Have no process claim jobs of a pool, or all of them again."""
 

@@ -59,6 +59,10 @@ class MemoryPools:
         """Return nothing: runners belong to stores."""
         return []
 
+    def drain(self, _runner: str) -> bool:
+        """Ask nobody to end, as there are none; return False."""
+        return False
+
 
 Source = MemoryPools | StoreOperations
 

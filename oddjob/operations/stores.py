@@ -74,6 +74,20 @@ class StoreOperations:
         """Return the processes that use the store, this one included."""
         return self._access.runners()
 
+    def drain(self, runner: str) -> bool:
+        """Ask a process to end as after SIGTERM: what it runs goes on, the rest is left to others.
+
+        That is for ``oddjob worker``, and programs in `oddjob.run_forever`; another one logs that
+        it was asked.
+
+        Args:
+            runner: as `RunnerInfo.id`.
+
+        Returns:
+            Whether it was asked: False if it runs no jobs, or is gone.
+        """
+        return bool(self._access.change("ask_to_end", runner))
+
     def server(self) -> dict[str, str]:
         """Return what Redis says of itself in ``INFO``, with its ``time``; of a file, nothing."""
         return self._access.reader.server()

@@ -9,6 +9,7 @@ import atexit
 import concurrent.futures.thread
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakSet
 
@@ -34,10 +35,14 @@ class _Process(ProcessLock):
         self.is_ending = False
         self.with_threads: set[PoolCore] = set()
         self.known: WeakSet[PoolCore] = WeakSet()
+        self.end: Callable[[], object] | None = (
+            None  # ends it as a signal does, if it waits for one
+        )
 
 
 _process: Final = _Process()
 _executor_threads: Final[Any] = getattr(concurrent.futures.thread, "_threads_queues", ())
+_NO_END: Final = "only oddjob worker and run_forever() can be asked"
 _HINT: Final = "oddjob.run_forever() in the main thread waits for them"
 
 
@@ -80,8 +85,25 @@ def refresh_all() -> None:
         core.intake.refresh()
 
 
+def may_be_asked_to_end(end: Callable[[], object] | None) -> None:
+    """Have `end` called, by any thread, when this process is asked to end in a store."""
+    with _process.lock:
+        _process.end = end
+
+
+def ask_to_end(store: str) -> None:
+    """End the process as a signal does, if it waits for one; else log that it was asked."""
+    with _process.lock:
+        end = _process.end
+    if end is not None:
+        end()
+    else:
+        log(logging.WARNING, "%s: this process is asked to end, and does not: %s", store, _NO_END)
+
+
 def _reset_after_fork() -> None:
     _process.with_threads.clear()
+    _process.end = None  # it is the parent's
     for core in list(_process.known):
         core.reset_after_fork()
 

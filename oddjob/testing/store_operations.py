@@ -7,6 +7,7 @@ from oddjob.durable.record import (
     Dependency,
     Entry,
     Limiter,
+    News,
     Partition,
     Reference,
     State,
@@ -65,6 +66,19 @@ class StoreOperationsContract(StoreSuite):
         assert len(self.claim(other)) == 1
         self.close(other)
         self.close(store)
+
+    def test_a_process_that_runs_jobs_can_be_asked_to_end(self, tmp_path: Path) -> None:
+        """By any other; it hears of that once."""
+        store, other = self.member(tmp_path), self.open(tmp_path)
+        other.join({}, 0)
+        runs, looks = store.reader.members()
+        assert [other.ask_to_end(str(each.id)) for each in (runs, looks)] == [True, False]
+        store.wait(None)
+        assert store.turn([], [], {POOL: NONE}).news == [News(None, State.RUNNING, None, None)]
+        assert store.turn([], [], {POOL: NONE}).news == []
+        self.close(store)
+        assert not other.ask_to_end(str(runs.id))
+        self.close(other)
 
     def test_steps_belong_to_a_job_and_need_its_token(self, tmp_path: Path) -> None:
         """They are there at the next attempt."""

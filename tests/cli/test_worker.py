@@ -127,9 +127,14 @@ def test_functions_of_a_program_without_pools_run_in_a_new_one(
     assert store.counts("fresh") == {"succeeded": 1}
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_running_jobs_finish_and_hands_back_the_rest(
-    number: signal.Signals, url: str, tmp_path: Path, store: Watched, submit: Submit, run: Run
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, None])
+def test_a_signal_or_drain_lets_running_jobs_finish_and_hands_back_the_rest(
+    number: signal.Signals | None,
+    url: str,
+    tmp_path: Path,
+    store: Watched,
+    submit: Submit,
+    run: Run,
 ) -> None:
     gate, pid_file = tmp_path / "gate", tmp_path / "pid"
     submit(*[f"wait {gate}"] * 3)
@@ -141,7 +146,10 @@ def test_a_signal_lets_running_jobs_finish_and_hands_back_the_rest(
             rf"{worker.pid} +mail-1@\S+ +{__version__} +.* ago +mail, other", run("status").stdout
         )
         assert int(pid_file.read_text()) == worker.pid
-        worker.send_signal(number)
+        if number is None:
+            run("drain", str(worker.pid))
+        else:
+            worker.send_signal(number)
         eventually(lambda: not store.workers("other"))  # which has nothing to finish
         gate.touch()
         _, said = worker.communicate(timeout=WAIT)
@@ -185,6 +193,12 @@ def test_it_ends_when_it_has_done_enough(
     submit("send ada")
     call("worker", SHOP, *limit)
     assert "running" not in store.counts()
+
+
+def test_only_a_process_that_runs_jobs_is_drained(store: Watched, run: Run) -> None:
+    for number in (1, os.getpid()):
+        said = run("drain", str(number), exit_code=1).stderr
+        assert f"has no process {number} that runs jobs" in said
 
 
 def test_several_processes_share_the_work_are_replaced_and_end_with_their_parent(

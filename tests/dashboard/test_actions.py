@@ -1,5 +1,6 @@
 """What can be done on the pages, and who may do it."""
 
+import json
 import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
@@ -7,8 +8,11 @@ from urllib.parse import urlsplit
 import pytest
 
 from oddjob import Pool
+from oddjob.daemon import SignalWaiter
+from oddjob.runtime import lifecycle
 from tests.dashboard import jobs
 from tests.dashboard.conftest import Client
+from tests.hang import until
 
 
 def test_one_job_is_retried_at_once_and_the_page_it_came_from_says_so(
@@ -103,6 +107,31 @@ def test_a_recurring_job_is_run_and_paused(pool: Pool, client: Client) -> None:
     client.act("/recurring", action="resume", pool="mail", entry=entry)
     assert not pool.recurring()[0].is_paused
     assert client.post("/recurring", action="run", pool="mail", entry="gone").status == 404
+
+
+def test_a_process_is_asked_to_end(
+    url: str, pool: Pool, client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One that does not wait for a signal says in its log that it goes on."""
+    with Pool("other", 2, store=url) as running:
+        running.submit(jobs.tick).result(10)
+        asked = client.post("/runners", action="drain", runner=runner_of(client))
+        assert "did=runner-drain" in asked.headers["location"]
+        until(lambda: "is asked to end, and does not" in caplog.text)
+        assert running.submit(jobs.tick).result(10) is None
+        with SignalWaiter(print) as waiter:
+            lifecycle.may_be_asked_to_end(waiter.wake)
+            said = client.act("/runners", action="drain", runner=runner_of(client), back="/runners")
+            assert "The process was asked to end" in said.text
+            waiter.wait(10)
+            lifecycle.may_be_asked_to_end(None)
+    assert client.post("/runners", action="drain", runner="gone").status == 404
+    assert client.post("/runners", action="pause", runner="gone").status == 400
+
+
+def runner_of(client: Client) -> str:
+    [runner] = json.loads(client.get("/api/runners").html)["runners"]
+    return str(runner["ref"])
 
 
 def test_jobs_and_timers_in_memory_are_acted_on_as_well(

@@ -219,8 +219,8 @@ def unpack_news(item: bytes, pool: str) -> News:
     """Return a piece of news."""
     _, state, size = _NEWS.unpack_from(item)
     number, error, outcome = _split(item, _NEWS.size, _DIGITS, size)
-    return News(full_id(pool, number), State(state), outcome[1:] if outcome else None,
-                error.decode() if error else None)  # fmt: skip
+    return News(None if number == _NO_ID else full_id(pool, number), State(state),
+                outcome[1:] if outcome else None, error.decode() if error else None)  # fmt: skip
 
 
 def record_of(pool: str, row: Sequence[Any], functions: dict[int, str]) -> Record:

@@ -51,6 +51,7 @@ _AT_ONCE: Final = 500  # jobs that one script changes
 _FAIL_UNKNOWN: Final = Script("fail_unknown")
 _WATCH, _CANCEL, _RETRY, _DELETE = (Script(each) for each in ("watch", "cancel", "retry", "delete"))
 _PURGE, _SAVE_STEP, _PAUSE = Script("purge"), Script("save_step"), Script("pause")
+_END_PROCESS: Final = Script("end_process")
 _RESCHEDULE: Final = Script("reschedule")
 _PUT_ENTRY, _CHANGE_ENTRY = Script("put_entry"), Script("change_entry")
 _FIRE_ENTRY: Final = Script("fire_entry", may_fill=False)
@@ -309,6 +310,13 @@ class RedisStore(Store):
             for at in range(0, len(numbers), _AT_ONCE):
                 count += self._calls.run(access, script, *numbers[at : at + _AT_ONCE])
         return count
+
+    @override
+    def ask_to_end(self, process: Any) -> bool:
+        known = self._members.read().get(int(process))
+        for pool in known["consumes"][:1] if known else ():
+            return bool(self._calls.run(self._calls.enter(pool), _END_PROCESS, process))
+        return False
 
     @override
     def pause(self, pool: str, *, is_paused: bool, reason: str = "") -> None:

@@ -1,4 +1,4 @@
-"""Job actions: cancel, retry and delete stored jobs; of a batch, all its members."""
+"""Job actions: cancel, retry and delete stored jobs, of a batch all its members; purge old ones."""
 
 from oddjob.durable.record import State
 from oddjob.durable.sqlite import schema
@@ -72,3 +72,13 @@ def delete(work: Work, job: int) -> bool:
         delete(work, member)
     work.erase([job])
     return True
+
+
+def purge(work: Work, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
+    """Delete old jobs of a pool, at most as many as the budget allows; return how many."""
+    rows = work.execute(schema.PURGE_SUCCEEDED, (pool, budget, keep_succeeded)).fetchall()
+    for state in (State.FAILED, State.CANCELLED):
+        which = pool, int(state), failed_before, budget - len(rows)
+        rows += work.execute(schema.PURGE_OTHERS, which).fetchall()
+    work.erase(job for (job,) in rows)
+    return len(rows)

@@ -81,6 +81,14 @@ class Notifier:
         for job, error in self._unheard:
             log(logging.ERROR, "job %s failed: %s", job, error)
 
+    def ask_to_end(self, process: int) -> bool:
+        """Ask a process to end, if it runs jobs; return whether it does."""
+        consumer = "SELECT process FROM consumer WHERE process = ?"
+        row = self._execute(consumer, (process,)).fetchone()
+        if row is not None:
+            self.ask_to_stop(schema.NO_JOB, *row)
+        return row is not None
+
     def ask_to_stop(self, job: int, owner: int) -> None:
         """Ask the owner of a running job to stop it."""
         self._execute(schema.ADD_NEWS, (job, int(State.RUNNING), None, None, owner))
@@ -91,7 +99,7 @@ class Notifier:
         rows = self._execute(schema.READ_NEWS, (self._me,)).fetchall()
         marks = {outcome for _, state, outcome, _ in rows if state == schema.RECEIPT}
         news = [
-            News(job, State(state), outcome, error)
+            News(job or None, State(state), outcome, error)
             for job, state, outcome, error in rows
             if state != schema.RECEIPT
         ]

@@ -254,6 +254,7 @@ SAVE_STEP: Final = """
 INSERT OR REPLACE INTO step (job, name, value)
 SELECT id, ?, ? FROM job WHERE id = ? AND token = ? AND state = 2"""
 
+NO_JOB: Final = 0  # as the job of a piece of news: the process is to end
 RECEIPT: Final = -1  # as the state of a piece of news; see `transactions`
 READ_NEWS: Final = "DELETE FROM news WHERE process = ? RETURNING job, state, outcome, error"
 ADD_NEWS: Final = """

@@ -279,14 +279,12 @@ class SqliteStore(Store):
             if state != self._published.get(pool):
                 self._publish(work, pool, *state)
             published[pool] = state
-            self._fail_unknown(work, pool, room.unknown_after)
+            foreign = self._foreign.get(pool)
+            if foreign and room.unknown_after < inf:
+                look = work.fail_unknown(foreign, room.unknown_after)
+                work.opens_in = min(work.opens_in, look - work.now)
         turn.hungry_peers = work.notifier.finish(mine, left)
         return published
-
-    def _fail_unknown(self, work: Work, pool: str, after: float) -> None:
-        partitions = self._foreign.get(pool)
-        if partitions and after < inf:
-            work.opens_in = min(work.opens_in, work.fail_unknown(partitions, after) - work.now)
 
     def _find_partitions(self) -> list[tuple[str, str]]:
         """Find the partitions that this process may claim from; return functions that it lacks."""
@@ -364,6 +362,11 @@ class SqliteStore(Store):
         return count
 
     @override
+    def ask_to_end(self, process: Any) -> bool:
+        with self._work(is_synced=False) as work:
+            return work.notifier.ask_to_end(process)
+
+    @override
     def pause(self, pool: str, *, is_paused: bool, reason: str = "") -> None:
         with self._work(is_synced=True) as work:
             self._execute(
@@ -435,13 +438,9 @@ class SqliteStore(Store):
     @override
     def purge(self, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
         with self._work(is_synced=False) as work:
-            rows = self._execute(schema.PURGE_SUCCEEDED, (pool, budget, keep_succeeded)).fetchall()
-            for state in (State.FAILED, State.CANCELLED):
-                which = pool, int(state), failed_before, budget - len(rows)
-                rows += self._execute(schema.PURGE_OTHERS, which).fetchall()
-            work.erase(job for (job,) in rows)
+            count = job_actions.purge(work, pool, keep_succeeded, failed_before, budget)
         self._database.note_deleted()
-        return len(rows)
+        return count
 
     @override
     def wait(self, timeout: float | None) -> list[Any]:

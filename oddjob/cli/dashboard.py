@@ -21,14 +21,8 @@ _RARELY: Final = 3600.0  # seconds
 @command()
 @click.option("--host", default="127.0.0.1", metavar="ADDRESS", show_default=True,
               help="Where to listen; one that others can reach needs --auth.")  # fmt: skip
-@click.option(
-    "--port",
-    type=click.IntRange(0, 65535),
-    default=5678,
-    metavar="PORT",
-    show_default=True,
-    help="0: any.",
-)
+@click.option("--port", type=click.IntRange(0, 65535), default=5678, metavar="PORT",
+              show_default=True, help="0: any.")  # fmt: skip
 @click.option("--base-path", default="", metavar="PATH", help="What a proxy puts before paths.")
 @click.option("--read-only", is_flag=True, help="Show, and change nothing.")
 @click.option("--auth", metavar="USER:@FILE", help="Ask for this user, and the password that is "

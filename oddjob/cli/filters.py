@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
 from math import inf
-from typing import Any, cast, get_args
+from typing import Any, Final, cast, get_args
 
 import click
 
@@ -60,6 +60,16 @@ def states(text: str) -> list[JobState]:
     return cast("list[JobState]", words)
 
 
+_OPTIONS: Final[dict[str, tuple[str, Any, str, str]]] = {
+    "state": ("--state", states, "STATE", "Only in that state; or several: failed,cancelled."),
+    "name": ("--name", str, "NAME", "Only those of that name."),
+    "key": ("--key", key, "KEY", "Only those of that key: name, \"('customer', 7)\", or =7."),
+    "error": ("--error", str, "TEXT", "Only those whose error contains TEXT."),
+    "since": ("--since", moment, "TIME", 'Only those submitted since: "2h", or a date.'),
+    "before": ("--until", moment, "TIME", "Only those submitted before."),
+}
+
+
 @dataclass(frozen=True)
 class Filters:
     """What the options of `filtered` say; None: whichever."""
@@ -96,34 +106,9 @@ def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def call(*args: Any, **options: Any) -> Any:
-        names = Filters.__dataclass_fields__
-        return command(*args, which=Filters(**{name: options.pop(name) for name in names}),
-                       **options)  # fmt: skip
+        which = Filters(**{name: options.pop(name) for name in _OPTIONS})
+        return command(*args, which=which, **options)
 
-    for option in (
-        click.option(
-            "--until", "before", type=moment, metavar="TIME", help="Only those submitted before."
-        ),
-        click.option(
-            "--since",
-            type=moment,
-            metavar="TIME",
-            help='Only those submitted since: "2h", or a date.',
-        ),
-        click.option("--error", metavar="TEXT", help="Only those whose error contains TEXT."),
-        click.option(
-            "--key",
-            metavar="KEY",
-            type=key,
-            help="Only those of that key: name, \"('customer', 7)\", or =7.",
-        ),
-        click.option("--name", metavar="NAME", help="Only those of that name."),
-        click.option(
-            "--state",
-            type=states,
-            metavar="STATE",
-            help="Only in that state; or several: failed,cancelled.",
-        ),
-    ):
-        call = option(call)
+    for name, (flag, kind, metavar, text) in reversed(_OPTIONS.items()):
+        call = click.option(flag, name, type=kind, metavar=metavar, help=text)(call)
     return call

@@ -9,7 +9,7 @@ from rich.text import Text
 from oddjob.cli.columns import COLUMNS, SORTS, details_json
 from oddjob.cli.command import Common, command, pass_common
 from oddjob.cli.filters import Filters, filtered
-from oddjob.cli.output import clean, console, exact, facts, print_json, say, table
+from oddjob.cli.output import answer, clean, console, exact, facts, print_json, say, table
 from oddjob.operations import Record
 from oddjob.operations.phrases import ago, counted
 from oddjob.operations.presentation import job_json
@@ -132,10 +132,6 @@ def why(common: Common, job: str) -> None:
     """Say why a job is in its state, and what it waits for."""
     record = common.open().record(job)
     reasons = common.open().why(record)
-    if common.json:
-        print_json({"id": record.id, "state": record.state, "reasons": reasons})
-        return
-    out = console(common)
-    out.print(clean(f"Job {record.id} ({record.name}):"), clean(record.state))
-    for each in reasons:
-        out.print(clean(f"- {each}"))
+    head = clean(f"Job {record.id} ({record.name}): ") + clean(record.state)
+    shown = [head, *(clean(f"- {each}") for each in reasons)]
+    answer(common, {"id": record.id, "state": record.state, "reasons": reasons}, *shown)

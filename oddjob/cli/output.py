@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import Any, Final
 
 import click
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -54,6 +54,15 @@ def console(common: Common) -> Console:
 def print_json(value: Any, indent: int | None = 2) -> None:
     """Print a value as JSON, with times in UTC; without `indent`, in one line."""
     click.echo(safe(json.dumps(value, default=as_json, indent=indent)))
+
+
+def answer(common: Common, value: Any, *shown: RenderableType) -> None:
+    """Print a value as JSON if that is wanted, else what people are shown of it."""
+    if common.json:
+        print_json(value)
+    else:
+        for each in shown:
+            console(common).print(each)
 
 
 def say(common: Common, text: str) -> None:

@@ -11,10 +11,10 @@ import click
 from rich.console import Group, RenderableType
 from rich.live import Live
 
-from oddjob.cli.columns import SORTS, progress_of
+from oddjob.cli.columns import COLUMNS, SORTS
 from oddjob.cli.command import Common, Failure, command, pass_common
 from oddjob.cli.filters import pause, seconds
-from oddjob.cli.output import clean, console, print_json, table
+from oddjob.cli.output import answer, clean, console, print_json, table
 from oddjob.durable.record import host_name
 from oddjob.operations import Record
 from oddjob.operations.phrases import ago, counted, lasting
@@ -66,19 +66,10 @@ def _age(pool: dict[str, Any]) -> float | None:
     return None if oldest is None else (datetime.now(UTC) - oldest).total_seconds()
 
 
-def _status_for_people(common: Common) -> Group:
-    found = _overview(common)
+def _status_for_people(found: dict[str, Any]) -> Group:
     states = list(found["pools"][0]["counts"]) if found["pools"] else []
-    rows = [
-        [
-            str(each["pid"]),
-            each["host"],
-            each["version"],
-            ago(each["joined_at"]),
-            ", ".join(each["pools"]) or "-",
-        ]
-        for each in found["runners"]
-    ]
+    rows = [[str(each["pid"]), each["host"], each["version"], ago(each["joined_at"]),
+             ", ".join(each["pools"]) or "-"] for each in found["runners"]]  # fmt: skip
     runners = table(["process", "host", "oddjob", "since", "runs jobs of"], rows)
     none = "No process uses the store: oddjob worker MODULE starts one."
     pools = _pools(found, {state: _count_of(state) for state in states})
@@ -98,12 +89,8 @@ def _refresh(common: Common, seconds: float, render: Callable[[], RenderableType
 @command()
 @click.option("--watch", type=pause, metavar="SECONDS", help="Look again every so often.")
 @click.option("--check", is_flag=True, help="Exit with 1 if jobs wait, and no process runs them.")
-@click.option(
-    "--max-waiting",
-    type=click.IntRange(0),
-    metavar="N",
-    help="... or if more than N wait in a pool.",
-)
+@click.option("--max-waiting", type=click.IntRange(0), metavar="N",
+              help="... or if more than N wait in a pool.")  # fmt: skip
 @click.option("--max-age", type=seconds, metavar="SECONDS", help="... or if one waits for longer.")
 @pass_common
 def status(
@@ -116,13 +103,11 @@ def status(
     if watch is not None:
         if common.json:
             raise click.UsageError("--watch is for people: top --json prints a line for each look.")
-        _refresh(common, watch, lambda: _status_for_people(common))
+        _refresh(common, watch, lambda: _status_for_people(_overview(common)))
     check = check or max_waiting is not None or max_age is not None
     found = _overview(common)
-    if common.json:
-        print_json(found)
-    elif not (check and common.quiet):
-        console(common).print(_status_for_people(common))
+    if common.json or not (check and common.quiet):
+        answer(common, found, _status_for_people(found))
     wrong = []
     for pool in found["pools"]:
         where, waiting, age = f"pool {pool['name']}", pool["counts"]["queued"], _age(pool) or 0.0
@@ -143,20 +128,15 @@ def _longest(common: Common) -> list[Record]:
 
 
 def _top_for_people(common: Common) -> Group:
-    pools = _pools(
-        _overview(common),
-        {
-            "queued": _count_of("queued"),
-            "running": _count_of("running"),
-            "succeeded/min": _count_of("succeeded", "ended_last_minute"),
-            "failed/min": _count_of("failed", "ended_last_minute"),
-        },
-    )
-    rows = [
-        [each.id, each.name, each.pool, lasting(each.ran), progress_of(each.progress)]
-        for each in _longest(common)
-    ]
-    jobs = table(["running", "name", "pool", "for", "progress"], rows, cut=("name", "progress"))
+    pools = _pools(_overview(common), {
+        "queued": _count_of("queued"),
+        "running": _count_of("running"),
+        "succeeded/min": _count_of("succeeded", "ended_last_minute"),
+        "failed/min": _count_of("failed", "ended_last_minute"),
+    })  # fmt: skip
+    names = {"running": "id", "name": "name", "pool": "pool", "for": "ran", "progress": "progress"}
+    rows = [[COLUMNS[each](job) for each in names.values()] for job in _longest(common)]
+    jobs = table([*names], rows, cut=("name", "progress"))
     return Group(pools, "", jobs if rows else "Nothing runs.")
 
 

@@ -6,7 +6,7 @@ import click
 
 from oddjob import explain_cron
 from oddjob.cli.command import Common, Failure, Program, pass_common
-from oddjob.cli.output import clean, console, print_json, say, table
+from oddjob.cli.output import answer, clean, console, say, table
 from oddjob.operations import RecurringEntry
 from oddjob.operations.phrases import ago
 from oddjob.operations.presentation import entry_json
@@ -29,20 +29,11 @@ def _entries(common: Common) -> list[RecurringEntry]:
 def list_entries(common: Common) -> None:
     """List recurring jobs: when they fire, next and last."""
     found = _entries(common)
-    if common.json:
-        print_json([entry_json(each) for each in found])
-        return
-    rows = [
-        [
-            each.name, each.pool, each.rule, "paused" if each.is_paused else ago(each.next_run),
-            ago(each.last_run), each.last_job,
-        ]
-        for each in found
-    ]  # fmt: skip
-    if rows:
-        names = ["name", "pool", "rule", "next", "last", "last job"]
-        console(common).print(table(names, rows, cut=("name",)))
-    else:
+    rows = [[each.name, each.pool, each.rule, "paused" if each.is_paused else ago(each.next_run),
+             ago(each.last_run), each.last_job] for each in found]  # fmt: skip
+    shown = table(["name", "pool", "rule", "next", "last", "last job"], rows, cut=("name",))
+    answer(common, [*map(entry_json, found)], *[shown] * bool(rows))
+    if not (rows or common.json):
         say(common, "There is none.")
 
 

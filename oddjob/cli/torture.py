@@ -20,7 +20,7 @@ import click
 
 import oddjob
 from oddjob.cli.command import Common, Failure, command, pass_common
-from oddjob.cli.output import console, facts, print_json, say
+from oddjob.cli.output import answer, facts, say
 from oddjob.operations import StoreOperations
 from oddjob.operations.phrases import counted
 from oddjob.operations.stores import file_of
@@ -90,10 +90,7 @@ def torture(common: Common, kills: int) -> None:
         deadline = time.monotonic() + _CLOSING
         while folder.exists() and time.monotonic() < deadline:  # a thread here closes the store
             shutil.rmtree(folder, ignore_errors=True)
-    if common.json:
-        print_json(found)
-    else:
-        console(common).print(facts((name.replace("_", " "), each) for name, each in found.items()))
+    answer(common, found, facts((name.replace("_", " "), each) for name, each in found.items()))
     if found["lost"] or found["run_twice_without_a_crash"] or found["unfinished"]:
         raise Failure("jobs were lost, or run again without need")
     say(common, "No job was lost.")

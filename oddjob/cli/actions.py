@@ -6,8 +6,7 @@ in slices, each of them committed. A second call goes on where the first one was
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable
-from itertools import groupby
+from collections.abc import Callable
 from typing import Any, Final
 
 import click
@@ -17,17 +16,16 @@ from oddjob.cli.filters import Filters, filtered, states
 from oddjob.cli.output import print_json, say
 from oddjob.errors import JobNotFound
 from oddjob.operations import PoolOperations, Record
+from oddjob.operations.access import Change
 from oddjob.operations.phrases import counted
 from oddjob.runtime.job_state import JobState
 
-Change = Callable[[PoolOperations, Iterable[Record]], int]
 
-
-def _on_jobs(name: str, help_text: str, done: str, possible: list[JobState], change: Change,
+def _on_jobs(how: Change, help_text: str, done: str, possible: list[JobState],
              by_default: list[JobState] | None = None) -> click.Command:  # fmt: skip
     """Return a command that changes jobs which are in one of some states."""
 
-    @command(name, help=help_text)
+    @command(how, help=help_text)
     @click.argument("ids", nargs=-1, metavar="[ID]...")
     @filtered
     @click.option("--all", "is_all", is_flag=True, help="All jobs which the options describe.")
@@ -41,7 +39,7 @@ def _on_jobs(name: str, help_text: str, done: str, possible: list[JobState], cha
                                    "options that say which jobs.")  # fmt: skip
         wanted = which.state or by_default or possible
         if wrong := set(wanted) - set(possible):
-            raise click.UsageError(f"{name} is not for jobs that are {', '.join(sorted(wrong))}")
+            raise click.UsageError(f"{how} is not for jobs that are {', '.join(sorted(wrong))}")
         which = Filters(**{**vars(which), "state": wanted})
         others: Counter[str] = Counter()
         given = _given(common, ids, others) if ids else []
@@ -51,9 +49,7 @@ def _on_jobs(name: str, help_text: str, done: str, possible: list[JobState], cha
         count = len(given) if ids else sum(1 for _ in which.records(common))
         if count and not dry_run:
             ask(common, f"{counted(count)} will be {done}.", count)
-            by_pool = groupby(sorted(given, key=_pool_of), _pool_of)
-            some = ((common.open().pool(name), jobs) for name, jobs in by_pool)
-            count = sum(change(*each) for each in (some if ids else which.of_pools(common)))
+            count = common.open().change(how, given if ids else which.records(common))
         if count or not (others or is_all):
             report(common, count, done, dry_run=dry_run)
         if others:
@@ -63,10 +59,6 @@ def _on_jobs(name: str, help_text: str, done: str, possible: list[JobState], cha
             raise Failure("there is no such job")
 
     return act
-
-
-def _pool_of(job: Record) -> str:
-    return job.pool
 
 
 def _given(common: Common, ids: tuple[str, ...], others: Counter[str]) -> list[Record]:
@@ -108,17 +100,17 @@ retry: Final = _on_jobs(
     "retry",
     "Queue failed or canceled jobs again, or scheduled ones at once.\n\n"
     "--all means the failed ones, unless --state says otherwise.",
-    "queued again", ["failed", "cancelled", "scheduled"], PoolOperations.retry, ["failed"],
+    "queued again", ["failed", "cancelled", "scheduled"], ["failed"],
 )  # fmt: skip
 cancel: Final = _on_jobs(
     "cancel",
     "Cancel jobs that wait, and ask running ones to stop.",
-    "canceled", ["scheduled", "queued", "running"], PoolOperations.cancel,
+    "canceled", ["scheduled", "queued", "running"],
 )  # fmt: skip
 delete: Final = _on_jobs(
     "delete",
     "Delete jobs, and what is known of them. Running ones are not deleted.",
-    "deleted", ["scheduled", "queued", "succeeded", "failed", "cancelled"], PoolOperations.delete,
+    "deleted", ["scheduled", "queued", "succeeded", "failed", "cancelled"],
 )  # fmt: skip
 
 

@@ -12,7 +12,7 @@ import click
 
 from oddjob.cli.command import Common
 from oddjob.keys import Key, decode_key
-from oddjob.operations import PoolOperations, Record
+from oddjob.operations import Record
 from oddjob.operations.access import seconds_of
 from oddjob.runtime.job_state import JobState
 
@@ -81,18 +81,9 @@ class Filters:
     since: datetime | None
     before: datetime | None
 
-    def of_pools(self, common: Common) -> Iterator[tuple[PoolOperations, Iterator[Record]]]:
-        """Yield the chosen pools, one for each state, with their jobs in question."""
-        for pool in common.pools():
-            for state in self.state or (None,):
-                yield pool, pool.records(
-                    state=state, name=self.name, key=self.key, error=self.error,
-                    since=self.since, before=self.before,
-                )  # fmt: skip
-
     def records(self, common: Common) -> Iterator[Record]:
         """Return the jobs in question, the newest first."""
-        found = [jobs for _, jobs in self.of_pools(common)]
+        found = [pool.records(**vars(self)) for pool in common.pools()]
         return heapq.merge(*found, key=lambda record: record.created, reverse=True)
 
     @property

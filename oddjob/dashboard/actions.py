@@ -14,8 +14,10 @@ from oddjob.dashboard.context import Context, Found, reference
 from oddjob.dashboard.guard import check_action
 from oddjob.dashboard.request import HttpError
 from oddjob.dashboard.search import filter_of, find_jobs
+from oddjob.operations.access import Change
 from oddjob.operations.phrases import counted
 from oddjob.operations.pool_operations import PoolOperations
+from oddjob.operations.sources import Source
 from oddjob.runtime.job_state import JobState
 
 _TYPED: Final = 100  # jobs
@@ -30,7 +32,7 @@ class Verb(NamedTuple):
     done: str
     possible: tuple[JobState, ...]
     by_default: tuple[JobState, ...]
-    operation: str  # the method of the pool's operations
+    how: Change
 
 
 VERBS: Final = {
@@ -106,14 +108,11 @@ def _matching(context: Context, verb: Verb) -> Iterator[Found]:
 
 
 def _change(verb: Verb, chosen: Iterable[Found]) -> int:
-    by_pool: dict[str, list[Found]] = {}
+    by_source: dict[Source, list[Any]] = {}
     for each in chosen:
         if each.job.state in verb.possible:
-            by_pool.setdefault(each.place.reference, []).append(each)
-    return sum(
-        getattr(group[0].place.pool, verb.operation)([each.job for each in group])
-        for group in by_pool.values()
-    )
+            by_source.setdefault(each.place.source, []).append(each.job)
+    return sum(source.change(verb.how, jobs) for source, jobs in by_source.items())
 
 
 def act_on_pool(context: Context) -> Redirect:

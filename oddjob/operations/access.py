@@ -3,10 +3,11 @@
 And what they make of the times that people give, and of those that the store knows.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from itertools import islice
 from operator import methodcaller
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, Literal, NamedTuple, cast
 
 from oddjob.durable.codec import Codec
 from oddjob.durable.operation import RunnerOver
@@ -15,6 +16,9 @@ from oddjob.durable.store import StoreReader
 from oddjob.quantities import Seconds, as_retention
 from oddjob.schedule.clock import clock
 
+_SLICE: Final = 200  # jobs, that are changed in one commit
+
+Change = Literal["retry", "cancel", "delete"]
 When = datetime | Seconds | str
 
 
@@ -63,6 +67,13 @@ class StoreAccess:
         """Have the store thread call a method of `Store` in a turn; return its answer."""
         call = methodcaller(method, *args, **options)
         return self._ask(lambda runner: runner.call(call))
+
+    def change_jobs(self, method: Change, jobs: Iterable[Any]) -> int:
+        """Call a method of `Store` with jobs, a slice at a time; return how many it has changed."""
+        count, left = 0, iter(jobs)
+        while some := list(islice(left, _SLICE)):
+            count += self.change(method, some)
+        return count
 
     def submit(self, submits: Any) -> Any:
         """Store jobs of which this process hears no more."""

@@ -72,6 +72,10 @@ class MemoryRecord:
         waits: Any = self._job or self._timer
         return self.state in ("scheduled", "queued", "running") and waits.cancel() is not False
 
+    def delete(self) -> bool:
+        """Delete nothing, as jobs in memory have no records; return False."""
+        return False
+
     def retry(self) -> bool:
         """Start a job now that waits for its time; return False of any other."""
         return self._timer is not None and bool(self._timer.run_now())
@@ -201,18 +205,6 @@ class MemoryOperations:
     def oldest_waiting(self) -> datetime | None:
         """Return when the first of the queued jobs was queued; None: none waits."""
         return next((job.queued_at for job in self.pool.queue()), None)
-
-    def retry(self, records: Iterable[MemoryRecord]) -> int:
-        """Start scheduled jobs now; return how many."""
-        return sum(record.retry() for record in records)
-
-    def cancel(self, records: Iterable[MemoryRecord]) -> int:
-        """Cancel jobs that wait, and ask running ones to stop; return how many."""
-        return sum(record.cancel() for record in records)
-
-    def delete(self, records: Iterable[MemoryRecord]) -> int:  # noqa: ARG002
-        """Delete nothing: there are no records of jobs in memory; return 0."""
-        return 0
 
     def pause(self) -> None:
         """Let no jobs of the pool start; see `Pool.pause`."""

@@ -2,8 +2,8 @@
 
 Guarantees
   * Records are read a page at a time, and no snapshot is held between two pages.
-  * What acts on many jobs does so in slices of `_SLICE`, each in a commit of its own: others get
-    their turn in between. If it is interrupted, a second call goes on where the first one stopped.
+  * What acts on many jobs does so in slices, each in a commit of its own: others get their turn in
+    between. If it is interrupted, a second call goes on where the first one stopped.
 """
 
 from collections.abc import Iterable, Iterator
@@ -23,7 +23,6 @@ from oddjob.quantities import Seconds, as_count
 from oddjob.runtime.job_state import JobState
 
 _PAGE: Final = 100  # records
-_SLICE: Final = 200  # jobs
 
 
 class PoolOperations:
@@ -113,15 +112,15 @@ class PoolOperations:
 
     def retry(self, records: Iterable[Record]) -> int:
         """Queue failed and canceled jobs again, scheduled ones at once; return how many."""
-        return self._change("retry", records)
+        return self._access.change_jobs("retry", map(stored_id, records))
 
     def cancel(self, records: Iterable[Record]) -> int:
         """Cancel jobs that wait, and ask running ones to stop; return how many."""
-        return self._change("cancel", records)
+        return self._access.change_jobs("cancel", map(stored_id, records))
 
     def delete(self, records: Iterable[Record]) -> int:
         """Delete jobs that do not run; return how many."""
-        return self._change("delete", records)
+        return self._access.change_jobs("delete", map(stored_id, records))
 
     def purge(self, states: JobState | Iterable[JobState], older_than: Seconds | str = 0.0) -> int:
         """Delete the records of jobs that have ended; see `Pool.purge`."""
@@ -139,12 +138,6 @@ class PoolOperations:
         return chain.from_iterable(
             self._pages(Filter(state, ended_before=before)) for state in wanted
         )
-
-    def _change(self, method: str, records: Iterable[Record]) -> int:
-        count, jobs = 0, map(stored_id, records)
-        while some := list(islice(jobs, _SLICE)):
-            count += self._access.change(method, some)
-        return count
 
     def pause(self, reason: str = "") -> None:
         """Let no process start jobs of the pool; people are shown the reason, in one line.

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Final, cast
 
 from oddjob.errors import JobNotFound
-from oddjob.operations.access import RunnerInfo
+from oddjob.operations.access import Change, RunnerInfo
 from oddjob.operations.memory_operations import MemoryOperations, MemoryRecord
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.record import Record
@@ -58,6 +58,10 @@ class MemoryPools:
     def runners(self) -> list[RunnerInfo]:
         """Return nothing: runners belong to stores."""
         return []
+
+    def change(self, how: Change, records: Iterable[MemoryRecord]) -> int:
+        """Change jobs, as methods of theirs do; return how many."""
+        return sum(getattr(each, how)() for each in records)
 
     def drain(self, _runner: str) -> bool:
         """Ask nobody to end, as there are none; return False."""

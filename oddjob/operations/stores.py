@@ -8,10 +8,10 @@ from urllib.parse import urlsplit
 
 from oddjob.durable.stores import codec_of, let_go, parse_url, runner_of
 from oddjob.errors import JobNotFound
-from oddjob.operations.access import RunnerInfo, StoreAccess
+from oddjob.operations.access import Change, RunnerInfo, StoreAccess
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.reasons import reasons_of
-from oddjob.operations.record import Record, record_of
+from oddjob.operations.record import Record, record_of, stored_id
 from oddjob.signing import SigningKeys, as_signing_keys
 
 
@@ -73,6 +73,10 @@ class StoreOperations:
     def runners(self) -> list[RunnerInfo]:
         """Return the processes that use the store, this one included."""
         return self._access.runners()
+
+    def change(self, how: Change, records: Iterable[Record]) -> int:
+        """Change jobs of any pools, as the methods of `PoolOperations` do; return how many."""
+        return self._access.change_jobs(how, map(stored_id, records))
 
     def drain(self, runner: str) -> bool:
         """Ask a process to end as after SIGTERM: what it runs goes on, the rest is left to others.

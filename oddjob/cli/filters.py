@@ -11,9 +11,10 @@ from typing import Any, Final, cast, get_args
 import click
 
 from oddjob.cli.command import Common
-from oddjob.keys import Key, decode_key
+from oddjob.keys import Key
 from oddjob.operations import Record
 from oddjob.operations.access import seconds_of
+from oddjob.operations.phrases import read_key
 from oddjob.runtime.job_state import JobState
 
 
@@ -46,11 +47,6 @@ def moment(text: str) -> datetime:
         return date(text)
 
 
-def key(text: str) -> Key:
-    """Read a key: a string as it is, a tuple as Python writes it, anything else after a "="."""
-    return decode_key(f"={text}" if text.startswith("(") else text)
-
-
 def states(text: str) -> list[JobState]:
     """Read one or several states, with commas between them."""
     words = text.split(",")
@@ -63,7 +59,7 @@ def states(text: str) -> list[JobState]:
 _OPTIONS: Final[dict[str, tuple[str, Any, str, str]]] = {
     "state": ("--state", states, "STATE", "Only in that state; or several: failed,cancelled."),
     "name": ("--name", str, "NAME", "Only those of that name."),
-    "key": ("--key", key, "KEY", "Only those of that key: name, \"('customer', 7)\", or =7."),
+    "key": ("--key", read_key, "KEY", "Only those of that key: name, \"('customer', 7)\", or =7."),
     "error": ("--error", str, "TEXT", "Only those whose error contains TEXT."),
     "since": ("--since", moment, "TIME", 'Only those submitted since: "2h", or a date.'),
     "before": ("--until", moment, "TIME", "Only those submitted before."),

@@ -51,6 +51,16 @@ def run_processes(count: int, *, is_batch: bool, reloads: bool) -> int:
     return group.exit_code
 
 
+def end_with_parent(number: int) -> None:
+    """Send this process a signal when its parent dies, which holds a pipe to it open."""
+
+    def wait() -> None:
+        sys.stdin.buffer.read()
+        os.kill(os.getpid(), number)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
 class _Group:
     """The children. Signal handlers come here, too: in the main thread, which starts them."""
 

@@ -21,6 +21,7 @@ import click
 import oddjob
 from oddjob.cli.command import Common, Failure, command, pass_common
 from oddjob.cli.output import answer, facts, say
+from oddjob.cli.processes import end_with_parent
 from oddjob.operations import StoreOperations
 from oddjob.operations.phrases import counted
 from oddjob.operations.stores import file_of
@@ -47,7 +48,7 @@ def run(kind: str, url: str, pool_name: str, log: str) -> None:
     global _log  # noqa: PLW0603  (of this process)
     _log = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     pool = oddjob.Pool(pool_name, 4, store=url, consume=kind == "runs", keep_succeeded=10**6)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(signal.SIGKILL)
     if kind == "fed":
         _feed(pool)
     click.echo("ready")
@@ -60,11 +61,6 @@ def run(kind: str, url: str, pool_name: str, log: str) -> None:
 def _feed(pool: oddjob.Pool) -> None:
     jobs = pool.submit_many(work, range(_BATCH))
     os.write(_log, "".join(f"{job.id}\n" for job in jobs).encode())
-
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 @command()

@@ -5,10 +5,8 @@ import logging
 import os
 import signal
 import sys
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
 from math import inf
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from oddjob import Pool
 from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common
 from oddjob.cli.filters import seconds
 from oddjob.cli.output import say
-from oddjob.cli.processes import run_processes
+from oddjob.cli.processes import end_with_parent, run_processes
 from oddjob.daemon import run_until
 from oddjob.operations import StoreOperations
 from oddjob.operations.application import new_pool, run
@@ -99,7 +97,7 @@ def worker(
         say(common, f"{_names(chosen)}: the program can be imported, the store is open.")
         return
     if follow_stdin:
-        threading.Thread(target=_end_with_parent, daemon=True).start()
+        end_with_parent(signal.SIGTERM)
     if hasattr(signal, "SIGUSR1"):
         faulthandler.register(signal.SIGUSR1)
     if metrics:
@@ -174,12 +172,8 @@ def _is_batch_over(common: Common, chosen: list[Pool]) -> bool:
 
 
 def _is_paused(pool: Pool) -> bool:
-    return _store_of(str(pool.configuration.store)).pool(str(pool.name)).is_paused
-
-
-@cache  # a batch whose jobs wait for a limit asks again and again
-def _store_of(url: str) -> StoreOperations:
-    return click.get_current_context().with_resource(StoreOperations(url))
+    with StoreOperations(str(pool.configuration.store)) as store:
+        return store.pool(str(pool.name)).is_paused
 
 
 def _memory() -> int:
@@ -192,11 +186,6 @@ def _memory() -> int:
 
 def _names(chosen: list[Pool]) -> str:
     return ", ".join(str(each.name) for each in chosen)
-
-
-def _end_with_parent() -> None:
-    sys.stdin.buffer.read()
-    os.kill(os.getpid(), signal.SIGTERM)
 
 
 @contextmanager

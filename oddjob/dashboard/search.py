@@ -14,8 +14,8 @@ from typing import Final, NamedTuple, cast, get_args
 
 from oddjob.dashboard.context import Context, Found, Place
 from oddjob.dashboard.request import HttpError, Request
-from oddjob.keys import decode_key
 from oddjob.operations.memory_operations import MemoryOperations
+from oddjob.operations.phrases import read_key
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.runtime.job_state import JobState
 
@@ -84,7 +84,7 @@ def _start_of(cursor: str) -> _Start:
 
 def _jobs_of(place: Place, which: JobFilter, start: _Start | None) -> Iterator[Found]:
     pool = cast("PoolOperations", place.pool)  # the other kind takes the same
-    before, before_id, key = None, None, which.key
+    before, before_id = None, None
     if start is not None:
         # A store lists its jobs by their ids, in all of its pools, so that of one says enough.
         is_own, in_memory = start.source == place.number, isinstance(pool, MemoryOperations)
@@ -93,7 +93,7 @@ def _jobs_of(place: Place, which: JobFilter, start: _Start | None) -> Iterator[F
     records = pool.records(
         state=cast("JobState", which.state) or None,
         name=which.name or None,
-        key=decode_key(f"={key}" if key.startswith("(") else key) if key else None,
+        key=read_key(which.key) if which.key else None,
         error=which.error or None,
         before=before,
         before_id=before_id,

@@ -1,7 +1,9 @@
-"""Phrases: counts, durations and dates as people say them, in the command and the dashboard."""
+"""Phrases: counts, times and keys as people say them, in the command and the dashboard."""
 
 from datetime import UTC, datetime
 from typing import Final
+
+from oddjob.keys import Key, decode_key
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"))
 
@@ -33,3 +35,8 @@ def ago(when: datetime | None) -> str:
 def exact(when: datetime) -> str:
     """Return a time in UTC."""
     return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def read_key(text: str) -> Key:
+    """Read a key: a string as it is, a tuple as Python writes it, anything else after a "="."""
+    return decode_key(f"={text}" if text.startswith("(") else text)

@@ -23,7 +23,7 @@ def test_a_failed_job_is_found_from_the_overview_and_retried(
     page.get_by_role("heading", name="Tracebacks").wait_for()
     page.get_by_role("button", name="Retry").click()
     said(page, "1 job queued again.")
-    assert "did=" not in page.url  # to load it again says nothing
+    page.wait_for_url(lambda url: "did=" not in url)  # to load it again says nothing
     assert pool.counts()["failed"] == 2
 
 

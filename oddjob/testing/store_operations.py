@@ -1,6 +1,7 @@
 """What every store must do when people, and recurring entries, act on it: see `store_contract`."""
 
 from pathlib import Path
+from typing import Any
 
 from oddjob.durable.record import (
     Capacity,
@@ -266,6 +267,52 @@ class StoreOperationsContract(StoreSuite):
         assert store.reader.record("none") is None
         counts = store.reader.counts(POOL)
         assert (counts[State.QUEUED], counts[State.FAILED]) == (4, 1)
+        self.close(store)
+
+    def test_pages_are_parts_of_the_whole_list(self, tmp_path: Path) -> None:
+        """In whatever order jobs start and end, by state, time and name."""
+        store = self.member(tmp_path, "function", "other")
+        partitions, names = (PARTITION, Partition(POOL, "other")), ("n0", "n1", "n2")
+        submits = [
+            Submit(
+                partitions[n % 2], b"", names[n % 3], priority=n % 4, key=None if n % 5 else "k",
+                delay=None if n % 7 else 60 * n,
+            )
+            for n in range(1, 101)
+        ]  # fmt: skip
+        for each in (submits[:50], submits[50:]):
+            store.turn([], each, {POOL: NONE})
+        claims = self.claim(store, Capacity(40, 40))
+        ends = State.SUCCEEDED, State.FAILED, State.CANCELLED
+        for n, claim in enumerate(claims[:30]):
+            assert self.settle(store, claim, ends[n * n % 3])
+        whole = store.reader.records(POOL, Filter(), limit=1000)
+        assert len(whole) == len(submits)
+        middle = whole[50].created
+        filters = [
+            *(Filter(state) for state in (None, *State)),
+            Filter(name="n1"),
+            Filter(since=middle),
+            Filter(State.QUEUED, before=middle),
+        ]
+        for which in filters:
+            expected = [
+                each.id
+                for each in whole
+                if (which.state in (None, each.state)
+                    or (which.state, each.state) == (State.QUEUED, State.PARKED))
+                and (which.name in (None, each.name))
+                and (which.since is None or each.created >= which.since)
+                and (which.before is None or each.created < which.before)
+            ]  # fmt: skip
+            for limit in (1, 7, 1000):
+                found: list[Any] = []
+                while page := store.reader.records(
+                    POOL, which, found[-1] if found else None, limit
+                ):
+                    assert len(page) <= limit
+                    found += [each.id for each in page]
+                assert found == sorted(expected, reverse=True), (which, limit)
         self.close(store)
 
     def test_what_waits_and_what_has_ended_is_counted(self, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 import oddjob
 from oddjob.compat import override
+from oddjob.durable.redis import newest
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.sqlite.store import SqliteStore
@@ -123,7 +124,13 @@ class TestRedisTurns(Redis, StoreTurnsContract):
 
 
 class TestRedisOperations(Redis, StoreOperationsContract):
-    pass
+    @pytest.mark.parametrize("at_once", [2, 30])
+    def test_pages_of_indexes_that_are_read_by_parts(
+        self, at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(newest, "_IDS_AT_ONCE", at_once)
+        monkeypatch.setattr(newest, "_SLACK", 100)
+        self.test_pages_are_parts_of_the_whole_list(tmp_path)
 
 
 def test_scripts_name_no_keys_but_those_that_they_are_given() -> None:

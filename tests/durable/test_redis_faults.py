@@ -13,10 +13,10 @@ import pytest
 
 from oddjob import Pool, StoreFull, StoreUnusable
 from oddjob.durable.record import Capacity, Claim, Partition, State, Submit, Update
-from oddjob.durable.redis import link, membership, wakeups
+from oddjob.durable.redis import link, membership, newest, wakeups
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
-from oddjob.durable.store import Evicted
+from oddjob.durable.store import Evicted, Filter
 from oddjob.errors import JobLost, StoreUnsafe
 from oddjob.operations.findings import findings
 from oddjob.schedule.clock import clock
@@ -549,6 +549,52 @@ def test_the_first_tick_of_an_entry_is_by_the_clock_of_the_server(
         passed = time.time() - start
     assert 0 <= every - 1800 <= passed
     assert 0 < cron <= 60 + passed
+
+
+@pytest.mark.parametrize("state", [State.QUEUED, State.FAILED])
+def test_a_page_out_of_many_jobs_costs_what_one_out_of_few_does(
+    state: State, redis_server: RedisServer, redis_url: str, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """The server sends no ids of others, but for some thousand that have ended."""
+    monkeypatch.setattr(newest, "_IDS_AT_ONCE", 100)
+    monkeypatch.setattr(newest, "_SLACK", 0)
+    store = member(redis_url, tmp_path)
+    submits = [Submit(PARTITION, b"", priority=n % 3) for n in range(300)]
+
+    def sent() -> int:
+        return int(redis_server.ask("INFO", "stats")["total_net_output_bytes"])
+
+    def add() -> None:
+        turn = store.turn([], submits, {"pool": ALL if state is State.FAILED else Capacity(0, 0)})
+        while turn.claims:
+            updates = [Update(each, State.FAILED, error="no") for each in turn.claims]
+            turn = store.turn(updates, [], {"pool": ALL})
+
+    costs = []
+    for count in 1, 20:
+        for _ in range(count):
+            add()
+        before = sent()
+        page = store.reader.records("pool", Filter(state), limit=20)
+        assert len(page) == len(store.reader.records("pool", Filter(state), page[-1].id, 20)) == 20
+        costs.append(sent() - before)
+    assert costs[1] < 2 * costs[0], costs
+    store.leave()
+    store.close()
+
+
+@pytest.mark.parametrize("levels", [200, 201])
+def test_jobs_of_very_many_priorities_are_read_as_others(
+    levels: int, redis_url: str, tmp_path: Path
+) -> None:
+    store = member(redis_url, tmp_path)
+    submits = [Submit(PARTITION, b"", priority=n) for n in range(levels)]
+    added = store.turn([], submits, {"pool": Capacity(0, 0)}).submitted
+    page = store.reader.records("pool", Filter(State.QUEUED), added[-1].id, 3)
+    assert [each.id for each in page] == [each.id for each in added[-2:-5:-1]]
+    store.leave()
+    store.close()
 
 
 def test_no_command_looks_through_the_keys_of_other_programs(

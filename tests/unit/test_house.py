@@ -71,9 +71,9 @@ ABOVE = {
         durable.sqlite.reader durable.sqlite.store
         durable.redis.location durable.redis.script durable.redis.topology durable.redis.link
         durable.redis.packing durable.redis.access
-        durable.redis.answers durable.redis.membership durable.redis.wakeups
+        durable.redis.membership durable.redis.wakeups
         durable.redis.calls durable.redis.direct_submits durable.redis.linked
-        durable.redis.reader durable.redis.store
+        durable.redis.newest durable.redis.reader durable.redis.store
         testing.store_suite testing.store_contract testing.store_operations testing.store_workflows
         testing.store_turns
     """,

@@ -12,8 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from oddjob.durable.record import Partition
-from oddjob.durable.redis.access import Caller, Part, PoolAccess
-from oddjob.durable.redis.answers import TurnAnswer
+from oddjob.durable.redis.access import Caller, Part, PoolAccess, TurnAnswer
 from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Membership

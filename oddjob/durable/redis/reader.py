@@ -5,7 +5,7 @@ import threading
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from heapq import nlargest
+from math import ceil, inf
 from typing import Any, Final
 
 from oddjob.compat import override
@@ -14,6 +14,7 @@ from oddjob.durable.redis.access import partitions_of
 from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Members
+from oddjob.durable.redis.newest import FILLERS, INDEXES, STATE_SHARE, Newest, all_ids
 from oddjob.durable.redis.packing import (
     created_at,
     fair_key_of,
@@ -31,21 +32,10 @@ from oddjob.errors import StoreUnusable
 
 _PAGE: Final = 200  # records
 _GROUPS: Final = 8  # of members of a batch, which have up to 25 each
-_IDS_AT_ONCE: Final = 5000
 _DIGITS: Final = 16
-_STATE: Final = 2**43  # of the scores in `ended`, for each state
 
 _RECORDS: Final = Script("records")
 _ENTRIES: Final = Script("entries")
-
-# The indexes that have the jobs of a state.
-_INDEXES: Final[dict[State, Sequence[str]]] = {
-    State.SCHEDULED: ("due",),
-    State.QUEUED: ("queue", "parked"),
-    State.PARKED: ("parked",),
-    State.RUNNING: ("run",),
-}
-_FILLERS: Final = {"run": 1}  # members at the beginning that are no jobs
 
 
 class RedisReader(StoreReader):
@@ -81,50 +71,24 @@ class RedisReader(StoreReader):
     def records(
         self, pool: str, which: Filter, before_id: Any = None, limit: int = 100
     ) -> list[Record]:
+        place, since = split_id(before_id), _id_at(0.0 if which.since is None else which.since)
+        last = _id_at(inf if which.before is None else which.before)
+        last = last if place is None else min(last, place[1])
+        found: list[Record] = []
+        count = limit
         with self._lock:
-            ids = self._ids(pool, which.state)
-            if before_id is not None and (place := split_id(before_id)) is not None:
-                ids = {each for each in ids if each < place[1]}
-            if which.since is not None:
-                ids = {each for each in ids if int(each) >= which.since * 1e6}
-            if which.before is not None:
-                ids = {each for each in ids if int(each) < which.before * 1e6}
-            is_plain = (which.name, which.key, which.error, which.ended_before) == (None,) * 4
-            newest = nlargest(limit, ids) if is_plain else sorted(ids, reverse=True)
-            found: list[Record] = []
-            for at in range(0, len(newest), _PAGE):
-                page = self._read(pool, newest[at : at + _PAGE])
-                found += [each for each in page if _fits(each, which)]
-                if len(found) >= limit:
+            while len(found) < limit:
+                newest = Newest(self._location, self._link, pool, since, last, count)
+                ids = newest.find(which.state)
+                for at in range(0, len(ids), _PAGE):
+                    page = self._read(pool, ids[at : at + _PAGE])
+                    found += [each for each in page if _fits(each, which)]
+                    if len(found) >= limit:
+                        break
+                if len(ids) < count:
                     break
+                last, count = ids[-1], 10 * count
         return found[:limit]
-
-    def _ids(self, pool: str, state: State | None) -> set[bytes]:
-        """Return the numbers of the jobs in a state; of a moment each, not all of the same one."""
-        ids: set[bytes] = set()
-        for each in State if state is None else (state,):
-            if each.has_ended:
-                ids |= self._ended_ids(pool, each)
-                continue
-            for index in _INDEXES[each]:
-                key = self._location.pool_key(pool, index)
-                at, page = _FILLERS.get(index, 0), [b""]
-                while page:
-                    page = self._link.ask("ZRANGE", key, at, at + _IDS_AT_ONCE - 1)
-                    ids.update(item[-_DIGITS:] for item in page)
-                    at += _IDS_AT_ONCE
-        return ids
-
-    def _ended_ids(self, pool: str, state: State) -> set[bytes]:
-        key = self._location.pool_key(pool, "ended")
-        ids: set[bytes] = set()
-        at, page = 0, [b""]
-        scores = (state * _STATE, (state + 1) * _STATE - 1)
-        while page:
-            page = self._link.ask("ZRANGEBYSCORE", key, *scores, "LIMIT", at, _IDS_AT_ONCE)
-            ids.update(page)
-            at += _IDS_AT_ONCE
-        return ids
 
     def _read(self, pool: str, numbers: Iterable[bytes]) -> list[Record]:
         keys = self._location.pool_keys(pool)
@@ -276,13 +240,13 @@ class RedisReader(StoreReader):
             for state in State:
                 if state.has_ended:
                     key = self._location.pool_key(pool, "ended")
-                    scores = (state * _STATE, (state + 1) * _STATE - 1)
+                    scores = (state * STATE_SHARE, (state + 1) * STATE_SHARE - 1)
                     counts[state] = self._link.ask("ZCOUNT", key, *scores)
                 elif state is not State.PARKED:
                     counts[state] = 0
-                    for index in _INDEXES[state]:
+                    for index in INDEXES[state]:
                         size = self._link.ask("ZCARD", self._location.pool_key(pool, index))
-                        counts[state] += max(0, size - _FILLERS.get(index, 0))
+                        counts[state] += max(0, size - FILLERS.get(index, 0))
         return counts
 
     @override
@@ -329,16 +293,19 @@ class RedisReader(StoreReader):
             ):
                 oldest.add(found[0])
                 last = f"({float(found[1]):.0f}"
-            oldest |= self._ids(pool, State.PARKED)
+            for page in all_ids(self._link, self._location.pool_key(pool, "parked")):
+                oldest = {min(oldest.union(page))} if page else oldest
         return created_at(min(oldest)) if oldest else None
 
     @override
     def ended_since(self, pool: str, since: float) -> dict[State, int]:
         key = self._location.pool_key(pool, "ended")
-        at = min(max(0, int(since * 1000)), _STATE - 1)
+        at = min(max(0, int(since * 1000)), STATE_SHARE - 1)
         with self._lock:
             return {
-                state: self._link.ask("ZCOUNT", key, state * _STATE + at, (state + 1) * _STATE - 1)
+                state: self._link.ask(
+                    "ZCOUNT", key, state * STATE_SHARE + at, (state + 1) * STATE_SHARE - 1
+                )
                 for state in State
                 if state.has_ended
             }
@@ -347,6 +314,11 @@ class RedisReader(StoreReader):
     def members(self) -> list[Member]:
         with self._lock:
             return self._members.list()
+
+
+def _id_at(seconds: float) -> bytes:
+    """Return the lowest id of a job that was submitted at that time or later."""
+    return b"%016d" % ceil(max(0.0, min(seconds * 1e6, 10**_DIGITS - 1)))
 
 
 def _fits(record: Record, which: Filter) -> bool:

@@ -30,8 +30,7 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.durable.redis.access import Part
-from oddjob.durable.redis.answers import TurnAnswer
+from oddjob.durable.redis.access import Part, TurnAnswer
 from oddjob.durable.redis.calls import Calls
 from oddjob.durable.redis.direct_submits import DirectSubmits
 from oddjob.durable.redis.link import Link

@@ -1,0 +1,111 @@
+"""Newest: which jobs of a pool are a page of those in a state, without all ids of the pool.
+
+An index has its jobs in another order than that of their ids, which are the times when they were
+submitted. But queued jobs of one partition and priority are in order. And what ended before a job
+was submitted is older than it, so ended jobs are looked at from the latest end on, down to there.
+Scheduled and parked jobs are all looked at, some thousand at a time.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from heapq import nlargest
+from typing import Any, Final
+
+from oddjob.durable.record import State
+from oddjob.durable.redis.link import Link
+from oddjob.durable.redis.location import Location
+from oddjob.durable.redis.script import Script
+
+STATE_SHARE: Final = 2**43  # of the scores in `ended`, for each state; the rest is milliseconds
+FILLERS: Final = {"run": 1}  # members at the beginning of an index that are no jobs
+_IDS_AT_ONCE: Final = 5000
+_DIGITS: Final = 16
+# By so much the server's clock may be set back, or be behind the ids of very many jobs at once.
+_SLACK: Final = 10_000  # milliseconds
+
+_NEWEST: Final = Script("newest")
+
+# The indexes that have the jobs of a state.
+INDEXES: Final[dict[State, tuple[str, ...]]] = {
+    State.SCHEDULED: ("due",),
+    State.QUEUED: ("queue", "parked"),
+    State.PARKED: ("parked",),
+    State.RUNNING: ("run",),
+}
+
+
+def all_ids(link: Link, key: bytes, first: int = 0) -> Iterator[list[bytes]]:
+    """Yield the ids in an index, some at a time; of a moment each, not all of the same one."""
+    at, page = first, [b""]
+    while page:
+        page = link.ask("ZRANGE", key, at, at + _IDS_AT_ONCE - 1)
+        yield [item[-_DIGITS:] for item in page]
+        at += _IDS_AT_ONCE
+
+
+class Newest:
+    """The newest jobs in a state, or in all.
+
+    Args:
+        location: the server.
+        link: a connection to it.
+        pool: of the jobs.
+        since: the lowest id, of 16 digits.
+        before: an id above all of them.
+        count: how many there are to be at most.
+    """
+
+    def __init__(
+        self, location: Location, link: Link, pool: str, since: bytes, before: bytes, count: int
+    ) -> None:
+        self._link: Final = link
+        self._keys: Final = location.pool_keys(pool)
+        self._channels: Final = location.channels
+        self._key_of: Final[Callable[[str], bytes]] = lambda name: location.pool_key(pool, name)
+        self._since = since  # of those that are still of interest
+        self._before: Final = before
+        self._count: Final = count
+        self._ids = set[bytes]()
+
+    def find(self, state: State | None) -> list[bytes]:
+        """Return their ids, the newest one first."""
+        states = State if state is None else (state,)
+        for index in dict.fromkeys(index for each in states for index in INDEXES.get(each, ())):
+            if index != "queue" or not self._add_queued():
+                for page in all_ids(self._link, self._key_of(index), FILLERS.get(index, 0)):
+                    self._add(page)
+        for each in states:
+            if each.has_ended:
+                self._add_ended(each)
+        return nlargest(self._count, self._ids)
+
+    def _add(self, ids: Iterable[bytes]) -> None:
+        since, before = self._since, self._before
+        self._ids.update(each for each in ids if since <= each < before)
+        if len(self._ids) >= 2 * self._count:
+            newest = nlargest(self._count, self._ids)
+            self._ids, self._since = set(newest), newest[-1]
+
+    def _add_queued(self) -> bool:
+        """Add queued jobs; return whether that is done."""
+        if self._count > _IDS_AT_ONCE:
+            return False
+        arguments = (self._channels, self._since, self._before, self._count)
+        found, is_done = self._link.run(_NEWEST, self._keys, *arguments)
+        self._add(found)
+        return bool(is_done)
+
+    def _add_ended(self, state: State) -> None:
+        least, ties = state * STATE_SHARE, 0
+        last: Any = (state + 1) * STATE_SHARE - 1
+        while True:
+            # Nothing that ended before `since`, and hence was submitted before, is of interest.
+            least = max(least, state * STATE_SHARE + int(self._since) // 1000 - _SLACK)
+            page = self._link.ask(
+                "ZREVRANGEBYSCORE", self._key_of("ended"), last, least, "WITHSCORES", "LIMIT", ties,
+                _IDS_AT_ONCE,
+            )  # fmt: skip
+            self._add(page[::2])
+            if len(page) < 2 * _IDS_AT_ONCE:
+                return
+            ties = page.count(page[-1]) + (ties if page[-1] == last else 0)
+            last = page[-1]

@@ -1,7 +1,7 @@
 """Retention: old records of jobs are deleted, a portion at a time.
 
-Whenever some hundred jobs have ended, the runner purges until there is nothing left to delete; its
-turns go on in between.
+After the first job that has ended, as a process may run only a few, and whenever some hundred more
+have, the runner purges until there is nothing left to delete; its turns go on in between.
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ class Retention:
     """
 
     def __init__(self) -> None:
-        self._ended = 0
+        self._ended = _PURGE_AFTER
 
     def note_end(self) -> None:
         """Note that a job has ended."""

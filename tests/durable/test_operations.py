@@ -53,6 +53,16 @@ def read(path: str, query: str) -> list[tuple[object, ...]]:
 # Records.
 
 
+def test_a_process_that_runs_few_jobs_deletes_old_ones_too(any_url: str) -> None:
+    """As one that a crontab starts does, again and again."""
+    for _ in range(2):
+        with Pool("durable", 1, store=any_url, keep_succeeded=3) as pool:
+            for n in range(5):
+                pool.submit(jobs.note, n).result(WAIT)
+    with Pool("durable", 1, store=any_url, consume=False) as pool:
+        assert pool.counts()["succeeded"] < 10
+
+
 def test_records_are_listed_with_the_newest_first(pool: Pool) -> None:
     pool.perform_many(jobs.note, range(250))  # three pages
     records = list(pool.records())

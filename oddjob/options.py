@@ -19,6 +19,7 @@ from oddjob.events import OnEvent
 from oddjob.keys import Key, as_fair_by, as_weights, check_key
 from oddjob.quantities import (
     Seconds,
+    as_bytes,
     as_count,
     as_patience,
     as_period,
@@ -42,7 +43,9 @@ Unique = bool | Key | Callable[..., Key]
 FairBy = Key | Callable[..., Key]
 
 _STORES: Final = ("sqlite:", "memory:", "redis:", "rediss:", "redis+", "rediss+", "unix:")
-_FOR_STORES: Final = "signing_keys", "consume", "keep_succeeded", "keep_failed", "unknown_after"
+_FOR_STORES: Final = (
+    *("signing_keys", "consume", "keep_succeeded", "keep_failed", "keep_bytes", "unknown_after"),
+)
 
 # Checks. Each takes the option's name, for its message, and a value, and returns the value to use.
 
@@ -181,6 +184,7 @@ class PoolOptions(NamedTuple):
     consume: Annotated[bool, as_flag] = True
     keep_succeeded: Annotated[int, as_count] = 1000
     keep_failed: Annotated[float, as_retention] = 30 * 86400.0
+    keep_bytes: Annotated[float, as_bytes] = 256e6
     unknown_after: Annotated[float, as_retention] = 600.0
 
     def replace(self, **changes: Any) -> Self:
@@ -273,6 +277,7 @@ class KeywordOptions(_SharedOptions, total=False):
     consume: ReadOnly[bool | None]
     keep_succeeded: ReadOnly[int | None]
     keep_failed: ReadOnly[Seconds | str | None]
+    keep_bytes: ReadOnly[float | str | None]
     unknown_after: ReadOnly[Seconds | str | None]
 
 

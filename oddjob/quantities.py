@@ -92,3 +92,16 @@ def as_retention(name: str, value: Any) -> float:
             )
         value = float(found[1]) * UNITS[found[2]]
     return as_patience(name, value)
+
+
+def as_bytes(name: str, value: Any) -> float:
+    """Return a number of bytes, above 0, as a ``float``; also of a text such as ``"256 MB"``."""
+    if isinstance(value, str):
+        found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)b\s*", value.lower())
+        if found is None:
+            raise ValueError(f'{name} must be a size such as "256 MB" or "1 GB", not {value!r}')
+        value = float(found[1]) * 1000 ** " kmgt".index(found[2] or " ")
+    size = as_number(name, value, 'a number of bytes, or a text such as "256 MB"')
+    if not size > 0:
+        raise ValueError(f"{name} must be greater than 0 (math.inf: no limit), not {value!r}")
+    return size

@@ -64,6 +64,7 @@ class PoolStore(Settlement):
         self.name: Final = check_text("a pool's name", name)
         self.keep_succeeded: int = core.options.keep_succeeded
         self.keep_failed: float = core.options.keep_failed
+        self.keep_bytes: float = core.options.keep_bytes
         self.consumes: bool = core.options.consume and not holds_pools.get()
         self.unknown_after: float = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # that it runs, by name; True: known to be callable

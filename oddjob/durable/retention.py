@@ -36,7 +36,8 @@ class Retention:
         purged = 0
         for each in pools:
             before = now - each.keep_failed
-            purged += store.purge(each.name, each.keep_succeeded, before, _PURGED_AT_ONCE)
+            limits = each.keep_succeeded, before, each.keep_bytes
+            purged += store.purge(each.name, *limits, _PURGED_AT_ONCE)
         if not purged:
             self._ended = 0
         return bool(purged)

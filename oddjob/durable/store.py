@@ -19,7 +19,7 @@ reporting progress are all updates of a claim, and news come back with the same 
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 from oddjob.durable.record import (
     Attempt,
@@ -35,6 +35,8 @@ from oddjob.durable.record import (
     Update,
 )
 from oddjob.schedule.clock import clock
+
+SIZE_OF_RECORD: Final = 250  # bytes that a store takes for a job with no data, roughly
 
 
 class Evicted(Exception):
@@ -396,11 +398,16 @@ class Store(Protocol):
         """Forget an entry; return False if there is none."""
         ...
 
-    def purge(self, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
+    def purge(
+        self, pool: str, keep_succeeded: int, failed_before: float, keep_bytes: float, budget: int
+    ) -> int:
         """Delete at most `budget` old jobs; return how many.
 
         Those are the succeeded ones but for the newest `keep_succeeded`, and the failed and
-        cancelled ones that ended before that time.
+        cancelled ones that ended before that time. If there are none left, it is the oldest of each
+        of these states beyond `keep_bytes`: of their payloads, outcomes and errors, and
+        `SIZE_OF_RECORD` for each. The mean of some may stand for all, so that is a rough bound; and
+        where to count them takes long, it may be looked at only now and then.
         """
         ...
 

@@ -1,5 +1,6 @@
 """What every store must do when people, and recurring entries, act on it: see `store_contract`."""
 
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from oddjob.durable.record import (
     Reference,
     State,
     Submit,
+    Update,
 )
 from oddjob.durable.store import Filter, StoreReader
 from oddjob.schedule.clock import clock
@@ -239,11 +241,32 @@ class StoreOperationsContract(StoreSuite):
         for claim in self.claim(store):
             state = State.FAILED if claim.id == jobs[5] else State.SUCCEEDED
             assert self.settle(store, claim, state)
-        assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 2
-        assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 1
-        assert store.purge(POOL, keep_succeeded=2, failed_before=0.0, budget=2) == 0
-        assert store.purge(POOL, 2, clock.wall() + 1, 10) == 1
+        assert store.purge(POOL, 2, 0.0, inf, budget=2) == 2
+        assert store.purge(POOL, 2, 0.0, inf, budget=2) == 1
+        assert store.purge(POOL, 2, 0.0, inf, budget=2) == 0
+        assert store.purge(POOL, 2, clock.wall() + 1, inf, 10) == 1
         assert [record.id for record in store.reader.records(POOL, Filter())] == [jobs[4], jobs[3]]
+        self.close(store)
+
+    def test_the_oldest_jobs_are_purged_beyond_a_size(self, tmp_path: Path) -> None:
+        """Of their payloads and outcomes, for each state; some jobs stand for all."""
+        store = self.member(tmp_path)
+        submits = [Submit(PARTITION, b"x" * 10_000)] * 300
+
+        def purge(keep_succeeded: int = 1000) -> int:
+            return store.purge(POOL, keep_succeeded, 0.0, keep_bytes=1e6, budget=180)
+
+        for state in (State.SUCCEEDED, State.FAILED, State.CANCELLED):
+            jobs = [each.id for each in store.turn([], submits, {POOL: NONE}).submitted]
+            claims = self.claim(store, Capacity(300, 300))
+            for some in (claims[:100], claims[100:]):  # which end one after the other
+                updates = [Update(each, state, b"x" * 9_600, error="") for each in some]
+                assert not store.turn(updates, [], {POOL: NONE}).refused
+            assert [purge(), purge(), purge()] == [180, 70, 0]
+            assert [each.id for each in store.reader.records(POOL, Filter(state))] == jobs[:249:-1]
+        waits = self.add(store)
+        assert [purge(keep_succeeded=20), purge(keep_succeeded=20)] == [30, 0]
+        assert self.state(store, waits) is State.QUEUED
         self.close(store)
 
     def test_records_come_in_pages_and_are_filtered(self, tmp_path: Path) -> None:

@@ -273,7 +273,13 @@ def test_functions_that_other_processes_cannot_find(pool: Pool, function: Any) -
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("consume", False), ("keep_succeeded", 0), ("keep_failed", "1 day"), ("unknown_after", 60)],
+    [
+        ("consume", False),
+        ("keep_succeeded", 0),
+        ("keep_failed", "1 day"),
+        ("keep_bytes", "1 GB"),
+        ("unknown_after", 60),
+    ],
 )
 def test_an_option_for_stores_is_refused_in_a_pool_without(option: str, value: Any) -> None:
     """It would be ignored; `store=False` says that this is meant."""

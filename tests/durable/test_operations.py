@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from random import randbytes
 
 import pytest
 
@@ -51,6 +52,15 @@ def read(path: str, query: str) -> list[tuple[object, ...]]:
 
 
 # Records.
+
+
+def test_records_are_kept_up_to_a_number_of_bytes(any_url: str) -> None:
+    for _ in range(2):
+        with Pool("durable", 1, store=any_url, keep_bytes="1 MB") as pool:
+            for _ in range(15):
+                assert pool.submit(jobs.note, randbytes(50_000).hex()).result(WAIT)
+    with Pool("durable", 1, store=any_url, consume=False) as pool:
+        assert 15 < pool.counts()["succeeded"] < 25
 
 
 def test_a_process_that_runs_few_jobs_deletes_old_ones_too(any_url: str) -> None:

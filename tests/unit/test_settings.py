@@ -78,6 +78,7 @@ OTHER_VALUES = {
     "consume": False,
     "keep_succeeded": 0,
     "keep_failed": 60.0,
+    "keep_bytes": 1e6,
     "unknown_after": 5.0,
 }
 DELAYS = (0.25, 1.0, 20.0, 60.0, 150.0)
@@ -87,10 +88,12 @@ DEFAULTS = (
     *(None, "block", None),
     *(None, 1, None, None, None, 0, DELAYS, Exception, ()),
     *(None, None, ()),
-    *(None, None, True, 1000, 30 * 86_400.0, 600.0),
+    *(None, None, True, 1000, 30 * 86_400.0, 256e6, 600.0),
 )
 EVERY_KEY = pytest.mark.parametrize(("key", "value"), OTHER_VALUES.items(), ids=OTHER_VALUES)
-FOR_STORES = ("signing_keys", "consume", "keep_succeeded", "keep_failed", "unknown_after")
+FOR_STORES = (
+    *("signing_keys", "consume", "keep_succeeded", "keep_failed", "keep_bytes", "unknown_after"),
+)
 BESIDE: dict[str, dict[str, Any]] = {  # what a key needs
     "fair_weights": {"fair_by": len},
     **{key: {"max_queue": 7} for key in ("when_full", "submit_timeout")},
@@ -216,6 +219,31 @@ def test_a_key_at_the_top_is_the_default_of_every_pool(key: str, value: object) 
         assert options._replace(**{key: getattr(PoolOptions(), key)}) == PoolOptions()
 
 
+@pytest.mark.parametrize(
+    ("size", "wrong"),
+    [
+        ("2 apples", ValueError),
+        ("2", ValueError),
+        ("0 MB", ValueError),
+        (-1, ValueError),
+        (math.nan, ValueError),
+        (True, TypeError),
+        (b"2 MB", TypeError),
+    ],
+)
+def test_what_is_no_size(size: object, wrong: type[Exception]) -> None:
+    with pytest.raises(wrong, match=r"^keep_bytes must be .*, not "):
+        PoolOptions(store="memory:").replace(keep_bytes=size)
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [("2 MB", 2e6), ("1.5GB", 1.5e9), ("9 b", 9), ("1 kb", 1000), (5, 5), (math.inf, math.inf)],
+)
+def test_a_size_is_a_number_of_bytes(size: object, number: float) -> None:
+    assert PoolOptions(store="memory:").replace(keep_bytes=size).keep_bytes == number
+
+
 @EVERY_KEY
 def test_a_key_of_one_pool_is_for_that_pool_alone(key: str, value: object) -> None:
     """A limit meant for one API does not throttle the others."""
@@ -262,6 +290,7 @@ def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: o
         "consume": False,
         "keep_succeeded": 2,
         "keep_failed": "2 days",
+        "keep_bytes": "2 MB",
         "unknown_after": 2,
     }
     stored = {
@@ -270,6 +299,7 @@ def test_a_pool_overrides_one_default_and_inherits_the_others(key: str, value: o
         "backoff": (2,),
         "middleware": (print_and_run,),
         "keep_failed": 2 * 86_400.0,
+        "keep_bytes": 2e6,
     }
     other = {key: value} | ({"store": False} if key == "priority_aging" else {})
     plan = read_settings({**general, "extra_pools": [{"email": other}]})

@@ -415,6 +415,7 @@ CONFIGURED = {
     "consume": False,
     "keep_succeeded": 4,
     "keep_failed": 4.0,
+    "keep_bytes": 4.0,
     "unknown_after": 4.0,
 }
 
@@ -463,6 +464,7 @@ OWN = {
     "consume": True,
     "keep_succeeded": 3,
     "keep_failed": 3.0,
+    "keep_bytes": 3.0,
     "unknown_after": 3.0,
 }
 

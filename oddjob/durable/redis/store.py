@@ -41,7 +41,13 @@ from oddjob.durable.redis.packing import full_id
 from oddjob.durable.redis.reader import RedisReader
 from oddjob.durable.redis.script import Script
 from oddjob.durable.redis.wakeups import WakeupListener
-from oddjob.durable.store import OpenTransaction, StartedMarks, Store, StoreReader
+from oddjob.durable.store import (
+    SIZE_OF_RECORD,
+    OpenTransaction,
+    StartedMarks,
+    Store,
+    StoreReader,
+)
 from oddjob.errors import StoreUnusable
 
 _LONGEST_SLEEP: Final = 86400.0  # seconds: system calls take no more than some weeks
@@ -393,7 +399,12 @@ class RedisStore(Store):
     # Old jobs.
 
     @override
-    def purge(self, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
-        arguments = (keep_succeeded, failed_before, min(budget, _AT_ONCE))
+    def purge(
+        self, pool: str, keep_succeeded: int, failed_before: float, keep_bytes: float, budget: int
+    ) -> int:
+        arguments = (
+            *(keep_succeeded, failed_before, min(budget, _AT_ONCE)),
+            *(keep_bytes, SIZE_OF_RECORD),
+        )
         purged: int = self._calls.run(self._calls.enter(pool), _PURGE, *arguments)
         return purged

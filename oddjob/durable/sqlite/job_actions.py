@@ -1,8 +1,18 @@
-"""Job actions: cancel, retry and delete stored jobs, of a batch all its members; purge old ones."""
+"""Job actions: cancel, retry and delete stored jobs; of a batch, all its members. Old jobs."""
+
+from collections import Counter
+from math import inf
+from random import randrange
+from typing import Final
 
 from oddjob.durable.record import State
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.work import Work
+from oddjob.durable.store import SIZE_OF_RECORD
+
+_ENDED: Final = (State.SUCCEEDED, State.FAILED, State.CANCELLED)
+_COUNTED_AT_ONCE: Final = 5000  # jobs
+_SAMPLE: Final = 64  # jobs whose sizes are read
 
 
 def cancel(work: Work, job: int) -> bool:
@@ -74,11 +84,40 @@ def delete(work: Work, job: int) -> bool:
     return True
 
 
-def purge(work: Work, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
-    """Delete old jobs of a pool, at most as many as the budget allows; return how many."""
-    rows = work.execute(schema.PURGE_SUCCEEDED, (pool, budget, keep_succeeded)).fetchall()
-    for state in (State.FAILED, State.CANCELLED):
-        which = pool, int(state), failed_before, budget - len(rows)
-        rows += work.execute(schema.PURGE_OTHERS, which).fetchall()
-    work.erase(job for (job,) in rows)
-    return len(rows)
+def old(work: Work, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> list[int]:
+    """Return jobs that may be deleted, at most `budget`; see `Store.purge`."""
+    succeeded = (pool, budget, keep_succeeded)
+    jobs = [job for (job,) in work.execute(schema.PURGE_SUCCEEDED, succeeded)]
+    for state in _ENDED[1:]:
+        which = pool, int(state), failed_before, budget - len(jobs)
+        jobs += [job for (job,) in work.execute(schema.PURGE_OTHERS, which)]
+    return jobs
+
+
+class Excess:
+    """Which jobs that have ended are too many in bytes, for use in the transactions of one process.
+
+    To find out, the index of all of them is read. Where there are many, that is done less often.
+    """
+
+    def __init__(self) -> None:
+        self._pauses: Final[Counter[str]] = Counter()  # by pool: calls that do not look
+
+    def find(self, work: Work, pool: str, keep_bytes: float, budget: int) -> list[int]:
+        """Return the oldest jobs of each state beyond a size, at most `budget`."""
+        self._pauses[pool] -= 1
+        if self._pauses[pool] >= 0:
+            return []
+        jobs, total = list[int](), 0
+        for state in _ENDED if keep_bytes < inf else ():
+            place = pool, int(state)
+            ((count,),) = work.execute(schema.COUNT_ENDED, place).fetchall()
+            total += count
+            step = count // _SAMPLE | 1  # odd, as pools may submit by turns
+            sample = (*place, step, randrange(step))  # noqa: S311  (no secret)
+            ((size,),) = work.execute(schema.SIZE_OF_SOME, sample).fetchall()
+            excess = 0 if size is None else count - int(keep_bytes / (SIZE_OF_RECORD + size))
+            which = (*place, max(0, min(excess, budget - len(jobs))))
+            jobs += [job for (job,) in work.execute(schema.OLDEST_ENDED, which)]
+        self._pauses[pool] = 0 if jobs else total // _COUNTED_AT_ONCE
+        return jobs

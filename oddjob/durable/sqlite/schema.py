@@ -273,6 +273,16 @@ LIMIT ? OFFSET ?"""
 PURGE_OTHERS: Final = """
 SELECT id FROM job INDEXED BY job_ended
 WHERE pool = ? AND state = ? AND finished IS NOT NULL AND finished < ? LIMIT ?"""
+COUNT_ENDED: Final = """
+SELECT count(*) FROM job INDEXED BY job_ended
+WHERE pool = ? AND state = ? AND finished IS NOT NULL"""
+SIZE_OF_SOME: Final = """
+SELECT avg(length(payload) + coalesce(length(outcome), 0) + coalesce(length(error), 0))
+FROM job INDEXED BY job_ended
+WHERE pool = ? AND state = ? AND finished IS NOT NULL AND id % ? = ?"""
+OLDEST_ENDED: Final = """
+SELECT id FROM job INDEXED BY job_ended
+WHERE pool = ? AND state = ? AND finished IS NOT NULL ORDER BY finished, id LIMIT ?"""
 
 RECORD: Final = """
 SELECT job.id, job.pool, partition.function, job.name, state, priority, attempt, crashes, due, key,

@@ -77,6 +77,7 @@ class SqliteStore(Store):
         self._reader: Final = SqliteReader(self._database)
         self._partitions: Final = PartitionTable()
         self._entries: Final = StoredEntries(self._execute, self._partitions)
+        self._excess: Final = job_actions.Excess()
         self._me: int | None = None
         self._pools: dict[str, list[KnownPartition]] = {}  # that this process consumes
         self._foreign: dict[str, list[int]] = {}  # partitions whose functions it does not know
@@ -433,14 +434,16 @@ class SqliteStore(Store):
         with self._work(is_synced=True) as work:
             return self._entries.delete(work, pool, name)
 
-    # Old jobs, and sleeping.
-
     @override
-    def purge(self, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> int:
+    def purge(
+        self, pool: str, keep_succeeded: int, failed_before: float, keep_bytes: float, budget: int
+    ) -> int:
         with self._work(is_synced=False) as work:
-            count = job_actions.purge(work, pool, keep_succeeded, failed_before, budget)
+            jobs = job_actions.old(work, pool, keep_succeeded, failed_before, budget)
+            jobs = jobs or self._excess.find(work, pool, keep_bytes, budget)
+            work.erase(jobs)
         self._database.note_deleted()
-        return count
+        return len(jobs)
 
     @override
     def wait(self, timeout: float | None) -> list[Any]:

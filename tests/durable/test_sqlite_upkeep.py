@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 
 import pytest
@@ -178,7 +179,7 @@ def test_the_file_shrinks_after_many_jobs_were_deleted(
     before = path.stat().st_size
     log = StatementLog(store, peers)
     free: list[int] = []
-    while purged := store.purge("pool", 100, 0.0, 500):
+    while purged := store.purge("pool", 100, 0.0, inf, 500):
         assert purged <= 500
     while store._database.tidy() == 0.0:  # there is more to do
         free.append(store._execute("PRAGMA freelist_count").fetchone()[0])

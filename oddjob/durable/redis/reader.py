@@ -284,17 +284,19 @@ class RedisReader(StoreReader):
     def oldest_waiting(self, pool: str) -> float | None:
         key_of, oldest, last = partial(self._location.pool_key, pool), set[bytes](), "-inf"
         with self._lock:
-            if self._link.ask("EXISTS", key_of("turns")):
-                oldest = self._ids(pool, State.QUEUED)
-                return created_at(min(oldest)) if oldest else None
-            # Of equal scores, that is of a partition and a priority, the first one is the oldest.
-            while found := self._link.ask(
-                "ZRANGEBYSCORE", key_of("queue"), last, "+inf", "WITHSCORES", "LIMIT", 0, 1
+            in_turns = self._link.ask("EXISTS", key_of("turns"))
+            # Of equal scores, that is of a partition and a priority, the first one is the oldest,
+            # unless they take turns.
+            while not in_turns and (
+                found := self._link.ask(
+                    "ZRANGEBYSCORE", key_of("queue"), last, "+inf", "WITHSCORES", "LIMIT", 0, 1
+                )
             ):
                 oldest.add(found[0])
                 last = f"({float(found[1]):.0f}"
-            for page in all_ids(self._link, self._location.pool_key(pool, "parked")):
-                oldest = {min(oldest.union(page))} if page else oldest
+            for index in ("queue", "parked") if in_turns else ("parked",):
+                for page in all_ids(self._link, key_of(index)):
+                    oldest = {min(oldest.union(page))} if page else oldest
         return created_at(min(oldest)) if oldest else None
 
     @override

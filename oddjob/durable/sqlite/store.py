@@ -243,7 +243,7 @@ class SqliteStore(Store):
             if capacity:
                 work.promote()
             published = self._claim(work, turn, capacity)
-            marks: set[bytes] = set()
+            marks = set[bytes]()
             if has_news or self._me in work.notifier.to_wake:  # it may have ended jobs of its own
                 turn.news, marks = work.notifier.read_news()
             receipts = list(self._receipts)  # of transactions that have ended: see `transactions`
@@ -267,8 +267,7 @@ class SqliteStore(Store):
     ) -> dict[str, tuple[bool, bool]]:
         """Claim jobs, and let others have what is left; return what is published of each pool."""
         published: dict[str, tuple[bool, bool]] = {}
-        mine: list[KnownPartition] = []
-        left: list[KnownPartition] = []
+        mine, left = list[KnownPartition](), list[KnownPartition]()
         for pool, room in capacity.items():
             partitions = self._pools[pool]
             claims = work.claim(pool, partitions, room)
@@ -439,9 +438,8 @@ class SqliteStore(Store):
         self, pool: str, keep_succeeded: int, failed_before: float, keep_bytes: float, budget: int
     ) -> int:
         with self._work(is_synced=False) as work:
-            jobs = job_actions.old(work, pool, keep_succeeded, failed_before, budget)
-            jobs = jobs or self._excess.find(work, pool, keep_bytes, budget)
-            work.erase(jobs)
+            old = job_actions.old(work, pool, keep_succeeded, failed_before, budget)
+            work.erase(jobs := old or self._excess.find(work, pool, keep_bytes, budget))
         self._database.note_deleted()
         return len(jobs)
 

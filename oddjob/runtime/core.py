@@ -93,7 +93,7 @@ class PoolCore:
             if self.store is not None:
                 self.store.reset_after_fork()
             if former.limited is not None:
-                self.use_limits(former.limited.gate.adopted())
+                self.use_limits(former.limited.gate.reset_after_fork())
             self.state.closed_because = closed_because
 
     @property

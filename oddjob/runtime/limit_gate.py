@@ -1,10 +1,12 @@
-"""LimitGate: acquires and releases the limits of jobs, and keeps those that a limit stops.
+"""LimitGate: acquires and releases the limits of jobs, and keeps the jobs that a limit stops.
 
-A job that a closed limit stops waits before that limit. When it opens, one job goes on: it is
-examined in its turn, and whatever comes of that (it starts, another limit stops it, it was
-cancelled), its limits are resumed again. So no job waits before a limit that is open.
+A job that a closed limit stops waits before that limit. When the limit opens, the gate lets one job
+through: the queue examines it in its turn. The job may start, be stopped by another limit, or have
+been cancelled. Whatever the result, its limits then let the next jobs through; hence no job waits
+before an open limit.
 
-Locking: that of the queue.
+Locking: every method needs the queue's lock, except `adopt` and `adopted`, which any thread may
+call. `_adopted` is changed and read in single steps of a dict.
 """
 
 from collections import Counter
@@ -12,33 +14,35 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from heapq import heapify, heappop, heappush
 from math import inf
 from typing import Any, Final, NamedTuple
-from weakref import WeakSet
+from weakref import WeakKeyDictionary
 
 from oddjob.runtime.job import Job
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.ready_order import ReadyOrder
 
-Tickets = Sequence[int | None]  # of a job's limits, in their order; None: nothing to release
+# One entry for each limit of the job's policy, in the same order; None if there is nothing to
+# release.
+Tickets = Sequence[int | None]
 
-NOTHING_TO_RELEASE: Final[Tickets] = [None]  # of a single limit, as it mostly is
+NOTHING_TO_RELEASE: Final[Tickets] = [None]  # the usual case: a single limit, a rate
 
 
 class Obstacles(NamedTuple):
     """What keeps a job from starting."""
 
-    holders: Sequence[Job[Any]] = ()  # of its key, if others of the key are before it
-    closed: Sequence[Limit] = ()
-    is_behind: bool = False  # others of its key are before it
-    delayed_until: float | None = None  # monotonic seconds; it is to be tried again then
+    holders: Sequence[Job[Any]] = ()  # if `is_behind`: the jobs that hold places of its key
+    closed: Sequence[Limit] = ()  # its limits that are closed
+    is_behind: bool = False  # another job of its key must start first
+    delayed_until: float | None = None  # when its next attempt is due, in monotonic seconds
 
 
 class LimitGate:
     """The limits of one queue.
 
     Args:
-        ready: takes the jobs that go on.
-        waiting: the jobs that wait; any other one before a limit is stale.
-        schedule: called with a limit that is closed, and when it opens, in monotonic seconds.
+        ready: receives the jobs that the gate lets through.
+        waiting: the jobs that wait. A job before a limit that is not among them is stale.
+        schedule: called with the time at which a limit opens, in monotonic seconds, and the limit.
     """
 
     __slots__ = ("_adopted", "_ready", "_schedule", "_waiting")
@@ -52,35 +56,47 @@ class LimitGate:
         self._ready: Final = ready
         self._waiting: Final = waiting
         self._schedule: Final = schedule
-        self._adopted: Final[WeakSet[Limit]] = WeakSet()
+        self._adopted: Final[WeakKeyDictionary[Limit, None]] = WeakKeyDictionary()
 
     def adopt(self, limits: Iterable[Limit]) -> None:
-        """Let jobs of this queue pass limits that are new to it; they begin anew."""
+        """Note that jobs of this queue have these limits; some may have been adopted before."""
         for limit in limits:
-            if limit not in self._adopted:
-                limit.reset()
-                self._adopted.add(limit)
+            self._adopted[limit] = None
 
     def adopted(self) -> list[Limit]:
-        """Return the limits that are in use."""
-        return list(self._adopted)
+        """Return the limits in use."""
+        return [limit for ref in self._adopted.keyrefs() if (limit := ref()) is not None]
 
-    def enter(self, job: Job[Any], limits: tuple[Limit, ...], now: float) -> Tickets | None:
-        """Acquire all limits of a job, or keep it before the first one that is closed."""
+    def reset_after_fork(self) -> list[Limit]:
+        """Return the limits in use, without what jobs of the parent process hold of them."""
+        limits = self.adopted()
+        for limit in limits:
+            limit.reset()
+        return limits
+
+    def acquire_all(self, job: Job[Any], limits: tuple[Limit, ...], now: float) -> Tickets | None:
+        """Acquire all limits of a job and return its tickets.
+
+        If a limit is closed, keep the job before the first closed one, acquire none, and return
+        None.
+        """
         for limit in limits:
             if limit.opens_at > now:
                 heappush(limit.waiting, self._ready.entry(job))
-                self.resume(limits, now)
+                self.let_jobs_through(limits, now)
                 return None
         queued_at, tickets = job._queued_at, []
         for limit in limits:
             tickets.append(limit.acquire(now, queued_at))  # a comprehension takes twice as long
             if limit.waiting:
-                self.resume_one(limit, now)
+                self.let_next_through(limit, now)
         return tickets
 
-    def enter_beside(self, job: Job[Any], held: Container[Limit], now: float) -> Tickets | None:
-        """Acquire the limits of a job but for those in `held`; None if one of them is closed."""
+    def acquire_except(self, job: Job[Any], held: Container[Limit], now: float) -> Tickets | None:
+        """Acquire the limits of a job except those in `held`, and return its tickets.
+
+        If one of them is closed, acquire none, and return None.
+        """
         limits = job._policy.limits
         closed = [each for each in limits if each.opens_at > now and each not in held]
         for limit in closed:
@@ -89,51 +105,54 @@ class LimitGate:
             return None
         return [None if each in held else each.acquire(now, job._queued_at) for each in limits]
 
-    def leave(self, job: Job[Any], tickets: Tickets, now: float) -> None:
-        """Release what a job holds."""
+    def release_all(self, job: Job[Any], tickets: Tickets, now: float) -> None:
+        """Release the tickets of a job."""
         for limit, ticket in zip(job._policy.limits, tickets):  # noqa: B905  (one each)
             if ticket is not None:
                 limit.release(ticket, now)
             if limit.waiting:
-                self.resume_one(limit, now)
+                self.let_next_through(limit, now)
 
-    def remove(self, job: Job[Any]) -> None:
-        """Remove a job that may come back from before its limits."""
+    def drop_waiting(self, job: Job[Any]) -> None:
+        """Remove a job that may return to the queue from those that wait before its limits."""
         for limit in job._policy.limits:
-            limit.waiting = [entry for entry in limit.waiting if entry[2] is not job]
+            limit.waiting = [each for each in limit.waiting if each[2] is not job]
             heapify(limit.waiting)
 
-    def resume(self, limits: tuple[Limit, ...], now: float) -> None:
-        """Let jobs go on that wait before these limits, if they are open."""
+    def let_jobs_through(self, limits: tuple[Limit, ...], now: float) -> None:
+        """Let one job through each of these limits that is open."""
         for limit in limits:
             if limit.waiting:
-                self.resume_one(limit, now)
+                self.let_next_through(limit, now)
 
-    def resume_one(self, limit: Limit, now: float) -> None:
-        """Let the first job before an open limit go on; have a closed one looked at later."""
+    def let_next_through(self, limit: Limit, now: float) -> None:
+        """Let the first job before a limit through, or schedule that for when the limit opens."""
         if limit.opens_at > now:
             self._schedule_opening(limit)
             return
         while limit.waiting:
-            job = heappop(limit.waiting)[2]
+            _, _, job = heappop(limit.waiting)
             if job in self._waiting:
                 self._ready.insert(job)
                 return
 
     def reopen(self, limit: Limit, now: float) -> None:
-        """Look at a limit whose time has come."""
+        """Let a job through a limit whose scheduled time has come."""
         limit.scheduled_for = inf
-        self.resume_one(limit, now)
+        self.let_next_through(limit, now)
 
     def rebuild(self, holders: Iterable[tuple[Job[Any], Tickets]]) -> None:
-        """Count anew what the running jobs hold; no job waits before a limit now."""
+        """Recount what running jobs hold, and let no job wait before a limit.
+
+        The caller makes all waiting jobs ready again.
+        """
         held = Counter(
             limit
             for job, tickets in holders
             for limit, ticket in zip(job._policy.limits, tickets)  # noqa: B905
             if ticket is not None
         )
-        for limit in self._adopted:
+        for limit in self.adopted():
             limit.waiting, limit.scheduled_for = [], inf
             limit.recount(held[limit])
 

@@ -171,7 +171,7 @@ class LimitedQueue:
                 continue
             limits, key = job._policy.limits, job._key
             if limits:
-                tickets = self.gate.enter(job, limits, now)
+                tickets = self.gate.acquire_all(job, limits, now)
                 if tickets is None:
                     continue
                 if tickets != NOTHING_TO_RELEASE or key is not None:
@@ -194,7 +194,7 @@ class LimitedQueue:
         if tickets is None:
             return
         if tickets:
-            self.gate.leave(job, tickets, now)
+            self.gate.release_all(job, tickets, now)
         key = job._key
         if key is not None:
             if self._lines.by_key[key] is job:
@@ -242,7 +242,7 @@ class LimitedQueue:
     def _delay(self, job: Job[Any], until: float, now: float) -> None:
         tickets = self._holding.get(job)
         if tickets is not None and job._policy.is_serial:  # it keeps its turn
-            self.gate.leave(job, tickets, now)
+            self.gate.release_all(job, tickets, now)
             self._holding[job] = ()
         else:
             self._leave(job, now)
@@ -258,7 +258,7 @@ class LimitedQueue:
                 self._turns.leave(job, is_started=False)
             if job._key is not None and job not in self._holding:
                 self._lines.cancel(job)
-            self.gate.resume(job._policy.limits, now)
+            self.gate.let_jobs_through(job._policy.limits, now)
         self._leave(job, now)
 
     def _open_due(self, now: float) -> None:
@@ -331,17 +331,17 @@ class LimitedQueue:
         held = {
             limit for each in holders for limit in each._policy.limits if limit.limits_running_jobs
         }
-        tickets = self.gate.enter_beside(first, held, now)
+        tickets = self.gate.acquire_except(first, held, now)
         if tickets is None:
             return None
         self._start_claimed(first, tickets, slot)
-        self.gate.resume(first._policy.limits, now)
+        self.gate.let_jobs_through(first._policy.limits, now)
         return first
 
     def _start_claimed(self, job: Job[Any], tickets: Tickets, slot: Slot) -> None:
         """Start a job out of its turn. It may come back, so no entry of it is left."""
         self._ready.remove(job)
-        self.gate.remove(job)
+        self.gate.drop_waiting(job)
         slot.job = job
         keeps_turn = job in self._holding
         if job._key is not None or tickets:

@@ -35,7 +35,7 @@ class Limit(ABC):
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything, in a new queue or a forked child."""
+        """Forget all starts and waiting jobs; also called in a forked child."""
         self.opens_at: float = -inf
         self.waiting: list[Any] = []  # heap of the jobs that this limit stops
         self.scheduled_for: float = inf  # when the queue will look at it, in monotonic seconds

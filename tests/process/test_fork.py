@@ -73,6 +73,23 @@ def test_a_child_of_a_busy_process_can_use_its_pools() -> None:
     """)
 
 
+def test_limits_are_free_in_a_child() -> None:
+    """What the parent's jobs hold, no job of the child gives back."""
+    run("""
+        gate, running = threading.Event(), threading.Barrier(2)
+        view = oddjob.Pool(2).options(max_concurrency=1)
+        first = view.submit(lambda: (running.wait(10), gate.wait(10)))
+        running.wait(10)
+
+        def child():
+            assert view.submit(abs, -1).result(10) == 1
+
+        assert in_child(child) == 0
+        gate.set()
+        first.result(10)
+    """)
+
+
 def test_jobs_of_the_parent_stay_the_parents() -> None:
     """Run in both processes they would be run twice."""
     run("""

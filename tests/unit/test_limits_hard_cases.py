@@ -12,8 +12,10 @@ import oddjob
 import oddjob.testing
 from oddjob import Pool, Rate
 from oddjob.locks import Wakeup
+from oddjob.runtime.limits import ConcurrencyLimit
 from oddjob.schedule.clock import Clock, clock
 from tests.hang import Hang, until
+from tests.lone_queue import LoneQueue, running
 
 WAIT = 10.0
 
@@ -330,3 +332,43 @@ def test_a_job_that_is_cancelled_does_not_lend_its_place_to_one_that_came_later(
         for job in jobs:
             job.result(WAIT)
     assert order == ["second", "third"]
+
+
+def test_a_limit_that_two_threads_bring_to_the_queue_at_once_keeps_its_count() -> None:
+    """Two threads derive views from one view; the jobs of the quick one must not be forgotten."""
+    lone = LoneQueue()
+    quick: list[Any] = []
+
+    def run_quick_thread() -> None:
+        if quick:
+            lone.submit(lone.policy([quick.pop()]))
+            assert lone.queue.take(lone.new_slot())
+
+    class Shared(ConcurrencyLimit):
+        def reset(self) -> None:
+            run_quick_thread()
+            super().reset()
+
+    limit = Shared(1)
+    quick.append(limit)
+
+    lone.queue.gate.adopt([limit])  # the slow one
+    run_quick_thread()
+    assert running(limit) == 1
+
+
+def test_a_limit_may_come_to_a_queue_that_is_being_rebuilt() -> None:
+    """Views are made without the lock of the queue."""
+    lone = LoneQueue()
+    late = ConcurrencyLimit(1)
+
+    class Recounted(ConcurrencyLimit):
+        def recount(self, running: int) -> None:
+            lone.queue.gate.adopt([late])  # as another thread does
+            super().recount(running)
+
+    limit = Recounted(1)
+    job = lone.submit(lone.policy([limit]))
+    lone.queue._is_torn = True
+    assert lone.queue.take(lone.new_slot()) is job
+    assert {*lone.queue.gate.adopted()} == {limit, late}

@@ -77,7 +77,7 @@ class LoneQueue:
 
     def job_cancelled(self, job: Job[Any], *, is_counted: bool) -> None:
         assert is_counted
-        self.queue.forget(job)
+        self.queue.post_ended(job)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
         return False

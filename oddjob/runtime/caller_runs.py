@@ -29,7 +29,7 @@ def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
                 slot.job = job
             elif not claim_into(core, job, slot):
                 if not limited.withdraw(job):  # a signal handler, in the owner of the queue's lock
-                    limited.forget(job)
+                    limited.post_ended(job)
                 return job._local_state is not QUEUED
             latest = slot.job
             run_in_slot(slot)

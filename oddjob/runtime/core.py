@@ -128,9 +128,9 @@ class PoolCore:
         limited, due = self.use_limits(), clock.monotonic() + delay
         is_open = reopen(job)
         if is_open:
-            limited.retry(job, due)
-            if job.done():  # it was cancelled in between, and `forget` came before `retry`
-                limited.forget(job)
+            limited.post_retry(job, due)
+            if job.done():  # it was cancelled, and `post_ended` came before `post_retry`
+                limited.post_ended(job)
             self.supervisor.notify()  # this worker may be held up, as by `on_event`
             if self.state.broken_by is not None:  # `break_down` came between, and missed this job
                 refuse(job, self.state.breakdown(), self)
@@ -143,7 +143,7 @@ class PoolCore:
             return
         limited = self.dispatcher.limited
         if limited is not None:
-            limited.forget(job)
+            limited.post_ended(job)
             self.dispatcher.wake_if_work()
             self.wake_waiters()
 

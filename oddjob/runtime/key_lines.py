@@ -3,9 +3,11 @@
 At most ``key_limit`` jobs of a key run at once, and they start in the order of arrival. So of those
 that wait, one at a time is *startable*; the others stand behind it in the *line* of the key.
 
-Most keys have one job at a time, which has the key *for itself*, waiting or running: that job is
-all there is to such a key. A `_Line` is made when a second one comes. Entries may be stale, as in
-`ReadyOrder`. Locking: that of the queue.
+Most keys have one job at a time, waiting or running, which has the key *for itself*: the index then
+holds that job alone. A `_Line` is made when a second job comes. Entries may be stale, as in
+`ReadyOrder`.
+
+Locking: every method needs the queue's lock.
 """
 
 from collections import deque
@@ -23,21 +25,22 @@ class _Line:
     __slots__ = ("behind", "head", "running")
 
     def __init__(self, running: int, head: Job[Any] | None) -> None:
-        self.running: int = running  # have started and count
-        self.head: Job[Any] | None = head  # may start
+        self.running: int = running  # number of jobs of this key that hold a place
+        self.head: Job[Any] | None = head  # the one startable job, which is in `ready`
         self.behind: deque[Job[Any]] = deque()
 
 
 class KeyLines:
     """The lines of all keys in use: ``by_key[key]`` is the one job of a key, or its line.
 
-    For the sake of speed, the queue handles a job that has its key for itself without a call: it
-    adds the entry in `by_key`, and deletes it when the job has ended.
+    To save calls, `LimitedQueue` handles a job that has its key for itself by accessing `by_key`
+    directly: `_sort_in` adds the entry (as `add` does), `_start_next` leaves it as it is (as
+    `start` does), and `_release` deletes it.
 
     Args:
-        ready: takes the jobs that become startable.
-        waiting: the jobs that wait; any other one in a line is stale.
-        running: the jobs that count. A serial one that is retried may be in both.
+        ready: receives the jobs that become startable.
+        waiting: the jobs that wait. A job behind another one that is not among them is stale.
+        running: the jobs that hold a place. A serial job that is retried may be in both.
     """
 
     __slots__ = ("_ready", "_running", "_waiting", "by_key")
@@ -54,16 +57,19 @@ class KeyLines:
         return len(self.by_key)
 
     def clear(self) -> None:
-        """Forget all entries."""
+        """Remove all entries."""
         self.by_key.clear()
 
     def add(self, job: Job[Any]) -> bool:
-        """Add a job at the end of its line; return whether it may start."""
+        """Add a job at the end of its line; return whether it is startable."""
         line = self.by_key.setdefault(job._key, job)
-        return line is job or self.enter(job, line)
+        return line is job or self.add_behind(job, line)
 
-    def enter(self, job: Job[Any], line: "Job[Any] | _Line") -> bool:
-        """Add a job at the end of a line, or behind the one job that has had the key for itself."""
+    def add_behind(self, job: Job[Any], line: "Job[Any] | _Line") -> bool:
+        """Add a job at the end of a line, or behind the one job that has had the key for itself.
+
+        Returns whether the job is startable.
+        """
         if not isinstance(line, _Line):
             line = self._make_line(line)
         if line.head is None and not line.behind and line.running < job._policy.key_limit:
@@ -72,7 +78,7 @@ class KeyLines:
         line.behind.append(job)
         return False
 
-    def add_running(self, job: Job[Any]) -> None:
+    def restore_running(self, job: Job[Any]) -> None:
         """Count a job that holds a place of its key; for a rebuild, before others are added."""
         line = self.by_key.setdefault(job._key, _Line(0, None))
         if isinstance(line, _Line):
@@ -84,35 +90,33 @@ class KeyLines:
         return line
 
     def start(self, job: Job[Any]) -> None:
-        """Count a startable job as running, and let another one be startable."""
+        """Count a startable job as running, and make the next one startable."""
         line = self.by_key[job._key]
         if not isinstance(line, _Line) or line.head is not job:
-            return  # it has the key for itself, or has kept its turn
+            return  # it has the key for itself, or it is serial and has kept its place
         line.head = None
-        line.running = running = line.running + 1
-        behind = line.behind
-        # (If the first one is stale, the next job that leaves has `_advance` look again.)
-        if behind and running < behind[0]._policy.key_limit:
+        line.running += 1
+        if line.behind:
             self._advance(job._key, line)
 
-    def start_claimed(self, job: Job[Any]) -> None:
-        """Count a job as running that `first_of` has returned, whether it was startable or not."""
+    def start_out_of_turn(self, job: Job[Any]) -> None:
+        """Count a job that `first_of` has returned as running, whether it was startable or not."""
         line = self.by_key[job._key]
         if isinstance(line, _Line) and line.head is not job:
-            line.behind.remove(job)  # it may come back
+            line.behind.remove(job)  # it may be retried, and its old entry would be valid again
             line.running += 1
         else:
             self.start(job)
 
-    def leave(self, job: Job[Any]) -> None:
-        """Count a job of a line no longer as running, and let the next one be startable."""
+    def release(self, job: Job[Any]) -> None:
+        """Release the place of a job in a line, and make the next one startable."""
         line = self.by_key[job._key]
         if isinstance(line, _Line):
             line.running -= 1
             self._advance(job._key, line)
 
-    def cancel(self, job: Job[Any]) -> None:
-        """Forget a waiting job."""
+    def withdraw(self, job: Job[Any]) -> None:
+        """Remove a waiting job; behind another one, its entry becomes stale."""
         line = self.by_key.get(job._key)
         if line is job:
             del self.by_key[job._key]
@@ -121,9 +125,13 @@ class KeyLines:
             self._advance(job._key, line)
 
     def first_of(self, job: Job[Any], held: int) -> Job[Any] | None:
-        """Return the job that has to run first so that a waiting job can; None: not now.
+        """Return the job of this key that must run before `job` can; it may be `job` itself.
 
-        `held` running jobs of the key are no obstacle, as they wait for this one.
+        Return None if the limit of the key is reached.
+
+        Args:
+            job: a waiting job.
+            held: number of running jobs of the key that wait for this one, and are not counted.
         """
         line = self.by_key[job._key]
         if not isinstance(line, _Line):
@@ -139,7 +147,7 @@ class KeyLines:
         return line is job or (isinstance(line, _Line) and line.head is job)
 
     def waiting_behind(self, job: Job[Any]) -> list[Job[Any]]:
-        """Return the jobs that wait for a running one, in their order."""
+        """Return the jobs of its key that wait for a running job, in their order."""
         line = self.by_key.get(job._key)
         if not isinstance(line, _Line):
             return []
@@ -147,7 +155,7 @@ class KeyLines:
         return [each for each in found if each is not job and each in self._waiting]
 
     def _advance(self, key: Key, line: _Line) -> None:
-        """Make the next job startable, if there is none and the limit allows it."""
+        """Make the next job startable, if none is and the limit allows it; drop stale entries."""
         behind = line.behind
         while behind and line.head is None:
             first = behind[0]

@@ -1,20 +1,20 @@
 """LimitedQueue: jobs that wait for more than a worker: priorities, keys, limits, retries.
 
-The first job that needs it makes it, and it then replaces the FIFO queue of its pool. It is put
-together from `ReadyOrder` (who is first), `KeyLines` (who may start of a key), `LimitGate` (which
-limits are full, or too fast) and a heap of what becomes due (retries, limits that open).
+It is made for the first job or view that needs it, and then replaces the FIFO queue of its pool. It
+is put together from `ReadyOrder` (which job is first), `KeyLines` (which job of a key may start),
+`LimitGate` (which limits are closed) and a heap of what becomes due (retries, limits that open).
 
-Three dicts are the truth: the jobs that wait, those that are delayed until a time, and those that
-hold something (a place of their key, tickets of limits). Two mailboxes hold what has come in since.
-Everything else is an index, which `_rebuild` makes anew from the dicts. So an asynchronous
-exception costs nothing: ``_is_torn`` stays set, and the next thread calls `_rebuild`. What moves a
-job:
+Three dicts are the truth: the jobs that wait, the jobs that are delayed until a time, and the jobs
+that hold something (a place of their key, tickets of limits). Two mailboxes hold what other threads
+have posted since. Everything else is an index, which `_rebuild` makes anew from the dicts. So an
+asynchronous exception costs nothing: ``_is_torn`` stays set, and the next thread calls `_rebuild`.
+A job moves as follows:
 
 =====================  =========================================================================
-a worker takes it      from the waiting to those that hold, if it has a key or limits
-it is to be retried    to the delayed; a serial one goes on holding its place (`retry`)
-its time has come      from the delayed to the waiting
-it has ended           away from wherever it is (`take`, by its worker; else `forget`)
+a worker takes it      from the waiting to the holding, if it has a key or limits
+it is to be retried    to the delayed; a serial job keeps its place (`post_retry`)
+its retry is due       from the delayed to the waiting
+it has ended           out of all dicts (`take`, called by its worker; otherwise `post_ended`)
 =====================  =========================================================================
 """
 
@@ -43,17 +43,16 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-
 _HAS_GIL: Final = bool(getattr(sys, "_is_gil_enabled", lambda: True)())
-_PATIENCE_WITHOUT_GIL: Final = 0.0005  # seconds; the owner of the lock runs meanwhile
+_PATIENCE_WITHOUT_GIL: Final = 0.0005  # seconds to wait for the lock, whose owner runs meanwhile
 
 
 def _locked(method: Callable[..., T]) -> Callable[..., T | None]:
-    """Let a method run with the lock held, the mail read, and the time as its first argument.
+    """Run a method with the lock held, the mail read, and the time as its first argument.
 
-    A destructor or signal handler may come here while its own thread holds the lock. It must not
-    wait then, and gets None: the answer of each method when there is nothing to say, or to take.
-    What it has to say itself it has written into the mailbox.
+    A destructor or signal handler may call the method while its own thread holds the lock. It must
+    not wait then, and the method does not run: it gets None, which every caller has to treat as
+    "not done now". What must not be lost is posted to a mailbox instead.
     """
 
     @wraps(method)
@@ -79,26 +78,26 @@ def _locked(method: Callable[..., T]) -> Callable[..., T | None]:
 
 
 class LimitedQueue:
-    """The jobs of a pool that wait, and what those that run count against.
+    """The jobs of a pool that wait, and what its running jobs hold.
 
-    Locking: ``_lock`` guards every field but the mailboxes, which are appended to without it: so
-    `forget` and `retry` never wait, and may be called from signal handlers and destructors. The
-    next thread that holds the lock reads them first. Under it nothing of the user's is called: keys
-    are of classes that `check_key` trusts.
+    Locking: ``_lock`` guards every field except the mailboxes, to which any thread appends without
+    it: so `post_ended` and `post_retry` never wait, and signal handlers and destructors may call
+    them. The next thread that acquires the lock reads the mailboxes first. No user code is called
+    under the lock: keys are of classes that `check_key` trusts.
 
     A worker does not wait for the lock: under the GIL waiting workers would form a convoy, and
-    change places at every job (a third of the throughput of full limits). It parks, and the owner
-    wakes one when it has released the lock: the worker enters ``parked`` and then looks at the
-    lock, the owner releases the lock and then looks at ``parked``; one of them sees the other.
+    switch at every job (a third of the throughput of full limits). It parks instead, and the owner
+    wakes a parked worker after releasing the lock. The worker enters ``parked`` and then looks at
+    the lock; the owner releases the lock and then looks at ``parked``; one of them sees the other.
     """
 
     def __init__(self, core: "PoolCore") -> None:
         # Mailboxes.
         self.inbox: Final[deque[Job[Any]]] = deque()  # new jobs
-        # Jobs that have ended, and those to be retried with the time of that.
+        # Jobs that have ended (with None), and jobs to be retried (with the time when that is due).
         self._mail: Final[deque[tuple[Job[Any], float | None]]] = deque()
         self._lock: Final = allocate_lock()
-        self._owner: int | None = None  # the identifier of the thread that holds it
+        self._owner: int | None = None  # the identifier of the thread that holds the lock
         self._try_lock: Final = (
             partial(self._lock.acquire, False)  # noqa: FBT003  (by keyword it takes twice as long)
             if _HAS_GIL
@@ -108,40 +107,43 @@ class LimitedQueue:
         self._next_number: Final = count().__next__
         # The truth.
         self._waiting: Final[dict[Job[Any], None]] = {}  # in the order of arrival
-        self._delayed: Final[dict[Job[Any], float]] = {}  # until when
-        # With their tickets. A serial job that is to be retried is in here and in one of the above.
+        self._delayed: Final[dict[Job[Any], float]] = {}  # with the time when each is due
+        # Jobs with their tickets. A serial job to be retried is also in one of the dicts above.
         self._holding: Final[dict[Job[Any], Tickets]] = {}
-        # True while the fields are changed; so, if no thread has the lock, that was interrupted.
+        # Set while the fields are being changed. Still set when the lock is free: a change was
+        # interrupted, and `_rebuild` is due.
         self._is_torn = False
         # Indexes.
         self._ready: Final = ReadyOrder(core.options.priority_aging)
         self._lines: Final = KeyLines(self._ready, self._waiting, self._holding)
-        self._turns: FairTurns | None = None  # if a view or the pool has the option fair_by
+        self._turns: FairTurns | None = None  # made if a view or the pool has the option fair_by
         self._due: list[tuple[float, int, Job[Any] | Limit]] = []
         self.gate: Final = LimitGate(self._ready, self._waiting, self._schedule)
         self._dispatcher: Final = core.dispatcher  # wakes workers when the lock is free again
         self._parked: Final = core.dispatcher.parked
-        self._alarm: Final = core.supervisor.wake  # it calls `tidy` at `_alarm_at`
+        self._alarm: Final = core.supervisor.wake  # the supervisor calls `tidy` at `_alarm_at`
         self._alarm_at = inf
 
     # For workers.
 
     def take(self, slot: Slot) -> Job[Any] | None:
-        """Give back what the former job of a slot holds and return the job that may start now.
+        """Release what the former job of a slot holds, and return the job that may start now.
 
-        It is in the slot before it leaves the queue. None: no job may start, or another thread has
-        the lock, and will wake a worker. (A former job that is to be retried is in no slot.)
+        The job is in the slot before it leaves the queue. (A former job that is to be retried is
+        no longer in its slot.) Returns None if no job may start, or if another thread has the lock;
+        that one then wakes a worker.
         """
         former, now = slot.job, slot.last_ended_at
         job = None
-        # An `if` in the form of a loop: between taking the lock and `try`, a loop has no point at
-        # which an asynchronous exception can come.
-        for _ in iter(self._try_lock, False):  # noqa: FBT003  (what it returns)
+        # An `if` in the form of a loop. The iterator acquires the lock, and from there to `try` the
+        # interpreter handles no asynchronous exception; it would after an `if`, a `with`, or the
+        # call of a helper, and the lock would stay locked.
+        for _ in iter(self._try_lock, False):  # noqa: FBT003  (returned if the lock is taken)
             try:
                 self._owner = slot.ident
                 self._catch_up(now)
                 if former is not None and former in self._holding:
-                    self._leave(former, now)
+                    self._release(former, now)
                 job = self._start_next(slot, now)
                 self._is_torn = False
             finally:
@@ -150,8 +152,8 @@ class LimitedQueue:
             break
         else:  # another thread has the lock
             if former is not None:
-                self.forget(former)
-        if former is None:  # the worker may have been woken to search
+                self.post_ended(former)
+        if former is None:  # the worker may have been woken to look for a job
             self._dispatcher.search_done()
         elif self._parked:
             self._dispatcher.wake_if_work()
@@ -178,7 +180,7 @@ class LimitedQueue:
                     self._holding[job] = tickets
             elif key is not None:
                 self._holding[job] = ()
-            # (A key with a single job maps to that: then there is no line; see `KeyLines`.)
+            # (A job that has its key for itself is in no line: see `KeyLines`.)
             if key is not None and self._lines.by_key[key] is not job:
                 self._lines.start(job)
             slot.job = job
@@ -188,8 +190,8 @@ class LimitedQueue:
             return job
         return None
 
-    def _leave(self, job: Job[Any], now: float) -> None:
-        """Count a job no longer against its key and limits."""
+    def _release(self, job: Job[Any], now: float) -> None:
+        """Release what a job holds: its place of its key, and its limits."""
         tickets = self._holding.pop(job, None)
         if tickets is None:
             return
@@ -200,12 +202,12 @@ class LimitedQueue:
             if self._lines.by_key[key] is job:
                 del self._lines.by_key[key]
             else:
-                self._lines.leave(job)
+                self._lines.release(job)
 
     # Bringing the indexes up to date, with the lock held.
 
     def _catch_up(self, now: float) -> None:
-        """Sort in what has come and open what is due; who calls it clears `_is_torn` in the end."""
+        """Read the mailboxes and open what is due; the caller clears `_is_torn` when it is done."""
         if self._is_torn:
             self._rebuild()
         self._is_torn = True
@@ -218,48 +220,48 @@ class LimitedQueue:
 
     def _sort_in(self) -> None:
         inbox, waiting, number = self.inbox, self._waiting, self._next_number
-        lines, enter, turns = self._lines.by_key, self._lines.enter, self._turns
+        lines, add_behind, turns = self._lines.by_key, self._lines.add_behind, self._turns
         append = self._ready.append if turns is None else self._ready.insert
         while inbox:
-            job = inbox[0]  # it leaves the inbox when it is known to wait
+            job = inbox[0]  # it leaves the inbox after it is in `_waiting`
             job._number = number() if turns is None else turns.give(job, number())
             waiting[job] = None
             key = job._key
-            if key is None or (line := lines.setdefault(key, job)) is job or enter(job, line):
+            if key is None or (line := lines.setdefault(key, job)) is job or add_behind(job, line):
                 append(job)
             inbox.popleft()
 
     def _read_mail(self, now: float) -> None:
-        # A message is thrown away when it has been dealt with: to deal with one twice does no harm.
+        # A message is removed after it has been handled; handling one twice is harmless.
         while self._mail:
             job, due = self._mail[0]
             if due is None:
-                self._forget(job, now)
+                self._remove_everywhere(job, now)
             else:
                 self._delay(job, due, now)
             self._mail.popleft()
 
     def _delay(self, job: Job[Any], until: float, now: float) -> None:
         tickets = self._holding.get(job)
-        if tickets is not None and job._policy.is_serial:  # it keeps its turn
+        if tickets is not None and job._policy.is_serial:  # it keeps its place of its key
             self.gate.release_all(job, tickets, now)
             self._holding[job] = ()
         else:
-            self._leave(job, now)
+            self._release(job, now)
         self._delayed[job] = until
         self._schedule(until, job)
 
-    def _forget(self, job: Job[Any], now: float) -> None:
-        """Let a job that has ended wait no longer, nor count."""
+    def _remove_everywhere(self, job: Job[Any], now: float) -> None:
+        """Remove a job that is to wait no longer, and release what it holds."""
         self._delayed.pop(job, None)
         if job in self._waiting:
             del self._waiting[job]
             if self._turns is not None:
                 self._turns.leave(job, is_started=False)
             if job._key is not None and job not in self._holding:
-                self._lines.cancel(job)
+                self._lines.withdraw(job)
             self.gate.let_jobs_through(job._policy.limits, now)
-        self._leave(job, now)
+        self._release(job, now)
 
     def _open_due(self, now: float) -> None:
         due = self._due
@@ -280,35 +282,35 @@ class LimitedQueue:
         heappush(self._due, (at, self._next_number(), thing))
         if at < self._alarm_at:
             self._alarm_at = at
-            try:  # noqa: SIM105  (one C call: nothing may come in between)
+            try:  # noqa: SIM105  (`suppress` is not a C call, and could be interrupted)
                 self._alarm()
-            except RuntimeError:  # the supervisor is awake
+            except RuntimeError:  # the supervisor is awake already
                 pass
 
-    # Messages, which any thread may write without the lock.
+    # Messages, which any thread may post without the lock.
 
-    def forget(self, job: Job[Any]) -> None:
-        """Note that a job has ended, whether it was started or not; twice does no harm."""
+    def post_ended(self, job: Job[Any]) -> None:
+        """Post that a job has ended, whether it was started or not. Idempotent."""
         self._mail.append((job, None))
 
-    def retry(self, job: Job[Any], due: float) -> None:
-        """Take back a started job that is to run again at `due`, in monotonic seconds."""
+    def post_retry(self, job: Job[Any], due: float) -> None:
+        """Post that a started job is to run again at `due`, in monotonic seconds."""
         self._mail.append((job, due))
 
     def is_interrupted_here(self) -> bool:
-        """Return whether the caller is a signal handler or destructor, in the lock's owner."""
+        """Return whether the caller has interrupted its own thread while that holds the lock."""
         return self._owner == get_ident()
 
-    # For everybody else, with the lock held.
+    # For all other threads, with the lock held.
 
     @_locked
     def tidy(self, _: float) -> None:
-        """Read the mail and open what is due; for the supervisor, and to make room."""
+        """Read the mailboxes and open what is due; for the supervisor, and to make room."""
         self._alarm_at = self._due[0][0] if self._due else inf
 
     @_locked
     def use_turns(self, _: float) -> None:
-        """Have the keys of `fair_by` take turns from now on."""
+        """Let the keys of `fair_by` take turns from now on."""
         if self._turns is None:
             self._turns = FairTurns()
             self._rebuild()
@@ -317,10 +319,10 @@ class LimitedQueue:
     def claim(
         self, now: float, job: Job[Any], stack: Collection[Job[Any]], slot: Slot
     ) -> Job[Any] | None:
-        """Start, in the slot of a thread that waits for a queued job, that one or one before it.
+        """Start a queued job, or the one that must run before it, in the slot of a waiting thread.
 
-        What the jobs in `stack` hold is no obstacle, as they wait, too. The job that is started is
-        in the slot before it leaves the queue. None: none may start now.
+        What the jobs in `stack` hold does not count, as they wait for the job. The job that starts
+        is in the slot before it leaves the queue. Returns None if neither may start now.
         """
         first: Job[Any] | None = job if job in self._waiting else None
         holders = [each for each in stack if each in self._holding]
@@ -339,7 +341,7 @@ class LimitedQueue:
         return first
 
     def _start_claimed(self, job: Job[Any], tickets: Tickets, slot: Slot) -> None:
-        """Start a job out of its turn. It may come back, so no entry of it is left."""
+        """Start a job out of turn. It may be retried, so no stale entry of it may be left."""
         self._ready.remove(job)
         self.gate.drop_waiting(job)
         slot.job = job
@@ -347,14 +349,14 @@ class LimitedQueue:
         if job._key is not None or tickets:
             self._holding[job] = tickets
         if job._key is not None and not keeps_turn:
-            self._lines.start_claimed(job)
+            self._lines.start_out_of_turn(job)
         del self._waiting[job]
-        if self._turns is not None:  # (Its turn has not come: the next ones count from before.)
+        if self._turns is not None:  # its turn has not come up, so virtual time stands still
             self._turns.leave(job, is_started=False)
 
     @_locked
     def obstacles(self, now: float, job: Job[Any]) -> Obstacles | None:
-        """Return what keeps a job from starting; None: nothing, or it does not wait."""
+        """Return what keeps a job from starting; None if it does not wait."""
         if job in self._delayed:
             return Obstacles(delayed_until=self._delayed[job])
         if job not in self._waiting:
@@ -368,64 +370,63 @@ class LimitedQueue:
 
     @_locked
     def withdraw(self, now: float, job: Job[Any]) -> bool:
-        """Let a job wait no longer, if it does; a worker may have started it."""
+        """Remove a job if it still waits; a worker may have started it. Return True: it is done."""
         if job in self._waiting:
-            self._forget(job, now)
+            self._remove_everywhere(job, now)
         return True
 
     @_locked
     def jobs_behind(self, _: float, job: Job[Any]) -> list[Job[Any]]:
-        """Return the serial jobs that wait for this one, of the same key, to succeed."""
+        """Return the serial jobs of the same key that wait for this one to succeed."""
         return [each for each in self._lines.waiting_behind(job) if each._policy.is_serial]
 
     @_locked
     def pop_oldest(self, now: float) -> Job[Any] | None:
-        """Remove the job that has waited longest, of the lowest priority; None if none waits."""
+        """Remove the oldest job of the lowest priority, and return it; None if no job waits."""
         candidates = self._waiting or self._delayed
         job = min(candidates, key=lambda each: each._policy.priority, default=None)
         if job is not None:
-            self._forget(job, now)
+            self._remove_everywhere(job, now)
         return job
 
-    # For people, and for those who need a number of a moment ago.
+    # Snapshots, which may be out of date by the time the caller looks at them.
 
     def __len__(self) -> int:
-        # A message may be of a job that is to be retried, and is nowhere else.
+        # A job that is to be retried may be in the mailbox only.
         return len(self.inbox) + len(self._waiting) + len(self._delayed) + len(self._mail)
 
     @property
     def waiting_count(self) -> int:
-        """How many jobs wait, without those that are delayed."""
+        """The number of jobs that wait, without delayed ones."""
         return len(self._waiting)
 
     def next_due(self) -> float:
-        """Return when something becomes due, in monotonic seconds."""
-        first = self._due[:1]  # a copy: workers may change it meanwhile
+        """Return when the next retry or limit becomes due, in monotonic seconds."""
+        first = self._due[:1]  # a copy, as workers may change the heap meanwhile
         return first[0][0] if first else inf
 
     def waiting(self) -> list[Job[Any]]:
-        """Return the jobs that wait, in the order in which they start if no limit stops them."""
+        """Return the waiting jobs in the order in which they start if no limit stops them."""
         self.tidy()
         places: dict[Job[Any], tuple[float, int]] = {}
         last_of_key: dict[Any, tuple[float, int]] = {}
         for job in self._waiting.copy():
-            rank, number, _ = self._ready.entry(job)
-            place = (rank, number)
-            if job._key is not None:  # it starts after those of its key that came before it
+            place = self._ready.entry(job)[:2]
+            if job._key is not None:  # it starts after the older jobs of its key
                 place = last_of_key[job._key] = max(place, last_of_key.get(job._key, place))
             places[job] = place
         delayed = self._delayed.copy()
         return [*sorted(places, key=places.__getitem__), *sorted(delayed, key=delayed.__getitem__)]
 
     def ready(self) -> list[Job[Any]]:
-        """Return the jobs that wait if one of them may start now, else none."""
+        """Return the waiting jobs if at least one of them may start now, else an empty list."""
         self.tidy()
         return self.waiting() if self._ready.ranks else []
 
     # Recovery.
 
     def _rebuild(self) -> None:
-        """Make the indexes anew: an asynchronous exception has left them half changed."""
+        """Make the indexes anew, as an asynchronous exception has left them half changed."""
         self._ready.clear()
         self._lines.clear()
         self._due = []
@@ -436,7 +437,7 @@ class LimitedQueue:
             if job.done() and job not in waiting:
                 del holding[job]
             elif job._key is not None:
-                self._lines.add_running(job)
+                self._lines.restore_running(job)
         self.gate.rebuild(each for each in holding.items() if each[0] not in waiting)
         if self._turns is not None:
             self._turns.recount([*waiting])

@@ -164,7 +164,7 @@ class Walk:
             self.delayed[job] = self.now + self.random.choice([0.0, self.random.uniform(0, 3)])
             if job._policy.is_serial:
                 self.keeps_turn.add(job)
-            self.queue.retry(job, self.delayed[job])
+            self.queue.post_retry(job, self.delayed[job])
             return
         job.set_result(None)
         if chance > 0.9 and job._policy.is_serial:
@@ -175,7 +175,7 @@ class Walk:
         if slot.outer is not None:
             slot.job = None
             self.unnest(slot)
-            self.queue.forget(job)
+            self.queue.post_ended(job)
 
     def unnest(self, slot: Slot) -> None:
         if slot.outer is not None:
@@ -254,7 +254,7 @@ class Walk:
         """Let the queue, and the model, know of all that has happened."""
         for slot in self.slots:
             if slot.job is not None and slot.job.done():
-                self.queue.forget(slot.job)
+                self.queue.post_ended(slot.job)
         self.queue.tidy()
         self.read_mail()
         assert len(self.queue) == len(self.waiting) + len(self.delayed)

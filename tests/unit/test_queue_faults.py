@@ -68,6 +68,18 @@ def test_a_batch_over_several_keys_starts_in_order(keys: int, options: dict[str,
     assert order == list(range(20))
 
 
+def test_a_cancelled_job_of_a_key_does_not_hold_up_those_behind_it() -> None:
+    """Its view had a lower `key_limit` than theirs."""
+    lone = LoneQueue()
+    narrow, wide = lone.policy(key_limit=1), lone.policy(key_limit=3)
+    jobs = [lone.submit(policy, key="k") for policy in (wide, wide, narrow, wide)]
+    slots = [lone.new_slot() for _ in jobs]
+    assert lone.queue.take(slots[0]) is jobs[0]
+    assert jobs[2].cancel()
+    assert lone.queue.take(slots[1]) is jobs[1]
+    assert lone.queue.take(slots[2]) is jobs[3]
+
+
 def test_a_job_that_was_held_up_by_a_limit_goes_before_a_younger_one() -> None:
     order: list[str] = []
     with Pool(1) as pool:
@@ -144,7 +156,7 @@ class Scene:
         self.jobs[7].cancel()
         assert reopen(running)
         self.first.job = None
-        self.lone.queue.retry(running, self.now)
+        self.lone.queue.post_retry(running, self.now)
 
     def clean_up_after_the_struck(self) -> None:
         """End what is in the slot of the interrupted worker, as the supervisor does."""
@@ -152,7 +164,7 @@ class Scene:
         if job is not None:
             if job not in self.ran:
                 self.run(job)
-            self.lone.queue.forget(job)
+            self.lone.queue.post_ended(job)
 
     def run_the_rest(self) -> None:
         """Let one worker run all that is left."""

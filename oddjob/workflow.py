@@ -1,8 +1,8 @@
-"""Chains and batches: jobs that belong together, and what is done with them as a whole.
+"""Chains and batches: jobs that belong together, and operations on them as a whole.
 
-Both are a job without a call, which ends when its members have ended. In a chain each member waits
-for the one before, and is given its result; in a batch they are independent. See
-`oddjob.runtime.dependencies`, and `oddjob.durable.record` for jobs in stores.
+A job without a call, the *batch job*, stands for a chain or batch, and ends when all members have
+ended. The members of a chain wait for one another, each for the result of the previous one; those
+of a batch are independent. See `oddjob.runtime.dependencies`, and `oddjob.durable.record`.
 
 Guarantees: the jobs of a chain, or of a batch's block, are accepted as a whole: all, or none.
 """
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     from oddjob.submitter import Submitter
 
 
-def batch() -> None:
-    """Stand for a batch, as the function of its job; it is never called."""
+def batch() -> None:  # (The names of these two are in the records of stored jobs.)
+    """Stand for a batch, as the function of its batch job; it is never called."""
 
 
 def chain() -> None:
-    """Stand for a chain, as the function of its job; it is never called."""
+    """Stand for a chain, as the function of its batch job; it is never called."""
 
 
 class Call:
@@ -62,12 +62,12 @@ class Call:
         return f"<Call {describe(self._fn)}({', '.join(shown)}) in {self._target!r}>"
 
     def options(self, **options: Unpack[JobOptions]) -> "Call":
-        """Return the same call with these options; see `Pool.options`."""
+        """Return a copy of this call with other options; see `Pool.options`."""
         return Call(self._target.options(**options), self._fn, self._args, self._kwargs)
 
 
 class _Part(NamedTuple):
-    """A job of a workflow, and what it takes to make it again."""
+    """A job of a workflow, and what is needed to make it again."""
 
     job: Job[Any]
     policy: JobPolicy
@@ -76,17 +76,17 @@ class _Part(NamedTuple):
 
     @classmethod
     def of(cls, policy: JobPolicy, call: Call, links: Links) -> "_Part":
-        """Make a job of a call."""
+        """Make a part with a new job."""
         arguments = call._fn, call._args, call._kwargs or None, call._target._key
         return cls(new_linked(policy, *arguments, links), policy, call, links)
 
 
 class Workflow:
-    """What chains and batches have in common.
+    """The common base of chains and batches.
 
     Attributes:
         job: the job that stands for the whole: its state, its end, its record in a store.
-        jobs: the jobs that belong to it, in order, but for those of `Batch.perform`.
+        jobs: the members in order, except those added by `Batch.perform` and `perform_many`.
     """
 
     def __init__(
@@ -112,9 +112,9 @@ class Workflow:
         self._is_stored: Final = policy.is_durable
         self._target: Final = target
         self._parent: Final = parent
-        self._parts: list[_Part] = []  # what is accepted as a whole
+        self._parts: list[_Part] = []  # which are accepted as a whole
         self.jobs: list[Job[Any]] = []
-        if running is not None:  # accepted long ago; its jobs add to it
+        if running is not None:  # accepted before; one of its jobs adds more
             self.job: Job[Any] = running
             return
         links = Links(is_batch=True, batch=None if parent is None else parent.job)
@@ -127,17 +127,17 @@ class Workflow:
 
     @property
     def id(self) -> str:
-        """The identifier of the whole: `Pool.find` finds it in a store."""
+        """The identifier of the batch job; `Pool.find` finds it in a store."""
         return self.job.id
 
     @property
     def state(self) -> JobState:
-        """``scheduled`` while jobs have not ended, then how they have: see `result`."""
+        """``scheduled`` until all jobs have ended, then how they have ended: see `result`."""
         return self.job.state
 
     @property
     def progress(self) -> Progress:
-        """How many of the jobs have ended, of how many."""
+        """The number of jobs that have ended, and of all jobs."""
         return self.job.progress or Progress(0, len(self.jobs))
 
     def done(self) -> bool:
@@ -145,29 +145,26 @@ class Workflow:
         return self.job.done()
 
     def why(self) -> str:
-        """Return why it has not ended; see `Job.why`."""
+        """Return why the workflow has not ended; see `Job.why`."""
         return self.job.why()
 
     def cancel(self) -> bool:
-        """Cancel the jobs that wait, and ask running ones to stop; return whether that is all."""
+        """Cancel waiting jobs, ask running ones to stop; return whether the whole is cancelled."""
         cancel_members(self.job)
         return self.job.cancelled()
 
     def retry(self) -> bool:
-        """Run again what has failed or was cancelled, and what did not run because of that.
+        """Run failed and cancelled jobs again, and those that did not run because of them.
 
-        `job` and `jobs` are new ones then, as a future ends once. In memory, all jobs have to have
-        ended.
-
-        Returns:
-            False if there is nothing of that kind.
+        New jobs take their places in `job` and `jobs`, as a future ends only once. In memory, all
+        jobs must have ended. Returns False if there is nothing to run again.
         """
         store, before = self._target._core.store, [self.job, *self.jobs]
         if self._is_stored and not inline.is_on():
             if not store.call(lambda each: each.retry([before[0].id])):
                 return False
-            again = {job: store.live.find(job) for job in before if not _needs_no_retry(job)}
-        elif not self.done() or _needs_no_retry(self.job):
+            again = {job: store.live.find(job) for job in before if _is_to_be_retried(job)}
+        elif not _is_to_be_retried(self.job):
             return False
         else:
             again = self._accept_again()
@@ -178,10 +175,13 @@ class Workflow:
         again: dict[Job[Any], Job[Any]] = {}
         parts = [*self._parts]
         for n, (job, policy, call, links) in enumerate(parts):
-            # What waits for one that has ended otherwise is about to end, too.
-            is_lost = any(each in again and not how.is_met(each.state) for each, how in links.after)
-            if is_lost or not _needs_no_retry(job):
-                after = tuple((again.get(each, each), how) for each, how in links.after)
+            # Lost: it will end without running, if it has not yet.
+            is_lost = any(
+                predecessor in again and not condition.is_met(predecessor.state)
+                for predecessor, condition in links.after
+            )
+            if is_lost or _is_to_be_retried(job):
+                after = tuple((again.get(each, each), condition) for each, condition in links.after)
                 batch_job = None if links.batch is None else again.get(links.batch, links.batch)
                 links = links._replace(after=after, batch=batch_job)  # noqa: PLW2901
                 parts[n] = _Part.of(policy, call, links)
@@ -196,8 +196,8 @@ class Workflow:
         if not isinstance(call, Call):
             if not callable(call):
                 raise TypeError(
-                    f"chains and batches take functions, and calls as fn.s(…) and pool.s(fn, …) "
-                    f"make them, not {call!r}"
+                    f"chains and batches take functions, and calls that fn.s(…) and pool.s(fn, …) "
+                    f"return, not {call!r}"
                 )
             call = self._target.s(call)
         target = call._target
@@ -207,7 +207,7 @@ class Workflow:
         return part.job
 
     def _accept(self) -> None:
-        """Accept all jobs, or leave that to the batch to which this belongs."""
+        """Accept all jobs, or leave that to the batch to which this workflow belongs."""
         if self._parent is None or not self._parent._is_open:
             accept_whole([part.job for part in self._parts])
         else:
@@ -215,10 +215,10 @@ class Workflow:
 
 
 class Chain(Workflow):
-    """Jobs of which each is given the result of the one before, as its first argument.
+    """Jobs of which each receives the result of the previous one as its first argument.
 
-    Each is a job of its own, with the options of its call, and starts when the one before it has
-    succeeded. If one fails, those after it end with `PredecessorFailed`.
+    Each has the options of its own call, and starts when the previous job has succeeded. If a job
+    fails, all later ones end with `PredecessorFailed`.
     """
 
     def __init__(
@@ -240,12 +240,12 @@ class Chain(Workflow):
         """Wait until the chain has ended, and return the result of its last job.
 
         Raises:
-            TimeoutError: it has not ended within `timeout` seconds.
+            TimeoutError: the chain has not ended within `timeout` seconds.
             CancelledError: a job was cancelled.
-            BaseException: what the job raised that failed.
+            BaseException: the exception of the job that failed.
         """
         deadline, result = clock.steady() + as_wait("timeout", timeout), None
-        with suppress(BatchFailed):  # the job that has failed says why
+        with suppress(BatchFailed):  # the failed job raises its own exception below
             self.job.result(timeout)
         for job in self.jobs:
             result = job.result(max(0.0, deadline - clock.steady()))
@@ -255,10 +255,10 @@ class Chain(Workflow):
 class Batch(Workflow):
     """Jobs that belong together, and calls to be made when all of them have ended.
 
-    The jobs are accepted as a whole at the end of the ``with`` block; until then do not wait for
-    them. If the block raises, they are cancelled. Jobs of the batch add more with `current_batch`.
+    The jobs are accepted as a whole at the end of the ``with`` block; do not wait for them inside
+    it. If the block raises, they are cancelled. Jobs of a batch add more with `current_batch`.
 
-    Thread safety: a block is for one thread.
+    Thread safety: a block must be used by a single thread.
     """
 
     def __init__(
@@ -270,8 +270,9 @@ class Batch(Workflow):
         running: Job[Any] | None = None,
     ) -> None:
         super().__init__(target, batch, name or "batch", parent, running)
-        self._adds_to_running: Final = running is not None  # a job of it is adding jobs
-        self._is_open = not self._adds_to_running  # its block has not ended
+        # Made by `current_batch`: there is no block, and each job is accepted when it is added.
+        self._adds_to_running: Final = running is not None
+        self._is_open = not self._adds_to_running  # the block has not ended
         for condition, call in (callbacks or {}).items():
             if call is not None:
                 self._add_call(call, Links(((self.job, condition),)))
@@ -280,17 +281,14 @@ class Batch(Workflow):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._is_open = False
-        if self._adds_to_running:
-            return
+        self._is_open, is_accepted = False, self._adds_to_running
         try:
-            if error is None:
+            if error is None and not is_accepted:
                 self._accept()
-        except BaseException:
-            refuse_whole([part.job for part in self._parts])
-            raise
-        if error is not None:
-            refuse_whole([part.job for part in self._parts])
+                is_accepted = True
+        finally:
+            if not is_accepted:
+                refuse_whole([part.job for part in self._parts])
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Job[Any]:
         """Add ``fn(*args, **kwargs)``; return its job. See `Pool.submit`."""
@@ -301,17 +299,17 @@ class Batch(Workflow):
         return self.add(*[self._target.s(fn, item) for item in iterable])
 
     def add(self, *calls: "Call | Callable[..., Any]") -> list[Job[Any]]:
-        """Add calls as ``fn.s(…)`` returns them, which may be of other pools; return the jobs."""
+        """Add calls made by ``fn.s(…)``, also of other pools; return the jobs."""
         jobs = self._add_all(calls, is_detached=False)
         self.jobs.extend(jobs)
         return jobs
 
     def perform(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> None:
-        """Add ``fn(*args, **kwargs)``, fire and forget. See `Pool.perform`."""
+        """Add ``fn(*args, **kwargs)`` without returning its job. See `Pool.perform`."""
         self._add_all([self._target.s(fn, *args, **kwargs)], is_detached=True)
 
     def perform_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> None:
-        """Add ``fn(item)`` for every item, fire and forget."""
+        """Add ``fn(item)`` for every item without returning the jobs."""
         self._add_all([self._target.s(fn, item) for item in iterable], is_detached=True)
 
     def _add_all(
@@ -328,7 +326,7 @@ class Batch(Workflow):
     def _check_open(self) -> None:
         if not (self._is_open or self._adds_to_running):
             raise RuntimeError(
-                "the block of this batch has ended: only its own jobs add to it now, with "
+                "the block of this batch has ended: only its own jobs may add to it now, with "
                 "oddjob.current_batch()"
             )
 
@@ -353,7 +351,7 @@ class Batch(Workflow):
         """Wait until all jobs have ended.
 
         Raises:
-            TimeoutError: they have not within `timeout` seconds.
+            TimeoutError: some have not ended within `timeout` seconds.
             BatchFailed: at least one has failed.
             CancelledError: none has failed, and at least one was cancelled.
             RuntimeError: the block of the batch has not ended.
@@ -366,33 +364,33 @@ class Batch(Workflow):
 def current_batch() -> Batch | None:
     """Return the batch of the job that the calling thread is running, to add jobs to it.
 
-    None: there is no such job, or it is in no batch. A chain is one as well: it ends after the jobs
-    that are added to it.
+    For a job of a chain it is the chain, which then ends after the added jobs. Returns None outside
+    of jobs, and for a job that belongs to no batch.
 
     Raises:
         PoolClosed: the pool was anonymous, and has been garbage-collected.
     """
     job = current_job()
-    whole = None if job is None else batch_of(job)
-    if job is None or whole is None:
+    batch_job = None if job is None else batch_of(job)
+    if job is None or batch_job is None:
         return None
     if job.pool is None:
         raise PoolClosed("the pool of this batch was garbage-collected: it takes no more jobs")
-    return Batch(job.pool, running=whole)
+    return Batch(job.pool, running=batch_job)
 
 
 class WorkflowMethods:
-    """The methods that submit jobs which belong together."""
+    """Methods that submit jobs which belong together."""
 
     def s(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Call:
-        """Return ``fn(*args, **kwargs)`` as a call for `chain` and `batch`; nothing is submitted.
+        """Return ``fn(*args, **kwargs)`` as a call for `chain` and `batch`, without submitting it.
 
-        Of a job function, ``fn.s(…)`` is shorter.
+        For a job function, ``fn.s(…)`` is shorter.
         """
         return Call(self, fn, args, kwargs)  # type: ignore[arg-type]
 
     def chain(self, *calls: Call | Callable[..., Any]) -> Chain:
-        """Submit calls of which each is given the result of the one before; see `Chain`.
+        """Submit calls of which each receives the result of the previous one; see `Chain`.
 
         ::
 
@@ -401,12 +399,12 @@ class WorkflowMethods:
         calls ``fetch(url)``, then ``parse(page)``, then ``save(text, to="disk")``.
 
         Args:
-            *calls: as `s` returns them, which may be of other pools; or functions.
+            *calls: functions, or calls made by `s`, also of other pools.
 
         Raises:
-            TypeError: some are to be stored, and some are not.
-            PoolClosed, PoolBroken, StoreFull, StoreUnusable: as `submit` does; ``max_queue`` does
-                not hold up what is submitted as a whole.
+            TypeError: some jobs are to be stored, and some are not.
+            PoolClosed, PoolBroken, StoreFull, StoreUnusable: as for `submit`. ``max_queue`` does
+                not apply to jobs that are submitted as a whole.
         """
         return Chain(self, calls)  # type: ignore[arg-type]
 
@@ -426,12 +424,12 @@ class WorkflowMethods:
                 batch.submit_many(convert, files)
 
         Args:
-            on_success: a call to be made once all jobs of the batch have succeeded.
-            on_failure: one to be made once all have ended, if one has failed.
-            on_done: one to be made once all have ended.
-            name: what the batch is called in logs.
+            on_success: a call to be made when all jobs of the batch have succeeded.
+            on_failure: a call to be made when all have ended, and at least one has failed.
+            on_done: a call to be made when all have ended.
+            name: the name of the batch in logs.
 
-        Each of these calls becomes a job of its own, once; those that are not made are cancelled.
+        Each of these calls is a job of its own; the jobs of calls that are not made are cancelled.
         """
         callbacks = _by_end(on_success, on_failure, on_done)
         return Batch(self, name, callbacks)  # type: ignore[arg-type]
@@ -445,6 +443,6 @@ def _by_end(on_success: Any, on_failure: Any, on_done: Any) -> dict[Condition, A
     }
 
 
-def _needs_no_retry(job: Job[Any]) -> bool:
-    """Return whether a job has succeeded, or goes on."""
-    return not job.done() or not (job.cancelled() or job.exception() is not None)
+def _is_to_be_retried(job: Job[Any]) -> bool:
+    """Return whether a job has failed or was cancelled."""
+    return job.done() and (job.cancelled() or job.exception() is not None)

@@ -1,15 +1,15 @@
-"""Dependencies: *linked* jobs in memory, which wait for others, or belong to a batch.
+"""Dependencies: *linked* jobs in memory, which wait for other jobs, or belong to a batch.
 
-Each is ``scheduled``, like a job that waits for a timer. In the field that would hold its timer it
-has an object of this file, which adds a callback to every job that it waits for, and counts down
-as they end.
+A linked job is ``scheduled``, like a job that waits for a timer. `JobDetails.waits_for` holds a
+`_Predecessors` or `_Members` in place of the timer. That registers a callback on every job that the
+linked job waits for, and counts down as they end.
 
-Guarantees: a job that waits is queued when the last of those jobs has ended as it needs; else it
-ends with the first one that has not. A pool that is closed runs its jobs that wait, as those that
-are queued.
+Guarantees: a linked job is queued when its last predecessor has ended and the conditions of all are
+met; otherwise it ends with the first predecessor whose condition is not met. A pool that is closed
+still runs its linked jobs, like its queued ones.
 
-Locking: each object has a lock for its counters. No job is settled under it, and nothing of the
-user's is called.
+Locking: each `_Predecessors` and `_Members` has a lock for its counters. No job is settled and no
+user code is called under it.
 """
 
 import threading
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 def new_linked(
     policy: JobPolicy, fn: Callable[..., Any], args: Any, kwargs: Any, key: Key | None, links: Links
 ) -> Job[Any]:
-    """Make a linked job; it also waits for the jobs that its policy names."""
+    """Return a new linked job; it also waits for the jobs that its policy names."""
     job: Job[Any] = Job(fn, args, kwargs, copy_context(), policy, clock.monotonic(), key)
     if policy.is_prepared:
         policy.prepare(job)
@@ -47,11 +47,11 @@ def new_linked(
 
 
 def accept_whole(jobs: Sequence[Job[Any]]) -> None:
-    """Accept linked jobs: all, or none of them.
+    """Accept linked jobs, in memory or in a store: all, or none of them.
 
     Raises:
-        TypeError: some are to be stored, and some are not; or as below.
-        Exception: as `accept_linked`, or `submit_whole` if they are to be stored.
+        TypeError: some jobs are to be stored, and some are not.
+        Exception: as `accept_linked`, or as the store if the jobs are to be stored.
     """
     if not jobs:
         return
@@ -65,14 +65,14 @@ def accept_whole(jobs: Sequence[Job[Any]]) -> None:
 
 
 def refuse_whole(jobs: Sequence[Job[Any]]) -> None:
-    """Cancel jobs that were not accepted, so that nobody waits for them."""
+    """Cancel jobs that were not accepted, so that no thread waits for them forever."""
     for job in jobs:
-        if job._ensure_shared().claim_queued(jobs):  # else a worker of one of the pools has begun
+        if job._ensure_shared().claim_queued(jobs):  # else a worker of another pool has started it
             end(job, CANCELLED, None)
 
 
 def batch_of(job: Job[Any]) -> Job[Any] | None:
-    """Return what stands for the batch of a running job; None if it is in none."""
+    """Return the job that stands for the batch of a running job; None if it is in no batch."""
     details = job._ensure_details()
     if details.claim is None or details.claim.batch is None:
         return None if details.links is None else details.links.batch
@@ -83,11 +83,11 @@ def batch_of(job: Job[Any]) -> Job[Any] | None:
 
 
 def cancel_members(job: Job[Any]) -> None:
-    """Cancel what belongs to the job that stands for a batch."""
+    """Cancel the members of a batch or chain, given the job that stands for it."""
     if job._policy.is_durable and not inline.is_on():
-        job.cancel()  # the store does so
+        job.cancel()  # the store cancels the members
     else:
-        for other in awaited_by(job)[::-1]:  # the last ones first: they wait for the others
+        for other in awaited_by(job)[::-1]:  # the last ones first, as they wait for the others
             other.cancel()
 
 
@@ -115,7 +115,7 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
             else:
                 runnable.setdefault(_core_of(job), []).append(job)
         for core, some in runnable.items():
-            _start(core, some)
+            _queue_jobs(core, some)
     except BaseException:
         for job in jobs:
             job.cancel()
@@ -129,7 +129,7 @@ def is_linked(jobs: Sequence[Job[Any]]) -> bool:
     return bool(jobs) and jobs[0]._details is not None and jobs[0]._details.links is not None
 
 
-def _start(core: "PoolCore", jobs: list[Job[Any]]) -> None:
+def _queue_jobs(core: "PoolCore", jobs: list[Job[Any]]) -> None:
     if inline.is_on():
         for job in jobs:
             inline.run_inline(core, job)
@@ -140,63 +140,64 @@ def _start(core: "PoolCore", jobs: list[Job[Any]]) -> None:
 
 
 class _Predecessors:
-    """The jobs that a job waits for; it is queued when they have ended as it needs."""
+    """The predecessors of a job, which is queued when all of their conditions are met."""
 
-    __slots__ = ("_core", "_is_over", "_job", "_left", "_links", "_lock", "_value")
+    __slots__ = ("_core", "_is_over", "_job", "_links", "_lock", "_remaining", "_value")
 
-    next = None
+    next = None  # as `WaitsFor` has it: there is no date
 
     def __init__(self, core: "PoolCore", job: Job[Any], links: Links) -> None:
         self._core: Final = core
         self._job: Final = job
         self._links: Final = links
         self._lock: Final = threading.RLock()
-        self._left = len(links.after)
-        self._is_over = False
+        self._remaining = len(links.after)
+        self._is_over = False  # the job waits no longer
         self._value: tuple[Any, ...] = ()
 
     @property
     def others(self) -> list[Job[Any]]:
-        """The jobs that it waits for."""
+        """The predecessors."""
         return [other for other, _ in self._links.after]
 
     def begin(self) -> None:
-        """Let the job wait, or queue it if there is nothing left to wait for."""
+        """Let the job wait; queue it at once if all predecessors have ended."""
         set_waiting(self._job, self)
         self._core.dispatcher.waiting_for_jobs[self._job] = None
         for other, condition in self._links.after:
             other.add_done_callback(partial(self._other_ended, condition))
 
     def job_cancelled(self, _job: Job[Any]) -> None:
-        """Note that the job was cancelled."""
-        self._finish()
+        """Stop waiting, as the job was cancelled."""
+        self._unregister()
 
     def _other_ended(self, condition: Condition, other: Any) -> None:
         state = other._local_state
         if not condition.is_met(state):
-            self._end(other, is_failed=condition.passes_on(state))
+            self._fail_or_cancel(other, is_failed=condition.passes_on(state))
             return
         if condition is Condition.VALUE:
             self._value = (other._outcome,)
         with self._lock:
-            self._left -= 1
-            is_last = self._left == 0
+            self._remaining -= 1
+            is_last = self._remaining == 0
         if is_last and not self._is_over:
-            self._release()
+            self._queue_job()
 
-    def _end(self, other: Job[Any], *, is_failed: bool) -> None:
-        """End the job, as another one has not ended as it needs."""
+    def _fail_or_cancel(self, other: Job[Any], *, is_failed: bool) -> None:
+        """End the job, as the condition of a predecessor is not met."""
         if not is_failed:
             self._job.cancel()
             return
         error = PredecessorFailed(f"job {other.name}, which it waits for, failed")
         error.__cause__ = other._outcome.error
         if settle_refused(self._job, error, self._core):
-            self._job._outcome.is_seen = True  # the other one is reported
+            # The predecessor's failure is already reported; do not report this one as unseen.
+            self._job._outcome.is_seen = True
             finish_failed(self._job, self._core)
-        self._finish()
+        self._unregister()
 
-    def _release(self) -> None:
+    def _queue_job(self) -> None:
         job, core = self._job, self._core
         try:
             args = job._args
@@ -208,33 +209,33 @@ class _Predecessors:
             if core.state.broken_by is not None:
                 refuse(job, core.state.breakdown(), core)
             else:
-                _start(core, [job])
+                _queue_jobs(core, [job])
         except Exception as error:
             refuse(job, error, core)
         finally:
-            self._finish()
+            self._unregister()
 
-    def _finish(self) -> None:
+    def _unregister(self) -> None:
         self._is_over = True
         self._core.dispatcher.waiting_for_jobs.pop(self._job, None)
-        if self._core.state.closed_because is not None:  # it may have waited for this
+        if self._core.state.closed_because is not None:  # the end of the pool may wait for this job
             self._core.supervisor.notify()
             self._core.dispatcher.wake_all()
 
 
 class _Members:
-    """The members of a batch, which the job that stands for it waits for."""
+    """The members of a batch, for which the job that stands for the batch waits."""
 
     __slots__ = ("_counts", "_is_open", "_job", "_lock", "_pending")
 
-    next = None
+    next = None  # as `WaitsFor` has it: there is no date
 
     def __init__(self, job: Job[Any]) -> None:
         self._job: Final = job
         self._lock: Final = threading.RLock()
         self._pending: Final[dict[Job[Any], None]] = {}
         self._counts: Final = dict.fromkeys((SUCCEEDED, FAILED, CANCELLED), 0)
-        self._is_open = True  # more members are about to be added
+        self._is_open = True  # its submitter is still adding members
         set_waiting(job, self)
 
     @property
@@ -247,16 +248,16 @@ class _Members:
         """Add a member."""
         with self._lock:
             self._pending[job] = None
-            self._report()
+            self._report_progress()
         job.add_done_callback(self._member_ended)
 
     def close(self) -> None:
-        """Note that all members are there that its submitter has added."""
+        """Note that the submitter has added all members."""
         self._is_open = False
         self._end_if_over()
 
     def job_cancelled(self, _job: Job[Any]) -> None:
-        """Cancel the members."""
+        """Cancel the members, as the job was cancelled."""
         for other in self.others:
             other.cancel()
 
@@ -264,21 +265,21 @@ class _Members:
         with self._lock:
             self._pending.pop(job, None)
             self._counts[job._local_state] += 1
-            self._report()
+            self._report_progress()
         self._end_if_over()
 
-    def _report(self) -> None:
+    def _report_progress(self) -> None:
         done = sum(self._counts.values())
         self._job._ensure_details().progress = Progress(done, done + len(self._pending))
 
     def _end_if_over(self) -> None:
-        with self._lock:  # else the last member may have left, and not be counted yet
+        with self._lock:  # else the last member may have left `_pending`, and not be counted yet
             if self._pending or self._is_open:
                 return
             failed, total = self._counts[FAILED], sum(self._counts.values())
         if failed:
             failure = Failure(BatchFailed(f"{failed} of {total} jobs failed"))
-            failure.is_seen = True  # its members are reported
+            failure.is_seen = True  # the failures of the members are already reported
             end(self._job, FAILED, failure)
         elif self._counts[CANCELLED]:
             self._job.cancel()

@@ -1,13 +1,14 @@
 """FairTurns: the order of jobs whose keys take turns, as the option `fair_by` says.
 
-A job is given its *turn*, a number, when it is queued: the turn of the job before it in its key, or
-of the latest start if no job of its key waits; plus one, divided by the weight of the key. Among
-jobs of one priority, the lowest turn starts first. (This is self-clocked fair queueing.)
+When a job is queued, it is given its *turn*, a number: the turn of the previous job of its key plus
+``1 / weight``. If no job of the key waits, the turn of the latest started job takes the place of
+the previous one. Among jobs of equal priority, the lowest turn starts first. (This is self-clocked
+fair queueing.)
 
-Guarantees: the jobs of a key keep their order. A key of which none waits begins at the latest
-start, however many jobs other keys have. Nothing is kept of a key of which no job waits.
+Guarantees: the jobs of a key keep their order. A key without waiting jobs begins at the latest
+start, however many jobs other keys have. Nothing is stored about a key without waiting jobs.
 
-Locking: that of the queue.
+Locking: every method needs the queue's lock.
 """
 
 from typing import Any, Final
@@ -17,18 +18,18 @@ from oddjob.runtime.job import Job
 
 
 class _Level:
-    """The jobs of one priority that wait."""
+    """The waiting jobs of one priority."""
 
     __slots__ = ("lines", "priority", "virtual_time")
 
     def __init__(self, priority: int) -> None:
         self.priority: Final = priority
-        self.virtual_time = 0.0  # the highest turn of a job that has started when it came up
+        self.virtual_time = 0.0  # the highest turn of the jobs that have started in turn
         self.lines: dict[Key | None, _Line] = {}
 
 
 class _Line:
-    """The jobs of one key and priority that wait."""
+    """The waiting jobs of one key and priority."""
 
     __slots__ = ("key", "last", "level", "step", "waiting")
 
@@ -36,15 +37,15 @@ class _Line:
         self.level: Final = level
         self.key: Final = key
         self.step: Final = 1.0 / weight
-        self.last = 0.0  # the turn of the latest of them
-        self.waiting = 0
+        self.last = 0.0  # the turn of the job that was queued last
+        self.waiting = 0  # number of jobs
 
 
-Place = tuple[float, int, _Line]  # of a job: its turn, its number (no two are equal), its line
+Place = tuple[float, int, _Line]  # a job's turn, its number (which is unique), its line
 
 
 class FairTurns:
-    """The turns of all keys in a queue. Jobs without a key are those of one more key."""
+    """The turns of all keys in a queue. Jobs without a key share one more key, None."""
 
     __slots__ = ("_levels",)
 
@@ -52,14 +53,14 @@ class FairTurns:
         self._levels: Final[dict[int, _Level]] = {}  # by priority
 
     def give(self, job: Job[Any], number: int) -> Place:
-        """Return the place of a job that begins to wait; lower ones start first."""
+        """Return the place of a job that begins to wait; lower places start first."""
         line = self._line_of(job)
         line.last = turn = max(line.last, line.level.virtual_time) + line.step
         line.waiting += 1
         return turn, number, line
 
     def leave(self, job: Job[Any], *, is_started: bool) -> None:
-        """Note that a job waits no longer."""
+        """Remove a job that waits no longer; `is_started`: it has started in turn."""
         turn, _, line = job._number
         level = line.level
         if is_started and turn > level.virtual_time:
@@ -71,7 +72,7 @@ class FairTurns:
                 del self._levels[level.priority]
 
     def recount(self, waiting: list[Job[Any]]) -> None:
-        """Make all lines anew; jobs that have come before there were turns are first."""
+        """Make all lines anew; jobs that were queued before there were turns come first."""
         for level in self._levels.values():
             level.lines.clear()
         for job in waiting:

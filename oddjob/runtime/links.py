@@ -1,6 +1,6 @@
-"""Links: what a scheduled job waits for, a timer or other jobs, and the batch that it is in.
+"""Links: what a scheduled job waits for (a timer, or other jobs), and the batch that it is in.
 
-`set_waiting` and `set_due` mark a job as scheduled, and as queued.
+`set_waiting` marks a job as scheduled; `set_due` marks it as queued.
 """
 
 from collections.abc import Sequence
@@ -16,35 +16,35 @@ if TYPE_CHECKING:
 
 
 class Condition(IntEnum):
-    """What a job that waits for another one needs of the end of that."""
+    """How a predecessor has to end so that the job that waits for it runs."""
 
-    SUCCESS = 0  # success; if the other one fails or is cancelled, so does, or is, the waiting job
-    VALUE = 1  # as SUCCESS, and the result becomes the first argument
-    IF_SUCCEEDED = 2  # success; otherwise the waiting job is cancelled
-    IF_FAILED = 3  # failure; otherwise the waiting job is cancelled
-    ENDED = 4  # any end will do
+    SUCCESS = 0  # it succeeds; if it fails, so does the job; if it is cancelled, so is the job
+    VALUE = 1  # as SUCCESS; its result becomes the first argument of the job
+    IF_SUCCEEDED = 2  # it succeeds; otherwise the job is cancelled
+    IF_FAILED = 3  # it fails; otherwise the job is cancelled
+    ENDED = 4  # it ends in any way
 
     def is_met(self, state: JobState) -> bool:
-        """Return whether an end in this state is what the waiting job needs."""
+        """Return whether the job may run if its predecessor has ended in this state."""
         if self is Condition.IF_FAILED:
             return state == FAILED
         return self is Condition.ENDED or state == SUCCEEDED
 
     def passes_on(self, state: JobState) -> bool:
-        """Return whether the job fails if the other one has ended so; else it is cancelled."""
+        """Return whether the job fails if the condition is not met; otherwise it is cancelled."""
         return self in (Condition.SUCCESS, Condition.VALUE) and state == FAILED
 
 
 class Links(NamedTuple):
     """How a job is linked to others."""
 
-    after: "tuple[tuple[Job[Any], Condition], ...]" = ()  # it waits for these
-    batch: "Job[Any] | None" = None  # it is a member of that
-    is_batch: bool = False  # it stands for a batch, and has no call
+    after: "tuple[tuple[Job[Any], Condition], ...]" = ()  # its predecessors
+    batch: "Job[Any] | None" = None  # the job that stands for the batch of which it is a member
+    is_batch: bool = False  # it stands for a batch itself, and has no call
 
     @property
     def takes_value(self) -> bool:
-        """Whether it is given the result of the job before."""
+        """Whether the job is called with the result of a predecessor."""
         return any(condition is Condition.VALUE for _, condition in self.after)
 
 
@@ -53,31 +53,31 @@ class WaitsFor(Protocol):
 
     @property
     def others(self) -> "Sequence[Job[Any]]":
-        """The jobs that it waits for; none of a timer."""
+        """The jobs that it waits for; empty for a timer."""
         ...
 
     @property
     def next(self) -> datetime | None:
-        """When it fires; None: it does not, as it waits for jobs, or is paused."""
+        """The date at which it fires; None if it waits for jobs, or is paused."""
         ...
 
     def job_cancelled(self, job: "Job[Any]", /) -> None:
-        """Let go of a job that was cancelled while it waited."""
+        """Note that a job was cancelled while it waited."""
 
 
 def set_waiting(job: "Job[Any]", timer: WaitsFor) -> None:
-    """Let a job wait for a timer, or for others: it is ``scheduled`` until `set_due`."""
+    """Let a job wait for a timer, or for other jobs; it is ``scheduled`` until `set_due`."""
     job._queued_at = inf
     job._ensure_details().waits_for = timer
 
 
 def set_due(job: "Job[Any]", now: float) -> None:
-    """Take a job off what it waits for.
+    """Let a job wait no longer.
 
     Args:
         job: the job.
         now: when it is queued, in monotonic seconds; infinity if it was cancelled; minus infinity
-            if it is the parent's, in a forked child.
+            if the job belongs to the parent process, in a forked child.
     """
     job._queued_at = now
     if job._details is not None:

@@ -134,7 +134,7 @@ class Pool(StoredJobs, ThreadPoolExecutor):
             ``"30 days"`` or in seconds (2592000.0).
         keep_bytes: about how many bytes of records it keeps at most of those that succeeded, of
             those that failed, and of cancelled ones, as a number or a text such as ``"1 GB"``
-            (256e6); the oldest ones go first. The mean of some records stands for all.
+            (256000000.0); the oldest ones go first. The mean of some records stands for all.
         unknown_after: the seconds after which stored jobs fail if no process knows their function
             (600.0).
 

@@ -289,7 +289,10 @@ def test_to_wait_for_a_batch_inside_its_block_is_an_error(make_pool: MakePool) -
 
 @pytest.mark.parametrize("call", [2, "double", [double, double]])
 def test_what_is_no_call_is_refused_with_what_is_one(make_pool: MakePool, call: Any) -> None:
-    with make_pool() as pool, pytest.raises(TypeError, match=r"take functions, and calls that fn\.s"):
+    with (
+        make_pool() as pool,
+        pytest.raises(TypeError, match=r"take functions, and calls that fn\.s"),
+    ):
         pool.chain(call)
 
 

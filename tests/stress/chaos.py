@@ -75,6 +75,12 @@ async def coroutine() -> bool:
     return True
 
 
+def show_all() -> None:
+    """Print where every thread is, and what every pool does, for whoever looks for the reason."""
+    faulthandler.dump_traceback()
+    print(oddjob.dump())
+
+
 class Chaos:
     """One run.
 
@@ -258,6 +264,7 @@ class Chaos:
             try:
                 work()
             except BaseException as error:
+                show_all()
                 failures.append(error)
                 self._over.set()
                 raise
@@ -288,6 +295,8 @@ class Chaos:
             with suppress(BaseException):
                 job.exception(max(0.0, deadline - time.monotonic()))
         unfinished = [job for job in self.accepted if not job.done()]
+        if unfinished:
+            show_all()
         assert not unfinished, f"{len(unfinished)} jobs never ended: {unfinished[:5]}"
         for pool in self.pools:
             self.check_capacity(pool)

@@ -94,7 +94,6 @@ class Chaos:
         self.recent: deque[oddjob.Job[Any]] = deque(maxlen=100)
         self._lock = threading.Lock()
         self._over = threading.Event()
-        self._release = threading.Event()
         many = 10**9
         self.sturdy = oddjob.Pool(f"sturdy {seed}", 4, max_restarts=many, max_abandoned=many)
         self.frail = oddjob.Pool(f"frail {seed}", 3, max_restarts=1, max_seconds=0.5)
@@ -121,7 +120,8 @@ class Chaos:
     # What jobs do.
 
     def hang(self) -> None:
-        self._release.wait(random.uniform(0.0, 0.2))
+        # (Not in an event: a thread that is struck in its `wait` may keep the lock of it.)
+        time.sleep(random.uniform(0.0, 0.2))
 
     def nest(self) -> object:
         """Wait for a job of this pool or a lower one: waiting in circles is the user's deadlock."""
@@ -281,7 +281,6 @@ class Chaos:
         for thread in threads:
             thread.join()
         assert not failures
-        self._release.set()
         self.check()
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""Awaiting: how ``await job`` wakes up in an event loop.
+"""Awaiting: how ``await job`` wakes up in an event loop, and runs a job that no worker will run.
 
 Waking a loop from another thread costs a write to a socket. Each loop therefore has one mailbox:
 the first job that ends announces it to the loop, and those that end before the loop has looked only
@@ -12,8 +12,9 @@ announces, or the loop finds the callback.
 import asyncio
 import threading
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
 from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
@@ -22,12 +23,91 @@ from weakref import WeakKeyDictionary
 from oddjob.compat import T
 from oddjob.locks import after_fork_in_child
 from oddjob.log import run_in_thread
-from oddjob.runtime.in_place import AwaitedJobs, awaited_by
+from oddjob.runtime.in_place import (
+    awaited_by,
+    claim_if_no_worker_will,
+    may_be_queued,
+    open_nested,
+)
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import Slot, slot_of
+from oddjob.runtime.stand_in import execute_in_slot, start_stand_in
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
+
+
+class _AwaitedJobs:
+    """The jobs that the tasks of a worker's event loop await; it runs them if no worker will.
+
+    They run in a stand-in beside the loop, one at a time. It is started when there is a job to run,
+    and ends when there is none.
+
+    Locking: none. `awaiting` and `_look` are called by the thread of the loop, and `_wake` by any
+    thread. `_claim_first` and `_run` are called by the stand-in, too: they see a copy of
+    `_awaited`.
+    """
+
+    def __init__(self, slot: Slot, post: Callable[[Callable[[], object]], object]) -> None:
+        self._slot: Final = slot  # of the thread that runs the loop
+        self._post: Final = post  # lets the loop call a callback
+        self._awaited: Final[dict[object, Job[Any]]] = {}
+        self._is_posted = False  # the loop is about to call `_look`
+
+    @contextmanager
+    def awaiting(self, job: Job[Any]) -> Iterator[None]:
+        """Run a job if no worker will, while a task awaits it in this block."""
+        key, in_place_wakeups = object(), self._slot.core.in_place_wakeups
+        self._awaited[key] = job
+        in_place_wakeups[self._wake] = None
+        try:
+            self._wake()  # not `_look` at once: other tasks may be about to await jobs as well
+            yield
+        finally:
+            del self._awaited[key], job
+            if not self._awaited:
+                in_place_wakeups.pop(self._wake, None)
+
+    def is_needed(self) -> bool:
+        """Return whether a task awaits a job."""
+        return bool(self._awaited)
+
+    def _wake(self) -> None:
+        """Let the loop look for a job that must run here."""
+        if not self._is_posted:
+            self._is_posted = True
+            self._post(self._look)
+
+    def _look(self) -> None:
+        """Start a stand-in if there is an awaited job that must run here."""
+        self._is_posted = False
+        core, outer = self._slot.core, self._slot
+        if not any(map(may_be_queued, self._awaited.values())):
+            # In a long chain, each job that starts would wake the loops of all jobs before it.
+            core.in_place_wakeups.pop(self._wake, None)
+            return
+        if core.dispatcher.limited is None and core.workers.available():
+            return
+        slot = open_nested(outer)
+        if slot is None:
+            return  # the stand-in looks itself when it is done with its job
+        if self._claim_first(slot):
+            start_stand_in(slot, partial(self._run, slot))
+        else:
+            outer.nested = None
+
+    def _claim_first(self, slot: Slot) -> bool:
+        """Claim the first awaited job that no worker will run; return False if there is none."""
+        for job in self._awaited.copy().values():
+            if claim_if_no_worker_will(slot.core, job, slot):
+                return True
+        return False
+
+    def _run(self, slot: Slot) -> None:
+        """Run the job in a slot, and then further awaited jobs as long as there are any to run."""
+        execute_in_slot(slot)
+        while slot.crash is None and self._claim_first(slot):
+            execute_in_slot(slot)
 
 
 class _Mailbox:
@@ -40,7 +120,7 @@ class _Mailbox:
         self._posted: Final[deque[Callable[[], object]]] = deque()
         self._lock: Final = threading.RLock()
         self._is_announced = False
-        self.awaited: Final[dict[Slot, AwaitedJobs]] = {}  # while there is something to await
+        self.awaited: Final[dict[Slot, _AwaitedJobs]] = {}  # while there is something to await
 
     def post(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
         """Have the loop call something; from any thread."""
@@ -125,7 +205,7 @@ async def until_ended(job: Job[Any]) -> None:
         # A coroutine on a worker: the job may have to run in this place when no worker is free.
         awaited = mailbox.awaited.get(slot)
         if awaited is None:
-            awaited = mailbox.awaited[slot] = AwaitedJobs(slot, post)
+            awaited = mailbox.awaited[slot] = _AwaitedJobs(slot, post)
         try:
             with awaited.awaiting(job):
                 await ended

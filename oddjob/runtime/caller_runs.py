@@ -5,10 +5,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from oddjob.runtime.execution import rescue_slot
-from oddjob.runtime.in_place import claim_into, run_in_slot
+from oddjob.runtime.in_place import claim_into
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import FAILED, QUEUED
 from oddjob.runtime.slot import Slot
+from oddjob.runtime.stand_in import run_in_slot
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore

@@ -62,7 +62,7 @@ class CoroutineRunner:
         outcome: list[tuple[BaseException | None, Any]] = []
         error: BaseException | None = None
         try:
-            if is_loop_running():  # and no thread could be started to stand in: see `in_place`
+            if is_loop_running():  # and no thread could be started to stand in: see `stand_in`
                 raise RuntimeError("this thread runs another event loop")
             if self._runner is None:
                 self._runner = asyncio.Runner()

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.locks import ProcessLock
 from oddjob.log import run_in_thread
 from oddjob.runtime.caller_runs import guest_slot
-from oddjob.runtime.in_place import run_in_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import FAILED, QUEUED
+from oddjob.runtime.stand_in import run_in_slot
 from oddjob.schedule.scheduler import scheduler
 
 if TYPE_CHECKING:

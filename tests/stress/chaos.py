@@ -76,7 +76,7 @@ async def coroutine() -> bool:
 
 
 def show_all() -> None:
-    """Print where every thread is, and what every pool does, for whoever looks for the reason."""
+    """Print where every thread is, and what every pool does: the reason is in there."""
     faulthandler.dump_traceback()
     print(oddjob.dump())
 

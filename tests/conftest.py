@@ -85,8 +85,8 @@ def no_thread_is_left_behind() -> Iterator[None]:
     before = set(threading.enumerate())
     yield
     assert oddjob.shutdown_all(10), "named pools did not finish in 10 seconds"
-    # A thread that is about to end, and logs what a destructor has to say, is listed once more, under
-    # another name; and that entry stays.
+    # A thread that logs something in a destructor when it has all but ended is listed once more,
+    # under another name, and stays in that list.
     alive = sys._current_frames()
     left = [each for each in threading.enumerate() if each not in before and each.ident in alive]
     if left:

@@ -2,8 +2,8 @@
 
 Guarantees: there is one thread for the whole process, and only while an alarm is set. Alarms fire
 in the order of their times, those of the same time in the order in which they were set. An alarm
-fires or is cancelled, never both. What it raises is logged, and stops no other.
-Assumes: what an alarm does is quick; anything else runs in a thread of its own.
+fires or is cancelled, never both. An exception that it raises is logged and stops no other alarm.
+Assumes: an alarm's action is quick; a slow one starts a thread for its work.
 
 A wall clock may be set at any time, without notice; so while an alarm is set by wall time, the
 thread looks at that clock every second (more often where a test has replaced ``time.time``).
@@ -23,40 +23,40 @@ from oddjob.log import log, run_in_thread
 from oddjob.schedule.clock import clock
 from oddjob.threads import ServiceThread
 
-_LOOK: Final = 1.0  # seconds between looks at the wall clock
-_LOOK_IF_REPLACED: Final = 0.005  # the same where a test has replaced it
-_FEW: Final = 64  # dead entries that a heap of any size may have
+_WALL_CLOCK_INTERVAL: Final = 1.0  # seconds between looks at the wall clock
+_REPLACED_CLOCK_INTERVAL: Final = 0.005  # seconds, while a test has replaced the wall clock
+_DEAD_ALLOWANCE: Final = 64  # dead entries that are left in a heap of any size
 
 
 class Alarm:
-    """Something that happens at a time; a subclass says what, in `_fire`.
+    """An action that is due at a certain time; a subclass defines it in `_fire`.
 
     Locking: the scheduler's lock guards the fields; `_fire` is called without it.
     """
 
-    __slots__ = ("_at", "_heap", "_number")
+    __slots__ = ("_at", "_number", "_queue")
 
-    _at: float  # when it is due, or was, in seconds of the heap's clock
-    _heap: "_Heap"
+    _at: float  # when it is, or was, due: seconds of the queue's clock
     _number: int  # in the order in which alarms were set
+    _queue: "_AlarmQueue"
 
     def _fire(self) -> None:
         raise NotImplementedError
 
     def _remaining(self) -> float:
         """Return the seconds until the alarm is due; negative if it is late."""
-        return self._at - self._heap.now()
+        return self._at - self._queue.now()
 
 
-class _Heap:
-    """The alarms that are set by one clock, and their order.
+class _AlarmQueue:
+    """The alarms that are set by one clock, in the order of their times.
 
-    An alarm is set as long as `alarms` has it. When it is cancelled, its entry stays in the heap
-    until it is the first one, or until most entries are dead. (Entries are tuples of numbers, which
-    the garbage collector need not visit.)
+    An alarm is set as long as `alarms` contains it. The entry of a cancelled alarm is dead: it
+    stays in the heap until it comes first, or until most entries are dead. (Entries are tuples of
+    numbers, which the garbage collector need not visit.)
 
     Locking: the scheduler's lock. It is reentrant: a signal handler or a destructor may change the
-    heap whenever a call has returned, so what a test has found is acted on before the next call.
+    heap during any call. So each method acts on the result of a test before it calls anything else.
     """
 
     __slots__ = ("alarms", "entries", "now")
@@ -67,6 +67,7 @@ class _Heap:
         self.entries: list[tuple[float, int]] = []  # time and number
 
     def first(self) -> Alarm | None:
+        """Return the alarm that is due first, after removing dead entries before it."""
         while self.entries:
             number = self.entries[0][1]
             if number in self.alarms:
@@ -75,11 +76,11 @@ class _Heap:
         return None
 
     def remove(self, alarm: Alarm) -> bool:
-        """Take out an alarm; return False if it was not set."""
+        """Remove an alarm; return False if it was not set."""
         if self.alarms.pop(alarm._number, None) is None:
             return False
-        if len(self.entries) > 2 * len(self.alarms) + _FEW:
-            entries, self.entries = self.entries, []  # alarms that are set meanwhile go in there
+        if len(self.entries) > 2 * len(self.alarms) + _DEAD_ALLOWANCE:
+            entries, self.entries = self.entries, []  # alarms set meanwhile go into the new list
             alive = [entry for entry in entries if entry[1] in self.alarms]
             self.entries += alive
             heapify(self.entries)
@@ -89,9 +90,10 @@ class _Heap:
 class Scheduler:
     """The alarms of a process, and the thread that fires them.
 
-    Locking: ``lock`` guards everything. It is reentrant: signal handlers and destructors may set
-    and cancel alarms, wherever they interrupt. No code of a user runs under it. ``firing`` is held
-    while alarms are fired, so that the thread and a fake clock do not do so at the same time.
+    Locking: ``lock`` guards everything; a caller may hold it already, to change fields of its own
+    in the same step. It is reentrant: signal handlers and destructors may set and cancel alarms,
+    wherever they interrupt. No user code runs under it. ``firing`` is held while alarms are fired,
+    so that the thread and a fake clock do not fire them at the same time.
     """
 
     def __init__(self) -> None:
@@ -101,8 +103,8 @@ class Scheduler:
     def _reset(self) -> None:
         self.lock: threading.RLock = threading.RLock()
         self.firing: threading.RLock = threading.RLock()
-        self._monotonic = _Heap(lambda: clock.monotonic())  # noqa: PLW0108  (it may be replaced)
-        self._wall = _Heap(clock.wall)
+        self._monotonic = _AlarmQueue(lambda: clock.monotonic())  # noqa: PLW0108  (replaceable)
+        self._wall = _AlarmQueue(clock.wall)
         self._numbers = count(1)
         self._keepers: set[Alarm] = set()  # the alarms that keep the process alive
         self._keepers_gone = Wakeup()
@@ -112,28 +114,34 @@ class Scheduler:
     def set_alarm(
         self, alarm: Alarm, at: float, is_wall: bool = False, keeps_process: bool = False
     ) -> None:
-        """Set an alarm that is not set, or is firing; the caller holds the lock.
+        """Set an alarm that is not set, or is firing.
 
-        An alarm that `keeps_process` has to fire, or be cancelled, before the process ends. One
-        that is set again while it fires keeps the process as before. If no thread can be started,
-        that is raised, and the alarm is not set.
+        Args:
+            alarm: the alarm. One that is set again while it fires keeps the process as before.
+            at: when it is due, in seconds of its clock.
+            is_wall: whether its clock is the wall clock.
+            keeps_process: whether the process must not end before it has fired or been cancelled.
+
+        Raises:
+            Exception: no thread could be started, and the alarm is not set.
         """
-        alarm._at = at
-        alarm._heap = heap = self._wall if is_wall else self._monotonic
-        alarm._number = number = next(self._numbers)
-        heap.alarms[number] = alarm
-        heappush(heap.entries, (at, number))
-        if keeps_process:
-            self._keepers.add(alarm)
-        if self._thread is None:
-            self._start_thread(alarm)
-        if heap.entries[0][1] == number or (is_wall and clock.is_replaced):
-            self._wakeup.set()
+        with self.lock:
+            alarm._at = at
+            alarm._queue = queue = self._wall if is_wall else self._monotonic
+            alarm._number = number = next(self._numbers)
+            queue.alarms[number] = alarm
+            heappush(queue.entries, (at, number))
+            if keeps_process:
+                self._keepers.add(alarm)
+            if self._thread is None:
+                self._start_thread(alarm)
+            if queue.entries[0][1] == number or (is_wall and clock.is_replaced):
+                self._wakeup.set()
 
     def cancel(self, alarm: Alarm) -> float | None:
-        """Cancel an alarm; return the seconds that were left, or None if it has fired."""
+        """Cancel an alarm; return the seconds that were left, or None if it was not set."""
         with self.lock:
-            if not alarm._heap.remove(alarm):
+            if not alarm._queue.remove(alarm):
                 return None
             self._release(alarm)
             if not (self._monotonic.alarms or self._wall.alarms):
@@ -153,7 +161,7 @@ class Scheduler:
                 alarm = self._first()
                 if alarm is None or alarm._remaining() > 0:
                     return False
-                if not alarm._heap.remove(alarm):
+                if not alarm._queue.remove(alarm):
                     return True  # a signal handler or destructor has just cancelled it
             try:
                 alarm._fire()
@@ -161,7 +169,7 @@ class Scheduler:
                 log_in_thread(logging.ERROR, "a timer failed", error=error)
             finally:
                 with self.lock:
-                    if alarm._number not in alarm._heap.alarms:  # else it has been set again
+                    if alarm._number not in alarm._queue.alarms:  # else it has been set again
                         self._release(alarm)
             return True
 
@@ -170,7 +178,7 @@ class Scheduler:
         return self._thread is threading.current_thread()
 
     def clock_changed(self) -> None:
-        """Look at the clocks again, since they have been replaced or set."""
+        """Make the thread look at the clocks again, after one was replaced or set."""
         self._wakeup.set()
 
     def wait_for_keepers(self) -> None:
@@ -179,13 +187,13 @@ class Scheduler:
             self._keepers_gone.wait()
 
     def _release(self, alarm: Alarm) -> None:
-        """Let an alarm keep the process alive no more."""
+        """Note that an alarm no longer keeps the process alive."""
         if alarm in self._keepers:
             self._keepers.discard(alarm)
             self._keepers_gone.set()
 
     def _first(self) -> Alarm | None:
-        """Return the alarm that is due next, by either clock."""
+        """Return the alarm that is due next, whichever its clock."""
         alarm, other = self._monotonic.first(), self._wall.first()
         if alarm is None or other is None:
             return alarm or other
@@ -200,12 +208,13 @@ class Scheduler:
             thread.start()
         except BaseException:
             self._thread = None
-            alarm._heap.remove(alarm)
+            alarm._queue.remove(alarm)
             self._release(alarm)
             raise
 
     def _run(self) -> None:
-        while self._thread is threading.current_thread():  # else its start was interrupted
+        # `_sleep_or_end`, or an interrupted start, clears `_thread`.
+        while self._thread is threading.current_thread():
             try:
                 while self.run_one():
                     pass
@@ -215,20 +224,22 @@ class Scheduler:
 
     def _sleep_or_end(self) -> None:
         with self.lock:
-            # No call comes in between, so a destructor cannot set an alarm there.
+            # Between this test and the assignment there is no call, hence no point at which a
+            # destructor could set an alarm for which no thread would be left.
             if not (self._monotonic.alarms or self._wall.alarms):
                 self._thread = None
                 return
-        patience = self.next_in()
+        seconds = self.next_in()
         if self._wall.alarms:
-            patience = min(patience, _LOOK_IF_REPLACED if clock.is_replaced else _LOOK)
-        self._wakeup.wait(clock.steady() + patience)
+            interval = _REPLACED_CLOCK_INTERVAL if clock.is_replaced else _WALL_CLOCK_INTERVAL
+            seconds = min(seconds, interval)
+        self._wakeup.wait(clock.steady() + seconds)
 
 
 def log_in_thread(
     level: int, message: str, *details: object, error: BaseException | None = None
 ) -> None:
-    """Log what an alarm has to say, without waiting: a log handler may take any time."""
+    """Log a message of an alarm in another thread: a log handler may take any time."""
     run_in_thread(partial(log, level, message, *details, error=error), "oddjob-log")
 
 

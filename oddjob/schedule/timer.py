@@ -1,17 +1,18 @@
-"""Timer: calls that are submitted to a pool at a time, once or again and again.
+"""Timer: calls that are submitted to a pool at a given time, once or repeatedly.
 
-`Timer` is what users see. Of jobs that are stored it is a view of the store, which waits for them
-(see `oddjob.durable.timers`). Of all others it is a `MemoryTimer`, an alarm of the scheduler: when
-it fires, its jobs are queued like any others. Until then it is known to the scheduler, to the core
-of its pool, whose end it shares, and to the jobs that wait for it: when the last of those is
-cancelled, so is the timer.
+`Timer` is what users see. For stored jobs it is a view of the store, which keeps their times (see
+`oddjob.durable.timers`). For all others it is a `MemoryTimer`, an alarm of the scheduler: when it
+fires, its jobs are queued like any others. Until then three objects refer to it: the scheduler, the
+core of its pool (which cancels it when the pool is closed), and the jobs that wait for it (when the
+last one is cancelled, so is the timer).
 
-Keys are computed, and middleware is asked, in the thread that sets the timer, not in that of the
-scheduler: so the jobs are made at once, or, if it fires again and again, models of them, whose keys
-and carriers the jobs of each firing take over.
+Key functions and middleware run in the thread that sets the timer, not in the scheduler's. So the
+jobs of a timer that fires once are made when it is set. A recurring timer makes *models* then; the
+jobs of each firing take over their keys and carriers.
 
-Locking: the scheduler's lock guards the fields of all timers, and ``core.timers``. No job is
-touched under it.
+Locking: the scheduler's lock guards ``core.timers`` and the fields of all timers, except that
+`_next_jobs` changes ``_fired``, ``_missed`` and ``_jobs`` under ``scheduler.firing`` alone. No job
+is changed under the scheduler's lock.
 """
 
 import logging
@@ -40,11 +41,11 @@ if TYPE_CHECKING:
 
 
 class Calls(NamedTuple):
-    """What a timer submits, as `new_jobs` takes it."""
+    """The calls that a timer submits, as arguments of `new_jobs`."""
 
     policy: JobPolicy
     fn: Callable[..., Any]
-    arguments: Sequence[Any]  # of each call
+    arguments: Sequence[Any]  # one item for each call
     kwargs: Any
     context: Context
     key: Key | None
@@ -54,13 +55,13 @@ class Timer(ABC):
     """A scheduled or recurring submission, such as ``pool.after(…).perform(…)`` returns.
 
     It can be read and cancelled until it fires; from then on, its jobs are ordinary queued jobs. If
-    the pool is closed before, the timer is cancelled. If the pool cannot take the jobs, because it
-    is broken or full, they end with the exception that says so. That is logged, and kept in
-    `error`; a recurring timer goes on.
+    the pool is closed before, the timer is cancelled. If the pool refuses the jobs, because it is
+    broken or full, they end with that exception, which is also logged and kept in `error`; a
+    recurring timer goes on.
 
-    In a pool with a store, what is to come is in the store, and does not end with the pool or the
-    process: any process that consumes the pool runs it. The timer is a view of that. A recurring
-    one is the same in all processes that set it: cancelling it cancels it for all of them.
+    In a pool with a store, the timer is a view of the store: its future firings are in the store.
+    They outlive the pool and the process, and any process that consumes the pool runs their jobs. A
+    recurring timer is shared by all processes that set it: cancelling it cancels it for all.
 
     Thread safety: all methods may be called from any thread, and from signal handlers.
     """
@@ -74,14 +75,14 @@ class Timer(ABC):
     @property
     @abstractmethod
     def pool(self) -> Any:
-        """The pool that the jobs are submitted to; None once an anonymous one was collected."""
+        """The pool that the jobs are submitted to; None once an anonymous pool was collected."""
 
     @property
     @abstractmethod
     def jobs(self) -> list[Job[Any]]:
         """The jobs that wait for the timer or, once it has fired, those of its latest firing.
 
-        The list is empty if the calls were given to ``perform`` or ``perform_many``, and of a
+        The list is empty if the calls were given to ``perform`` or ``perform_many``, and for a
         recurring timer in a store, whose jobs may run in other processes.
         """
 
@@ -97,22 +98,22 @@ class Timer(ABC):
 
     @property
     def missed(self) -> int:
-        """How many firings were left out.
+        """How many firings were skipped.
 
-        Those are the ones that came too late, and those that came while the jobs of the previous
-        firing had not ended.
+        A firing is skipped if it comes too late, or if the jobs of the previous firing have not
+        ended (unless firings may overlap).
         """
         return self._missed
 
     @property
     def error(self) -> Exception | None:
-        """Why the pool refused the jobs of a firing, the latest if there were several."""
+        """The exception with which the pool last refused the jobs of a firing; None: none."""
         return self._error
 
     @property
     @abstractmethod
     def fires_at(self) -> datetime:
-        """The date of the next firing; if there is none, when the last one was due."""
+        """The date of the next firing; if there is none, the date of the last one."""
 
     @property
     def next(self) -> datetime | None:
@@ -128,35 +129,36 @@ class Timer(ABC):
         """Cancel the timer and the jobs that wait for it.
 
         Returns:
-            The seconds that were left; False if the timer has fired, or was cancelled before. Ask
-            ``is False``: a timer that was due, or paused, had 0.0 left.
+            The seconds that were left; False if the timer has fired or was cancelled before. Test
+            with ``is False``: a timer that was due or paused returns 0.0.
 
         Callbacks of cancelled jobs run in the calling thread.
         """
 
     @abstractmethod
     def pause(self) -> bool:
-        """Hold the timer back until `resume`; return False if it is over, or paused already.
+        """Stop the timer from firing until `resume`; return False if it is over or already paused.
 
         A paused timer has no `next` firing, and does not keep the process alive.
 
         Raises:
-            RuntimeError: its jobs are in a store, and due once.
+            RuntimeError: the timer fires once, and its jobs are in a store.
         """
 
     @abstractmethod
     def resume(self) -> bool:
         """Let a paused timer fire again; return False if it is not paused.
 
-        If firings were due meanwhile, one of them happens at once, as after a pause of the machine.
+        If firings were due meanwhile, one of them happens at once, as after a suspended machine
+        wakes up.
         """
 
     @abstractmethod
     def run_now(self) -> bool:
-        """Fire the timer now, also if it is paused; return False if it does not fire.
+        """Fire the timer now, even if it is paused; return False if it does not fire.
 
-        A recurring one fires at its times all the same. It does not fire now if it is over, or if
-        the jobs of the previous firing have not ended, unless they may overlap.
+        The regular firings of a recurring timer are not affected. The timer does not fire if it is
+        over, or if the jobs of the previous firing have not ended (unless firings may overlap).
         """
 
 
@@ -178,23 +180,28 @@ class MemoryTimer(Timer, Alarm):
     ) -> None:
         """Set the timer.
 
-        `owner` is kept until the timer ends, so that an anonymous pool is not collected before. If
-        it `keeps_process`, the process does not end before the timer does. Unless firings may
-        `overlap`, one is left out if the jobs of the previous one have not ended.
+        Args:
+            trigger: when it fires.
+            core: the core of its pool.
+            calls: what it submits.
+            owner: referred to until the timer ends, so that an anonymous pool is not collected.
+            keeps_process: whether the process must not end before the timer does.
+            overlap: whether it fires though the jobs of the previous firing have not ended.
 
         Raises:
             PoolClosed, PoolBroken: the pool takes no jobs.
-            ValueError: the time of the trigger has passed by now.
-            Exception: no thread could be started, or the key function or the middleware raised.
+            ValueError: the time of the trigger has passed.
+            Exception: no thread could be started, or a key function or the middleware raised.
         """
         self._trigger = trigger
         self._core = core
         self._is_detached: Final = calls.policy.is_detached
         self._owner = owner
         self._overlap = overlap
-        self._models: Sequence[Job[Any]] = ()  # of the jobs of a recurring timer
-        self._jobs: Sequence[Job[Any]] = ()  # those that wait, or else those of the latest firing
+        self._models: Sequence[Job[Any]] = ()  # the models of a recurring timer's jobs
+        self._jobs: Sequence[Job[Any]] = ()  # the jobs that wait, else those of the latest firing
         self._ending: Literal["fired", "cancelled"] | None = None  # None: it will fire (again)
+        self._is_paused = True  # until its alarm is set: another thread may cancel its jobs before
         self._fired = self._missed = 0
         self._error = None
         if trigger.repeats:
@@ -205,17 +212,17 @@ class MemoryTimer(Timer, Alarm):
             self._waiting = len(self._jobs)
             for job in self._jobs:
                 set_waiting(job, self)
-        self._calls = None if self._jobs else calls  # of jobs that are yet to be made
+        self._calls = None if self._jobs else calls  # kept for jobs that are made when it fires
         if keeps_process:
             core.intake.ensure_worker()  # no thread can be started at the end of the process (3.12)
-        # An empty batch keeps no process.
-        self._keeps_process = keeps_process and bool(calls.arguments)
-        self._is_paused = False
-        self._due = trigger.first()
+        self._keeps_process = keeps_process and bool(calls.arguments)  # an empty batch does not
+        self._due = self._at = trigger.first()
         with scheduler.lock:
-            self._set_alarm()
-            core.timers[self] = None
-        try:  # asked only now that a thread which closes the pool can find the timer
+            if self._ending is None:
+                self._is_paused = False
+                self._set_alarm()
+                core.timers[self] = None
+        try:  # after that: a thread that closes the pool from now on finds the timer
             core.state.check_open()
         except Exception:
             self.cancel()
@@ -234,7 +241,7 @@ class MemoryTimer(Timer, Alarm):
 
     @property
     def name(self) -> str:
-        """The name of its jobs."""
+        """The name of the timer's jobs."""
         calls, jobs = self._calls, self._jobs
         if calls is None:
             return jobs[0].name if jobs else ""
@@ -242,12 +249,12 @@ class MemoryTimer(Timer, Alarm):
 
     @property
     def trigger(self) -> Trigger:
-        """What says when it fires."""
+        """The trigger, which says when the timer fires."""
         return self._trigger
 
     @property
     def repeats(self) -> bool:
-        """Whether it may fire more than once."""
+        """Whether the timer may fire more than once."""
         return self._trigger.repeats
 
     @property
@@ -317,40 +324,40 @@ class MemoryTimer(Timer, Alarm):
         return jobs is not None
 
     def _set_alarm(self) -> None:
-        """Let the timer fire when it is due; the caller holds the lock."""
+        """Make the timer fire when it is due; the caller holds the scheduler's lock."""
         at = self._due + self._trigger.random_delay()
         scheduler.set_alarm(self, at, self._trigger.is_wall, self._keeps_process)
 
     @property
     def others(self) -> Sequence[Job[Any]]:
-        """None: its jobs wait for a time, not for others."""
+        """Empty: its jobs wait for a time, not for other jobs."""
         return ()
 
     def mark_lost(self) -> None:
-        """Leave the timer, and the jobs that wait for it, to the parent of a forked child."""
+        """In a forked child: leave the timer, and the jobs that wait for it, to the parent."""
         self._ending = "cancelled"
         for job in self._jobs:
-            set_due(job, -inf)  # like those that were queued before the fork
+            set_due(job, -inf)  # as if it had been queued before the fork
 
     def job_cancelled(self, job: Job[Any]) -> None:
-        """Let go of a cancelled job that has waited; cancel the timer if none is left."""
-        set_due(job, inf)  # it refers to the timer no more: there is no reference cycle
+        """Release a cancelled job that has waited; cancel the timer if no other job waits."""
+        set_due(job, inf)  # breaks the reference cycle of timer and job
         with scheduler.lock:
             self._waiting -= 1
-            if not self._waiting and (scheduler.cancel(self) is not None or self._is_paused):
+            if not self._waiting and (self._is_paused or scheduler.cancel(self) is not None):
                 self._end("cancelled")
 
     @override
     def _fire(self) -> None:
         try:
-            following = self._trigger.after(self._due, self._heap.now())
-        except BaseException:  # of a time zone that a user has written
+            following = self._trigger.after(self._due, self._queue.now())
+        except BaseException:  # raised by a user's tzinfo class
             self.cancel()
             raise
         with scheduler.lock:
             if self._ending is not None or self._is_paused:  # meanwhile
                 return
-            calls, models = self._calls, self._models  # of which `_end` lets go
+            calls, models = self._calls, self._models  # read first: `_end` clears them
             self._missed += following.missed
             if following.at is None:
                 self._end("fired")
@@ -382,16 +389,16 @@ class MemoryTimer(Timer, Alarm):
         if waiting:
             self._core.intake.accept_fired(waiting, self._note_refusal)
             if self._core.in_place_wakeups:
-                self._core.wake_waiters()  # a thread that waits for one of these may have to run it
+                self._core.wake_waiters()  # a thread that waits for one of the jobs may run it
 
     def _note_refusal(self, error: Exception) -> None:
-        """Keep and log why the pool refused the jobs of a firing."""
+        """Keep and log the exception with which the pool refused the jobs of a firing."""
         self._error = error
         if not isinstance(error, PoolClosed):  # a pool that closes is about to cancel the timer
             log_in_thread(logging.WARNING, "%r could not queue its jobs: %r", self, error)
 
     def _end(self, ending: Literal["fired", "cancelled"]) -> None:
-        """Let the timer be over, and let go of its calls; the caller holds the lock."""
+        """End the timer and release its calls; the caller holds the scheduler's lock."""
         self._ending = ending
         self._core.timers.pop(self, None)
         self._calls = self._owner = None
@@ -399,7 +406,7 @@ class MemoryTimer(Timer, Alarm):
 
 
 def timers_of(core: "PoolCore") -> list[Timer]:
-    """Return the timers of a pool that are not over, and those of its store's entries."""
+    """Return the timers of a pool that have not ended, and those of its store's entries."""
     with scheduler.lock:
         timers: list[Timer] = list(core.timers)
     if core.store is not None:
@@ -408,7 +415,7 @@ def timers_of(core: "PoolCore") -> list[Timer]:
 
 
 def cancel_timers(core: "PoolCore") -> list[Timer]:
-    """Cancel the timers of a pool that has been closed; return those that had not ended."""
+    """Cancel the timers of a closed pool; return those that had not ended."""
     with scheduler.lock:
         timers = list(core.timers)
     call_all(timer.cancel for timer in timers)

@@ -19,6 +19,7 @@ import pytest
 import oddjob
 from oddjob import Job, Pool, PoolBroken, QueueFull, Timer
 from oddjob.schedule.scheduler import scheduler
+from oddjob.schedule.triggers import AfterTrigger
 from oddjob.testing import FakeClock
 from tests.hang import Hang, until
 
@@ -637,6 +638,29 @@ def test_a_timer_that_is_set_while_its_pool_closes_is_refused_or_cancelled(
     with pytest.raises(oddjob.PoolClosed):
         pool.every(1).perform(int)
     assert nothing_is_left()
+
+
+def test_a_job_that_is_cancelled_while_its_timer_is_being_set_cancels_the_timer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Middleware has seen the job by then, so any thread may cancel it."""
+    seen: list[Job[Any]] = []
+    first = AfterTrigger.first
+
+    class Recorder:
+        def submit(self, job: Job[Any], carrier: dict[str, str]) -> None:
+            seen.append(job)
+
+    def cancel_first(trigger: AfterTrigger) -> float:
+        assert seen[0].cancel()
+        return first(trigger)
+
+    monkeypatch.setattr(AfterTrigger, "first", cancel_first)
+    with Pool("mail", 1, middleware=[Recorder()]) as pool:
+        job = pool.after(FAR).submit(int)
+        assert job.cancelled()
+        assert pool.timers() == []
+        assert nothing_is_left()
 
 
 @pytest.mark.parametrize("when_full", ["block", "caller_runs"])

@@ -1,11 +1,11 @@
-"""PoolCore: everything of a pool that must outlive the object in the user's hands.
+"""PoolCore: everything of a pool that must outlive the `Pool` object that a user holds.
 
 Workers and jobs refer to the core, never to the `Pool`: so an anonymous pool that nothing refers to
 is garbage-collected, and its core finishes the queue and ends its threads.
 
-It puts together the parts in this folder (see `_make_parts`), which know each other through it, and
-answers what jobs, workers and the supervisor ask their pool. `Intake` accepts jobs; the rest is in
-the part that has the name of it.
+It creates the parts of the pool (see `_make_parts`), which reach each other through it, and answers
+the questions of jobs, workers and the supervisor. `Intake` accepts jobs; everything else is in the
+part named for it.
 
 Locking: none of its own.
 """
@@ -46,12 +46,13 @@ class PoolCore:
         self.pool_size: int = options.pool_size  # `WorkerSet.set_pool_size` changes it
         self.name = name
         self.label = label
-        self.policy: JobPolicy  # of jobs that are given no options; set by the pool
+        self.policy: JobPolicy  # for jobs without options of their own; set by the pool
         self.memory: Settlement = MemorySettlement(self.retry)
         self.settlement: Settlement = self.memory
-        self.store: Any = None  # a `PoolStore`: where jobs go in place of the queue
+        # A `PoolStore`, which takes jobs in place of the queue. (Its type is in a higher layer.)
+        self.store: Any = None
         if options.store and name is not None:
-            from oddjob.durable.pool_store import PoolStore  # loaded by programs that use it
+            from oddjob.durable.pool_store import PoolStore  # loaded only if it is used
 
             self.store = self.settlement = PoolStore(self, name, options.store)
         self.events: Final = EventListener(label, options.on_event)
@@ -64,27 +65,27 @@ class PoolCore:
     def _make_parts(self, pool: Any) -> None:
         self.state: PoolState = PoolState(self.label)  # open, closed or broken
         self.metrics: PoolMetrics = PoolMetrics()
-        self.supervisor: Supervisor = Supervisor(self)  # restarts workers, and wakes parts in time
-        self.dispatcher: Dispatcher = Dispatcher(self)  # the queue, and the workers that wait
-        self.workers: WorkerSet = WorkerSet(self)  # all of them
+        self.supervisor: Supervisor = Supervisor(self)  # restarts workers; wakes on time
+        self.dispatcher: Dispatcher = Dispatcher(self)  # the queue and the parked workers
+        self.workers: WorkerSet = WorkerSet(self)  # all workers
         self.watchdog: Watchdog = Watchdog(self)  # ends jobs past their timeout
-        self.backpressure: Backpressure = Backpressure(self)  # `max_queue`, and who waits for room
+        self.backpressure: Backpressure = Backpressure(self)  # the bound; submitters waiting
         self.ending: PoolEnding = PoolEnding(self)  # shutdown, drain, breakdown
-        # Wake-up calls of threads that wait for a job of this pool and may have to run it in place.
+        # They wake threads that wait for a job of this pool and may have to run it in place.
         self.in_place_wakeups: dict[Callable[[], object], None] = {}
         notify = self.supervisor.notify
         # The callback may run anywhere, so it only notifies; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: notify())
 
     def reset_after_fork(self) -> None:
-        """In a forked child: begin without threads, jobs, and locks that other threads hold."""
+        """In a forked child: begin anew, without threads, jobs, or locks held by other threads."""
         pool = self._pool()
         self._forked_at = clock.monotonic()
         for timer in self.timers:
             timer.mark_lost()
         self.timers.clear()
         for worker in self.workers.all():
-            worker.leaving = True  # the one that has forked must not take its parent's jobs
+            worker.leaving = True  # a worker that has forked must not take its parent's jobs
         if pool is not None:
             former, closed_because = self.dispatcher, self.state.closed_because
             former.mark_lost()
@@ -102,7 +103,7 @@ class PoolCore:
         return self._pool()
 
     def use_limits(self, limits: Iterable[Limit] = ()) -> LimitedQueue:
-        """Have the queue look after priorities, keys, retries and these limits from now on."""
+        """Make the queue respect priorities, keys, retries and these limits from now on."""
         with self.state.lock:
             try:
                 limited = self.dispatcher.use_limits()
@@ -113,10 +114,10 @@ class PoolCore:
         self.dispatcher.wake_if_work()
         return limited
 
-    # What execution, watchdog and in-place runs ask for.
+    # Called by execution, the watchdog and in-place runs.
 
     def is_crash(self, error: BaseException) -> bool:
-        """Return whether a worker that has run into `error` should be replaced."""
+        """Return whether the worker in which `error` was raised should be replaced."""
         return not isinstance(error, Exception) or isinstance(error, self.options.crash_on)
 
     def retry(self, job: Job[Any], delay: float) -> bool:
@@ -124,20 +125,20 @@ class PoolCore:
         if self.state.broken_by is not None:
             return False
         if inline.is_on():
-            return reopen(job)  # the thread that runs it will see
+            return reopen(job)  # the thread that has run it runs it again
         limited, due = self.use_limits(), clock.monotonic() + delay
         is_open = reopen(job)
         if is_open:
             limited.post_retry(job, due)
-            if job.done():  # it was cancelled, and `post_ended` came before `post_retry`
+            if job.done():  # it was cancelled in between: `post_ended` ran before `post_retry`
                 limited.post_ended(job)
-            self.supervisor.notify()  # this worker may be held up, as by `on_event`
-            if self.state.broken_by is not None:  # `break_down` came between, and missed this job
+            self.supervisor.notify()  # this worker may be delayed, for instance by `on_event`
+            if self.state.broken_by is not None:  # `break_down` ran in between, and missed it
                 refuse(job, self.state.breakdown(), self)
         return is_open
 
     def give_back(self, job: Job[Any]) -> None:
-        """Count a job that has ended no longer against its key and limits."""
+        """Release what an ended job holds: its place in its key's line, and its limits."""
         if self.store is not None and job._policy.settlement is not self.memory:
             self.store.claimed.ended(job)
             return
@@ -148,7 +149,7 @@ class PoolCore:
             self.wake_waiters()
 
     def wake_waiters(self) -> None:
-        """Let waiting submitters in, and wake threads that may have to run a job in place."""
+        """Admit waiting submitters, and wake threads that may have to run a job in place."""
         self.backpressure.admit()
         for wake in list(self.in_place_wakeups):
             wake()
@@ -156,12 +157,15 @@ class PoolCore:
     def report_failure(
         self, job: Job[Any], error: BaseException, *, is_unseen: bool = False
     ) -> None:
-        """Log the failure of a job that nobody waits for, or looks at, and call ``on_error``."""
-        if not (is_unseen and job._queued_at <= self._forked_at):  # its parent has that one, too
+        """Log a failure that no caller waits for, or has looked at, and call ``on_error``."""
+        if not (is_unseen and job._queued_at <= self._forked_at):  # else the parent reports it
             report_failure(self, job, error, is_unseen=is_unseen)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
-        """Run a queued job in the calling thread, where that waits for it; see `in_place`.
+        """Run a queued job in the calling thread, which waits for it; see `in_place`.
+
+        Returns:
+            Whether the job has ended. If not, the caller waits for it like any other thread.
 
         Raises:
             JobLost: no thread of this process will run it.
@@ -186,12 +190,15 @@ class PoolCore:
 
     def wait_in_loop(self, job: Job[Any]) -> Generator[Any, None, None]:
         """Wait in the running event loop until the job has ended; see `awaiting`."""
-        from oddjob.runtime.awaiting import wait_in_loop  # loads asyncio, for those who use it
+        from oddjob.runtime.awaiting import wait_in_loop  # loads asyncio
 
         return wait_in_loop(job)
 
     def job_cancelled(self, job: Job[Any], *, is_counted: bool) -> None:
-        """Take a queued job that has been cancelled out of the queue."""
+        """Remove a cancelled job from what holds it: its timer, or the queue.
+
+        In a plain queue without a bound it stays: the worker that takes it discards it.
+        """
         if is_counted:
             self.metrics.count("cancelled")
         if job._details is not None and job._details.waits_for is not None:
@@ -203,15 +210,15 @@ class PoolCore:
             self.backpressure.admit()
 
     def interrupt(self, job: Job[Any]) -> None:
-        """Cancel the coroutine of a running job."""
+        """Cancel the coroutine of a running job; a job that is no coroutine is not affected."""
         for slot in self.workers.slots():
             if slot.job is job:
                 slot.coroutines.cancel(job)
 
-    # What the supervisor asks for.
+    # Called by the supervisor.
 
     def is_finished(self) -> bool:
-        """Return whether the pool is closed, and there is nothing left to run."""
+        """Return whether the pool is closed and nothing is left to run."""
         return (
             self.state.closed_because is not None
             and not (len(self.dispatcher) or self.dispatcher.waiting_for_jobs)
@@ -219,9 +226,10 @@ class PoolCore:
         )
 
     def open_due(self) -> float:
-        """Open what has become due in the queue, and wake those who may run it.
+        """Open the queued jobs and limits that have become due, and wake threads to run the jobs.
 
-        Returns when the next thing becomes due, in monotonic seconds.
+        Returns:
+            When the next job or limit becomes due, in monotonic seconds.
         """
         limited = self.dispatcher.limited
         if limited is None:
@@ -229,16 +237,16 @@ class PoolCore:
         is_due, before = limited.next_due() <= clock.monotonic(), limited.waiting_count
         limited.tidy()
         if is_due or limited.waiting_count > before:
-            # When a job is to be retried, the worker that has run it may be busy, and the only one.
-            # (A thread that cannot be started leaves its place empty: the supervisor tries again.)
+            # A retried job may need a new worker: the only one may be busy by now. (If no thread
+            # can be started, the place stays empty, and the supervisor tries again.)
             self.workers.start_for(limited.waiting_count)
             self.dispatcher.wake_up_to(1)
             self.wake_waiters()
         return limited.next_due()
 
-    # What users see.
+    # Shown to users.
 
     def running(self) -> list[Job[Any]]:
-        """Return the jobs that workers have begun with, and that have not ended."""
+        """Return the jobs that workers have started and that have not ended."""
         jobs = [slot.job for slot in self.workers.slots()]
         return [job for job in jobs if job is not None and not job.done()]

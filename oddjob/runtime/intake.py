@@ -1,17 +1,16 @@
 """Intake: how jobs get into the queue of their pool, and how workers are started for them.
 
-Most jobs are appended to the FIFO queue, and a parked worker is woken: `accept` does that without a
-lock, and without a look at anything else, as long as `refresh` has found that it may. All others
-take the way of `accept_many`: to the store, to `dependencies`, to inline mode, through
-`Backpressure`, or straight to `Dispatcher.put`.
+`accept` appends most jobs to the FIFO queue and wakes a parked worker, without a lock and without
+any further test, while `refresh` has found that this is allowed. `accept_many` takes all others to
+the first of these that applies: the store, `dependencies`, inline mode, `Backpressure`, or else
+`Dispatcher.put`.
 
-Guarantees: an accepted job is taken by a worker; a refused one leaves nothing behind. No job is
-queued in a pool that has just been closed, or in a queue that has just been replaced, and left
-there:
+Guarantees: an accepted job is taken by a worker; a refused one leaves nothing behind. No job stays
+behind in a pool that has just been closed, or in a queue that has just been replaced:
 
 1. The submitter appends the job to ``_open_queue``, then reads that field again.
-2. To close the pool, or to replace the queue, is to change the field, then to look at the queue.
-3. A submitter that finds the field changed has `_check_accepted` look after the job.
+2. A thread that closes the pool or replaces the queue changes the field, then examines the queue.
+3. A submitter that finds the field changed calls `_recheck_accepted`.
 
 Locking: that of `PoolState`, on cold paths.
 """
@@ -45,15 +44,16 @@ class Intake:
         self.reset()
 
     def reset(self) -> None:
-        """Begin with the parts that the pool has now: also in a forked child."""
+        """Use the parts that the pool has now, at first and in a forked child."""
         self._dispatcher = self._core.dispatcher
         self._backpressure = self._core.backpressure
-        # Both are kept by `refresh`.
-        self._open_queue: deque[Job[Any]] | None = None  # where a job may be put without a look
-        self._all_started = False  # every worker runs: who appends a job there need start none
+        # `refresh` sets both.
+        self._open_queue: deque[Job[Any]] | None = None  # jobs may be appended without a test
+        # Every allowed worker is running, so a submitter need not start one.
+        self._all_started = False
 
     def refresh(self) -> None:
-        """Note that the state, workers or queue of the pool, or inline mode, have changed."""
+        """Take note of a changed state, worker or queue of the pool, or of inline mode."""
         core = self._core
         with core.state.lock:
             has_threads = core.supervisor.thread is not None
@@ -62,11 +62,11 @@ class Intake:
             self._open_queue = self._dispatcher.fifo if is_free else None
 
     def accept(self, job: Job[Any]) -> None:
-        """Queue a job and see to it that a worker takes it.
+        """Queue a job, and make sure that a worker takes it.
 
         Raises:
             PoolClosed, PoolBroken: the job was not queued.
-            QueueFull: there was no room, or not in time.
+            QueueFull: there was no room, or none within ``submit_timeout``.
             Exception: no thread could be started, and there is none.
         """
         try:
@@ -76,18 +76,18 @@ class Intake:
                 return
             if not self._is_bounded:
                 queue.append(job)
-            # A worker takes the job if one that was parked has been woken or, with none parked, if
-            # all have been started: a busy one looks at the queue before it parks.
+            # A worker will take the job if a parked one was woken or, with none parked, if all have
+            # been started: a busy worker looks at the queue before it parks.
             dispatcher = self._dispatcher
             will_come = dispatcher.wake() if dispatcher.parked else self._all_started
             if not will_come or self._open_queue is not queue:  # step 3 above
-                self._check_accepted([job], needed=1)
+                self._recheck_accepted([job], needed=1)
         except BaseException:
             withdraw(job)  # it may have been queued before an interruption
             raise
 
     def accept_many(self, jobs: Sequence[Job[Any]]) -> None:
-        """Queue jobs with nothing between them, if there is room; raises like `accept`."""
+        """Queue jobs next to each other, if there is room; raises like `accept`."""
         try:
             if jobs and jobs[0]._policy.is_durable:
                 self._core.store.accept_many(jobs)
@@ -100,7 +100,7 @@ class Intake:
             elif self._is_bounded:
                 self._start_workers(len(jobs))
                 self._backpressure.put(jobs)
-                self._check_accepted(jobs)
+                self._recheck_accepted(jobs)
             else:
                 self._start_workers(len(jobs), and_queue=jobs)
         except BaseException:
@@ -111,8 +111,11 @@ class Intake:
     def accept_stream(self, jobs: Iterator[Job[Any]], *, keep: bool) -> list[Job[Any]]:
         """Queue the jobs of an iterator as there is room, and read it as there is room.
 
-        Raises like `accept`, and what the iterator raises. Jobs that are to be kept are returned,
-        or cancelled then, if they have not started; of others there may be any number.
+        If `keep`, the jobs are returned; otherwise the iterator may be endless.
+
+        Raises:
+            BaseException: as `accept`, or whatever the iterator raises. Jobs that were to be kept
+                are cancelled, unless they have started.
         """
         kept: list[Job[Any]] = []
         try:
@@ -131,13 +134,13 @@ class Intake:
         if job._policy.is_durable:
             await self._core.store.accept_in_loop(job)
             return
-        if not self._is_bounded or is_linked([job]) or inline.is_on():
+        if is_linked([job]) or inline.is_on() or not self._is_bounded:
             self.accept_many([job])
             return
         try:
             self._start_workers(1)
             await self._backpressure.put_in_loop(job)
-            self._check_accepted([job])
+            self._recheck_accepted([job])
         except BaseException:
             withdraw(job)
             raise
@@ -147,8 +150,8 @@ class Intake:
     ) -> None:
         """Queue the jobs of a timer, in the thread that fires it, which must not wait.
 
-        Jobs that are refused end with the error, in another thread, and `on_refused` is called
-        with it.
+        If they are refused, `on_refused` is called with the error, and the jobs end with it in
+        another thread.
         """
 
         def refuse_all(error: Exception) -> None:
@@ -168,23 +171,23 @@ class Intake:
             refuse_all(error)
 
     def ensure_worker(self) -> None:
-        """Have at least one worker, though there are no jobs yet; raises like `accept`."""
+        """Start a worker if there is none, though there is no job yet; raises like `accept`."""
         with self._core.state.lock:
             if not self._core.workers.all():
                 self._start_workers(1)
 
     def run_claimed(self, jobs: Sequence[Job[Any]]) -> None:
-        """Run jobs that come from the store, whatever limits there are; raises like `accept`."""
+        """Queue jobs that come from the store, even in a closed pool; raises like `accept`."""
         self._start_workers(len(jobs), and_queue=jobs, is_checked=False)
 
     def run_queued(self) -> None:
-        """Have workers run what is queued, as there may be more of them than before."""
+        """Start workers for queued jobs, after the number of allowed workers has grown."""
         self._start_workers(len(self._dispatcher), is_checked=False)
 
     def _start_workers(
         self, count: int, *, and_queue: Sequence[Job[Any]] = (), is_checked: bool = True
     ) -> None:
-        """Start the supervisor and the workers that `count` jobs need, and queue jobs."""
+        """Start the supervisor and the workers that `count` jobs need, and queue the given jobs."""
         with self._core.state.lock:
             if is_checked:
                 self._core.state.check_open()
@@ -211,12 +214,12 @@ class Intake:
             lifecycle.end_threads(self._core)
             raise
 
-    def _check_accepted(self, jobs: Sequence[Job[Any]], needed: int = 0) -> None:
-        """Look after jobs that were queued while the pool changed, or need more workers.
+    def _recheck_accepted(self, jobs: Sequence[Job[Any]], needed: int = 0) -> None:
+        """Put right what a change of the pool has done to jobs that were just queued.
 
-        If the queue was replaced meanwhile, they are moved to the new one. If the pool takes no
-        jobs, or has no worker and can start none, they are withdrawn; if all have been started,
-        they were accepted.
+        If the queue was replaced, they are moved to the new one. If they need more workers, those
+        are started. If the pool takes no jobs any more, or has no worker and can start none, the
+        jobs are withdrawn, and that is raised, unless all of them have started.
         """
         self._dispatcher.reclaim()
         try:
@@ -226,7 +229,7 @@ class Intake:
         except Exception:
             withdrawn = [job for job in jobs if withdraw(job)]
             for job in withdrawn:
-                self._dispatcher.remove(job)  # no worker may ever come to do that
+                self._dispatcher.remove(job)  # there may never be a worker that discards it
             if withdrawn:
                 raise
         self._dispatcher.wake_up_to(len(jobs))

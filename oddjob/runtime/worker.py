@@ -1,10 +1,11 @@
 """Worker: a thread that takes a job, runs it, and takes the next one; it parks when there is none.
 
-Guarantees: an asynchronous exception, wherever it comes, costs neither a job nor a worker. A job is
-in the worker's slot in the same step in which it leaves the queue; the job in the slot ends with
-that very exception; and the supervisor hears of the worker's end, replaces it, and gives back what
-the job held.
-Locking: none. The thread writes its slot; `leaving` is set by others and looked at between jobs.
+Guarantees: an asynchronous exception, at whatever point it is raised, costs neither a job nor a
+worker. A job enters the worker's slot in the same step in which it leaves the queue; the job in the
+slot ends with that very exception; the supervisor is notified of the worker's end, replaces it, and
+releases what the job held.
+Locking: none. The worker's thread writes its slot. Other threads set `leaving`, which the worker
+reads between jobs.
 """
 
 import threading
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 
 class WorkerInfo(NamedTuple):
-    """What a worker was doing at the moment of asking.
+    """What a worker was doing when the information was requested.
 
     Attributes:
         name: the name of its thread.
-        ident: the identifier of its thread; None before that has started.
+        ident: the identifier of its thread; None before the thread has started.
         job: the job that it ran; None if it was idle.
         since: when that job began, as an aware ``datetime``.
     """
@@ -47,7 +48,7 @@ class WorkerInfo(NamedTuple):
         return "idle" if self.job is None else "running"
 
     def stack(self) -> str:
-        """Return where the job is now, formatted like a traceback; "" if the worker has none."""
+        """Return the current stack of the job, formatted like a traceback; "" if it is idle."""
         return "" if self.job is None else stack_of_job(self.job)
 
 
@@ -59,27 +60,27 @@ class Worker:
     def __init__(self, core: "PoolCore", index: int, name: str) -> None:
         self._core: Final = core
         self._wakeup: Final = Wakeup()
-        self.wake: Final = self._wakeup.release  # once for each time that it has parked
-        self.index: Final = index  # of its place in the set
+        self.wake: Final = self._wakeup.release  # called once for each time that it parks
+        self.index: Final = index  # the index of its place in the `WorkerSet`
         self.slot: Final = Slot(core, core.metrics.open())
-        self.leaving: bool = False  # it is to end after the job in its slot
-        self.has_begun: bool = False  # the initializer has returned
+        self.leaving: bool = False  # whether it is to leave after its job
+        self.has_begun: bool = False  # whether the initializer has returned
         self.thread: threading.Thread = JobThread(target=self.run, name=name)
 
     @property
     def info(self) -> WorkerInfo:
-        """A snapshot for people."""
+        """What the worker is doing now."""
         job = self.slot.job
         since = None if job is None else clock.date_of(began_at(job, self.slot))
         return WorkerInfo(self.thread.name, self.thread.ident, job, since)
 
     @property
     def is_free(self) -> bool:
-        """Whether it will take a queued job at once."""
+        """Whether the worker will take a queued job at once."""
         return self.slot.job is None and not self.leaving
 
     def run(self) -> None:
-        """Serve until told to leave or crashed, then tell the supervisor."""
+        """Run jobs until the worker is to leave or has crashed, then notify the supervisor."""
         core, slot = self._core, self.slot
         try:
             try:
@@ -95,14 +96,15 @@ class Worker:
             slot.crash = crash
             rescue_slot(slot, crash)
         finally:
-            # Two C calls, of which the second one follows the first whatever exception comes: the
-            # end of a worker is always heard of.
+            # The end of a worker is always announced: these are two C calls, and the second follows
+            # whatever exception is thrown during the first. (An asynchronous exception at the entry
+            # of a Python function would prevent both.)
             try:
                 core.supervisor.exits.append(self)
             finally:
                 try:  # noqa: SIM105  (`suppress` is no C call)
                     core.supervisor.wake()
-                except RuntimeError:  # it is awake already
+                except RuntimeError:  # the supervisor is awake already
                     pass
 
     def _serve(self) -> None:
@@ -116,7 +118,7 @@ class Worker:
                 return
 
     def _run_jobs(self, take: Callable[[], Job[Any] | None]) -> bool:
-        """Run jobs until there is none to take; return False if the worker is to leave."""
+        """Run jobs until none can be taken; return False if the worker is to leave."""
         slot, core = self.slot, self._core
         metrics, monotonic = slot.metrics, clock.monotonic
         runs, waits = metrics.runs.fresh, metrics.waits.fresh
@@ -124,12 +126,13 @@ class Worker:
         job: Any = None
         began = slot.last_ended_at = monotonic()
         try:
-            # Taken by a loop over a C iterator, and so known in the same step.
+            # The target of the loop is the slot itself: between the return of `take` and the
+            # assignment, the interpreter raises no asynchronous exception.
             for slot.job in iter(take, None):
                 job = slot.job
                 if line or in_place_wakeups:
                     core.wake_waiters()
-                queued_at = job._queued_at  # before it may be queued again
+                queued_at = job._queued_at  # read first: a retry changes it
                 has_run = execute(job, slot)
                 ended = slot.last_ended_at = monotonic()
                 if has_run:
@@ -138,24 +141,25 @@ class Worker:
                     if len(runs) >= SAMPLES:
                         metrics.fold()
                 began = ended
-                if slot.nested is not None:  # a stand-in is still running
+                if slot.nested is not None:  # a stand-in may still be running
                     leave_nested(slot)
                 if self.leaving or slot.crash is not None:
                     return False
         except IndexError as error:
             if not _is_raised_here(error):
                 raise
-            # A deque says so that it is empty: to ask it first is slower, and a race.
+            # `popleft` raises it when the deque is empty. To test first would be slower, and racy.
         finally:
             del job  # the traceback of a failed job may refer to this frame
-        if line or in_place_wakeups:  # the last job may have held what others wait for
+        if line or in_place_wakeups:  # others may wait for a limit that the last job held
             core.wake_waiters()
         return True
 
     def _park(self, dispatcher: Dispatcher) -> bool:
-        """Sleep until there may be a job; return False to leave.
+        """Sleep until there may be a job; return False if the worker is to leave.
 
-        What has changed before it could be woken, it finds by itself: it wakes itself then.
+        After entering `parked`, the worker looks again. If something has changed before it could be
+        woken, it wakes a worker, usually itself.
         """
         core = self._core
         if core.is_finished():
@@ -172,6 +176,6 @@ class Worker:
 
 
 def _is_raised_here(error: BaseException) -> bool:
-    """Return whether the caller's own frame raised an exception, not one that it has called."""
+    """Return whether an exception was raised in the calling frame, not in one that it called."""
     traceback = error.__traceback__
     return traceback is None or traceback.tb_next is None

@@ -1,8 +1,9 @@
 """WorkerSet: the workers of a pool, each in a place of its own.
 
-Guarantees: there are never more workers than places, whatever fails or interrupts. A place whose
-worker has gone stays empty until the supervisor fills it, or the next job does.
-Locking: that of `PoolState`. `Thread.start` is called under it.
+Guarantees: there are never more workers than places, whatever fails or interrupts. There are more
+workers than ``size`` only while some of them are marked to leave. A None in ``_places`` is an owed
+replacement: the supervisor starts it, or the next submitter does.
+Locking: the lock of `PoolState`. `Thread.start` is called under it.
 """
 
 import threading
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def is_interpreters_end(error: BaseException) -> bool:
-    """Return whether no thread could be started since the interpreter shuts down (3.12 on)."""
+    """Return whether a thread could not be started because the interpreter ends (3.12 on)."""
     return isinstance(error, RuntimeError) and "interpreter shutdown" in str(error)
 
 
@@ -30,23 +31,23 @@ class WorkerSet:
         self._lock: Final = core.state.lock
         self.size: int = core.pool_size  # how many workers there may be; none in a paused pool
         self.is_paused: bool = False
-        self._surplus: list[Worker] = []  # of which some are to leave, as there are too many
+        self._marked_to_leave: list[Worker] = []  # by `resize`: there are too many workers
         self._prefix: Final = options.thread_name_prefix or core.label
         most = options.max_abandoned
         self._max_quarantined: Final = options.pool_size if most is None else most
-        # The worker in each place; None: it has gone, and is to be replaced.
+        # The worker in each place; None: it has left, and is to be replaced.
         self._places: Final[list[Worker | None]] = []
-        self.quarantined: Final[set[Worker]] = set()  # stuck in a job whose time is up
-        self._to_join: list[threading.Thread] = []  # of workers that have just left
-        self.replaced: Final[deque[str]] = deque()  # names, until the supervisor has reported them
-        self._to_start = 0  # above 1 if a signal handler asks for one while one is started
+        self.quarantined: Final[set[Worker]] = set()  # stuck in an overdue job
+        self._to_join: list[threading.Thread] = []  # threads of workers that have left
+        self.replaced: Final[deque[str]] = deque()  # names that the supervisor reports
+        self._to_start = 0  # above 1 if a signal handler calls `start_one` during a call of it
 
     def all(self) -> list[Worker]:
         """Return the workers, in the order of their places."""
         return [worker for worker in self._places.copy() if worker is not None]
 
     def all_alive(self) -> list[Worker]:
-        """Return the workers, the quarantined included."""
+        """Return the workers, including the quarantined ones."""
         with self._lock:
             return [*self.all(), *self.quarantined]
 
@@ -55,29 +56,32 @@ class WorkerSet:
         return max(0, self.size - len(self.all()))
 
     def resize(self, size: int) -> None:
-        """Have `size` workers at most; of those beyond, the first that have no job leave."""
+        """Allow `size` workers at most; the first surplus ones that have no job leave."""
         with self._lock:
             self.size = size
-            self._keep_surplus()
+            self._unmark()
             workers = self.all()
             surplus = max(0, len(workers) - size)
             free = [each for each in workers if each.is_free][:surplus]
-            # If too few are free, all are marked, and `_leave_place` unmarks the rest when enough
-            # have left.
-            self._surplus = free if len(free) == surplus else [w for w in workers if not w.leaving]
-            for worker in self._surplus:
+            # If too few are free, all are marked; once enough have left, `_leave_place` unmarks the
+            # rest.
+            has_enough_free = len(free) == surplus
+            self._marked_to_leave = (
+                free if has_enough_free else [w for w in workers if not w.leaving]
+            )
+            for worker in self._marked_to_leave:
                 worker.leaving = True
             self._core.intake.refresh()
         self._core.dispatcher.wake_all()
 
-    def _keep_surplus(self) -> None:
-        """Let the workers stay that are left; one that is on its way out is replaced."""
-        for worker in self._surplus:
+    def _unmark(self) -> None:
+        """Let every marked worker stay; one that is leaving already will be replaced."""
+        for worker in self._marked_to_leave:
             worker.leaving = False
-        self._surplus = []
+        self._marked_to_leave = []
 
     def set_pool_size(self, pool_size: int) -> None:
-        """Change how many workers there may be, besides those that are lent."""
+        """Change the size of the pool, and by as much the number of allowed workers."""
         with self._lock:
             change = pool_size - self._core.pool_size
             self._core.pool_size = pool_size
@@ -86,14 +90,14 @@ class WorkerSet:
         self._use_room()
 
     def pause(self) -> None:
-        """Have no workers, and so no job start, until `resume` or the end of the pool."""
+        """Allow no workers, so that no job starts, until `resume` or the end of the pool."""
         with self._lock:
             self._core.state.check_open()
             self.is_paused = True
             self.resize(0)
 
     def resume(self) -> None:
-        """Have workers again."""
+        """Allow workers again."""
         with self._lock:
             if not self.is_paused:
                 return
@@ -102,22 +106,22 @@ class WorkerSet:
         self._use_room()
 
     def _use_room(self) -> None:
-        """Have new workers run what is queued."""
+        """Start workers for the queued jobs, after more workers were allowed."""
         core = self._core
         if len(core.dispatcher):
             core.intake.run_queued()
         if core.store is not None:
-            core.store.wake()  # it may claim more
+            core.store.wake()  # it may claim more jobs
         core.supervisor.notify()
 
     def missing(self) -> int:
-        """Return how many workers have gone that should be replaced."""
+        """Return how many workers have left and are to be replaced."""
         with self._lock:
             is_needed = self._core.state.broken_by is None and not self._core.is_finished()
             return min(self._places.count(None), self.room()) if is_needed else 0
 
     def available(self) -> int:
-        """Return how many workers will take a queued job at once, or can be started for one."""
+        """Return how many workers will take a queued job at once, or can be started to do so."""
         return self.room() + sum(worker.is_free for worker in self.all())
 
     def threads(self) -> list[threading.Thread]:
@@ -126,15 +130,16 @@ class WorkerSet:
             return [worker.thread for worker in self.all()] + self._to_join
 
     def join_at_end(self, thread: threading.Thread) -> None:
-        """Have the end of the pool wait for a thread, too."""
+        """Make the end of the pool wait for a thread."""
         with self._lock:
             self._to_join = [each for each in self._to_join if each.is_alive()]
             self._to_join.append(thread)
 
     def start_for(self, jobs: int) -> Exception | None:
-        """Start as many workers as `jobs` need that parked ones cannot take.
+        """Start workers for those of `jobs` queued jobs that parked workers cannot take.
 
-        Returns what was raised by a thread that could not be started.
+        Returns:
+            The exception with which a thread could not be started; None if there was none.
         """
         try:
             for _ in range(min(jobs - len(self._core.dispatcher.parked), self.room())):
@@ -146,8 +151,8 @@ class WorkerSet:
     def start_one(self) -> None:
         """Start a worker in the first empty place, or in a new one if there is room.
 
-        Called by a signal handler or destructor in the middle of itself, it starts that worker
-        when it is through.
+        A reentrant call, by a signal handler or destructor, only increments a counter; the outer
+        call then starts that worker as well.
 
         Raises:
             Exception: no thread could be started, and the place is empty.
@@ -176,12 +181,12 @@ class WorkerSet:
             places[index] = worker
             worker.thread.start()
         except BaseException:
-            # After Ctrl-C the thread may come all the same: it leaves at once then.
+            # If Ctrl-C has interrupted `start`, the thread may run all the same: it leaves at once.
             worker.leaving = True
             core.metrics.close(worker.slot.metrics)
             places[index] = None
             if not (is_replacement or len(core.dispatcher)):
-                places.pop()  # else the supervisor is to fill it
+                places.pop()  # otherwise it is an owed replacement
             core.supervisor.notify()
             raise
         if is_replacement:
@@ -190,7 +195,7 @@ class WorkerSet:
         core.intake.refresh()
 
     def serve_here(self) -> None:
-        """Be a worker in the calling thread until a closed pool's queue is empty."""
+        """Serve as a worker in the calling thread until the queue of a closed pool is empty."""
         worker = Worker(self._core, 0, f"{self._prefix}_0")
         worker.thread = threading.current_thread()
         with self._lock:
@@ -198,7 +203,7 @@ class WorkerSet:
         worker.run()
 
     def remove(self, worker: Worker) -> bool:
-        """Empty the place of a worker that has gone; return False if it had none (any more)."""
+        """Empty the place of a worker that has ended; return False if it no longer had one."""
         with self._lock:
             self.quarantined.discard(worker)
             had_place = self._leave_place(worker)
@@ -208,10 +213,11 @@ class WorkerSet:
         return had_place
 
     def quarantine(self, worker: Worker) -> bool:
-        """Give up a worker that is stuck, so that it is replaced.
+        """Take the place of a stuck worker from it, so that it is replaced.
 
-        Returns False if there are too many of these: it keeps its place. Those of a closed pool,
-        whose queue has to be run, are not limited.
+        Returns:
+            True if it no longer has a place; False if it keeps it, because too many workers are
+            quarantined. In a closed pool, whose queue has to be run, their number is not limited.
         """
         with self._lock:
             is_limited = self._core.state.closed_because is None
@@ -230,22 +236,26 @@ class WorkerSet:
         while len(self._places) > self.size and self._places[-1] is None:
             self._places.pop()
         if len(self.all()) <= self.size:
-            self._keep_surplus()
+            self._unmark()
         self._core.intake.refresh()
         return True
 
     def find(self, slot: Slot) -> Worker | None:
-        """Return the worker of a slot, be it quarantined; None if it has gone, or was a guest's."""
+        """Return the worker that owns `slot`, also a quarantined one.
+
+        Returns:
+            The worker; None if it has left, or if the slot is a guest's.
+        """
         return next((each for each in self.all_alive() if slot in each.slot.all()), None)
 
     def slots(self) -> list[Slot]:
-        """Return the slots of all workers, the quarantined included, and those nested in them."""
+        """Return the slots of all workers, including quarantined ones, and their nested slots."""
         return [slot for worker in self.all_alive() for slot in worker.slot.all()]
 
     def retire_all(self) -> None:
-        """Have every worker leave, after the job in its slot."""
+        """Make every worker leave after the job in its slot."""
         with self._lock:
-            self._surplus = []
+            self._marked_to_leave = []
             for worker in self.all():
                 worker.leaving = True
         self._core.dispatcher.wake_all()

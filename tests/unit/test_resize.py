@@ -39,7 +39,7 @@ class Gauge:
 def test_a_restart_replaces_workers_that_another_thread_has_just_let_stay() -> None:
     """Forced: the restart comes in the middle of a change of the pool's size."""
 
-    class Surplus(list[Any]):
+    class Marked(list[Any]):
         def __iter__(self) -> Iterator[Any]:
             restart.start()
             restart.join(0.05)  # it waits until this has come to its end
@@ -51,7 +51,7 @@ def test_a_restart_replaces_workers_that_another_thread_has_just_let_stay() -> N
         hang.wait_until_it_hangs()
         workers = pool._core.workers
         restart = threading.Thread(target=workers.retire_all)
-        workers._surplus = Surplus(workers.all())
+        workers._marked_to_leave = Marked(workers.all())
         pool.resize(2)
         restart.join(WAIT)
         assert [each.leaving for each in workers.all()] == [True]

@@ -1,10 +1,10 @@
 """Job: one unit of work and its future in one object.
 
-A job is passive. It knows its call, its policy and its state; `oddjob.runtime.execution` runs it,
-and what it needs of its pool is the `JobHost` of its policy.
+A job is passive. It holds its call, its policy and its state. `oddjob.runtime.execution` runs it,
+and it reaches its pool through the `JobHost` of its policy.
 
-Guarantees: the call (function, arguments, context) is let go of when the job ends.
-Locking: see `oddjob.runtime.shared_state`; ``install_lock`` guards the making of its lazy parts.
+Guarantees: the call (function, arguments, context) is released when the job ends.
+Locking: see `oddjob.runtime.shared_state`; ``install_lock`` guards the creation of the lazy parts.
 """
 
 import os
@@ -52,25 +52,30 @@ class Job(StandardFuture[T]):
     Pools make jobs. A job is a ``concurrent.futures.Future``, and can also be awaited::
 
         job = pool.submit(fetch, url)
-        print(job.state, job.why())  # what it waits for
+        print(job.state, job.why())  # why it has not ended
         page = job.result(timeout=10)  # or: await job
 
-    From inside, `oddjob.current_job` returns it.
+    Within the job's function, `oddjob.current_job` returns it.
 
     Thread safety: all methods may be called from any thread, and from signal handlers; a
     destructor may cancel a job, but must not wait for one.
     """
 
-    # The call is ``fn(*args)`` if kwargs is None, else ``fn(*args, **kwargs)``, in a context of its
-    # own; with ONE_ARGUMENT ``fn(args)``, in a copy of the batch's context: one object less.
+    # `_kwargs`       call, and context
+    # a dict          ``fn(*_args, **_kwargs)``, in the job's own context; None stands for ``{}``
+    # ONE_ARGUMENT    ``fn(_args)``, in the context that its batch shares, copied when the job runs
+    #
+    # `_fast_state`   written by the thread that runs the job, without a lock
+    # `_local_state`  what this process knows, from that, `SharedState` and `_queued_at`
+    # `state`         the same, but the store is asked about a stored job that is queued here
 
     __slots__ = ("_args", "_context", "_details", "_fair_key", "_fast_state", "_fn",
                  "_key", "_kwargs", "_name", "_number", "_outcome", "_policy", "_queued_at",
                  "_shared")  # fmt: skip
 
-    _number: Any  # its place in the limited queue, which sets it: an int, or a `Place`
-    _fair_key: Key | None  # of the option fair_by; unset without that
-    _outcome: Any  # the result, or a Failure; unset until the job has ended
+    _number: Any  # set by the limited queue: the place in it, an int or a `Place`
+    _fair_key: Key | None  # set by the option ``fair_by``, otherwise unset
+    _outcome: Any  # the result, or a `Failure` (so mypy cannot narrow it); unset before the end
 
     def __init__(
         self,
@@ -82,14 +87,14 @@ class Job(StandardFuture[T]):
         queued_at: float,
         key: Key | None = None,
     ) -> None:
-        # The base class is not initialized: its condition and lists are what a job does without.
+        # The base class is not initialized: a job does not need its condition and lists.
         self._fn: Any = fn
         self._args: Any = args
         self._kwargs: Any = kwargs
         self._context: Any = context
         self._policy: JobPolicy = policy
         self._key: Key | None = key
-        # In monotonic seconds; of a retry, when that was queued; in the future: it is scheduled.
+        # Monotonic time at which it was last queued. A value in the future means "scheduled".
         self._queued_at: float = queued_at
         self._name: str | None = policy.name
         self._fast_state: JobState = QUEUED
@@ -107,8 +112,9 @@ class Job(StandardFuture[T]):
     @property
     @override
     def _local_state(self) -> JobState:
-        """The state, as far as this process knows it; a job in a store is queued until its end."""
-        state = self._fast_state  # read before `_shared`: without that it is the truth
+        """The state as this process knows it: a job in a store is queued until it has ended."""
+        # Read first: if no `SharedState` is installed afterwards, this value was authoritative.
+        state = self._fast_state
         shared = self._shared
         if shared is not None and state not in ENDED:
             state = shared.state
@@ -116,7 +122,7 @@ class Job(StandardFuture[T]):
 
     @property
     def id(self) -> str:
-        """The job's identifier. In a pool with a store, the store's: "" until it is committed."""
+        """The job's identifier. With a store: that of its record, "" before the commit."""
         details = self._ensure_details()
         is_to_be_stored = self._policy.is_durable and self._local_state in (QUEUED, SCHEDULED)
         if details.id is None and not is_to_be_stored:
@@ -126,7 +132,7 @@ class Job(StandardFuture[T]):
 
     @property
     def name(self) -> str:
-        """The name given with ``options(name=…)``, else the qualified name of the function."""
+        """The name given by ``options(name=…)``, else the qualified name of the function."""
         return self._name or describe(self._fn)
 
     @property
@@ -136,17 +142,17 @@ class Job(StandardFuture[T]):
 
     @property
     def priority(self) -> int:
-        """The priority: of two queued jobs, the one with the higher priority starts first."""
+        """The priority: among queued jobs, those with a higher priority start first."""
         return self._policy.priority
 
     @property
     def key(self) -> Key | None:
-        """The key that the job shares with those that must not run at the same time."""
+        """The key that the job shares with jobs that must not run at the same time."""
         return self._key
 
     @property
     def timeout(self) -> float | None:
-        """How long an attempt may run, in seconds; None: no limit."""
+        """How long an attempt may run, in seconds; None means no limit."""
         return self._policy.timeout
 
     @property
@@ -160,15 +166,15 @@ class Job(StandardFuture[T]):
 
     @property
     def deadline(self) -> float | None:
-        """When the current attempt times out, as ``time.monotonic()`` tells; None: never."""
+        """When the current attempt times out, on the clock of ``time.monotonic()``; None: never."""
         return None if self._details is None else self._details.deadline
 
     @property
     def cancel_requested(self) -> bool:
         """Whether `cancel` was called while the job was running.
 
-        Only a coroutine is interrupted by that. Any other job should look at this where it can
-        stop, and return or raise.
+        Only a coroutine is interrupted by `cancel`. Any other job should read this where it can
+        stop, and then return or raise.
         """
         return self._shared is not None and self._shared.cancel_requested
 
@@ -176,24 +182,24 @@ class Job(StandardFuture[T]):
     def is_inline(self) -> bool:
         """Whether the job runs inside other code of its thread, not by itself on a worker.
 
-        A thread that waits for it may run it, or its submitter (``when_full="caller_runs"``,
-        `oddjob.testing.inline`). Only known with middleware, which must then leave alone what
-        belongs to the thread.
+        That is so if a thread that waits for the job runs it, or its submitter does
+        (``when_full="caller_runs"``, `oddjob.testing.inline`). It is only recorded for middleware,
+        which must then not touch what belongs to the thread.
         """
         return self._details is not None and self._details.is_inline
 
     @property
     def progress(self) -> Progress | None:
-        """What the job has reported last; None if nothing."""
+        """The latest progress that the job has reported; None if it has reported none."""
         progress = None if self._details is None else self._details.progress
         is_stored = progress is None and self._policy.is_durable
         return self._policy.host.store.live.progress_of(self) if is_stored else progress
 
     @property
     def queued_at(self) -> datetime | None:
-        """When the job was queued, the last time if it is retried; None while it is scheduled.
+        """When the job was last queued (again, for a retry); None while it is scheduled.
 
-        Of a job in a store, these three times are those of its record, which is read for that.
+        For a job in a store, this and the next two times are read from its record.
         """
         return self._times().queued
 
@@ -201,30 +207,30 @@ class Job(StandardFuture[T]):
     def started_at(self) -> datetime | None:
         """When the latest attempt began; None before that.
 
-        Also None of a *plain* job that has succeeded or was cancelled: one without timeout,
-        retries, serial key, middleware and store. To note it would make each of them slower.
+        Also None for a *plain* job that has succeeded or was cancelled: one without timeout,
+        retries, serial key, middleware and store. Recording it would slow down every plain job.
         """
         return self._times().started
 
     @property
     def finished_at(self) -> datetime | None:
-        """When the job ended; None before that, and of plain jobs as in `started_at`."""
+        """When the job ended; None before that, and for plain jobs as in `started_at`."""
         return self._times().finished
 
     @property
     def submitted_by(self) -> str | None:
-        """The name of the thread that has submitted the job, or of its asyncio task.
+        """The name of the thread or asyncio task that has submitted the job; None if unknown.
 
-        It is known of jobs that have middleware, and were not submitted in another process: to look
-        it up would make each submission slower.
+        It is recorded only for jobs with middleware that were submitted in this process: recording
+        it would slow down every submission.
         """
         return None if self._details is None else self._details.submitter
 
     def why(self) -> str:
-        """Return why the job has not ended, in a sentence: what it waits for, or where it runs.
+        """Return a sentence on why the job has not ended: what it waits for, or where it runs.
 
-        Such as ``its key 'ann' is held by job send_mail, which has run for 3.1 s``. Of a job in a
-        store, that is what its record says.
+        For example ``its key 'ann' is held by job send_mail, which has run for 3.1 s``. For a job
+        in a store, the sentence is made from its record.
         """
         from oddjob.runtime.reasons import reason_of
 
@@ -236,12 +242,12 @@ class Job(StandardFuture[T]):
         return times_of(self)
 
     def report(self, done: float, total: float | None = None, note: str | None = None) -> None:
-        """Report progress, from inside the job while it runs; `progress` shows it.
+        """Report progress, from inside the job while it runs; `progress` returns it.
 
         Args:
             done: how much is done, in any unit.
             total: how much there is to do, in the same unit; None if that is unknown.
-            note: what the job is doing, for people.
+            note: what the job is doing, as text.
 
         Raises:
             RuntimeError: the job is not running.
@@ -255,9 +261,9 @@ class Job(StandardFuture[T]):
 
             receipt = oddjob.current_job().step("charge", charge, order)
 
-        The value is kept under `name`, and later attempts get it from there: in a loop, give each
-        step its own, such as ``f"charge {item}"``. A failure is not kept. If `fn` is a coroutine
-        function, await what this returns.
+        The value is kept under `name`, and later attempts return the kept value: in a loop, give
+        each step a name of its own, such as ``f"charge {item}"``. A failure is not kept. If `fn` is
+        a coroutine function, await what this method returns.
 
         Raises:
             JobLost: the job was taken over by another process; it should end.
@@ -267,19 +273,19 @@ class Job(StandardFuture[T]):
         try:
             return run_step(self, name, fn, args, kwargs)  # type: ignore[no-any-return]
         finally:
-            del self  # see `execution`
+            del self  # see the rule in `execution`
 
     def transaction(self) -> "AbstractContextManager[sqlite3.Connection]":
         """Give the job a connection on which it writes exactly once; from inside the job.
 
-        For ``with job.transaction() as connection:`` in a pool whose store is a file of SQLite.
-        What is written is committed when the function returns, together with the job's outcome; if
-        it raises, it is rolled back. Until then nobody else can write to the file, and the job has
-        to submit jobs with `Pool.using`: let it be the last thing that a job does.
+        Use it as ``with job.transaction() as connection:``, in a pool whose store is a SQLite file.
+        The writes are committed together with the job's outcome when the function returns; if it
+        raises, they are rolled back. Until then no other connection can write to the file, and the
+        job has to submit jobs with `Pool.using`: make it the last thing that a job does.
 
         Raises:
             JobLost: the job was taken over by another process; it should end.
-            RuntimeError: the job is not running, has a transaction, or is in no such store.
+            RuntimeError: the job is not running, has a transaction, or is in no SQLite store.
         """
         return begin_transaction(self)
 
@@ -318,11 +324,11 @@ class Job(StandardFuture[T]):
     def cancel(self) -> bool:
         """Cancel the job if it has not started; otherwise ask it to stop.
 
-        A running thread cannot be stopped: the job finds `cancel_requested` true, and is not
-        retried if it fails. If it is a coroutine, that is cancelled.
+        A running thread cannot be stopped: `cancel_requested` becomes true, and the job is not
+        retried if it fails. If it is a coroutine, the coroutine is cancelled.
 
         Returns:
-            True if the job is cancelled now, or was before; False if it is running or has ended.
+            True if the job is cancelled, by this call or before; otherwise False.
 
         Callbacks of a cancelled job run in the calling thread.
         """
@@ -339,17 +345,17 @@ class Job(StandardFuture[T]):
     def result(self, timeout: Seconds | None = None) -> T:
         """Wait until the job has ended, and return what it returned.
 
-        On a worker of the job's own pool, while no other worker is free to take the job from the
-        queue, this runs the job at once, so that jobs which wait for jobs of their own pool cannot
-        lock it up. `timeout` does not interrupt such a run.
+        On a worker of the job's own pool, if no other worker is free to take the job from the
+        queue, this runs the job at once, so that jobs which wait for jobs of their own pool do not
+        deadlock. `timeout` does not interrupt such a run.
 
         Args:
-            timeout: the longest wait, in seconds; None or ``math.inf``: no limit.
+            timeout: the longest wait, in seconds; None or ``math.inf`` means no limit.
 
         Raises:
             TimeoutError: the job has not ended within `timeout`.
             CancelledError: the job was cancelled.
-            JobLost: the job was queued when this process was forked: it is the parent's.
+            JobLost: the job was queued when this process was forked, so the parent runs it.
             BaseException: whatever the job raised.
         """
         if self._fast_state is not SUCCEEDED:
@@ -359,7 +365,7 @@ class Job(StandardFuture[T]):
                     return self._read()
                 finally:
                     del self  # an exception that is raised here refers to this frame
-        return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
+        return self._outcome  # type: ignore[no-any-return]
 
     @override
     def exception(self, timeout: Seconds | None = None) -> BaseException | None:
@@ -376,7 +382,7 @@ class Job(StandardFuture[T]):
 
     @override
     def add_done_callback(self, fn: Callable[[Future[T]], object]) -> None:
-        """Call ``fn(job)`` when the job has ended, or at once if it has.
+        """Call ``fn(job)`` when the job ends, or at once if it has ended.
 
         Callbacks run in the order in which they were added, in the thread that ends the job. What
         they raise is logged; a ``BaseException`` is also raised there, once all have run.
@@ -390,7 +396,7 @@ class Job(StandardFuture[T]):
         finally:
             del self
 
-    # For the files of this folder.
+    # Used by the files of this folder.
 
     @override
     def _ensure_shared(self) -> SharedState:
@@ -439,6 +445,6 @@ class Job(StandardFuture[T]):
         try:
             if failure is not None:
                 raise failure
-            return self._outcome  # type: ignore[no-any-return]  # one slot holds either end
+            return self._outcome  # type: ignore[no-any-return]
         finally:
             del self, failure

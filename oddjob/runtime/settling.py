@@ -1,20 +1,26 @@
-"""Settling: how a job comes to its end, or goes back to the queue.
+"""Settling: ending a job, or returning it to the queue.
 
-A job is *settled* when its outcome is set, and has *ended* when its call has been let go of and its
-callbacks have run as well. The two are apart where callbacks, which are the user's and may take any
-time, have to wait: for the watchdog to end other jobs, or for a queue to be cancelled.
+A job is *settled* when its outcome is set. It has *ended* when, after that, its call was released
+and its callbacks have run. Callbacks are user code and may take any time, so some callers settle
+first and run them afterwards: the watchdog, which has to end other jobs, and the cancellation of a
+whole queue.
 
 ==============================  ================================================================
-`settle`                        set the outcome, and wake those who wait
-`end`                           settle, let go of the call, run the callbacks
-`finish_failed`                 what is left to do for a failed job: report it, let go of its call,
+`settle`                        set the outcome, and wake the waiting threads
+`end`                           settle, release the call, run the callbacks
+`finish_failed`                 the rest for a job settled as failed: report it, release its call,
                                 run its callbacks
-`end_failed`                    settle, `finish_failed`, and fail the serial jobs behind
-`refuse`, `withdraw`            fail, or cancel, a job that has not started
-``settle_…``                    the same, or a timeout; the callbacks are left to the caller
+`end_failed`                    settle as failed, `finish_failed`, fail the serial jobs behind it
+`settle_timed_out`              settle as failed, for the watchdog; `finish_failed` is to follow
+`settle_refused`                settle an unstarted job as failed; `finish_failed` is to follow
+`settle_cancelled`              settle an unstarted job as cancelled; `run_callbacks` is to follow
+`settle_or_interrupt`           `settle_cancelled`, or cancel the coroutine of a running job
+`refuse`                        `settle_refused`, then `finish_failed`
+`withdraw`                      `settle_cancelled`, not counted, then `run_callbacks`
+`reopen`                        return a job to the queue after a failed attempt
 ==============================  ================================================================
 
-These are functions, not methods, so that ``dir(job)`` shows users only what is theirs. The three
+These are functions, not methods, so that ``dir(job)`` shows users only the public interface. The
 races that a lock-free start makes possible are described in `oddjob.runtime.shared_state`.
 """
 
@@ -24,7 +30,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
 from contextvars import copy_context
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.callables import call_all, describe
 from oddjob.errors import JobTimeout, PredecessorFailed
@@ -38,9 +44,12 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
     from oddjob.runtime.job import Job
 
+_FAILED: Final = "job %s of pool %s failed"
+_UNSEEN: Final = "job %s of pool %s failed, and nobody has looked at that"
+
 
 def settle(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
-    """Settle a job under its lock (race 3); return False if it had ended."""
+    """Settle a job under its lock (race 3); return False if it had ended before."""
     shared = job._shared or job._ensure_shared()
     report = _unseen_report(job) if state is FAILED else None
     with shared.lock:
@@ -57,7 +66,7 @@ def settle(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
 
 
 def end(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
-    """Settle a job, let go of its call and run its callbacks; return False if it had ended."""
+    """Settle a job, release its call and run its callbacks; return False if it had ended before."""
     if not settle(job, state, outcome):
         return False
     release_call(job)
@@ -70,11 +79,11 @@ def end(job: "Job[Any]", state: JobState, outcome: Any) -> bool:
 def end_failed(
     job: "Job[Any]", error: BaseException, behind: "Sequence[Job[Any]]", core: "PoolCore"
 ) -> bool:
-    """End a job as failed, and after it the jobs `behind` it; return False if it had ended."""
+    """End a job as failed, then the jobs `behind` it; return False if it had ended before."""
     if not settle(job, FAILED, Failure(error)):
         return False
     try:
-        finish_failed(job, core)  # first: a group cancels its jobs
+        finish_failed(job, core)  # first: a callback of a group may cancel the jobs behind
     finally:
         refused = refuse_behind(job, error, behind, core)
         call_all(partial(finish_failed, each, core) for each in refused)
@@ -82,11 +91,11 @@ def end_failed(
 
 
 def finish_failed(job: "Job[Any]", core: "PoolCore") -> None:
-    """End a job that is settled as failed; report it if nobody waits for it."""
+    """Finish a job that is settled as failed; report the failure if no caller holds the job."""
     try:
         if job._policy.is_detached:
             job._outcome.is_seen = True
-            # A copy: the thread of a job that has timed out may still be in its context.
+            # A copy: the thread of a job that has timed out may still use the context.
             context = copy_context() if job._context is None else job._context.copy()
             context.run(core.report_failure, job, job._outcome.error)
     finally:
@@ -97,34 +106,40 @@ def finish_failed(job: "Job[Any]", core: "PoolCore") -> None:
 def report_failure(
     core: "PoolCore", job: "Job[Any]", error: BaseException, *, is_unseen: bool
 ) -> None:
-    """Log the failure of a job that nobody waits for, or looks at, and call ``on_error``."""
-    what = "job %s of pool %s failed" + ", and nobody has looked at that" * is_unseen
-    log(logging.ERROR, what, job.name, core.label, error=error)
+    """Log a failure that no caller waits for, or has looked at, and call ``on_error``."""
+    log(logging.ERROR, _UNSEEN if is_unseen else _FAILED, job.name, core.label, error=error)
     if core.options.on_error is not None:
         try:
             core.options.on_error(job, error)
         except Exception as second:
-            what = "on_error of pool %s raised, for job %s"
-            log(logging.ERROR, what, core.label, job.name, error=second)
+            message = "on_error of pool %s raised, for job %s"
+            log(logging.ERROR, message, core.label, job.name, error=second)
 
 
 def _unseen_report(job: "Job[Any]") -> Callable[[Failure], None] | None:
-    """Return what reports the failure of a job once that is collected; None: others report it."""
-    policy, details = job._policy, job._ensure_details()
-    if policy.is_detached or details.claim is not None:
+    """Return a function that reports the failure of a job when the job is collected unseen.
+
+    None: the failure is reported in another way, at once or by the process that holds the job.
+    """
+    details = job._ensure_details()
+    if job._policy.is_detached or details.claim is not None:
         return None
+    return partial(_report_unseen, _copier_of(job), job.name, details)
+
+
+def _copier_of(job: "Job[Any]") -> "Callable[[], Job[Any]]":
+    """Return a function that makes a copy of a job without its call; it does not keep the job."""
     new: Any = type(job)
-    # The report must not keep the job alive, so it is given a copy, without the call.
-    make_copy = partial(new, None, (), None, None, policy, job._queued_at, job._key)
-    return partial(_report_unseen, make_copy, job.name, details)
+    policy, queued_at, key = job._policy, job._queued_at, job._key
+    return partial(new, None, (), None, None, policy=policy, queued_at=queued_at, key=key)
 
 
 def _report_unseen(
     make_copy: "Callable[[], Job[Any]]", name: str, details: JobDetails, failure: Failure
 ) -> None:
-    """Report a failure for a copy of a job that has been collected."""
+    """Report the failure of a job that has been collected, for a copy of it."""
     if isinstance(failure.error, CancelledError):
-        return  # it was asked to stop, and has
+        return  # the job has stopped as requested
     failure.is_seen = True
     job = make_copy()
     job._name, job._details, job._outcome, job._fast_state = name, details, failure, FAILED
@@ -136,7 +151,7 @@ def _report_unseen(
 
 
 def release_call(job: "Job[Any]") -> None:
-    """Let go of what must not live as long as the future; keep the name of the function."""
+    """Release the call of a job, which must not live as long as its future; keep its name."""
     if job._details is not None:
         job._details.steps = job._details.links = None
     fn = job._fn
@@ -149,11 +164,11 @@ def release_call(job: "Job[Any]") -> None:
 def settle_timed_out(
     job: "Job[Any]", error: JobTimeout, number: int, watchdog: object, core: "PoolCore"
 ) -> "list[Job[Any]] | None":
-    """End an attempt whose time is up, by the watchdog; return None if it is over.
+    """Settle an attempt whose time is up; called by the watchdog, which runs no user code.
 
-    Returns the jobs that have ended: none if this one is queued again, else it, with those that
-    end because of it. Their callbacks, and the reports of detached jobs' failures, are left to
-    `finish_failed`: they are the user's, and the watchdog has no time.
+    Returns:
+        The jobs that were settled, for `finish_failed`: this one and those that end because of it;
+        none if this one is queued again. None if the attempt was over.
     """
     details, shared = job._ensure_details(), job._ensure_shared()
     if not details.conclude(shared, number, watchdog):
@@ -171,9 +186,9 @@ def settle_timed_out(
 
 
 def jobs_behind(job: "Job[Any]", core: "PoolCore") -> "Sequence[Job[Any]]":
-    """Return the queued jobs that are to fail if this one does: serial ones, of its key.
+    """Return the queued jobs that are to fail if this one does: the serial ones of its key.
 
-    Ask before the failure can be seen: a job whose submitter has seen it may run.
+    Call this before the failure can be seen: a job that is submitted after that may run.
     """
     if not job._policy.is_serial or core.dispatcher.limited is None:
         return ()
@@ -183,7 +198,7 @@ def jobs_behind(job: "Job[Any]", core: "PoolCore") -> "Sequence[Job[Any]]":
 def refuse_behind(
     failed: "Job[Any]", error: BaseException, behind: "Sequence[Job[Any]]", core: "PoolCore"
 ) -> "list[Job[Any]]":
-    """Fail what `jobs_behind` has returned; return those jobs whose callbacks are to run now."""
+    """Fail the jobs `behind`; return those that this call has settled, for `finish_failed`."""
     refused: list[Job[Any]] = []
     for job in behind:
         failure = PredecessorFailed(f"job {failed.name}, before it in line {job.key!r}, failed")
@@ -194,7 +209,7 @@ def refuse_behind(
 
 
 def refuse(job: "Job[Any]", error: BaseException, core: "PoolCore") -> None:
-    """Fail a queued job that is not going to run; see `settle_refused`."""
+    """Fail a queued job that is not going to run, and finish it; see `settle_refused`."""
     if settle_refused(job, error, core):
         finish_failed(job, core)
 
@@ -202,10 +217,12 @@ def refuse(job: "Job[Any]", error: BaseException, core: "PoolCore") -> None:
 def settle_refused(
     job: "Job[Any]", error: BaseException, core: "PoolCore", counted_as: str = "refused"
 ) -> bool:
-    """Fail a queued job that is not going to run, and leave `finish_failed` to the caller.
+    """Settle a queued job that is not going to run as failed; the caller calls `finish_failed`.
 
-    Returns whether this call has done so; twice does no harm. One that a thread has claimed to run
-    it is left alone. `counted_as` is what `PoolStats` counts it as.
+    Idempotent. A job that a thread has claimed to run it is not changed.
+
+    Returns:
+        Whether this call has settled the job; it is counted under `counted_as` in `PoolStats`.
     """
     shared = job._ensure_shared()
     try:
@@ -214,20 +231,22 @@ def settle_refused(
         job._fast_state = RUNNING
         core.metrics.count(counted_as)
         return settle(job, FAILED, Failure(error))
-    except BaseException:  # an asynchronous one: no other thread would end the job
+    except BaseException:  # an asynchronous exception; no other thread would end the job
         if shared.owner is core:
             settle(job, FAILED, Failure(error))
         raise
     finally:
         if shared.owner is core:
-            core.give_back(job)  # it may have kept its turn
+            core.give_back(job)  # it may hold the place of its key
 
 
 def settle_cancelled(job: "Job[Any]", *, is_counted: bool = True) -> bool:
-    """Cancel a job that has not started, and leave its callbacks to the caller.
+    """Settle a job that has not started as cancelled; the caller runs its callbacks.
 
-    Returns whether this call has done so. An asynchronous exception (Ctrl-C) that comes
-    too late to prevent the cancellation does not leave it half done.
+    If an asynchronous exception (Ctrl-C) comes too late to prevent that, it is completed.
+
+    Returns:
+        Whether this call has settled the job. A running job is asked to stop instead.
     """
     shared, policy = job._ensure_shared(), job._policy
     if not policy.is_plain and shared.state is QUEUED and not policy.settlement.cancelled(job):
@@ -243,7 +262,7 @@ def settle_cancelled(job: "Job[Any]", *, is_counted: bool = True) -> bool:
             shared.announce(job)
         _leave_queue(job, is_counted=is_counted)
     except BaseException:
-        if job._fast_state is CANCELLED:  # whatever has been done may be done again
+        if job._fast_state is CANCELLED:  # repeat everything after that: all of it is idempotent
             with shared.lock:
                 shared.announce(job, again=True)
             _leave_queue(job, is_counted=False)
@@ -252,7 +271,7 @@ def settle_cancelled(job: "Job[Any]", *, is_counted: bool = True) -> bool:
 
 
 def settle_or_interrupt(job: "Job[Any]") -> bool:
-    """Do what `settle_cancelled` does; of a job that runs, cancel the coroutine."""
+    """Settle a job as cancelled, or else cancel its coroutine; see `settle_cancelled`."""
     is_cancelled = settle_cancelled(job)
     if not is_cancelled and job._local_state is RUNNING:
         job._policy.host.interrupt(job)
@@ -265,9 +284,10 @@ def _leave_queue(job: "Job[Any]", *, is_counted: bool) -> None:
 
 
 def withdraw(job: "Job[Any]") -> bool:
-    """Cancel a job that its pool has refused, and that may have been queued all the same.
+    """Cancel a job that its pool has refused, but that may have been queued before.
 
-    Returns whether this call has done so.
+    Returns:
+        Whether this call has cancelled it.
     """
     was_queued = settle_cancelled(job, is_counted=False)
     if was_queued:
@@ -276,7 +296,7 @@ def withdraw(job: "Job[Any]") -> bool:
 
 
 def reopen(job: "Job[Any]") -> bool:
-    """Let a job be queued again after a failed attempt; return False if it is not to be."""
+    """Return a job to the queued state after a failed attempt; False if it was asked to stop."""
     shared = job._ensure_shared()
     with shared.lock:
         if shared.state is not RUNNING or shared.cancel_requested:
@@ -292,10 +312,10 @@ def run_callbacks(job: "Job[Any]") -> None:
 
 
 def was_stopped(job: "Job[Any]", error: BaseException | None) -> bool:
-    """Return whether a job that ends with this was asked to stop while it ran, and has."""
+    """Return whether a job ends with `error` because it has stopped as requested."""
     return isinstance(error, CancelledError) and job.cancel_requested
 
 
 def failure_of(job: "Job[Any]") -> Failure | None:
-    """Return how a job failed, without looking at it; None if it has not."""
+    """Return the failure of a job without marking it as seen; None if it has not failed."""
     return job._outcome if job._local_state is FAILED else None

@@ -1,28 +1,27 @@
-"""SharedState: the half of a job that other threads may touch, made when the first one does.
+"""SharedState: the part of a job that several threads change; JobDetails: fields few jobs need.
 
-Also here: `JobDetails`, the fields that few jobs need.
+Most jobs end before another thread waits for them. So a job starts without a lock, condition and
+lists; its first waiter, callback or canceller, the *watcher*, installs a `SharedState`, whose lock
+is held for each change from then on. Until then, the thread that runs the job makes three plain
+writes: ``_fast_state = RUNNING``, the ``_outcome``, and the state of its end in ``_fast_state``.
 
-Most jobs end before anybody asks for them. So a job starts without lock, condition and lists; its
-first waiter, callback or canceller, the *watcher*, installs a `SharedState`, under whose lock
-everything happens from then on. Until then its life is three plain writes by the thread that runs
-it.
+Guarantees: a job ends once; then every waiter is woken and every callback runs.
+Assumes: before a `SharedState` is installed, only the thread that took the job from the queue
+writes to it.
 
-Guarantees: a job ends once, and every waiter and callback hears of it.
-Assumes: while a job is not watched, only the thread that took it from the queue writes to it.
-
-Races. In each, one side writes one field and then reads the field that the other side writes, and
-writes to one object are ordered (by the GIL, or by the object's own lock on free-threaded builds):
+Races. In each, one side writes a field and then reads the field that the other side writes. Writes
+to one object are ordered (by the GIL, or by the object's own lock on free-threaded builds):
 
 1. *Start against first watcher.* The worker writes ``_fast_state = RUNNING``, then reads
    ``_shared``. The watcher installs ``_shared`` (holding its lock), then reads
-   ``_fast_state``. If the worker sees none, the watcher sees that the job runs, and can neither
-   cancel nor claim it. If the worker sees it, it claims the job under its lock.
+   ``_fast_state``. If the worker finds no `SharedState`, the watcher sees that the job runs, and
+   can neither cancel nor claim it. If the worker finds one, it claims the job under its lock.
 2. *End against first watcher.* The worker writes outcome and ``_fast_state``, then reads
-   ``_shared``. If it sees none, the watcher sees that the job has ended and does not wait. If it
-   sees one, it settles again under its lock, which changes nothing if that was done before.
-3. *Two ends* (cancel, timeout, late result, ``set_result``) both happen under the lock of the
-   shared state; the first one counts. (But the result of a plain job that is running in a pool may
-   replace one that was set by hand.)
+   ``_shared``. If it finds none, the watcher sees that the job has ended and does not wait. If it
+   finds one, it settles the job again under the lock, which changes nothing if it was settled.
+3. *Two ends* (cancellation, timeout, late result, ``set_result``) both happen under the lock; the
+   first one counts. (But the result of a plain job that is running in a pool may replace one that
+   was set by hand.)
 """
 
 import logging
@@ -44,14 +43,14 @@ if TYPE_CHECKING:
     from oddjob.runtime.job import Job
 
 
-install_lock: Final = ProcessLock()  # held for a few instructions, to install a lazy part of a job
+install_lock: Final = ProcessLock()  # held for a few instructions, to install a lazy part
 
 
 class QuickCallback:
-    """A callback of our own, which the supervisor may run at once when a job has timed out.
+    """A callback of the library, which the supervisor may run at once when a job has timed out.
 
-    So a group cancels its other jobs before the worker that replaces the stuck one can start them.
-    It returns those that it has cancelled: their callbacks are run by the thread that has called.
+    A group uses it to cancel its other jobs before the worker that replaces the stuck one starts
+    them. `act` returns the cancelled jobs; the caller runs their callbacks.
     """
 
     __slots__ = ("act",)
@@ -60,17 +59,18 @@ class QuickCallback:
         self.act: Final = act
 
     def __call__(self, job: Any) -> None:
-        """Act as any callback."""
+        """Act like any callback."""
         for cancelled in self.act(job):
             cancelled._ensure_shared().run_callbacks(cancelled)
 
 
 class SharedState:
-    """The state of a job that is watched, and who wants to know of its end.
+    """The state of a watched job, and its waiters and callbacks.
 
-    Locking: ``lock`` guards every field. It is reentrant, since a signal handler may ask about the
-    very job whose lock its thread holds. Only the standard library's own waiters are called under
-    it; callbacks run when it has been released.
+    Locking: ``lock`` guards every field, except that callbacks are removed from ``callbacks``
+    without it, one by one; each removal is atomic. It is reentrant, since a signal handler may call
+    a method of the very job whose lock its thread holds. Only the waiters of the standard library
+    are called under it; callbacks run after its release.
     """
 
     __slots__ = ("callbacks", "cancel_requested", "condition", "lock", "owner", "sleepers", "state",
@@ -82,15 +82,15 @@ class SharedState:
         self.owner: object = None  # the slot of the thread that has claimed the job to run it
         self.cancel_requested: bool = False
         self.condition: threading.Condition | None = None
-        # Made when needed: most stay empty.
+        # Lists that are made when needed.
         self.sleepers: list[Wakeup] | None = None
         self.waiters: list[Any] | None = None
         self.callbacks: list[tuple[Callable[[Any], object]]] | None = None
 
     def claim(self, owner: object) -> bool:
-        """Claim the job for `owner` to run; again does no harm.
+        """Claim the job for `owner` to run; return False if it has ended or has another owner.
 
-        False: it has ended, or another thread has claimed it.
+        Idempotent.
         """
         with self.lock:
             if self.state in ENDED or not (self.owner is None or self.owner is owner):
@@ -100,16 +100,16 @@ class SharedState:
             return True
 
     def claim_queued(self, owner: object) -> bool:
-        """Claim the job if it is still queued; return whether this was so."""
+        """Claim the job if it is still queued; return False if it is not."""
         with self.lock:
             return self.state is QUEUED and self.claim(owner)
 
     def announce(self, job: "Job[Any]", *, again: bool = False) -> None:
         """Wake every waiter of a job that has ended; the caller holds the lock.
 
-        It happens in the same critical section in which the end becomes visible, so
-        ``as_completed`` hears of every cancelled job. If a thread was interrupted in here, it is
-        done `again`, for those that have not heard of it.
+        The end becomes visible in the same critical section, so ``as_completed`` yields every
+        cancelled job. If an interruption may have cut the call short, it is repeated with `again`:
+        waiters that have received the job are then skipped.
         """
         for waiter in self.waiters or ():
             if again and job in getattr(waiter, "finished_futures", ()):
@@ -126,7 +126,7 @@ class SharedState:
             sleeper.set()
 
     def add_sleeper(self, sleeper: Wakeup) -> bool:
-        """Wake a thread when the job has ended; return False if it has."""
+        """Wake a thread when the job ends; return False if it has ended."""
         with self.lock:
             if self.state in ENDED:
                 return False
@@ -136,7 +136,7 @@ class SharedState:
             return True
 
     def remove_sleeper(self, sleeper: Wakeup) -> None:
-        """Forget a thread that has been woken by something else."""
+        """Remove a thread that has been woken for another reason."""
         with self.lock:
             if self.sleepers is not None and sleeper in self.sleepers:
                 self.sleepers.remove(sleeper)
@@ -157,7 +157,7 @@ class SharedState:
         return woken or self.state in ENDED
 
     def add_callback(self, job: "Job[Any]", callback: Callable[[Any], object]) -> None:
-        """Call a user's callback when the job has ended, or now."""
+        """Call a callback when the job ends, or now if it has ended."""
         with self.lock:
             if self.callbacks is None:
                 self.callbacks = []
@@ -167,12 +167,12 @@ class SharedState:
             self.run_callbacks(job)
 
     def run_quick_callbacks(self, job: "Job[Any]") -> "list[Job[Any]]":
-        """Run our own callbacks, leaving the user's; return the jobs that these have cancelled."""
+        """Run the callbacks of the library, not the user's; return the jobs that they cancel."""
         cancelled: list[Job[Any]] = []
         callbacks = self.callbacks or []
         for each in [*callbacks]:
             if isinstance(each[0], QuickCallback):
-                with suppress(ValueError):  # another thread has taken it to run it
+                with suppress(ValueError):  # another thread has removed it to run it
                     callbacks.remove(each)
                     cancelled += each[0].act(job)
         return cancelled
@@ -186,8 +186,9 @@ class SharedState:
             return
         crash: BaseException | None = None
         try:
-            # Taken by a loop over a C iterator: an asynchronous exception cannot come between
-            # taking a callback and calling it. (Each is wrapped, since `iter` compares.)
+            # The loop over a C iterator removes each callback: no asynchronous exception can be
+            # raised between the removal and the call. (Each callback is in a tuple, since `iter`
+            # compares items with its sentinel.)
             for (callback,) in iter(partial(self.callbacks.pop, 0), None):
                 try:
                     callback(job)
@@ -195,7 +196,7 @@ class SharedState:
                     log(logging.ERROR, "exception calling callback for %r", job, error=error)
                 except BaseException as error:
                     crash = crash or error
-        except IndexError:  # that was the last one
+        except IndexError:  # raised by `pop`: no callback is left
             if crash is not None:
                 raise crash from None
         finally:
@@ -203,13 +204,14 @@ class SharedState:
 
 
 class JobDetails:
-    """The rarer fields of a job, made when needed: what it must know of its attempts.
+    """The fields that only some jobs need, made on demand.
 
-    Whether the thread that makes an attempt says how it ends, or the watchdog because its time is
-    up, is decided by `conclude`: the first one has it.
+    An attempt is concluded by the thread that makes it, or by the watchdog if its time is up:
+    `conclude` decides for the first one that calls it.
 
-    Locking: that of the job's `SharedState`, for `conclude`; each other field is written by one
-    thread at a time.
+    Locking: the lock of the job's `SharedState` for ``concluder`` (but for `begin_attempt`) and
+    ``finished``, ``install_lock`` for ``id``. Each other field has one writer at a time, named
+    below; the *runner* is the thread that makes the attempt.
     """
 
     __slots__ = ("attempt", "carrier", "claim", "concluder", "deadline", "finished", "id",
@@ -217,32 +219,35 @@ class JobDetails:
                  "waits_for")  # fmt: skip
 
     def __init__(self) -> None:
+        # Any thread:
         self.id: str | None = None
-        self.attempt: int = 0  # the number of the latest one
-        self.deadline: float | None = None  # of that attempt, in steady seconds
-        self.concluder: object = None  # of that attempt
+        self.concluder: object = None  # of the latest attempt
+        self.finished: float | None = None  # when the job ended, in monotonic seconds
+        # The submitter, before the job is queued:
+        self.submitter: str | None = None  # the name of its thread or task
+        self.carrier: dict[str, str] = {}  # filled by middleware
+        self.links: Links | None = None  # cleared when the job ends
+        self.waits_for: WaitsFor | None = None  # cleared when that fires, or the job is cancelled
+        # The runner (and, for a job from a store, the thread that receives it):
+        self.claim: Any = None  # what entitles this process to run a job from a store
+        self.attempt: int = 0  # the number of the latest attempt
+        self.deadline: float | None = None  # of the latest attempt, in steady seconds
         self.started: float | None = None  # when that began, in monotonic seconds
-        self.finished: float | None = None  # when the job ended
-        self.submitter: str | None = None  # the name of the thread or task
         self.is_inline: bool = False
         self.progress: Progress | None = None
-        self.carrier: dict[str, str] = {}  # of middleware
-        self.waits_for: WaitsFor | None = None
-        self.links: Links | None = None
-        self.claim: Any = None  # of a job from a store: what entitles this process to run it
-        self.steps: dict[str, Any] | None = None  # values by name; of a stored job, pickled
+        self.steps: dict[str, Any] | None = None  # values by name; pickled if the job is stored
 
     def begin_attempt(self) -> int:
-        """Begin the next attempt; return its number."""
+        """Begin the next attempt, in the runner; return its number."""
         self.attempt += 1
         self.started = clock.monotonic()
-        self.concluder = None  # after that: until then the watchdog cannot conclude it
+        self.concluder = None  # last: before that, the watchdog cannot conclude the attempt
         return self.attempt
 
     def conclude(self, shared: SharedState, number: int, concluder: object) -> bool:
-        """Decide that `concluder` says how an attempt ends; return False if it is over.
+        """Let `concluder` decide how an attempt ends; return False if it is over.
 
-        It may ask again.
+        Calling this again with the same concluder returns the same answer.
         """
         with shared.lock:
             if shared.state is not RUNNING or self.attempt != number:

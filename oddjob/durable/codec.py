@@ -23,7 +23,7 @@ from oddjob.errors import (
     PredecessorFailed,
     UnknownFunction,
 )
-from oddjob.runtime.policy import ONE_ARGUMENT
+from oddjob.runtime.policy import call_arguments
 
 _MOST_BYTES: Final = 1 << 28  # of arguments, and of an outcome: both fit in one row of any store
 
@@ -134,7 +134,7 @@ class Codec:
         self, partition: Partition, args: Any, kwargs: Any, *, takes_value: bool = False
     ) -> bytes:
         """Return the bytes of a call's arguments, given as `Job` holds them."""
-        args, kwargs = ((args,), {}) if kwargs is ONE_ARGUMENT else (args, kwargs or {})
+        args, kwargs = call_arguments(args, kwargs)
         what = f"the arguments of {partition.function}"
         call = [list(args), kwargs, *[True] * takes_value]
         return self._dump(call, what, ("call", partition.pool, partition.function))

@@ -27,7 +27,7 @@ from oddjob.log import log
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import ENDED, RUNNING, SUCCEEDED
 from oddjob.runtime.middleware import compose
-from oddjob.runtime.policy import ONE_ARGUMENT
+from oddjob.runtime.policy import ONE_ARGUMENT, call_arguments
 from oddjob.runtime.settling import end, end_failed, jobs_behind, was_stopped
 from oddjob.runtime.slot import Slot
 from oddjob.tracebacks import drop_own_frames
@@ -141,9 +141,10 @@ def _call(job: Job[Any], slot: Slot) -> Any:
 
 
 def _call_function(job: Job[Any], slot: Slot) -> Any:
-    fn, args, kwargs = job._fn, job._args, job._kwargs or {}
+    fn = job._fn
+    args, kwargs = call_arguments(job._args, job._kwargs)
     try:
-        result = fn(args) if kwargs is ONE_ARGUMENT else fn(*args, **kwargs)
+        result = fn(*args, **kwargs)
         if type(result) is CoroutineType and is_async(fn):
             result = slot.coroutines.run(job, result, copy_context())
         return result

@@ -1,7 +1,20 @@
-"""JobPolicy: what all jobs that are submitted in one place have in common.
+"""JobPolicy: the options that all jobs of a pool or view share.
 
-A pool has one, and so has every view that `options` derives. All that can be decided per view is
-decided here, once, so a job costs the same to make however many options it has.
+A pool has a policy, and so has every view that `options` derives. Everything that does not depend
+on the job is decided here once, so that options cost nothing per job.
+
+=============  =================================================================================
+flag           meaning, and consequence
+=============  =================================================================================
+is_plain       no timeout, retries, serial key, middleware or store: `execution` calls and settles
+               the job directly; any other job makes attempts
+is_prepared    key functions, middleware or other jobs are involved: new jobs go through `prepare`
+is_limited     priorities, keys, limits, retries or fair shares: the pool needs a `LimitedQueue`
+is_durable     new jobs go to the store. (A job that has come from there has a policy that is not
+               durable, but whose `settlement` is the store's.)
+is_detached    no caller holds the job (`perform`): a failure is reported at once. `detach` returns
+               the same policy with this flag, and keeps it in `detached`.
+=============  =================================================================================
 """
 
 from collections.abc import Callable, Sequence
@@ -21,10 +34,15 @@ if TYPE_CHECKING:
 ONE_ARGUMENT: Final = object()  # as `kwargs`: `args` is the one argument, and the context is shared
 
 
+def call_arguments(args: Any, kwargs: Any) -> tuple[Any, dict[str, Any]]:
+    """Return the positional and keyword arguments of a call, given as a `Job` holds them."""
+    return ((args,), {}) if kwargs is ONE_ARGUMENT else (args, kwargs or {})
+
+
 class JobPolicy:
     """The options of a pool or view, ready for use by its jobs.
 
-    Thread safety: immutable, but for `detached`, which two threads may make twice without harm.
+    Thread safety: immutable, except for `detached`: if two threads make it, either may be used.
     """
 
     __slots__ = ("_accepting", "_without_after", "accept", "detached", "fair_by", "fair_weights",
@@ -42,8 +60,8 @@ class JobPolicy:
     ) -> None:
         self.host: Final = host
         self.settings: Final = settings
-        self.is_detached: Final = is_detached  # nobody waits: a failure is reported at once
-        self.detached: JobPolicy | None = None  # the same for `perform`, made on first use
+        self.is_detached: Final = is_detached
+        self.detached: JobPolicy | None = None  # made on first use
         self.name: Final = settings.name
         self.priority: Final = settings.priority
         self.key_function: Final = settings.key
@@ -57,11 +75,9 @@ class JobPolicy:
         retry = RetryPolicy(options.retries, options.backoff, options.retry_on, options.no_retry_on)
         self.retry: Final = retry if options.retries else None
         self.middleware: Final = options.middleware
-        # Whether its jobs go to the store; those that come from there have a settlement.
         self.is_durable: Final = host.store is not None and settlement is None and settings.persist
         default = host.settlement if settings.persist else host.memory
         self.settlement: Final = settlement or default
-        # A plain job is called and settled; any other one makes attempts that are accounted for.
         self.is_plain: Final = (
             self.timeout is None
             and self.retry is None
@@ -70,7 +86,7 @@ class JobPolicy:
             and self.settlement is host.memory
             and not self.is_durable
         )
-        # Whether its jobs need more than a FIFO queue. (A constant key is a view's, not its own.)
+        # (A constant key belongs to the view and is passed with each job.)
         self.is_limited: Final = bool(
             self.priority
             or self.key_function
@@ -79,7 +95,6 @@ class JobPolicy:
             or self.retry
             or self.fair_by is not None
         )
-        # Whether `prepare` has anything to do.
         self.is_prepared: Final = bool(
             self.key_function
             or self.is_serial
@@ -88,7 +103,8 @@ class JobPolicy:
             or self.fair_by is not None
         )
         self._accepting: Final[Any] = host.store if self.is_durable else host.intake
-        # Of its jobs that wait for others: they are not to keep these for as long as they live.
+        # The policy of jobs that wait for others: it does not keep those others alive, as
+        # `settings.after` would while the job exists.
         self._without_after: Final = (
             JobPolicy(host, settings._replace(after=()), is_detached=is_detached)
             if settings.after
@@ -99,26 +115,27 @@ class JobPolicy:
         )
 
     def detach(self) -> "JobPolicy":
-        """Return the same policy for jobs that nobody waits for."""
+        """Return the same policy for jobs that no caller holds."""
         if self.detached is None:
             self.detached = JobPolicy(self.host, self.settings, is_detached=True)
         return self.detached
 
     def prepare(self, *jobs: "Job[Any]") -> None:
-        """Compute the keys of new jobs from their arguments, and show them to the middleware.
+        """Compute the keys of new jobs, call the middleware, and set the jobs to wait for.
 
         Raises:
-            TypeError: a key is no key, or a serial job has none.
+            TypeError: a key has a wrong type, or a serial job has no key.
             Exception: whatever a key function or the middleware raises.
         """
         for job in jobs:
             self._set_key(job)
         if self.middleware and jobs:
-            self._show_to_middleware(jobs)
+            self._call_middleware(jobs)
         if self._without_after is not None:
             after = tuple((other, Condition.SUCCESS) for other in self.settings.after)
             for job in jobs:
-                job._policy, details = self._without_after, job._ensure_details()
+                job._policy = self._without_after
+                details = job._ensure_details()
                 details.links = (details.links or Links())._replace(after=after)
 
     def _set_key(self, job: "Job[Any]") -> None:
@@ -132,7 +149,7 @@ class JobPolicy:
                 f"serial=True needs a key: it tells which jobs {job.name} is to wait for"
             )
 
-    def _show_to_middleware(self, jobs: "Sequence[Job[Any]]") -> None:
+    def _call_middleware(self, jobs: "Sequence[Job[Any]]") -> None:
         carriers, submitter = [], name_of_caller()
         for job in jobs:
             details = job._ensure_details()
@@ -155,6 +172,5 @@ class JobPolicy:
 
 
 def _key_from(function: Callable[..., Any], job: "Job[Any]") -> Any:
-    is_item = job._kwargs is ONE_ARGUMENT
-    args, kwargs = ((job._args,), {}) if is_item else (job._args, job._kwargs or {})
+    args, kwargs = call_arguments(job._args, job._kwargs)
     return check_key(function(*args, **kwargs))

@@ -10,7 +10,7 @@ from typing import Any, Final, NamedTuple
 from oddjob.keys import Key
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import JobState
-from oddjob.runtime.policy import ONE_ARGUMENT, JobPolicy
+from oddjob.runtime.policy import JobPolicy, call_arguments
 from oddjob.runtime.shared_state import JobDetails, SharedState
 from oddjob.schedule.clock import clock
 
@@ -23,7 +23,7 @@ class StoredParts(NamedTuple):
     policy: JobPolicy
     fn: Callable[..., Any]
     args: Any
-    kwargs: Any  # of a `ONE_ARGUMENT`, `args` is the one argument
+    kwargs: Any  # see `call_arguments`
     key: Key | None
     details: JobDetails | None
 
@@ -40,8 +40,7 @@ def fair_key_of(job: Job[Any]) -> Key | None:
 
 def arguments_of(job: Job[Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Return the arguments with which a job calls its function."""
-    is_item = job._kwargs is ONE_ARGUMENT
-    return ((job._args,), {}) if is_item else (job._args, job._kwargs or {})
+    return call_arguments(job._args, job._kwargs)
 
 
 def policy_of(job: Job[Any]) -> JobPolicy:

@@ -76,6 +76,8 @@ def _open(pool: oddjob.Pool) -> oddjob.Pool:
 
 async def _drain(pool: oddjob.Pool, seconds: Seconds) -> None:
     report = await pool.adrain(seconds)
-    what = "pool %s drained: %d jobs finished, %d cancelled, %d still running, %d timers cancelled"
+    what = (
+        "pool %s drained; jobs: %d finished, %d cancelled, %d still running; timers cancelled: %d"
+    )
     numbers = [len(jobs_or_timers) for jobs_or_timers in report]
     log(logging.INFO, what, pool.name, *numbers)

@@ -387,7 +387,7 @@ class Runner:
 
     def _give_up(self) -> None:
         if count := self._reports.drop():
-            what = "%s: %d outcomes could not be stored; these jobs will run again"
+            what = "%s: outcomes could not be stored (%d); these jobs will run again"
             log(logging.ERROR, what, self._label, count)
         for pool in self._served():
             pool.give_up()

@@ -1,23 +1,23 @@
 """Dispatcher: hands queued jobs to idle workers.
 
-Dispatching is a discipline, not a thread: a submitter wakes a parked worker; a worker that
-has finished a job takes the next one itself.
+No thread dispatches: a submitter wakes a parked worker, and a worker that has finished a job takes
+the next one itself.
 
 Guarantees: a queued job is taken as soon as a worker is free. No wake-up is lost:
 
 1. *Queue against park.* The submitter appends to the queue, then looks at ``parked``. The worker
    appends itself to ``parked``, then looks at the queue. At least one of them sees the other.
-2. *Who takes a worker off* ``parked`` *wakes it.* Both happen between two points at which the
-   interpreter handles signals and asynchronous exceptions: the item of a ``for`` loop over
+2. *A worker that is removed from* ``parked`` *is woken.* Both happen between two points at which
+   the interpreter handles signals and asynchronous exceptions: the item of a ``for`` loop over
    ``iter(pop, None)`` is bound and called without such a point in between.
-3. *Close against park.* The closer sets the flag, then wakes all. The worker parks, then looks at
-   the flag.
+3. *Close against park.* The closing thread sets the flag, then wakes all. The worker parks, then
+   reads the flag.
 
-A worker that dies while it is parked: the supervisor takes it off ``parked``. If it was woken for a
-job already, its replacement looks at the queue before it parks.
+If a worker ends while it is parked, the supervisor removes it from ``parked``. If it had been woken
+for a job, its replacement looks at the queue before it parks.
 
-Locking: none here; two deques, and the lock of `LimitedQueue`. So a job can be queued from signal
-handlers, destructors and callbacks.
+Locking: none here; the deques are thread-safe, and `LimitedQueue` has its own lock. So jobs can be
+queued from signal handlers, destructors and callbacks.
 """
 
 from collections import deque
@@ -36,38 +36,43 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 
+_MISSING: Final = object()
+
+
 class JobSource(Protocol):
-    """Where more jobs come from than those that were submitted here: the seam for a store."""
+    """A source of jobs that were not submitted in this process: the seam for a store."""
 
     def demand(self, free: int) -> None:
         """Note that `free` workers have no job.
 
-        Called by a worker that is about to park, under no lock; it must not wait.
+        A worker calls this when it is about to park. It must not wait. No lock is held.
         """
 
 
 class Dispatcher:
-    """The queue of a pool, and the workers that wait for jobs.
+    """The queue of a pool, and its parked workers.
 
-    Call `wake`, one of two methods, by the queue, after a job was queued; `wake_up_to` after
-    several; `wake_if_work` after a change that may let a job of `limited` start; `wake_all` when
-    the pool is closed.
+    After queuing one job call `wake` (bound to `wake_one` or `wake_searcher`, depending on the
+    queue in use), after several `wake_up_to`, after a change that may let a job of `limited` start
+    `wake_if_work`, and after closing the pool `wake_all`.
     """
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
-        self.fifo: deque[Job[Any]] = deque()  # the queue; the inbox of `limited`, once there is one
+        self.fifo: deque[Job[Any]] = deque()  # the queue, or the inbox of `limited`
         self._former = self.fifo  # the queue that `limited` has replaced
-        # What wakes each of them. LIFO: the worker that parked last has the warmest caches.
+        # The `wake` of each parked worker. LIFO: the one that parked last has the warmest caches.
         self.parked: Final[deque[Callable[[], None]]] = deque()
-        self.waiting_for_jobs: Final[dict[Job[Any], None]] = {}  # they are in no queue
+        self.waiting_for_jobs: Final[dict[Job[Any], None]] = {}  # these are in no queue
         self.limited: LimitedQueue | None = None
         self.source: JobSource | None = None
-        self._search_pending = False  # a worker was woken for `limited`, and has not looked yet
-        self.wake: Callable[[], object] = self.wake_one  # after a job was queued
+        # Whether a worker was woken to search `limited`, and has not looked yet. Advisory: a race
+        # causes an extra wake-up, no lost one.
+        self._search_pending = False
+        self.wake: Callable[[], object] = self.wake_one
 
     def use_limits(self) -> LimitedQueue:
-        """Replace the FIFO queue by a `LimitedQueue`, for good; the caller sees to `reclaim`."""
+        """Replace the FIFO queue by a `LimitedQueue`, for good; the caller then calls `reclaim`."""
         if self.limited is None:
             self._former = self.fifo
             self.limited = LimitedQueue(self._core)  # before `fifo`: see `taker`
@@ -76,24 +81,24 @@ class Dispatcher:
         return self.limited
 
     def reclaim(self) -> None:
-        """Move jobs that were put into a queue while it was being replaced to the one in use."""
+        """Move jobs that were added to a queue while it was being replaced to the new one."""
         former = self._former
         if former is not self.fifo:
-            with suppress(IndexError):  # one C call: no job is ever in neither queue
+            with suppress(IndexError):  # one C call: each job is always in one of the queues
                 self.fifo.extend(iter(former.popleft, None))
 
     def put(self, jobs: Iterable[Job[Any]], count: int) -> None:
-        """Queue `count` jobs with nothing between them, also while the queue is being replaced."""
+        """Queue `count` jobs next to each other, even while the queue is being replaced."""
         self.fifo.extend(jobs)
         self.reclaim()
         self.wake_up_to(count)
 
     def taker(self, slot: Slot) -> Callable[[], Job[Any] | None]:
-        """Return what takes the next job for a slot; it returns None, or raises, if there is none.
+        """Return a function that takes the next job for a slot.
 
-        It is used until then: a worker that is taking from the FIFO queue when limits come finds
-        only what came before. (It must not take from the inbox of `limited`. So the two are read
-        in the opposite order of that in which they are written.)
+        Without a job it returns None or raises IndexError; then call `taker` again. So a worker
+        that takes from the FIFO queue when that is replaced still empties it. (It must not take
+        from the inbox of `limited`: `use_limits` writes the two fields in the opposite order.)
         """
         fifo, limited = self.fifo, self.limited
         return fifo.popleft if limited is None else partial(limited.take, slot)
@@ -122,31 +127,31 @@ class Dispatcher:
             pass
 
     def wake_searcher(self) -> bool:
-        """Wake one worker to look into `limited`, unless one is about to; False if none can.
+        """Wake one worker to search `limited`, unless one is about to; return False if none can.
 
-        It wakes the next one if it finds that there is more. Without that, several workers would
-        compete for the lock for each job: on free-threaded builds a quarter of the throughput.
+        If it finds more than one job, it wakes the next worker. If several were woken at once, they
+        would compete for the lock: on free-threaded builds that costs a quarter of the throughput.
         """
         while not self._search_pending:
             self._search_pending = True
             try:
                 if self.wake_one():
                     return True
-            except BaseException:  # Ctrl-C: else no worker would be woken any more
+            except BaseException:  # Ctrl-C: otherwise no worker would ever be woken again
                 self._search_pending = False
                 raise
             self._search_pending = False
             if not (self.parked and self.has_work()):
-                return False  # else a worker has parked meanwhile, believing that another looks
+                return False  # otherwise a worker has parked meanwhile, and relied on this search
         return True
 
     def search_done(self) -> None:
-        """Note that a worker which may have been woken to search has looked, or has gone."""
+        """Note that a worker which may have been woken to search has looked, or has ended."""
         self._search_pending = False
         self.wake_if_work()
 
     def wake_if_work(self) -> None:
-        """Wake a worker if there is something to find in `limited`, or never will be again."""
+        """Wake a worker if it may find a job, or if the pool is finished, so that workers leave."""
         if (
             self.parked
             and not self._search_pending
@@ -155,21 +160,21 @@ class Dispatcher:
             self.wake_searcher()
 
     def has_work(self) -> bool:
-        """Return whether a worker that looks now may find a job."""
+        """Return whether a worker that searches now may find a job."""
         limited = self.limited
         return bool(self.fifo) if limited is None else limited.has_work()
 
     def __len__(self) -> int:
-        """Return how many jobs wait, those included that are delayed or just cancelled."""
+        """Return how many jobs are queued, including those delayed or just cancelled."""
         limited = self.limited
         return len(self.fifo) if limited is None else len(limited)
 
     def waiting(self) -> list[Job[Any]]:
-        """Return the jobs that wait, as they will start; then those that wait for others."""
+        """Return the queued jobs in the order of their starts, then those that wait for others."""
         return [*self._queued(), *[job for job in list(self.waiting_for_jobs) if not job.done()]]
 
     def mark_lost(self) -> None:
-        """Note, in a forked child, that jobs which wait for others are its parent's."""
+        """In a forked child: mark the jobs that wait for others as the parent's."""
         for job in self.waiting_for_jobs:
             set_due(job, -inf)
 
@@ -179,12 +184,12 @@ class Dispatcher:
         return [job for job in jobs if not job.done()]
 
     def ready(self) -> list[Job[Any]]:
-        """Return the jobs that wait if at least one of them may start now, else none."""
+        """Return the queued jobs if at least one of them may start now, otherwise none."""
         limited = self.limited
         return self._queued() if limited is None else limited.ready()
 
     def take_oldest(self) -> Job[Any] | None:
-        """Take the job that has waited longest, of the lowest priority, out of the queue."""
+        """Remove and return the oldest job of the lowest priority; None if there is none."""
         if self.limited is not None:
             return self.limited.pop_oldest()
         with suppress(IndexError):
@@ -192,19 +197,17 @@ class Dispatcher:
         return None
 
     def remove(self, job: Job[Any]) -> bool:
-        """Remove a job that waits in the FIFO queue, or for others; return False if it does not."""
-        waited = (
-            self.waiting_for_jobs.pop(job, self) is None
-        )  # (its value; `self`: it was not there)
-        return waited or discard_from(self.fifo, job)
+        """Remove a job that is in the FIFO queue or waits for others; return False otherwise."""
+        was_waiting = self.waiting_for_jobs.pop(job, _MISSING) is not _MISSING
+        return was_waiting or discard_from(self.fifo, job)
 
     def forget_worker(self, wake: Callable[[], None]) -> None:
-        """Take a worker that will not answer off the list of the parked."""
+        """Remove a worker that has ended from the parked ones."""
         discard_from(self.parked, wake)
 
 
 def snapshot(items: deque[Any]) -> list[Any]:
-    """Return what is in a deque, while other threads change it."""
+    """Return the items of a deque that other threads may change meanwhile."""
     while True:
         try:
             return list(items.copy())
@@ -213,7 +216,7 @@ def snapshot(items: deque[Any]) -> list[Any]:
 
 
 def discard_from(items: deque[Any], item: object) -> bool:
-    """Remove an item from a deque, while other threads change it; return False if not there."""
+    """Remove an item from a deque that other threads may change; return False if it is absent."""
     while True:
         try:
             items.remove(item)

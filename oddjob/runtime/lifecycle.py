@@ -118,7 +118,7 @@ def _finish_all() -> None:
             cores = _process.with_threads | others
         cancelled = [timer for core in cores for timer in core.ending.close_at_exit()]
         _report_cancelled(cancelled)
-        call_all(core.ending.finish_at_exit for core in cores)
+        call_all(core.ending.drain_at_exit for core in cores)
 
 
 def _report_cancelled(timers: "list[Timer]") -> None:
@@ -126,10 +126,10 @@ def _report_cancelled(timers: "list[Timer]") -> None:
     never_fired = sum(not timer.fired for timer in timers)
     others = [each.name for each in threading.enumerate() if _goes_on(each)]
     if timers and others:
-        what = "the main thread has ended, and %d timers with it, while other threads go on: %s; %s"
+        what = "the main thread has ended, and its timers (%d), while other threads go on: %s; %s"
         log(logging.WARNING, what, len(timers), ", ".join(others), _HINT)
     elif never_fired:
-        what = "the process ends with %d timers that never fired; %s"
+        what = "the process ends with timers that never fired (%d); %s"
         log(logging.WARNING, what, never_fired, _HINT)
 
 

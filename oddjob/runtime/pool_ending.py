@@ -1,9 +1,9 @@
-"""PoolState: whether a pool takes jobs; PoolEnding: how it comes to its end, or is revived.
+"""PoolState: whether a pool takes jobs; PoolEnding: what closes, drains, breaks or revives it.
 
 A pool is *closed* by its user (`shut_down`, `drain`), by the garbage collector or at exit: it takes
-no more jobs, and runs those that are queued. It is *broken* by too many crashes: those that are
-queued fail, and `restart` revives it. When it is *deserted* (closed, with nothing to do and no
-worker left), its supervisor finishes it and ends; `join` waits for that.
+no more jobs, and runs those that are queued. It is *broken* by too many crashes: its queued jobs
+fail, and `restart` revives it. When it is *deserted* (closed, with nothing left to do and no worker
+left), its supervisor joins its last threads and ends; `join` waits for that.
 """
 
 import logging
@@ -35,9 +35,9 @@ class PoolState:
     """Whether a pool takes jobs: it is open, closed or broken.
 
     Locking: ``lock`` guards the fields, and those of `WorkerSet` and `Watchdog`. It is reentrant,
-    since a signal handler or destructor may submit while its thread holds it. Nothing of the
-    user's is called under it and nothing is logged. The fields may be read without it; workers and
-    submitters do so, and look again after they have parked, or queued.
+    since a signal handler or destructor may submit while its thread holds it. No user code and no
+    logging runs under it. The fields may be read without it: workers and submitters do so, and read
+    them again after they have parked or queued a job.
     """
 
     __slots__ = ("broken_by", "closed_because", "label", "lock")
@@ -54,7 +54,7 @@ class PoolState:
         return self.closed_because is None and self.broken_by is None
 
     def refusal(self) -> Exception | None:
-        """Return why the pool takes no jobs, as an exception to raise; None if it does."""
+        """Return the exception with which the pool refuses jobs; None if it takes them."""
         if self.closed_because is not None:
             closed = PoolClosed(self.closed_because)
             closed.add_note(f"pool: {self.label}")
@@ -62,7 +62,7 @@ class PoolState:
         return None if self.broken_by is None else self.breakdown()
 
     def check_open(self) -> None:
-        """Raise why the pool takes no jobs, if it takes none."""
+        """Raise the exception with which the pool refuses jobs, if it refuses them."""
         refusal = self.refusal()
         try:
             if refusal is not None:
@@ -71,7 +71,7 @@ class PoolState:
             del refusal  # its traceback refers to this frame
 
     def breakdown(self) -> PoolBroken:
-        """Return what broke the pool, as an exception to raise or to settle a job with."""
+        """Return a new exception for the jobs of a broken pool; its cause is the last crash."""
         broken = PoolBroken(f"pool {self.label} is broken: its workers kept crashing")
         broken.__cause__ = self.broken_by
         return broken
@@ -82,9 +82,11 @@ class DrainReport(NamedTuple):
 
     Attributes:
         finished: jobs that have succeeded or failed.
-        cancelled: jobs that had not started when the time was up.
-        running: jobs that had not ended by then, and are not waited for.
-        timers: timers that had not fired, and were cancelled.
+        cancelled: jobs that the drain has cancelled: they had not started when its time was up.
+        running: jobs that were running then; the drain no longer waits for them.
+        timers: timers that the drain has cancelled: they had not fired.
+
+    A job that is cancelled in another way during the drain, as by `Job.cancel`, is in no list.
     """
 
     finished: list[Job[Any]]
@@ -94,31 +96,38 @@ class DrainReport(NamedTuple):
 
 
 class PoolEnding:
-    """What closes, drains, breaks, revives and finishes one pool."""
+    """The end of one pool: it closes, drains, breaks and revives it."""
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
-        self._skips_exit = False  # the end of the process does not wait for what is running
+        self._abandons_running = False  # the end of the process does not wait for running jobs
         self._exit_deadline = inf  # steady seconds
-        self._own_threads: Final = threading.local()
-        # Before CPython 3.13, a thread counts as ended once Ctrl-C has interrupted a `join` of it.
+        self._calling_thread: Final = threading.local()
+        # Set by the supervisor at its end. (Its thread does not do: before CPython 3.13, a thread
+        # counts as ended once Ctrl-C has interrupted a `join` of it.)
         self._is_over: Final = threading.Event()
 
     def shut_down(self, *, cancel_queued: bool, will_wait: bool) -> None:
         """Take no more jobs; run those that are queued, or cancel them.
 
-        If `will_wait` is false as well, not even the end of the process waits for the others.
+        With `cancel_queued` and without `will_wait`, not even the end of the process waits for the
+        running jobs.
         """
         if cancel_queued and not will_wait:
-            self._skips_exit = True
+            self._abandons_running = True
         self.close(AFTER_SHUTDOWN)
         if cancel_queued:
             if self._core.store is not None:
                 self._core.store.cancel_all()
             self._cancel_queue()
 
-    def close(self, why: str) -> list[Timer]:
-        """Take no more jobs; return the timers that were cancelled for that."""
+    def close(self, why: str, *, hands_back: bool = False) -> list[Timer]:
+        """Take no more jobs; return the timers that this has cancelled.
+
+        Args:
+            why: the message for refused jobs.
+            hands_back: whether jobs of a store that have not started are left to other processes.
+        """
         core = self._core
         with core.state.lock:
             is_first = core.state.closed_because is None
@@ -126,31 +135,27 @@ class PoolEnding:
                 core.state.closed_because = why
             core.intake.refresh()
         if core.store is not None:
-            core.store.close(hands_back=why is AFTER_EXIT)
+            core.store.close(hands_back=hands_back)
         core.backpressure.turn_away()
-        with suppress(Exception):  # where no thread can be started, the supervisor runs the queue
+        with suppress(Exception):  # if no thread can be started, the supervisor runs the queue
             core.workers.resume()
         core.dispatcher.wake_all()
         core.supervisor.notify()
         if is_first:
             core.events.notify("pool_closed")
-        # Afterwards: a timer that is set in between finds the pool closed, and is refused.
+        # After the state has changed: a timer that is set from now on is refused.
         timers = cancel_timers(core)
         if timers:
-            what = "pool %s is closed: %d timers cancelled: %s"
-            log(logging.INFO, what, core.label, len(timers), timers[:_LISTED])
+            message = "pool %s is closed; timers cancelled (%d): %s"
+            log(logging.INFO, message, core.label, len(timers), timers[:_LISTED])
         return timers
 
     def begin_drain(self) -> list[Timer]:
-        """Take no more jobs, and begin none of a store; return the timers that were cancelled."""
-        timers = self.close(AFTER_SHUTDOWN)
-        if self._core.store is not None:
-            # Other processes, or the next one, will run them.
-            self._core.store.close(hands_back=True)
-        return timers
+        """Take no more jobs, and start none of a store; return the timers that this cancels."""
+        return self.close(AFTER_SHUTDOWN, hands_back=True)
 
     def drain(self, timeout: float | None) -> DrainReport:
-        """Take no more jobs, run what is queued for `timeout` seconds, and cancel the rest."""
+        """Take no more jobs, run queued jobs for `timeout` seconds, and cancel the rest."""
         core = self._core
         if self.is_own_thread():
             raise RuntimeError(
@@ -158,15 +163,15 @@ class PoolEnding:
                 "own end; use shutdown(wait=False)"
             )
         timers = self.begin_drain()
-        queued = core.dispatcher.waiting()  # first: so a job that starts meanwhile is not missed
+        queued = core.dispatcher.waiting()  # first: a job that starts meanwhile is not missed
         jobs = [*core.running(), *queued]
         cancelled: list[Job[Any]] = []
         has_ended = False
         try:
             has_ended = self.join(timeout)
-        finally:  # the time is up, or the wait was interrupted
-            if not has_ended:
-                self._skips_exit = True
+        finally:
+            if not has_ended:  # the time is up, or the wait was interrupted
+                self._abandons_running = True
                 cancelled = self._cancel_queue()
                 self._abandon_stored()
                 jobs += core.running()
@@ -178,7 +183,7 @@ class PoolEnding:
     def join(self, timeout: float | None = None) -> bool:
         """Wait until the last thread has ended; return False after `timeout` seconds.
 
-        On a thread of the pool's own there is no waiting, and the answer is False.
+        A thread of the pool itself does not wait: it gets False.
         """
         deadline = inf if timeout is None else clock.steady() + timeout
         is_own, store = self.is_own_thread(), self._core.store
@@ -194,22 +199,22 @@ class PoolEnding:
         return not thread.is_alive()
 
     def close_at_exit(self) -> list[Timer]:
-        """Take no more jobs, since the process ends; return the timers that were cancelled."""
+        """Take no more jobs, since the process ends; return the timers that this has cancelled."""
         timeout = self._core.options.exit_timeout
         if timeout is not None:
             self._exit_deadline = clock.steady() + timeout
-        return self.close(AFTER_EXIT)
+        return self.close(AFTER_EXIT, hands_back=True)
 
-    def finish_at_exit(self) -> None:
-        """Wait until the queue has been run; when the time for that is up, cancel the rest."""
+    def drain_at_exit(self) -> None:
+        """Wait until all jobs have ended; after ``exit_timeout``, cancel those that are queued."""
         core = self._core
-        if self._skips_exit:
+        if self._abandons_running:
             self._abandon_stored()
             return
         if not self.join(max(0.0, self._exit_deadline - clock.steady())):
             queued, running = len(core.dispatcher.waiting()), len(core.running())
-            what = "pool %s: the time for its end is up: %d jobs cancelled, %d left running"
-            log(logging.WARNING, what, core.label, queued, running)
+            message = "pool %s: the time for its end is up; jobs: %d cancelled, %d left running"
+            log(logging.WARNING, message, core.label, queued, running)
             self._cancel_queue()
             self._abandon_stored()
 
@@ -218,17 +223,17 @@ class PoolEnding:
             self._core.store.abandon()
 
     def break_down(self, cause: BaseException) -> None:
-        """Become broken: take no more jobs, fail those that wait, and let all workers leave."""
+        """Break the pool: take no more jobs, fail those that are queued, make all workers leave."""
         core = self._core
         with core.state.lock:
             core.state.broken_by = cause
             core.intake.refresh()
         if core.store is not None:
-            core.store.break_down()  # other processes may have more luck
+            core.store.break_down()  # its jobs are left to other processes
         jobs = core.dispatcher.waiting()
         for job in jobs:
             core.dispatcher.remove(job)
-            with suppress(BaseException):  # of a callback
+            with suppress(BaseException):  # raised by a callback
                 refuse(job, core.state.breakdown(), core)
         if core.dispatcher.limited is not None:
             core.dispatcher.limited.tidy()
@@ -253,28 +258,31 @@ class PoolEnding:
         core.events.notify("pool_recovered" if was_broken else "pool_restarted")
 
     def mark_own_thread(self) -> None:
-        """Remember that the end of the pool has to wait for the calling thread."""
-        self._own_threads.is_own = True
+        """Mark the calling thread as one for which the end of the pool waits."""
+        self._calling_thread.is_own = True
 
     def is_own_thread(self) -> bool:
-        """Return whether the calling thread is one that the pool's end waits for, as workers."""
-        return getattr(self._own_threads, "is_own", False) or slot_of(self._core) is not None
+        """Return whether the pool's end waits for the calling thread.
+
+        It does for workers, the supervisor, and threads that run callbacks.
+        """
+        return getattr(self._calling_thread, "is_own", False) or slot_of(self._core) is not None
 
     def close_if_collected(self) -> None:
-        """Close the pool if it was anonymous, and has been garbage-collected."""
+        """Close the pool if it was anonymous and has been garbage-collected."""
         if self._core.pool is None and self._core.state.closed_because is None:
             self.close(AFTER_SHUTDOWN)
 
     def is_deserted(self) -> bool:
-        """Return whether the pool is closed, with nothing left to do, and no thread to do it."""
+        """Return whether the pool is closed, with nothing left to do and no worker left."""
         core = self._core
         with core.state.lock:
-            is_needed = core.state.broken_by is None and not core.is_finished()
-            is_busy = core.workers.all() or core.running()
-            return core.state.closed_because is not None and not (is_needed or is_busy)
+            if core.state.closed_because is None or core.workers.all() or core.running():
+                return False
+            return core.state.broken_by is not None or core.is_finished()
 
-    def finish(self) -> None:
-        """Wait for the last threads, and forget the pool."""
+    def join_last_threads(self) -> None:
+        """Wait for the last threads, then let `join` return, and the process end."""
         for thread in self._core.workers.threads():
             if thread is not threading.current_thread():
                 thread.join()
@@ -282,9 +290,9 @@ class PoolEnding:
         self._is_over.set()
 
     def _cancel_queue(self) -> list[Job[Any]]:
-        """Cancel what is queued; return what was not cancelled before.
+        """Cancel all queued jobs; return those that this has cancelled.
 
-        What a callback raises is raised when all of them are cancelled.
+        An exception of a callback is raised once all jobs are cancelled.
         """
         cancelled = [job for job in self._core.dispatcher.waiting() if settle_cancelled(job)]
         call_all(partial(run_callbacks, job) for job in cancelled)

@@ -1,15 +1,17 @@
 """Supervisor: restarts crashed workers within ``max_restarts`` in ``max_seconds``.
 
 One thread per pool, started with the first worker. It sleeps until a worker has ended, the time of
-a job is up, something in the queue becomes due, or it is notified of another change.
+a job is up, a job or limit of the queue becomes due, or another thread notifies it of a change.
 
 A crash costs the pool one worker for as long as it takes to start a thread. More than
 ``max_restarts`` crashes within ``max_seconds`` replace all workers, each after its current job;
 more than ``max_restarts`` such restarts within ``max_seconds`` break the pool (the first is always
-allowed). The limits, and their names, are those of an Erlang/OTP supervisor.
+allowed). The limits, and their names, are those of an Erlang/OTP supervisor. While no worker gets
+past its initializer, all crashes count as simultaneous: however slowly the initializer fails, the
+pool breaks in the end.
 
-Guarantees: what is raised in this thread is logged, and the thread goes on.
-Locking: its own thread alone touches the fields, but for `exits`, to which workers append, and
+Guarantees: an exception that is raised in this thread is logged, and the thread continues.
+Locking: only its own thread uses the fields, except for `exits`, to which workers append, and
 `thread`, which is written under the lock of `PoolState`.
 """
 
@@ -33,8 +35,8 @@ from oddjob.threads import ServiceThread
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
-_FIRST_DELAY: Final = 0.01  # seconds, after a thread could not be started
-_LONGEST_DELAY: Final = 5.0
+_FIRST_DELAY: Final = 0.01  # seconds between the first attempts to start a thread
+_LONGEST_DELAY: Final = 5.0  # seconds
 
 
 class SupervisorInfo(NamedTuple):
@@ -42,7 +44,7 @@ class SupervisorInfo(NamedTuple):
 
     Attributes:
         name: the name of its thread.
-        ident: the identifier of its thread; None before that has started.
+        ident: the identifier of its thread; None before the thread has started.
         is_alive: whether the thread runs; it starts with the first worker.
         max_restarts: crashes tolerated within `max_seconds`.
         max_seconds: the length of that period, in seconds.
@@ -60,14 +62,14 @@ class SupervisorInfo(NamedTuple):
 
 
 class RestartLimit:
-    """Counts events, and tells when more than `limit` have happened within `seconds`."""
+    """Counts events, and detects more than `limit` of them within `seconds`."""
 
     def __init__(self, limit: int, seconds: float) -> None:
         self._limit, self._seconds = limit, seconds
         self._recent: Final[deque[float]] = deque()
 
     def is_exceeded_by(self, now: float) -> bool:
-        """Count an event at `now`, in steady seconds; return whether it is one too many."""
+        """Count an event at `now`, in steady seconds; return whether it exceeds the limit."""
         recent = self._recent
         recent.append(now)
         while recent[0] < now - self._seconds:
@@ -79,29 +81,32 @@ class RestartLimit:
 
 
 class Supervisor:
-    """Sees to it that a pool keeps its workers."""
+    """Replaces the workers that a pool loses."""
 
     def __init__(self, core: "PoolCore") -> None:
         limit, seconds = core.options.max_restarts, core.options.max_seconds
         self._core: Final = core
         self._crash_limit: Final = RestartLimit(limit, seconds)
-        # Even where every crash is one too many, the first is answered by a restart.
+        # With max_restarts=0 every crash exceeds the limit; still, the first only restarts all
+        # workers.
         self._restart_limit: Final = RestartLimit(max(1, limit), seconds)
         self._wakeup: Final = Wakeup()
-        self.wake: Final[Callable[[], None]] = self._wakeup.release  # raises if it is awake
+        self.wake: Final[Callable[[], None]] = (
+            self._wakeup.release
+        )  # raises RuntimeError if it is awake
         self.notify: Final = self._wakeup.set
         self.exits: Final[deque[Worker]] = deque()  # workers that have ended
         self._name: Final = f"{core.label}-supervisor"
         self._stuck_since: float | None = None
-        self._start_delay = 0.0  # while threads cannot be started
-        self._try_start_at = 0.0
+        self._start_delay = 0.0  # seconds; 0: the latest start of a thread has not failed
+        self._try_start_at = inf  # steady seconds; inf: no start is to be tried again
         self.crashes: int = 0
         self.pool_restarts: int = 0
         self.thread: threading.Thread | None = None
 
     @property
     def info(self) -> SupervisorInfo:
-        """A snapshot for people."""
+        """The state of the supervisor now."""
         thread, options = self.thread, self._core.options
         return SupervisorInfo(
             name=self._name,
@@ -114,7 +119,7 @@ class Supervisor:
         )
 
     def start(self) -> None:
-        """Start the thread; the caller holds the lock. Raises what starting a thread raises."""
+        """Start the thread, or raise why it could not be started; the caller holds the lock."""
         thread = ServiceThread(self._run, self._name)
         if self.thread is not None:  # a signal handler has submitted meanwhile
             return
@@ -128,15 +133,15 @@ class Supervisor:
     def _run(self) -> None:
         core = self._core
         core.ending.mark_own_thread()
-        while self.thread is threading.current_thread():  # else its start was interrupted
+        while self.thread is threading.current_thread():  # an interrupted start clears `thread`
             try:
-                if not self._look():
+                if not self._run_once():
                     return
             except BaseException as error:
                 self._log(logging.ERROR, "the supervisor of pool %s was interrupted", error)
 
-    def _look(self) -> bool:
-        """See to what there is to do, then sleep; return False when the pool is over."""
+    def _run_once(self) -> bool:
+        """Do all that is due, then sleep; return False when the pool has ended."""
         core = self._core
         while self.exits:
             self._handle_exit(self.exits[0])
@@ -147,15 +152,15 @@ class Supervisor:
         core.watchdog.quarantine_stuck()
         self._replace_missing()
         if core.is_finished():
-            core.dispatcher.wake_all()  # to leave: those that parked before the last job was taken
+            core.dispatcher.wake_all()  # so that workers leave that parked before the last job
         core.watchdog.report()
         while core.workers.replaced:
             core.events.notify("worker_replaced", worker=core.workers.replaced.popleft())
         if core.ending.is_deserted():
-            core.ending.finish()
+            core.ending.join_last_threads()
             return False
         due = min(clock.steady_time_of(queue_due), waiters_due)
-        self._wakeup.wait(min(core.watchdog.next_look, due, self._try_start_at or inf))
+        self._wakeup.wait(min(core.watchdog.next_look, due, self._try_start_at))
         return True
 
     def _handle_exit(self, worker: Worker) -> None:
@@ -165,16 +170,16 @@ class Supervisor:
         had_place = core.workers.remove(worker)
         if crash is not None:
             rescue_slot(slot, crash)
-        if job is not None and job.done():  # else another worker has it by now
+        if job is not None and job.done():  # otherwise it belongs to another thread by now
             core.give_back(job)
-        core.dispatcher.search_done()  # it may have been woken to search, and never have
+        core.dispatcher.search_done()  # it may have been woken to search, and ended before
         core.metrics.close(slot.metrics)
         slot.job = slot.crash = None
         if crash is not None and had_place:
-            self._answer_crash(crash, worker, job)
+            self._handle_crash(crash, worker, job)
 
-    def _answer_crash(self, crash: BaseException, worker: Worker, job: Job[object] | None) -> None:
-        """Replace one worker, or all of them, or break the pool, as the restart limits say."""
+    def _handle_crash(self, crash: BaseException, worker: Worker, job: Job[object] | None) -> None:
+        """Replace one worker or all, or break the pool, as the restart limits demand."""
         core, name, now = self._core, worker.thread.name, self._crash_time(worker)
         self.crashes += 1
         pool_event: EventKind | None = None
@@ -196,10 +201,9 @@ class Supervisor:
             core.events.notify(pool_event, error=crash)
 
     def _crash_time(self, crashed: Worker) -> float:
-        """Return when a worker has crashed, for the limits.
+        """Return when a worker has crashed, in steady seconds, for the limits.
 
-        While no worker gets past its initializer, time stands still: however slowly these fail,
-        the pool has to break in the end.
+        While no worker gets past its initializer, that is the time of the first crash.
         """
         if any(worker.has_begun for worker in (crashed, *self._core.workers.all())):
             self._stuck_since = None
@@ -208,9 +212,9 @@ class Supervisor:
         return self._stuck_since
 
     def _replace_missing(self) -> None:
-        """Start the workers that are missing; if that fails, try again with growing delays."""
+        """Start the missing workers; if that fails, try again after growing delays."""
         core = self._core
-        if clock.steady() < self._try_start_at:
+        if self._start_delay and clock.steady() < self._try_start_at:
             return
         try:
             for _ in range(core.workers.missing()):
@@ -218,17 +222,17 @@ class Supervisor:
                 core.watchdog.end_overdue()
         except Exception as error:
             if is_interpreters_end(error):
-                # What is queued now would never run: run it here, unless a worker does.
+                # No thread can be started any more: run the queue here, unless a worker does.
                 if core.state.closed_because is not None and not core.workers.all():
                     core.workers.serve_here()
                 return
             if not self._start_delay:
-                what = "no thread could be started for pool %s, will go on trying"
-                self._log(logging.ERROR, what, error)
+                message = "no thread could be started for pool %s, will go on trying"
+                self._log(logging.ERROR, message, error)
             self._start_delay = min(max(_FIRST_DELAY, self._start_delay * 2), _LONGEST_DELAY)
             self._try_start_at = clock.steady() + self._start_delay
         else:
-            self._start_delay = self._try_start_at = 0.0
+            self._start_delay, self._try_start_at = 0.0, inf
 
     def _log(self, level: int, message: str, error: BaseException, *details: object) -> None:
         log(level, message, self._core.label, *details, error=error)

@@ -1,13 +1,14 @@
 """Watchdog: ends the jobs whose time is up, and has their threads replaced.
 
-A thread cannot be stopped from outside. One that is stuck in a job past its timeout is therefore
-*quarantined*: the job ends with `JobTimeout`, which has the stack of the thread, the worker loses
-its place to a new one, and leaves when, and if, it comes back. There may be ``max_abandoned`` of
-them. A further one keeps its place, and the pool is *degraded* until one has come back.
+A thread cannot be stopped from outside. So a worker that is stuck in a job past its timeout is
+*quarantined*: the job ends with `JobTimeout`, which has the stack of the thread; the worker loses
+its place to a new one, and leaves if its job ever returns. At most ``max_abandoned`` workers are
+quarantined. A further stuck worker keeps its place, and the pool is *degraded* until a stuck job
+returns.
 
 Guarantees: an attempt ends once, by its timeout or by its thread; see `JobDetails.conclude`.
-Locking: that of `PoolState` guards the runs. `watch` and `unwatch` are called by the threads that
-run jobs, everything else by the supervisor.
+Locking: the lock of `PoolState` guards the runs; a thread that only reads them copies them with
+``list``. The threads that run jobs call `watch` and `unwatch`, the supervisor everything else.
 """
 
 import logging
@@ -39,23 +40,23 @@ class WatchedRun:
         self.attempt: Final = attempt
         self.deadline: Final = deadline  # steady seconds
         self.slot: Final = slot
-        self.is_overdue = False  # its time was up, and what had to be done with its job is done
+        self.is_overdue = False  # its time is up, and `_expire` has run for it
         self.is_interrupted = False  # its coroutine was cancelled
-        self.holds_place = False  # it is stuck, and there are too many quarantined threads
+        self.holds_place = False  # its stuck worker keeps its place: too many are quarantined
 
 
 class Watchdog:
-    """Watches the runs of one pool; there are hardly more of them than workers."""
+    """Watches the attempts of one pool; there are hardly more of them than workers."""
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
         self._lock: Final = core.state.lock
-        # Those whose threads are neither through with them nor given up.
+        # The attempts that have not returned and whose threads are not quarantined.
         self._runs: Final[dict[WatchedRun, None]] = {}
-        # When the next timeout is reached, in steady seconds. A run that has returned does not put
-        # that off: it would mean a look at all the others for each.
+        # When the next timeout is reached, in steady seconds. It may be too early: an attempt that
+        # returns does not change it, since that would take a look at all others.
         self.next_look: float = inf
-        self._reports: Final[deque[Callable[[], None]]] = deque()  # on runs whose time was up
+        self._reports: Final[deque[Callable[[], None]]] = deque()  # on overdue attempts
         self._was_degraded = False
 
     def watch(self, job: Job[Any], attempt: int, slot: Slot) -> WatchedRun | None:
@@ -74,14 +75,14 @@ class Watchdog:
         return run
 
     def unwatch(self, run: WatchedRun) -> None:
-        """Note that an attempt is over."""
+        """Stop watching an attempt that is over."""
         with self._lock:
             self._runs.pop(run, None)
         if run.holds_place:
             self._core.supervisor.notify()
 
     def end_overdue(self) -> None:
-        """End jobs whose time is up; that is quick, and reports nothing yet."""
+        """End the jobs whose time is up, quickly; `report` runs user code for them later."""
         now = clock.steady()
         if self.next_look > now:
             return
@@ -99,7 +100,7 @@ class Watchdog:
             self.next_look = min(in_time, default=inf)
 
     def _expire(self, run: WatchedRun, frame: FrameType | None) -> None:
-        # The stack is taken before the job is ended, and so while it ran.
+        # The stack was taken before the job ends, and so while it was running.
         job, core = run.job, self._core
         coroutine = run.slot.coroutines.coroutine_of(job)
         stack = [] if coroutine is None else coroutine_stack(coroutine)
@@ -115,27 +116,28 @@ class Watchdog:
             self._reports.append(partial(self._report_timeout, job, name, error))
 
     def quarantine_stuck(self) -> None:
-        """Have the threads replaced that are stuck in overdue jobs, and cancel coroutines."""
+        """Quarantine the workers that are stuck in overdue jobs, and cancel coroutines."""
         core = self._core
         for run in self._overdue():
-            worker = core.workers.find(run.slot)  # None: it is quarantined, or a guest
+            worker = core.workers.find(run.slot)  # None: it has left, or the slot is a guest's
             with self._lock:
                 is_stuck = run in self._runs and run.slot.job is run.job
-                run.holds_place = (
-                    is_stuck and worker is not None and not core.workers.quarantine(worker)
-                )
-                if not run.holds_place:
+                keeps_place = False
+                if is_stuck and worker is not None:
+                    keeps_place = not core.workers.quarantine(worker)
+                run.holds_place = keeps_place
+                if not keeps_place:
                     self._runs.pop(run, None)
             if is_stuck and not run.is_interrupted:
                 run.is_interrupted = True
                 run.slot.coroutines.cancel(run.job)
 
     def is_degraded(self) -> bool:
-        """Return whether stuck threads take up places of workers."""
+        """Return whether stuck workers keep their places."""
         return any(run.holds_place for run in self._overdue())
 
     def holds_overdue_job(self, slot: Slot) -> bool:
-        """Return whether a thread is in an overdue job, and keeps its place, at least for now."""
+        """Return whether a thread is in an overdue job, and not quarantined (yet)."""
         return any(run.slot in slot.all() for run in self._overdue())
 
     def _overdue(self) -> list[WatchedRun]:
@@ -144,7 +146,7 @@ class Watchdog:
     def report(self) -> None:
         """Run the callbacks of jobs that have timed out, in other threads; log and notify.
 
-        The log and ``on_event`` may take their time, so what becomes overdue meanwhile is ended.
+        Log handlers and ``on_event`` may be slow, so jobs that become overdue meanwhile are ended.
         """
         while self._reports:
             self._reports.popleft()()
@@ -152,8 +154,8 @@ class Watchdog:
         is_degraded, was_degraded = self.is_degraded(), self._was_degraded
         self._was_degraded = is_degraded
         if is_degraded and not was_degraded:
-            what = "pool %s is degraded: stuck threads take up places of its workers"
-            log(logging.ERROR, what, self._core.label)
+            message = "pool %s is degraded: stuck threads take up places of its workers"
+            log(logging.ERROR, message, self._core.label)
             self._core.events.notify("pool_degraded")
         elif was_degraded and not is_degraded and self._core.state.closed_because is None:
             log(logging.INFO, "pool %s has all its workers again", self._core.label)

@@ -280,7 +280,7 @@ def test_a_stuck_job_does_not_keep_the_process_past_the_exit_timeout() -> None:
     """)
     assert outcome.stdout == "cancelled True\n" * 3
     assert outcome.stderr == (
-        "pool stuck: the time for its end is up: 3 jobs cancelled, 1 left running\n"
+        "pool stuck: the time for its end is up; jobs: 3 cancelled, 1 left running\n"
     )
     assert outcome.returncode == 0
 

@@ -100,7 +100,7 @@ def test_timers_that_end_with_the_main_thread_while_another_serves_on_are_report
         {first}
     """)
     assert (outcome.stdout, outcome.returncode) == ("", 0)
-    assert "the main thread has ended, and 1 timers with it, while" in outcome.stderr
+    assert "the main thread has ended, and its timers (1), while" in outcome.stderr
     assert "server" in outcome.stderr
     assert "oddjob.run_forever()" in outcome.stderr
     assert outcome.stderr.count("\n") == 1

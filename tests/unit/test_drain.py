@@ -189,13 +189,13 @@ def test_nothing_polls_while_a_closed_pool_waits_for_its_last_job(
     gate: Gate, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looks: list[None] = []
-    look = Supervisor._look
+    look = Supervisor._run_once
 
     def counted(supervisor: Supervisor) -> bool:
         looks.append(None)
         return look(supervisor)
 
-    monkeypatch.setattr(Supervisor, "_look", counted)
+    monkeypatch.setattr(Supervisor, "_run_once", counted)
     pool = Pool(2)
     pool.submit(gate)
     assert gate.begun.acquire(timeout=WAIT)

@@ -277,7 +277,7 @@ def test_a_shutdown_cancels_the_timers_of_the_pool_and_drain_lists_them(
     assert timer in report.timers
     assert (job.cancelled(), timer.cancelled, kept.cancelled()) == (True, True, False)
     assert report.cancelled == []
-    assert "pool mail is closed: 2 timers cancelled" in caplog.text
+    assert "pool mail is closed; timers cancelled (2)" in caplog.text
     other.shutdown(wait=False)
     assert kept.cancelled()
     for later in (pool.after(1), pool.at(datetime.now(UTC) + timedelta(1)), pool.every(1)):

@@ -1,11 +1,11 @@
 """Backpressure: the way into a queue of at most ``max_queue`` jobs, and what to do when it is full.
 
-Jobs that wait for room stand in line. A thread that makes room (a worker that has taken a job, a
-cancellation) moves as many of them into the queue as fit, and wakes the submitter whose last job it
-has moved. While there is a line, all others join it, so none is overtaken.
+Jobs that wait for room stand in a line. A thread that makes room (a worker that has taken a job, a
+cancellation) moves as many of them into the queue as fit, and wakes each submitter whose last job
+it has moved. While there is a line, all new jobs join its end, so none is overtaken.
 
-No wake-up is lost: a submitter enters the line and then looks for room; a thread that makes room
-looks at the line after that.
+No wake-up is lost: a submitter first enters the line, then looks for room; a thread first makes
+room, then looks at the line.
 """
 
 import threading
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
 
 
 class _Waiter:
-    """Jobs of one submitter that stand in line.
+    """The jobs of one submitter that stand in line.
 
     Args:
-        jobs: those that are not in the queue yet.
-        wake: called when all are, or the pool takes no more jobs.
-        refuse: of a timer, for whose jobs no thread waits: called with the error if they are
+        jobs: the jobs that are not in the queue yet.
+        wake: called when all jobs are in the queue, or the pool takes no more jobs.
+        refuse: for a timer's jobs, which no thread waits for: called with the error when they are
             refused.
-        deadline: until when they may wait, in steady seconds.
+        deadline: when `refuse` is to be called, in steady seconds.
     """
 
     __slots__ = ("deadline", "jobs", "refuse", "wake")
@@ -58,12 +58,12 @@ class _Waiter:
 
 
 class Backpressure:
-    """The bound of a pool's queue, and the policies for a full one; without a bound, no job waits.
+    """The bound of a pool's queue, and the policies for a full queue.
 
-    Locking: ``_lock`` is held while jobs go in, and while they leave the line; they enter it
-    without. Only wake-ups, which are quick, are called under it. It is reentrant: a signal handler
-    or destructor may submit or cancel at any time. One that interrupts the holder does not wait,
-    and its jobs exceed the bound.
+    Locking: ``_lock`` is held while jobs enter the queue or leave the line; they enter the line
+    without it. Only wake-ups, which are quick, are called under it. It is reentrant: a signal
+    handler or destructor may submit or cancel at any time. If it interrupts the holder, it does not
+    wait for room, and its jobs exceed the bound.
     """
 
     def __init__(self, core: "PoolCore") -> None:
@@ -71,7 +71,7 @@ class Backpressure:
         self._core: Final = core
         self._max_queue: Final = inf if options.max_queue is None else options.max_queue
         self._when_full: Final = options.when_full
-        self._patience: Final = options.submit_timeout
+        self._submit_timeout: Final = options.submit_timeout
         self._lock: Final = threading.RLock()
         self.line: Final[deque[_Waiter]] = deque()
 
@@ -86,50 +86,45 @@ class Backpressure:
             return True
 
     def put(self, jobs: Sequence[Job[Any]]) -> None:
-        """Put jobs into the queue, as the policy says.
+        """Put jobs into the queue, as ``when_full`` says.
 
         Raises:
-            QueueFull: they were not let in; the caller withdraws those that were.
+            QueueFull: some jobs were refused; the caller withdraws the others.
             PoolClosed, PoolBroken: the pool takes no more jobs.
         """
         rest = deque(jobs)
-        self._enter(rest)
-        if rest and self._is_interrupted_here():  # a worker could not make room before it returns
-            self._move(rest, len(rest))
+        self._put_what_fits(rest)
+        if rest and self._is_interrupted_here():
+            # The interrupted holder cannot make room until this handler returns: exceed the bound.
+            self._move_into_queue(rest, len(rest))
         if rest and self._when_full == "block":
-            self._wait(rest)
-        while rest:
-            self._core.state.check_open()
-            if self._when_full == "drop_oldest":
-                for dropped in self._drop_oldest():
-                    finish_failed(dropped, self._core)
-            elif not self._core.workers.is_paused and run_in_caller(self._core, rest[0]):
-                rest.popleft()
-            else:  # a limit stops it, or the pool is paused: it waits as any job
-                self._wait(deque([rest.popleft()]))
-            self._enter(rest)
+            self._wait_in_line(rest)
+        elif rest and self._when_full == "drop_oldest":
+            self._put_dropping(rest)
+        elif rest:
+            self._put_or_run(rest)
 
     async def put_in_loop(self, job: Job[Any]) -> None:
-        """Put a job in; await room if the policy is to wait, or to have the caller run it."""
+        """Put a job into the queue; with ``"block"`` or ``"caller_runs"``, await room for it."""
         import asyncio
 
         if self._when_full == "drop_oldest":
             self.put([job])
             return
         rest = deque([job])
-        self._enter(rest)
+        self._put_what_fits(rest)
         if not rest:
             return
         loop = asyncio.get_running_loop()
         event = asyncio.Event()
 
         def wake() -> None:
-            with suppress(RuntimeError):  # the loop is closed
+            with suppress(RuntimeError):  # the loop has been closed
                 loop.call_soon_threadsafe(event.set)
 
-        waiter = self._line_up(rest, wake)
+        waiter = self._queue_up(rest, wake)
         try:
-            async with asyncio.timeout(self._patience):
+            async with asyncio.timeout(self._submit_timeout):
                 while rest:
                     self._core.state.check_open()
                     await event.wait()
@@ -144,22 +139,23 @@ class Backpressure:
     def put_fired(
         self, jobs: Sequence[Job[Any]], refuse_all: Callable[[Exception], object]
     ) -> None:
-        """Put in the jobs of a timer, without waiting: the scheduler has no time, and runs no job.
+        """Put the jobs of a timer into the queue; the scheduler's thread neither waits nor runs one.
 
-        If they have to wait, they stand in line alone, and the supervisor sees to `refuse_all`.
+        If they have to wait for room, they stand in line without a thread, and the supervisor calls
+        `refuse_all` when their time is up.
 
         Raises:
-            QueueFull: the policy is to raise, and there is no room.
+            QueueFull: there is no room, and ``when_full`` is ``"raise"``.
             PoolClosed, PoolBroken: the pool takes no more jobs.
         """
         core, rest = self._core, deque(jobs)
-        self._enter(rest)
+        self._put_what_fits(rest)
         dropped: list[Job[Any]] = []
         try:
             while rest and self._when_full == "drop_oldest":
                 core.state.check_open()
                 dropped += self._drop_oldest()
-                self._enter(rest)
+                self._put_what_fits(rest)
         finally:
             if dropped:  # callbacks may take any time
                 finish = partial(call_all, [partial(finish_failed, each, core) for each in dropped])
@@ -171,36 +167,37 @@ class Backpressure:
         self.line.append(_Waiter(rest, wake, refuse_all, self._deadline()))
         self.admit()
         self.refuse_overdue()  # the pool may have been closed, and its supervisor have ended
-        wake()  # it is to know the deadline
+        wake()  # the supervisor takes note of the deadline
 
     def chunk_size(self) -> int:
-        """Return how many jobs of an iterator to make and put in together."""
-        if self._when_full == "raise":  # all or none: more than that never fit
+        """Return how many jobs of an iterator to make and put into the queue together."""
+        if self._when_full == "raise":  # all or none, and more than this never fit
             return int(self._max_queue) + self._core.pool_size + 1
         return max(1, int(self._room()))
 
     def admit(self) -> None:
-        """Move jobs from the line into the queue, as there is room."""
+        """Move jobs from the line into the queue while there is room."""
         if not self.line:
             return
         with self._lock:
             while self.line and (room := self._room()) > 0:
                 first = self.line[0]
-                self._move(first.jobs, room)
+                self._move_into_queue(first.jobs, room)
                 if first.jobs:
                     return
                 first.wake()
                 self._leave_line(first)
 
     def turn_away(self) -> None:
-        """Wake all who stand in line: the pool takes no more jobs."""
+        """Wake all submitters that stand in line, because the pool takes no more jobs."""
         for waiter in snapshot(self.line):
             waiter.wake()
 
     def refuse_overdue(self) -> float:
-        """Refuse the jobs of timers whose time is up; all, if the pool takes no more jobs.
+        """Refuse jobs of timers that have waited too long, or all if the pool takes no more jobs.
 
-        Returns when the supervisor is to call this again, in steady seconds.
+        Returns:
+            When the supervisor is to call this again, in steady seconds.
         """
         if not self.line:
             return inf
@@ -218,51 +215,73 @@ class Backpressure:
     def _room(self) -> float:
         dispatcher = self._core.dispatcher
         if len(dispatcher) >= self._max_queue and dispatcher.limited is not None:
-            dispatcher.limited.tidy()  # cancelled jobs may still be in there
+            dispatcher.limited.tidy()  # it may contain cancelled jobs
         return self._max_queue - len(dispatcher)
 
     def _room_with_idle(self) -> float:
-        """Return the room there is if workers that are idle, or not started yet, count as well."""
+        """Return the room, counting workers that are idle, or not started yet, as room.
+
+        A worker may take a job meanwhile. So repeat until two counts of room, before and after the
+        count of workers, agree.
+        """
         workers, room = self._core.workers, self._room()
         while True:
             free = workers.available()
             before, room = room, self._room()
-            if room == before:  # else a worker has taken a job while it was counted
+            if room == before:
                 return room + free
 
-    def _enter(self, jobs: deque[Job[Any]]) -> None:
+    def _put_what_fits(self, jobs: deque[Job[Any]]) -> None:
         """Move as many jobs into the queue as there is room for; with ``"raise"``, all or none.
 
-        Where the submitter is not going to wait, idle workers count as room: no job is refused,
-        dropped or left to the caller while one is on its way to take a job.
+        If the submitter is not going to wait, idle workers count as room: no job is refused,
+        dropped or run by the caller while a worker is about to take one.
         """
         with self._lock:
             room = 0 if self.line else self._room()
             if room < len(jobs) and not self.line and not self._may_wait():
                 room = self._room_with_idle()
             if room >= len(jobs) or self._when_full != "raise":
-                self._move(jobs, room)
+                self._move_into_queue(jobs, room)
         if jobs and self._when_full == "raise":
             raise self._full(f"has no room for {len(jobs)} more")
 
     def _is_interrupted_here(self) -> bool:
-        """Return whether the caller is a signal handler or destructor, in a holder of a lock."""
+        """Return whether the caller (a signal handler, a destructor) has interrupted a lock holder."""
         limited = self._core.dispatcher.limited
         return is_held_here(self._lock) or (limited is not None and limited.is_interrupted_here())
 
     def _may_wait(self) -> bool:
-        is_patient = self._when_full == "block" and self._patience != 0
-        return is_patient and not self._core.ending.is_own_thread()
+        waits = self._when_full == "block" and self._submit_timeout != 0
+        return waits and not self._core.ending.is_own_thread()
 
-    def _move(self, jobs: deque[Job[Any]], room: float) -> None:
+    def _put_dropping(self, rest: deque[Job[Any]]) -> None:
+        """Put jobs into a full queue by dropping the oldest ones."""
+        while rest:
+            self._core.state.check_open()
+            for dropped in self._drop_oldest():
+                finish_failed(dropped, self._core)
+            self._put_what_fits(rest)
+
+    def _put_or_run(self, rest: deque[Job[Any]]) -> None:
+        """Run jobs in the calling thread until the others fit into the queue."""
+        while rest:
+            self._core.state.check_open()
+            if not self._core.workers.is_paused and run_in_caller(self._core, rest[0]):
+                rest.popleft()
+            else:  # a limit stops the job, or the pool is paused: it has to wait
+                self._wait_in_line(deque([rest.popleft()]))
+            self._put_what_fits(rest)
+
+    def _move_into_queue(self, jobs: deque[Job[Any]], room: float) -> None:
         count = int(min(max(0, room), len(jobs)))
-        # One C call takes them out and puts them in: an asynchronous exception loses no job.
+        # One C call removes and appends the jobs: an asynchronous exception loses none.
         self._core.dispatcher.put(islice(iter(jobs.popleft, None), count), count)
 
-    def _wait(self, jobs: deque[Job[Any]]) -> None:
-        """Stand in line until all jobs are in."""
+    def _wait_in_line(self, jobs: deque[Job[Any]]) -> None:
+        """Wait until all jobs are in the queue."""
         wakeup, deadline = Wakeup(), self._deadline()
-        waiter = self._line_up(jobs, wakeup.set)
+        waiter = self._queue_up(jobs, wakeup.set)
         try:
             while jobs:
                 self._core.state.check_open()
@@ -274,9 +293,10 @@ class Backpressure:
             raise self._timed_out()
 
     def _deadline(self) -> float:
-        return inf if self._patience is None else clock.steady() + self._patience
+        timeout = self._submit_timeout
+        return inf if timeout is None else clock.steady() + timeout
 
-    def _line_up(self, jobs: deque[Job[Any]], wake: Callable[[], object]) -> _Waiter:
+    def _queue_up(self, jobs: deque[Job[Any]], wake: Callable[[], object]) -> _Waiter:
         if self._core.ending.is_own_thread():
             raise self._full("is full, and a thread of the pool itself cannot wait for room")
         waiter = _Waiter(jobs, wake)
@@ -286,19 +306,19 @@ class Backpressure:
 
     def _leave_line(self, waiter: _Waiter) -> None:
         with self._lock:
-            discard_from(self.line, waiter)  # it may have left
+            discard_from(self.line, waiter)  # it may have left before
 
     def _timed_out(self) -> QueueFull:
-        return self._full(f"was full for {self._patience:g} s")
+        return self._full(f"was full for {self._submit_timeout:g} s")
 
     def _full(self, what: str) -> QueueFull:
         waiting = f"{len(self._core.dispatcher)} of at most {self._max_queue} jobs wait"
         return QueueFull(f"the queue of pool {self._core.label} {what}: {waiting}")
 
     def _drop_oldest(self) -> list[Job[Any]]:
-        """Drop the job that has waited longest, of the lowest priority, and leave its callbacks.
+        """Drop the oldest job of the lowest priority; return it, for `finish_failed`.
 
-        The list is empty if a worker was quicker: then there is room.
+        The list is empty if a worker was faster: then there is room.
         """
         core = self._core
         oldest = core.dispatcher.take_oldest()

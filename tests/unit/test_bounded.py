@@ -600,7 +600,7 @@ def test_a_submitter_is_woken_whose_job_was_moved_by_a_worker_that_was_interrupt
     bound = pool.pool._core.backpressure
     thread, outcome = in_thread(lambda: pool.pool.submit(abs, -9))
     until(lambda: pool.line == 1)
-    bound._move(bound.line[0].jobs, 1)
+    bound._move_into_queue(bound.line[0].jobs, 1)
     pool.open()
     thread.join(WAIT)
     assert outcome[0].result(WAIT) == 9

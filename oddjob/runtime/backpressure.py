@@ -139,7 +139,7 @@ class Backpressure:
     def put_fired(
         self, jobs: Sequence[Job[Any]], refuse_all: Callable[[Exception], object]
     ) -> None:
-        """Put the jobs of a timer into the queue; the scheduler's thread neither waits nor runs one.
+        """Put the jobs of a timer into the queue, without waiting for room or running any of them.
 
         If they have to wait for room, they stand in line without a thread, and the supervisor calls
         `refuse_all` when their time is up.
@@ -247,7 +247,7 @@ class Backpressure:
             raise self._full(f"has no room for {len(jobs)} more")
 
     def _is_interrupted_here(self) -> bool:
-        """Return whether the caller (a signal handler, a destructor) has interrupted a lock holder."""
+        """Return whether the caller, as a signal handler, has interrupted a holder of a lock."""
         limited = self._core.dispatcher.limited
         return is_held_here(self._lock) or (limited is not None and limited.is_interrupted_here())
 

@@ -162,8 +162,8 @@ def _retry_or_fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     slot.job = None
     slot.metrics.retried += 1
     core = slot.core
-    what = "job %s of pool %s failed in attempt %d, and is retried in %g s: %r"
-    log(logging.WARNING, what, job.name, core.label, number, delay, error)
+    message = "job %s of pool %s failed in attempt %d, and is retried in %g s: %r"
+    log(logging.WARNING, message, job.name, core.label, number, delay, error)
     core.events.notify("job_retried", job=job, error=error)
     if core.is_crash(error):
         slot.crash = error

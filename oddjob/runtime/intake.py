@@ -201,8 +201,8 @@ class Intake:
             if and_queue:
                 self._dispatcher.put(and_queue, len(and_queue))
         if failure is not None and not is_interpreters_end(failure):
-            what = "pool %s could not start another worker"
-            log(logging.WARNING, what, self._core.label, error=failure)
+            message = "pool %s could not start another worker"
+            log(logging.WARNING, message, self._core.label, error=failure)
 
     def _start_supervisor(self) -> None:
         if not lifecycle.begin_threads(self._core):

@@ -184,18 +184,21 @@ class Supervisor:
         self.crashes += 1
         pool_event: EventKind | None = None
         if not self._crash_limit.is_exceeded_by(now):
-            level, what = logging.WARNING, "pool %s: worker %s crashed and was replaced"
+            level, message = logging.WARNING, "pool %s: worker %s crashed and was replaced"
         elif not self._restart_limit.is_exceeded_by(now):
-            level, what = logging.ERROR, "pool %s: too many crashes (%s): all workers are replaced"
+            level, message = (
+                logging.ERROR,
+                "pool %s: too many crashes (%s): all workers are replaced",
+            )
             pool_event = "pool_restarted"
             self.pool_restarts += 1
             core.workers.retire_all()
         else:
-            level, what = logging.CRITICAL, "pool %s is broken: its workers kept crashing (%s)"
+            level, message = logging.CRITICAL, "pool %s is broken: its workers kept crashing (%s)"
             pool_event = "pool_broken"
             core.ending.break_down(crash)
         self._replace_missing()
-        self._log(level, what, crash, name)
+        self._log(level, message, crash, name)
         core.events.notify("worker_crashed", worker=name, job=job, error=crash)
         if pool_event is not None:
             core.events.notify(pool_event, error=crash)

@@ -158,7 +158,7 @@ class PoolCore:
         self, job: Job[Any], error: BaseException, *, is_unseen: bool = False
     ) -> None:
         """Log a failure that no caller waits for, or has looked at, and call ``on_error``."""
-        if not (is_unseen and job._queued_at <= self._forked_at):  # else the parent reports it
+        if not (is_unseen and job._queued_at <= self._forked_at):  # that one its parent reports
             report_failure(self, job, error, is_unseen=is_unseen)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:

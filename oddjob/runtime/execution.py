@@ -82,14 +82,14 @@ def execute(job: Job[Any], slot: Slot) -> bool:
     if job._shared is None:
         job._outcome = result
         job._fast_state = SUCCEEDED
-        if job._shared is None:  # else a watcher may have come too early to see the end: race 2
+        if job._shared is None:  # otherwise a watcher may have missed both writes: race 2
             return True
     return _end_succeeded(job, result, slot)
 
 
 def _end_succeeded(job: Job[Any], result: Any, slot: Slot) -> bool:
     # `end` also returns False if the watcher saw the plain writes (race 2): then the outcome is
-    # this very result. (After `set_result` with the same object it is, too: a success as well.)
+    # this very result. (The same holds after `set_result` with this object: it counts as success.)
     ended_here = end(job, SUCCEEDED, result) or job._outcome is result
     if not ended_here:  # another outcome was set by hand meanwhile
         slot.metrics.succeeded -= 1

@@ -150,6 +150,8 @@ class Intake:
     ) -> None:
         """Queue the jobs of a timer, in the thread that fires it, which must not wait.
 
+        (They are neither stored nor linked: a store fires its own, and `after=` excludes a time.)
+
         If they are refused, `on_refused` is called with the error, and the jobs end with it in
         another thread.
         """

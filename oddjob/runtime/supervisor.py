@@ -211,7 +211,8 @@ class Supervisor:
         if any(worker.has_begun for worker in (crashed, *self._core.workers.all())):
             self._stuck_since = None
             return clock.steady()
-        self._stuck_since = self._stuck_since or clock.steady()
+        if self._stuck_since is None:
+            self._stuck_since = clock.steady()
         return self._stuck_since
 
     def _replace_missing(self) -> None:

@@ -152,7 +152,7 @@ class WorkerSet:
         """Start a worker in the first empty place, or in a new one if there is room.
 
         A reentrant call, by a signal handler or destructor, only increments a counter; the outer
-        call then starts that worker as well.
+        call then also starts that worker.
 
         Raises:
             Exception: no thread could be started, and the place is empty.
@@ -181,7 +181,7 @@ class WorkerSet:
             places[index] = worker
             worker.thread.start()
         except BaseException:
-            # If Ctrl-C has interrupted `start`, the thread may run all the same: it leaves at once.
+            # If Ctrl-C has interrupted `start`, the thread may still run: it leaves at once.
             worker.leaving = True
             core.metrics.close(worker.slot.metrics)
             places[index] = None

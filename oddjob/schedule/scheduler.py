@@ -169,7 +169,7 @@ class Scheduler:
                 log_in_thread(logging.ERROR, "a timer failed", error=error)
             finally:
                 with self.lock:
-                    if alarm._number not in alarm._queue.alarms:  # else it has been set again
+                    if alarm._number not in alarm._queue.alarms:  # it was not set again
                         self._release(alarm)
             return True
 

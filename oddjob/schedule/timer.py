@@ -297,7 +297,7 @@ class MemoryTimer(Timer, Alarm):
             if self._ending is not None or self._is_paused:
                 return False
             was_set = scheduler.cancel(self) is not None
-            self._is_paused = was_set or self._trigger.repeats  # else it is firing
+            self._is_paused = was_set or self._trigger.repeats  # False: it is firing
             return self._is_paused
 
     @override
@@ -311,7 +311,7 @@ class MemoryTimer(Timer, Alarm):
 
     @override
     def run_now(self) -> bool:
-        with scheduler.firing:  # no firing comes in between
+        with scheduler.firing:  # so that it does not fire meanwhile
             with scheduler.lock:
                 calls, models = self._calls, self._models
                 if self._ending is not None:

@@ -14,6 +14,7 @@ import dis
 import logging
 import sys
 import threading
+import time
 from collections.abc import Callable
 from types import CodeType, FrameType
 from typing import Any
@@ -134,3 +135,24 @@ def end_unstruck(thread: Any) -> None:
             continue
         break
     _delete(thread)
+
+
+class Meeting:
+    """A ``threading.Barrier`` for threads that may be struck.
+
+    Conditions, events and barriers of the standard library take their lock in Python code, and a
+    thread that is struck there keeps it, for all who come later.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._arrived: list[None] = []
+
+    def wait(self, timeout: float) -> None:
+        """Wait until all are there; raise ``BrokenBarrierError`` when the time is up."""
+        self._arrived.append(None)
+        deadline = time.monotonic() + timeout
+        while len(self._arrived) < self._size:
+            if time.monotonic() > deadline:
+                raise threading.BrokenBarrierError
+            time.sleep(0.001)

@@ -27,6 +27,7 @@ import oddjob
 from oddjob.runtime.coroutines import CoroutineRunner
 from tests.strikes import (
     WITH_LOSES_LOCKS,
+    Meeting,
     Struck,
     disable_logging,
     end_unstruck,
@@ -319,7 +320,7 @@ class Chaos:
         """As many jobs as were configured run at once: they meet."""
         deadline = time.monotonic() + WAIT
         while True:
-            together = threading.Barrier(pool.pool_size)
+            together = Meeting(pool.pool_size)
             # What was still to strike, or to crash, does so now; then they must meet all the same.
             with suppress(oddjob.PoolBroken):
                 jobs = [pool.submit(together.wait, 1) for _ in range(pool.pool_size)]

@@ -24,6 +24,7 @@ from tests.hang import until
 from tests.long import IS_LONG
 from tests.strikes import (
     WITH_LOSES_LOCKS,
+    Meeting,
     disable_logging,
     end_unstruck,
     start_unstruck,
@@ -223,7 +224,7 @@ class Storm:
     def check_capacity(self) -> None:
         """As many jobs as there are workers run at once: they meet."""
         for _ in range(20):  # as above
-            barrier = threading.Barrier(SIZE)
+            barrier = Meeting(SIZE)
             jobs = [self.pool.submit(barrier.wait, 1) for _ in range(SIZE)]
             if all(self.outcome(job) is None for job in jobs):
                 return

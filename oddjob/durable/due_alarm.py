@@ -53,9 +53,10 @@ class DueAlarm(Alarm):
                 scheduler.cancel(self)
             self._moment, self._was_set = moment, True
             if moment < inf:
-                try:
-                    scheduler.set_alarm(self, moment, is_wall=True)
-                except Exception:  # at the end of the process no thread can be started
-                    self._moment = nan
-                    return seconds
+                scheduler.set_alarm(self, moment, is_wall=True)
+        try:
+            scheduler.ensure_thread()
+        except Exception:  # at the end of the process no thread can be started
+            self._moment = nan
+            return seconds
         return inf

@@ -121,10 +121,12 @@ class HoldUp(Alarm):
     def _set(self, at: float) -> None:
         if self._is_set:
             return
-        with scheduler.lock, suppress(RuntimeError):  # at the end of the process
+        with scheduler.lock:
             if not self._is_set:  # an alarm that is set twice would fire once, and stay
                 scheduler.set_alarm(self, at)
                 self._is_set = True
+        with suppress(RuntimeError):  # at the end of the process
+            scheduler.ensure_thread()
 
     @override
     def _fire(self) -> None:

@@ -114,16 +114,13 @@ class Scheduler:
     def set_alarm(
         self, alarm: Alarm, at: float, is_wall: bool = False, keeps_process: bool = False
     ) -> None:
-        """Set an alarm that is not set, or is firing.
+        """Set an alarm that is not set, or is firing; then call `ensure_thread`.
 
         Args:
             alarm: the alarm. One that is set again while it fires keeps the process as before.
             at: when it is due, in seconds of its clock.
             is_wall: whether its clock is the wall clock.
             keeps_process: whether the process must not end before it has fired or been cancelled.
-
-        Raises:
-            Exception: no thread could be started, and the alarm is not set.
         """
         with self.lock:
             alarm._at = at
@@ -133,10 +130,31 @@ class Scheduler:
             heappush(queue.entries, (at, number))
             if keeps_process:
                 self._keepers.add(alarm)
-            if self._thread is None:
-                self._start_thread(alarm)
             if queue.entries[0][1] == number or (is_wall and clock.is_replaced):
                 self._wakeup.set()
+
+    def ensure_thread(self) -> None:
+        """Start the thread, if there is none and an alarm is set.
+
+        The caller holds no lock: a thread that is being started may have to run a destructor, which
+        may set an alarm, or cancel a job.
+
+        Raises:
+            Exception: no thread could be started.
+        """
+        if self._thread is not None:
+            return
+        thread = ServiceThread(self._run, "oddjob-scheduler")
+        with self.lock:
+            is_needed = self._monotonic.alarms or self._wall.alarms
+            if self._thread is not None or not is_needed:
+                return
+            self._thread = thread
+        try:
+            thread.start()
+        except BaseException:
+            self._thread = None
+            raise
 
     def cancel(self, alarm: Alarm) -> float | None:
         """Cancel an alarm; return the seconds that were left, or None if it was not set."""
@@ -198,19 +216,6 @@ class Scheduler:
         if alarm is None or other is None:
             return alarm or other
         return min(alarm, other, key=lambda each: (each._remaining(), each._number))
-
-    def _start_thread(self, alarm: Alarm) -> None:
-        thread = ServiceThread(self._run, "oddjob-scheduler")
-        if self._thread is not None:  # a signal handler has set an alarm meanwhile
-            return
-        self._thread = thread
-        try:
-            thread.start()
-        except BaseException:
-            self._thread = None
-            alarm._queue.remove(alarm)
-            self._release(alarm)
-            raise
 
     def _run(self) -> None:
         # `_sleep_or_end`, or an interrupted start, clears `_thread`.

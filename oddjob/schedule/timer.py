@@ -222,9 +222,10 @@ class MemoryTimer(Timer, Alarm):
                 self._is_paused = False
                 self._set_alarm()
                 core.timers[self] = None
-        try:  # after that: a thread that closes the pool from now on finds the timer
-            core.state.check_open()
-        except Exception:
+        try:
+            scheduler.ensure_thread()
+            core.state.check_open()  # a thread that closes the pool from now on finds the timer
+        except BaseException:
             self.cancel()
             raise
 
@@ -307,7 +308,12 @@ class MemoryTimer(Timer, Alarm):
                 return False
             self._is_paused = False
             self._set_alarm()
-            return True
+        try:
+            scheduler.ensure_thread()
+        except BaseException:
+            self.pause()
+            raise
+        return True
 
     @override
     def run_now(self) -> bool:
@@ -364,6 +370,7 @@ class MemoryTimer(Timer, Alarm):
             else:
                 self._due = following.at
                 self._set_alarm()
+        scheduler.ensure_thread()  # a fake clock may have fired it, in another thread
         if following.fires_now:
             self._submit(self._next_jobs(calls, models) or ())
 

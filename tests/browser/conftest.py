@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
 import pytest
 
@@ -98,7 +99,10 @@ def stores(browser: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[int, 
 def addresses(stores: dict[int, str]) -> Iterator[dict[int, str]]:
     """The dashboards of these stores, as addresses."""
     with ExitStack() as stack:
-        yield {count: stack.enter_context(served(url)) for count, url in stores.items()}
+        found = {count: stack.enter_context(served(url)) for count, url in stores.items()}
+        for address in found.values():  # which opens its store now, not in the first test
+            urlopen(f"{address}/healthz").close()
+        yield found
 
 
 @pytest.fixture

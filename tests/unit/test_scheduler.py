@@ -52,6 +52,11 @@ class AlarmClock(Scheduler):
         alarm = Call(action)
         with self.lock:
             self.set_alarm(alarm, at, **options)
+        try:
+            self.ensure_thread()
+        except BaseException:  # as timers do
+            self.cancel(alarm)
+            raise
         return alarm
 
     def join(self) -> None:
@@ -119,6 +124,24 @@ def test_nothing_is_set_if_no_thread_can_be_started(
             scheduler.call_at(clock.monotonic(), keeps_process=True)
     assert scheduler.next_in() == float("inf")
     scheduler.wait_for_keepers()
+    fired = threading.Event()
+    scheduler.call_at(clock.monotonic(), fired.set)
+    assert fired.wait(WAIT)
+
+
+@pytest.mark.timeout(20)
+def test_a_destructor_may_set_an_alarm_in_the_very_thread_that_is_being_started(
+    scheduler: AlarmClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread that has started it waits until it says that it runs."""
+    set_ident = threading.Thread._set_ident  # type: ignore[attr-defined]
+
+    def be_interrupted(thread: threading.Thread) -> None:
+        set_ident(thread)
+        if thread.name == "oddjob-scheduler":
+            scheduler.cancel(scheduler.call_at(clock.monotonic() + FAR))
+
+    monkeypatch.setattr(threading.Thread, "_set_ident", be_interrupted)
     fired = threading.Event()
     scheduler.call_at(clock.monotonic(), fired.set)
     assert fired.wait(WAIT)

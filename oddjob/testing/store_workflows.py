@@ -312,6 +312,30 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.states(store, [outer, inner]) == [State.SUCCEEDED] * 2
         self.close(store)
 
+    def test_a_retry_of_a_batch_reaches_all_that_has_failed_in_it(self, tmp_path: Path) -> None:
+        """Also in an inner batch that goes on by then, as a member of it waits for another job."""
+        store = self.member(tmp_path)
+        for inner, other in (1, 2), (2, 1):  # their places
+            submits: list[dict[str, Any]] = [{"is_batch": True}, {}, {}]
+            submits[inner] = {"is_batch": True, "batch": Reference(distance=inner)}
+            submits[other] = {"batch": Reference(distance=other)}
+            waits = {
+                "batch": Reference(distance=3 - inner),
+                "after": (Dependency(Reference(distance=3 - other)),),
+            }
+            jobs = self.add_all(store, *submits, waits, {"batch": Reference(distance=4 - inner)})
+            for claim in self.claim(store):
+                assert self.settle(store, claim, State.FAILED, error="E: e")
+            assert self.states(store, jobs) == [State.FAILED] * 5
+            assert store.retry([jobs[0]]) == 1
+            assert self.states(store, [jobs[other], jobs[4]]) == [State.QUEUED] * 2
+            assert self.states(store, [jobs[0], jobs[inner], jobs[3]]) == [State.SCHEDULED] * 3
+            for claim in self.claim(store):
+                assert self.settle(store, claim, State.SUCCEEDED)
+            self.end_one(store, jobs[3], State.SUCCEEDED)
+            assert self.states(store, jobs) == [State.SUCCEEDED] * 5
+        self.close(store)
+
     def test_a_batch_is_cancelled_and_deleted_whole(self, tmp_path: Path) -> None:
         """But for jobs that run: they are asked to stop, and keep it from being deleted."""
         store = self.member(tmp_path)

@@ -94,9 +94,9 @@ class Model:
         """Queue a job again, and let those wait again that have ended because of it."""
         job = self.jobs[place]
         if job.members is not None:
-            for member in job.members:
-                if self.jobs[member].state in (State.FAILED, State.CANCELLED):
-                    self.retry(member)
+            ends = State.FAILED, State.CANCELLED  # before any of them is retried
+            for member in [each for each in job.members if self.jobs[each].state in ends]:
+                self.retry(member)
         elif job.state not in (State.FAILED, State.CANCELLED) or self._is_blocked(job):
             return
         else:

@@ -10,11 +10,14 @@ local function retry(id)
   local record = call('HGET', job, id)
   local state = record and state_of(id)
   if record and is_of_batch(record) then
-    local is_any = false
+    local unsuccessful, is_any = {}, false  -- before any is retried, and lets others wait again
     for _, member in ipairs(links.members(id)) do
       local of_member = state_of(member)
-      if of_member == FAILED or of_member == CANCELLED then is_any = retry(member) or is_any end
+      if of_member == FAILED or of_member == CANCELLED then
+        unsuccessful[#unsuccessful + 1] = member
+      end
     end
+    for _, member in ipairs(unsuccessful) do is_any = retry(member) or is_any end
     return is_any
   end
   local has_ended = state == FAILED or state == CANCELLED

@@ -294,12 +294,20 @@ class StoreOperationsContract(StoreSuite):
 
     def test_pages_are_parts_of_the_whole_list(self, tmp_path: Path) -> None:
         """In whatever order jobs start and end, by state, time and name."""
+        self.check_pages(tmp_path)
+
+    def test_jobs_that_take_turns_come_in_pages_as_others(self, tmp_path: Path) -> None:
+        """In order of their ids."""
+        self.check_pages(tmp_path, fair_key="many")
+
+    def check_pages(self, tmp_path: Path, fair_key: str | None = None) -> None:
+        """Check pages of jobs in all states; of every third one, or none, a key takes turns."""
         store = self.member(tmp_path, "function", "other")
         partitions, names = (PARTITION, Partition(POOL, "other")), ("n0", "n1", "n2")
         submits = [
             Submit(
                 partitions[n % 2], b"", names[n % 3], priority=n % 4, key=None if n % 5 else "k",
-                delay=None if n % 7 else 60 * n,
+                delay=None if n % 7 else 60 * n, fair_key=None if n % 3 else fair_key,
             )
             for n in range(1, 101)
         ]  # fmt: skip

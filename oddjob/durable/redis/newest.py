@@ -1,9 +1,9 @@
 """Newest: which jobs of a pool are a page of those in a state, without all ids of the pool.
 
 An index has its jobs in another order than that of their ids, which are the times when they were
-submitted. But queued jobs of one partition and priority are in order. And what ended before a job
-was submitted is older than it, so ended jobs are looked at from the latest end on, down to there.
-Scheduled and parked jobs are all looked at, some thousand at a time.
+submitted. But queued jobs of one partition and priority are in order, unless they take turns. And
+what ended before a job was submitted is older than it, so ended jobs are looked at from the latest
+end on, down to there. Other jobs are all looked at, some thousand at a time.
 """
 
 from collections.abc import Callable, Iterable, Iterator

@@ -252,9 +252,9 @@ class Submitter(MapMethods, WorkflowMethods):
             persist: whether jobs go to the pool's store, if it has one; True by default.
             unique: in a pool with a store, of jobs that have not ended, there is one at most of
                 the same function and arguments (True), or of the same key: a key, or a function
-                that derives one from the job's arguments. Another submission returns a job that
-                stands for the first one's. Arguments are the same by position, by name and by
-                default.
+                that derives one from the job's arguments; the functions of a pool share keys.
+                Another submission returns a job that stands for the first one's. Arguments are
+                the same by position, by name and by default.
             replace: what another submission of a unique job does to the one that waits: True gives
                 it its arguments, ``"time"`` also its time. So ``replace=True`` with ``after(10)``
                 makes a call at most once in ten seconds, with the latest arguments, and

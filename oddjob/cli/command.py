@@ -56,6 +56,16 @@ def read_secret(given: str, what: str = "the URL of the store", code: int = NO_S
         raise Failure(f"{what} cannot be read: {error}", code) from None
 
 
+def shared(url: str) -> str:
+    """Return the URL of a store, unless it is one that ends with this command."""
+    if url == "memory:":
+        raise click.UsageError(
+            "A store in memory ends with its process: name one that others see, as "
+            "sqlite:///jobs.db or redis://localhost"
+        )
+    return url
+
+
 @dataclass
 class Common:
     """What the options say that all commands have; each is None, or False, if it was not given."""
@@ -92,7 +102,7 @@ class Common:
             raise click.UsageError(
                 "Which store? Say it with --store sqlite:///jobs.db, or set ODDJOB_STORE."
             )
-        return read_secret(url)
+        return shared(read_secret(url))
 
     @staticmethod
     def load(app: str) -> list[Pool]:

@@ -7,7 +7,16 @@ from click.shell_completion import get_completion_class
 from rich.text import Text
 
 from oddjob import copy_store
-from oddjob.cli.command import LEFT, USAGE, Common, Failure, command, pass_common, read_secret
+from oddjob.cli.command import (
+    LEFT,
+    USAGE,
+    Common,
+    Failure,
+    command,
+    pass_common,
+    read_secret,
+    shared,
+)
 from oddjob.cli.output import clean, console, print_json, say
 from oddjob.operations import StoreOperations
 from oddjob.operations.findings import findings, schema_of
@@ -83,7 +92,10 @@ def copy(common: Common, target: str, source_key: str | None, target_key: str | 
     )
     try:
         report = copy_store(
-            common.url, read_secret(target), source_keys=source_keys, target_keys=target_keys
+            common.url,
+            shared(read_secret(target)),
+            source_keys=source_keys,
+            target_keys=target_keys,
         )
     except ValueError as error:  # of the URLs
         raise Failure(str(error), USAGE) from None

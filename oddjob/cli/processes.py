@@ -55,7 +55,9 @@ def end_with_parent(number: int) -> None:
     """Send this process a signal when its parent dies, which holds a pipe to it open."""
 
     def wait() -> None:
-        sys.stdin.buffer.read()
+        # Not `sys.stdin`, whose lock this thread would hold while the interpreter ends.
+        while os.read(0, 1024):
+            pass
         os.kill(os.getpid(), number)
 
     threading.Thread(target=wait, daemon=True).start()

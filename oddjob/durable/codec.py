@@ -175,7 +175,12 @@ class Codec:
 
     def encode_result(self, result: Any, job: Any) -> bytes | None:
         """Return the bytes of the result of a job; None is its own."""
-        return None if result is None else self._dump(result, "the result", ("result", str(job)))
+        if result is None:
+            return None
+        try:
+            return self._dump(result, "the result", ("result", str(job)))
+        except TypeError as error:
+            raise UnstorableResult(str(error)) from error
 
     def encode_step(self, name: str, value: Any, job: Any) -> bytes:
         """Return the bytes of what a step has returned."""
@@ -247,6 +252,10 @@ def _checked(data: bytes, what: str) -> bytes:
 def _as_call(value: Any) -> StoredCall:
     args, kwargs, *rest = value
     return StoredCall(tuple(args), dict(kwargs), bool(rest))
+
+
+class UnstorableResult(PayloadError, TypeError):
+    """The result of a job cannot be stored; it is not retried, as it has run."""
 
 
 class StoredTraceback(Exception):

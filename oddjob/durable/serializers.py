@@ -9,8 +9,10 @@ something that comes back as something else.
 
 import json
 import pickle
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from io import BytesIO
+from types import BuiltinFunctionType, WrapperDescriptorType
 from typing import Any, Final, Protocol
 
 from oddjob.compat import override
@@ -179,22 +181,12 @@ class JsonSerializer(Serializer):
 
     @override
     def dump_error(self, error: BaseException, trace: str, about: Sequence[str]) -> bytes:
-        kind, attributes = type(error), dict(vars(error))
-        for name, value in vars(error).items():
-            if not _is_plain(value):
-                del attributes[name]
-        args = list(error.args) if _is_plain(list(error.args)) else [str(error)]
-        parts = (kind.__module__, kind.__qualname__, args, attributes, str(error), trace)
-        return json.dumps(parts).encode()
+        return json.dumps((_pack(error), trace)).encode()
 
     @override
     def load_error(self, data: bytes, about: Sequence[str]) -> tuple[BaseException, str]:
-        module, name, args, attributes, text, trace = json.loads(data)
-        kind = find_exception(f"{module}:{name}")  # it is not imported: that could run anything
-        if kind is None:
-            said = f"{name}: {text} (its class, of {module}, is not known here)"
-            return PayloadError(said), trace
-        return _remake(kind, tuple(args), attributes), trace
+        error, trace = json.loads(data)
+        return _unpack(error), trace
 
     @override
     def is_plain(self, data: bytes) -> bool:
@@ -209,12 +201,65 @@ class JsonSerializer(Serializer):
         return from_plain(options)
 
 
-def _is_plain(value: Any) -> bool:
-    try:
-        _check(value, "it")
-    except TypeError:
-        return False
-    return True
+# What exceptions have in them, and JSON has not, is a list that begins with its kind.
+
+
+def _pack(value: Any) -> Any:
+    """Return a part of an exception, or one, in terms of JSON; raise `TypeError` if it has none."""
+    if type(value) in (list, tuple):
+        return [type(value).__name__, *map(_pack, value)]
+    if type(value) is bytes:
+        return ["bytes", value.hex()]
+    if isinstance(value, BaseException):
+        kind, text, reduced = type(value), str(value), value.__reduce__()
+        # Those of an OSError lack the name of the file; what makes it anew has all.
+        given = reduced[1] if isinstance(reduced, tuple) and reduced[0] is kind else value.args
+        args, named = _pack_all(dict(enumerate(given))), _pack_all(vars(value))
+        is_whole = len(args) == len(given)
+        return ["error", kind.__module__, kind.__qualname__, text,
+                [*args.values()] if is_whole else [text], named]  # fmt: skip
+    _check(value, "it")
+    return value
+
+
+def _pack_all(values: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return the values that JSON has terms for."""
+    packed = {}
+    for name, value in values.items():
+        with suppress(TypeError):
+            packed[name] = _pack(value)
+    return packed
+
+
+def _unpack(value: Any) -> Any:
+    if type(value) is not list:
+        return value
+    kind, *items = value
+    if kind == "bytes":
+        return bytes.fromhex(items[0])
+    if kind == "error":
+        return _unpack_error(*items)
+    found = map(_unpack, items)
+    return tuple(found) if kind == "tuple" else [*found]
+
+
+def _unpack_error(
+    module: str, name: str, text: str, args: list[Any], named: dict[str, Any]
+) -> BaseException:
+    kind = find_exception(f"{module}:{name}")  # it is not imported: that could run anything
+    if kind is None:
+        return PayloadError(f"{name}: {text} (its class, of {module}, is not known here)")
+    arguments = tuple(map(_unpack, args))
+    attributes = {each: _unpack(value) for each, value in named.items()}
+    is_builtin = isinstance(kind.__init__, WrapperDescriptorType)
+    if is_builtin and isinstance(kind.__new__, BuiltinFunctionType):  # it runs no code of a program
+        try:
+            error = kind(*arguments)
+        except Exception:  # one of the arguments was not stored
+            return PayloadError(f"{name}: {text} (its arguments cannot be stored)")
+        vars(error).update(attributes)
+        return error
+    return _remake(kind, arguments, attributes)
 
 
 def _check(value: Any, where: str) -> None:

@@ -213,3 +213,12 @@ def test_commands_are_of_one_kind() -> None:
         assert {"--store", "--json", "--yes"} <= {
             name for each in command.params for name in each.opts
         }
+
+
+def test_a_store_in_memory_is_no_store_for_a_command(run: Run) -> None:
+    """It would end with the command, and jobs that were copied to it as well."""
+    for command in (["status"], ["list"], ["copy", "memory:"]):
+        store = None if "copy" not in command else "sqlite:///jobs.db"
+        words = command if store else ["--store", "memory:", *command]
+        said = run(*words, store=store, exit_code=2).stderr
+        assert "A store in memory ends with its process" in said

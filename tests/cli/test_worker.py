@@ -218,6 +218,25 @@ def test_several_processes_share_the_work_are_replaced_and_end_with_their_parent
     eventually(lambda: store.workers() == set())
 
 
+def test_several_processes_end_as_one_does(
+    url: str, tmp_path: Path, store: Watched, submit: Submit
+) -> None:
+    """With the exit code that tells what was left; and one that has ended is not replaced then."""
+    submit("send ada", "send bob")
+    with conftest.start("worker", SHOP, "-p", "2", "--batch", url=url) as parent:
+        _, said = parent.communicate(timeout=WAIT)
+    assert (parent.returncode, store.counts()) == (0, {"succeeded": 2})
+    assert "Fatal" not in said
+    assert "takes its place" not in said
+    submit(f"wait {tmp_path}/gate")
+    options = ("-p", "2", "--drain-timeout", "0.1")
+    with conftest.start("worker", SHOP, *options, url=url) as parent:
+        eventually(lambda: begun(tmp_path / "gate") == 1)
+        parent.terminate()
+        _, said = parent.communicate(timeout=WAIT)
+    assert (parent.returncode, "Fatal" in said) == (4, False)
+
+
 @on_a_file
 def test_it_starts_again_when_a_file_changes(tmp_path: Path, url: str, store: Watched) -> None:
     program = tmp_path / "program.py"

@@ -74,9 +74,12 @@ def test_arguments_that_cannot_be_stored_are_refused(pool: Pool) -> None:
 
 
 def test_a_result_that_cannot_be_stored_is_a_failure(pool: Pool) -> None:
-    error = pool.submit(jobs.unstorable).exception(WAIT)
+    """And is not retried: the job has run."""
+    job = pool.options(retries=3, backoff=0.01).submit(jobs.unstorable)
+    error = job.exception(WAIT)
     assert isinstance(error, TypeError)
     assert "the result cannot be stored" in str(error)
+    assert job.attempt == 1
 
 
 def test_a_job_is_retried_and_counts_its_attempts(pool: Pool) -> None:

@@ -38,7 +38,9 @@ class Registry(ProcessLock):
         with self.lock:
             if name in self.pools:
                 raise PoolNameTaken(
-                    f"there is a live pool {name!r}; shut it down first, or choose another name"
+                    f"there is a live pool {name!r}; shut it down first, or choose another name. "
+                    "If its module is run and imported, and so executed twice, use "
+                    "start_pool(name, exist_ok=True)"
                 )
             self.pools[name] = pool
             self._closed.pop(name, None)

@@ -104,7 +104,7 @@ def runner_of(url: str, *, must_exist: bool = False) -> Runner:
     """
     wanted = parse_url(url)
     if must_exist and not wanted.exists:
-        raise StoreUnusable(f"there is no store {wanted.path}: is its path right?")
+        raise StoreUnusable(f"there is no store in {wanted.path}: is its path right?")
     label = wanted.path if isinstance(wanted, RedisUrl) else url
     with _stores.lock:
         used, runner = _stores.runners.get(wanted.path, (wanted, None))

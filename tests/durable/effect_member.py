@@ -10,13 +10,16 @@ import os
 import sqlite3
 import sys
 import time
+from math import inf
+from typing import Any
 
 import oddjob
 from tests.durable import effect_jobs
 
 
 def main(kind: str, path: str, how: str = "") -> None:
-    pool = oddjob.Pool("effects", 3, store=f"sqlite:///{path}", consume=kind == "work")
+    keep: Any = {"keep_succeeded": 10**6, "keep_bytes": inf}  # all records: they are counted
+    pool = oddjob.Pool("effects", 3, store=f"sqlite:///{path}", consume=kind == "work", **keep)
     for fn in (effect_jobs.note, effect_jobs.write_slowly, effect_jobs.log_steps):
         pool.job(fn)
     print("ready", flush=True)

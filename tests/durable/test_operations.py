@@ -373,7 +373,7 @@ def test_to_look_at_a_store_that_is_not_there_makes_none(url: str, tmp_path: Pat
     """As ``oddjob status`` with a typo in the path would do."""
     if not url.startswith("sqlite:"):
         pytest.skip("it is about a file")
-    with pytest.raises(StoreUnusable, match=f"there is no store {tmp_path}/jobs.db"):
+    with pytest.raises(StoreUnusable, match=f"there is no store in {tmp_path}/jobs.db"):
         StoreOperations(url)
     assert list(tmp_path.iterdir()) == []
 

@@ -85,7 +85,7 @@ def test_a_file_where_a_name_is_taken_is_refused_and_left_as_it_was(shop: Path, 
 
 def test_what_only_looks_at_a_store_makes_none_in_a_file_of_another_program(shop: Path) -> None:
     before = shop.read_bytes()
-    with pytest.raises(StoreUnusable, match=f"there is no store {shop}"):
+    with pytest.raises(StoreUnusable, match=f"there is no store in {shop}"):
         StoreOperations(f"sqlite:///{shop}")
     with pytest.raises(StoreUnusable, match="of another program"):
         schema_of(f"sqlite:///{shop}")

@@ -43,6 +43,12 @@ _LONGEST_PAUSE: Final = 1.0
 _FOR_REPLICAS: Final = 1000  # milliseconds, for which each try waits for them
 _OLDEST: Final = (6, 2)  # version of the server
 
+_SILENT: Final = "does not answer"
+_SAID: Final = {
+    "NOREPLICAS": "lacks replicas",
+    "read only replica": "is a replica: name the primary, or use redis+sentinel://",
+}
+
 # A server that restarts, loads, or hands over to another one: as a connection that was lost.
 # (redis-py leaves out the first word of some errors. A subclass of `AskError` is `MovedError`.)
 _COMES_BACK: Final = (
@@ -137,7 +143,9 @@ class Link:
                     raise StoreUnusable(f"{self._location}: {error}") from error
                 if time.monotonic() + pause > give_up:
                     self._is_lost = True
-                    what = "lacks replicas" if "NOREPLICAS" in str(error) else "does not answer"
+                    what = next(
+                        (what for code, what in _SAID.items() if code in str(error)), _SILENT
+                    )
                     raise StoreUnusable(
                         f"{self._location} {what}; what it was asked last may have been done: "
                         f"{error}"

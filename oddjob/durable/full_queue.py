@@ -53,7 +53,8 @@ class FullQueue:
         wakeup = Wakeup()
         self._waiting.append(wakeup)
         try:
-            while jobs := self._store(jobs):  # once more: there may have been room before
+            # (Once more at first: there may have been room before.)
+            while jobs and (jobs := self._store(jobs)):
                 if not wakeup.wait(deadline):
                     for job in jobs:
                         withdraw(job)

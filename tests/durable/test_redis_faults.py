@@ -14,6 +14,7 @@ import pytest
 from oddjob import Pool, StoreFull, StoreUnusable
 from oddjob.durable.record import Capacity, Claim, Partition, State, Submit, Update
 from oddjob.durable.redis import link, membership, newest, wakeups
+from oddjob.durable.redis.access import Caller
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.store import Evicted, Filter
@@ -320,6 +321,16 @@ def member(url: str, directory: Path, lease: float = 0.3) -> RedisStore:
     return store
 
 
+def are_still_joined(stores: list[RedisStore], joined: set[Caller]) -> None:
+    """Check that no member was taken over, and had to join again; then close all."""
+    for store in stores:
+        store.turn([], [], {"pool": ALL})
+    assert {store._membership.caller for store in stores} == joined
+    for store in stores:
+        store.leave()
+        store.close()
+
+
 def test_a_process_that_misses_its_lease_loses_its_jobs_and_joins_again(
     redis_url: str, tmp_path: Path
 ) -> None:
@@ -405,12 +416,7 @@ def test_nobody_is_taken_over_right_after_an_outage(
         for _ in range(3):
             rounds.next()
         assert len(stores[0].reader.members()) == 3
-        for store in stores:
-            store.turn([], [], {"pool": ALL})
-        assert {store._membership.caller for store in stores} == joined
-        for store in stores:
-            store.leave()
-            store.close()
+        are_still_joined(stores, joined)
 
 
 @pytest.mark.parametrize("is_done", [True, False])
@@ -526,12 +532,7 @@ def test_only_the_clock_of_the_server_counts(
     stores = [member(redis_url, tmp_path / name) for name in "12"]
     joined = {store._membership.caller for store in stores}
     threading.Event().wait(0.8)  # some beats of each
-    for store in stores:
-        store.turn([], [], {"pool": ALL})
-    assert {store._membership.caller for store in stores} == joined
-    for store in stores:
-        store.leave()
-        store.close()
+    are_still_joined(stores, joined)
 
 
 @pytest.mark.parametrize("shift", [3600, -3600])

@@ -43,8 +43,8 @@ _LONGEST_PAUSE: Final = 1.0
 _FOR_REPLICAS: Final = 1000  # milliseconds, for which each try waits for them
 _OLDEST: Final = (6, 2)  # version of the server
 
-_SILENT: Final = "does not answer"
-_SAID: Final = {
+# What is wrong with a server, by what it says; else it does not answer.
+_FAULTS: Final = {
     "NOREPLICAS": "lacks replicas",
     "read only replica": "is a replica: name the primary, or use redis+sentinel://",
 }
@@ -143,11 +143,10 @@ class Link:
                     raise StoreUnusable(f"{self._location}: {error}") from error
                 if time.monotonic() + pause > give_up:
                     self._is_lost = True
-                    what = next(
-                        (what for code, what in _SAID.items() if code in str(error)), _SILENT
-                    )
+                    found = [fault for text, fault in _FAULTS.items() if text in str(error)]
+                    fault = found[0] if found else "does not answer"
                     raise StoreUnusable(
-                        f"{self._location} {what}; what it was asked last may have been done: "
+                        f"{self._location} {fault}; what it was asked last may have been done: "
                         f"{error}"
                     ) from error
             except BaseException:  # in the middle of an answer

@@ -136,9 +136,14 @@ class How(NamedTuple):
 def map_calls(
     submitter: "Submitter", fn: Callable[..., Any], calls: Iterator[Any], total: int, how: How
 ) -> Iterator[Any]:
-    """Do what `Pool.map` says; `calls` are tuples of arguments, of which there are `total`.
+    """Do what `Pool.map` says.
 
-    That is negative if nobody knows.
+    Args:
+        submitter: queues the jobs.
+        fn: called once for each item of `calls`.
+        calls: tuples of arguments.
+        total: how many of them there are; negative if that is unknown.
+        how: the options of `Pool.map`.
     """
     deadline = clock.steady() + as_wait("timeout", how.timeout)
     buffersize = None if how.buffersize is None else as_size("buffersize", how.buffersize)
@@ -170,6 +175,7 @@ def map_calls(
     if buffersize is None:
         more, total = None, len(jobs)
     results = _results_of(jobs, ended, deadline, more, how.return_exceptions)
+    next(results)  # to the first `yield`: a generator that was never begun runs no `finally`
     return _shown(results, total, how.progress)
 
 
@@ -187,10 +193,10 @@ def _results_of(
     queue: Callable[[int], None] | None,
     return_exceptions: bool,
 ) -> Iterator[Any]:
-    """Yield the result of each job, which leaves `jobs` then; `queue` may add another one.
+    """Yield None, then the result of each job, which leaves `jobs`; `queue` may add another one.
 
-    Unless it may, this does not refer to the pool: an anonymous one that is otherwise unreferenced
-    may be collected while its results are read.
+    Without `queue`, this does not refer to the pool: an anonymous pool without other references may
+    be collected while its results are read.
 
     Args:
         jobs: in the order of the items.
@@ -200,6 +206,7 @@ def _results_of(
         return_exceptions: yield what a job has raised.
     """
     try:
+        yield None
         while jobs:  # and refer to no result meanwhile
             yield _next_result(jobs, ended, deadline, queue, return_exceptions)
     finally:

@@ -75,6 +75,14 @@ class Registry(ProcessLock):
             known = ", ".join(map(repr, sorted(self.pools))) or "none yet"
             raise PoolNotFound(f"no pool named {name!r}; the pools are: {known}")
 
+    def forget(self, made: list[Pool]) -> None:
+        """Forget the settings, and the pools that were made for them."""
+        with self.lock:
+            self.plan = _NO_PLAN
+            for each in made:
+                if self.pools.get(each.name or "") is each:
+                    del self.pools[each.name or ""]
+
     def clear(self) -> list[Pool]:
         """Forget all names and settings; return the pools."""
         with self.lock:
@@ -122,16 +130,17 @@ def configure(settings: Mapping[str, Any] | None = None, **keywords: Unpack[Sett
                     f"there is a live pool {name!r} with other options: {former!r}; "
                     "configure() belongs before the first use of a pool"
                 )
-        for name, options in plan.pools.items():
-            if name not in registry.pools:
-                Pool._from_options(name, options)
+        made = [
+            Pool._from_options(name, options)
+            for name, options in plan.pools.items()
+            if name not in registry.pools
+        ]
         registry.plan = plan
-        made = list(registry.pools.values())
     try:
         for each in made:
             each._open_store()
     except BaseException:
-        registry.clear()
+        registry.forget(made)
         for each in made:
             each.shutdown(wait=False)
         raise

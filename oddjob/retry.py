@@ -68,8 +68,9 @@ class Backoff(_Backoff):
             delay = self.base * self.factor ** (retry - 1)
         except OverflowError:
             delay = self.maximum
-        delay *= 1 + self.jitter * random.random()  # noqa: S311  (not for cryptography)
-        return min(delay, self.maximum)
+        # Jitter has to spread the longest delays as well, so these are shorter than the maximum.
+        delay = min(delay, self.maximum / (1 + self.jitter))
+        return delay * (1 + self.jitter * random.random())  # noqa: S311  (not for cryptography)
 
 
 Delays = Backoff | tuple[float, ...]  # of a tuple, the last one stands for all further ones

@@ -84,12 +84,10 @@ def as_signing_keys(name: str, value: Any) -> SigningKeys:
     """Return the keys that an option is given as texts or bytes; the secrets are in no error."""
     if isinstance(value, SigningKeys):
         return value
-    if isinstance(value, str | bytes):
-        value = [value]
-    try:
-        keys = [key.encode() if isinstance(key, str) else bytes(key) for key in value]
-    except TypeError:
-        raise TypeError(f"{name} must be a key, or several of them: texts or bytes") from None
+    given = [*value] if isinstance(value, list | tuple) else [value]
+    if not all(isinstance(key, str | bytes) for key in given):
+        raise TypeError(f"{name} must be a key, or a list of keys: texts or bytes")
+    keys = [key.encode() if isinstance(key, str) else key for key in given]
     if not keys or any(len(key) < _SHORTEST for key in keys):
         raise ValueError(f"{name} must be keys of {_SHORTEST} bytes or more")
     return SigningKeys(keys)

@@ -443,8 +443,11 @@ class Submitter(MapMethods, WorkflowMethods):
 
         Raises:
             ImportError: the extra ``oddjob[cron]`` is not installed.
-            ValueError: `when` is no time of day, or has seconds; there is no such zone.
+            ValueError: `when` is no time of day, or has seconds, or has a zone and `tz` is given as
+                well; there is no such zone.
         """
         expression, zone = daily(when)
-        options = {"tz": zone, **options}
+        if zone is not None and options.get("tz") is not None:
+            raise ValueError(f"tz is given twice: leave it out, or the zone of {when!r}")
+        options = {**options, "tz": zone or options.get("tz")}
         return self.cron(expression, **options)

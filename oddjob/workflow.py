@@ -166,8 +166,8 @@ class Workflow:
             again = {job: store.live.find(job) for job in before if _is_to_be_retried(job)}
         elif not _is_to_be_retried(self.job):
             return False
-        else:
-            again = self._accept_again()
+        elif not (again := self._accept_again()):
+            return False  # what `current_batch` returns knows none of the jobs
         self.job, *self.jobs = [again.get(job, job) for job in before]
         return True
 
@@ -316,8 +316,12 @@ class Batch(Workflow):
         self, calls: "Iterable[Call | Callable[..., Any]]", *, is_detached: bool
     ) -> list[Job[Any]]:
         self._check_open()
-        links = Links(batch=self.job)
-        jobs = [self._add_call(call, links, is_detached=is_detached) for call in calls]
+        links, number = Links(batch=self.job), len(self._parts)
+        try:
+            jobs = [self._add_call(call, links, is_detached=is_detached) for call in calls]
+        except BaseException:
+            del self._parts[number:]  # all are added, or none
+            raise
         if self._adds_to_running:
             accept_whole(jobs)
             self._parts.clear()

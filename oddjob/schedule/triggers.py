@@ -38,9 +38,9 @@ def as_time(name: str, value: object) -> datetime | time:
     """
     if isinstance(value, str):
         text = f"0{value}" if value[1:2] == ":" else value
-        for read in (time.fromisoformat, datetime.fromisoformat):
-            with suppress(ValueError):
-                return read(text)
+        is_time = text[2:3] == ":"  # without this test, "20300131" would be a time of day
+        with suppress(ValueError):
+            return time.fromisoformat(text) if is_time else datetime.fromisoformat(text)
         raise ValueError(
             f'{name} must be a time such as "03:00" or "2030-01-31 03:00", not {value!r}'
         )

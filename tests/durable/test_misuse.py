@@ -113,6 +113,23 @@ def test_the_name_of_a_pool_whose_store_could_not_be_opened_is_free(tmp_path: Pa
     Pool("work").shutdown()
 
 
+def test_configure_with_a_store_that_cannot_be_opened_changes_nothing(tmp_path: Path) -> None:
+    with Pool("before", 2) as before:
+        for _ in range(2):
+            with pytest.raises(StoreUnusable):
+                oddjob.configure(store=f"sqlite:///{tmp_path}/missing/jobs.db")
+        assert oddjob.pools() == {"before": before}
+        assert before.submit(abs, -1).result(10) == 1
+        oddjob.configure(extra_pools=["after"])
+    oddjob.shutdown_all()
+
+
+@pytest.mark.parametrize("keys", [bytearray(32), memoryview(bytes(32)), [32], 32, [None]])
+def test_signing_keys_are_texts_or_bytes(keys: Any) -> None:
+    with pytest.raises(TypeError, match="signing_keys must be a key, or a list of keys"):
+        Pool("work", store="memory:", signing_keys=keys)
+
+
 class Thing:
     def method(self) -> None: ...
 

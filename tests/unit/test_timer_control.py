@@ -155,6 +155,19 @@ def test_times_can_be_given_as_text() -> None:
             assert found == START + timedelta(hours=5)
 
 
+def test_a_text_without_a_colon_is_a_date() -> None:
+    with FakeClock(START), Pool("work", 2) as pool:
+        assert pool.at("20300131").perform(int).fires_at.astimezone().day == 31
+        with pytest.raises(ValueError, match="at must be a time such as"):
+            pool.at("2030-01")
+
+
+def test_a_daily_time_with_a_zone_takes_no_other_one() -> None:
+    pytest.importorskip("cronsim")
+    with Pool() as pool, pytest.raises(ValueError, match="tz is given twice"):
+        pool.daily(time(3, tzinfo=UTC), tz="Europe/Paris")
+
+
 @pytest.mark.parametrize("when", ["25:00", "soon", "03:00:30", 3, None, START])
 def test_a_daily_time_that_is_none_is_refused(when: Any) -> None:
     with Pool() as pool, pytest.raises((TypeError, ValueError), match="daily must be"):

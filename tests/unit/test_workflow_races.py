@@ -92,6 +92,32 @@ def test_no_jobs_may_be_added_to_a_running_batch() -> None:
     batch.result(WAIT)
 
 
+def test_calls_are_added_to_a_batch_all_together_or_not_at_all() -> None:
+    not_a_call: Any = 3
+    with Pool(pool_size=1) as pool, pool.batch() as batch:
+        with pytest.raises(TypeError, match="batches take functions"):
+            batch.add(nothing, not_a_call)
+        job = batch.submit(nothing)
+    batch.result(WAIT)
+    assert (batch.jobs, batch.progress.total) == ([job], 1)
+
+
+def test_what_current_batch_returns_retries_none_of_the_jobs_that_it_has_not_added() -> None:
+    found: list[oddjob.Batch] = []
+
+    def find_batch_and_fail() -> None:
+        batch = oddjob.current_batch()
+        assert batch is not None
+        found.append(batch)
+        raise ValueError
+
+    with Pool(pool_size=1) as pool:
+        with pool.batch() as batch:
+            job = batch.submit(find_batch_and_fail)
+        assert isinstance(job.exception(WAIT), ValueError)
+        assert not found[0].retry()
+
+
 @pytest.mark.parametrize("add", [lambda batch: batch.chain(nothing), lambda batch: batch.batch()])
 def test_a_batch_whose_block_has_ended_takes_no_chains_and_batches(
     add: Callable[[Any], object],

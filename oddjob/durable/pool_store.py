@@ -12,6 +12,7 @@ hold then end with `PoolClosed`; in the store they live on.
 Locking: none of its own. Each change of a dict is one operation.
 """
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -38,8 +39,9 @@ from oddjob.durable.runner import Runner
 from oddjob.durable.store import Store, StoreReader
 from oddjob.durable.stores import codec_of, runner_of
 from oddjob.durable.submissions import Submissions
-from oddjob.errors import PoolClosed
+from oddjob.errors import PoolClosed, StoreUnusable
 from oddjob.keys import check_text
+from oddjob.log import log
 from oddjob.runtime import inline
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_host import Settlement
@@ -372,8 +374,13 @@ class PoolStore(Settlement):
                 mine.discard(claim.id)
             store.cancel(mine - self.claimed.held.keys())
 
-        with suppress(RunnerOver):
+        try:
             runner.call(cancel)
+        except RunnerOver:
+            pass
+        except StoreUnusable as error:
+            what = "pool %s: queued jobs could not be cancelled, and live on in the store"
+            log(logging.WARNING, what, self.name, error=error)
 
     @property
     def reader(self) -> StoreReader | None:
@@ -420,13 +427,22 @@ class PoolStore(Settlement):
     def detached(self) -> None:
         """Let go of the runner, which serves the pool no longer."""
         runner, self.attached = self.attached, None
-        if runner is None:
-            return
+        if runner is not None:
+            self._end(runner.callbacks)
+
+    def end_if_closing(self) -> None:
+        """End before the runner can serve the pool to its end, which a store in trouble delays."""
+        if self._ending and not self.is_done and self.attached is not None:
+            self._ending = _HANDING_BACK
+            self.claimed.close()
+            self._end(self.attached.callbacks)
+
+    def _end(self, callbacks: CallbackThread) -> None:
         for handle in list(self.handles.values()):
             what = f"pool {self.name} was closed; job {handle.id} lives on in the store"
-            runner.callbacks.run(partial(handle.leave, PoolClosed(what)))
+            callbacks.run(partial(handle.leave, PoolClosed(what)))
         self.handles.clear()
-        runner.callbacks.run(self._note_end)  # after all callbacks of its jobs
+        callbacks.run(self._note_end)  # after all callbacks of its jobs
 
     def _note_end(self) -> None:
         self._is_done.set()

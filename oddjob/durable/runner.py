@@ -197,8 +197,7 @@ class Runner:
                 raise RunnerOver
             self._operations.append(operation)
         self._wake_if_asleep()
-        what = "submit" if operation.call is None else "call"
-        return self._trouble.counted(what, operation.wait)
+        return self._trouble.counted("call" if operation.call else "submit", operation.wait)
 
     def _wake_if_asleep(self) -> None:
         if self._is_asleep:
@@ -375,9 +374,11 @@ class Runner:
     def _survive(self, error: BaseException) -> None:
         """Wait before the next try; operations and reports stay in memory meanwhile."""
         self._trouble.note(error)
-        served = self._served()
-        if served and self._trouble.is_long and all(each.is_closing for each in served):
+        served = self._served() if self._trouble.is_long else []
+        if served and all(each.is_closing for each in served):
             return self._give_up()  # they would keep the process from its end
+        for pool in served:
+            pool.end_if_closing()
         self._is_asleep = True
         try:
             if not self._operations:

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from oddjob import Pool, StoreFull, StoreUnusable
+from oddjob import Pool, PoolClosed, StoreFull, StoreUnusable
+from oddjob.durable import trouble
 from oddjob.durable.record import Capacity, Claim, Partition, State, Submit, Update
 from oddjob.durable.redis import link, membership, newest, wakeups
 from oddjob.durable.redis.access import Caller
@@ -187,6 +188,35 @@ def test_a_server_that_was_killed_comes_back_with_all_it_has_acknowledged(
         assert sorted(jobs.runs) == list(range(20))
         until(lambda: times(caplog, BACK) == 1)
         assert times(caplog, GONE) == 1
+
+
+@pytest.mark.parametrize("cancels", [False, True])
+def test_a_pool_ends_without_the_server_while_another_one_waits_for_it(
+    server: RedisServer,
+    short_patience: None,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    cancels: bool,
+) -> None:
+    """Jobs that callers hold end; in the store they live on, also what ended meanwhile."""
+    monkeypatch.setattr(trouble, "_LONG", 0.0)
+    with Pool("stays", 1, store=server.url) as stays:
+        ends = Pool("ends", 1, store=server.url)
+        begun = ends.submit(jobs.hang)
+        assert jobs.entered.acquire(timeout=WAIT)
+        waiting, scheduled = ends.submit(jobs.note, 1), ends.after(3600).submit(jobs.note, 2)
+        server.kill()
+        jobs.gate.set()
+        ends.shutdown(cancel_futures=cancels, timeout=WAIT)
+        for job in begun, waiting, scheduled:
+            assert isinstance(job.exception(0), PoolClosed)
+        assert times(caplog, "could not be cancelled") <= cancels  # none if they had ended before
+        server.start()
+        assert stays.submit(jobs.note, 3).result(WAIT) == 3
+        with Pool("ends", 1, store=server.url) as again:
+            assert again.find(begun.id).result(WAIT) == "late"
+            assert again.find(waiting.id).result(WAIT) == 1
+            assert again.find(scheduled.id).state == "scheduled"
 
 
 def test_a_server_that_comes_back_empty_is_a_new_store(

@@ -119,3 +119,14 @@ class PayloadError(OddJobError, ValueError):
 
 class UnknownFunction(OddJobError, LookupError):
     """No process that runs jobs of the pool knows the job's function."""
+
+
+def describe_error(error: BaseException) -> str:
+    """Return one line about an exception, for people."""
+    try:
+        # The stack of a job that was too slow is in the traceback of its attempt.
+        text = str(error.args[0] if type(error) is JobTimeout else error)
+        text = text.strip().partition("\n")[0]
+    except Exception:  # it is the user's
+        text = "its text cannot be made"
+    return f"{type(error).__qualname__}: {text}"[:500]

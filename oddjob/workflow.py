@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, Unpack
 
 from oddjob.callables import describe
 from oddjob.compat import override
-from oddjob.errors import BatchFailed, PoolClosed
+from oddjob.errors import BatchFailed, PoolClosed, PredecessorFailed
 from oddjob.options import JobOptions
 from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime import inline
@@ -25,7 +25,7 @@ from oddjob.runtime.dependencies import (
     refuse_whole,
 )
 from oddjob.runtime.job import Job
-from oddjob.runtime.job_state import JobState, Progress
+from oddjob.runtime.job_state import FAILED, JobState, Progress
 from oddjob.runtime.links import Condition, Links
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.slot import current_job
@@ -145,8 +145,10 @@ class Workflow:
         return self.job.done()
 
     def why(self) -> str:
-        """Return why the workflow has not ended; see `Job.why`."""
-        return self.job.why()
+        """Return why the workflow has not ended, or which job has failed; see `Job.why`."""
+        failed = [job for job in self.jobs if self.done() and job.state == FAILED]
+        ran = [job for job in failed if not isinstance(job.exception(), PredecessorFailed)]
+        return f"job {ran[0].name}: {ran[0].why()}" if ran else self.job.why()
 
     def cancel(self) -> bool:
         """Cancel waiting jobs, ask running ones to stop; return whether the whole is cancelled."""
@@ -435,8 +437,7 @@ class WorkflowMethods:
 
         Each of these calls is a job of its own; the jobs of calls that are not made are cancelled.
         """
-        callbacks = _by_end(on_success, on_failure, on_done)
-        return Batch(self, name, callbacks)  # type: ignore[arg-type]
+        return Batch(self, name, _by_end(on_success, on_failure, on_done))  # type: ignore[arg-type]
 
 
 def _by_end(on_success: Any, on_failure: Any, on_done: Any) -> dict[Condition, Any]:

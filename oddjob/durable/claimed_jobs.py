@@ -23,12 +23,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.compat import override
 from oddjob.durable.callbacks import guard
-from oddjob.durable.codec import Codec, describe_error, find_function
+from oddjob.durable.codec import Codec, find_function
 from oddjob.durable.operation import RunnerOver, in_transaction
 from oddjob.durable.record import Capacity, Claim, State, Update, giver_of_value
 from oddjob.durable.spare_claims import STANDSTILL
 from oddjob.durable.store import OpenTransaction, Store
-from oddjob.errors import JobLost, PayloadError, StoreFull, StoreUnusable
+from oddjob.errors import JobLost, PayloadError, StoreFull, StoreUnusable, describe_error
 from oddjob.keys import decode_key
 from oddjob.log import log
 from oddjob.runtime.job import Job

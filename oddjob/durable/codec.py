@@ -18,10 +18,10 @@ from oddjob.durable.serializers import Serializer
 from oddjob.errors import (
     BatchFailed,
     JobLost,
-    JobTimeout,
     PayloadError,
     PredecessorFailed,
     UnknownFunction,
+    describe_error,
 )
 from oddjob.runtime.policy import call_arguments
 
@@ -264,14 +264,3 @@ class StoredTraceback(Exception):
     @override
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
-
-
-def describe_error(error: BaseException) -> str:
-    """Return one line about an exception, for people."""
-    try:
-        # The stack of a job that was too slow is in the traceback of its attempt.
-        text = str(error.args[0] if type(error) is JobTimeout else error)
-        text = text.strip().partition("\n")[0]
-    except Exception:  # it is the user's
-        text = "its text cannot be made"
-    return f"{type(error).__qualname__}: {text}"[:500]

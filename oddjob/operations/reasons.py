@@ -4,6 +4,8 @@ They are found by a few short looks, one after the other, so the job may have go
 """
 
 from collections.abc import Iterator
+from itertools import islice
+from typing import Final
 
 from oddjob.durable.record import State
 from oddjob.durable.store import Filter
@@ -11,6 +13,9 @@ from oddjob.operations.access import StoreAccess
 from oddjob.operations.phrases import counted, lasting
 from oddjob.operations.record import Record, stored_id, stored_key
 from oddjob.schedule.clock import clock
+
+_LOOKED_AT: Final = 1000  # members of a batch or chain, of which
+_NAMED: Final = 3  # are named that have failed
 
 
 def reasons_of(record: Record, access: StoreAccess) -> list[str]:
@@ -22,7 +27,13 @@ def reasons_of(record: Record, access: StoreAccess) -> list[str]:
 
 def _ended(record: Record, _access: StoreAccess) -> Iterator[str]:
     was = "was " if record.state == "cancelled" else ""
-    yield f"it {was}{record.state} after {counted(record.attempt, 'attempt')}"
+    after = f" after {counted(record.attempt, 'attempt')}" if record.attempt else ""
+    yield f"it {was}{record.state}{after}"
+    if record.kind != "job":
+        members = islice(record.members(), _LOOKED_AT)
+        failed = (each for each in members if each.state == "failed" and each.attempt)
+        for member in islice(failed, _NAMED):
+            yield f"job {member.id} ({member.name}) failed: {member.error}"
     if record.error is not None:
         yield record.error
     if record.crashes:

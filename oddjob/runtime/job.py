@@ -227,7 +227,7 @@ class Job(StandardFuture[T]):
         return None if self._details is None else self._details.submitter
 
     def why(self) -> str:
-        """Return a sentence on why the job has not ended: what it waits for, or where it runs.
+        """Return why the job has not ended (what it waits for, where it runs), or how it has.
 
         For example ``its key 'ann' is held by job send_mail, which has run for 3.1 s``. For a job
         in a store, the sentence is made from its record.

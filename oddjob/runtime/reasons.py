@@ -8,9 +8,9 @@ from datetime import datetime
 from math import inf
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from oddjob.errors import format_frames
+from oddjob.errors import describe_error, format_frames
 from oddjob.runtime.job import Job
-from oddjob.runtime.job_state import ENDED, RUNNING
+from oddjob.runtime.job_state import ENDED, FAILED, RUNNING
 from oddjob.runtime.limit_gate import Obstacles
 from oddjob.runtime.slot import Slot
 from oddjob.schedule.clock import clock
@@ -72,8 +72,10 @@ def known_id(job: Job[Any]) -> str | None:
 
 
 def reason_of(job: Job[Any]) -> str:
-    """Return why a job has not ended."""
+    """Return why a job has not ended, or how it has."""
     if job.done():
+        if job.state is FAILED:
+            return f"it has failed: {describe_error(job._outcome.error)}"
         return f"it has ended: {job.state}"
     if job._policy.is_durable:
         reason: str = _core_of(job).store.live.why(job)

@@ -198,6 +198,16 @@ def test_why_says_how_a_job_has_ended(running: Pool, run: Run) -> None:
     assert f"oddjob retry {job.id}" in out
 
 
+def test_why_names_the_jobs_of_a_chain_that_have_failed(running: Pool, run: Run) -> None:
+    """And not those that did not run because of them."""
+    chain = running.chain(running.s(jobs.note, "disk"), jobs.fail, jobs.note)
+    chain.job.exception(WAIT)
+    out = run("why", chain.id).stdout
+    assert "it failed\n" in out
+    assert out.count("failed: ") == 1
+    assert f"job {chain.jobs[1].id} (fail) failed: OSError: disk" in out
+
+
 def test_a_probe_fails_when_too_many_wait_or_for_too_long(pool: Pool, run: Run) -> None:
     run("status", "--check", "--max-waiting", "5", "--max-age", "60")
     pool.perform_many(jobs.note, range(6))

@@ -114,6 +114,9 @@ def test_a_failure_ends_what_follows_and_a_retry_resumes(make_pool: MakePool) ->
         with pytest.raises(oddjob.PredecessorFailed, match=r"job double.*, which it waits for"):
             chain.jobs[-1].result()
         assert chain.state == "failed"
+        failure = "has failed: ValueError: not yet"
+        assert chain.why() == f"job fail_until_allowed: it {failure}"
+        assert chain.jobs[1].why() == f"it {failure}"
         may_pass.set()
         assert chain.retry()
         assert chain.result(10) == 10

@@ -17,7 +17,7 @@ from oddjob.cli.output import print_json, say
 from oddjob.errors import JobNotFound
 from oddjob.operations import PoolOperations, Record
 from oddjob.operations.access import Change
-from oddjob.operations.phrases import counted
+from oddjob.operations.phrases import changed, counted
 from oddjob.runtime.job_state import JobState
 
 
@@ -46,12 +46,13 @@ def _on_jobs(how: Change, help_text: str, done: str, possible: list[JobState],
         for job in [each for each in given if each.state not in possible]:
             given.remove(job)
             others[job.state] += 1
-        count = len(given) if ids else sum(1 for _ in which.records(common))
+        found = Counter(each.state for each in (given if ids else which.records(common)))
+        count, running = found.total(), found["running"]
         if count and not dry_run:
-            ask(common, f"{counted(count)} will be {done}.", count)
+            ask(common, f"{changed(count, running, done, 'will be ')}.", count)
             count = common.open().change(how, given if ids else which.records(common))
         if count or not (others or is_all):
-            report(common, count, done, dry_run=dry_run)
+            report(common, count, done, dry_run=dry_run, asked=min(count, running))
         if others:
             what = ", ".join(f"{number} {state}" for state, number in others.items())
             raise Failure(f"not {done}: {what}")
@@ -88,12 +89,12 @@ def ask(common: Common, what: str, count: int) -> None:
         raise Failure("nothing was changed")
 
 
-def report(common: Common, count: int, done: str, *, dry_run: bool) -> None:
-    """Say how many jobs were changed, or would be."""
+def report(common: Common, count: int, done: str, *, dry_run: bool, asked: int = 0) -> None:
+    """Say how many jobs were changed, or would be; `asked` of these were only asked to stop."""
     if common.json:
-        print_json({"count": count, "dry_run": dry_run})
+        print_json({"count": count, "dry_run": dry_run, "asked_to_stop": asked})
     else:
-        say(common, f"{counted(count)} {'would be ' if dry_run else ''}{done}.")
+        say(common, f"{changed(count, asked, done, 'would be ' * dry_run)}.")
 
 
 retry: Final = _on_jobs(

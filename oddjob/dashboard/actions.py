@@ -15,7 +15,7 @@ from oddjob.dashboard.guard import check_action
 from oddjob.dashboard.request import HttpError
 from oddjob.dashboard.search import filter_of, find_jobs
 from oddjob.operations.access import Change
-from oddjob.operations.phrases import counted
+from oddjob.operations.phrases import changed
 from oddjob.operations.pool_operations import PoolOperations
 from oddjob.operations.sources import Source
 from oddjob.runtime.job_state import JobState
@@ -93,11 +93,12 @@ def act_on_jobs(context: Context) -> Redirect | Confirm:
             "back": _own_page(request.get("back")),
         })  # fmt: skip
     chosen = _matching(context, verb) if is_all else map(context.job, ids)
-    changed = _change(verb, islice(chosen, context.bulk_limit))
+    done, running = _change(verb, islice(chosen, context.bulk_limit))
     tried = min(count, context.bulk_limit)
     return _back(
-        context, action, count=changed, refused=max(0, tried - changed), left=count - tried
-    )
+        context, action, count=done, refused=max(0, tried - done), left=count - tried,
+        asked=min(done, running),
+    )  # fmt: skip
 
 
 def _matching(context: Context, verb: Verb) -> Iterator[Found]:
@@ -107,12 +108,15 @@ def _matching(context: Context, verb: Verb) -> Iterator[Found]:
         yield from find_jobs(context, which._replace(state=state))
 
 
-def _change(verb: Verb, chosen: Iterable[Found]) -> int:
+def _change(verb: Verb, chosen: Iterable[Found]) -> tuple[int, int]:
+    """Change jobs; return how many, and how many of them ran."""
     by_source: dict[Source, list[Any]] = {}
+    running = 0
     for each in chosen:
         if each.job.state in verb.possible:
+            running += each.job.state == "running"
             by_source.setdefault(each.place.source, []).append(each.job)
-    return sum(source.change(verb.how, jobs) for source, jobs in by_source.items())
+    return sum(source.change(verb.how, jobs) for source, jobs in by_source.items()), running
 
 
 def act_on_pool(context: Context) -> Redirect:
@@ -165,11 +169,11 @@ def _own_page(back: str) -> str:
     return back if is_ours else "/"
 
 
-def sentence(did: str, count: int, refused: int, left: int) -> str:
-    """Return what was done, for people."""
+def sentence(did: str, count: int, refused: int, left: int, asked: int) -> str:
+    """Return what was done, for people; `asked` of the jobs were only asked to stop."""
     if did not in VERBS:
         return _SAID.get(f"{did}-refused" if refused else did, "")
-    parts = [f"{counted(count)} {VERBS[did].done}."]
+    parts = [f"{changed(count, asked, VERBS[did].done)}."]
     if refused:
         parts.append(f"{refused:,} refused: in another state by now, or gone.")
     if left:

@@ -258,7 +258,7 @@ def _metrics_of(sources: Sources) -> Callable[[], bytes]:
     return latest
 
 
-_SAID: Final = ("did", "count", "refused", "left")
+_SAID: Final = ("did", "count", "refused", "left", "asked")
 _TITLES: Final = {401: "Who are you?", 404: "Not there", 500: "Failed", 503: "No answer"}
 
 

@@ -70,7 +70,10 @@ class MemoryRecord:
     def cancel(self) -> bool:
         """Cancel the job, or ask it to stop; return False if it has ended."""
         waits: Any = self._job or self._timer
-        return self.state in ("scheduled", "queued", "running") and waits.cancel() is not False
+        if self.state not in ("scheduled", "queued", "running"):
+            return False
+        is_done = waits.cancel() is not False
+        return is_done or (self._job is not None and self._job.cancel_requested)
 
     def delete(self) -> bool:
         """Delete nothing, as jobs in memory have no records; return False."""

@@ -14,6 +14,20 @@ def counted(count: int, noun: str = "job") -> str:
     return f"{count:,} {noun if count == 1 else plural}"
 
 
+def changed(count: int, asked: int, done: str, will: str = "") -> str:
+    """Return what was done to jobs: "1 job canceled, 2 running jobs asked to stop".
+
+    Args:
+        count: how many there are.
+        asked: how many of these run, and were only asked to stop.
+        done: what was done to the others.
+        will: "will be " or "would be ", if it was not done yet.
+    """
+    parts = [f"{counted(count - asked)} {will}{done}"] if count > asked or not asked else []
+    parts += [f"{counted(asked, 'running job')} {will}asked to stop"] if asked else []
+    return ", ".join(parts)
+
+
 def lasting(seconds: float | None) -> str:
     """Return a time in the unit that suits it: "350 ms", "12 s", "4 min", "3 h", "2 d"."""
     if seconds is None:

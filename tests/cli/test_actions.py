@@ -67,15 +67,19 @@ def test_a_running_job_is_asked_to_stop_and_not_deleted(running: Pool, run: Run)
     job = running.submit(jobs.stop_when_asked)
     until(lambda: job.state == "running")
     assert "not deleted: 1 running" in run("delete", job.id, exit_code=1).stderr
-    run("cancel", job.id)
+    waiting = running.after(3600).submit(jobs.note, 1)
+    dry = run("cancel", "--all", "--dry-run").stderr
+    assert dry == "1 job would be canceled, 1 running job would be asked to stop.\n"
+    assert run("cancel", job.id).stderr == "1 running job asked to stop.\n"
     assert job.result(WAIT) == "cancel_requested: True"
+    assert run("cancel", waiting.id).stderr == "1 job canceled.\n"
 
 
 def test_a_dry_run_counts_and_changes_nothing(running: Pool, run: Run, read: Read) -> None:
     ids = fail(running, "disk", "net")
     before = states(running)
     for args in (["retry", *ids], ["retry", "--all"], ["delete", "--all"]):
-        assert read(*args, "--dry-run") == {"count": 2, "dry_run": True}
+        assert read(*args, "--dry-run") == {"count": 2, "dry_run": True, "asked_to_stop": 0}
     assert "would be deleted" in run("purge", "--older-than", "0s", "--dry-run").stderr
     assert states(running) == before
 
@@ -125,7 +129,7 @@ def test_wrong_usage_changes_nothing(args: list[str], message: str, pool: Pool, 
 
 def test_old_records_are_purged_by_state_and_age(running: Pool, run: Run, read: Read) -> None:
     fail(running, "disk", "net")
-    assert read("purge", "--yes") == {"count": 0, "dry_run": False}  # not older than 7 days
+    assert read("purge", "--yes") == {"count": 0, "dry_run": False, "asked_to_stop": 0}
     assert read("purge", "--state", "succeeded", "--older-than", "0s", "--yes")["count"] == 0
     assert read("purge", "--state", "failed", "--older-than", "0s", "--yes")["count"] == 2
     assert states(running) == {}

@@ -134,6 +134,20 @@ def runner_of(client: Client) -> str:
     return str(runner["ref"])
 
 
+@pytest.mark.parametrize("is_stored", [True, False])
+def test_a_running_job_is_said_to_be_asked_to_stop(
+    url: str, show: Callable[..., Client], is_stored: bool
+) -> None:
+    """It may not look whether it was."""
+    jobs.gate.clear()
+    with Pool("mail", 1, store=url if is_stored else False) as pool:
+        client, job = show(pool), pool.submit(jobs.stand)
+        until(lambda: job.state == "running")
+        page = client.act("/jobs", action="cancel", id=job.id)
+        jobs.gate.set()
+        assert "1 running job asked to stop." in page.text
+
+
 def test_jobs_and_timers_in_memory_are_acted_on_as_well(
     show: Callable[..., Client],
 ) -> None:

@@ -104,6 +104,7 @@ def test_a_file_that_is_no_database_is_left_as_it_is(tmp_path: Path) -> None:
     with pytest.raises(StoreUnusable, match="is no SQLite database"):
         Pool("work", store=f"sqlite:///{text}")
     assert text.read_bytes() == before
+    assert [*tmp_path.iterdir()] == [text]
 
 
 def test_the_name_of_a_pool_whose_store_could_not_be_opened_is_free(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ def test_a_file_where_a_name_is_taken_is_refused_and_left_as_it_was(shop: Path, 
     with pytest.raises(StoreUnusable, match=f"{taken.split()[1].lower()}.*: choose another file"):
         SqliteStore(str(shop))
     assert shop.read_bytes() == before
+    assert [*shop.parent.iterdir()] == [shop]
 
 
 def test_what_only_looks_at_a_store_makes_none_in_a_file_of_another_program(shop: Path) -> None:

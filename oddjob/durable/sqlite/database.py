@@ -30,7 +30,7 @@ from weakref import WeakSet
 from oddjob.durable.peers import Peers
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.fork_guard import in_sqlite
-from oddjob.durable.sqlite.location import StoreFiles
+from oddjob.durable.sqlite.location import StoreFiles, check_is_ours, code_of, translated
 from oddjob.durable.trouble import HoldUp
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.locks import after_fork_in_child
@@ -113,7 +113,7 @@ class Database:
                     connection.close()
                     raise
         except sqlite3.Error as error:
-            raise self.translated(error) from error
+            raise translated(self.path, error) from error
         if is_shared:  # which may be a mistake
             what = "%s has tables of another program; a store was added to it, in WAL mode"
             log(logging.WARNING, what, self.path)
@@ -121,22 +121,9 @@ class Database:
 
     def _prepare(self, connection: sqlite3.Connection) -> bool:
         """Return whether tables were added to those of another program."""
-        version = schema.version_in(connection)
-        others: set[str] = set()
+        version, others = check_is_ours(self.path, connection)
         if version is None:
-            query = "SELECT lower(name) FROM sqlite_schema"
-            others = {name for (name,) in connection.execute(query)}
-            if taken := sorted(others & schema.names()):
-                raise StoreUnusable(
-                    f"{self.path} is a database of another program, which has names that a store "
-                    f"needs ({', '.join(taken)}): choose another file"
-                )
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # if there are no tables
-        elif version > schema.VERSION:
-            raise StoreUnusable(
-                f"{self.path} was written by a newer version of oddjob (its schema is {version}, "
-                f"this version knows {schema.VERSION}): update oddjob"
-            )
         connection.execute("PRAGMA journal_mode = WAL")
         if version != schema.VERSION:
             self._migrate(connection, version)
@@ -222,9 +209,9 @@ class Database:
                 raise
             changes = connection.total_changes - changes
         except sqlite3.Error as error:
-            if _code(error) == sqlite3.SQLITE_FULL:  # there is space in the log, once it is empty
+            if code_of(error) == sqlite3.SQLITE_FULL:  # there is space in the log, once it is empty
                 self._wal_bytes = max(self._wal_bytes, _IDLE_WAL + 1)
-            raise self.translated(error) from error
+            raise translated(self.path, error) from error
         finally:
             self._give_turn()
         self.count(changes)
@@ -250,7 +237,7 @@ class Database:
                 connection.execute(f"PRAGMA {pragma}")
             connection.execute(_SYNC[self._is_durable])
         except sqlite3.Error as error:
-            raise self.translated(error) from error
+            raise translated(self.path, error) from error
         _of_jobs.add(connection)
         return connection
 
@@ -287,8 +274,8 @@ class Database:
             used.execute("BEGIN IMMEDIATE")
         except sqlite3.OperationalError as error:
             self._give_turn()
-            if _code(error) != sqlite3.SQLITE_BUSY:
-                raise self.translated(error) from error
+            if code_of(error) != sqlite3.SQLITE_BUSY:
+                raise translated(self.path, error) from error
             return False
         except BaseException:
             self._give_turn()
@@ -311,20 +298,7 @@ class Database:
                 with closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as connection:
                     yield connection
         except sqlite3.Error as error:
-            raise self.translated(error) from error
-
-    def translated(self, error: sqlite3.Error) -> Exception:
-        """Return what to raise for an error of SQLite's."""
-        if _code(error) == sqlite3.SQLITE_FULL:
-            return StoreFull(f"no space left for {self.path}")
-        what = {
-            sqlite3.SQLITE_NOTADB: "is no SQLite database",
-            sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",
-            sqlite3.SQLITE_READONLY: "is not writable",
-            sqlite3.SQLITE_CANTOPEN: "cannot be opened: does its directory exist, and may this "
-            "process write there?",
-        }.get(_code(error), f"cannot be used: {error}")
-        return StoreUnusable(f"{self.path} {what}")
+            raise translated(self.path, error) from error
 
     # Upkeep.
 
@@ -434,7 +408,3 @@ def _keep_open_in_child() -> None:
 
 
 after_fork_in_child(_keep_open_in_child)
-
-
-def _code(error: Exception) -> int:
-    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF

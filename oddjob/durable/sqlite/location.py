@@ -3,7 +3,8 @@
 import os
 import re
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Final
 
@@ -12,7 +13,7 @@ from oddjob.durable.lock_file import Identity, identity_of, status_of
 from oddjob.durable.peers import FilePeers, Peers
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.fork_guard import in_sqlite
-from oddjob.errors import StoreUnsafe, StoreUnusable
+from oddjob.errors import StoreFull, StoreUnsafe, StoreUnusable
 
 # Where SQLite's locks and shared memory may reach no other machine, or no other container.
 _NETWORK_FILE_SYSTEMS: Final = (
@@ -36,6 +37,8 @@ def open_peers(path: str, *, allow_network_filesystem: bool) -> Peers:
     if Path(path).is_dir():
         raise StoreUnusable(f"{path} is a directory: give the path of a file, such as one in it")
     directory = Path(f"{path}-oddjob")
+    if not directory.exists():  # a file that is refused is left without one
+        _check_content(path)
     try:
         directory.mkdir(exist_ok=True)
         for each in (path, f"{path}-wal", f"{path}-shm", directory, directory / "lock"):
@@ -98,9 +101,72 @@ def version_at(path: Path) -> int | None:
     """
     if not path.exists():
         return None
+    with _looking_at(path) as connection:
+        return schema.version_in(connection)
+
+
+@contextmanager
+def _looking_at(path: Path) -> Iterator[sqlite3.Connection]:
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with in_sqlite, closing(sqlite3.connect(uri, uri=True)) as connection:
-        return schema.version_in(connection)
+        yield connection
+
+
+def check_is_ours(path: str, connection: sqlite3.Connection) -> tuple[int | None, set[str]]:
+    """Return the version of the store in a database, and the names that others have in it.
+
+    Without a store, the version is None.
+
+    Raises:
+        StoreUnusable: no store of this version can be there.
+        sqlite3.Error: it cannot be read.
+    """
+    version = schema.version_in(connection)
+    if version is None:
+        query = "SELECT lower(name) FROM sqlite_schema"
+        others = {name for (name,) in connection.execute(query)}
+        if taken := sorted(others & schema.names()):
+            raise StoreUnusable(
+                f"{path} is a database of another program, which has names that a store "
+                f"needs ({', '.join(taken)}): choose another file"
+            )
+        return None, others
+    if version > schema.VERSION:
+        raise StoreUnusable(
+            f"{path} was written by a newer version of oddjob (its schema is {version}, this "
+            f"version knows {schema.VERSION}): update oddjob"
+        )
+    return version, set()
+
+
+def _check_content(path: str) -> None:
+    """Refuse a file, if there is one, that cannot be a store."""
+    try:
+        if Path(path).exists():
+            with _looking_at(Path(path)) as connection:
+                check_is_ours(path, connection)
+    except sqlite3.Error as error:
+        if code_of(error) == sqlite3.SQLITE_NOTADB:
+            raise translated(path, error) from error  # others may pass
+
+
+def translated(path: str, error: sqlite3.Error) -> Exception:
+    """Return what to raise for an error of SQLite's."""
+    if code_of(error) == sqlite3.SQLITE_FULL:
+        return StoreFull(f"no space left for {path}")
+    what = {
+        sqlite3.SQLITE_NOTADB: "is no SQLite database",
+        sqlite3.SQLITE_CORRUPT: "is damaged: restore it from a backup",
+        sqlite3.SQLITE_READONLY: "is not writable",
+        sqlite3.SQLITE_CANTOPEN: "cannot be opened: does its directory exist, and may this process "
+        "write there?",
+    }.get(code_of(error), f"cannot be used: {error}")
+    return StoreUnusable(f"{path} {what}")
+
+
+def code_of(error: Exception) -> int:
+    """Return the primary code of an error of SQLite's."""
+    return getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
 
 
 class StoreFiles:

@@ -28,6 +28,7 @@ from oddjob.compat import override
 from oddjob.durable.record import Claim, Submit, Submitted, Update
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
+from oddjob.durable.sqlite.location import translated
 from oddjob.durable.sqlite.partitions import PartitionTable
 from oddjob.durable.sqlite.work import Work
 from oddjob.durable.store import OpenTransaction
@@ -253,9 +254,9 @@ class JobTransaction(OpenTransaction):
             connection.execute("COMMIT")
             self._to_wake, self._changes = work.notifier.to_wake, connection.total_changes
         except sqlite3.Error as error:
-            translated = self._database.translated(error)
-            if isinstance(translated, StoreFull):
-                raise translated from error
+            raised = translated(self._database.path, error)
+            if isinstance(raised, StoreFull):
+                raise raised from error
             raise
         finally:
             self._undo(connection)  # unless it was committed

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from oddjob.durable.redis.link import Link, Script
+from oddjob.durable.redis.connection import Connection, Script
 from oddjob.schedule.clock import clock
 
 KEY = "clock of the tests"
@@ -13,7 +13,7 @@ KEY = "clock of the tests"
 
 def follow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have scripts read the time from a key, which every call sets."""
-    run_all, ask, form = Link._run_all, Link.ask, Script.form
+    run_all, ask, form = Connection._run_all, Connection.ask, Script.form
 
     def with_clock(script: Script, version: tuple[int, int]) -> tuple[str, bytes]:
         source = form(script, version)[0]
@@ -23,19 +23,19 @@ def follow_clock(monkeypatch: pytest.MonkeyPatch) -> None:
         )  # fmt: skip
         return source, sha1(source.encode()).hexdigest().encode()
 
-    def answer(link: Link, *command: Any) -> Any:
+    def answer(connection: Connection, *command: Any) -> Any:
         return (
             divmod(round(clock.wall() * 1e6), 10**6)
             if command == ("TIME",)
-            else ask(link, *command)
+            else ask(connection, *command)
         )
 
-    def at_that_time(link: Link, calls: Any) -> Any:
-        link._connect()
-        link._connection.send_command("SET", KEY, round(clock.wall() * 1e6))
-        link._receive()
-        return run_all(link, calls)
+    def at_that_time(connection: Connection, calls: Any) -> Any:
+        connection._connect()
+        connection._raw.send_command("SET", KEY, round(clock.wall() * 1e6))
+        connection._receive()
+        return run_all(connection, calls)
 
     monkeypatch.setattr(Script, "form", with_clock)
-    monkeypatch.setattr(Link, "_run_all", at_that_time)
-    monkeypatch.setattr(Link, "ask", answer)
+    monkeypatch.setattr(Connection, "_run_all", at_that_time)
+    monkeypatch.setattr(Connection, "ask", answer)

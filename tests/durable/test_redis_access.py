@@ -10,7 +10,7 @@ from urllib.parse import quote
 import pytest
 
 from oddjob import Pool, StoreUnusable
-from oddjob.durable.redis import link
+from oddjob.durable.redis import connection
 from oddjob.durable.redis.location import Location
 from tests.durable import jobs
 from tests.durable.conftest import WAIT, have_left
@@ -93,7 +93,7 @@ def test_a_certificate_that_is_not_right_is_refused_at_once(start: Start, certif
 def test_a_server_may_ask_for_the_certificate_of_a_client(
     start: Start, certificate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(link, "_PATIENCE", 0.1)
+    monkeypatch.setattr(connection, "_PATIENCE", 0.1)
     port = start_with_tls(start, certificate, "yes")
     url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={certificate}.crt"
     with pytest.raises(StoreUnusable):
@@ -147,7 +147,7 @@ def test_sentinels_may_have_a_password_of_their_own(
 
 
 def test_a_server_that_is_too_old_is_refused(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "_OLDEST", (99, 0))
+    monkeypatch.setattr(connection, "_OLDEST", (99, 0))
     with pytest.raises(StoreUnusable, match=r"is Redis \d+.\d+; 99.0 or newer is needed"):
         works(start().url)
 

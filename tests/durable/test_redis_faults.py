@@ -14,7 +14,7 @@ import pytest
 from oddjob import Pool, PoolClosed, StoreFull, StoreUnusable
 from oddjob.durable import trouble
 from oddjob.durable.record import Capacity, Claim, Partition, State, Submit, Update
-from oddjob.durable.redis import link, membership, newest, wakeups
+from oddjob.durable.redis import connection, membership, newest, wakeups
 from oddjob.durable.redis.access import Caller
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
@@ -61,8 +61,8 @@ def proxy(redis_server: RedisServer, redis_url: str, tmp_path: Path) -> Iterator
 
 @pytest.fixture
 def short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(link, "_PATIENCE", 0.2)
-    monkeypatch.setattr(link, "_SOCKET_TIMEOUT", 0.3)
+    monkeypatch.setattr(connection, "_PATIENCE", 0.2)
+    monkeypatch.setattr(connection, "_SOCKET_TIMEOUT", 0.3)
     monkeypatch.setattr(wakeups, "_PING_AFTER", 0.3)
     monkeypatch.setattr(wakeups, "_PATIENCE", 0.3)
 
@@ -458,17 +458,17 @@ def test_a_turn_whose_answer_never_came_is_finished_with_the_next_one(
     store.turn([], [Submit(PARTITION, b"")] * 3, {"pool": Capacity(0, 0)})
     (claim,) = store.turn([], [], {"pool": Capacity(1, 1)}).claims
     update = Update(claim, State.SUCCEEDED)
-    run_all = store._link.run_all
+    run_all = store._connection.run_all
 
     def lose(calls: Any) -> Any:
         if is_done:
             run_all(calls)
         raise StoreUnusable("no answer")
 
-    store._link.run_all = lose  # type: ignore[method-assign]
+    store._connection.run_all = lose  # type: ignore[method-assign]
     with pytest.raises(StoreUnusable):
         store.turn([update], [Submit(PARTITION, b"")], {"pool": Capacity(1, 1)})
-    store._link.run_all = run_all  # type: ignore[method-assign]
+    store._connection.run_all = run_all  # type: ignore[method-assign]
     turn = store.turn([update], [], {"pool": Capacity(1, 1)})
     assert turn.refused == []
     assert len({each.id for each in turn.claims}) == 2  # of the turn before, and of this one

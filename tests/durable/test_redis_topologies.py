@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from oddjob import JobLost, Pool, StoreUnusable
-from oddjob.durable.redis import link
+from oddjob.durable.redis import connection
 from oddjob.durable.redis.location import Location
 from oddjob.testing.store_contract import StoreContract
 from tests.contract.test_stores import Redis
@@ -22,7 +22,7 @@ from tests.redis_topologies import Cluster, Replicated, has_replicated
 @pytest.fixture(autouse=True)
 def meeting_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(link, "_LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(connection, "_LONGEST_PAUSE", 0.1)
     jobs.gate.clear()
     jobs.runs.clear()
     yield
@@ -86,8 +86,8 @@ def test_what_replicas_are_to_have_is_acknowledged_when_they_have_it(
     replicated: Replicated, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """While they lack it, submits raise, and what has ended goes on waiting (fault 39)."""
-    monkeypatch.setattr(link, "_FOR_REPLICAS", 50)
-    monkeypatch.setitem(link.Link.__init__.__kwdefaults__, "patience", 1.0)
+    monkeypatch.setattr(connection, "_FOR_REPLICAS", 50)
+    monkeypatch.setitem(connection.Connection.__init__.__kwdefaults__, "patience", 1.0)
     url = f"{replicated.url}?min_replicas=1"
     with (
         Pool("durable", 1, store=url) as pool,

@@ -30,7 +30,7 @@ from oddjob.durable.record import (
     Submit,
     Update,
 )
-from oddjob.durable.redis.link import Call
+from oddjob.durable.redis.connection import Call
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.store import RedisStore
 from oddjob.durable.redis.wakeups import WakeupListener
@@ -590,13 +590,13 @@ class RedisMembers:
 
     def open(self) -> Store:
         store = RedisStore(self.location, lease=1e6)
-        run_all = store._link.run_all
+        run_all = store._connection.run_all
 
         def run_twice(calls: Sequence[Call]) -> list[Any]:
             answers = run_all(calls)
             return answers if self.random.random() < 0.5 else run_all(calls)
 
-        store._link.run_all = run_twice  # type: ignore[method-assign]
+        store._connection.run_all = run_twice  # type: ignore[method-assign]
         store.wake = lambda: self.note_wakeup(self.number_of(store))  # type: ignore[method-assign]
         return store
 

@@ -69,7 +69,7 @@ ABOVE = {
         durable.sqlite.job_actions durable.sqlite.entries
         durable.sqlite.database durable.sqlite.transactions
         durable.sqlite.reader durable.sqlite.store
-        durable.redis.location durable.redis.script durable.redis.topology durable.redis.link
+        durable.redis.location durable.redis.script durable.redis.topology durable.redis.connection
         durable.redis.packing durable.redis.access
         durable.redis.membership durable.redis.wakeups
         durable.redis.calls durable.redis.direct_submits durable.redis.linked

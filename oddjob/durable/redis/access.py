@@ -21,7 +21,7 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.durable.redis.link import Call
+from oddjob.durable.redis.connection import Call
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.packing import (
     claim_flags,

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from oddjob.durable.record import Partition
 from oddjob.durable.redis.access import Caller, Part, PoolAccess, TurnAnswer
-from oddjob.durable.redis.link import Link
+from oddjob.durable.redis.connection import Connection
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Membership
 from oddjob.durable.redis.packing import split_id
@@ -32,9 +32,9 @@ class Calls:
     Thread safety: the store thread alone uses it.
     """
 
-    def __init__(self, location: Location, link: Link, membership: Membership) -> None:
+    def __init__(self, location: Location, connection: Connection, membership: Membership) -> None:
         self._location: Final = location
-        self._link: Final = link
+        self._connection: Final = connection
         self._membership: Final = membership
         self._number = 0  # of the last call
         self._unfinished: tuple[int, list[Part]] | None = None  # a turn that was not answered
@@ -65,7 +65,7 @@ class Calls:
         try:
             self._register()  # first: those who take this process over have to know
             arguments = (caller.pack(0), pool)
-            meta = self._link.run(_ENTER, access.keys, self._location.channels, *arguments)
+            meta = self._connection.run(_ENTER, access.keys, self._location.channels, *arguments)
             access.read_partitions(_unless_evicted(meta))
         except BaseException:
             del self.pools[pool]
@@ -124,7 +124,7 @@ class Calls:
                 places.setdefault(place[0], []).append(place[1])
         known = self._location.store_keys().all[3]
         for pool, numbers in places.items():
-            if pool in self.pools or self._link.ask("HEXISTS", known, pool):
+            if pool in self.pools or self._connection.ask("HEXISTS", known, pool):
                 yield self.enter(pool), numbers
 
     # Calls.
@@ -138,7 +138,9 @@ class Calls:
         self._finish()
         self._number += 1
         caller = self.caller().pack(self._number)
-        answer = self._link.run(script, access.keys, self._location.channels, caller, *arguments)
+        answer = self._connection.run(
+            script, access.keys, self._location.channels, caller, *arguments
+        )
         return _unless_evicted(answer)
 
     def begin_turn(self) -> TurnAnswer:
@@ -164,7 +166,7 @@ class Calls:
 
     def _take(self, number: int, parts: list[Part], answer: TurnAnswer) -> None:
         self._unfinished = number, parts
-        answers = self._link.run_all([each.pool.call(number, each) for each in parts])
+        answers = self._connection.run_all([each.pool.call(number, each) for each in parts])
         self._unfinished = None
         if answers and all(each is None for each in answers):
             raise Evicted

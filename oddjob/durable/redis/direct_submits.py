@@ -13,7 +13,7 @@ from typing import Final
 
 from oddjob.durable.record import Submit, Submitted
 from oddjob.durable.redis.calls import Calls
-from oddjob.durable.redis.link import Link
+from oddjob.durable.redis.connection import Connection
 from oddjob.durable.redis.location import Location
 
 
@@ -24,7 +24,7 @@ class DirectSubmits:
     """
 
     def __init__(self, location: Location, calls: Calls) -> None:
-        self._link: Final = Link(location)
+        self._connection: Final = Connection(location)
         self._calls: Final = calls
         self._lock: Final = threading.Lock()
         self._number = 0
@@ -33,7 +33,7 @@ class DirectSubmits:
         """Store jobs of one pool; None: nothing has happened, the store thread has to do it.
 
         Raises:
-            StoreFull, StoreUnusable: as of `Link.run`.
+            StoreFull, StoreUnusable: as of `Connection.run`.
         """
         access = self._calls.pools.get(submits[0].partition.pool)
         if access is None or any(each.max_queue is not None or each.is_linked for each in submits):
@@ -43,7 +43,7 @@ class DirectSubmits:
         try:
             self._number += 1
             call = access.submit_call(self._number, submits)
-            answer = call and self._link.run(call.script, call.keys, *call.arguments)
+            answer = call and self._connection.run(call.script, call.keys, *call.arguments)
         finally:
             self._lock.release()
         return access.read_submitted(answer, len(submits)) if answer else None
@@ -51,4 +51,4 @@ class DirectSubmits:
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            self._link.close()
+            self._connection.close()

@@ -25,7 +25,7 @@ from oddjob.durable.local_peers import LocalPeers
 from oddjob.durable.peers import FilePeers, Peers
 from oddjob.durable.record import MAX_CRASHES, Claim, Member, host_name
 from oddjob.durable.redis.access import Caller
-from oddjob.durable.redis.link import Link
+from oddjob.durable.redis.connection import Connection
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.packing import pack_begun
 from oddjob.durable.redis.script import Script
@@ -49,24 +49,24 @@ _TAKEOVER: Final = Script("takeover")
 
 
 class Members:
-    """The processes of a store, as one link sees them.
+    """The processes of a store, as one connection sees them.
 
-    Thread safety: one thread uses it, as its link.
+    Thread safety: one thread uses it, as its connection.
     """
 
-    def __init__(self, location: Location, link: Link) -> None:
+    def __init__(self, location: Location, connection: Connection) -> None:
         self.location: Final = location
-        self.link: Final = link
+        self.connection: Final = connection
         self._keys: Final = location.store_keys()
         self.place = ""  # where this process can meet others; that of those it cannot meet differs
 
     def run(self, script: Script, *arguments: Any) -> Any:
         """Run a script on the whole store."""
-        return self.link.run(script, self._keys, self.location.channels, *arguments)
+        return self.connection.run(script, self._keys, self.location.channels, *arguments)
 
     def read(self) -> dict[int, dict[str, Any]]:
         """Return what is known of all processes, by their numbers."""
-        found = self.link.ask("HGETALL", self._keys.all[1])
+        found = self.connection.ask("HGETALL", self._keys.all[1])
         return {
             int(number): json.loads(known[_NONCE_BYTES:])
             for number, known in zip(found[::2], found[1::2], strict=True)
@@ -74,7 +74,7 @@ class Members:
 
     def list(self) -> list[Member]:
         """Return the processes."""
-        found = self.link.ask("ZRANGE", self._keys.all[2], 0, -1, "WITHSCORES")
+        found = self.connection.ask("ZRANGE", self._keys.all[2], 0, -1, "WITHSCORES")
         ends = {
             int(number): float(end) for number, end in zip(found[::2], found[1::2], strict=True)
         }
@@ -97,7 +97,7 @@ class Members:
         for pool in known["pools"]:
             keys = self.location.pool_keys(pool, process)
             arguments = (self.location.channels, process, begun, MAX_CRASHES)
-            while (portion := self.link.run(_TAKEOVER, keys, *arguments)) == _PORTION:
+            while (portion := self.connection.run(_TAKEOVER, keys, *arguments)) == _PORTION:
                 count += portion
             count += portion
         self.run(_REMOVE, process)
@@ -235,8 +235,8 @@ class Membership:
     # The thread of the lease.
 
     def _keep(self, caller: Caller, stop: threading.Event) -> None:
-        link = Link(self._members.location, patience=0.0)
-        members = Members(self._members.location, link)
+        connection = Connection(self._members.location, patience=0.0)
+        members = Members(self._members.location, connection)
         members.place = self._members.place
         newest, expired_before = caller.process, set[int]()
         pause = self._lease / _BEATS
@@ -260,7 +260,7 @@ class Membership:
                     log(logging.ERROR, "the lease of this process", error=error)
                 expired_before = set()
                 pause = random.uniform(0, min(2.0, self._lease / _BEATS))  # noqa: S311
-        link.close()
+        connection.close()
 
 
 class _Mark(NamedTuple):

@@ -11,7 +11,7 @@ from heapq import nlargest
 from typing import Any, Final
 
 from oddjob.durable.record import State
-from oddjob.durable.redis.link import Link
+from oddjob.durable.redis.connection import Connection
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.script import Script
 
@@ -33,11 +33,11 @@ INDEXES: Final[dict[State, tuple[str, ...]]] = {
 }
 
 
-def all_ids(link: Link, key: bytes, first: int = 0) -> Iterator[list[bytes]]:
+def all_ids(connection: Connection, key: bytes, first: int = 0) -> Iterator[list[bytes]]:
     """Yield the ids in an index, some at a time; of a moment each, not all of the same one."""
     at, page = first, [b""]
     while page:
-        page = link.ask("ZRANGE", key, at, at + _IDS_AT_ONCE - 1)
+        page = connection.ask("ZRANGE", key, at, at + _IDS_AT_ONCE - 1)
         yield [item[-_DIGITS:] for item in page]
         at += _IDS_AT_ONCE
 
@@ -47,7 +47,7 @@ class Newest:
 
     Args:
         location: the server.
-        link: a connection to it.
+        connection: one to it.
         pool: of the jobs.
         since: the lowest id, of 16 digits.
         before: an id above all of them.
@@ -55,9 +55,15 @@ class Newest:
     """
 
     def __init__(
-        self, location: Location, link: Link, pool: str, since: bytes, before: bytes, count: int
+        self,
+        location: Location,
+        connection: Connection,
+        pool: str,
+        since: bytes,
+        before: bytes,
+        count: int,
     ) -> None:
-        self._link: Final = link
+        self._connection: Final = connection
         self._keys: Final = location.pool_keys(pool)
         self._channels: Final = location.channels
         self._key_of: Final[Callable[[str], bytes]] = lambda name: location.pool_key(pool, name)
@@ -71,7 +77,7 @@ class Newest:
         states = State if state is None else (state,)
         for index in dict.fromkeys(index for each in states for index in INDEXES.get(each, ())):
             if index != "queue" or not self._add_queued():
-                for page in all_ids(self._link, self._key_of(index), FILLERS.get(index, 0)):
+                for page in all_ids(self._connection, self._key_of(index), FILLERS.get(index, 0)):
                     self._add(page)
         for each in states:
             if each.has_ended:
@@ -90,7 +96,7 @@ class Newest:
         if self._count > _IDS_AT_ONCE:
             return False
         arguments = (self._channels, self._since, self._before, self._count)
-        found, is_done = self._link.run(_NEWEST, self._keys, *arguments)
+        found, is_done = self._connection.run(_NEWEST, self._keys, *arguments)
         self._add(found)
         return bool(is_done)
 
@@ -100,7 +106,7 @@ class Newest:
         while True:
             # Nothing that ended before `since`, and hence was submitted before, is of interest.
             least = max(least, state * STATE_SHARE + int(self._since) // 1000 - _SLACK)
-            page = self._link.ask(
+            page = self._connection.ask(
                 "ZREVRANGEBYSCORE", self._key_of("ended"), last, least, "WITHSCORES", "LIMIT", ties,
                 _IDS_AT_ONCE,
             )  # fmt: skip

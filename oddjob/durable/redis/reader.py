@@ -11,7 +11,7 @@ from typing import Any, Final
 from oddjob.compat import override
 from oddjob.durable.record import Attempt, Entry, Member, Partition, Record, State, Submit
 from oddjob.durable.redis.access import partitions_of
-from oddjob.durable.redis.link import Link
+from oddjob.durable.redis.connection import Connection
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Members
 from oddjob.durable.redis.newest import FILLERS, INDEXES, STATE_SHARE, Newest, all_ids
@@ -46,24 +46,24 @@ class RedisReader(StoreReader):
 
     def __init__(self, location: Location) -> None:
         self._location: Final = location
-        self._link: Final = Link(location)
-        self._members: Final = Members(location, self._link)
+        self._connection: Final = Connection(location)
+        self._members: Final = Members(location, self._connection)
         self._lock: Final = threading.Lock()
 
     def close(self) -> None:
         """Close the connection."""
         with self._lock:
-            self._link.close()
+            self._connection.close()
 
     @override
     def server(self) -> dict[str, str]:
         with self._lock:
-            lines = self._link.ask("INFO").decode(errors="replace").splitlines()
+            lines = self._connection.ask("INFO").decode(errors="replace").splitlines()
             found = dict(line.split(":", 1) for line in lines if ":" in line)
-            seconds, microseconds = self._link.ask("TIME")
+            seconds, microseconds = self._connection.ask("TIME")
             found["time"] = f"{int(seconds) + int(microseconds) / 1e6:.6f}"
             with suppress(StoreUnusable):  # many who run servers for others forbid it
-                if answer := self._link.ask("CONFIG", "GET", "appendfsync"):
+                if answer := self._connection.ask("CONFIG", "GET", "appendfsync"):
                     found["appendfsync"] = answer[1].decode()
         return found
 
@@ -78,7 +78,7 @@ class RedisReader(StoreReader):
         count = limit
         with self._lock:
             while len(found) < limit:
-                newest = Newest(self._location, self._link, pool, since, last, count)
+                newest = Newest(self._location, self._connection, pool, since, last, count)
                 ids = newest.find(which.state)
                 for at in range(0, len(ids), _PAGE):
                     page = self._read(pool, ids[at : at + _PAGE])
@@ -92,14 +92,14 @@ class RedisReader(StoreReader):
 
     def _read(self, pool: str, numbers: Iterable[bytes]) -> list[Record]:
         keys = self._location.pool_keys(pool)
-        rows = self._link.run(_RECORDS, keys, self._location.channels, *numbers)
+        rows = self._connection.run(_RECORDS, keys, self._location.channels, *numbers)
         if not rows:
             return []
         functions = {number: each.function for number, each in self._partitions(pool).items()}
         return [record_of(pool, row, functions) for row in rows]
 
     def _partitions(self, pool: str) -> dict[int, Partition]:
-        meta = self._link.ask("HGETALL", self._location.pool_key(pool, "meta"))
+        meta = self._connection.ask("HGETALL", self._location.pool_key(pool, "meta"))
         return partitions_of(pool, dict(zip(meta[::2], meta[1::2], strict=True)))
 
     @override
@@ -118,7 +118,7 @@ class RedisReader(StoreReader):
         found: list[Record] = []
         with self._lock:
             while len(found) < limit:
-                page = self._link.ask(
+                page = self._connection.ask(
                     "ZREVRANGEBYLEX", key, b"(" + from_ + last, b"[" + from_, "LIMIT", 0, _GROUPS
                 )
                 ids = [
@@ -140,7 +140,7 @@ class RedisReader(StoreReader):
             packed = packed or b""
             awaited = [packed[at : at + _DIGITS] for at in range(0, len(packed), _DIGITS + 1)]
             others = self._read(pool, awaited[:5]) if awaited else []
-            counts = self._link.ask("HGET", key, b"B" + number)
+            counts = self._connection.ask("HGET", key, b"B" + number)
             limits = self._obstacles_of_partition(pool, number)
         found = [f"it waits for job {each.id}, which is {each.state.label}" for each in others]
         if counts is not None:
@@ -149,7 +149,7 @@ class RedisReader(StoreReader):
         return found + limits
 
     def _obstacles_of_partition(self, pool: str, number: bytes) -> list[str]:
-        ask, key_of = self._link.ask, partial(self._location.pool_key, pool)
+        ask, key_of = self._connection.ask, partial(self._location.pool_key, pool)
         record = ask("HGET", key_of("job"), number)
         if record is None:
             return []
@@ -193,9 +193,9 @@ class RedisReader(StoreReader):
 
     def _submits_of(self, pool: str, jobs: dict[bytes, Any]) -> dict[Any, Submit]:
         key_of = self._location.pool_key
-        records = self._link.ask("HMGET", key_of(pool, "job"), *jobs)
+        records = self._connection.ask("HMGET", key_of(pool, "job"), *jobs)
         fields = [kind + number for number in jobs for kind in (b"d", b"w", b"n")]
-        links = self._link.ask("HMGET", key_of(pool, "extra"), *fields)
+        links = self._connection.ask("HMGET", key_of(pool, "extra"), *fields)
         partitions, submits = self._partitions(pool), {}
         for at, (job, record) in enumerate(zip(jobs.values(), records, strict=True)):
             if record is None or any(links[3 * at : 3 * at + 3]):
@@ -215,7 +215,7 @@ class RedisReader(StoreReader):
         """Return the key where there is more of a job, its number, and what is there of a kind."""
         pool, number = split_id(job) or ("", b"")
         key = self._location.pool_key(pool, "extra")
-        return key, number, self._link.ask("HGET", key, kind + number)
+        return key, number, self._connection.ask("HGET", key, kind + number)
 
     @override
     def attempts(self, job: Any) -> list[Attempt]:
@@ -229,7 +229,7 @@ class RedisReader(StoreReader):
             names = unpack_names(packed)
             if not names:
                 return {}
-            values = self._link.ask("HMGET", key, *[b"s" + number + name for name in names])
+            values = self._connection.ask("HMGET", key, *[b"s" + number + name for name in names])
         found = zip(names, values, strict=True)
         return {name.decode(): value for name, value in found if value is not None}
 
@@ -241,11 +241,11 @@ class RedisReader(StoreReader):
                 if state.has_ended:
                     key = self._location.pool_key(pool, "ended")
                     scores = (state * STATE_SHARE, (state + 1) * STATE_SHARE - 1)
-                    counts[state] = self._link.ask("ZCOUNT", key, *scores)
+                    counts[state] = self._connection.ask("ZCOUNT", key, *scores)
                 elif state is not State.PARKED:
                     counts[state] = 0
                     for index in INDEXES[state]:
-                        size = self._link.ask("ZCARD", self._location.pool_key(pool, index))
+                        size = self._connection.ask("ZCARD", self._location.pool_key(pool, index))
                         counts[state] += max(0, size - FILLERS.get(index, 0))
         return counts
 
@@ -254,11 +254,11 @@ class RedisReader(StoreReader):
         with self._lock:
             names = sorted(
                 name.decode()
-                for name in self._link.ask("HKEYS", self._location.store_keys().all[3])
+                for name in self._connection.ask("HKEYS", self._location.store_keys().all[3])
             )
             return {
                 name: bool(
-                    self._link.ask("HEXISTS", self._location.pool_key(name, "meta"), "paused")
+                    self._connection.ask("HEXISTS", self._location.pool_key(name, "meta"), "paused")
                 )
                 for name in names
             }
@@ -266,14 +266,14 @@ class RedisReader(StoreReader):
     @override
     def pause_reason(self, pool: str) -> str:
         with self._lock:
-            found = self._link.ask("HGET", self._location.pool_key(pool, "meta"), "paused")
+            found = self._connection.ask("HGET", self._location.pool_key(pool, "meta"), "paused")
         return "" if found in (None, b"1") else found.decode()  # 1: a former version has written it
 
     @override
     def entries(self, pool: str) -> list[Entry]:
         keys = self._location.pool_keys(pool)
         with self._lock:
-            rows = self._link.run(_ENTRIES, keys, self._location.channels)
+            rows = self._connection.run(_ENTRIES, keys, self._location.channels)
             partitions = self._partitions(pool) if rows else {}
         return sorted(
             (unpack_entry(row, partitions[int(row[1])]) for row in rows),
@@ -284,18 +284,18 @@ class RedisReader(StoreReader):
     def oldest_waiting(self, pool: str) -> float | None:
         key_of, oldest, last = partial(self._location.pool_key, pool), set[bytes](), "-inf"
         with self._lock:
-            in_turns = self._link.ask("EXISTS", key_of("turns"))
+            in_turns = self._connection.ask("EXISTS", key_of("turns"))
             # Of equal scores, that is of a partition and a priority, the first one is the oldest,
             # unless they take turns.
             while not in_turns and (
-                found := self._link.ask(
+                found := self._connection.ask(
                     "ZRANGEBYSCORE", key_of("queue"), last, "+inf", "WITHSCORES", "LIMIT", 0, 1
                 )
             ):
                 oldest.add(found[0])
                 last = f"({float(found[1]):.0f}"
             for index in ("queue", "parked") if in_turns else ("parked",):
-                for page in all_ids(self._link, key_of(index)):
+                for page in all_ids(self._connection, key_of(index)):
                     oldest = {min(oldest.union(page))} if page else oldest
         return created_at(min(oldest)) if oldest else None
 
@@ -305,7 +305,7 @@ class RedisReader(StoreReader):
         at = min(max(0, int(since * 1000)), STATE_SHARE - 1)
         with self._lock:
             return {
-                state: self._link.ask(
+                state: self._connection.ask(
                     "ZCOUNT", key, state * STATE_SHARE + at, (state + 1) * STATE_SHARE - 1
                 )
                 for state in State

@@ -32,8 +32,8 @@ from oddjob.durable.record import (
 )
 from oddjob.durable.redis.access import Part, TurnAnswer
 from oddjob.durable.redis.calls import Calls
+from oddjob.durable.redis.connection import Connection
 from oddjob.durable.redis.direct_submits import DirectSubmits
-from oddjob.durable.redis.link import Link
 from oddjob.durable.redis.linked import submit_linked
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import LEASE, ClaimMarks, Members, Membership
@@ -75,20 +75,20 @@ class RedisStore(Store):
         self, location: Location, *, directory: Path | None = None, lease: float = LEASE
     ) -> None:
         self._location: Final = location
-        self._link: Final = Link(location)
-        self._members: Final = Members(location, self._link)
+        self._connection: Final = Connection(location)
+        self._members: Final = Members(location, self._connection)
         self._reader: Final = RedisReader(location)
         self._membership: Final = Membership(
             self._members, directory=directory, lease=lease, note=self.wake
         )
         self._listener: WakeupListener | None = None
         self._link_is_doubtful = False
-        self._calls: Final = Calls(location, self._link, self._membership)
+        self._calls: Final = Calls(location, self._connection, self._membership)
         self._direct: Final = DirectSubmits(location, self._calls)
         self._newest_member = 0  # the sum of the counters of all pools
         self._marks: Final = ClaimMarks(self._membership)
         try:
-            self._link.ask("PING")
+            self._connection.ask("PING")
         except BaseException:
             self.close()
             raise
@@ -150,7 +150,7 @@ class RedisStore(Store):
 
     @override
     def now(self) -> float:
-        seconds, microseconds = self._link.ask("TIME")
+        seconds, microseconds = self._connection.ask("TIME")
         return int(seconds) + int(microseconds) / 1e6
 
     @property
@@ -181,7 +181,7 @@ class RedisStore(Store):
         self._stop_listening()
         self._membership.stop()
         self._membership.peers.close()
-        self._link.close()
+        self._connection.close()
         self._direct.close()
         self._reader.close()
 
@@ -198,7 +198,7 @@ class RedisStore(Store):
         calls.caller()
         if self._link_is_doubtful:
             self._link_is_doubtful = False
-            self._link.close()
+            self._connection.close()
         answer = calls.begin_turn()
         plain = submits
         if any(each.is_linked for each in submits):
@@ -207,7 +207,7 @@ class RedisStore(Store):
         try:
             if answered := set(map(id, answer.updates)):
                 updates = [each for each in updates if id(each) not in answered]
-            if self._link.has_changed:
+            if self._connection.has_changed:
                 self._reconcile(answer.turn)
             self._take(self._parts(updates, plain, capacity), answer)
         except StoreUnusable:
@@ -218,7 +218,7 @@ class RedisStore(Store):
             self._newest_member = newest
             with suppress(StoreUnusable):  # the turn is committed; the next one tries again
                 self._meet_peers()
-        if self._link.has_changed:
+        if self._connection.has_changed:
             answer.turn.next_look = 0.0
         return answer.finish(submits)
 
@@ -228,7 +228,7 @@ class RedisStore(Store):
             self._calls.reconcile(access)
         if self._listener is not None:
             self._listener.reconnect()  # the former server may be alive, but cut off from this one
-        self._link.has_changed = False
+        self._connection.has_changed = False
         turn.is_doubtful = True
 
     def _take(self, parts: list[Part], answer: TurnAnswer) -> None:

@@ -1,4 +1,4 @@
-"""Link: a connection to the server, and scripts that are run through it.
+"""Connection: one to the server, and scripts that are run through it.
 
 Guarantees
   * A command whose answer was lost is sent again over a new connection, so every script must be
@@ -10,7 +10,7 @@ Guarantees
     many replicas have it. Until then it is as if the answer was lost.
   * A server that has no memory left refuses a script before it has written anything: `StoreFull`.
 
-Assumptions: one thread uses a link at a time. Passwords are in no text that is made here.
+Assumptions: one thread uses a connection at a time. Passwords are in no text that is made here.
 """
 
 import random
@@ -75,7 +75,7 @@ def _pack(command: bytes, script: bytes, keys: Keys, arguments: Sequence[Argumen
     return b"".join((count, pack_strings((command, script)), keys.packed, pack_strings(texts)))
 
 
-class Link:
+class Connection:
     """One connection to the server, which is opened when it is needed.
 
     Args:
@@ -91,7 +91,7 @@ class Link:
         self._server = ""  # which run of which server it is
         self.has_changed: bool = False  # it is another one than before, and may have lost data
         self._is_lost = False  # the server did not answer in time, and has not answered since
-        self._connection: Final[Any] = location.connection(_SOCKET_TIMEOUT)
+        self._raw: Final[Any] = location.connection(_SOCKET_TIMEOUT)  # redis-py's
 
     def run(self, script: Script, keys: Keys, *arguments: Argument) -> Any:
         """Run a script; return its answer.
@@ -122,7 +122,7 @@ class Link:
 
         def ask() -> Any:
             self._connect()
-            self._connection.send_command(*command, check_health=False)
+            self._raw.send_command(*command, check_health=False)
             return self._receive()
 
         return self._persist(ask)
@@ -130,7 +130,7 @@ class Link:
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
         self._is_open = False
-        self._connection.disconnect()
+        self._raw.disconnect()
 
     def _persist(self, attempt: Any) -> Any:
         give_up, pause = time.monotonic() + (0.0 if self._is_lost else self._patience), 0.0
@@ -160,7 +160,7 @@ class Link:
 
     def _run_all(self, calls: Sequence[Call]) -> list[Any]:
         self._connect()
-        connection, version = self._connection, self._version
+        connection, version = self._raw, self._version
         commands = [
             _pack(b"EVALSHA", call.script.form(version)[1], call.keys, call.arguments)
             for call in calls
@@ -179,7 +179,7 @@ class Link:
 
     def _wait_for_replicas(self) -> None:
         wanted = self._location.min_replicas
-        self._connection.send_command("WAIT", wanted, _FOR_REPLICAS, check_health=False)
+        self._raw.send_command("WAIT", wanted, _FOR_REPLICAS, check_health=False)
         found = self._receive()
         if found < wanted:
             raise ResponseError(f"NOREPLICAS {found} of the {wanted} in min_replicas have it yet")
@@ -195,7 +195,7 @@ class Link:
             raise
 
     def _receive(self) -> Any:
-        answer = self._connection.read_response()
+        answer = self._raw.read_response()
         if isinstance(answer, RedisError):
             raise answer
         return answer
@@ -203,7 +203,7 @@ class Link:
     def _connect(self) -> None:
         if self._is_open:
             return
-        connection = self._connection
+        connection = self._raw
         connect(self._location, connection)
         connection.send_command("INFO", check_health=False)
         lines = self._receive().decode(errors="replace").splitlines()

@@ -67,6 +67,9 @@ class StoredJobs(Submitter):
             before_id: submitted before the job of that id, which may have been deleted.
             limit: how many there are at most.
 
+        Raises:
+            ValueError: an argument is wrong: a time, or a `before_id` that can be no job's.
+
         Returns:
             An iterator of `oddjob.operations.Record` objects: what the store knows of a job, with
             ``retry()``, ``cancel()`` and ``delete()``.

@@ -2,6 +2,7 @@
 
 import heapq
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import wraps
@@ -41,10 +42,12 @@ def pause(text: str) -> float:
 
 def moment(text: str) -> datetime:
     """Read a date, or how long ago, as "2h"."""
-    try:
+    with suppress(ValueError):
         return datetime.fromtimestamp(seconds_of("time", text), UTC)
-    except ValueError:
+    with suppress(click.BadParameter):
         return date(text)
+    raise click.BadParameter(f'{text!r} is neither a time such as "2h" or "7d", nor a date such as '
+                             "2026-01-31T12:00")  # fmt: skip
 
 
 def states(text: str) -> list[JobState]:

@@ -99,7 +99,12 @@ def _jobs_of(place: Place, which: JobFilter, start: _Start | None) -> Iterator[F
         before_id=before_id,
     )
     order = (-inf, "")
-    for each in records:  # a queue in memory is not in this order, if jobs have priorities
-        created = each.created
-        order = max(order, (-inf, each.id) if created is None else (-created.timestamp(), ""))
-        yield Found(place, each, order)
+    try:
+        for each in records:  # a queue in memory is not in this order, if jobs have priorities
+            created = each.created
+            order = max(order, (-inf, each.id) if created is None else (-created.timestamp(), ""))
+            yield Found(place, each, order)
+    except ValueError:
+        if before_id is None:
+            raise
+        raise HttpError(400, "There is no such page.") from None

@@ -58,6 +58,11 @@ class Filter(NamedTuple):
     ended_before: float | None = None
 
 
+def no_id(job: object) -> ValueError:
+    """Return the error about a `before_id` that can be no job's."""
+    return ValueError(f"before_id must be the id of a job in this store, not {str(job)!r}")
+
+
 class StartedMarks(Protocol):
     """Which of the claimed jobs have begun, as those who take them over are to know.
 
@@ -77,7 +82,13 @@ class StoreReader(Protocol):
     def records(
         self, pool: str, which: Filter, before_id: Any = None, limit: int = 100
     ) -> list[Record]:
-        """Return a page of jobs, the newest first, submitted before the job `before_id`."""
+        """Return a page of jobs, the newest first, submitted before the job `before_id`.
+
+        That one may be gone.
+
+        Raises:
+            ValueError: it can be the id of no job.
+        """
         ...
 
     def record(self, job: Any) -> Record | None:

@@ -277,6 +277,13 @@ class StoreOperationsContract(StoreSuite):
         assert [record.id for record in page] == jobs[:-3:-1]
         page = store.reader.records(POOL, Filter(), before_id=page[-1].id, limit=2)
         assert [record.id for record in page] == [jobs[2], jobs[1]]
+        for wrong in "none", "", "-1", "9" * 99, f"{jobs[0]} ":
+            try:
+                page = store.reader.records(POOL, Filter(), before_id=wrong)
+            except ValueError as error:
+                assert repr(wrong) in str(error)  # noqa: PT017  (pytest is not needed here)
+            else:
+                raise AssertionError(f"{wrong!r} is no id, and gives {page}")
         assert len(store.reader.records(POOL, Filter(name="n1"))) == 2
         assert [record.id for record in store.reader.records(POOL, Filter(key="k3"))] == [jobs[3]]
         (claim, *_) = self.claim(store, Capacity(1, 1))

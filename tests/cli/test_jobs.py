@@ -258,7 +258,7 @@ def test_states_have_colors_unless_that_is_not_wanted(pool: Pool, run: Run) -> N
     [
         (["list", "--state", "dead"], "'dead' is none of scheduled, queued"),
         (["list", "--columns", "id,size"], "there is no 'size'"),
-        (["list", "--since", "2 parsecs"], "is no date"),
+        (["list", "--since", "2 parsecs"], 'neither a time such as "2h" or "7d", nor a date'),
         (["show"], "Missing argument"),
         (["lost"], "No such command"),
     ],

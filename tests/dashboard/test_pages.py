@@ -187,6 +187,7 @@ def test_what_is_not_there_is_said_so(filled: Pool, client: Client) -> None:
     assert "aria-current" not in client.get("/nothing").html
     assert client.get("/jobs?state=lost").status == 400
     assert client.get("/jobs?before=x-y").status == 400
+    assert client.get("/jobs?before=1-no id").status == 400
     assert json.loads(client.get("/api/jobs/99").html)["error"]["code"] == 404
 
 

@@ -27,7 +27,7 @@ from oddjob.durable.redis.packing import (
     unpack_record,
 )
 from oddjob.durable.redis.script import Script
-from oddjob.durable.store import Filter, StoreReader
+from oddjob.durable.store import Filter, StoreReader, no_id
 from oddjob.errors import StoreUnusable
 
 _PAGE: Final = 200  # records
@@ -72,6 +72,8 @@ class RedisReader(StoreReader):
         self, pool: str, which: Filter, before_id: Any = None, limit: int = 100
     ) -> list[Record]:
         place, since = split_id(before_id), _id_at(0.0 if which.since is None else which.since)
+        if place is None and before_id is not None:
+            raise no_id(before_id)
         last = _id_at(inf if which.before is None else which.before)
         last = last if place is None else min(last, place[1])
         found: list[Record] = []

@@ -1,6 +1,7 @@
 """SqliteReader: what people see of a store. Each look is a page, on a connection of its own."""
 
 import json
+import re
 import sqlite3
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
@@ -19,7 +20,7 @@ from oddjob.durable.record import (
 from oddjob.durable.sqlite import schema
 from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.entries import entry_of
-from oddjob.durable.store import Filter, StoreReader
+from oddjob.durable.store import Filter, StoreReader, no_id
 from oddjob.schedule.clock import clock
 
 
@@ -33,6 +34,8 @@ class SqliteReader(StoreReader):
     def records(
         self, pool: str, which: Filter, before_id: Any = None, limit: int = 100
     ) -> list[Record]:
+        if before_id is not None and not _ID.fullmatch(str(before_id)):
+            raise no_id(before_id)
         values = {"pool": pool, "before_id": before_id, "limit": limit, **which._asdict()}
         where = ["job.pool = :pool"]
         where += [condition for name, condition in _CONDITIONS.items() if values[name] is not None]
@@ -184,6 +187,7 @@ class SqliteReader(StoreReader):
 
 
 # Two short looks at indexes that hold the jobs in question and nothing else.
+_ID: Final = re.compile("[0-9]{1,18}")
 _OLDEST_WAITING: Final = """
 SELECT min(created) FROM job WHERE id IN (
   (SELECT min(id) FROM job INDEXED BY job_queued

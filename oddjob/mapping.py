@@ -1,6 +1,7 @@
 """The iterators behind ``map``, and the progress bar around it and `progress`.
 
 Guarantees: an iterator that is closed, dropped, or raises cancels its jobs that have not started.
+(Not one of which no result was read: as in the standard library, ``map`` may be used as a loop.)
 """
 
 import sys
@@ -63,7 +64,7 @@ class MapMethods(HintedAttributes, Executor):
 
         Without ``buffersize``, the iterables are read and the jobs queued before this returns. When
         an iterator raises, is closed or is dropped before its end, those of its jobs that have not
-        started are cancelled.
+        started are cancelled; but if no result was read from it, they all run.
 
         Args:
             fn: called with one item of each iterable.
@@ -175,7 +176,6 @@ def map_calls(
     if buffersize is None:
         more, total = None, len(jobs)
     results = _results_of(jobs, ended, deadline, more, how.return_exceptions)
-    next(results)  # to the first `yield`: a generator that was never begun runs no `finally`
     return _shown(results, total, how.progress)
 
 
@@ -193,7 +193,7 @@ def _results_of(
     queue: Callable[[int], None] | None,
     return_exceptions: bool,
 ) -> Iterator[Any]:
-    """Yield None, then the result of each job, which leaves `jobs`; `queue` may add another one.
+    """Yield the result of each job, which leaves `jobs` then; `queue` may add another one.
 
     Without `queue`, this does not refer to the pool: an anonymous pool without other references may
     be collected while its results are read.
@@ -206,7 +206,6 @@ def _results_of(
         return_exceptions: yield what a job has raised.
     """
     try:
-        yield None
         while jobs:  # and refer to no result meanwhile
             yield _next_result(jobs, ended, deadline, queue, return_exceptions)
     finally:

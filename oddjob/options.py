@@ -6,17 +6,44 @@ its check, which converts a value to the type that the rest of the library relie
 ``TypedDict`` classes say what users may write.
 
 Guarantees: an instance holds only checked values. Nothing here starts or locks anything.
+
+To add an option:
+
+1. Add the field, with its check (from `oddjob.option_checks` or `oddjob.quantities`), to
+   `PoolOptions` or `JobSettings`, and the key to the ``TypedDict`` of what users write: one of
+   `_SharedOptions`, `KeywordOptions` and `_JobKeys`.
+2. Describe it in the docstring of `Pool`, of `Pool.options`, or of both; and in the guides
+   ``configuration.md`` or ``jobs.md``. Tests compare these with the fields.
+3. Where it needs another option, or does not go with a store: a rule in `_POOL_RULES`.
+4. If jobs need it, read it in `oddjob.runtime.policy`, where a flag may say what it costs them.
 """
 
-import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import time, tzinfo
-from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self, get_args
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
 
 from oddjob.callables import refuse_unknown
-from oddjob.compat import ReadOnly, TypedDict, override
+from oddjob.compat import ReadOnly, TypedDict
 from oddjob.events import OnEvent
-from oddjob.keys import Key, as_fair_by, as_weights, check_key
+from oddjob.keys import Key, as_fair_by, as_weights
+from oddjob.option_checks import (
+    Check,
+    WhenFull,
+    as_callable,
+    as_callbacks,
+    as_classes,
+    as_exceptions,
+    as_flag,
+    as_jobs,
+    as_middleware,
+    as_name,
+    as_replace,
+    as_store,
+    as_text,
+    as_tuple,
+    as_unique,
+    as_when_full,
+)
 from oddjob.quantities import (
     Seconds,
     as_bytes,
@@ -34,119 +61,14 @@ from oddjob.runtime.limits import ConcurrencyLimit, Limit, RateLimiter
 from oddjob.schedule.local_time import Dst
 from oddjob.signing import SigningKeys, as_signing_keys
 
-Check = Callable[[str, Any], Any]
-
 CrashOn = type[BaseException] | tuple[type[BaseException], ...]
 OnError = Callable[[Any, BaseException], object]
-WhenFull = Literal["block", "raise", "caller_runs", "drop_oldest"]
 Unique = bool | Key | Callable[..., Key]
 FairBy = Key | Callable[..., Key]
 
-_STORES: Final = ("sqlite:", "memory:", "redis:", "rediss:", "redis+", "rediss+", "unix:")
 _FOR_STORES: Final = (
     *("signing_keys", "consume", "keep_succeeded", "keep_failed", "keep_bytes", "unknown_after"),
 )
-
-# Checks. Each takes the option's name, for its message, and a value, and returns the value to use.
-
-
-def _check(
-    fits: Callable[[Any], bool], wanted: str, convert: Callable[[Any], Any] | None = None
-) -> Check:
-    def check(name: str, value: Any) -> Any:
-        if not fits(value):
-            raise TypeError(f"{name} must be {wanted}, not {value!r}")
-        return value if convert is None else convert(value)
-
-    return check
-
-
-def _are_exceptions(value: Any) -> bool:
-    classes = value if isinstance(value, tuple) else (value,)
-    return all(isinstance(each, type) and issubclass(each, BaseException) for each in classes)
-
-
-def _is_middleware(value: Any) -> bool:
-    methods = (getattr(value, "submit", None), getattr(value, "run", None))
-    return any(map(callable, methods)) and not isinstance(value, type)
-
-
-as_flag: Final = _check(lambda value: isinstance(value, bool), "True or False")
-as_callable: Final = _check(callable, "a callable")
-as_callbacks: Final = _check(
-    lambda value: (
-        callable(value) or (isinstance(value, tuple | list) and all(map(callable, value)))
-    ),
-    "a callable or a list of them",
-    lambda value: value if callable(value) else tuple(value),
-)
-_as_text: Final = _check(lambda value: isinstance(value, str), "a string", str)
-_as_tuple: Final = _check(lambda value: isinstance(value, tuple | list), "a tuple or a list", tuple)
-_as_classes: Final = _check(_are_exceptions, "an exception class or a tuple of them")
-_as_exceptions: Final = _check(
-    lambda value: _are_exceptions(value) or (callable(value) and not isinstance(value, type)),
-    "an exception class, a tuple of them, or a predicate",
-)
-_as_one_middleware: Final = _check(_is_middleware, "objects with a method submit() or run()")
-
-
-def as_name(name: str, value: Any) -> str:
-    """Return a string that is not empty."""
-    text: str = _as_text(name, value)
-    if not text:
-        raise ValueError(f"{name} must not be empty")
-    return text
-
-
-def _as_middleware(name: str, value: Any) -> tuple[Any, ...]:
-    return tuple(_as_one_middleware(name, each) for each in _as_tuple(name, value))
-
-
-def _as_when_full(name: str, value: Any) -> Any:
-    known = get_args(WhenFull)
-    if _as_text(name, value) not in known:
-        raise ValueError(f"{name} must be one of {', '.join(map(repr, known))}, not {value!r}")
-    return value
-
-
-class _Url(str):
-    """A URL whose ``repr`` shows no password."""
-
-    __slots__ = ()
-
-    @override
-    def __repr__(self) -> str:
-        return repr(re.sub(r"(//)[^@/]*(?=@)|(password=)[^&]*", r"\1\2…", str(self)))
-
-
-def _as_store(name: str, value: Any) -> Any:
-    if isinstance(value, str):
-        value = _Url(value)
-    if value is False or (isinstance(value, str) and value.startswith(_STORES)):
-        return value
-    wanted = f'{name} must be a URL such as "sqlite:///jobs.db", "redis://localhost" or "memory:"'
-    error = ValueError if isinstance(value, str) else TypeError
-    raise error(f"{wanted}, or False, not {value!r}")
-
-
-def _as_replace(name: str, value: Any) -> Any:
-    if not isinstance(value, bool) and value != "time":
-        raise TypeError(f'{name} must be True, False or "time", not {value!r}')
-    return value
-
-
-def _as_jobs(name: str, value: Any) -> tuple[Any, ...]:
-    jobs = value if isinstance(value, Iterable) else (value,)
-    jobs = tuple(getattr(each, "job", each) for each in jobs)  # of a batch, what stands for it
-    for each in jobs:
-        if not hasattr(each, "cancel_requested"):
-            raise TypeError(f"{name} must be jobs, not {each!r}")
-    return jobs
-
-
-def _as_unique(_name: str, value: Any) -> Any:
-    return value if isinstance(value, bool) or callable(value) else check_key(value)
-
 
 # Options of a pool.
 
@@ -156,16 +78,16 @@ class PoolOptions(NamedTuple):
 
     pool_size: Annotated[int, as_size] = 5
     initializer: Annotated[Callable[..., object] | None, as_callable] = None
-    initargs: Annotated[tuple[Any, ...], _as_tuple] = ()
-    thread_name_prefix: Annotated[str, _as_text] = ""
+    initargs: Annotated[tuple[Any, ...], as_tuple] = ()
+    thread_name_prefix: Annotated[str, as_text] = ""
     max_restarts: Annotated[int, as_count] = 3
     max_seconds: Annotated[float, as_period] = 5.0
-    crash_on: Annotated[CrashOn, _as_classes] = ()
+    crash_on: Annotated[CrashOn, as_classes] = ()
     timeout: Annotated[float | None, as_time_limit] = None
     max_abandoned: Annotated[int | None, as_count] = None  # None: as many as there are workers
     exit_timeout: Annotated[float | None, as_patience] = None
     max_queue: Annotated[int | None, as_size] = None
-    when_full: Annotated[WhenFull, _as_when_full] = "block"
+    when_full: Annotated[WhenFull, as_when_full] = "block"
     submit_timeout: Annotated[float | None, as_patience] = None
     rate: Annotated[Rate | None, as_rate] = None
     key_limit: Annotated[int, as_size] = 1
@@ -174,12 +96,12 @@ class PoolOptions(NamedTuple):
     priority_aging: Annotated[float | None, as_period] = None
     retries: Annotated[int, as_count] = 0
     backoff: Annotated[Delays, as_delays] = DEFAULT_DELAYS
-    retry_on: Annotated[Exceptions, _as_exceptions] = Exception
-    no_retry_on: Annotated[Exceptions, _as_exceptions] = ()
+    retry_on: Annotated[Exceptions, as_exceptions] = Exception
+    no_retry_on: Annotated[Exceptions, as_exceptions] = ()
     on_error: Annotated[OnError | None, as_callable] = None
     on_event: Annotated[OnEvent | None, as_callbacks] = None
-    middleware: Annotated[tuple[Any, ...], _as_middleware] = ()
-    store: Annotated[str | Literal[False] | None, _as_store] = None
+    middleware: Annotated[tuple[Any, ...], as_middleware] = ()
+    store: Annotated[str | Literal[False] | None, as_store] = None
     signing_keys: Annotated[SigningKeys | None, as_signing_keys] = None
     consume: Annotated[bool, as_flag] = True
     keep_succeeded: Annotated[int, as_count] = 1000
@@ -197,49 +119,82 @@ class PoolOptions(NamedTuple):
         self.refuse_useless(changes)
         return self._replace(**given)
 
-    def refuse_useless(self, given: Mapping[str, Any]) -> None:
+    def refuse_useless(self, given: "Given") -> None:
         """Raise a ``TypeError`` if something given for this one pool would have no effect."""
-        self.check_turns(given)
-        timeout, when_full = given.get("submit_timeout"), given.get("when_full") or self.when_full
-        if given.get("store", self.store) and when_full == "drop_oldest":
-            raise TypeError(
-                'when_full="drop_oldest" is not for pools with a store, which loses no job: use '
-                '"block", "raise" or "caller_runs"'
-            )
-        aging = given.get("priority_aging")
-        if given.get("store", self.store) and aging is not None:
-            raise TypeError(
-                f"priority_aging={aging!r} is not for pools with a store, where priorities do not "
-                "age: leave it out, or give urgent jobs a pool of their own"
-            )
-        if timeout is not None and when_full in ("raise", "drop_oldest"):
-            raise TypeError(
-                f"submit_timeout={timeout!r} has no effect with when_full={when_full!r}, because "
-                "nobody waits for room: leave submit_timeout out, or give when_full='block'"
-            )
-        # store=False, or None, is a decision: so tests do without the store that a program has.
-        if self.store is None and "store" not in given:
-            for name in _FOR_STORES:
-                if given.get(name) is not None:
-                    shown = "…" if name == "signing_keys" else repr(given[name])  # secrets
-                    raise TypeError(
-                        f"{name}={shown} has no effect in a pool without a store: give "
-                        'store="sqlite:///jobs.db", or store=False to do without, as in tests'
-                    )
-        # max_queue=None beside it is a decision, or passed on by a function that has both options.
-        if self.max_queue is not None or "max_queue" in given:
-            return
-        for name in ("when_full", "submit_timeout"):
-            if given.get(name) is not None:
-                raise TypeError(
-                    f"{name}={given[name]!r} has no effect without max_queue, because the queue is "
-                    f"never full: give max_queue= as well, or leave {name} out"
-                )
+        for rule in _POOL_RULES:
+            problem = rule(self, given)
+            if problem is not None:
+                raise TypeError(problem)
 
-    def check_turns(self, given: Mapping[str, Any]) -> None:
-        """Raise a ``TypeError`` if there are weights of turns, but no turns."""
-        if given.get("fair_weights") and self.fair_by is None and given.get("fair_by") is None:
-            raise TypeError("fair_weights needs fair_by=, which says whose turn a job takes")
+
+# Rules: what was given for one pool must not be without effect there. (An option that `configure`
+# gives to all pools may be: it has no effect where it does not fit.) Each rule takes the options
+# that apply unless others are given, and those given; it returns what is wrong, or None.
+
+Given = Mapping[str, Any]
+
+
+def _needs_turns(options: PoolOptions, given: Given) -> str | None:
+    if given.get("fair_weights") and options.fair_by is None and given.get("fair_by") is None:
+        return "fair_weights needs fair_by=, which says whose turn a job takes"
+    return None
+
+
+def _fits_store(options: PoolOptions, given: Given) -> str | None:
+    if not given.get("store", options.store):
+        return None
+    if (given.get("when_full") or options.when_full) == "drop_oldest":
+        return (
+            'when_full="drop_oldest" is not for pools with a store, which loses no job: use '
+            '"block", "raise" or "caller_runs"'
+        )
+    aging = given.get("priority_aging")
+    if aging is not None:
+        return (
+            f"priority_aging={aging!r} is not for pools with a store, where priorities do not age: "
+            "leave it out, or give urgent jobs a pool of their own"
+        )
+    return None
+
+
+def _needs_store(options: PoolOptions, given: Given) -> str | None:
+    # store=False, or None, is a decision: so tests do without the store that a program has.
+    if options.store is not None or "store" in given:
+        return None
+    for name in _FOR_STORES:
+        if given.get(name) is not None:
+            shown = "…" if name == "signing_keys" else repr(given[name])  # secrets
+            return (
+                f"{name}={shown} has no effect in a pool without a store: give "
+                'store="sqlite:///jobs.db", or store=False to do without, as in tests'
+            )
+    return None
+
+
+def _needs_waiting(options: PoolOptions, given: Given) -> str | None:
+    timeout, when_full = given.get("submit_timeout"), given.get("when_full") or options.when_full
+    if timeout is not None and when_full in ("raise", "drop_oldest"):
+        return (
+            f"submit_timeout={timeout!r} has no effect with when_full={when_full!r}, because "
+            "nobody waits for room: leave submit_timeout out, or give when_full='block'"
+        )
+    return None
+
+
+def _needs_bound(options: PoolOptions, given: Given) -> str | None:
+    # max_queue=None beside it is a decision, or passed on by a function that has both options.
+    if options.max_queue is not None or "max_queue" in given:
+        return None
+    for name in ("when_full", "submit_timeout"):
+        if given.get(name) is not None:
+            return (
+                f"{name}={given[name]!r} has no effect without max_queue, because the queue is "
+                f"never full: give max_queue= as well, or leave {name} out"
+            )
+    return None
+
+
+_POOL_RULES: Final = (_needs_turns, _fits_store, _needs_waiting, _needs_store, _needs_bound)
 
 
 class _SharedOptions(TypedDict, total=False):
@@ -356,17 +311,6 @@ else:
         """The keyword arguments of `Pool.options`, for a function that passes them on."""
 
 
-class UserConnection:
-    """A user's connection, in whose transaction the jobs of a view are stored.
-
-    The view holds it, its jobs do not: they would keep a transaction open whose user has let go of
-    it, as when a request fails before the commit. Python rolls it back when it collects that.
-    """
-
-    def __init__(self, connection: Any) -> None:
-        self.connection: Final = connection
-
-
 class JobSettings(NamedTuple):
     """What all jobs of a pool or view have in common, except for a constant key: a view holds that.
 
@@ -379,10 +323,10 @@ class JobSettings(NamedTuple):
     key: Annotated[Callable[..., Key] | None, as_callable] = None
     serial: Annotated[bool, as_flag] = False
     persist: Annotated[bool, as_flag] = True  # in the pool's store, if it has one
-    unique: Annotated[Unique, _as_unique] = False
+    unique: Annotated[Unique, as_unique] = False
     replaces: bool | Literal["time"] = False  # the option replace
     limits: tuple[Limit, ...] = ()  # that a job has to pass, besides that of its key
-    after: Annotated[tuple[Any, ...], _as_jobs] = ()  # that have to succeed before its jobs start
+    after: Annotated[tuple[Any, ...], as_jobs] = ()  # that have to succeed before its jobs start
     connection: Callable[[], Any] | None = None  # a weak reference to a `UserConnection`
 
     def replace(self, **changes: Any) -> Self:
@@ -397,7 +341,9 @@ class JobSettings(NamedTuple):
         if self.connection is not None and not given.get("persist", True):
             raise ValueError("persist=False: but jobs in a user's transaction have to be stored")
         self._check_unique(given)
-        self.options.check_turns(given)
+        problem = _needs_turns(self.options, given)
+        if problem is not None:
+            raise TypeError(problem)
         if "replace" in given:
             given["replaces"] = given.pop("replace")
         limits = self.limits
@@ -438,7 +384,7 @@ POOL_CHECKS: Final = _checks_of(PoolOptions)
 JOB_CHECKS: Final[dict[str, Check]] = {
     **_checks_of(JobSettings),
     "max_concurrency": as_size,
-    "replace": _as_replace,
+    "replace": as_replace,
     **{name: POOL_CHECKS[name] for name in _SHARED},
 }
 TIMING_OPTIONS: Final = ("every", "cron", "daily", *RecurrenceOptions.__annotations__)

@@ -10,7 +10,8 @@ from typing import Any, Final, Unpack
 from oddjob.callables import refuse_unknown
 from oddjob.errors import PoolClosed, PoolNameTaken, PoolNotFound, SettingsError
 from oddjob.locks import ProcessLock
-from oddjob.options import POOL_CHECKS, PoolArguments, as_name
+from oddjob.option_checks import as_name
+from oddjob.options import POOL_CHECKS, PoolArguments
 from oddjob.quantities import Seconds, as_patience
 from oddjob.schedule.clock import clock
 from oddjob.settings import Plan, Settings, read_settings

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from oddjob.callables import suggest
 from oddjob.compat import ReadOnly
 from oddjob.errors import SettingsError
-from oddjob.options import POOL_CHECKS, Check, PoolKeys, PoolOptions, PoolSettings, as_name
+from oddjob.option_checks import Check, as_name
+from oddjob.options import POOL_CHECKS, PoolKeys, PoolOptions, PoolSettings
 
 _BESIDES_OPTIONS: Final = ("default_pool", "extra_pools")
 

@@ -6,12 +6,10 @@ a key that all of them share. A view is a submitter with another policy or key a
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import copy_context
-from datetime import datetime, time, tzinfo
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
-from weakref import ref
 
-from oddjob.callables import check_order, hinted, refuse_unknown
+from oddjob.callables import check_order, refuse_unknown
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.decorator import JobDecorator, job_decorator
 from oddjob.function import JobFunction
@@ -22,9 +20,6 @@ from oddjob.options import (
     DecoratorOptions,
     JobOptions,
     JobSettings,
-    RecurrenceOptions,
-    UserConnection,
-    as_flag,
 )
 from oddjob.quantities import Seconds
 from oddjob.runtime.core import PoolCore
@@ -32,9 +27,7 @@ from oddjob.runtime.job import Job
 from oddjob.runtime.new_jobs import new_jobs
 from oddjob.runtime.policy import ONE_ARGUMENT, JobPolicy
 from oddjob.schedule.clock import clock
-from oddjob.schedule.local_time import Dst
-from oddjob.schedule.triggers import AfterTrigger, AtTrigger, CronTrigger, EveryTrigger, daily
-from oddjob.scheduled import Delayed, Recurring
+from oddjob.scheduled import ScheduleMethods
 from oddjob.workflow import WorkflowMethods
 
 if TYPE_CHECKING:
@@ -43,7 +36,7 @@ if TYPE_CHECKING:
     from oddjob.view import PoolView
 
 
-class Submitter(MapMethods, WorkflowMethods):
+class Submitter(MapMethods, ScheduleMethods, WorkflowMethods):
     """The methods by which jobs enter a pool.
 
     Thread safety: all methods may be called from any thread; `submit` and `perform` also from
@@ -233,8 +226,9 @@ class Submitter(MapMethods, WorkflowMethods):
                 once, in the order in which they were queued; other jobs overtake them.
             key_limit: how many jobs of one key may run at once, 1 or more; 1 by default.
             serial: each job waits until the previous one of its key has succeeded, retries
-                included. If that fails, the jobs behind it end with `PredecessorFailed`. It leaves
-                `key_limit` no choice.
+                included. If that fails, the jobs behind it end with `PredecessorFailed`; one that
+                was cancelled or dropped before it started stops none of them. `key_limit` must be
+                left out.
             fair_by: an identifier, or a function that derives one from the job's arguments: among
                 jobs of one priority these take turns, however many jobs each of them has waiting.
                 Jobs without `fair_by`, or for which it returns None, share the turns of one more.
@@ -304,11 +298,7 @@ class Submitter(MapMethods, WorkflowMethods):
                 'Pool("name", store="sqlite:///jobs.db") are'
             )
         store.check_connection(connection)
-        view = self._view_class(self, {})
-        view._options = {"connection": connection}
-        view._connection = UserConnection(connection)
-        view._use(self._core, self._policy.settings._replace(connection=ref(view._connection)))
-        return view
+        return self._view_class(self, {}, connection)
 
     async def ashutdown(
         self,
@@ -336,118 +326,3 @@ class Submitter(MapMethods, WorkflowMethods):
 
     async def __aexit__(self, *_: object) -> None:
         await self.ashutdown()
-
-    @hinted
-    def after(self, seconds: Seconds, *, daemon: bool = True) -> Delayed:
-        """Delay calls by some seconds, whatever the wall clock does: ``pool.after(5).submit(fn)``.
-
-        Args:
-            seconds: the delay, 0 or more, as a number or ``timedelta``; by a store's clock, if any.
-            daemon: whether the process may end before the call; the timer is cancelled then. Has
-                no meaning in a pool with a store, where another process makes the call, or the
-                next one.
-        """
-        return Delayed(self, AfterTrigger(seconds), daemon)
-
-    @hinted
-    def at(
-        self, when: datetime | time | str, *, dst: Dst = "run_once", daemon: bool = True
-    ) -> Delayed:
-        """Delay calls until a time on the wall clock: ``pool.at("07:30").submit(fn)``.
-
-        If the clock is set forward past that time, the calls are queued at once.
-
-        Args:
-            when: a ``datetime``, in the machine's local time if it is naive; or a ``time``: the
-                next time that the clock shows it, in the machine's zone or the time's own; or a
-                text, such as ``"07:30"`` or ``"2030-01-31 07:30"``.
-            dst: what to do about a time that does not exist because clocks are set forward.
-                ``"run_once"``: queue the calls right after the change. ``"skip"``: a ``time`` is
-                that of the next day that has it, a ``datetime`` is an error. Of a time that
-                occurs twice, ``fold`` says which one is meant.
-            daemon: as in `after`.
-
-        Raises:
-            ValueError: the time is past; the message shows both times.
-        """
-        return Delayed(self, AtTrigger(when, dst), daemon)
-
-    @hinted
-    def every(
-        self,
-        seconds: Seconds,
-        *,
-        jitter: Seconds = 0.0,
-        overlap: bool = False,
-        daemon: bool = True,
-    ) -> Recurring:
-        """Repeat calls at an interval: ``pool.every(60).perform(fn)``.
-
-        The first call is due after one interval, and all others keep that phase, however long the
-        calls take. Calls that are missed are counted and not made up for.
-
-        Args:
-            seconds: the interval, greater than 0, as a number or a ``timedelta``.
-            jitter: the longest random delay of a call, in seconds, less than the interval: so many
-                processes do not call at the same moment.
-            overlap: queue a call although the previous one has not ended.
-            daemon: whether the process may end; if not, it goes on until the timer is cancelled.
-                Has no meaning in a pool with a store, as in `after`.
-        """
-        return Recurring(self, EveryTrigger(seconds, jitter), daemon, overlap)
-
-    @hinted
-    def cron(
-        self,
-        expression: str,
-        *,
-        tz: str | tzinfo | None = None,
-        dst: Dst = "run_once",
-        catch_up: bool = True,
-        jitter: Seconds = 0.0,
-        overlap: bool = False,
-        daemon: bool = True,
-    ) -> Recurring:
-        """Repeat calls at the times of a crontab entry: ``pool.cron("30 1 * * *").perform(fn)``.
-
-        If the clock is set back, calls that were made are not made again.
-
-        Args:
-            expression: five fields: minute, hour, day of the month, month, day of the week; or
-                ``@hourly``, ``@daily``, ``@weekly``, ``@monthly``, ``@yearly``.
-            tz: the zone, by name or as a ``tzinfo``; the machine's by default.
-            dst: what to do when clocks change, unless the entry is for every hour of the day.
-                ``"run_once"``: a time that does not exist has its call right after the change, a
-                time that occurs twice has it the first time. ``"skip"``: a time that does not
-                exist has no call. ``"run_both"``: a time that occurs twice has two calls.
-            catch_up: make one late call for those that were due while the machine slept, or that
-                its clock skipped; if False, calls more than a minute late are left out.
-            jitter: the longest random delay of a call, in seconds.
-            overlap: as in `every`.
-            daemon: as in `every`.
-
-        Raises:
-            ImportError: the extra ``oddjob[cron]`` is not installed.
-            ValueError: the expression is wrong, or fits no date; there is no such zone.
-        """
-        catch_up = as_flag("catch_up", catch_up)
-        trigger = CronTrigger(expression, tz, dst, catch_up=catch_up, jitter=jitter)
-        return Recurring(self, trigger, daemon, overlap)
-
-    def daily(self, when: time | str, **options: Unpack[RecurrenceOptions]) -> Recurring:
-        """Repeat calls every day at a time: ``pool.daily("03:00", tz="Europe/Paris").perform(fn)``.
-
-        Args:
-            when: a time of day, to the minute, also as a text.
-            **options: as in `cron`.
-
-        Raises:
-            ImportError: the extra ``oddjob[cron]`` is not installed.
-            ValueError: `when` is no time of day, or has seconds, or has a zone and `tz` is given as
-                well; there is no such zone.
-        """
-        expression, zone = daily(when)
-        if zone is not None and options.get("tz") is not None:
-            raise ValueError(f"tz is given twice: leave it out, or the zone of {when!r}")
-        options = {**options, "tz": zone or options.get("tz")}
-        return self.cron(expression, **options)

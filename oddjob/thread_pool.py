@@ -16,7 +16,8 @@ from oddjob.compat import override
 from oddjob.dumping import text_of
 from oddjob.events import OnEvent
 from oddjob.log import run_in_thread
-from oddjob.options import JobSettings, KeywordOptions, PoolOptions, as_callbacks, as_name
+from oddjob.option_checks import as_callbacks, as_name
+from oddjob.options import JobSettings, KeywordOptions, PoolOptions
 from oddjob.quantities import Seconds, as_patience, as_size
 from oddjob.runtime.core import PoolCore
 from oddjob.runtime.job import Job
@@ -171,7 +172,10 @@ class Pool(StoredJobs, ThreadPoolExecutor):
         name = None if name is None else as_name("name", name)
         if name is None and given.get("store"):
             raise TypeError("a pool with a store needs a name, by which other processes find it")
-        self._open(name, self._registry.plan.defaults.replace(max_workers=max_workers, **given))
+        defaults = self._registry.plan.defaults
+        if name is None and defaults.store:  # no other process could find its jobs
+            defaults = defaults._replace(store=None)
+        self._open(name, defaults.replace(max_workers=max_workers, **given))
         self._open_store()
 
     @classmethod

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self, Unpack
 from oddjob.callables import describe
 from oddjob.compat import override
 from oddjob.errors import BatchFailed, PoolClosed, PredecessorFailed
-from oddjob.options import JobOptions
+from oddjob.options import JobOptions, JobSettings
 from oddjob.quantities import Seconds, as_wait
 from oddjob.runtime import inline
 from oddjob.runtime.dependencies import (
@@ -97,17 +97,10 @@ class Workflow:
         parent: "Batch | None",
         running: Job[Any] | None = None,
     ) -> None:
-        settings = target._policy.settings
-        settings = settings._replace(
-            options=settings.options._replace(fair_by=None),
-            name=name,
-            key=None,
-            serial=False,
-            unique=False,
-            limits=(),
-            priority=0,
-            after=(),
-        )
+        of_members = target._policy.settings
+        options = of_members.options._replace(fair_by=None)
+        persist, connection = of_members.persist, of_members.connection
+        settings = JobSettings(options, name, persist=persist, connection=connection)
         policy = JobPolicy(target._core, settings)
         self._is_stored: Final = policy.is_durable
         self._target: Final = target
@@ -177,7 +170,8 @@ class Workflow:
         again: dict[Job[Any], Job[Any]] = {}
         parts = [*self._parts]
         for n, (job, policy, call, links) in enumerate(parts):
-            # Lost: it will end without running, if it has not yet.
+            # Its predecessor runs again, and had ended in another way than this job waits for. So
+            # this job has ended without running, or is about to.
             is_lost = any(
                 predecessor in again and not condition.is_met(predecessor.state)
                 for predecessor, condition in links.after
@@ -283,9 +277,12 @@ class Batch(Workflow):
         return self
 
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        self._is_open, is_accepted = False, self._adds_to_running
+        self._is_open = False
+        if self._adds_to_running:
+            return
+        is_accepted = False
         try:
-            if error is None and not is_accepted:
+            if error is None:
                 self._accept()
                 is_accepted = True
         finally:

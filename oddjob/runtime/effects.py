@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.callables import is_async
-from oddjob.options import as_name
+from oddjob.option_checks import as_name
 from oddjob.runtime.job_state import RUNNING
 
 if TYPE_CHECKING:

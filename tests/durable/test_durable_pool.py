@@ -138,7 +138,8 @@ def test_one_setting_gives_all_named_pools_a_store(tmp_path: Path) -> None:
     oddjob.configure({"store": f"sqlite:///{tmp_path}/all.db", "extra_pools": ["mail"]})
     assert oddjob.pool().submit(jobs.note, 1).result(WAIT) == 1
     assert oddjob.pool("mail").submit(jobs.note, 2).id.isdecimal()
-    with Pool() as anonymous, Pool("own", store=False) as own:
+    with Pool(priority_aging=5) as anonymous, Pool("own", store=False) as own:
+        assert anonymous.configuration.store is None
         assert anonymous.submit(lambda: 3).result(WAIT) == 3
         assert own.submit(lambda: 4).result(WAIT) == 4
 

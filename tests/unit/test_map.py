@@ -145,22 +145,3 @@ def test_where_nothing_else_draws_a_bar_it_is_a_line_of_text_on_a_terminal(
     assert [line.split("\r")[-1] for line in lines if line] == [
         *("pages: 2/2 (100 %)", "jobs: 1", "none: 0")
     ]
-
-
-@pytest.mark.parametrize("how", [{}, {"progress": True}, {"ordered": False}, {"buffersize": 3}])
-@pytest.mark.parametrize("is_closed", [True, False])
-def test_an_iterator_that_ends_before_its_first_result_cancels_its_jobs(
-    how: Any, is_closed: bool
-) -> None:
-    hang = Hang()
-    with Pool("work", 1) as pool:
-        pool.submit(hang)
-        hang.wait_until_it_hangs()
-        results: Any = pool.map(double, range(5), **how)
-        assert pool.queue()
-        if is_closed:
-            results.close()
-        del results
-        gc.collect()
-        assert pool.queue() == []
-        hang.gate.set()

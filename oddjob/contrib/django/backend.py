@@ -34,7 +34,8 @@ from oddjob.contrib.django.running import Results, TaskRun, copied, new_result
 from oddjob.contrib.django.stored import StoredTasks
 from oddjob.durable.stores import let_go, runner_of
 from oddjob.operations.stores import StoreOperations, file_of, label_of
-from oddjob.options import POOL_CHECKS, as_name
+from oddjob.option_checks import as_name
+from oddjob.options import POOL_CHECKS
 from oddjob.quantities import as_count
 from oddjob.registry import registry
 from oddjob.runtime import inline

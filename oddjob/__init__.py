@@ -20,7 +20,6 @@ for the tests of programs that use pools, `oddjob.operations` for stores of dura
 import sys as _sys
 import typing as _typing
 
-from oddjob.callables import missing_attribute as _missing_attribute
 from oddjob.daemon import run_forever
 from oddjob.dumping import dump, dump_on_signal
 from oddjob.errors import (
@@ -47,6 +46,7 @@ from oddjob.errors import (
 from oddjob.events import PoolEvent
 from oddjob.function import JobFunction
 from oddjob.group import JobGroup
+from oddjob.hints import missing_attribute as _missing_attribute
 from oddjob.mapping import progress
 from oddjob.options import JobOptions, PoolArguments, PoolSettings
 from oddjob.rate import Rate

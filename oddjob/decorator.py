@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from oddjob.callables import describe, refuse_unknown
+from oddjob.callables import describe
 from oddjob.compat import P, T
 from oddjob.function import JobFunction
+from oddjob.hints import refuse_unknown
 from oddjob.options import JOB_CHECKS, TIMING_OPTIONS
 from oddjob.scheduled import Recurring
 

@@ -11,10 +11,10 @@ from datetime import datetime, time
 from types import MethodType
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, Self, Unpack, overload
 
-from oddjob.callables import HintedAttributes, hinted, missing_attribute
 from oddjob.compat import P as FnP
 from oddjob.compat import ParamSpec, TypeVar, override
 from oddjob.compat import T as FnT
+from oddjob.hints import HintedAttributes, hinted, missing_attribute
 from oddjob.mapping import MapOptions
 from oddjob.options import JobOptions, RecurrenceOptions
 from oddjob.quantities import Seconds

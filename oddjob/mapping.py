@@ -15,8 +15,9 @@ from operator import length_hint
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, TypeVar, Unpack, overload
 
-from oddjob.callables import HintedAttributes, call_all, check_order
+from oddjob.callables import call_all
 from oddjob.compat import AsyncFunction, T, TypedDict, override
+from oddjob.hints import HintedAttributes, check_order
 from oddjob.quantities import Seconds, as_size, as_wait
 from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock

@@ -22,9 +22,9 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import time, tzinfo
 from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, NamedTuple, Self
 
-from oddjob.callables import refuse_unknown
 from oddjob.compat import ReadOnly, TypedDict
 from oddjob.events import OnEvent
+from oddjob.hints import refuse_unknown
 from oddjob.keys import Key, as_fair_by, as_weights
 from oddjob.option_checks import (
     Check,

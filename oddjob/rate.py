@@ -3,8 +3,8 @@
 import re
 from typing import Any, Final, NamedTuple, Self
 
-from oddjob.callables import hinted
 from oddjob.compat import override
+from oddjob.hints import hinted
 from oddjob.quantities import UNITS, Seconds, as_period, as_size, as_whole_number
 
 _PATTERN: Final = (  # compiled when it is used: that takes time

@@ -7,8 +7,8 @@ kept of pools that were shut down does not grow.
 from collections.abc import Mapping
 from typing import Any, Final, Unpack
 
-from oddjob.callables import refuse_unknown
 from oddjob.errors import PoolClosed, PoolNameTaken, PoolNotFound, SettingsError
+from oddjob.hints import refuse_unknown
 from oddjob.locks import ProcessLock
 from oddjob.option_checks import as_name
 from oddjob.options import POOL_CHECKS, PoolArguments

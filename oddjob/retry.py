@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from math import inf
 from typing import Any, Final, NamedTuple, Self
 
-from oddjob.callables import hinted
 from oddjob.compat import override
+from oddjob.hints import hinted
 from oddjob.log import log
 from oddjob.quantities import Seconds, as_delay, as_number, bounded
 

@@ -9,8 +9,8 @@ from contextvars import Context, copy_context
 from datetime import datetime, time, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Unpack, overload
 
-from oddjob.callables import HintedAttributes, check_order, hinted
 from oddjob.compat import AsyncFunction, Item, P, T, override
+from oddjob.hints import HintedAttributes, check_order, hinted
 from oddjob.option_checks import as_flag
 from oddjob.options import RecurrenceOptions
 from oddjob.quantities import Seconds
@@ -70,8 +70,14 @@ class Scheduled(HintedAttributes):
 
             store = source._core.store
             return set_timer(store, self._trigger, calls, overlaps=self._overlap)
-        how = self._keeps_process, self._overlap
-        return MemoryTimer(self._trigger, source._core, calls, source, *how)
+        return MemoryTimer(
+            self._trigger,
+            source._core,
+            calls,
+            source,
+            keeps_process=self._keeps_process,
+            overlap=self._overlap,
+        )
 
 
 class Delayed(Scheduled):

@@ -7,9 +7,9 @@ names the path of the offending key. Nothing is created here.
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from oddjob.callables import suggest
 from oddjob.compat import ReadOnly
 from oddjob.errors import SettingsError
+from oddjob.hints import suggest
 from oddjob.option_checks import Check, as_name
 from oddjob.options import POOL_CHECKS, PoolKeys, PoolOptions, PoolSettings
 

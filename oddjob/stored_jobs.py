@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from oddjob.callables import hinted
+from oddjob.hints import hinted
 from oddjob.keys import Key
 from oddjob.quantities import Seconds
 from oddjob.runtime.job import Job

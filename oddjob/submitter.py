@@ -9,11 +9,11 @@ from contextvars import copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar, Self, Unpack, overload
 
-from oddjob.callables import check_order, refuse_unknown
 from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.decorator import JobDecorator, job_decorator
 from oddjob.function import JobFunction
 from oddjob.group import JobGroup
+from oddjob.hints import check_order, refuse_unknown
 from oddjob.keys import Key
 from oddjob.mapping import How, MapMethods, map_calls
 from oddjob.options import (

@@ -11,10 +11,10 @@ from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack
 
-from oddjob.callables import hinted
 from oddjob.compat import override
 from oddjob.dumping import text_of
 from oddjob.events import OnEvent
+from oddjob.hints import hinted
 from oddjob.log import run_in_thread
 from oddjob.option_checks import as_callbacks, as_name
 from oddjob.options import JobSettings, KeywordOptions, PoolOptions

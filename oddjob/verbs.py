@@ -11,8 +11,8 @@ from math import inf
 from operator import methodcaller
 from typing import TYPE_CHECKING, Any, Literal, Protocol, overload
 
-from oddjob.callables import hinted
 from oddjob.compat import AsyncFunction, Item, P, T
+from oddjob.hints import hinted
 from oddjob.quantities import Seconds, as_wait
 from oddjob.registry import pool as find_pool
 from oddjob.runtime.in_place import run_if_no_worker_will

@@ -9,8 +9,8 @@ import threading
 from concurrent.futures import Future, InvalidStateError
 from typing import TYPE_CHECKING, Any, Final
 
-from oddjob.callables import HintedAttributes
 from oddjob.compat import TypeVar, override
+from oddjob.hints import HintedAttributes
 from oddjob.runtime.job_state import (
     CANCELLED,
     ENDED,

@@ -162,12 +162,20 @@ class Timer(ABC):
         """
 
 
+# new        being made; another thread may cancel its jobs by then
+# set        its alarm is set, or it is firing
+# paused     it has no alarm until `resume`
+# fired      over: it has fired, and will not fire again
+# cancelled  over
+_State = Literal["new", "set", "paused", "fired", "cancelled"]
+
+
 class MemoryTimer(Timer, Alarm):
     """A timer whose jobs live in this process."""
 
-    __slots__ = ("_calls", "_core", "_due", "_ending", "_error", "_fired", "_is_detached",
-                 "_is_paused", "_jobs", "_keeps_process", "_missed", "_models", "_overlap",
-                 "_owner", "_trigger", "_waiting")  # fmt: skip
+    __slots__ = ("_calls", "_core", "_due", "_error", "_fired", "_is_detached", "_jobs",
+                 "_keeps_process", "_missed", "_models", "_overlap", "_owner", "_state", "_trigger",
+                 "_waiting")  # fmt: skip
 
     def __init__(
         self,
@@ -175,6 +183,7 @@ class MemoryTimer(Timer, Alarm):
         core: "PoolCore",
         calls: Calls,
         owner: object,
+        *,
         keeps_process: bool,
         overlap: bool,
     ) -> None:
@@ -185,7 +194,8 @@ class MemoryTimer(Timer, Alarm):
             core: the core of its pool.
             calls: what it submits.
             owner: referred to until the timer ends, so that an anonymous pool is not collected.
-            keeps_process: whether the process must not end before the timer does.
+            keeps_process: whether the process must not end before the timer does. (A timer without
+                calls never keeps it.)
             overlap: whether it fires though the jobs of the previous firing have not ended.
 
         Raises:
@@ -198,10 +208,10 @@ class MemoryTimer(Timer, Alarm):
         self._is_detached: Final = calls.policy.is_detached
         self._owner = owner
         self._overlap = overlap
+        self._state: _State = "new"
         self._models: Sequence[Job[Any]] = ()  # the models of a recurring timer's jobs
         self._jobs: Sequence[Job[Any]] = ()  # the jobs that wait, else those of the latest firing
-        self._ending: Literal["fired", "cancelled"] | None = None  # None: it will fire (again)
-        self._is_paused = True  # until its alarm is set: another thread may cancel its jobs before
+        self._waiting = 0  # number of jobs that wait
         self._fired = self._missed = 0
         self._error = None
         if trigger.repeats:
@@ -215,11 +225,10 @@ class MemoryTimer(Timer, Alarm):
         self._calls = None if self._jobs else calls  # kept for jobs that are made when it fires
         if keeps_process:
             core.intake.ensure_worker()  # no thread can be started at the end of the process (3.12)
-        self._keeps_process = keeps_process and bool(calls.arguments)  # an empty batch does not
+        self._keeps_process = keeps_process and bool(calls.arguments)
         self._due = self._at = trigger.first()
         with scheduler.lock:
-            if self._ending is None:
-                self._is_paused = False
+            if self._state == "new":  # otherwise another thread has just cancelled its jobs
                 self._set_alarm()
                 core.timers[self] = None
         try:
@@ -232,7 +241,7 @@ class MemoryTimer(Timer, Alarm):
     @override
     def __repr__(self) -> str:
         left = self.remaining()
-        state = f"next in {left:g} s" if left is not False else self._ending or "paused"
+        state = self._state if left is False else f"next in {left:g} s"
         return f"<Timer {self._trigger!r}, pool {self._core.label}, {state}>"
 
     @property
@@ -266,7 +275,7 @@ class MemoryTimer(Timer, Alarm):
     @property
     @override
     def cancelled(self) -> bool:
-        return self._ending == "cancelled"
+        return self._state == "cancelled"
 
     @property
     @override
@@ -276,16 +285,13 @@ class MemoryTimer(Timer, Alarm):
     @override
     def remaining(self) -> float | Literal[False]:
         with scheduler.lock:
-            is_set = self._ending is None and not self._is_paused
-            return max(0.0, self._remaining()) if is_set else False
+            return max(0.0, self._remaining()) if self._state == "set" else False
 
     @override
     def cancel(self) -> float | Literal[False]:
         with scheduler.lock:
-            if self._ending is not None:
-                return False
-            left = scheduler.cancel(self)
-            if left is None and not (self._trigger.repeats or self._is_paused):  # it is firing
+            left = scheduler.cancel(self) if self._state == "set" else None
+            if left is None and (self._is_over() or self._is_firing_last()):
                 return False
             self._end("cancelled")
         if not self._trigger.repeats:
@@ -295,18 +301,18 @@ class MemoryTimer(Timer, Alarm):
     @override
     def pause(self) -> bool:
         with scheduler.lock:
-            if self._ending is not None or self._is_paused:
+            if self._state != "set":
                 return False
-            was_set = scheduler.cancel(self) is not None
-            self._is_paused = was_set or self._trigger.repeats  # False: it is firing
-            return self._is_paused
+            if scheduler.cancel(self) is None and self._is_firing_last():
+                return False
+            self._state = "paused"
+            return True
 
     @override
     def resume(self) -> bool:
         with scheduler.lock:
-            if self._ending is not None or not self._is_paused:
+            if self._state != "paused":
                 return False
-            self._is_paused = False
             self._set_alarm()
         try:
             scheduler.ensure_thread()
@@ -320,7 +326,7 @@ class MemoryTimer(Timer, Alarm):
         with scheduler.firing:  # so that it does not fire meanwhile
             with scheduler.lock:
                 calls, models = self._calls, self._models
-                if self._ending is not None:
+                if self._is_over():
                     return False
                 if not self._trigger.repeats:
                     scheduler.cancel(self)
@@ -331,17 +337,25 @@ class MemoryTimer(Timer, Alarm):
 
     def _set_alarm(self) -> None:
         """Make the timer fire when it is due; the caller holds the scheduler's lock."""
+        self._state = "set"
         at = self._due + self._trigger.random_delay()
         scheduler.set_alarm(self, at, self._trigger.is_wall, self._keeps_process)
 
+    def _is_over(self) -> bool:
+        return self._state in ("fired", "cancelled")
+
+    def _is_firing_last(self) -> bool:
+        """Return whether a timer without an alarm is firing, and will not fire again."""
+        return self._state == "set" and not self._trigger.repeats
+
     @property
     def others(self) -> Sequence[Job[Any]]:
-        """Empty: its jobs wait for a time, not for other jobs."""
+        """Part of `WaitsFor`; empty, since its jobs wait for a time, not for other jobs."""
         return ()
 
     def mark_lost(self) -> None:
         """In a forked child: leave the timer, and the jobs that wait for it, to the parent."""
-        self._ending = "cancelled"
+        self._state = "cancelled"
         for job in self._jobs:
             set_due(job, -inf)  # as if it had been queued before the fork
 
@@ -350,7 +364,9 @@ class MemoryTimer(Timer, Alarm):
         set_due(job, inf)  # breaks the reference cycle of timer and job
         with scheduler.lock:
             self._waiting -= 1
-            if not self._waiting and (self._is_paused or scheduler.cancel(self) is not None):
+            if self._waiting or self._is_over():
+                return
+            if self._state != "set" or scheduler.cancel(self) is not None:  # else it is firing
                 self._end("cancelled")
 
     @override
@@ -361,7 +377,7 @@ class MemoryTimer(Timer, Alarm):
             self.cancel()
             raise
         with scheduler.lock:
-            if self._ending is not None or self._is_paused:  # meanwhile
+            if self._state != "set":  # it was paused or cancelled meanwhile
                 return
             calls, models = self._calls, self._models  # read first: `_end` clears them
             self._missed += following.missed
@@ -404,9 +420,9 @@ class MemoryTimer(Timer, Alarm):
         if not isinstance(error, PoolClosed):  # a pool that closes is about to cancel the timer
             log_in_thread(logging.WARNING, "%r could not queue its jobs: %r", self, error)
 
-    def _end(self, ending: Literal["fired", "cancelled"]) -> None:
+    def _end(self, state: Literal["fired", "cancelled"]) -> None:
         """End the timer and release its calls; the caller holds the scheduler's lock."""
-        self._ending = ending
+        self._state = state
         self._core.timers.pop(self, None)
         self._calls = self._owner = None
         self._models = ()

@@ -22,7 +22,6 @@ from django.db import connections, transaction
 from django.utils import timezone
 
 import oddjob
-from oddjob.callables import suggest
 from oddjob.contrib.django.compat import (
     BaseTaskBackend,
     Task,
@@ -33,6 +32,7 @@ from oddjob.contrib.django.compat import (
 from oddjob.contrib.django.running import Results, TaskRun, copied, new_result
 from oddjob.contrib.django.stored import StoredTasks
 from oddjob.durable.stores import let_go, runner_of
+from oddjob.hints import suggest
 from oddjob.operations.stores import StoreOperations, file_of, label_of
 from oddjob.option_checks import as_name
 from oddjob.options import POOL_CHECKS

@@ -41,8 +41,11 @@ Performed = TypeVar("Performed")
 _CODE_ATTRIBUTES = ("__code__", "__defaults__", "__kwdefaults__")
 
 
-class BoundFunction(HintedAttributes, Generic[FnP, One, Many, Performed]):
-    """A function, and where its calls go: to a pool or, from ``fn.after(…)`` and so on, a timer."""
+class TargetedFunction(HintedAttributes, Generic[FnP, One, Many, Performed]):
+    """A function, and the target to which its calls go: a pool, or what ``pool.after(…)`` returns.
+
+    ``fn.after(…)``, ``fn.every(…)`` and the like return one whose calls set timers.
+    """
 
     __wrapped__: Callable[..., Any]
 
@@ -76,11 +79,11 @@ class BoundFunction(HintedAttributes, Generic[FnP, One, Many, Performed]):
         return performed
 
 
-DelayedFunction = BoundFunction[FnP, Job[FnT], list[Job[FnT]], Timer]
-RecurringFunction = BoundFunction[FnP, Timer, Timer, Timer]
+DelayedFunction = TargetedFunction[FnP, Job[FnT], list[Job[FnT]], Timer]
+RecurringFunction = TargetedFunction[FnP, Timer, Timer, Timer]
 
 
-class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
+class JobFunction(TargetedFunction[P, Any, Any, None], Generic[P, R_co]):
     """A function that knows its pool, as ``@pool.job`` makes it.
 
     Call it, and it runs in the calling thread; ``submit`` it, and it runs in the pool. In a class
@@ -113,7 +116,7 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Have annotations evaluated when they are asked for, as CPython 3.14 has."""
+            """Evaluate annotations when they are asked for, as CPython 3.14 does."""
             if name != "__annotations__":
                 raise missing_attribute(self, f"{type(self).__name__!r} object", name)
             return self.__wrapped__.__annotations__
@@ -274,7 +277,7 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     @hinted
     def after(self, seconds: Seconds, *, daemon: bool = True) -> Any:
         """Delay calls by some seconds; see `Pool.after`."""
-        return BoundFunction(self.__wrapped__, self._target.after(seconds, daemon=daemon))
+        return TargetedFunction(self.__wrapped__, self._target.after(seconds, daemon=daemon))
 
     @overload
     def at(
@@ -291,7 +294,7 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     @hinted
     def at(self, when: datetime | time | str, *, dst: Dst = "run_once", daemon: bool = True) -> Any:
         """Delay calls until a time on the wall clock; see `Pool.at`."""
-        return BoundFunction(self.__wrapped__, self._target.at(when, dst=dst, daemon=daemon))
+        return TargetedFunction(self.__wrapped__, self._target.at(when, dst=dst, daemon=daemon))
 
     @hinted
     def every(
@@ -304,15 +307,15 @@ class JobFunction(BoundFunction[P, Any, Any, None], Generic[P, R_co]):
     ) -> RecurringFunction[P]:
         """Repeat calls at an interval; see `Pool.every`."""
         recurring = self._target.every(seconds, jitter=jitter, overlap=overlap, daemon=daemon)
-        return BoundFunction(self.__wrapped__, recurring)
+        return TargetedFunction(self.__wrapped__, recurring)
 
     def cron(self, expression: str, **options: Unpack[RecurrenceOptions]) -> RecurringFunction[P]:
         """Repeat calls at the times of a crontab entry; see `Pool.cron`."""
-        return BoundFunction(self.__wrapped__, self._target.cron(expression, **options))
+        return TargetedFunction(self.__wrapped__, self._target.cron(expression, **options))
 
     def daily(self, when: time | str, **options: Unpack[RecurrenceOptions]) -> RecurringFunction[P]:
         """Repeat calls every day at a time; see `Pool.daily`."""
-        return BoundFunction(self.__wrapped__, self._target.daily(when, **options))
+        return TargetedFunction(self.__wrapped__, self._target.daily(when, **options))
 
 
 if TYPE_CHECKING:

@@ -40,7 +40,8 @@ class JobGroup:
     def __init__(self, target: "Submitter") -> None:
         self._target = target
         self._lock = threading.RLock()
-        self._members: dict[Future[Any], None] = {}  # jobs, and calls of `submit` that go on
+        # Jobs, and a future for each call of `submit` that has not returned yet.
+        self._members: dict[Future[Any], None] = {}
         self._why_closed: str | None = None
 
     @property
@@ -80,11 +81,11 @@ class JobGroup:
                 if error is not None:
                     self._stop("its block has raised an exception")
                 self._wait()
-            except BaseException:  # Ctrl-C, say; a second one ends the waiting
+            except BaseException:  # for example Ctrl-C; a second one ends the wait below
                 self._stop("waiting for it was interrupted")
                 self._wait()
                 raise
-            self._raise_failures(error, is_echo=isinstance(error, CancelledError))
+            self._raise_failures(error, is_cancellation=isinstance(error, CancelledError))
         finally:
             del self, error  # an exception that is raised here refers to this frame
 
@@ -111,8 +112,8 @@ class JobGroup:
                         self._stop("its task was cancelled")
             task = asyncio.current_task()
             is_cancelled = task is not None and task.cancelling() > 0
-            is_echo = isinstance(error, CancelledError | asyncio.CancelledError)
-            self._raise_failures(error, is_echo=is_echo and not is_cancelled)
+            is_cancellation = isinstance(error, CancelledError | asyncio.CancelledError)
+            self._raise_failures(error, is_cancellation=is_cancellation and not is_cancelled)
             if cancellation is not None:
                 raise cancellation
         finally:
@@ -141,7 +142,7 @@ class JobGroup:
         return jobs
 
     def _job_ended(self, job: Job[Any]) -> list[Job[Any]]:
-        return [] if _failure_of(job) is None else self._close("a job of it has failed")
+        return [] if _true_failure_of(job) is None else self._close("a job of it has failed")
 
     def _close(self, why: str) -> list[Job[Any]]:
         """Take no more jobs, and stop those that can be; return those that had not started."""
@@ -166,19 +167,21 @@ class JobGroup:
                 if not (isinstance(each, Job) and run_if_no_worker_will(each)):
                     wait([each])
 
-    def _raise_failures(self, error: BaseException | None, *, is_echo: bool) -> None:
+    def _raise_failures(self, error: BaseException | None, *, is_cancellation: bool) -> None:
         """Raise what has failed; return to let `error`, which the block has raised, go on.
 
-        `error` is an echo if it says that a job was cancelled: if another job has failed, that is
-        the cause, and `error` says nothing new. Neither does `GroupClosed`.
+        If `error` says only that a job was cancelled, or that the group is closed, and a job has
+        failed, then that failure is the cause, and is raised instead.
         """
-        if error is not None and not (isinstance(error, Exception) or is_echo):
+        if error is not None and not (isinstance(error, Exception) or is_cancellation):
             return
-        failures = [each for each in map(_failure_of, self.jobs) if each is not None]
+        failures = [each for each in map(_true_failure_of, self.jobs) if each is not None]
         # `error` itself keeps its traceback, which leads through the block.
         found = [each.error if each.error is error else each.exception() for each in failures]
         causes = {id(each): each for each in found}
-        if error is not None and not (causes and (is_echo or isinstance(error, GroupClosed))):
+        if error is not None and not (
+            causes and (is_cancellation or isinstance(error, GroupClosed))
+        ):
             causes = {id(error): error, **causes}
         raised = list(causes.values())
         try:
@@ -191,7 +194,7 @@ class JobGroup:
             del self, error, failures, found, causes, raised
 
 
-def _failure_of(job: Job[Any]) -> Failure | None:
-    """Return how a job failed; a cancellation is no failure."""
+def _true_failure_of(job: Job[Any]) -> Failure | None:
+    """Return how a job failed; None also if it failed because it was cancelled while it ran."""
     failure = failure_of(job)
     return None if failure is None or isinstance(failure.error, CancelledError) else failure

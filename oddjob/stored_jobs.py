@@ -1,4 +1,4 @@
-"""StoredJobs: what a pool with a store shows of it, and lets you do to many stored jobs at once."""
+"""StoredJobs: the methods that find stored jobs, and act on many of them at once."""
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
@@ -16,20 +16,20 @@ if TYPE_CHECKING:
 
 
 class StoredJobs(Submitter):
-    """The methods of a pool that are for pools with a store."""
+    """The methods of pools with a store. In a pool without one, each raises a ``TypeError``."""
 
     def find(self, job_id: str | Job[Any]) -> Job[Any]:
         """Return the job of that id, or a `Job`'s, in the pool's store, from wherever it came.
 
-        It is as live as what `submit` returns, in any process: its state, attempt and progress are
-        those of now, its result comes when it is there, and `Job.cancel` reaches it wherever it
-        runs. It can be found as long as the store keeps its record. The pool's end does not wait
-        for it.
+        The job is as live as what `submit` returns, in any process: its state, attempt and progress
+        are current, its result arrives when the job ends, and `Job.cancel` reaches it wherever it
+        runs. A job can be found as long as the store keeps its record. The end of the pool does not
+        wait for it.
 
         Raises:
             JobNotFound: there is none.
             PoolClosed: the pool is closed; `oddjob.operations.StoreOperations` needs none.
-            TypeError: the pool has no store. All methods for stored jobs raise these two errors.
+            TypeError: the pool has no store.
         """
         return self._in_store().live.find(job_id)  # type: ignore[no-any-return]
 
@@ -53,19 +53,19 @@ class StoredJobs(Submitter):
             for record in pool.records(state="failed", since="2 hours"):
                 print(record.id, record.name, record.error)
 
-        They are read a page at a time, so they may change meanwhile. Without arguments it is all
-        of them, otherwise those to which all arguments apply.
+        They are read a page at a time, so they may change meanwhile. Each argument selects some of
+        the jobs; those that all arguments select are returned.
 
         Args:
-            state: the state that they are in, or several, as words; see `Job.state`.
-            name: their name, as a whole.
-            key: their key.
-            error: a part of the line that says what went wrong, such as a class of exceptions.
-            since: submitted at that ``datetime`` or later; or not longer ago than that, in seconds
+            state: jobs in this state, or in one of these states; see `Job.state`.
+            name: jobs of this name.
+            key: jobs of this key.
+            error: jobs whose error contains this text, such as the name of an exception.
+            since: jobs submitted at this ``datetime`` or later; or at most so long ago, in seconds
                 or as a text such as ``"2 hours"``.
-            before: submitted before that; or, of a `Record`, before that job.
-            before_id: submitted before the job of that id, which may have been deleted.
-            limit: how many there are at most.
+            before: jobs submitted before this time, or before this `Record`.
+            before_id: jobs submitted before the job of this id, which may have been deleted.
+            limit: the largest number of jobs to return.
 
         Raises:
             ValueError: an argument is wrong: a time, or a `before_id` that can be no job's.
@@ -97,8 +97,9 @@ class StoredJobs(Submitter):
     ) -> int:
         """Queue failed jobs again, as if they were new; return how many.
 
-        Which ones is said as in `records`. A few hundred at a time are committed. A `Job` that has
-        failed stays so, as a future ends once: `find` returns a new one, which is pending.
+        The arguments select jobs as in `records`. They are committed a few hundred at a time. A
+        `Job` that has failed stays failed, since a future ends once; `find` returns a new, pending
+        one.
         """
         operations = self._operations()
         return operations.retry(

@@ -20,6 +20,7 @@ from oddjob.compat import override
 from oddjob.errors import OddJobError, StoreFull, StoreUnusable
 from oddjob.operations import PoolOperations, StoreOperations
 from oddjob.operations.application import load
+from oddjob.operations.stores import label_of
 
 NOT_SO: Final = 1  # something that was asked for is not so
 USAGE: Final = 2
@@ -57,12 +58,16 @@ def read_secret(given: str, what: str = "the URL of the store", code: int = NO_S
 
 
 def shared(url: str) -> str:
-    """Return the URL of a store, unless it is one that ends with this command."""
+    """Return the URL of a store; refuse a wrong one, and one that ends with this command."""
     if url == "memory:":
         raise click.UsageError(
             "A store in memory ends with its process: name one that others see, as "
             "sqlite:///jobs.db or redis://localhost"
         )
+    try:
+        label_of(url)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
     return url
 
 

@@ -67,6 +67,11 @@ class StoreUrl(NamedTuple):
     allow_network_filesystem: bool = False
 
     @property
+    def file(self) -> Path | None:
+        """The file; None if the store is in memory."""
+        return None if self.path == _IN_MEMORY else Path(self.path)
+
+    @property
     def exists(self) -> bool:
         """Whether there is a store; True also of a file that cannot be read."""
         try:
@@ -177,14 +182,20 @@ def parse_url(url: str) -> StoreUrl | RedisUrl:
     """
     if url == "memory:":
         return StoreUrl(_IN_MEMORY)
-    parts = urlsplit(url)
+    parts = urlsplit(url, allow_fragments=False)  # the name of a file may have a #
     if parts.scheme in _REDIS:
         from oddjob.durable.redis.location import Location
 
         return RedisUrl(Location(url))
-    if parts.scheme != "sqlite" or parts.netloc or parts.path in ("", "/"):
-        raise ValueError(f'a store is given as "sqlite:///jobs.db" or "memory:", not {url!r}')
+    if parts.scheme != "sqlite":
+        wanted = '"sqlite:///jobs.db", "redis://localhost" or "memory:"'
+        raise ValueError(f"a store is given as {wanted}, not {url!r}")
     path = parts.path[1:]
+    if not (url.startswith("sqlite:///") and path):
+        raise ValueError(
+            'a SQLite file is given as "sqlite:///jobs.db" or, by its whole path, as '
+            f'"sqlite:////var/jobs.db", not {url!r}'
+        )
     if path == _IN_MEMORY:
         raise ValueError(f'a store in memory is given as "memory:", not {url!r}')
     options: dict[str, Any] = {}
@@ -203,7 +214,9 @@ def parse_url(url: str) -> StoreUrl | RedisUrl:
 def _difference(used: StoreUrl | RedisUrl, wanted: StoreUrl | RedisUrl) -> str:
     """Return how a URL that is in use contradicts another one of the same store."""
     if isinstance(used, RedisUrl) or isinstance(wanted, RedisUrl):
-        return "with other options than this URL's"  # which may be secret
+        assert isinstance(used, RedisUrl) and isinstance(wanted, RedisUrl)  # noqa: S101, PT018
+        names = used.location.difference(wanted.location)
+        return f"with another {' and another '.join(names)} than this URL"
     words = {
         name: [_word_for(getattr(url, field), known) for url in (used, wanted)]
         for name, (field, known) in _OPTIONS.items()

@@ -4,9 +4,8 @@ from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Final, Self
-from urllib.parse import urlsplit
 
-from oddjob.durable.stores import codec_of, let_go, parse_url, runner_of
+from oddjob.durable.stores import StoreUrl, codec_of, let_go, parse_url, runner_of
 from oddjob.errors import JobNotFound
 from oddjob.operations.access import Change, RunnerInfo, StoreAccess
 from oddjob.operations.pool_operations import PoolOperations
@@ -118,6 +117,5 @@ def label_of(url: str) -> str:
 
 def file_of(url: str) -> Path | None:
     """Return the file of a store; None if it is none."""
-    parts = urlsplit(url)
-    path = parts.path[1:]
-    return Path(path) if parts.scheme == "sqlite" and path not in ("", ":memory:") else None
+    place = parse_url(url)
+    return place.file if isinstance(place, StoreUrl) else None

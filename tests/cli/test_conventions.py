@@ -102,6 +102,15 @@ def test_a_file_that_is_no_store_is_refused(run: Run, tmp_path: Path) -> None:
     assert "is no SQLite database" in run("list", exit_code=3).stderr
 
 
+@on_a_file
+@pytest.mark.parametrize("args", [["list"], ["doctor"], ["migrate"], ["torture"], ["copy", "foo"]])
+def test_a_store_that_is_no_url_is_wrong_usage(run: Run, url: str, args: list[str]) -> None:
+    """With all forms that there are."""
+    store = url if args[0] == "copy" else "foo"
+    said = run(*args, store=store, exit_code=2).stderr
+    assert 'is given as "sqlite:///jobs.db", "redis://localhost" or "memory:", not \'foo\'' in said
+
+
 def test_without_a_store_the_help_is_near(run: Run) -> None:
     result = run("list", store=None, exit_code=2, env={"ODDJOB_STORE": None})
     assert "Which store?" in result.stderr

@@ -60,7 +60,12 @@ def stored(pool: Pool, function: str, payload: bytes) -> Record:
         ("redys://me:secret@localhost/0", "not 'redys://…@localhost/0'"),
         ("jobs.db", 'store must be a URL such as "sqlite:///jobs.db"'),
         ("sqlite:///:memory:", 'a store in memory is given as "memory:"'),
-        ("sqlite://jobs.db", 'a store is given as "sqlite:///jobs.db"'),
+        ("sqlite://jobs.db", 'a SQLite file is given as "sqlite:///jobs.db"'),
+        ("sqlite:/jobs.db", 'or, by its whole path, as "sqlite:////var/jobs.db"'),
+        ("sqlite:jobs.db", 'or, by its whole path, as "sqlite:////var/jobs.db"'),
+        ("redis+proxy://localhost", '"sqlite:///jobs.db", "redis://localhost" or "memory:"'),
+        ("redis://one/0?min_replicas=-1", "min_replicas is a whole number, 0 or more, not '-1'"),
+        ("redis://one/0#shop", "redis://one:6379/0.*: write # as %23"),
         ("sqlite:///jobs.db?durabilty=full", "unknown option durabilty=full in .* known are"),
         ("sqlite:///jobs.db?durability=some", "unknown option durability=some in .* known are"),
     ],
@@ -79,6 +84,26 @@ def test_two_pools_of_one_name(pool: Pool, url: str) -> None:
 def test_two_urls_of_one_store_with_other_options(pool: Pool, url: str) -> None:
     with pytest.raises(ValueError, match=r"jobs\.db with durability=full, not normal$"):
         Pool("other", store=f"{url}?durability=normal")
+
+
+def test_two_urls_of_one_server_with_other_options(redis_url: str) -> None:
+    """What differs is named; its value may be secret."""
+    other = redis_url.replace("//", "//me:verysecret@")
+    with Pool("work", 1, store=redis_url):
+        said = "with another min_replicas than this URL$"
+        with pytest.raises(ValueError, match=said):
+            Pool("other", store=f"{redis_url}?min_replicas=1")
+        said = "with another accept_eviction and another user or password than this URL$"
+        with pytest.raises(ValueError, match=said):
+            Pool("other", store=f"{other}?accept_eviction=1")
+        with pytest.raises(ValueError, match="unknown option min_replica of"):
+            Pool("other", store=f"{redis_url}?min_replica=1")
+
+
+def test_the_name_of_a_file_may_have_a_number_sign(tmp_path: Path) -> None:
+    with Pool("work", 1, store=f"sqlite:///{tmp_path}/jobs#1.db?durability=normal") as pool:
+        assert pool.submit(len, "four").result(10) == 4
+    assert (tmp_path / "jobs#1.db").exists()
 
 
 def test_a_pool_without_a_name() -> None:

@@ -28,7 +28,7 @@ from tests.durable.conftest import WAIT, have_left
 from tests.hang import until
 from tests.redis_clock import follow_clock
 from tests.redis_proxy import RedisProxy
-from tests.redis_server import RedisServer
+from tests.redis_server import RedisServer, free_port
 
 PARTITION = Partition("pool", "function")
 ALL = Capacity(100, 100)
@@ -217,6 +217,29 @@ def test_a_pool_ends_without_the_server_while_another_one_waits_for_it(
             assert again.find(begun.id).result(WAIT) == "late"
             assert again.find(waiting.id).result(WAIT) == 1
             assert again.find(scheduled.id).state == "scheduled"
+
+
+def test_what_was_not_sent_is_not_said_to_have_been_done(
+    server: RedisServer, short_patience: None
+) -> None:
+    """A call may have been done when its answer was lost, and not when nobody took it."""
+    with Pool("durable", 1, store=server.url) as pool:
+        store = pool._core.store.open().store
+        send = store._connection._raw.send_packed_command
+
+        def send_last(*args: Any, **options: Any) -> None:
+            send(*args, **options)
+            server.kill()
+
+        store._connection._raw.send_packed_command = send_last
+        with pytest.raises(StoreUnusable, match="what it was asked last may have been done: "):
+            pool.submit(jobs.note, 1)
+        with pytest.raises(StoreUnusable, match=r"does not answer: .* connecting to") as caught:
+            pool.submit(jobs.note, 2)
+        assert "may have been done" not in str(caught.value)
+        server.start()
+    with pytest.raises(StoreUnusable, match=r"does not answer: .* connecting to"):
+        Pool("durable", 1, store=f"redis://127.0.0.1:{free_port()}")
 
 
 def test_a_server_that_comes_back_empty_is_a_new_store(

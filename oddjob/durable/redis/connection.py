@@ -4,8 +4,8 @@ Guarantees
   * A command whose answer was lost is sent again over a new connection, so every script must be
     safe to repeat. The first time that is at once, then after pauses that grow at random.
   * No call waits for the server longer than `_PATIENCE`, and a few seconds of the sockets. Then
-    `StoreUnusable` says that its outcome is unknown. From then on each call tries once, until one
-    succeeds.
+    `StoreUnusable` says whether its outcome is unknown. From then on each call tries once, until
+    one succeeds.
   * With `min_replicas`, a call that stores jobs, or what has become of them, is answered when that
     many replicas have it. Until then it is as if the answer was lost.
   * A server that has no memory left refuses a script before it has written anything: `StoreFull`.
@@ -134,10 +134,13 @@ class Connection:
 
     def _persist(self, attempt: Any) -> Any:
         give_up, pause = time.monotonic() + (0.0 if self._is_lost else self._patience), 0.0
+        doubt = ""
         while True:
             try:
                 answer = attempt()
             except RedisError as error:
+                if self._is_open:  # else nothing was sent
+                    doubt = "; what it was asked last may have been done"
                 self.close()
                 if not _may_pass(error):
                     raise StoreUnusable(f"{self._location}: {error}") from error
@@ -145,10 +148,7 @@ class Connection:
                     self._is_lost = True
                     found = [fault for text, fault in _FAULTS.items() if text in str(error)]
                     fault = found[0] if found else "does not answer"
-                    raise StoreUnusable(
-                        f"{self._location} {fault}; what it was asked last may have been done: "
-                        f"{error}"
-                    ) from error
+                    raise StoreUnusable(f"{self._location} {fault}{doubt}: {error}") from error
             except BaseException:  # in the middle of an answer
                 self.close()
                 raise

@@ -16,6 +16,13 @@ _OPTIONS_OF_TLS: Final = (
     *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
 )
 _OPTIONS_OF_SENTINELS: Final = ("sentinel_username", "sentinel_password")
+_WORDS: Final = {  # by the attributes in which two URLs of one store may differ
+    "accepts_eviction": "accept_eviction",
+    "min_replicas": "min_replicas",
+    "options": "setting of TLS",
+    "_credentials": "user or password",
+    "_sentinel_credentials": "user or password of the sentinels",
+}
 _PORTS: Final = {"": 6379, "sentinel": 26379, "cluster": 6379}
 
 
@@ -71,6 +78,8 @@ class Location:
         if not database.isdecimal():
             where = "?db=0" if self._scheme == "unix" else "/0 at the end"
             raise ValueError(f"{self}: a database is a number, as {where}, not {database!r}")
+        if parts.fragment:
+            raise ValueError(f"{self}: it goes on with a #: write # as %23")
         if not self.prefix:
             raise ValueError(f"{self}: a prefix has some text, as ?prefix=shop")
         eviction = query.get("accept_eviction", "0")
@@ -79,7 +88,7 @@ class Location:
         self.accepts_eviction: Final = eviction == "1"
         replicas = query.get("min_replicas", "0")
         if not replicas.isdecimal():
-            raise ValueError(f"{self}: min_replicas is a whole number, not {replicas!r}")
+            raise ValueError(f"{self}: min_replicas is a whole number, 0 or more, not {replicas!r}")
         self.min_replicas: Final = int(replicas)
         self.options["db"] = int(database)
         if self._scheme == "rediss":  # redis-py before 6.0 does not look at the name by itself
@@ -174,6 +183,11 @@ class Location:
     @override
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Location) and vars(self) == vars(other)
+
+    def difference(self, other: "Location") -> list[str]:
+        """Return what another location of the same store has otherwise, in words, no values."""
+        return list(dict.fromkeys(_WORDS.get(name, "option") for name, value in vars(self).items()
+                                  if value != vars(other)[name]))  # fmt: skip
 
     @override
     def __hash__(self) -> int:

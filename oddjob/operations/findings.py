@@ -21,7 +21,7 @@ from oddjob.errors import StoreUnusable
 from oddjob.operations.application import find_function
 from oddjob.operations.phrases import counted
 from oddjob.operations.record import Record
-from oddjob.operations.stores import StoreOperations, file_of
+from oddjob.operations.stores import StoreOperations, file_of, min_replicas_of
 from oddjob.schedule.clock import clock
 
 _LITTLE_SPACE: Final = 1 << 30  # bytes
@@ -91,6 +91,8 @@ def findings(
             server = store.server()
             if server:
                 yield from _of_server(server)
+                if wanted := min_replicas_of(url):
+                    yield _of_replicas(server, wanted)
             yield from _of_pools(store, imports=imports, is_server=bool(server))
     except (StoreUnusable, OSError) as error:
         yield Finding("fail", str(error))
@@ -161,6 +163,13 @@ def _of_server(server: dict[str, str]) -> Iterator[Finding]:
                       "set both by NTP: at(…) goes by this machine's")  # fmt: skip
     else:
         yield Finding("ok", "its clock and this machine's agree")
+
+
+def _of_replicas(server: dict[str, str], wanted: int) -> Finding:
+    count = sum("state=online" in each for each in server.values())
+    what = f"it has {counted(count, 'replica')}, and {wanted} {'is' if wanted == 1 else 'are'}"
+    return Finding("ok" if count >= wanted else "fail", f"{what} to have what is acknowledged",
+                   "start more of them, or have fewer as min_replicas of the URL")  # fmt: skip
 
 
 def _of_pools(store: StoreOperations, *, imports: bool, is_server: bool) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final, Self
 
-from oddjob.durable.stores import StoreUrl, codec_of, let_go, parse_url, runner_of
+from oddjob.durable.stores import RedisUrl, StoreUrl, codec_of, let_go, parse_url, runner_of
 from oddjob.errors import JobNotFound
 from oddjob.operations.access import Change, RunnerInfo, StoreAccess
 from oddjob.operations.pool_operations import PoolOperations
@@ -113,6 +113,12 @@ class StoreOperations:
 def label_of(url: str) -> str:
     """Return what names a store, the same for all URLs of it, without a password."""
     return parse_url(url).path
+
+
+def min_replicas_of(url: str) -> int:
+    """Return how many replicas of a server are to have what is acknowledged."""
+    place = parse_url(url)
+    return place.location.min_replicas if isinstance(place, RedisUrl) else 0
 
 
 def file_of(url: str) -> Path | None:

@@ -10,6 +10,7 @@ import redis
 from oddjob import JobLost, Pool, StoreUnusable
 from oddjob.durable.redis import connection
 from oddjob.durable.redis.location import Location
+from oddjob.operations.findings import Finding, findings
 from oddjob.testing.store_contract import StoreContract
 from tests.contract.test_stores import Redis
 from tests.durable import jobs
@@ -114,6 +115,20 @@ def test_what_replicas_are_to_have_is_acknowledged_when_they_have_it(
         until(lambda: replicated.replica.ask("ROLE")[0] == b"master")
         # (The sentinels may go on naming the former master for a while.)
         until(lambda: "0 of the 1 in min_replicas have it yet" in _refusal(other))
+
+
+def test_replicas_that_a_url_wants_are_counted(replicated: Replicated) -> None:
+    """For ``oddjob doctor``."""
+
+    def found(wanted: int) -> Finding:
+        url = f"{replicated.url}?min_replicas={wanted}"
+        (finding,) = [each for each in findings(url) if each.what.startswith("it has ")]
+        return finding
+
+    assert found(1)[:2] == ("ok", "it has 1 replica, and 1 is to have what is acknowledged")
+    missing = found(2)
+    assert missing[:2] == ("fail", "it has 1 replica, and 2 are to have what is acknowledged")
+    assert "min_replicas" in missing.advice
 
 
 def _refusal(pool: Pool) -> str:

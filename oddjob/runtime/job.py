@@ -157,7 +157,7 @@ class Job(StandardFuture[T]):
 
     @property
     def attempt(self) -> int:
-        """The number of the latest attempt, 1 being the first; 0 before the job has started."""
+        """The latest attempt, from 1; 0 before the first. A death of its process does not count."""
         if self._policy.is_plain:
             return int(self._local_state not in (SCHEDULED, QUEUED, CANCELLED))
         attempt = 0 if self._details is None else self._details.attempt

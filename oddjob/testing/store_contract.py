@@ -369,6 +369,7 @@ class StoreContract(StoreSuite):
         for crashes in range(MAX_CRASHES):
             claims = {claim.id: claim for claim in self.claim(other)}
             assert claims[begun].is_suspect == (crashes == MAX_CRASHES - 1)
+            assert (claims[begun].crashes, claims[begun].attempt) == (crashes, 0)
             other.marks.mark(0, claims[begun])
             member = max(each.id for each in store.reader.members())
             assert store.takeover(member) == 2

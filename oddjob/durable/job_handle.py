@@ -94,7 +94,7 @@ class JobHandle:
         job, runner = self.job, self.store.attached
         if settle(job, state, outcome):
             release_call(job)
-            if shared_state_of(job).callbacks and runner is not None:
-                runner.callbacks.run(partial(run_callbacks, job))
-            else:
+            if not shared_state_of(job).callbacks or runner is None or runner.callbacks.is_here:
                 run_callbacks(job)
+            else:
+                runner.callbacks.run(partial(run_callbacks, job))

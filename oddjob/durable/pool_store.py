@@ -189,9 +189,8 @@ class PoolStore(Settlement):
     async def accept_in_loop(self, job: Job[Any]) -> None:
         """Store a job without blocking the event loop; raises like `accept_many`."""
         if policy_of(job).settings.connection is not None:  # of this very thread
-            self.accept(job)
-            return
-        await submit_in_loop(self.accept, job)
+            return self.accept(job)
+        return await submit_in_loop(self.accept, job)
 
     def _store_what_fits(self, jobs: Sequence[Job[Any]]) -> list[Job[Any]]:
         """Store jobs; return those for which there is no room."""
@@ -356,8 +355,8 @@ class PoolStore(Settlement):
 
     def give_up(self) -> None:
         """End at once: what becomes of the claims cannot be stored."""
-        self._ending = _HANDING_BACK
         self.claimed.drop_all()
+        self.end_if_closing()
 
     def cancel_all(self) -> None:
         """Cancel the jobs that were submitted here and have not started, in one step."""
@@ -426,23 +425,25 @@ class PoolStore(Settlement):
 
     def detached(self) -> None:
         """Let go of the runner, which serves the pool no longer."""
-        runner, self.attached = self.attached, None
-        if runner is not None:
-            self._end(runner.callbacks)
+        self._end()
+        self.attached = None
 
     def end_if_closing(self) -> None:
         """End before the runner can serve the pool to its end, which a store in trouble delays."""
-        if self._ending and not self.is_done and self.attached is not None:
+        if self._ending and not self.is_done:
             self._ending = _HANDING_BACK
             self.claimed.close()
-            self._end(self.attached.callbacks)
+            self._end(" if that comes back")
 
-    def _end(self, callbacks: CallbackThread) -> None:
+    def _end(self, hope: str = "") -> None:
+        runner = self.attached
+        if runner is None:
+            return
         for handle in list(self.handles.values()):
-            what = f"pool {self.name} was closed; job {handle.id} lives on in the store"
-            callbacks.run(partial(handle.leave, PoolClosed(what)))
+            what = f"pool {self.name} was closed; job {handle.id} lives on in the store{hope}"
+            runner.callbacks.run(partial(handle.leave, PoolClosed(what)))
         self.handles.clear()
-        callbacks.run(self._note_end)  # after all callbacks of its jobs
+        runner.callbacks.run(self._note_end)  # after all callbacks of its jobs
 
     def _note_end(self) -> None:
         self._is_done.set()

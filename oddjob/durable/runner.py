@@ -388,7 +388,7 @@ class Runner:
 
     def _give_up(self) -> None:
         if count := self._reports.drop():
-            what = "%s: outcomes could not be stored (%d); these jobs will run again"
+            what = "%s: outcomes could not be stored (%d): these jobs run again if it comes back"
             log(logging.ERROR, what, self._label, count)
         for pool in self._served():
             pool.give_up()

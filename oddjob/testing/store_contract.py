@@ -1,7 +1,7 @@
 """What every store must do, as tests: derive classes from the suites, and run them with pytest.
 
     class TestMyStore(StoreContract):
-        def open(self, directory):
+        def open_store(self, directory):
             return MyStore(...)
 
     class TestMyStoreByHand(StoreOperationsContract):
@@ -37,11 +37,9 @@ class StoreContract(StoreSuite):
         assert record is not None
         assert (record.state, record.outcome, record.attempt) == (State.SUCCEEDED, b"outcome", 1)
         assert (record.name, record.payload, record.started) == ("name", b"payload", 1.0)
-        self.close(other)
-        self.close(store)
 
     def test_jobs_start_by_priority_and_then_in_order(self, tmp_path: Path) -> None:
-        """Also those of different functions."""
+        """That holds across functions."""
         store = self.member(tmp_path, "function", "other")
         other = Partition(POOL, "other")
         jobs = [
@@ -50,21 +48,18 @@ class StoreContract(StoreSuite):
         ]
         claimed = [claim.id for claim in self.claim(store)]
         assert claimed == jobs[1::2] + jobs[::2]
-        self.close(store)
 
     def test_a_job_waits_for_a_process_that_knows_its_function(self, tmp_path: Path) -> None:
-        """And does not stand in the way of others."""
+        """It does not hold up the jobs of other functions."""
         store = self.member(tmp_path)
         unknown = self.add(store, partition=Partition(POOL, "unknown"))
         known = self.add(store)
         assert [claim.id for claim in self.claim(store)] == [known]
         other = self.member(tmp_path, "unknown")
         assert [claim.id for claim in self.claim(other)] == [unknown]
-        self.close(other)
-        self.close(store)
 
     def test_a_delayed_job_comes_when_it_is_due(self, tmp_path: Path) -> None:
-        """The turn before says when that is."""
+        """The turn before that returns when it is due."""
         store = self.member(tmp_path)
         self.add(store, delay=0.05)
         turn = store.turn([], [], {POOL: ALL})
@@ -73,10 +68,9 @@ class StoreContract(StoreSuite):
         assert 0 < turn.next_look <= 0.05
         store.wait(turn.next_look)
         assert len(self.claim(store)) == 1
-        self.close(store)
 
     def test_a_stale_token_changes_nothing(self, tmp_path: Path) -> None:
-        """A process that was taken over says that it has finished a job."""
+        """A process whose job was taken over settles it too late."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         job = self.add(store)
         (claim,) = self.claim(store)
@@ -89,11 +83,9 @@ class StoreContract(StoreSuite):
         assert self.state(store, job) is State.RUNNING
         assert self.settle(other, again, State.SUCCEEDED)
         assert not self.settle(other, again, State.FAILED)
-        self.close(other)
-        self.close(store)
 
     def test_one_refused_update_does_not_take_others_with_it(self, tmp_path: Path) -> None:
-        """All in one call."""
+        """All updates are in one turn."""
         store = self.member(tmp_path)
         jobs = [self.add(store) for _ in range(3)]
         claims = self.claim(store)
@@ -103,10 +95,9 @@ class StoreContract(StoreSuite):
         assert turn.refused == [updates[1]]
         states = [self.state(store, job) for job in jobs]
         assert states == [State.SUCCEEDED, State.FAILED, State.SUCCEEDED]
-        self.close(store)
 
     def test_handing_back_charges_no_attempt_and_a_retry_does(self, tmp_path: Path) -> None:
-        """What failed is kept with its traceback."""
+        """A failed attempt is kept with its traceback."""
         store = self.member(tmp_path)
         job = self.add(store)
         (claim,) = self.claim(store)
@@ -124,10 +115,9 @@ class StoreContract(StoreSuite):
             (1, "why"),
             (2, "again"),
         ]
-        self.close(store)
 
     def test_progress_is_seen_while_a_job_runs(self, tmp_path: Path) -> None:
-        """It is no settlement; and it may come with the end, of this job and others."""
+        """Progress settles nothing, and may come in the same turn as the end of a job."""
         store = self.member(tmp_path)
         jobs = [self.add(store), self.add(store)]
         first, second = self.claim(store)
@@ -144,12 +134,11 @@ class StoreContract(StoreSuite):
         record = store.reader.record(jobs[1])
         assert record is not None
         assert (record.state, record.progress) == (State.SUCCEEDED, b"all")
-        self.close(store)
 
     # Keys, limiters, unique jobs, bounded queues.
 
     def test_jobs_of_a_key_run_one_after_the_other(self, tmp_path: Path) -> None:
-        """Others overtake them."""
+        """Jobs of other keys overtake them."""
         store = self.member(tmp_path)
         first, second = self.add(store, key="k"), self.add(store, key="k")
         other = self.add(store, key="o")
@@ -157,10 +146,9 @@ class StoreContract(StoreSuite):
         assert [claim.id for claim in claims] == [first, other]
         assert self.settle(store, claims[0], State.FAILED)
         assert [claim.id for claim in self.claim(store)] == [second]
-        self.close(store)
 
     def test_as_many_jobs_of_a_key_run_as_its_limit_says(self, tmp_path: Path) -> None:
-        """Also when they are handed back and canceled."""
+        """The limit also holds when jobs are handed back or cancelled."""
         store = self.member(tmp_path)
         jobs = [self.add(store, key="k", key_limit=2) for _ in range(4)]
         claims = self.claim(store)
@@ -169,10 +157,9 @@ class StoreContract(StoreSuite):
         assert self.claim(store) == []
         assert self.settle(store, claims[1], State.SUCCEEDED)
         assert [claim.id for claim in self.claim(store)] == [jobs[3]]
-        self.close(store)
 
     def test_a_serial_job_waits_for_the_success_of_the_one_before(self, tmp_path: Path) -> None:
-        """Between two attempts of that one, too; what waits when it fails, fails."""
+        """It waits between two attempts of that job, too, and fails if that job fails."""
         store = self.member(tmp_path)
         first = self.add(store, key="k", is_serial=True)
         second = self.add(store, key="k", is_serial=True)
@@ -187,10 +174,9 @@ class StoreContract(StoreSuite):
         assert record is not None
         assert record.state is State.FAILED
         assert "PredecessorFailed" in str(record.error)
-        self.close(store)
 
     def test_a_limiter_counts_what_runs_in_all_processes(self, tmp_path: Path) -> None:
-        """Of two partitions that share it."""
+        """Two partitions share the limiter."""
         store, other = self.member(tmp_path, "a", "b"), self.member(tmp_path, "a", "b")
         limiter = (Limiter("two", max_running=2),)
         for name in ("a", "b", "a", "b"):
@@ -200,11 +186,9 @@ class StoreContract(StoreSuite):
         assert self.claim(store) == []
         assert self.settle(store, claims[0], State.SUCCEEDED)
         assert len(self.claim(other)) == 1
-        self.close(other)
-        self.close(store)
 
     def test_a_process_is_woken_when_a_limiter_lets_its_job_start(self, tmp_path: Path) -> None:
-        """By the end of a job of another partition, which that process does not know."""
+        """A job of another partition, unknown to this process, has ended."""
         store, other = self.member(tmp_path, "a"), self.member(tmp_path, "b")
         limiter = (Limiter("one", max_running=1),)
         for name in ("a", "b"):
@@ -217,11 +201,9 @@ class StoreContract(StoreSuite):
         other.wait(10.0)
         assert clock.monotonic() - began < 5
         assert len(self.claim(other)) == 1
-        self.close(other)
-        self.close(store)
 
     def test_a_rate_holds_for_all_processes(self, tmp_path: Path) -> None:
-        """The turn says when it opens."""
+        """The turn returns when the rate allows the next start."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         partition = Partition(POOL, "function", (Limiter("rate", starts=2, period=0.1, burst=2),))
         for _ in range(3):
@@ -235,11 +217,12 @@ class StoreContract(StoreSuite):
         while not self.claim(other):
             assert clock.monotonic() - began < 10
             other.wait(turn.next_look)
-        self.close(other)
-        self.close(store)
 
     def test_a_newer_job_takes_the_place_of_a_unique_one_that_waits(self, tmp_path: Path) -> None:
-        """As to its arguments, and its time if it says so; but of another function it does not."""
+        """The waiting job gets its arguments and, if asked for, its time.
+
+        A job of another function is left alone.
+        """
         store = self.member(tmp_path)
         job = self.add(store, unique=b"u", delay=60)
         other = Partition(POOL, "other")
@@ -257,10 +240,9 @@ class StoreContract(StoreSuite):
         store.turn([], [newest], {POOL: NONE})
         (claim,) = self.claim(store)
         assert (claim.id, claim.payload) == (job, b"newest")
-        self.close(store)
 
     def test_a_newer_job_waits_beside_a_unique_one_that_runs(self, tmp_path: Path) -> None:
-        """Which is unique no longer, and whose end leaves the newer one so."""
+        """The running job is no longer the unique one, and its end leaves the newer one unique."""
         store = self.member(tmp_path)
         self.add(store, unique=b"u")
         (claim,) = self.claim(store)
@@ -271,10 +253,9 @@ class StoreContract(StoreSuite):
         assert self.add(store, unique=b"u") == answers[0].id
         (claim,) = self.claim(store)
         assert (claim.id, claim.payload) == (answers[0].id, b"2")
-        self.close(store)
 
     def test_a_unique_job_is_there_once_until_it_has_ended(self, tmp_path: Path) -> None:
-        """The second one who submits it gets the first one's job."""
+        """The second submitter gets the job of the first."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         job = self.add(store, unique=b"u")
         turn = other.turn([], [Submit(PARTITION, b"", unique=b"u")] * 2, {POOL: NONE})
@@ -289,11 +270,9 @@ class StoreContract(StoreSuite):
             (job, b"o")
         ]
         assert self.add(store, unique=b"u") != job
-        self.close(other)
-        self.close(store)
 
     def test_a_full_queue_turns_jobs_away_and_wakes_those_who_wait(self, tmp_path: Path) -> None:
-        """As many as do not fit."""
+        """As many jobs are refused as do not fit."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         jobs = [Submit(PARTITION, b"", max_queue=2)] * 3
         turn = other.turn([], jobs, {POOL: NONE})
@@ -304,13 +283,11 @@ class StoreContract(StoreSuite):
         other.wait(10.0)
         assert clock.monotonic() - began < 5
         assert self.add(other, max_queue=2) is not None
-        self.close(other)
-        self.close(store)
 
     # Other processes.
 
     def test_those_who_wait_for_a_job_have_news_of_its_end(self, tmp_path: Path) -> None:
-        """Its submitter, and those who watch it."""
+        """Its submitter and its watchers are told."""
         store, other, third = (self.member(tmp_path) for _ in range(3))
         job = self.add(store, wants_outcome=True)
         assert third.watch(job) is not None
@@ -325,11 +302,9 @@ class StoreContract(StoreSuite):
                 "E: e",
             )
             assert each.turn([], [], {POOL: NONE}).news == []
-        for each in (third, other, store):
-            self.close(each)
 
     def test_the_owner_of_a_running_job_is_asked_to_stop_it(self, tmp_path: Path) -> None:
-        """One that waits is canceled at once."""
+        """A waiting job is cancelled at once."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         running, waiting = self.add(store), self.add(store)
         (claim,) = self.claim(other, Capacity(1, 1))
@@ -339,11 +314,9 @@ class StoreContract(StoreSuite):
         assert self.state(store, waiting) is State.CANCELLED
         assert self.settle(other, claim, State.CANCELLED)
         assert store.cancel([running]) == 0
-        self.close(other)
-        self.close(store)
 
     def test_a_job_that_was_asked_to_stop_does_not_run_again(self, tmp_path: Path) -> None:
-        """Whether its process hands it back, tries it again or dies: it is canceled."""
+        """It is cancelled, whether its process hands it back, retries it or dies."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         jobs = [self.add(store) for _ in range(4)]
         back, again, lost, ended = self.claim(other)
@@ -359,11 +332,9 @@ class StoreContract(StoreSuite):
         assert self.claim(store) == []
         assert store.retry([back.id]) == 1
         assert [claim.id for claim in self.claim(store)] == [back.id]
-        self.close(other)
-        self.close(store)
 
     def test_what_a_dead_process_had_begun_is_charged_to_it(self, tmp_path: Path) -> None:
-        """Its other claims are not, and all of them are back."""
+        """Jobs that it had not begun are not charged, and all of them are queued again."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         begun, claimed = self.add(store), self.add(store)
         for crashes in range(MAX_CRASHES):
@@ -386,11 +357,9 @@ class StoreContract(StoreSuite):
         assert "JobLost" in str(record.error)
         (claim,) = self.claim(store)
         assert (claim.id, claim.crashes, claim.attempt) == (claimed, 0, 0)
-        self.close(other)
-        self.close(store)
 
     def test_a_process_that_leaves_hands_back_what_it_has(self, tmp_path: Path) -> None:
-        """Uncharged."""
+        """The jobs that it hands back are not charged."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         job = self.add(store)
         (claim,) = self.claim(other)
@@ -399,10 +368,9 @@ class StoreContract(StoreSuite):
         (claim,) = self.claim(store)
         assert (claim.id, claim.crashes) == (job, 0)
         assert len(store.reader.members()) == 1
-        self.close(store)
 
     def test_a_hungry_process_is_woken_for_a_job(self, tmp_path: Path) -> None:
-        """And a wake-up that comes before the wait is not lost."""
+        """A wake-up that comes before the wait is not lost."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         assert self.claim(other) == []
         other.wait(0.0)
@@ -411,15 +379,12 @@ class StoreContract(StoreSuite):
         other.wait(10.0)
         assert clock.monotonic() - began < 5
         assert len(self.claim(other)) == 1
-        self.close(other)
-        self.close(store)
 
     def test_a_sleep_may_be_of_any_length(self, tmp_path: Path) -> None:
-        """A job can be due in many years."""
+        """A job may be due in many years."""
         store = self.member(tmp_path)
         self.add(store, delay=1e10)
         turn = store.turn([], [], {POOL: ALL})
         assert turn.next_look is not None
         store.wake()
         assert store.wait(turn.next_look) == []
-        self.close(store)

@@ -27,7 +27,7 @@ class StoreOperationsContract(StoreSuite):
     # By hand.
 
     def test_a_trial_of_writing_leaves_nothing_behind(self, tmp_path: Path) -> None:
-        """People ask whether the store can be written while others use it."""
+        """Users check whether a store can be written while others use it."""
         store = self.member(tmp_path)
         pools, members = store.reader.pools(), store.reader.members()
         store.try_write()
@@ -35,10 +35,9 @@ class StoreOperationsContract(StoreSuite):
         assert [each._replace(seen=None) for each in store.reader.members()] == [
             each._replace(seen=None) for each in members
         ]
-        self.close(store)
 
     def test_a_failed_job_can_be_tried_again_by_hand(self, tmp_path: Path) -> None:
-        """As if it were new; a succeeded one cannot."""
+        """It counts as new; a succeeded job cannot be retried."""
         store = self.member(tmp_path)
         job, done = self.add(store), self.add(store)
         claims = self.claim(store)
@@ -49,10 +48,9 @@ class StoreOperationsContract(StoreSuite):
         assert (claim.id, claim.attempt) == (job, 0)
         assert store.delete([job, done]) == 1
         assert self.state(store, done) is None
-        self.close(store)
 
     def test_a_paused_pool_is_left_alone(self, tmp_path: Path) -> None:
-        """By all processes."""
+        """No process claims its jobs."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         self.add(store)
         store.pause(POOL, is_paused=True)
@@ -67,11 +65,9 @@ class StoreOperationsContract(StoreSuite):
         assert store.reader.pools() == {POOL: False}
         assert store.reader.pause_reason(POOL) == ""
         assert len(self.claim(other)) == 1
-        self.close(other)
-        self.close(store)
 
     def test_a_process_that_runs_jobs_can_be_asked_to_end(self, tmp_path: Path) -> None:
-        """By any other; it hears of that once."""
+        """Any other process may ask; it is told once."""
         store, other = self.member(tmp_path), self.open(tmp_path)
         other.join({}, 0)
         runs, looks = store.reader.members()
@@ -81,10 +77,9 @@ class StoreOperationsContract(StoreSuite):
         assert store.turn([], [], {POOL: NONE}).news == []
         self.close(store)
         assert not other.ask_to_end(str(runs.id))
-        self.close(other)
 
     def test_steps_belong_to_a_job_and_need_its_token(self, tmp_path: Path) -> None:
-        """They are there at the next attempt."""
+        """The next attempt finds them."""
         store = self.member(tmp_path)
         job = self.add(store)
         (claim,) = self.claim(store)
@@ -92,10 +87,9 @@ class StoreOperationsContract(StoreSuite):
         assert self.settle(store, claim, State.SCHEDULED, delay=0.0)
         assert not store.save_step(claim, "two", b"2")
         assert store.reader.steps(job) == {"one": b"1"}
-        self.close(store)
 
     def test_what_belongs_to_a_job_goes_with_it(self, tmp_path: Path) -> None:
-        """Its steps and attempts; and its id is never given to another job."""
+        """Its steps and attempts are deleted with it, and its id is never given to another job."""
         store = self.member(tmp_path)
         job = self.add(store)
         (claim,) = self.claim(store)
@@ -110,10 +104,12 @@ class StoreOperationsContract(StoreSuite):
         self.claim(store)
         assert not self.settle(store, claim, State.FAILED)
         assert self.state(store, new) is State.RUNNING
-        self.close(store)
 
     def test_a_scheduled_job_can_be_put_off_and_called_for(self, tmp_path: Path) -> None:
-        """Others are left as they are; a process that sleeps until it is due looks earlier."""
+        """Jobs in other states are left alone.
+
+        A process that sleeps until the job is due wakes earlier.
+        """
         store, other = self.member(tmp_path), self.member(tmp_path)
         job, waiting = self.add(store, delay=3600.0), self.add(store)
         (claim,) = self.claim(store)
@@ -124,11 +120,9 @@ class StoreOperationsContract(StoreSuite):
         (claim,) = self.claim(store)
         assert (claim.id, claim.attempt) == (job, 0)
         assert other.reschedule({job: 0.0}) == 0
-        self.close(other)
-        self.close(store)
 
     def test_a_job_can_be_submitted_to_another_store_as_it_was(self, tmp_path: Path) -> None:
-        """With its limits, in as many words; not one that has to do with others."""
+        """Its limits go with it; a job that is linked to others cannot be copied alone."""
         store = self.member(tmp_path)
         limiters = (Limiter("two", 2), Limiter("rate", None, 10, 60.0, 3))
         submit = Submit(
@@ -140,10 +134,9 @@ class StoreOperationsContract(StoreSuite):
         after = (Dependency(Reference(first.id)),)
         (second,) = store.turn([], [Submit(PARTITION, b"", after=after)], {}).submitted
         assert store.reader.submits_of([first.id, second.id]) == {}
-        self.close(store)
 
     def test_an_entry_has_the_limiters_of_its_partition(self, tmp_path: Path) -> None:
-        """Or what it fires would not be limited."""
+        """Without them, the jobs that it fires would not be limited."""
         store = self.member(tmp_path)
         limiters = Limiter("some", max_running=2), Limiter("few", None, 3, 60.0, 2)
         limited = PARTITION._replace(limiters=limiters)
@@ -151,7 +144,6 @@ class StoreOperationsContract(StoreSuite):
         assert [each.partition for each in store.reader.entries(POOL)] == [limited]
         (entry,) = store.turn([], [], {POOL: NONE}).entries
         assert entry.partition == limited
-        self.close(store)
 
     def test_an_entry_fires_once_per_tick(self, tmp_path: Path) -> None:
         """However many processes declare it; declaring it again does not move its tick."""
@@ -174,11 +166,9 @@ class StoreOperationsContract(StoreSuite):
         assert store.turn([], [], {POOL: NONE}).next_look is None
         assert store.delete_entry(POOL, "entry")
         assert store.reader.entries(POOL) == []
-        self.close(other)
-        self.close(store)
 
     def test_an_entry_is_left_out_while_a_job_of_it_has_not_ended(self, tmp_path: Path) -> None:
-        """Unless it overlaps with them; a tick that is left out counts as missed."""
+        """A tick that is left out counts as missed. An entry whose jobs may overlap fires."""
         store = self.member(tmp_path)
         now = clock.wall()
         store.put_entry(Entry("entry", PARTITION, b"rule", tick=now - 9, payload=b"payload"))
@@ -195,10 +185,9 @@ class StoreOperationsContract(StoreSuite):
         assert fire(now - 5) == 1
         (entry,) = store.reader.entries(POOL)
         assert (entry.fired, entry.missed) == (3, 4 * 2 + 1)
-        self.close(store)
 
     def test_an_entry_waits_for_a_process_that_knows_its_function(self, tmp_path: Path) -> None:
-        """Others are not shown it, and look when the next one of their own is due."""
+        """Other processes are not given it, and sleep until a tick of their own entries."""
         store = self.member(tmp_path)
         now = clock.wall()
         unknown = Partition(POOL, "unknown")
@@ -214,10 +203,9 @@ class StoreOperationsContract(StoreSuite):
         assert [entry.name for entry in turn.entries] == ["one"]
         assert turn.next_look is not None
         assert turn.next_look < 3000
-        self.close(store)
 
     def test_an_entry_with_a_new_rule_goes_by_it(self, tmp_path: Path) -> None:
-        """But never back to a tick that it has had."""
+        """It never goes back to a tick that has fired."""
         store = self.member(tmp_path)
         now = clock.wall()
         store.put_entry(Entry("entry", PARTITION, b"rule", tick=now - 1, payload=b"payload"))
@@ -232,10 +220,9 @@ class StoreOperationsContract(StoreSuite):
         (entry,) = store.reader.entries(POOL)
         assert entry.last_tick is not None
         assert entry.tick > entry.last_tick
-        self.close(store)
 
     def test_old_jobs_are_purged_and_the_newest_kept(self, tmp_path: Path) -> None:
-        """In portions."""
+        """They are purged in portions."""
         store = self.member(tmp_path)
         jobs = [self.add(store) for _ in range(6)]
         for claim in self.claim(store):
@@ -246,10 +233,9 @@ class StoreOperationsContract(StoreSuite):
         assert store.purge(POOL, 2, 0.0, inf, budget=2) == 0
         assert store.purge(POOL, 2, clock.wall() + 1, inf, 10) == 1
         assert [record.id for record in store.reader.records(POOL, Filter())] == [jobs[4], jobs[3]]
-        self.close(store)
 
     def test_the_oldest_jobs_are_purged_beyond_a_size(self, tmp_path: Path) -> None:
-        """Of their payloads and outcomes, for each state; some jobs stand for all."""
+        """The size of payloads and outcomes is estimated from samples, for each state."""
         store = self.member(tmp_path)
         submits = [Submit(PARTITION, b"x" * 10_000)] * 300
 
@@ -267,10 +253,9 @@ class StoreOperationsContract(StoreSuite):
         waits = self.add(store)
         assert [purge(keep_succeeded=20), purge(keep_succeeded=20)] == [30, 0]
         assert self.state(store, waits) is State.QUEUED
-        self.close(store)
 
     def test_records_come_in_pages_and_are_filtered(self, tmp_path: Path) -> None:
-        """The newest first."""
+        """The newest come first."""
         store = self.member(tmp_path)
         jobs = [self.add(store, name=f"n{n % 2}", key=f"k{n}") for n in range(5)]
         page = store.reader.records(POOL, Filter(), limit=2)
@@ -297,14 +282,13 @@ class StoreOperationsContract(StoreSuite):
         assert store.reader.record("none") is None
         counts = store.reader.counts(POOL)
         assert (counts[State.QUEUED], counts[State.FAILED]) == (4, 1)
-        self.close(store)
 
     def test_pages_are_parts_of_the_whole_list(self, tmp_path: Path) -> None:
-        """In whatever order jobs start and end, by state, time and name."""
+        """That holds in whatever order jobs start and end, and for each filter."""
         self.check_pages(tmp_path)
 
     def test_jobs_that_take_turns_come_in_pages_as_others(self, tmp_path: Path) -> None:
-        """In order of their ids."""
+        """They are listed in the order of their ids."""
         self.check_pages(tmp_path, fair_key="many")
 
     def check_pages(self, tmp_path: Path, fair_key: str | None = None) -> None:
@@ -351,10 +335,9 @@ class StoreOperationsContract(StoreSuite):
                     assert len(page) <= limit
                     found += [each.id for each in page]
                 assert found == sorted(expected, reverse=True), (which, limit)
-        self.close(store)
 
     def test_what_waits_and_what_has_ended_is_counted(self, tmp_path: Path) -> None:
-        """In the queue since when, and how many have ended since then."""
+        """The oldest queued job has a time, and so have the jobs that have ended since."""
         store = self.member(tmp_path)
         assert store.reader.oldest_waiting(POOL) is None
         start = clock.wall()
@@ -373,10 +356,9 @@ class StoreOperationsContract(StoreSuite):
         assert ended == {State.SUCCEEDED: 1, State.FAILED: 1, State.CANCELLED: 0}
         assert not any(store.reader.ended_since(POOL, clock.wall() + 60).values())
         assert store.reader.obstacles(later) == store.reader.obstacles(jobs[2]) == []
-        self.close(store)
 
     def test_a_store_may_leave_these_answers_to_the_contract(self, tmp_path: Path) -> None:
-        """They are the same then, and take longer."""
+        """The default answers are the same, and take longer."""
         store = self.member(tmp_path)
         jobs = [self.add(store) for _ in range(3)]
         (claim,) = self.claim(store, Capacity(1, 1))
@@ -385,4 +367,3 @@ class StoreOperationsContract(StoreSuite):
         assert StoreReader.oldest_waiting(reader, POOL) == reader.oldest_waiting(POOL)
         assert StoreReader.ended_since(reader, POOL, 0.0) == reader.ended_since(POOL, 0.0)
         assert StoreReader.obstacles(reader, jobs[1]) == []
-        self.close(store)

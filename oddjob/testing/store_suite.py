@@ -15,14 +15,36 @@ NONE: Final = Capacity(0, 0)
 class StoreSuite:
     """A store under test, and short words for what is done to it."""
 
-    def open(self, directory: Path) -> Store:
+    _members: list[Store]
+
+    def open_store(self, directory: Path) -> Store:
         """Return a new member of the store in this directory, which has not joined yet."""
         raise NotImplementedError
 
-    def close(self, store: Store) -> None:
-        """Close a member that `open` has returned."""
+    def close_store(self, store: Store) -> None:
+        """Close a member."""
         store.leave()
         store.close()
+
+    def setup_method(self) -> None:
+        """Remember the members of a test."""
+        self._members = []
+
+    def teardown_method(self) -> None:
+        """Close the members that the test has left open, the latest first."""
+        while self._members:
+            self.close(self._members[-1])
+
+    def open(self, directory: Path) -> Store:
+        """Return a new member, which has not joined yet; it is closed when the test has ended."""
+        store = self.open_store(directory)
+        self._members.append(store)
+        return store
+
+    def close(self, store: Store) -> None:
+        """Close a member before the test has ended."""
+        self._members.remove(store)
+        self.close_store(store)
 
     def member(self, directory: Path, *functions: str) -> Store:
         """Return a member that knows these functions of the pool."""

@@ -58,7 +58,7 @@ class StoreWorkflowsContract(StoreSuite):
     def test_a_job_waits_for_others_and_starts_when_all_have_succeeded(
         self, tmp_path: Path
     ) -> None:
-        """In whatever order; it is scheduled until then, at no time."""
+        """The others may end in any order; until then it is scheduled, without a time."""
         store = self.member(tmp_path)
         one, two = self.add(store), self.add(store)
         after = tuple(Dependency(Reference(each)) for each in (one, two))
@@ -73,10 +73,12 @@ class StoreWorkflowsContract(StoreSuite):
         assert (turn.claims, turn.next_look) == ([], None)
         assert self.settle(store, first, State.SUCCEEDED)
         self.end_one(store, job, State.SUCCEEDED)
-        self.close(store)
 
     def test_a_job_whose_dependency_has_ended_does_not_wait(self, tmp_path: Path) -> None:
-        """If that has succeeded, or its record is gone; else it fails at once."""
+        """It starts if that job has succeeded, or its record is gone.
+
+        Otherwise it fails at once.
+        """
         store = self.member(tmp_path)
         done, lost, gone = self.add(store), self.add(store), self.add(store)
         claims = self.claim(store)
@@ -89,12 +91,14 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.states(store, [job, bad]) == [State.QUEUED, State.FAILED]
         assert store.retry([lost]) == 1
         assert self.state(store, bad) is State.SCHEDULED
-        self.close(store)
 
     def test_each_link_of_a_chain_is_given_the_result_of_the_one_before(
         self, tmp_path: Path
     ) -> None:
-        """Also if no record of that is kept; the process that ends a link may claim the next."""
+        """That holds if no record of that result is kept.
+
+        The process that ends a link may claim the next.
+        """
         store = self.member(tmp_path)
         one, two, three = self.chain(store, 3)
         claim = self.claim_one(store, one)
@@ -107,7 +111,6 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.settle(store, claim, State.SUCCEEDED)
         assert store.reader.steps(three) == {step_of_value(two): b""}
         self.end_one(store, three, State.SUCCEEDED)
-        self.close(store)
 
     def test_a_failure_ends_what_follows_and_a_retry_resumes_it(self, tmp_path: Path) -> None:
         """What follows cannot be retried by itself."""
@@ -127,10 +130,9 @@ class StoreWorkflowsContract(StoreSuite):
         for job in jobs[1:]:
             self.end_one(store, job, State.SUCCEEDED, outcome=b"value")
         assert self.claim(store) == []
-        self.close(store)
 
     def test_to_cancel_a_job_cancels_those_that_wait_for_it(self, tmp_path: Path) -> None:
-        """And to retry it lets them wait again; a job that waits can be cancelled by itself."""
+        """A retry lets them wait again. A job that waits can be cancelled by itself."""
         store = self.member(tmp_path)
         jobs = self.chain(store, 3)
         assert store.cancel([jobs[0]]) == 1
@@ -142,22 +144,20 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.claim(store) == []
         assert store.retry([jobs[2]]) == 1
         self.end_one(store, jobs[2], State.SUCCEEDED)
-        self.close(store)
 
     def test_the_deletion_of_a_job_is_no_success(self, tmp_path: Path) -> None:
-        """What waits for it is cancelled, and may be retried."""
+        """Jobs that wait for it are cancelled, and may be retried."""
         store = self.member(tmp_path)
         one, two = self.chain(store, 2)
         assert store.delete([one]) == 1
         assert self.states(store, [one, two]) == [None, State.CANCELLED]
         assert store.retry([two]) == 1
         self.end_one(store, two, State.SUCCEEDED)
-        self.close(store)
 
     def test_the_end_of_a_dependency_wakes_a_process_that_knows_the_function(
         self, tmp_path: Path
     ) -> None:
-        """It is another function's."""
+        """The dependency is a job of another function."""
         store, other = self.member(tmp_path), self.member(tmp_path, "other")
         self.claim(other)
         submits = [
@@ -170,23 +170,20 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.settle(store, claim, State.SUCCEEDED)
         other.wait(5.0)
         assert self.claim_one(other, job).function == "other"
-        self.close(other)
-        self.close(store)
 
     def test_jobs_of_a_dead_process_end_and_what_waits_goes_on(self, tmp_path: Path) -> None:
-        """The job that was running runs again; what waits for it has not been started."""
+        """The running job runs again; a job that waits for it has not been started."""
         store, dead = self.member(tmp_path), self.member(tmp_path)
         one, two = self.chain(store, 2)
         self.claim_one(dead, one)
         self.close(dead)
         self.end_one(store, one, State.SUCCEEDED)
         self.end_one(store, two, State.SUCCEEDED)
-        self.close(store)
 
     # Batches.
 
     def test_a_batch_ends_with_its_last_member(self, tmp_path: Path) -> None:
-        """Its record says how many have ended."""
+        """Its record says how many members have ended."""
         store = self.member(tmp_path)
         batch, *members = self.batch(store, 3)
         claims = self.claim(store)
@@ -201,7 +198,6 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.state(store, batch) is State.SUCCEEDED
         found = store.reader.members_of(batch)
         assert [each.id for each in found] == [members[2], members[0]]
-        self.close(store)
 
     def test_members_of_several_batches_end_in_one_turn(self, tmp_path: Path) -> None:
         """Each counts for its own batch, in whatever order."""
@@ -214,10 +210,9 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.states(store, [one, two]) == [State.SCHEDULED, State.SUCCEEDED]
         assert store.turn(updates[4:], [], {POOL: NONE}).refused == []
         assert self.states(store, [one, two]) == [State.SUCCEEDED] * 2
-        self.close(store)
 
     def test_members_of_a_batch_are_read_by_pages(self, tmp_path: Path) -> None:
-        """The newest ones first, however many came at once."""
+        """The newest come first, however many were submitted together."""
         store = self.member(tmp_path)
         batch, *members = self.batch(store, 260)
         members += [self.add(store, batch=Reference(batch)) for _ in range(2)]
@@ -228,19 +223,17 @@ class StoreWorkflowsContract(StoreSuite):
         assert found == [*members[:100], *members[101:]][::-1]
         assert store.delete([batch]) == 1
         assert store.reader.members_of(batch) == store.reader.records(POOL, Filter()) == []
-        self.close(store)
 
     def test_a_batch_without_members_has_succeeded(self, tmp_path: Path) -> None:
-        """And so has one whose only member is such a batch."""
+        """So has a batch whose only member is such a batch."""
         store = self.member(tmp_path)
         outer, inner = self.add_all(
             store, {"is_batch": True}, {"is_batch": True, "batch": Reference(distance=1)}
         )
         assert self.states(store, [outer, inner]) == [State.SUCCEEDED] * 2
-        self.close(store)
 
     def test_a_batch_has_failed_if_a_member_has(self, tmp_path: Path) -> None:
-        """It ends when all have ended; a retry resumes it, and only what has failed runs again."""
+        """It ends when all have ended; a retry runs only the failed members again."""
         store = self.member(tmp_path)
         batch, *members = self.batch(store, 3)
         claims = self.claim(store)
@@ -258,10 +251,9 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.state(store, batch) is State.SCHEDULED
         self.end_one(store, members[0], State.SUCCEEDED)
         assert self.state(store, batch) is State.SUCCEEDED
-        self.close(store)
 
     def test_callbacks_of_a_batch_run_once_and_only_where_they_fit(self, tmp_path: Path) -> None:
-        """Others are cancelled, until a retry lets the batch end in another way."""
+        """Other callbacks are cancelled, until a retry lets the batch end in another way."""
         store = self.member(tmp_path)
         conditions = (Condition.IF_SUCCEEDED, Condition.IF_FAILED, Condition.ENDED)
         batch, member, *callbacks = self.add_all(
@@ -284,7 +276,6 @@ class StoreWorkflowsContract(StoreSuite):
         self.end_one(store, member, State.SUCCEEDED)
         self.end_one(store, good, State.SUCCEEDED)
         assert self.claim(store) == []
-        self.close(store)
 
     def test_a_job_adds_jobs_to_its_own_batch(self, tmp_path: Path) -> None:
         """The batch ends after these, too."""
@@ -296,10 +287,9 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.state(store, batch) is State.SCHEDULED
         self.end_one(store, more, State.SUCCEEDED)
         assert self.state(store, batch) is State.SUCCEEDED
-        self.close(store)
 
     def test_batches_nest(self, tmp_path: Path) -> None:
-        """The outer one ends after the inner one; a retry of it reaches into that."""
+        """The outer batch ends after the inner one; a retry of it reaches into the inner one."""
         store = self.member(tmp_path)
         outer, inner, member = self.add_all(
             store, {"is_batch": True}, {"is_batch": True, "batch": BEFORE}, {"batch": BEFORE}
@@ -310,10 +300,9 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.states(store, [outer, inner]) == [State.SCHEDULED] * 2
         self.end_one(store, member, State.SUCCEEDED)
         assert self.states(store, [outer, inner]) == [State.SUCCEEDED] * 2
-        self.close(store)
 
     def test_a_retry_of_a_batch_reaches_all_that_has_failed_in_it(self, tmp_path: Path) -> None:
-        """Also in an inner batch that goes on by then, as a member of it waits for another job."""
+        """That includes an inner batch of which a member still waits for another job."""
         store = self.member(tmp_path)
         for inner, other in (1, 2), (2, 1):  # their places
             submits: list[dict[str, Any]] = [{"is_batch": True}, {}, {}]
@@ -334,10 +323,9 @@ class StoreWorkflowsContract(StoreSuite):
                 assert self.settle(store, claim, State.SUCCEEDED)
             self.end_one(store, jobs[3], State.SUCCEEDED)
             assert self.states(store, jobs) == [State.SUCCEEDED] * 5
-        self.close(store)
 
     def test_a_batch_is_cancelled_and_deleted_whole(self, tmp_path: Path) -> None:
-        """But for jobs that run: they are asked to stop, and keep it from being deleted."""
+        """Running jobs are asked to stop, and keep the batch from being deleted."""
         store = self.member(tmp_path)
         batch, *members = self.batch(store, 3)
         (claim,) = self.claim(store, Capacity(1, 1))
@@ -353,10 +341,9 @@ class StoreWorkflowsContract(StoreSuite):
         assert self.state(store, batch) is State.CANCELLED
         assert store.delete([batch]) == 1
         assert self.states(store, [batch, *members]) == [None] * 4
-        self.close(store)
 
     def test_a_process_that_waits_for_a_batch_has_news_of_its_end(self, tmp_path: Path) -> None:
-        """Its submitter, and who watches it; also of jobs that end because others have failed."""
+        """So have the watchers of jobs that end because others have failed."""
         store, other = self.member(tmp_path), self.member(tmp_path)
         batch, one, two = self.add_all(
             store,
@@ -373,5 +360,3 @@ class StoreWorkflowsContract(StoreSuite):
         assert news == {one: State.FAILED, two: State.FAILED, batch: State.FAILED}
         mine = turn.news or other.turn([], [], {POOL: NONE}).news
         assert [each.id for each in mine] == [batch]
-        self.close(other)
-        self.close(store)

@@ -57,14 +57,14 @@ class Sqlite(StoreSuite):
         self.hubs, self.logs = {}, {}
 
     @override
-    def open(self, directory: Path) -> Store:
+    def open_store(self, directory: Path) -> Store:
         peers = PeersWithTurn(self.hubs.setdefault(directory, LocalHub()))
         store = SqliteStore(str(directory / "jobs.db"), peers=peers)
         self.logs[store] = StatementLog(store, peers)
         return store
 
     @override
-    def close(self, store: Store) -> None:
+    def close_store(self, store: Store) -> None:
         store.leave()
         self.logs[store].check()
         store.close()
@@ -89,26 +89,15 @@ class TestSqliteOperations(Sqlite, StoreOperationsContract):
 class Redis(StoreSuite):
     """Times are the server's; processes of this machine find out about each other by themselves."""
 
-    opened: list[Store]
     location: Location
 
     @pytest.fixture(autouse=True)
-    def begin_on_server(self, redis_url: str) -> Iterator[None]:
-        self.opened, self.location = [], Location(redis_url)
-        yield
-        for store in self.opened:
-            store.close()
+    def begin_on_server(self, redis_url: str) -> None:
+        self.location = Location(redis_url)
 
     @override
-    def open(self, directory: Path) -> Store:
-        store = RedisStore(self.location)
-        self.opened.append(store)
-        return store
-
-    @override
-    def close(self, store: Store) -> None:
-        self.opened.remove(store)
-        super().close(store)
+    def open_store(self, directory: Path) -> Store:
+        return RedisStore(self.location)
 
 
 class TestRedis(Redis, StoreContract):

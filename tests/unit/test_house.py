@@ -369,7 +369,7 @@ def words(text: str) -> set[str]:
 
 @pytest.mark.parametrize("file", TEXTS)
 def test_the_words_are_those_of_the_field(file: str) -> None:
-    """See `STYLE.md`: a reader has not met the private metaphors of former versions."""
+    """A reader knows the terms of the field, and has not met metaphors of our own."""
     text = TEXTS[file].read_text("utf-8")
     found = sorted(words(text) & FORBIDDEN_WORDS)
     found += [match[0] for each in FORBIDDEN_PHRASES for match in re.finditer(each, text)]

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, TypeVar, Unpac
 from oddjob.callables import call_all
 from oddjob.compat import AsyncFunction, T, TypedDict, override
 from oddjob.hints import HintedAttributes, check_order
-from oddjob.quantities import Seconds, as_size, as_wait
+from oddjob.quantities import Seconds, as_size, as_wait, as_whole_number
 from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock
 
@@ -149,19 +149,20 @@ def map_calls(
     """
     deadline = clock.steady() + as_wait("timeout", how.timeout)
     buffersize = None if how.buffersize is None else as_size("buffersize", how.buffersize)
+    chunksize = as_whole_number("chunksize", how.chunksize)
     jobs: deque[Job[Any]] = deque()
     ended: SimpleQueue[Any] | None = None if how.ordered else SimpleQueue()
 
     def queue(count: int | None) -> None:
         """Queue some of the calls, or all, and add each job to `jobs` as soon as it is queued."""
         wanted = islice(calls, count)
-        if how.chunksize <= 1:
+        if chunksize <= 1:
             for args in wanted:
                 jobs.append(submitter.submit(fn, *args))
                 if ended is not None:
                     jobs[-1].add_done_callback(ended.put)
             return
-        while chunk := list(islice(wanted, how.chunksize)):
+        while chunk := list(islice(wanted, chunksize)):
             batch = submitter._accept_batch(submitter._policy, fn, chunk, None)
             jobs.extend(batch)
             if ended is not None:

@@ -37,7 +37,7 @@ from oddjob.durable.record import Capacity, Claim, Entry, State, Submit, Submitt
 from oddjob.durable.recurring import RecurringEntries
 from oddjob.durable.runner import Runner
 from oddjob.durable.store import Store, StoreReader
-from oddjob.durable.stores import codec_of, runner_of
+from oddjob.durable.stores import codec_of, parse_url, runner_of
 from oddjob.durable.submissions import Submissions
 from oddjob.errors import PoolClosed, StoreUnusable
 from oddjob.keys import check_text
@@ -71,7 +71,7 @@ class PoolStore(Settlement):
         self.unknown_after: float = core.options.unknown_after
         self.functions: dict[str, Any] = {}  # that it runs, by name; True: known to be callable
         self.codec: Final = codec_of(url, core.options.signing_keys)
-        self.submissions: Final = Submissions(name, core, self.codec)
+        self.submissions: Final = Submissions(name, core, self.codec, parse_url(url).priority_bits)
         self.claimed: Final = ClaimedJobs(core, self.submissions.base_policy, self.codec)
         self.live: Final = LiveJobs(self)
         self.entries: Final = RecurringEntries(self)

@@ -38,6 +38,7 @@ class RedisUrl(NamedTuple):
     """A store on a Redis server. Its text has no password."""
 
     location: "Location"
+    priority_bits: int = 32  # with the partition, they are a score of Redis
 
     @property
     def path(self) -> str:
@@ -65,6 +66,7 @@ class StoreUrl(NamedTuple):
     path: str
     is_durable: bool = True
     allow_network_filesystem: bool = False
+    priority_bits: int = 64
 
     @property
     def file(self) -> Path | None:

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 _STORED_OPTIONS: Final = ("timeout", "retries", "backoff", "retry_on", "no_retry_on")
-_NUMBERS: Final = 1 << 63
 
 
 class _Call(NamedTuple):
@@ -46,8 +45,9 @@ class Submissions:
     Thread safety: any thread may call everything; what is kept between calls is one tuple.
     """
 
-    def __init__(self, pool: str, core: "PoolCore", codec: Codec) -> None:
+    def __init__(self, pool: str, core: "PoolCore", codec: Codec, priority_bits: int) -> None:
         self._pool: Final = pool
+        self._priority_bits: Final = priority_bits  # that the store compares
         self._core: Final = core
         self._codec: Final = codec
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
@@ -94,7 +94,7 @@ class Submissions:
             if policy is not call.policy or fn is not call.fn:
                 name = name_of(fn)
                 options = self._options_of(policy, name)
-                check_number("priority", policy.priority)
+                check_number("priority", policy.priority, self._priority_bits)
                 check_number("key_limit", policy.key_limit)
                 call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)
                 self._latest = call
@@ -176,12 +176,12 @@ class Submissions:
         }
 
 
-def check_number(option: str, number: int) -> int:
-    """Return a number that a store can keep; raise a ``ValueError`` if it has over 64 bits."""
-    if not -_NUMBERS <= number < _NUMBERS:
+def check_number(option: str, number: int, bits: int = 64) -> int:
+    """Return a number that a store can keep; raise a ``ValueError`` if it has too many bits."""
+    if abs(number) >> (bits - 1):
         raise ValueError(
-            f"{option} must fit in 64 bits, from -2**63 to 2**63 - 1, in a pool with a store, not "
-            f"{number}"
+            f"{option} must fit in {bits} bits, between -2**{bits - 1} and 2**{bits - 1}, in a "
+            f"pool with this store, not {number}"
         )
     return number
 

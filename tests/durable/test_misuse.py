@@ -189,7 +189,7 @@ def test_a_function_that_is_refused_is_named_with_what_to_do(
     [
         (
             {"priority": 2**63},
-            "priority must fit in 64 bits, from .* in a pool with a store, not 9223",
+            "priority must fit in 64 bits, between .* in a pool with this store, not 9223",
         ),
         ({"max_concurrency": 2**70}, "max_concurrency must fit in 64 bits"),
         ({"rate": oddjob.Rate(2**70)}, "the limit of rate must fit in 64 bits"),
@@ -206,6 +206,21 @@ def test_an_option_that_no_store_can_keep_is_refused(
     in_memory: Any = {**options, "unique": False, "persist": False}
     assert pool.options(**in_memory).submit(abs, -1).result(WAIT) == 1
     assert caplog.records == []
+
+
+def test_redis_refuses_priorities_that_it_cannot_compare(redis_url: str) -> None:
+    """Larger ones would be equal to each other, such as milliseconds since the epoch."""
+    with Pool("work", 1, store=redis_url) as pool:
+        with pytest.raises(
+            ValueError, match=r"^priority must fit in 32 bits, between -2\*\*31 and"
+        ):
+            pool.options(priority=2**31).submit(jobs.note, 1)
+        pool.pause()
+        jobs.runs.clear()
+        for priority in (-(2**31) + 1, 2**31 - 2, 2**31 - 1):
+            pool.options(priority=priority).perform(jobs.note, priority)
+        pool.resume()
+    assert jobs.runs == [2**31 - 1, 2**31 - 2, -(2**31) + 1]
 
 
 def test_the_name_of_a_pool_that_no_store_can_keep(pool: Pool, url: str) -> None:

@@ -259,19 +259,21 @@ def test_map_is_ahead_of_its_reader_by_no_more_than_its_buffer(gate: threading.E
 
 
 @pytest.mark.parametrize(
-    ("buffersize", "error", "words"),
+    ("options", "error", "words"),
     [
-        (0, ValueError, "buffersize must be greater than 0"),
-        (-1, ValueError, "buffersize must be greater than 0"),
-        ("3", TypeError, "buffersize must be a whole number"),
-        (1.5, TypeError, "buffersize must be a whole number"),
+        ({"buffersize": 0}, ValueError, "buffersize must be greater than 0"),
+        ({"buffersize": -1}, ValueError, "buffersize must be greater than 0"),
+        ({"buffersize": "3"}, TypeError, "buffersize must be a whole number"),
+        ({"buffersize": 1.5}, TypeError, "buffersize must be a whole number"),
+        ({"chunksize": "3"}, TypeError, "chunksize must be a whole number"),
+        ({"chunksize": 1.5}, TypeError, "chunksize must be a whole number"),
     ],
 )
-def test_map_refuses_a_buffer_size_that_makes_no_sense(
-    buffersize: object, error: type[Exception], words: str
+def test_map_refuses_a_size_that_makes_no_sense(
+    options: Any, error: type[Exception], words: str
 ) -> None:
     with pytest.raises(error, match=words):
-        Pool(1).map(abs, [1], buffersize=buffersize)  # type: ignore[call-overload]  # the point
+        Pool(1).map(abs, [1], **options)
 
 
 @pytest.mark.parametrize("end", [lambda results: results.close(), lambda results: None])

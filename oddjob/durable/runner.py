@@ -283,8 +283,8 @@ class Runner:
                 pool.start(mine)
             if name not in turn.full:
                 pool.full_queue.wake()
+        self._accept(operations, turn)  # first: what these wait for, or stand for, may end now
         self._confirm(reports, turn)
-        self._accept(operations, turn)  # first: what waits for a job that has failed ends at once
         self._read_news(turn)
         return turn
 

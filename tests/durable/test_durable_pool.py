@@ -15,6 +15,7 @@ import pytest
 
 import oddjob
 from oddjob import Pool, PoolClosed, QueueFull
+from oddjob.durable.operation import Operation
 from oddjob.durable.record import Update
 from oddjob.durable.runner import Runner
 from oddjob.durable.sqlite.store import SqliteStore
@@ -251,6 +252,30 @@ def test_a_unique_job_is_stored_once_and_its_handles_end_together(pool: Pool) ->
     assert len(odd) == 1
     assert first.result(WAIT) == second.result(WAIT) == {"a": 1}
     assert view.submit(jobs.note, {"a": 1}).id != first.id  # that one has ended
+
+
+def test_a_unique_job_of_a_workflow_ends_with_the_one_that_is_just_ending(pool: Pool) -> None:
+    """Redis stores the second one before the end of the first, of which the same turn tells it."""
+    before = pool.submit(abs, -1)
+    assert before.result(WAIT) == 1
+    first = pool.options(unique="one").submit(jobs.hang)
+    assert jobs.entered.acquire(timeout=WAIT)
+    second = pool.options(unique="one", after=before)
+    runner = pool._core.store.open()
+    found: list[oddjob.Job[str]] = []
+
+    def end_first(_store: object) -> None:
+        jobs.gate.set()
+        until(lambda: runner._reports)
+
+    def submit_second(_store: object) -> None:
+        threading.Thread(target=lambda: found.append(second.submit(jobs.hang))).start()
+        until(lambda: runner._operations)
+        runner._operations.append(Operation(call=end_first))  # comes before that submit
+
+    runner.call(submit_second)
+    until(lambda: found)
+    assert first.result(WAIT) == found[0].result(WAIT) == "late"
 
 
 def test_a_call_is_the_same_however_its_arguments_are_passed(tmp_path: Path) -> None:

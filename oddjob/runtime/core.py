@@ -248,5 +248,5 @@ class PoolCore:
 
     def running(self) -> list[Job[Any]]:
         """Return the jobs that workers have started and that have not ended."""
-        jobs = [slot.job for slot in self.workers.slots()]
+        jobs = [slot.job for slot in self.workers.slots() if not slot.is_late]
         return [job for job in jobs if job is not None and not job.done()]

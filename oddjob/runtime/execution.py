@@ -8,7 +8,8 @@ Words: an attempt is *concluded* by its thread or by the watchdog, whichever com
 is *judged*: either another attempt follows, or the job has failed. A job is *claimed* by the thread
 that runs it, under the lock of its `SharedState` if it has one.
 
-Guarantees: after `execute`, the job has ended, is queued again, or belongs to another thread. A
+Guarantees: after `execute`, the job has ended, is queued again, or belongs to another thread. If it
+may run again, it is no longer in the slot: whatever it holds then belongs to its next attempt. A
 failed job is in no reference cycle: its traceback begins at its own function.
 Rule: a traceback keeps every calling frame alive. So each function here through which the job's
 call or its exception passes deletes its references to the job (``del``) before it returns.
@@ -122,6 +123,8 @@ def _attempt(job: Job[Any], slot: Slot) -> bool:
     finally:
         if run is not None:
             slot.core.watchdog.unwatch(run)
+        if slot.is_late:
+            slot.job, slot.is_late = None, False
         del job, slot, shared, details, run
 
 
@@ -215,7 +218,7 @@ def rescue_slot(slot: Slot, crash: BaseException) -> None:
     """End the jobs in a slot whose thread was interrupted, the innermost first."""
     leave_nested(slot, crash)
     job = slot.job
-    if job is not None:
+    if job is not None and not slot.is_late:
         rescue(job, slot, crash)
         if job.done():  # otherwise it belongs to another thread
             slot.core.give_back(job)

@@ -129,9 +129,9 @@ class LimitedQueue:
     def take(self, slot: Slot) -> Job[Any] | None:
         """Release what the former job of a slot holds, and return the job that may start now.
 
-        The job is in the slot before it leaves the queue. (A former job that is to be retried is
-        no longer in its slot.) Returns None if no job may start, or if another thread has the lock;
-        that one then wakes a worker.
+        The job is in the slot before it leaves the queue. (A former job that may run again is no
+        longer in its slot: see `execute`.) Returns None if no job may start, or if another thread
+        has the lock; that one then wakes a worker.
         """
         former, now = slot.job, slot.last_ended_at
         job = None

@@ -143,11 +143,14 @@ def _no_worker(job: Job[Any], core: "PoolCore") -> str:
 
 def _slot_of(job: Job[Any]) -> Slot | None:
     """Return the slot in which a job runs, if it is one of a worker."""
-    return None if job._local_state in ENDED else _slot_with(job)
+    slot = None if job._local_state in ENDED else _slot_with(job)
+    return None if slot is None or slot.is_late else slot
 
 
 def _slot_with(job: Job[Any]) -> Slot | None:
-    return next((each for each in _core_of(job).workers.slots() if each.job is job), None)
+    """Return the slot whose thread is in a job; a late attempt counts if there is no other."""
+    slots = [each for each in _core_of(job).workers.slots() if each.job is job]
+    return min(slots, key=lambda each: each.is_late, default=None)
 
 
 def _core_of(job: Job[Any]) -> "PoolCore":

@@ -43,6 +43,7 @@ from oddjob.threads import ServiceThread
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
     from oddjob.runtime.job import Job
+    from oddjob.runtime.slot import Slot
 
 _FAILED: Final = "job %s of pool %s failed"
 _UNSEEN: Final = "job %s of pool %s failed, and nobody has looked at that"
@@ -162,17 +163,21 @@ def release_call(job: "Job[Any]") -> None:
 
 
 def settle_timed_out(
-    job: "Job[Any]", error: JobTimeout, number: int, watchdog: object, core: "PoolCore"
+    job: "Job[Any]", error: JobTimeout, number: int, slot: "Slot", core: "PoolCore"
 ) -> "list[Job[Any]] | None":
     """Settle an attempt whose time is up; called by the watchdog, which runs no user code.
+
+    From then on the attempt is late: what the job holds is given back here, or by the next attempt.
 
     Returns:
         The jobs that were settled, for `finish_failed`: this one and those that end because of it;
         none if this one is queued again. None if the attempt was over.
     """
     details, shared = job._ensure_details(), job._ensure_shared()
-    if not details.conclude(shared, number, watchdog):
-        return None
+    with shared.lock:
+        if not details.conclude(shared, number, core.watchdog):
+            return None
+        slot.is_late = True
     if job._policy.settlement.failed(job, error) is not None:
         core.metrics.count("retried")
         return []

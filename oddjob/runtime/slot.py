@@ -1,13 +1,18 @@
 """Slot: a place in which one job runs at a time, and what a thread needs to run jobs in it.
 
-Every worker has one. While its job waits for another one of the same pool, which no other worker
-will run, that runs in a slot *nested* in it: in the same thread, or in one that stands in for it.
-A thread that runs a job without being a worker (the submitter of a job that finds the queue full,
+Every worker has one. If its job waits for a job of the same pool that no other worker will take,
+the worker runs that job itself, in a second slot *nested* in its own; or a stand-in thread does. A
+thread that runs a job without being a worker (the submitter of a job that finds the queue full,
 inline mode) is a *guest*, with a slot for that job.
+
+An attempt is *late* once the watchdog has ended it. Its thread is still in the job, and the job in
+the slot; but the job has failed, or is queued again for an attempt in another slot. So a slot with
+a late attempt holds nothing of the job: neither its key nor its limits.
 
 Guarantees: a job that was taken from the queue is in a slot, so an asynchronous exception loses no
 job: `rescue_slot` ends what is left.
-Locking: none. The thread of the slot writes; others read, and see a moment ago.
+Locking: the thread of the slot writes; others read, and see a moment ago. The lock of the job's
+`SharedState` guards `is_late`, which the watchdog sets.
 """
 
 import threading
@@ -17,18 +22,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.locks import after_fork_in_child
 from oddjob.runtime.coroutines import CoroutineRunner
-from oddjob.runtime.job import Job
 from oddjob.runtime.metrics import SlotMetrics
 from oddjob.schedule.clock import clock
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
+    from oddjob.runtime.job import Job
 
 
 class Slot:
     """Where one thread runs jobs for a pool, one at a time."""
 
-    __slots__ = ("core", "coroutines", "crash", "ident", "is_guest", "is_inline", "job",
+    __slots__ = ("core", "coroutines", "crash", "ident", "is_guest", "is_inline", "is_late", "job",
                  "last_ended_at", "metrics", "nested", "outer", "stand_in")  # fmt: skip
 
     def __init__(
@@ -49,6 +54,7 @@ class Slot:
         self.coroutines: CoroutineRunner = outer.coroutines if outer else CoroutineRunner()
         self.ident: int = threading.get_ident()  # of its thread; set again by that when it starts
         self.job: Job[Any] | None = None
+        self.is_late: bool = False  # whether the attempt in it is
         self.crash: BaseException | None = None  # what the thread should end with
         # When its last job ended (or it was made), and so its job began; in monotonic seconds.
         self.last_ended_at: float = clock.monotonic()
@@ -62,7 +68,7 @@ class Slot:
             slot = slot.nested
         return slots
 
-    def jobs(self) -> list[Job[Any]]:
+    def jobs(self) -> "list[Job[Any]]":
         """Return the job and those that run while it waits, the innermost last."""
         return [job for slot in self.all() if (job := slot.job) is not None]
 
@@ -116,7 +122,7 @@ def slot_of(core: "PoolCore") -> Slot | None:
     return None
 
 
-def current_job() -> Job[Any] | None:
+def current_job() -> "Job[Any] | None":
     """Return the job that the calling thread is running; None outside of jobs.
 
     Through it a job learns whether it was asked to stop (``cancel_requested``), when it times out
@@ -126,6 +132,7 @@ def current_job() -> Job[Any] | None:
     return _here.slots[-1].job if _here.slots else None
 
 
-def jobs_here() -> list[Job[Any]]:
-    """Return all jobs that the calling thread is running, the innermost last."""
-    return [job for slot in _here.slots if (job := slot.job) is not None]
+def jobs_here() -> "list[Job[Any]]":
+    """Return the jobs that the calling thread runs in attempts that are not late."""
+    jobs = [slot.job for slot in _here.slots if not slot.is_late]
+    return [job for job in jobs if job is not None]

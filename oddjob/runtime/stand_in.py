@@ -55,7 +55,7 @@ def execute_in_slot(slot: Slot) -> None:
         if execute(job, slot):
             slot.metrics.measure(clock.monotonic() - began, began - queued_at)
         leave_nested(slot)
-        if slot.job is not None:  # else it is queued again
+        if slot.job is not None:  # otherwise it may run again: see `execute`
             slot.core.give_back(job)
             slot.job = None
     finally:

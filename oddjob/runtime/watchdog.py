@@ -108,7 +108,7 @@ class Watchdog:
             f"job {job.name} of pool {core.label} ran for more than {job.timeout:g} s",
             stack or stack_of(frame),
         )
-        ended = settle_timed_out(job, error, run.attempt, self, core)
+        ended = settle_timed_out(job, error, run.attempt, run.slot, core)
         if ended is not None:
             self._reports.extend(partial(self._finish, each) for each in ended)
             worker = core.workers.find(run.slot)

@@ -20,7 +20,7 @@ from oddjob.durable.record import Update
 from oddjob.durable.runner import Runner
 from oddjob.durable.sqlite.store import SqliteStore
 from tests.durable import jobs
-from tests.hang import once, until
+from tests.hang import once, time_is_up, until
 
 WAIT = 10.0
 
@@ -202,6 +202,19 @@ def test_a_call_may_have_options_that_its_function_has_not(pool: Pool) -> None:
     assert isinstance(error, oddjob.JobTimeout)
     view = pool.options(retries=2, backoff=0, retry_on=KeyError)
     assert isinstance(view.submit(jobs.fail, "no").exception(WAIT), OSError)
+
+
+def test_a_stuck_attempt_that_another_one_follows_does_not_keep_its_pool(url: str) -> None:
+    """Its thread stays where it is, but what it does counts no more."""
+    pool = Pool("durable", 1, store=url)
+    job = pool.options(timeout=3600, retries=1, backoff=0).submit(jobs.hang_first)
+    assert jobs.entered.acquire(timeout=WAIT)
+    time_is_up(pool)
+    assert job.result(WAIT) == 2
+    until(lambda: pool.stats().running == 0)
+    assert (pool.stats().started, pool.stats().abandoned) == (2, 1)
+    assert not pool.drain(WAIT / 2).running
+    assert not jobs.gate.is_set()
 
 
 def test_a_store_in_memory_is_gone_with_its_last_pool() -> None:

@@ -31,7 +31,6 @@ from oddjob.runtime.slot import Slot
 FIELDS = ["_shared", "_fast_state", "_outcome", "_fn", "_args", "_kwargs", "_context"]
 WATCHERS_FIELDS = ["state", "owner", "sleepers", "waiters", "callbacks", "condition"]
 BLOCKED = 0.02  # seconds after which a striker that has not ended is assumed to wait for a lock
-WATCHDOG = object()
 
 
 class Host:
@@ -355,7 +354,7 @@ def test_a_timeout_and_a_result_never_both_count(error: Exception | None) -> Non
             # The watchdog knows of nothing but attempts that are being made.
             if scene.job.attempt == 1 and scene.job.running():
                 timeout = JobTimeout("too long")
-                expired.append(settle_timed_out(scene.job, timeout, 1, WATCHDOG, scene.host))
+                expired.append(settle_timed_out(scene.job, timeout, 1, scene.slot, scene.host))
 
         def strike(strikers: list[threading.Thread] = strikers, act: Any = time_is_up) -> None:
             strikers.append(threading.Thread(target=act, daemon=True))

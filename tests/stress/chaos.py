@@ -129,7 +129,17 @@ class Chaos:
         """Wait for a job of this pool or a lower one: waiting in circles is the user's deadlock."""
         here = threading.current_thread().name
         height = next(i for i, pool in enumerate(self.pools) if here.startswith(str(pool.name)))
-        return self.submit(random.choice(self.pools[: height + 1]), harmless).result(WAIT)
+        pool = random.choice(self.pools[: height + 1])
+        if random.random() < 0.1:
+            return self.submit(self.impatient(pool), self.hang).result(WAIT)
+        return self.submit(pool, harmless).result(WAIT)
+
+    def impatient(self, pool: oddjob.Pool) -> Any:
+        """The same pool with a timeout that some hanging jobs miss, and then a retry, perhaps."""
+        options: dict[str, Any] = {"retries": 1, "backoff": 0.05} if random.random() < 0.5 else {}
+        if random.random() < 0.5:
+            options["key"] = "e"
+        return pool.options(timeout=random.uniform(0.001, 0.05), **options)
 
     def spread(self) -> None:
         with self.sturdy.group() as group:
@@ -184,7 +194,7 @@ class Chaos:
         pool: Any = random.choice(self.pools)
         kind, fn = random.choices(*self.menu)[0]
         if kind == "hangs":
-            pool = self.sturdy.options(timeout=random.uniform(0.001, 0.05))
+            pool = self.impatient(self.sturdy)
         elif kind == "coroutine":
             pool = pool.options(timeout=WAIT)
         elif random.random() < 0.4:

@@ -224,6 +224,33 @@ class StoreWorkflowsContract(StoreSuite):
         assert store.delete([batch]) == 1
         assert store.reader.members_of(batch) == store.reader.records(POOL, Filter()) == []
 
+    def test_linked_jobs_may_be_due_later_as_others(self, tmp_path: Path) -> None:
+        """A member of a batch, and a job that another one of the same turn waits for."""
+        store = self.member(tmp_path)
+        batch, member, first, second = self.add_all(
+            store,
+            {"is_batch": True},
+            {"batch": BEFORE, "delay": 60},
+            {"delay": 60},
+            {"after": (Dependency(BEFORE),)},
+        )
+        assert self.claim(store) == []
+        assert store.reschedule(dict.fromkeys([batch, member, first, second], 0.0)) == 2
+        assert [each.id for each in self.claim(store)] == [member, first]
+        self.close(store)
+
+    def test_a_unique_job_is_put_off_by_no_newer_one_that_waits_for_others(
+        self, tmp_path: Path
+    ) -> None:
+        """That has no time, so the one that is there is due at once, with its arguments."""
+        store = self.member(tmp_path)
+        other, job = self.add_all(store, {"delay": 60}, {"unique": b"u", "delay": 60})
+        newer = {"unique": b"u", "replaces": True, "replaces_time": True}
+        after = (Dependency(Reference(other)),)
+        assert self.add_all(store, newer | {"after": after}) == [job]
+        self.end_one(store, job, State.SUCCEEDED)
+        self.close(store)
+
     def test_a_batch_without_members_has_succeeded(self, tmp_path: Path) -> None:
         """So has a batch whose only member is such a batch."""
         store = self.member(tmp_path)

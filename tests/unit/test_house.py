@@ -72,7 +72,7 @@ ABOVE = {
         durable.redis.location durable.redis.script durable.redis.topology durable.redis.connection
         durable.redis.packing durable.redis.access
         durable.redis.membership durable.redis.wakeups
-        durable.redis.calls durable.redis.direct_submits durable.redis.linked
+        durable.redis.calls durable.redis.direct_submits durable.redis.links
         durable.redis.newest durable.redis.reader durable.redis.store
         testing.store_suite testing.store_contract testing.store_operations testing.store_workflows
         testing.store_turns

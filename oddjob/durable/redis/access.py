@@ -1,4 +1,4 @@
-"""PoolAccess: what one process knows of one pool, and the packing of its turns; TurnAnswer.
+"""PoolAccess: what one process knows of one pool, and the packing of its turns.
 
 The partitions of a pool are read when it is entered, and again when the server says that there are
 new ones.
@@ -36,12 +36,12 @@ from oddjob.durable.redis.packing import (
     unpack_record,
 )
 from oddjob.durable.redis.script import Script
-from oddjob.errors import StoreFull, StoreUnusable
+from oddjob.errors import StoreUnusable
 
 _CALLER: Final = struct.Struct("<8sdd")  # nonce, process, number of the call
 _HEADER: Final = struct.Struct("<iiBIII")  # idle, limit, flags, newest partition, updates, submits
 _LIMITER: Final = struct.Struct("<dddd")  # how many may run, starts, period, burst
-_CONSUMES, _HAS_SPARE = 1, 2
+_CONSUMES, _HAS_SPARE, _ARE_LINKED = 1, 2, 4
 _UNLIMITED: Final = 1e15
 _FORMAT: Final = 2  # of the keys of a pool, that this version reads; 2 is with turns
 _FORMAT_FIELD: Final = b"l\0\0format"
@@ -68,7 +68,16 @@ class Part(NamedTuple):
     pool: "PoolAccess"
     updates: list[Update]
     submits: list[Submit]
+    links: bytes  # of the submits, if any of them is linked
     room: Capacity | None
+
+    def without_submits(self) -> "Part":
+        """Return the rest of it."""
+        return self._replace(submits=[], links=b"")
+
+    def refused(self, error: Exception) -> list[Submitted]:
+        """Return the answer to submits that were not stored."""
+        return [Submitted(None, is_new=False, error=error)] * len(self.submits)
 
 
 class PoolAccess:
@@ -178,21 +187,22 @@ class PoolAccess:
 
     def call(self, number: int, part: Part) -> Call:
         """Return the call of a turn in this pool."""
-        _, updates, submits, room = part
-        idle, limit, flags = 0, 0, 0
+        _, updates, submits, links, room = part
+        idle, limit, flags = 0, 0, _ARE_LINKED if links else 0
         if room is not None and self.consumes:
             idle, limit = room.idle, room.limit
-            flags = _CONSUMES | (_HAS_SPARE if room.has_spare else 0)
+            flags |= _CONSUMES | (_HAS_SPARE if room.has_spare else 0)
         heads, after = pack_updates(updates, self._about)
         arguments = [
             self._location.channels,
             self._caller.pack(number),
             _HEADER.pack(idle, limit, flags, self._newest_partition, len(updates), len(submits)),
             heads,
-            pack_delays(submits),
+            pack_delays(submits, are_linked=bool(links)),
             pack_bounds(submits),
             *self._packed_partitions,
             *self.records(submits),
+            *([links] if links else ()),
             *after,
         ]
         script = _TURN_WITH_SUBMITS if submits else _TURN
@@ -291,47 +301,6 @@ class PoolAccess:
         if room is not None and room.unknown_after < inf and stranded:
             since = min(map(float, stranded[1::2]))
             self.look_for_unknown = max(0.0, since + room.unknown_after - now)
-
-
-class TurnAnswer:
-    """What is known so far of a turn in some pools, which may take several round trips."""
-
-    def __init__(self, now: float) -> None:
-        self.turn: Final = Turn(now)
-        self.updates: Final[list[Update]] = []  # that are answered
-        self.full: Final[list[Part]] = []  # the server had no memory for their submits
-        self._submitted: Final[dict[str, list[Submitted]]] = {}  # by pool
-        self.linked: dict[int, Submitted] = {}  # by the identity of the submit
-
-    def read(self, part: Part, found: Any, number: int) -> None:
-        """Add what the server has answered in one pool to the turn with a number."""
-        if isinstance(found, StoreFull):
-            self.full.append(part)
-            self._refuse(part, found)
-            return
-        self.updates.extend(part.updates)
-        if found is None:  # this process was taken over in this pool, and soon is in the others
-            self.turn.refused += part.updates
-            self._refuse(part, StoreUnusable("this process was taken for dead; try again"))
-        else:
-            submitted = part.pool.read(found, part, number, self.turn)
-            if part.submits:
-                self._submitted[part.pool.name] = submitted
-
-    def _refuse(self, part: Part, error: Exception) -> None:
-        refused = Submitted(None, is_new=False, error=error)
-        if part.submits:
-            self._submitted[part.pool.name] = [refused] * len(part.submits)
-
-    def finish(self, submits: Sequence[Submit]) -> Turn:
-        """Return the turn, which has had these submits."""
-        answers = {pool: iter(each) for pool, each in self._submitted.items()}
-        linked = self.linked
-        self.turn.submitted = [
-            linked[id(each)] if id(each) in linked else next(answers[each.partition.pool])
-            for each in submits
-        ]
-        return self.turn
 
 
 def partitions_of(pool: str, fields: dict[bytes, bytes]) -> dict[int, Partition]:

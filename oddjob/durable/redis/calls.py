@@ -3,27 +3,51 @@
 A call has a number. The server keeps the last number of the process in each pool, and the answer,
 so a call whose answer was lost is answered the same when it is sent again.
 
-If a turn has failed because the server did not answer, it is not known whether its updates were
-made. So it is finished before the next call: its updates are sent again under its number. Its
-submits were said to have failed, and are left out.
+A turn takes several calls if it has to be repeated in some pools. If it fails in the middle, it is
+left open, and the next turn goes on with it: what the server has answered so far is not lost. Where
+the server did not answer, it is not known whether the updates were made. So they are sent again,
+under the same number, before the next call. The submits were said to have failed, and are left out.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
-from oddjob.durable.record import Partition
-from oddjob.durable.redis.access import Caller, Part, PoolAccess, TurnAnswer
+from oddjob.durable.record import Partition, Submit, Submitted, Turn, Update
+from oddjob.durable.redis.access import Caller, Part, PoolAccess
 from oddjob.durable.redis.connection import Connection
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Membership
 from oddjob.durable.redis.packing import split_id
 from oddjob.durable.redis.script import Script
 from oddjob.durable.store import Evicted
+from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.schedule.clock import clock
 
 _ENTER, _LEARN, _FORGET = Script("enter"), Script("learn"), Script("forget")
 _ADD_PARTITION, _RECONCILE = Script("add_partition"), Script("reconcile")
 _NEW_PARTITIONS: Final = 1  # the answer to a turn in which nothing was done
+
+
+class OpenTurn:
+    """A turn that has begun, and whose answer was not given to the runner yet."""
+
+    def __init__(self) -> None:
+        self.answer: Final = Turn(0.0)  # so far
+        self.answered: Final[list[Update]] = []  # what the server has answered
+        self.unanswered: tuple[int, list[Part]] | None = None  # number and parts of a call
+
+    def left(self, updates: Sequence[Update]) -> Sequence[Update]:
+        """Return those of the updates that are not answered yet."""
+        answered = set(map(id, self.answered))
+        return [each for each in updates if id(each) not in answered] if answered else updates
+
+    def read(self, part: Part, found: Any, number: int) -> list[Submitted]:
+        """Note what a call has answered in one pool; return what has become of the submits."""
+        self.answered.extend(part.updates)
+        if found is None:  # this process was taken over in this pool, and soon is in the others
+            self.answer.refused += part.updates
+            return part.refused(StoreUnusable("this process was taken for dead; try again"))
+        return part.pool.read(found, part, number, self.answer)
 
 
 class Calls:
@@ -37,15 +61,14 @@ class Calls:
         self._connection: Final = connection
         self._membership: Final = membership
         self._number = 0  # of the last call
-        self._unfinished: tuple[int, list[Part]] | None = None  # a turn that was not answered
-        self._late: TurnAnswer | None = None  # the answer to it, which the next turn gives
+        self._turn = OpenTurn()
         self.pools: Final[dict[str, PoolAccess]] = {}  # that this process has entered
 
     def begin(self) -> None:
         """Forget everything: the process has joined under a new number."""
         self.pools.clear()
         self._number = 0
-        self._unfinished, self._late = None, None
+        self._turn = OpenTurn()
 
     def caller(self) -> Caller:
         """Return this process; raise `Evicted` if it is not registered any more."""
@@ -108,9 +131,9 @@ class Calls:
         number: int = self.run(access, _ADD_PARTITION, *access.partition_arguments(partition))
         return number
 
-    def add_partitions(self, part: Part) -> None:
+    def add_partitions(self, access: PoolAccess, submits: Sequence[Submit]) -> None:
         """Have numbers for the partitions of all submits."""
-        access, partitions = part.pool, part.pool.new_partitions(part.submits)
+        partitions = access.new_partitions(submits)
         for partition in partitions:
             access.add_partition(partition, self.put_partition(access, partition))
         if partitions:
@@ -143,18 +166,18 @@ class Calls:
         )
         return _unless_evicted(answer)
 
-    def begin_turn(self) -> TurnAnswer:
-        """Return the answer to a new turn, with what is known since the last one failed."""
+    def open_turn(self) -> OpenTurn:
+        """Return the turn that is open: an earlier one that has failed, or a new one."""
         self._finish()
-        answer, self._late = self._late or TurnAnswer(clock.wall()), None
-        return answer
+        self._turn.answer.now = clock.wall()
+        return self._turn
 
-    def keep(self, answer: TurnAnswer) -> None:
-        """Keep the answer to a turn that has failed in the middle, for the next one."""
-        self._late = answer
+    def close_turn(self) -> None:
+        """Forget the turn: its answer is given."""
+        self._turn = OpenTurn()
 
-    def take(self, parts: list[Part], answer: TurnAnswer) -> None:
-        """Take a turn in some pools, in one round trip.
+    def take(self, parts: list[Part]) -> dict[str, list[Submitted]]:
+        """Take the open turn in some pools; return what has become of the submits, by pool.
 
         Raises:
             Evicted: nothing has happened.
@@ -162,32 +185,44 @@ class Calls:
         """
         self._finish()
         self._number += 1
-        self._take(self._number, parts, answer)
+        return self._take(self._number, parts)
 
-    def _take(self, number: int, parts: list[Part], answer: TurnAnswer) -> None:
-        self._unfinished = number, parts
-        answers = self._connection.run_all([each.pool.call(number, each) for each in parts])
-        self._unfinished = None
-        if answers and all(each is None for each in answers):
-            raise Evicted
-        stale = []  # nothing has happened there: this process does not know all partitions
-        for part, found in zip(parts, answers, strict=True):
-            self._membership.is_evicted |= found is None
-            if found == _NEW_PARTITIONS:
-                stale.append(part)
-            else:
-                answer.read(part, found, number)
-        if stale:
+    def _take(self, number: int, parts: list[Part]) -> dict[str, list[Submitted]]:
+        """Call the server until it has taken all parts: once, if all goes well."""
+        submitted: dict[str, list[Submitted]] = {}
+        while True:
+            calls = [each.pool.call(number, each) for each in parts]
+            self._turn.unanswered = number, parts
+            answers = self._connection.run_all(calls)
+            self._turn.unanswered = None
+            if answers and all(each is None for each in answers):
+                raise Evicted
+            stale, full = [], []  # where nothing has happened
+            for part, found in zip(parts, answers, strict=True):
+                if found == _NEW_PARTITIONS:
+                    stale.append(part)
+                    continue
+                if isinstance(found, StoreFull):
+                    full.append(part.without_submits())
+                    answer = part.refused(found)
+                else:
+                    self._membership.is_evicted |= found is None
+                    answer = self._turn.read(part, found, number)
+                if part.submits:
+                    submitted[part.pool.name] = answer
             for part in stale:
                 self.refresh(part.pool)
-            self.take(stale, answer)
+            parts = stale + full
+            if not parts:
+                return submitted
+            self._number += 1
+            number = self._number
 
     def _finish(self) -> None:
-        """Find out what has become of a turn that was not answered."""
-        if self._unfinished is not None:
-            number, parts = self._unfinished
-            self._late = self._late or TurnAnswer(clock.wall())
-            self._take(number, [part._replace(submits=[]) for part in parts], self._late)
+        """Find out what has become of a call that was not answered."""
+        if self._turn.unanswered is not None:
+            number, parts = self._turn.unanswered
+            self._take(number, [each.without_submits() for each in parts])
 
 
 def _unless_evicted(answer: Any) -> Any:

@@ -5,7 +5,8 @@ Ids that users see are ``pool:number``. The scripts know the number, of 16 digit
 
 import json
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from math import inf
 from typing import Any, Final
 
 from oddjob.durable.record import (
@@ -14,7 +15,6 @@ from oddjob.durable.record import (
     News,
     Partition,
     Record,
-    Reference,
     State,
     Submit,
     Update,
@@ -38,9 +38,7 @@ _HIGHEST: Final = 2**31 - 1  # priority
 _MOST_OF_KEY: Final = 2**32 - 1
 _SHARE: Final = 2**32  # of the tokens, for each process
 _SERIAL, _MEMBER, _BATCH, _REPLACES, _REPLACES_TIME, _FAIR = 1, 2, 4, 8, 16, 32  # of a record
-_NO_ID: Final = b"0" * _DIGITS
-_LINKS: Final = struct.Struct("<HI")  # how many it waits for, how many submits before its batch is
-_DEPENDENCY: Final = struct.Struct("<16sIc")  # id, how many submits before, condition
+NO_ID: Final = b"0" * _DIGITS
 
 
 # Of a record: partition, priority, origin, whether it is serial, key, unique value, entry, name,
@@ -90,7 +88,10 @@ def pack_submit(submit: Submit, partition: int, process: int) -> bytes:
         flags, fair = flags | _FAIR, fair_key + _FAIR_END.pack(submit.fair_step, len(fair_key))
     if submit.is_linked:
         flags |= (_MEMBER if submit.batch is not None else 0) | (_BATCH if submit.is_batch else 0)
-        batch = b"" if submit.batch is None else _number_of(submit.batch)
+        if submit.batch is not None:  # one of the same call: the script knows its number
+            batch = (
+                NO_ID if submit.batch.distance else (split_id(submit.batch.job) or ("", NO_ID))[1]
+            )
     if submit.replaces:
         flags |= _REPLACES | (_REPLACES_TIME if submit.replaces_time else 0)
     head = _RECORD.pack(
@@ -98,23 +99,6 @@ def pack_submit(submit: Submit, partition: int, process: int) -> bytes:
         min(submit.key_limit, _MOST_OF_KEY), flags, *sizes, len(meta),
     )  # fmt: skip
     return b"".join((head, key, unique, entry, name, meta, submit.payload, fair, batch))
-
-
-def _number_of(other: Reference) -> bytes:
-    """Return the number of a job, if it is known."""
-    place = None if other.distance else split_id(other.job)
-    return _NO_ID if place is None else place[1]
-
-
-def pack_links(submit: Submit, in_script: Callable[[int], int]) -> bytes:
-    """Return what a job has to do with others; `in_script` converts distances to them."""
-    batch = submit.batch
-    distance = in_script(batch.distance) if batch is not None and batch.distance else 0
-    parts = [_LINKS.pack(len(submit.after), distance)]
-    for other, condition in submit.after:
-        distance = in_script(other.distance) if other.distance else 0
-        parts.append(_DEPENDENCY.pack(_number_of(other), distance, b"%d" % condition))
-    return b"".join(parts)
 
 
 def key_limit_of(record: bytes) -> int:
@@ -193,8 +177,11 @@ def pack_updates(updates: Sequence[Update], about: str) -> tuple[bytes, list[byt
     return b"".join(heads), after
 
 
-def pack_delays(submits: Sequence[Submit]) -> bytes:
-    """Return the delays of submits; nothing if there are none."""
+def pack_delays(submits: Sequence[Submit], *, are_linked: bool = False) -> bytes:
+    """Return the delays of submits, for ever if they wait for others; nothing if there are none."""
+    if are_linked:
+        delays = [inf if each.after or each.is_batch else each.delay for each in submits]
+        return _pack_doubles(delays, 0.0)
     return _pack_doubles([each.delay for each in submits], 0.0)
 
 
@@ -219,7 +206,7 @@ def unpack_news(item: bytes, pool: str) -> News:
     """Return a piece of news."""
     _, state, size = _NEWS.unpack_from(item)
     number, error, outcome = _split(item, _NEWS.size, _DIGITS, size)
-    return News(None if number == _NO_ID else full_id(pool, number), State(state),
+    return News(None if number == NO_ID else full_id(pool, number), State(state),
                 outcome[1:] if outcome else None, error.decode() if error else None)  # fmt: skip
 
 

@@ -30,11 +30,11 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.durable.redis.access import Part, TurnAnswer
+from oddjob.durable.redis.access import Part
 from oddjob.durable.redis.calls import Calls
 from oddjob.durable.redis.connection import Connection
 from oddjob.durable.redis.direct_submits import DirectSubmits
-from oddjob.durable.redis.linked import submit_linked
+from oddjob.durable.redis.links import pack_links
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import LEASE, ClaimMarks, Members, Membership
 from oddjob.durable.redis.packing import full_id
@@ -199,28 +199,24 @@ class RedisStore(Store):
         if self._link_is_doubtful:
             self._link_is_doubtful = False
             self._connection.close()
-        answer = calls.begin_turn()
-        plain = submits
-        if any(each.is_linked for each in submits):
-            answer.linked = submit_linked(calls, submits)
-            plain = [each for each in submits if id(each) not in answer.linked]
-        try:
-            if answered := set(map(id, answer.updates)):
-                updates = [each for each in updates if id(each) not in answered]
-            if self._connection.has_changed:
-                self._reconcile(answer.turn)
-            self._take(self._parts(updates, plain, capacity), answer)
-        except StoreUnusable:
-            calls.keep(answer)
-            raise
+        open_turn = calls.open_turn()
+        answer, links = open_turn.answer, pack_links(submits)
+        if self._connection.has_changed:
+            self._reconcile(answer)
+        submitted = self._take(
+            self._parts(open_turn.left(updates), submits, links, capacity), answer
+        )
         newest = sum(each.newest_member for each in calls.pools.values())
         if newest != self._newest_member or self._membership.has_new_peers:
             self._newest_member = newest
             with suppress(StoreUnusable):  # the turn is committed; the next one tries again
                 self._meet_peers()
         if self._connection.has_changed:
-            answer.turn.next_look = 0.0
-        return answer.finish(submits)
+            answer.next_look = 0.0
+        by_pool = {pool: iter(each) for pool, each in submitted.items()}
+        answer.submitted = [next(by_pool[each.partition.pool]) for each in submits]
+        calls.close_turn()
+        return answer
 
     def _reconcile(self, turn: Turn) -> None:
         """Find out what a server that has come back may have lost: what it acknowledged last."""
@@ -231,33 +227,36 @@ class RedisStore(Store):
         self._connection.has_changed = False
         turn.is_doubtful = True
 
-    def _take(self, parts: list[Part], answer: TurnAnswer) -> None:
+    def _take(self, parts: list[Part], answer: Turn) -> dict[str, list[Submitted]]:
         for part in parts:
-            self._calls.add_partitions(part)
-        self._calls.take(parts, answer)
-        if answer.full:  # nothing has happened in these pools: the updates go by themselves
-            full = [part._replace(submits=[]) for part in answer.full]
-            answer.full.clear()
-            self._calls.take(full, answer)
+            self._calls.add_partitions(part.pool, part.submits)
+        submitted = self._calls.take(parts)
         for part in parts:
-            answer.turn.unknown += part.pool.unknown()
-            self._look_for_unknown(part, answer.turn)
+            answer.unknown += part.pool.unknown()
+            self._look_for_unknown(part, answer)
+        return submitted
 
     def _parts(
-        self, updates: Sequence[Update], submits: Sequence[Submit], capacity: Mapping[str, Capacity]
+        self,
+        updates: Sequence[Update],
+        submits: Sequence[Submit],
+        links: Mapping[str, bytes],
+        capacity: Mapping[str, Capacity],
     ) -> list[Part]:
-        """Return the turn, by pool. It is one in all pools where there may be news."""
+        """Return the parts of a turn: one in each pool where there is something to do, or news."""
         mine: dict[str, list[Update]] = {}
         new: dict[str, list[Submit]] = {}
         for update in updates:
             mine.setdefault(update.claim.pool, []).append(update)
         for submit in submits:
             new.setdefault(submit.partition.pool, []).append(submit)
-        enter, pools = self._calls.enter, self._calls.pools
         return [
-            Part(enter(pool), mine.get(pool, []), new.get(pool, []), capacity.get(pool))
-            for pool in dict.fromkeys((*pools, *capacity, *mine, *new))
-        ]
+            Part(
+                self._calls.enter(pool), mine.get(pool, []), new.get(pool, []),
+                links.get(pool, b""), capacity.get(pool),
+            )
+            for pool in dict.fromkeys((*self._calls.pools, *capacity, *mine, *new))
+        ]  # fmt: skip
 
     def _look_for_unknown(self, part: Part, turn: Turn) -> None:
         """Fail jobs whose function has been known to nobody for too long."""
@@ -377,8 +376,7 @@ class RedisStore(Store):
     ) -> list[Submitted] | None:
         pool = entry.partition.pool
         access = self._calls.enter(pool)
-        part = Part(access, [], list(submits), None)
-        self._calls.add_partitions(part)
+        self._calls.add_partitions(access, submits)
         arguments = (entry.name, entry.tick, next_tick, missed, int(overlaps))
         found = self._calls.run(access, _FIRE_ENTRY, *arguments, *access.records(submits))
         if found == -1:

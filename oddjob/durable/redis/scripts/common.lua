@@ -577,7 +577,7 @@ local function replace(twin, record, at)
   end
   call('HSET', job, twin, sub(former, 1, 16) .. sub(record, 17))  -- but for priority and origin
   if math.floor(flags / 16) % 2 == 1 and state == SCHEDULED and call('ZSCORE', due, twin) ~= 'inf' then
-    call('ZADD', due, exact(at), twin)
+    call('ZADD', due, exact(at < math.huge and at or now), twin)  -- it may wait for other jobs
   end
   return false
 end

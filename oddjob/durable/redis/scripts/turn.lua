@@ -1,12 +1,12 @@
 -- One turn of a process in a pool: update claims, insert jobs, open what is due, claim, read news.
 -- ARGV: 2 caller; 3 header; 4 updates, 50 bytes each; 5 delays and 6 bounds of the queue, of the
 -- submits, or ''; 7 partitions; 8 names of limiters, whose starts are in KEYS 29 ...; the records
--- of the submits; then what belongs to the updates, in their order.
+-- of the submits; their links, if any is linked; then what belongs to the updates, in their order.
 local is_over, former = begin()
 if is_over and not former then return false end
 local idle, limit, flags, newest_partition, update_count, submit_count =
   parse('<i4i4BI4I4I4', ARGV[3])
-local is_consumer_here, has_spare = flags % 2 == 1, flags >= 2
+local is_consumer_here, has_spare, are_linked = flags % 2 == 1, flags % 4 >= 2, flags >= 4
 local facts = call('HMGET', meta, 'partition', 'member', 'paused', 'failing')
 if not former and is_consumer_here and tonumber(facts[1] or 0) ~= newest_partition then
   return 1  -- nothing is done: there are partitions that the caller has not heard of
@@ -30,7 +30,7 @@ do
 end
 
 local lowest, highest = process * SHARE, process * SHARE + SHARE - 1  -- tokens of this process
-local argument = 8 + submit_count
+local argument = 8 + submit_count + (are_linked and 1 or 0)
 local function next_argument() argument = argument + 1; return ARGV[argument] end
 
 local ended_scores = {}
@@ -348,6 +348,10 @@ else
   if facts[4] then fail_lines(cmsgpack.unpack(facts[4])); follow_ends() end
   for i = 1, update_count, 500 do update(i, math.min(i + 499, update_count)) end
   if submit_count > 0 then first = insert(submit_count, me) end
+  if are_linked then
+    links = links or workflow()
+    links.link(submit_count, first, ARGV[9 + submit_count])
+  end
   if is_consumer_here then
     open_due()
     if not facts[3] then claim() end

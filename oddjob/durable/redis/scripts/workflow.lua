@@ -130,16 +130,14 @@ local function workflow()
 
   -- New jobs.
 
-  function flow.add_member(batch, id)
+  local function add_member(batch, id)
     local ids = new_members[batch] or {}
     new_members[batch] = ids
     if id then ids[#ids + 1] = id end
   end
 
-  function flow.add_batch(id) flow.add_member(id) end
-
   -- Let a new job wait for another one; return whether it does. `is_new`: the other one is, too.
-  function flow.add_dependency(id, other, condition, is_new)
+  local function add_dependency(id, other, condition, is_new)
     if not is_new then
       if call('HEXISTS', job, other) == 0 then return false end  -- it has ended long ago
       local state = state_of(other)
@@ -154,8 +152,8 @@ local function workflow()
     return true
   end
 
-  -- Count the new members, once all jobs are stored; end what waits for something over.
-  function flow.added()
+  -- Count the new members, once all jobs are linked.
+  local function count_members()
     for batch, ids in pairs(new_members) do
       local counts = counts_of(batch) or {0, 0, 0, 0}
       counts[1], counts[2] = counts[1] + #ids, counts[2] + #ids
@@ -165,6 +163,47 @@ local function workflow()
       end
       end_if_over(batch, counts)
     end
+  end
+
+  -- Link the jobs that `insert` has stored, of which the first new one has the id `first`; those that
+  -- wait for others are due at infinity. In `packed`, for each submit: how many others it waits for; how
+  -- many places before it its batch is (0: the record has its id, or there is none); of each other its
+  -- id, or how many places before it is, and the condition.
+  function flow.link(count, first, packed)
+    local ids, is_new, records, at = {}, {}, {}, 1
+    for i = 1, #twins, 3 do ids[twins[i]] = twins[i + 1] end
+    for _, i in ipairs(turned_away) do ids[i] = '' end
+    for i = 1, count do
+      is_new[i] = not ids[i]
+      if is_new[i] then ids[i], first = id_text(first), first + 1 end
+    end
+    for i = 1, count do
+      local id, record, number, batch_before = ids[i], ARGV[8 + i], nil, nil
+      number, batch_before, at = parse('<I2I4', packed, at)
+      local waits = is_of_batch(record)
+      if waits and is_new[i] then add_member(id) end
+      for _ = 1, number do
+        local other, before, condition
+        other, before, condition, at = parse('<c16I4c1', packed, at)
+        if before > 0 then other = ids[i - before] end
+        if is_new[i] and add_dependency(id, other, condition, before > 0) then waits = true end
+      end
+      local batch = is_new[i] and batch_of(record)
+      if batch_before > 0 and batch then
+        batch = ids[i - batch_before]
+        record = sub(record, 1, -17) .. batch
+        records[#records + 1], records[#records + 2] = id, record
+      end
+      if batch then add_member(batch, id) end
+      if is_new[i] and number > 0 and not waits then  -- all of them have ended
+        call('ZREM', due, id)
+        place(id, record)
+      end
+    end
+    for i = 1, #records, 1000 do
+      call('HSET', job, unpack(records, i, math.min(i + 999, #records)))
+    end
+    count_members()
     flow.follow()
   end
 

@@ -1,6 +1,5 @@
 """Faults of a Redis server and of the way to it: each is met with a server of the test's own."""
 
-import itertools
 import threading
 import time
 from collections.abc import Iterator
@@ -14,15 +13,7 @@ import pytest
 
 from oddjob import Pool, PoolClosed, StoreFull, StoreUnusable
 from oddjob.durable import trouble
-from oddjob.durable.record import (
-    Capacity,
-    Claim,
-    Partition,
-    Reference,
-    State,
-    Submit,
-    Update,
-)
+from oddjob.durable.record import Capacity, Claim, Partition, State, Submit, Update
 from oddjob.durable.redis import connection, membership, newest, wakeups
 from oddjob.durable.redis.access import Caller
 from oddjob.durable.redis.location import Location
@@ -482,36 +473,6 @@ def test_nobody_is_taken_over_right_after_an_outage(
         are_still_joined(stores, joined)
 
 
-@pytest.mark.parametrize("is_done", [True, False])
-def test_a_turn_whose_answer_never_came_is_finished_with_the_next_one(
-    redis_url: str, tmp_path: Path, is_done: bool
-) -> None:
-    """It may have been done, or not: no outcome is lost, and none is taken for a foreign one."""
-    store = member(redis_url, tmp_path, lease=15.0)
-    store.turn([], [Submit(PARTITION, b"")] * 3, {"pool": Capacity(0, 0)})
-    (claim,) = store.turn([], [], {"pool": Capacity(1, 1)}).claims
-    update = Update(claim, State.SUCCEEDED)
-    run_all = store._connection.run_all
-
-    def lose(calls: Any) -> Any:
-        if is_done:
-            run_all(calls)
-        raise StoreUnusable("no answer")
-
-    store._connection.run_all = lose  # type: ignore[method-assign]
-    with pytest.raises(StoreUnusable):
-        store.turn([update], [Submit(PARTITION, b"")], {"pool": Capacity(1, 1)})
-    store._connection.run_all = run_all  # type: ignore[method-assign]
-    turn = store.turn([update], [], {"pool": Capacity(1, 1)})
-    assert turn.refused == []
-    assert len({each.id for each in turn.claims}) == 2  # of the turn before, and of this one
-    assert store.reader.record(claim.id).state is State.SUCCEEDED  # type: ignore[union-attr]
-    counts = store.reader.counts("pool")
-    assert (counts[State.RUNNING], counts[State.QUEUED]) == (2, int(is_done))
-    store.leave()
-    store.close()
-
-
 def test_an_idle_process_sends_next_to_nothing(redis_server: RedisServer, redis_url: str) -> None:
     """Fewer than two commands a second, whatever it waits for."""
     with Pool("durable", 4, store=redis_url) as pool:
@@ -680,59 +641,3 @@ def test_no_command_looks_through_the_keys_of_other_programs(
     sent = {name.removeprefix("cmdstat_") for name in redis_server.ask("INFO", "commandstats")}
     assert "evalsha" in sent
     assert sent.isdisjoint({"keys", "scan", "randomkey", "dbsize", "sort"})
-
-
-def lose_answers(store: RedisStore, *calls: int) -> None:
-    """Lose the answers to the calls of these numbers, counted from now on from 0."""
-    run_all, number = store._connection.run_all, itertools.count()
-
-    def run(batch: Any) -> Any:
-        answers = run_all(batch)
-        if next(number) in calls:
-            raise StoreUnusable("no answer")
-        return answers
-
-    store._connection.run_all = run  # type: ignore[method-assign]
-
-
-@pytest.mark.parametrize("lost", range(3))
-def test_submits_after_an_outage_have_ids_of_their_own(
-    redis_url: str, tmp_path: Path, lost: int
-) -> None:
-    """Whichever of the answers for a batch was lost; its jobs were said to be."""
-    store = member(redis_url, tmp_path, lease=15.0)
-    lose_answers(store, lost)
-    members = [Submit(PARTITION, b"", batch=Reference(distance=n + 1)) for n in range(4)]
-    batch = [Submit(PARTITION, b"", is_batch=True), *members]
-    with suppress(StoreUnusable):
-        store.turn([], batch, {"pool": Capacity(0, 0)})
-    del batch, members
-    submits = [Submit(PARTITION, b"%d" % n) for n in range(5)]
-    submitted = store.turn([], submits, {"pool": Capacity(0, 0)}).submitted
-    records = [store.reader.record(each.id) for each in submitted]
-    assert [each and each.payload for each in records] == [each.payload for each in submits]
-    store.leave()
-    store.close()
-
-
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        Submit(PARTITION, b"", batch=Reference("other:0000000000000001")),
-        Submit(PARTITION, b"", key="k" * 2**16),
-    ],
-)
-def test_a_job_that_is_refused_does_not_lose_the_claims_of_a_turn_before(
-    redis_url: str, tmp_path: Path, wrong: Submit
-) -> None:
-    """Whose answer was late."""
-    store = member(redis_url, tmp_path, lease=15.0)
-    store.turn([], [Submit(PARTITION, b"")], {"pool": Capacity(0, 0)})
-    lose_answers(store, 0)
-    with pytest.raises(StoreUnusable):
-        store.turn([], [], {"pool": ALL})
-    with pytest.raises((TypeError, ValueError)):
-        store.turn([], [wrong], {"pool": ALL})
-    assert len(store.turn([], [], {"pool": ALL}).claims) == 1
-    store.leave()
-    store.close()

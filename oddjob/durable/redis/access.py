@@ -283,18 +283,15 @@ class PoolAccess:
         if not twins and not turned_away:
             numbers = range(first, first + count)
             return [Submitted(f"{name}:{number:016d}", is_new=True) for number in numbers]
-        found = dict(zip(twins[::3], zip(twins[1::3], twins[2::3], strict=True), strict=True))
-        submitted = []
+        found = {n: Submitted(None, is_new=False) for n in turned_away}
+        for n, twin, is_delayed in zip(twins[::3], twins[1::3], twins[2::3], strict=True):
+            job = full_id(name, twin)
+            found[n] = Submitted(job, is_new=False, is_delayed=bool(is_delayed))
         for n in range(1, count + 1):
-            if n in found:
-                twin, is_delayed = full_id(name, found[n][0]), bool(found[n][1])
-                submitted.append(Submitted(twin, is_new=False, is_delayed=is_delayed))
-            elif n in turned_away:
-                submitted.append(Submitted(None, is_new=False))
-            else:
-                submitted.append(Submitted(f"{name}:{first:016d}", is_new=True))
+            if n not in found:
+                found[n] = Submitted(f"{name}:{first:016d}", is_new=True)
                 first += 1
-        return submitted
+        return [found[n] for n in range(1, count + 1)]
 
     def _note_stranded(self, stranded: Sequence[bytes], room: Capacity | None, now: float) -> None:
         self.look_for_unknown = inf

@@ -75,12 +75,13 @@ class Members:
     def list(self) -> list[Member]:
         """Return the processes."""
         found = self.connection.ask("ZRANGE", self._keys.all[2], 0, -1, "WITHSCORES")
-        ends = {
-            int(number): float(end) for number, end in zip(found[::2], found[1::2], strict=True)
-        }
+        ends = dict(zip(map(int, found[::2]), map(float, found[1::2]), strict=True))
         return [
-            Member(number, known["host"], known["pid"], known["joined"], known["version"],
-                   tuple(known["consumes"]), ends[number] - LEASE if number in ends else None)
+            Member(
+                number, known["host"], known["pid"], known["joined"], known["version"],
+                tuple(known["consumes"]),
+                ends[number] - known.get("lease", LEASE) if number in ends else None,
+            )
             for number, known in sorted(self.read().items())
         ]  # fmt: skip
 
@@ -147,7 +148,8 @@ class Membership:
         caller = Caller(os.urandom(_NONCE_BYTES), number)
         self._known = {
             "host": host_name(), "pid": os.getpid(), "place": self._members.place,
-            "joined": float(now), "version": __version__, "pools": [], "consumes": [],
+            "joined": float(now), "lease": self._lease, "version": __version__,
+            "pools": [], "consumes": [],
         }  # fmt: skip
         self._register(caller, is_new=True)
         self.caller, self.is_evicted, self.has_new_peers = caller, False, True
@@ -290,6 +292,8 @@ def _meeting_place() -> Path:
     Raises:
         OSError: there is none, or it is another user's.
     """
+    if not hasattr(os, "getuid"):
+        raise OSError("Windows has no users with numbers")
     directory = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
     directory /= f"oddjob-{os.getuid()}"
     with suppress(FileExistsError):

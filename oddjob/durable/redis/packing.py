@@ -47,9 +47,9 @@ Unpacked = tuple[int, int, int | None, bool, str | None, bytes | None, str | Non
                  bytes | None, bytes, bytes | None, bool]  # fmt: skip
 
 
-def token_of(process: int, turn: int) -> int:
-    """Return the token of the claims of a turn."""
-    return process * _SHARE + turn
+def token_of(process: int, call: int) -> int:
+    """Return the token of the claims of a call."""
+    return process * _SHARE + call % _SHARE
 
 
 def owner_of(token: int) -> int:

@@ -20,9 +20,9 @@ _WORD: Final = re.compile(r"\w+")
 
 # Before Redis 7, scripts cannot say whether they need memory. A server that has none left refuses
 # the first write of a script if it needs some, and lets the script go on after one that needs none.
-# These two change nothing.
+# The first of these changes nothing, and what the second one sets in `meta` is read by nobody.
 _NEEDS_NO_MEMORY: Final = "redis.call('ZREM', KEYS[3], '')\n"
-_NEEDS_MEMORY: Final = "redis.call('HSETNX', KEYS[24] or KEYS[1], 'id', '0')\n"
+_NEEDS_MEMORY: Final = "redis.call('HSETNX', KEYS[24] or KEYS[1], 'memory', '')\n"
 
 
 class Script:

@@ -5,8 +5,8 @@
 --                    priority: of a partition by priority, then by turn, then by id
 --  3 due       ZSET  id of a scheduled job; score = when it is due, in seconds
 --  4 parked    ZSET  scores 0; digest of a key, inverted priority, id: behind others of the key
---  5 run       ZSET  id of a claimed job; score = token = process * 2^32 + number of the turn;
---                    and a filler with score 0: for its length, the server keeps a skip list even
+--  5 run       ZSET  id of a claimed job; score = token = process * 2^32 + number of the call, modulo
+--                    2^32; and a filler with score 0: for its length, the server keeps a skip list even
 --                    of a few, not a packed list that it would search from the beginning for each
 --  6 busy      ZSET  id of a claimed job whose partition has limiters; score = partition
 --  7 tries     HASH  id -> attempts * 1000 + crashes, of jobs that have not ended and have any

@@ -11,7 +11,7 @@ local facts = call('HMGET', meta, 'partition', 'member', 'paused', 'failing')
 if not former and is_consumer_here and tonumber(facts[1] or 0) ~= newest_partition then
   return 1  -- nothing is done: there are partitions that the caller has not heard of
 end
-local me, token = text(process), text(process * SHARE + number)
+local me, token = text(process), text(process * SHARE + number % SHARE)
 local refused, first, claimed, opens_in = {}, 0, {}, nil
 
 -- Partitions that this process may claim from, each with the places of its limiters.

@@ -184,11 +184,11 @@ def parse_url(url: str) -> StoreUrl | RedisUrl:
     """
     if url == "memory:":
         return StoreUrl(_IN_MEMORY)
-    parts = urlsplit(url, allow_fragments=False)  # the name of a file may have a #
-    if parts.scheme in _REDIS:
+    if url.partition(":")[0].lower() in _REDIS:
         from oddjob.durable.redis.location import Location
 
         return RedisUrl(Location(url))
+    parts = urlsplit(url, allow_fragments=False)  # the name of a file may have a #
     if parts.scheme != "sqlite":
         wanted = '"sqlite:///jobs.db", "redis://localhost" or "memory:"'
         raise ValueError(f"a store is given as {wanted}, not {url!r}")

@@ -162,6 +162,14 @@ def test_a_password_with_a_sign_of_urls_is_in_no_error(scheme: str, sign: str, s
     assert "word@" not in str(caught.value)
 
 
+@pytest.mark.parametrize("secret", ["s\u2100cret", "[secret]", "[secret"])
+@pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])
+def test_a_url_that_cannot_be_read_is_not_shown_with_its_password(scheme: str, secret: str) -> None:
+    with pytest.raises(ValueError, match=r"write it as urllib\.parse\.quote") as caught:
+        Pool("durable", 1, store=f"{scheme}://me:{secret}@host")
+    assert "cret" not in f"{caught.value} {caught.value.__cause__}"
+
+
 @pytest.mark.parametrize(
     ("url", "said"),
     [

@@ -53,7 +53,7 @@ class Location:
     """
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+        parts = _split(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
         self.prefix: Final = query.get("prefix", "oddjob")
         self.options: Final[dict[str, Any]] = {}
@@ -72,7 +72,7 @@ class Location:
             self._text = f"unix://{parts.path}/{database}?prefix={self.prefix}"
         else:
             if any("@" in each for each in (parts.path, parts.fragment, *query)):
-                raise _cut_password(parts.scheme)
+                raise _bad_port(parts.scheme)
             database = self._read_servers(parts)
         self._check_options(query)
         if not database.isdecimal():
@@ -115,7 +115,7 @@ class Location:
             try:
                 port = server.port or _PORTS[self.topology]
             except ValueError:
-                raise _cut_password(parts.scheme) from None
+                raise _bad_port(parts.scheme) from None
             servers.append((server.hostname or "localhost", port))
         names = ",".join(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
                          for host, port in servers)  # fmt: skip
@@ -214,8 +214,18 @@ class Location:
         return f"{self._tag}{quote(pool, safe='')}:{quote(name, safe=':')}".encode()
 
 
-def _cut_password(scheme: str) -> ValueError:
-    """Return the error about a port; it does not show it, as it may be part of a password."""
+def _split(url: str) -> SplitResult:
+    try:
+        return urlsplit(url)
+    except ValueError:  # which shows what stands for the server, and that may be of a password
+        raise ValueError(
+            f"a URL that begins with {url.partition('://')[0]}:// cannot be read. If it has a "
+            "password, write it as urllib.parse.quote(password, safe='') returns it"
+        ) from None
+
+
+def _bad_port(scheme: str) -> ValueError:
+    """Return an error that does not show what stands for the port: it may be of a password."""
     return ValueError(
         f"a URL that begins with {scheme}:// names a port that is no number from 0 to 65535. If "
         "that is a part of the password, write / as %2F there, ? as %3F and # as %23"

@@ -37,13 +37,12 @@ _EMPTY: Final = Context()  # shared by many timers: there is less for the garbag
 class Scheduled(HintedAttributes):
     """A trigger, and the submitter whose calls it delays."""
 
-    def __init__(
-        self, source: "Submitter", trigger: Trigger, daemon: bool, overlap: bool = False
-    ) -> None:
+    _overlap = False  # of a trigger that fires once, it means nothing
+
+    def __init__(self, source: "Submitter", trigger: Trigger, daemon: bool) -> None:
         self._source = source
         self._trigger = trigger
         self._keeps_process = not as_flag("daemon", daemon)
-        self._overlap = as_flag("overlap", overlap)
 
     @override
     def __repr__(self) -> str:
@@ -132,6 +131,10 @@ class Recurring(Scheduled):
     store also what `Pool.submit` does, and ``ValueError`` if this process has given another
     interval or expression to the same entry.
     """
+
+    def __init__(self, source: "Submitter", trigger: Trigger, daemon: bool, overlap: bool) -> None:
+        super().__init__(source, trigger, daemon)
+        self._overlap = as_flag("overlap", overlap)
 
     def submit(self, fn: Callable[P, object], /, *args: P.args, **kwargs: P.kwargs) -> Timer:
         """Queue ``fn(*args, **kwargs)`` each time; ``timer.jobs`` has the latest job."""

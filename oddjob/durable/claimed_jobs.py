@@ -32,7 +32,7 @@ from oddjob.errors import JobLost, PayloadError, StoreFull, StoreUnusable, descr
 from oddjob.keys import decode_key
 from oddjob.log import log
 from oddjob.runtime.job import Job
-from oddjob.runtime.job_host import StoredSettlement
+from oddjob.runtime.job_host import Settlement
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.stored_job import (
     details_of,
@@ -52,7 +52,7 @@ _SHORT: Final = 1e-6  # seconds that a job takes at least, for the division
 _LONG: Final = 0.1  # seconds that a job takes: nothing is claimed ahead of such jobs
 
 
-class ClaimedJobs(StoredSettlement):
+class ClaimedJobs(Settlement):
     """What a pool has claimed, and has not reported yet.
 
     Args:
@@ -214,14 +214,14 @@ class ClaimedJobs(StoredSettlement):
         return default if data is None else self.codec.decode_step(name, data, job_id)
 
     @override
-    def save_step(self, job: Job[Any], name: str, value: Any) -> None:
+    def save_step(self, job: Job[Any], name: str, value: Any) -> Any:
         details = details_of(job)
         claim = details.claim
         data = self.codec.encode_step(name, value, claim.id)
         transaction = self._transactions.get((claim.id, claim.token))
         if transaction is not None and transaction.is_open:
             transaction.save_step(name, data)
-            return
+            return value
         try:
             is_saved = self.runner.call(lambda store: store.save_step(claim, name, data))
         except RunnerOver:
@@ -230,6 +230,7 @@ class ClaimedJobs(StoredSettlement):
             raise JobLost(f"job {claim.id} was taken over: this attempt of it should end")
         if details.steps is not None:
             details.steps[name] = data
+        return value
 
     @override
     @contextmanager

@@ -44,7 +44,7 @@ from oddjob.keys import check_text
 from oddjob.log import log
 from oddjob.runtime import inline
 from oddjob.runtime.job import Job
-from oddjob.runtime.job_host import Settlement
+from oddjob.runtime.job_host import MemorySettlement
 from oddjob.runtime.links import set_due
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.stored_job import policy_of, shared_state_of
@@ -59,10 +59,15 @@ _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 holds_pools: Final = ContextVar("holds_pools", default=False)
 
 
-class PoolStore(Settlement):
-    """What connects one pool to a runner."""
+class PoolStore(MemorySettlement):
+    """What connects one pool to a runner.
+
+    It is also the settlement of the jobs that callers hold. These run only in inline mode, which
+    stores nothing, so their outcomes are settled in memory.
+    """
 
     def __init__(self, core: "PoolCore", name: str, url: str) -> None:
+        super().__init__(core.retry)
         self.name: Final = check_text("a pool's name", name)
         self.keep_succeeded: int = core.options.keep_succeeded
         self.keep_failed: float = core.options.keep_failed
@@ -290,19 +295,7 @@ class PoolStore(Settlement):
         """Submit the jobs of a recurring entry that is due; see `RecurringEntries.fire`."""
         return inf if self._ending else self.entries.fire(entry, now, store)
 
-    # The settlement of jobs that callers hold. These run only in inline mode, which stores nothing.
-
-    @override
-    def succeeded(self, job: Job[Any], result: Any) -> None:
-        """Do nothing."""
-
-    @override
-    def failed(self, job: Job[Any], error: BaseException) -> float | None:
-        return self.core.memory.failed(job, error)
-
-    @override
-    def progressed(self, job: Job[Any]) -> None:
-        """Do nothing."""
+    # The settlement of jobs that callers hold.
 
     @override
     def cancelled(self, job: Job[Any]) -> bool:

@@ -250,7 +250,7 @@ class Job(StandardFuture[T]):
             note: what the job is doing, as text.
 
         Raises:
-            RuntimeError: the job is not running.
+            RuntimeError: the job is not running, or this attempt of it has timed out.
         """
         report(self, Progress(done, total, note))
 
@@ -261,13 +261,13 @@ class Job(StandardFuture[T]):
 
             receipt = oddjob.current_job().step("charge", charge, order)
 
-        The value is kept under `name`, and later attempts return the kept value: in a loop, give
-        each step a name of its own, such as ``f"charge {item}"``. A failure is not kept. If `fn` is
-        a coroutine function, await what this method returns.
+        Later attempts return the value that is kept under `name`: in a loop, give each step its own
+        name, such as ``f"charge {item}"``. A failure is not kept. If the attempt times out during a
+        step, or its process dies, the step runs again. If `fn` is a coroutine function, await this.
 
         Raises:
             JobLost: the job was taken over by another process; it should end.
-            RuntimeError: the job is not running.
+            RuntimeError: the job is not running, or this attempt of it has timed out.
             StoreFull, StoreUnusable, TypeError: the value could not be stored.
         """
         try:

@@ -37,18 +37,18 @@ class Settlement(Protocol):
     def progressed(self, job: "Job[Any]") -> None:
         """Let others see what a running job has reported of itself."""
 
-
-class StoredSettlement(Settlement, Protocol):
-    """The settlement of a running job that comes from a store: it has a claim."""
-
     def find_step(self, job: "Job[Any]", name: str, default: Any) -> Any:
         """Return the value of a step that the job has taken, in this attempt or another one."""
 
-    def save_step(self, job: "Job[Any]", name: str, value: Any) -> None:
-        """Commit the value of a step; raise `JobLost` if the job was taken over."""
+    def save_step(self, job: "Job[Any]", name: str, value: Any) -> Any:
+        """Save the value of a step, and return the one that is kept for later attempts.
+
+        Raises:
+            JobLost: the job was taken over by another process.
+        """
 
     def transaction(self, job: "Job[Any]") -> AbstractContextManager[Any]:
-        """Do what `Job.transaction` says."""
+        """Return the transaction that `Job.transaction` describes, or raise RuntimeError."""
         ...
 
 
@@ -73,6 +73,25 @@ class MemorySettlement:
 
     def progressed(self, job: "Job[Any]") -> None:
         """Do nothing: the job itself shows it."""
+
+    def find_step(self, job: "Job[Any]", name: str, default: Any) -> Any:
+        """Return the value that the job itself keeps."""
+        return (job._ensure_details().steps or {}).get(name, default)
+
+    def save_step(self, job: "Job[Any]", name: str, value: Any) -> Any:
+        """Keep the value in the job, unless a late attempt of it has ended this step meanwhile."""
+        job._ensure_shared()  # so that the end, even of a plain job, releases the values
+        details = job._ensure_details()
+        if details.steps is None:
+            details.steps = {}
+        return details.steps.setdefault(name, value)
+
+    def transaction(self, job: "Job[Any]") -> AbstractContextManager[Any]:
+        """Raise RuntimeError: there is no store to write to."""
+        raise RuntimeError(
+            f"transaction() is for jobs that come from a store in a file, and {job.name} does not: "
+            'Pool("name", store="sqlite:///jobs.db")'
+        )
 
 
 class JobHost(Protocol):

@@ -132,7 +132,7 @@ def current_job() -> "Job[Any] | None":
     return _here.slots[-1].job if _here.slots else None
 
 
-def jobs_here() -> "list[Job[Any]]":
-    """Return the jobs that the calling thread runs in attempts that are not late."""
-    jobs = [slot.job for slot in _here.slots if not slot.is_late]
+def jobs_here(*, are_late: bool = False) -> "list[Job[Any]]":
+    """Return the jobs that the calling thread runs, or those that it is in with late attempts."""
+    jobs = [slot.job for slot in _here.slots if slot.is_late is are_late]
     return [job for job in jobs if job is not None]

@@ -194,7 +194,7 @@ def test_a_job_reports_how_far_it_has_got() -> None:
         job.result(WAIT)
         assert job.progress == (12, 12, None)
         assert pool.submit(abs, 1).progress is None
-    with pytest.raises(RuntimeError, match="this is for the job itself, while it runs"):
+    with pytest.raises(RuntimeError, match="only a running job can do this"):
         job.report(13)
     assert job.progress == (12, 12, None)
 

@@ -36,12 +36,13 @@ LAYERS = {
     """,
     "job": """
         runtime.job_state runtime.links runtime.shared_state runtime.settling runtime.job_host
-        runtime.policy runtime.middleware runtime.effects runtime.future runtime.job
+        runtime.policy runtime.middleware runtime.metrics runtime.coroutines runtime.slot
+        runtime.effects runtime.future runtime.job
         runtime.new_jobs runtime.stored_job
     """,
     "queues": """
-        runtime.ready_order runtime.fair_turns runtime.key_lines runtime.metrics runtime.coroutines
-        runtime.slot runtime.limit_gate runtime.limited_queue runtime.dispatcher schedule.timer
+        runtime.ready_order runtime.fair_turns runtime.key_lines runtime.limit_gate
+        runtime.limited_queue runtime.dispatcher schedule.timer
     """,
     "workers": """
         runtime.execution runtime.reasons runtime.worker runtime.stand_in runtime.in_place

@@ -199,3 +199,62 @@ def test_a_late_attempt_does_not_count_as_running(attempts: Attempts) -> None:
         assert job.why() == "it has run for 0.0 s, in " + pool.workers()[0].name
         attempts.end(2)
         assert job.result(WAIT) == 2
+
+
+def test_a_late_attempt_can_take_no_step_and_report_nothing() -> None:
+    """It would charge twice: the next one has not charged yet, or is about to."""
+    first, second = Hang(), Hang()
+    charged: list[int] = []
+    refused: list[int] = []
+
+    def run() -> None:
+        job, attempt = current_job(), current_job().attempt
+        if attempt == 2:
+            second()
+            job.step("charge", charged.append, attempt)
+            return
+        first()
+        with pytest.raises(RuntimeError, match="this attempt has timed out, so it should end"):
+            job.report(1, 2)
+        with pytest.raises(RuntimeError, match="this attempt has timed out, so it should end"):
+            job.step("charge", charged.append, attempt)
+        refused.append(attempt)
+
+    with Pool(2) as pool:
+        job = pool.options(timeout=HOUR, retries=1, backoff=0).submit(run)
+        first.wait_until_it_hangs()
+        time_is_up(pool)
+        second.wait_until_it_hangs()
+        first.gate.set()
+        until(lambda: not has_late_attempt(pool))
+        second.gate.set()
+        job.result(WAIT)
+    assert (charged, job.progress, refused) == ([2], None, [1])
+
+
+def test_what_a_step_returns_late_is_not_lost_if_the_next_attempt_has_not_come_so_far() -> None:
+    first, second = Hang(), Hang()
+    charged: list[int] = []
+
+    def charge(attempt: int) -> int:
+        charged.append(attempt)
+        if attempt == 1:
+            first()
+        return attempt
+
+    def run() -> int:
+        job, attempt = current_job(), current_job().attempt
+        if attempt == 2:
+            second()
+        return job.step("charge", charge, attempt)
+
+    with Pool(2) as pool:
+        job = pool.options(timeout=HOUR, retries=1, backoff=0).submit(run)
+        first.wait_until_it_hangs()
+        time_is_up(pool)
+        second.wait_until_it_hangs()
+        first.gate.set()
+        until(lambda: not has_late_attempt(pool))
+        second.gate.set()
+        assert job.result(WAIT) == 1
+    assert charged == [1]

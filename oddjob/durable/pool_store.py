@@ -110,14 +110,16 @@ class PoolStore(MemorySettlement):
         Raises:
             StoreUnusable: the store cannot be opened.
         """
-        while self.attached is None:
-            runner = runner_of(self.url)
+        while (runner := self.attached) is None:
             with suppress(RunnerOver):
-                self.claimed.runner = runner
-                runner.attach(self)
-                self.attached, self.last_reader = runner, runner.reader
-                self._callbacks = runner.callbacks
-        return self.attached
+                runner_of(self.url).attach(self)
+        return runner
+
+    def attach_to(self, runner: Runner) -> None:
+        """Use a runner, which serves the pool from now on; in the store thread."""
+        self.claimed.runner = runner
+        self.last_reader, self._callbacks = runner.reader, runner.callbacks
+        self.attached = runner
 
     def wake(self) -> None:
         """Have the runner look again, if there is one."""

@@ -166,6 +166,8 @@ class Runner:
 
         def add(_store: Store) -> None:
             former = self._pools.get(pool.name)
+            if former is pool:  # another thread has used it first
+                return
             if former is not None:
                 if not former.is_closing:
                     raise ValueError(f"a pool {pool.name!r} of this process uses {self._label}")
@@ -174,6 +176,7 @@ class Runner:
                 self._functions.forget(pool.name)
             self._pools[pool.name] = pool
             self._may_end = True
+            pool.attach_to(self)
 
         self.call(add)
 

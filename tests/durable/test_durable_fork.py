@@ -102,6 +102,35 @@ def test_parent_and_children_go_on_with_the_same_pool(tmp_path: Path) -> None:
     assert stored_in(tmp_path) == ["ok", out.strip()]
 
 
+def test_threads_of_a_child_use_the_pool_first_at_the_same_time(tmp_path: Path) -> None:
+    """As the first requests do that a web server's worker answers."""
+    run(
+        """
+        pool = oddjob.Pool("work", 2, store=url)
+        pool.submit(service.work).result(20)
+
+        def child():
+            barrier, errors = threading.Barrier(4), []
+
+            def request():
+                barrier.wait()
+                errors.append(pool.submit(service.work).exception(20))
+
+            threads = [threading.Thread(target=request) for _ in range(4)]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+            assert errors == [None] * 4, errors
+
+        for _ in range(4 * rounds):
+            assert in_child(child) == 0
+        pool.shutdown()
+        """,
+        tmp_path,
+    )
+
+
 def test_children_of_a_server_that_has_only_made_the_pool(tmp_path: Path) -> None:
     """As web servers do: the pool is made before they fork, and used in the children only."""
     run(

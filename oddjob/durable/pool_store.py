@@ -420,18 +420,17 @@ class PoolStore(MemorySettlement):
 
     def detached(self) -> None:
         """Let go of the runner, which serves the pool no longer."""
-        self._end()
-        self.attached = None
+        runner, self.attached = self.attached, None  # first: who hears of the end finds it so
+        self._end(runner)
 
     def end_if_closing(self) -> None:
         """End before the runner can serve the pool to its end, which a store in trouble delays."""
         if self._ending and not self.is_done:
             self._ending = _HANDING_BACK
             self.claimed.close()
-            self._end(" if that comes back")
+            self._end(self.attached, " if that comes back")
 
-    def _end(self, hope: str = "") -> None:
-        runner = self.attached
+    def _end(self, runner: Runner | None, hope: str = "") -> None:
         if runner is None:
             return
         for handle in list(self.handles.values()):

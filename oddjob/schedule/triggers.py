@@ -229,7 +229,11 @@ def daily(when: object) -> tuple[str, tzinfo | None]:
     Raises:
         TypeError, ValueError: it is no time of day, or not one of a whole minute.
     """
-    moment = as_time("daily", when)
+    wanted = f'daily must be a time of day in whole minutes, as "03:00", not {when!r}'
+    try:
+        moment = as_time("daily", when)
+    except (TypeError, ValueError) as error:
+        raise type(error)(wanted) from None
     if isinstance(moment, datetime) or moment.second or moment.microsecond:
-        raise ValueError(f'daily must be a time of day in whole minutes, as "03:00", not {when!r}')
+        raise ValueError(wanted)
     return f"{moment.minute} {moment.hour} * * *", moment.tzinfo

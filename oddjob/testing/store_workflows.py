@@ -145,6 +145,19 @@ class StoreWorkflowsContract(StoreSuite):
         assert store.retry([jobs[2]]) == 1
         self.end_one(store, jobs[2], State.SUCCEEDED)
 
+    def test_a_job_that_is_cancelled_on_its_way_back_ends_what_waits_for_it(
+        self, tmp_path: Path
+    ) -> None:
+        """It was asked to stop while it ran, and is handed back, or tried again."""
+        store = self.member(tmp_path)
+        for way in (State.QUEUED, State.SCHEDULED):
+            batch, member = self.batch(store, 1)
+            waiter = self.add(store, after=(Dependency(Reference(member)),))
+            claim = self.claim_one(store, member)
+            assert store.cancel([batch]) == 1
+            assert self.settle(store, claim, way)
+            assert self.states(store, [member, waiter, batch]) == [State.CANCELLED] * 3
+
     def test_the_deletion_of_a_job_is_no_success(self, tmp_path: Path) -> None:
         """Jobs that wait for it are cancelled, and may be retried."""
         store = self.member(tmp_path)

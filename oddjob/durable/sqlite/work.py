@@ -270,9 +270,9 @@ class Work:
                     )
                 if are_waiting or claim.batch is not None:
                     self.others.note(claim.id, each.state, claim.batch, each.outcome)
-        self.others.follow()
         if any(each.state in (State.QUEUED, State.SCHEDULED) for each in updates):
             self._cancel_stopped()
+        self.others.follow()
         self._release()
         return refused
 

@@ -71,7 +71,7 @@ class Runner:
         self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
         self._operations: Final[deque[Operation]] = deque()
         self._reports: Final = Reports()
-        self._is_asleep = self._wakes_for_progress = False
+        self._is_asleep = self._wakes_for_progress = self._is_evicted = False
         self._is_woken = False  # another turn is due, and has not begun
         self._due: Final = DueAlarm(self.wake)
         self._pools: dict[str, PoolStore] = {}
@@ -85,7 +85,6 @@ class Runner:
         self._retention: Final = Retention()
         self._spare: Final = SpareClaims()
         self._is_to_look_again = False  # the latest turn has left something to do at once
-        self._is_evicted = False
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -116,8 +115,7 @@ class Runner:
             handles: of each job, the one that its end settles; None: there is none.
 
         Raises:
-            StoreFull, StoreUnusable: no job was stored.
-            RunnerOver: no job was stored.
+            StoreFull, StoreUnusable, RunnerOver: no job was stored.
         """
         return self._perform(Operation(submits, handles))  # type: ignore[no-any-return]
 
@@ -281,9 +279,8 @@ class Runner:
                 guard(handle.rolled_back)
         claims = self._suspect.admit(turn.claims, self._pools.values())
         for name, pool in self._pools.items():
-            mine = [claim for claim in claims if claim.pool == name]
             if name in capacity:
-                pool.start(mine)
+                pool.start([claim for claim in claims if claim.pool == name])
             if name not in turn.full:
                 pool.full_queue.wake()
         self._accept(operations, turn)  # first: what these wait for, or stand for, may end now

@@ -117,8 +117,7 @@ class ClaimedJobs(Settlement):
             try:
                 self._core.intake.run_claimed(jobs)
             except Exception:  # there are no workers, and none can be started
-                for job in jobs:
-                    self.runner.hand_back(details_of(job).claim)
+                self.hand_back()
         if self._is_closed:  # meanwhile
             self.hand_back()
 

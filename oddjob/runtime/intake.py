@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.errors import PoolClosed
 from oddjob.log import log, run_in_thread
-from oddjob.runtime import inline, lifecycle
+from oddjob.runtime import inline
 from oddjob.runtime.dependencies import accept_linked, is_linked
 from oddjob.runtime.job import Job
 from oddjob.runtime.pool_ending import AFTER_EXIT
@@ -102,7 +102,7 @@ class Intake:
                 self._backpressure.put(jobs)
                 self._recheck_accepted(jobs)
             else:
-                self._start_workers(len(jobs), and_queue=jobs)
+                self._queue(jobs)
         except BaseException:
             for job in jobs:
                 withdraw(job)
@@ -168,53 +168,61 @@ class Intake:
                 self._start_workers(len(jobs))
                 self._backpressure.put_fired(jobs, refuse_all)
             else:
-                self._start_workers(len(jobs), and_queue=jobs)
+                self._queue(jobs)
         except Exception as error:
             refuse_all(error)
 
     def ensure_worker(self) -> None:
         """Start a worker if there is none, though there is no job yet; raises like `accept`."""
-        with self._core.state.lock:
-            if not self._core.workers.all():
-                self._start_workers(1)
+        if not self._core.workers.all():
+            self._start_workers(1)
 
     def run_claimed(self, jobs: Sequence[Job[Any]]) -> None:
         """Queue jobs that come from the store, even in a closed pool; raises like `accept`."""
-        self._start_workers(len(jobs), and_queue=jobs, is_checked=False)
+        self._queue(jobs, is_checked=False)
 
     def run_queued(self) -> None:
         """Start workers for queued jobs, after the number of allowed workers has grown."""
         self._start_workers(len(self._dispatcher), is_checked=False)
 
-    def _start_workers(
-        self, count: int, *, and_queue: Sequence[Job[Any]] = (), is_checked: bool = True
-    ) -> None:
-        """Start the supervisor and the workers that `count` jobs need, and queue the given jobs."""
-        with self._core.state.lock:
-            if is_checked:
-                self._core.state.check_open()
-            if self._core.supervisor.thread is None:
-                self._start_supervisor()
-            failure = self._core.workers.start_for(count)
-            if failure is not None and not self._core.workers.all():
-                if is_interpreters_end(failure):
-                    raise PoolClosed(AFTER_EXIT) from failure
-                raise failure
-            if and_queue:
-                self._dispatcher.put(and_queue, len(and_queue))
-        if failure is not None and not is_interpreters_end(failure):
-            message = "pool %s could not start another worker"
-            log(logging.WARNING, message, self._core.label, error=failure)
+    def _queue(self, jobs: Sequence[Job[Any]], *, is_checked: bool = True) -> None:
+        """Queue jobs next to each other, and start the workers that they need.
 
-    def _start_supervisor(self) -> None:
-        if not lifecycle.begin_threads(self._core):
-            self._core.state.closed_because = AFTER_EXIT
-            self._core.state.check_open()
+        The supervisor runs first: the end of a pool waits for it. The workers come last: one that
+        is ready before the jobs might be given those of another submitter.
+        """
+        core, dispatcher = self._core, self._dispatcher
+        if core.supervisor.thread is None:
+            self._start_workers(0, is_checked=is_checked)
+        with core.state.lock:
+            if is_checked:
+                core.state.check_open()
+            needed = len(jobs) - len(dispatcher.parked)
+            dispatcher.put(jobs, len(jobs))
         try:
-            self._core.supervisor.start()
-        except BaseException:
-            lifecycle.end_threads(self._core)
-            raise
+            if needed > 0:
+                self._start_workers(needed, is_checked=False)
+        except Exception:
+            removed = [job for job in jobs if dispatcher.remove(job)]
+            if removed:  # else the supervisor has started a worker meanwhile
+                raise
+
+    def _start_workers(self, count: int, *, is_checked: bool = True) -> None:
+        """Start the supervisor, and the workers that `count` jobs need; raises like `accept`."""
+        core = self._core
+        if is_checked:
+            core.state.check_open()
+        failure = core.workers.start_for(count)
+        if failure is None:
+            return
+        if not core.workers.all():
+            if is_interpreters_end(failure):
+                raise PoolClosed(AFTER_EXIT) from failure
+            raise failure
+        if not is_interpreters_end(failure):
+            log(
+                logging.WARNING, "pool %s could not start another worker", core.label, error=failure
+            )
 
     def _recheck_accepted(self, jobs: Sequence[Job[Any]], needed: int = 0) -> None:
         """Put right what a change of the pool has done to jobs that were just queued.

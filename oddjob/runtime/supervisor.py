@@ -12,7 +12,7 @@ pool breaks in the end.
 
 Guarantees: an exception that is raised in this thread is logged, and the thread continues.
 Locking: only its own thread uses the fields, except for `exits`, to which workers append, and
-`thread`, which is written under the lock of `PoolState`.
+`thread`, which is written once, under the lock of `PoolState`.
 """
 
 import logging
@@ -25,8 +25,10 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from oddjob.events import EventKind
 from oddjob.locks import Wakeup
 from oddjob.log import log
+from oddjob.runtime import lifecycle
 from oddjob.runtime.execution import rescue_slot
 from oddjob.runtime.job import Job
+from oddjob.runtime.pool_ending import AFTER_EXIT
 from oddjob.runtime.worker import Worker
 from oddjob.runtime.worker_set import is_interpreters_end
 from oddjob.schedule.clock import clock
@@ -118,24 +120,38 @@ class Supervisor:
             pool_restarts=self.pool_restarts,
         )
 
-    def start(self) -> None:
-        """Start the thread, or raise why it could not be started; the caller holds the lock."""
-        thread = ServiceThread(self._run, self._name)
-        if self.thread is not None:  # a signal handler has submitted meanwhile
-            return
-        self.thread = thread
-        try:
-            thread.start()
-        except BaseException:
-            self.thread = None
-            raise
+    def ensure_thread(self) -> None:
+        """Start the thread, if there is none; the caller holds no lock, as in `start_one`.
+
+        Several callers may start one at the same time. The first that runs, or whose start has
+        returned, is the supervisor; the others end. So nobody relies on a start that may fail.
+
+        Raises:
+            Exception: no thread could be started.
+        """
+        if self.thread is None:
+            thread = ServiceThread(self._run, self._name)
+            if self.thread is None:  # a signal handler may have submitted meanwhile
+                thread.start()
+                self._adopt(thread)
+
+    def _adopt(self, thread: threading.Thread) -> None:
+        """Make `thread` the supervisor, unless there is one."""
+        state = self._core.state
+        with state.lock:
+            if self.thread is None:
+                if not lifecycle.begin_threads(self._core):
+                    state.closed_because = state.closed_because or AFTER_EXIT
+                self.thread = thread
 
     def _run(self) -> None:
-        core = self._core
-        core.ending.mark_own_thread()
-        while self.thread is threading.current_thread():  # an interrupted start clears `thread`
+        thread = threading.current_thread()
+        self._core.ending.mark_own_thread()
+        while self.thread is None or self.thread is thread:
             try:
-                if not self._run_once():
+                if self.thread is None:
+                    self._adopt(thread)
+                elif not self._run_once():
                     return
             except BaseException as error:
                 self._log(logging.ERROR, "the supervisor of pool %s was interrupted", error)

@@ -2,14 +2,15 @@
 
 Guarantees: there are never more workers than places, whatever fails or interrupts. There are more
 workers than ``size`` only while some of them are marked to leave. A None in ``_places`` is an owed
-replacement: the supervisor starts it, or the next submitter does.
-Locking: the lock of `PoolState`. `Thread.start` is called under it.
+worker: the supervisor starts it, or the next submitter does.
+Locking: the lock of `PoolState`. No thread is started under it; see `start_one`.
 """
 
 import threading
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
+from oddjob.locks import is_held_here
 from oddjob.runtime.slot import Slot
 from oddjob.runtime.worker import Worker
 
@@ -35,12 +36,11 @@ class WorkerSet:
         self._prefix: Final = options.thread_name_prefix or core.label
         most = options.max_abandoned
         self._max_quarantined: Final = options.pool_size if most is None else most
-        # The worker in each place; None: it has left, and is to be replaced.
+        # The worker in each place; None: one has left or could not be started, and is owed.
         self._places: Final[list[Worker | None]] = []
         self.quarantined: Final[set[Worker]] = set()  # stuck in an overdue job
         self._to_join: list[threading.Thread] = []  # threads of workers that have left
         self.replaced: Final[deque[str]] = deque()  # names that the supervisor reports
-        self._to_start = 0  # above 1 if a signal handler calls `start_one` during a call of it
 
     def all(self) -> list[Worker]:
         """Return the workers, in the order of their places."""
@@ -52,7 +52,9 @@ class WorkerSet:
             return [*self.all(), *self.quarantined]
 
     def room(self) -> int:
-        """Return how many more workers there may be."""
+        """Return how many more workers there may be; none if the pool is broken, or finished."""
+        if self._core.state.broken_by is not None or self._core.is_finished():
+            return 0
         return max(0, self.size - len(self.all()))
 
     def resize(self, size: int) -> None:
@@ -115,10 +117,9 @@ class WorkerSet:
         core.supervisor.notify()
 
     def missing(self) -> int:
-        """Return how many workers have left and are to be replaced."""
+        """Return how many workers are owed."""
         with self._lock:
-            is_needed = self._core.state.broken_by is None and not self._core.is_finished()
-            return min(self._places.count(None), self.room()) if is_needed else 0
+            return min(self._places.count(None), self.room())
 
     def available(self) -> int:
         """Return how many workers will take a queued job at once, or can be started to do so."""
@@ -136,12 +137,15 @@ class WorkerSet:
             self._to_join.append(thread)
 
     def start_for(self, jobs: int) -> Exception | None:
-        """Start workers for those of `jobs` queued jobs that parked workers cannot take.
+        """Start workers for those of `jobs` jobs that parked workers cannot take.
+
+        The supervisor is started first, so that no worker goes without one.
 
         Returns:
             The exception with which a thread could not be started; None if there was none.
         """
         try:
+            self._core.supervisor.ensure_thread()
             for _ in range(min(jobs - len(self._core.dispatcher.parked), self.room())):
                 self.start_one()
         except Exception as failure:
@@ -151,48 +155,43 @@ class WorkerSet:
     def start_one(self) -> None:
         """Start a worker in the first empty place, or in a new one if there is room.
 
-        A reentrant call, by a signal handler or destructor, only increments a counter; the outer
-        call then also starts that worker.
+        The thread is started without the lock. Until it says that it runs, `Thread.start` waits for
+        it, and it may have to run a destructor that submits, and needs the lock. A signal handler
+        or destructor that has interrupted a holder of the lock leaves the start to the supervisor.
 
         Raises:
-            Exception: no thread could be started, and the place is empty.
+            Exception: no thread could be started; the worker is owed.
         """
-        with self._lock:
-            self._to_start += 1
-            if self._to_start > 1:
-                return
-            try:
-                while self._to_start:
-                    self._start_one()
-                    self._to_start -= 1
-            finally:
-                self._to_start = 0
-
-    def _start_one(self) -> None:
-        core, places = self._core, self._places
-        if not self.room():
+        core, is_replacement = self._core, False
+        worker: Worker | None = None
+        if is_held_here(self._lock):
+            self._places.append(None)  # one C call: it may come between any two of the holder's
+            core.supervisor.notify()
             return
-        is_replacement = None in places
-        if not is_replacement:
-            places.append(None)
-        index = places.index(None)
-        worker = Worker(core, index, f"{self._prefix}_{index}")
         try:
-            places[index] = worker
+            with self._lock:
+                if not self.room():
+                    return
+                is_replacement = None in self._places
+                if not is_replacement:
+                    self._places.append(None)
+                index = self._places.index(None)
+                worker = Worker(core, index, f"{self._prefix}_{index}")
+                self._places[index] = worker
+                core.intake.refresh()
             worker.thread.start()
         except BaseException:
-            # If Ctrl-C has interrupted `start`, the thread may still run: it leaves at once.
-            worker.leaving = True
-            core.metrics.close(worker.slot.metrics)
-            places[index] = None
-            if not (is_replacement or len(core.dispatcher)):
-                places.pop()  # otherwise it is an owed replacement
-            core.supervisor.notify()
+            if worker is not None:
+                # If Ctrl-C has interrupted `start`, the thread may still run: it leaves at once.
+                worker.leaving = True
+                core.metrics.close(worker.slot.metrics)
+                with self._lock:
+                    self._leave_place(worker)
+                core.supervisor.notify()
             raise
         if is_replacement:
             self.replaced.append(worker.thread.name)
             core.supervisor.notify()
-        core.intake.refresh()
 
     def serve_here(self) -> None:
         """Serve as a worker in the calling thread until the queue of a closed pool is empty."""

@@ -379,7 +379,8 @@ class MemoryTimer(Timer, Alarm):
         with scheduler.lock:
             if self._state != "set":  # it was paused or cancelled meanwhile
                 return
-            calls, models = self._calls, self._models  # read first: `_end` clears them
+            # Read first: `_end` clears them. The owner lives until the jobs are queued.
+            calls, models, _owner = self._calls, self._models, self._owner
             self._missed += following.missed
             if following.at is None:
                 self._end("fired")

@@ -46,8 +46,8 @@ LAYERS = {
     """,
     "workers": """
         runtime.execution runtime.reasons runtime.worker runtime.stand_in runtime.in_place
-        runtime.awaiting runtime.caller_runs runtime.inline runtime.worker_set runtime.supervisor
-        runtime.watchdog runtime.backpressure runtime.lifecycle runtime.pool_ending
+        runtime.awaiting runtime.caller_runs runtime.inline runtime.lifecycle runtime.pool_ending
+        runtime.worker_set runtime.supervisor runtime.watchdog runtime.backpressure
         runtime.dependencies runtime.intake runtime.core
     """,
     "what users hold": """

@@ -3,15 +3,18 @@
 import logging
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from oddjob import Pool, PoolBroken, PoolClosed
+from oddjob import Job, Pool, PoolBroken, PoolClosed
 from oddjob.runtime.supervisor import RestartLimit
 from oddjob.threads import ServiceThread
 from tests.peak import Peak
 from tests.strikes import WITH_LOSES_LOCKS
+
+from .at_once import at_once
 
 WAIT = 10.0
 
@@ -39,6 +42,18 @@ def first_start_fails(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     monkeypatch.setattr(threading.Thread, "start", maybe_start)
     yield failing
     assert failing == [], "the test expected more failures"
+
+
+def refuse_start_of(name: str, patch: pytest.MonkeyPatch) -> None:
+    """No thread of that name starts any more."""
+    start = threading.Thread.start
+
+    def maybe_start(thread: threading.Thread) -> None:
+        if thread.name == name:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    patch.setattr(threading.Thread, "start", maybe_start)
 
 
 def test_a_limit_is_exceeded_by_one_more_than_it_allows_within_its_time() -> None:
@@ -306,18 +321,68 @@ def test_a_replacement_that_cannot_start_is_tried_again(
     assert caplog.text.count("no thread could be started") == 1
 
 
+@pytest.mark.parametrize("options", [{}, {"max_queue": 10}])
+@pytest.mark.parametrize("culprit", ["unlucky-supervisor", "unlucky_0"])
 def test_a_first_worker_that_cannot_start_refuses_the_job_and_the_next_is_welcome(
-    first_start_fails: list[str],
+    culprit: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ran: list[int] = []
-    with Pool("unlucky", 1) as pool:
-        for culprit in ("unlucky-supervisor", "unlucky_0"):
-            first_start_fails.append(culprit)
+    with Pool("unlucky", 1, **options) as pool:
+        with monkeypatch.context() as patch:
+            refuse_start_of(culprit, patch)
             with pytest.raises(RuntimeError, match="can't start new thread"):
                 pool.submit(ran.append, 1)
-        assert pool.queue() == []
+            assert pool.queue() == []
         pool.submit(ran.append, 2).result(WAIT)
     assert ran == [2]
+
+
+@pytest.mark.parametrize("options", [{}, {"max_queue": 10}])
+@pytest.mark.parametrize("culprit", ["late-supervisor", "late_0"])
+def test_a_job_that_relies_on_a_thread_which_then_cannot_start_is_run_all_the_same(
+    culprit: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is accepted while another submitter is starting the only worker."""
+    start, first = threading.Thread.start, threading.Event()
+    others: list[Any] = []
+
+    def start_late(thread: threading.Thread) -> None:
+        if thread.name != culprit or first.is_set():
+            start(thread)
+        else:
+            first.set()
+            others.extend(at_once(lambda: pool.submit(abs, -7)))
+            raise RuntimeError("can't start new thread")
+
+    with Pool("late", 1, **options) as pool:
+        monkeypatch.setattr(threading.Thread, "start", start_late)
+        with suppress(RuntimeError):  # it is refused, or accepted as well
+            assert pool.submit(abs, -8).result(WAIT) == 8
+        assert others[0].result(WAIT) == 7
+
+
+@pytest.mark.parametrize("options", [{}, {"max_queue": 10}])
+@pytest.mark.parametrize("name", ["young-supervisor", "young_0", "young_1"])
+def test_a_destructor_may_submit_in_the_very_thread_that_is_being_started(
+    name: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`Thread.start` returns only when the new thread says that it runs."""
+    set_ident = threading.Thread._set_ident  # type: ignore[attr-defined]
+    jobs: list[Job[int]] = []
+    gate, first = threading.Event(), threading.Event()
+
+    def be_interrupted(thread: threading.Thread) -> None:
+        set_ident(thread)
+        if thread.name == name and not first.is_set():
+            first.set()
+            jobs.append(pool.submit(abs, -7))
+
+    monkeypatch.setattr(threading.Thread, "_set_ident", be_interrupted)
+    with Pool("young", 3, **options) as pool:
+        waiting = [pool.submit(gate.wait, WAIT) for _ in range(2)]
+        assert jobs[0].result(WAIT) == 7
+        gate.set()
+        assert all(job.result(WAIT) for job in waiting)
 
 
 def test_a_further_worker_that_cannot_start_costs_only_speed(
@@ -331,6 +396,15 @@ def test_a_further_worker_that_cannot_start_costs_only_speed(
         assert "could not start another worker" in caplog.text
         gate.set()
         assert (standing.result(WAIT), waiting.result(WAIT)) == (True, 8)
+
+
+def test_a_further_worker_that_cannot_start_is_tried_again_for_a_job_that_is_waited_for(
+    first_start_fails: list[str],
+) -> None:
+    with Pool("nested", 2) as pool:
+        first_start_fails.append("nested_1")
+        outer = pool.submit(lambda: pool.submit_many(abs, [-8])[0].result(WAIT))
+        assert outer.result(WAIT) == 8
 
 
 @pytest.mark.skipif(WITH_LOSES_LOCKS, reason="a struck `with` block of CPython keeps its lock")

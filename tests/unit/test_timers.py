@@ -565,6 +565,25 @@ def test_a_timer_keeps_an_anonymous_pool_alive_until_it_has_fired() -> None:
     assert ran.wait(WAIT)
 
 
+def test_an_anonymous_pool_that_only_a_timer_keeps_alive_is_open_when_its_last_jobs_come() -> None:
+    """Its supervisor, awake already, would close it as soon as it is collected."""
+    pool = Pool(None, 1)
+    pool.submit(int).result(WAIT)
+    core, is_alive, ran = pool._core, list[bool](), threading.Event()
+    accept = core.intake.accept_fired
+
+    def note_and_accept(*args: Any) -> None:
+        gc.collect()
+        is_alive.append(core.pool is not None)
+        accept(*args)
+
+    core.intake.accept_fired = note_and_accept  # type: ignore[method-assign]
+    pool.after(0.02).perform(ran.set)
+    del pool
+    assert ran.wait(WAIT)
+    assert is_alive == [True]
+
+
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cronsim", None)
     with Pool(None, 1) as pool, pytest.raises(ImportError, match=r"pip install 'oddjob\[cron\]'"):

@@ -23,6 +23,7 @@ _OTHER_WORDS: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(("rate_limit", "burst"), ("rate",)),
     "pools": ("extra_pools",),
 }
+_FOR_JOBS: Final = ("key", "max_concurrency", "persist", "priority", "serial", "unique")
 # Attributes of the objects of other libraries, and what these are called here.
 _OTHER_ATTRIBUTES: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(("get", "wait", "join", "return_value"), ("result",)),
@@ -53,6 +54,8 @@ def suggest(unknown: str, known: Iterable[str]) -> str:
     if "pool_size" in words:
         words.setdefault("max_workers", "pool_size")  # the standard library's word
     meant = [name for name in _OTHER_WORDS.get(unknown, ()) if name in words]
+    if "pool_size" in words and unknown in _FOR_JOBS:
+        return f"it is an option of jobs: pool.options({unknown}=…) or @pool.job({unknown}=…)"
     near = meant or get_close_matches(unknown, words, n=1)
     return f"did you mean {words[near[0]]!r}?" if near else f"known are {names}"
 
@@ -82,9 +85,9 @@ def hinted(fn: F) -> F:
     return call  # type: ignore[return-value]  # of the same signature
 
 
-def check_order(fn: object, items: object) -> None:
-    """Raise a ``TypeError`` if a function and the items for its calls are in the wrong order."""
-    if callable(items) and not callable(fn):
+def check_function(fn: object) -> None:
+    """Raise a ``TypeError`` if what is to be called is not callable, as the items of a batch."""
+    if not callable(fn):
         raise TypeError(f"the function comes first, and then the items, not {fn!r}")
 
 

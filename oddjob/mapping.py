@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TextIO, TypeVar, Unpac
 
 from oddjob.callables import call_all
 from oddjob.compat import AsyncFunction, T, TypedDict, override
-from oddjob.hints import HintedAttributes, check_order
+from oddjob.hints import HintedAttributes, check_function
 from oddjob.quantities import Seconds, as_size, as_wait, as_whole_number
 from oddjob.runtime.job import Job
 from oddjob.schedule.clock import clock
@@ -83,7 +83,7 @@ class MapMethods(HintedAttributes, Executor):
             BaseException: while iterating, what a job raised, unless ``return_exceptions``.
             TimeoutError: while iterating, if a result was not there in time.
         """
-        check_order(fn, next(iter(iterables), None))
+        check_function(fn)
         total = min((length_hint(each, -1) for each in iterables), default=0)
         return self._map("map", fn, zip(*iterables, strict=False), total, options)
 
@@ -114,7 +114,7 @@ class MapMethods(HintedAttributes, Executor):
 
         As ``itertools.starmap`` does, and in all else as `map`, which has the same options.
         """
-        check_order(fn, iterable)
+        check_function(fn)
         return self._map("starmap", fn, map(tuple, iterable), length_hint(iterable, -1), options)
 
     def _map(
@@ -266,8 +266,17 @@ def progress(jobs: Iterable[AnyFuture], *, title: str | None = None) -> Iterator
     Args:
         jobs: jobs, or any ``concurrent.futures.Future`` objects.
         title: text in front of the bar.
+
+    Raises:
+        TypeError: an item is not a job or future.
     """
     awaited = list(jobs)
+    for each in awaited:
+        if not isinstance(each, Future):
+            raise TypeError(
+                f"progress() shows how jobs end, and {each!r} is none; for the results of calls "
+                "there is pool.map(fn, items, progress=True)"
+            )
     return _with_bar(as_completed(awaited), len(awaited), title)
 
 

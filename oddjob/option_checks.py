@@ -108,11 +108,11 @@ def as_replace(name: str, value: Any) -> Any:
 
 def as_jobs(name: str, value: Any) -> tuple[Any, ...]:
     """Return the jobs that are meant: one, or several, or those that stand for workflows."""
-    jobs = value if isinstance(value, Iterable) else (value,)
+    jobs = value if isinstance(value, Iterable) and not isinstance(value, str) else (value,)
     jobs = tuple(getattr(each, "job", each) for each in jobs)
     for each in jobs:
         if not hasattr(each, "cancel_requested"):
-            raise TypeError(f"{name} must be jobs, not {each!r}")
+            raise TypeError(f"{name} must be a job or a list of jobs, not {each!r}; see find(id)")
     return jobs
 
 

@@ -156,7 +156,8 @@ def start_pool(
         name: the pool's name.
         exist_ok: if there is a live pool of that name with the same options, return it.
         replace: if there is a live pool of that name, shut it down first. It finishes its queue
-            while the new one takes over its name.
+            while the new one takes over its name. With `exist_ok` as well, only a pool that has
+            other options is replaced.
         **options: as in `Pool`.
 
     Raises:

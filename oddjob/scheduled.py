@@ -10,7 +10,7 @@ from datetime import datetime, time, tzinfo
 from typing import TYPE_CHECKING, Any, Final, Unpack, overload
 
 from oddjob.compat import AsyncFunction, Item, P, T, override
-from oddjob.hints import HintedAttributes, check_order, hinted
+from oddjob.hints import HintedAttributes, check_function, hinted
 from oddjob.option_checks import as_flag
 from oddjob.options import RecurrenceOptions
 from oddjob.quantities import Seconds
@@ -54,15 +54,15 @@ class Scheduled(HintedAttributes):
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> Timer:
         """Queue ``fn(item)`` for every item when the time has come, fire and forget."""
-        check_order(fn, iterable)
-        return self._set_timer(self._source._policy.detach(), fn, list(iterable), ONE_ARGUMENT)
+        return self._set_timer(self._source._policy.detach(), fn, iterable, ONE_ARGUMENT)
 
     def _set_timer(
         self, policy: JobPolicy, fn: Callable[..., Any], args: Any, kwargs: Any
     ) -> Timer:
         if policy.settings.after:
             raise TypeError("after=[jobs] and a time do not go together: leave one of them out")
-        source, items = self._source, args if kwargs is ONE_ARGUMENT else (args,)
+        check_function(fn)  # now, and not when the time has come
+        source, items = self._source, list(args) if kwargs is ONE_ARGUMENT else (args,)
         calls = Calls(policy, fn, items, kwargs, copy_context() or _EMPTY, source._key)
         if policy.is_durable and not inline.is_on():
             from oddjob.durable.timers import set_timer  # it is loaded where there is a store
@@ -108,8 +108,7 @@ class Delayed(Scheduled):
     def submit_many(self, fn: Callable[[Item], T], iterable: Iterable[Item]) -> list[Job[T]]: ...
     def submit_many(self, fn: Callable[..., Any], iterable: Iterable[Any]) -> list[Job[Any]]:
         """Queue ``fn(item)`` for every item when the time has come; return their jobs now."""
-        check_order(fn, iterable)
-        return self._set_timer(self._source._policy, fn, list(iterable), ONE_ARGUMENT).jobs
+        return self._set_timer(self._source._policy, fn, iterable, ONE_ARGUMENT).jobs
 
 
 class Recurring(Scheduled):
@@ -142,8 +141,7 @@ class Recurring(Scheduled):
 
     def submit_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> Timer:
         """Queue ``fn(item)`` for every item each time; ``timer.jobs`` has the latest jobs."""
-        check_order(fn, iterable)
-        return self._set_timer(self._source._policy, fn, list(iterable), ONE_ARGUMENT)
+        return self._set_timer(self._source._policy, fn, iterable, ONE_ARGUMENT)
 
 
 class ScheduleMethods:

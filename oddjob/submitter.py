@@ -13,7 +13,7 @@ from oddjob.compat import AsyncFunction, Item, P, T, override
 from oddjob.decorator import JobDecorator, job_decorator
 from oddjob.function import JobFunction
 from oddjob.group import JobGroup
-from oddjob.hints import check_order, refuse_unknown
+from oddjob.hints import check_function, refuse_unknown
 from oddjob.keys import Key
 from oddjob.mapping import How, MapMethods, map_calls
 from oddjob.options import (
@@ -132,7 +132,7 @@ class Submitter(MapMethods, ScheduleMethods, WorkflowMethods):
         read, and jobs are queued, as there is room; if that fails half-way, the jobs that have not
         started are cancelled. Raises like `submit`.
         """
-        check_order(fn, iterable)
+        check_function(fn)
         return self._accept_batch(self._policy, fn, iterable, ONE_ARGUMENT)
 
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
@@ -141,7 +141,7 @@ class Submitter(MapMethods, ScheduleMethods, WorkflowMethods):
         In a pool with ``max_queue`` the iterable may be endless, and the jobs that were queued
         before it raises are run.
         """
-        check_order(fn, iterable)
+        check_function(fn)
         self._accept_batch(self._policy.detach(), fn, iterable, ONE_ARGUMENT)
 
     def _accept_batch(

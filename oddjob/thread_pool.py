@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from types import SimpleNamespace
+from types import FunctionType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, Unpack
 
 from oddjob.compat import override
@@ -310,6 +310,7 @@ class Pool(StoredJobs, ThreadPoolExecutor):
             pool_size: the new number, 1 or more.
 
         Raises:
+            PoolClosed: the pool has been shut down.
             TypeError: it is not a whole number.
             ValueError: it is less than 1; see `pause`.
         """
@@ -424,3 +425,10 @@ class Pool(StoredJobs, ThreadPoolExecutor):
         def _work_queue(self) -> Any:
             queue = self._core.dispatcher
             return SimpleNamespace(qsize=queue.__len__, empty=lambda: not len(queue))
+
+
+for _base in Pool.__mro__[1:]:
+    if _base.__module__.startswith("oddjob."):
+        for _each in vars(_base).values():  # Python begins errors about arguments with these names
+            if isinstance(_each, FunctionType):
+                getattr(_each, "__wrapped__", _each).__qualname__ = f"Pool.{_each.__name__}"

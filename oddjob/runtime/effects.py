@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.callables import is_async
 from oddjob.option_checks import as_name
+from oddjob.quantities import as_number
 from oddjob.runtime.job_state import RUNNING
 from oddjob.runtime.slot import jobs_here
 
@@ -31,6 +32,11 @@ _MISSING: Final = object()
 def report(job: "Job[Any]", progress: "Progress") -> None:
     """Publish what a running job reports of itself."""
     _check_running(job)
+    as_number("done", progress.done)
+    if progress.total is not None:
+        as_number("total", progress.total)
+    if not isinstance(progress.note, str | None):
+        raise TypeError(f"note must be a string, not {progress.note!r}")
     job._ensure_details().progress = progress
     job._policy.settlement.progressed(job)
 

@@ -245,7 +245,7 @@ class Job(StandardFuture[T]):
         """Report progress, from inside the job while it runs; `progress` returns it.
 
         Args:
-            done: how much is done, in any unit.
+            done: how much is done, as a number of any unit.
             total: how much there is to do, in the same unit; None if that is unknown.
             note: what the job is doing, as text.
 

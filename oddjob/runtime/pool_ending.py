@@ -72,7 +72,8 @@ class PoolState:
 
     def breakdown(self) -> PoolBroken:
         """Return a new exception for the jobs of a broken pool; its cause is the last crash."""
-        broken = PoolBroken(f"pool {self.label} is broken: its workers kept crashing")
+        why = "its workers kept crashing; restart() revives it"
+        broken = PoolBroken(f"pool {self.label} is broken: {why}")
         broken.__cause__ = self.broken_by
         return broken
 

@@ -138,7 +138,7 @@ def _no_worker(job: Job[Any], core: "PoolCore") -> str:
         return "it is not in the queue: there is no room, or it has just been taken"
     if core.workers.available():
         return "a worker is about to take it"
-    return f"all {core.workers.size} workers are busy, and {before} jobs are before it"
+    return f"all workers are busy ({core.workers.size}); jobs before it: {before}"
 
 
 def _slot_of(job: Job[Any]) -> Slot | None:

@@ -85,6 +85,8 @@ class WorkerSet:
     def set_pool_size(self, pool_size: int) -> None:
         """Change the size of the pool, and by as much the number of allowed workers."""
         with self._lock:
+            if self._core.state.closed_because is not None:
+                self._core.state.check_open()
             change = pool_size - self._core.pool_size
             self._core.pool_size = pool_size
             if not self.is_paused:

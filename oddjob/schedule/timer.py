@@ -379,8 +379,8 @@ class MemoryTimer(Timer, Alarm):
         with scheduler.lock:
             if self._state != "set":  # it was paused or cancelled meanwhile
                 return
-            # Read first: `_end` clears them. The owner lives until the jobs are queued.
-            calls, models, _owner = self._calls, self._models, self._owner
+            # Read first: `_end` clears them.
+            calls, models, owner = self._calls, self._models, self._owner
             self._missed += following.missed
             if following.at is None:
                 self._end("fired")
@@ -390,6 +390,7 @@ class MemoryTimer(Timer, Alarm):
         scheduler.ensure_thread()  # a fake clock may have fired it, in another thread
         if following.fires_now:
             self._submit(self._next_jobs(calls, models) or ())
+        del owner  # now an anonymous pool may be collected
 
     def _next_jobs(
         self, calls: Calls | None, models: Sequence[Job[Any]]

@@ -140,6 +140,69 @@ def test_items_before_the_function_are_an_error_that_says_so(
         call(pool)
 
 
+NO_FUNCTION: list[Callable[[Any], object]] = [
+    lambda pool: pool.submit_many("report", [1]),
+    lambda pool: pool.map("report", [1]),
+    lambda pool: pool.after(5).submit("report"),
+    lambda pool: pool.every(5).perform("report"),
+]
+
+
+@pytest.mark.parametrize("call", NO_FUNCTION)
+def test_what_cannot_be_called_is_refused_where_that_costs_nothing(
+    call: Callable[[Any], object], pool: Pool
+) -> None:
+    """(`submit` does not look: its jobs fail, as those of the standard library do.)"""
+    with pytest.raises(TypeError, match="the function comes first, and then the items, not 'rep"):
+        call(pool)
+    assert pool.timers() == []
+    assert isinstance(pool.submit("report").exception(10), TypeError)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["key", "max_concurrency", "priority", "serial", "unique"])
+def test_an_option_of_jobs_that_is_given_to_a_pool_says_where_it_belongs(name: str) -> None:
+    hint = rf"{name}'; it is an option of jobs: pool.options\({name}=…\) or @pool.job\({name}=…\)$"
+    for make in (Pool, oddjob.start_pool):
+        with pytest.raises(TypeError, match=hint):
+            make("x", **{name: True})
+    with pytest.raises(oddjob.SettingsError, match="it is an option of jobs"):
+        oddjob.configure({"extra_pools": [{"x": {name: True}}]})
+
+
+@pytest.mark.parametrize("jobs", ["123", ["123"], 123])
+def test_jobs_to_wait_for_are_jobs_and_no_ids(jobs: Any, pool: Pool) -> None:
+    with pytest.raises(
+        TypeError, match=r"^after must be a job or a list of jobs, not '?123'?; see find"
+    ):
+        pool.options(after=jobs)
+
+
+def test_progress_of_what_is_no_job_is_an_error_that_names_the_other_way() -> None:
+    with pytest.raises(TypeError, match=r"and 1 is none; .* pool.map\(fn, items, progress=True\)"):
+        oddjob.progress([1, 2])  # type: ignore[type-var]
+
+
+@pytest.mark.parametrize(
+    ("report", "what"),
+    [
+        (("a",), "done must be a number, not 'a'"),
+        ((1, "b"), "total must be a number, not 'b'"),
+        ((1, 2, 3), "note must be a string, not 3"),
+    ],
+)
+def test_progress_is_reported_in_numbers(report: Any, what: str, pool: Pool) -> None:
+    error = pool.submit(lambda: oddjob.current_job().report(*report)).exception(10)  # type: ignore[union-attr]
+    assert isinstance(error, TypeError)
+    assert str(error) == what
+
+
+def test_wrong_arguments_are_those_of_a_method_of_pools(pool: Any) -> None:
+    calls = (pool.submit, pool.submit_many, pool.map, pool.cron, pool.find, pool.options().submit)
+    for call in calls:
+        with pytest.raises(TypeError, match=rf"^Pool\.{call.__name__}\(\) missing"):
+            call()
+
+
 def test_perform_this_says_how_a_job_is_asked_for(pool: Pool) -> None:
     with pytest.raises(TypeError, match=r"'async' as well; did you mean async_=True, at=…"):
         oddjob.perform_this(pool, "async")  # type: ignore[call-overload]

@@ -122,6 +122,18 @@ def test_a_pool_has_at_least_one_worker(size: int) -> None:
         assert pool.pool_size == 2
 
 
+def test_a_pool_that_was_shut_down_has_no_other_size_and_one_that_is_broken_may() -> None:
+    pool = Pool(pool_size=2, max_restarts=0, max_seconds=100)
+    for _ in range(2):
+        pool.submit(sys.exit).exception(WAIT)
+    until(lambda: pool.state == "broken")
+    pool.resize(3)
+    pool.shutdown()
+    with pytest.raises(PoolClosed):
+        pool.resize(4)
+    assert pool.pool_size == 3
+
+
 def test_a_pool_that_crashes_after_it_was_made_smaller_keeps_its_new_size() -> None:
     gauge = Gauge()
     with Pool(pool_size=4, max_restarts=10) as pool:

@@ -59,8 +59,8 @@ def test_a_running_job_says_since_when_and_a_queued_one_what_it_waits_for() -> N
         assert (running.queued_at, running.started_at, running.finished_at) == (start, start, None)
         assert (second.queued_at, second.started_at, second.finished_at) == (start, None, None)
         assert running.why() == "it has run for 5.0 s, in work_0"
-        assert first.why() == "all 1 workers are busy, and 0 jobs are before it"
-        assert second.why() == "all 1 workers are busy, and 1 jobs are before it"
+        assert first.why() == "all workers are busy (1); jobs before it: 0"
+        assert second.why() == "all workers are busy (1); jobs before it: 1"
         hang.gate.set()
         second.result(WAIT)
         assert second.why() == "it has ended: succeeded"

@@ -34,6 +34,7 @@ from oddjob.log import log
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_host import Settlement
 from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settling import was_stopped
 from oddjob.runtime.stored_job import (
     details_of,
     new_stored_job,
@@ -266,6 +267,9 @@ class ClaimedJobs(Settlement):
         if retry is not None and not job.cancel_requested and not isinstance(error, PayloadError):
             delay = retry.decide(error, job.attempt)
         state = State.FAILED if delay is None else State.SCHEDULED
+        if was_stopped(job, error):
+            self._report(claim, State.CANCELLED)
+            return None
         if delay is None and claim.origin is not None and self._is_gone(claim.origin):
             self._core.report_failure(job, error)  # nobody else will
         self._report(claim, state, error, delay=delay or 0.0)

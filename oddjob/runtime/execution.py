@@ -26,7 +26,7 @@ from typing import Any
 from oddjob.callables import describe, is_async
 from oddjob.log import log
 from oddjob.runtime.job import Job
-from oddjob.runtime.job_state import ENDED, RUNNING, SUCCEEDED
+from oddjob.runtime.job_state import CANCELLED, ENDED, RUNNING, SUCCEEDED
 from oddjob.runtime.middleware import compose
 from oddjob.runtime.policy import ONE_ARGUMENT, call_arguments
 from oddjob.runtime.settling import end, end_failed, jobs_behind, was_stopped
@@ -174,17 +174,24 @@ def _retry_or_fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
 
 
 def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
-    """End a job as failed, and mark the slot if its worker should be replaced."""
+    """End a job as failed, and mark the slot if its worker should be replaced.
+
+    A job that has stopped as requested ends as cancelled.
+    """
     core = slot.core
     behind = jobs_behind(job, core)
-    is_stopped = was_stopped(job, error)
     try:
         drop_own_frames(error)
-        slot.metrics.count_failed(1, is_stopped=is_stopped)  # before the failure can be seen
         details = job._ensure_details()
         details.started = details.started or slot.last_ended_at
+        if was_stopped(job, error):
+            slot.metrics.stopped += 1  # before the end can be seen
+            has_ended = end(job, CANCELLED, None)
+            slot.metrics.stopped -= not has_ended
+            return has_ended
+        slot.metrics.failed += 1
         if not end_failed(job, error, behind, core):
-            slot.metrics.count_failed(-1, is_stopped=is_stopped)
+            slot.metrics.failed -= 1
             return False
         core.events.notify("job_failed", job=job, error=error)
         if core.is_crash(error):

@@ -317,7 +317,7 @@ class Job(StandardFuture[T]):
 
     @override
     def cancelled(self) -> bool:
-        """Return whether the job was cancelled before it started."""
+        """Return whether the job was cancelled before it started, or has stopped as requested."""
         return self._local_state is CANCELLED
 
     @override

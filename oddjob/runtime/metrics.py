@@ -190,13 +190,6 @@ class SlotMetrics:
         self.runs: Final = Series()  # how long jobs have run
         self.waits: Final = Series()  # how long they were queued before
 
-    def count_failed(self, by: int, *, is_stopped: bool) -> None:
-        """Count a job that has failed, or was stopped."""
-        if is_stopped:
-            self.stopped += by
-        else:
-            self.failed += by
-
     def measure(self, ran: float, waited: float) -> None:
         """Record how long a job has run and was queued, in seconds."""
         self.runs.fresh.append(ran)

@@ -166,8 +166,9 @@ def test_a_job_says_what_it_waits_for(make_pool: MakePool) -> None:
             assert "running" in second.why()
         finally:
             first.cancel()
-        with pytest.raises(oddjob.PredecessorFailed):
+        with pytest.raises(CancelledError):
             second.result(10)
+        assert (first.state, second.state) == ("cancelled", "cancelled")
 
 
 def test_a_job_of_a_pool_of_one_waits_for_a_chain(make_pool: MakePool) -> None:
@@ -213,7 +214,7 @@ def test_a_job_starts_after_others(make_pool: MakePool) -> None:
 def test_what_cannot_be_waited_for_is_refused(make_pool: MakePool, tmp_path: Path) -> None:
     """With an error that says why."""
     with make_pool() as pool, Pool("other", store=f"sqlite:///{tmp_path}/other.db") as other:
-        with pytest.raises(TypeError, match="after must be jobs"):
+        with pytest.raises(TypeError, match="after must be a job or a list of jobs"):
             pool.options(after=[1])
         with pytest.raises(TypeError, match="do not go together"):
             pool.options(after=[pool.submit(nothing)]).after(1).submit(nothing)

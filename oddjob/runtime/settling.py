@@ -108,7 +108,11 @@ def report_failure(
     core: "PoolCore", job: "Job[Any]", error: BaseException, *, is_unseen: bool
 ) -> None:
     """Log a failure that no caller waits for, or has looked at, and call ``on_error``."""
-    log(logging.ERROR, _UNSEEN if is_unseen else _FAILED, job.name, core.label, error=error)
+    message = _UNSEEN if is_unseen else _FAILED
+    if isinstance(error, PredecessorFailed):  # its cause is reported once, for the job that failed
+        log(logging.ERROR, f"{message}: %s", job.name, core.label, error)
+    else:
+        log(logging.ERROR, message, job.name, core.label, error=error)
     if core.options.on_error is not None:
         try:
             core.options.on_error(job, error)

@@ -84,6 +84,18 @@ def test_a_serial_job_that_a_callback_of_the_failed_one_submits_runs(
         assert isinstance(behind.exception(WAIT), oddjob.PredecessorFailed)
 
 
+def test_the_traceback_of_a_failure_is_logged_once_and_not_for_each_serial_job_behind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with Pool("line", 1) as pool, Line(pool) as line:
+        line.view.perform(line.fail)
+        line.view.perform_many(abs, [1, 2])
+        line.start()
+    assert caplog.text.count("ValueError: invalid literal") == 1
+    said = "job abs of pool line failed: job Line.fail, before it in line 'invoice 7', failed"
+    assert caplog.messages[1:] == [said, said]
+
+
 def test_serial_jobs_end_behind_one_that_failed_whatever_its_callbacks_raise() -> None:
     has_ended = threading.Semaphore(0)
 

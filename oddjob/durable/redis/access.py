@@ -13,7 +13,6 @@ from oddjob.durable.record import (
     MAX_CRASHES,
     Capacity,
     Claim,
-    Limiter,
     Partition,
     State,
     Submit,
@@ -21,17 +20,19 @@ from oddjob.durable.record import (
     Turn,
     Update,
 )
-from oddjob.durable.redis.connection import Call
+from oddjob.durable.redis.connection import Call, pairs_of
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.packing import (
     claim_flags,
     full_id,
     pack_bounds,
     pack_delays,
+    pack_limiter,
     pack_submit,
     pack_updates,
     token_of,
     unpack_entry,
+    unpack_limiter,
     unpack_news,
     unpack_record,
 )
@@ -40,30 +41,28 @@ from oddjob.errors import StoreUnusable
 
 _CALLER: Final = struct.Struct("<8sdd")  # nonce, process, number of the call
 _HEADER: Final = struct.Struct("<iiBIII")  # idle, limit, flags, newest partition, updates, submits
-_LIMITER: Final = struct.Struct("<dddd")  # how many may run, starts, period, burst
 _CONSUMES, _HAS_SPARE, _ARE_LINKED = 1, 2, 4
-_UNLIMITED: Final = 1e15
 _FORMAT: Final = 2  # of the keys of a pool, that this version reads; 2 is with turns
 _FORMAT_FIELD: Final = b"l\0\0format"
 
 _TURN: Final = Script("turn")
-_TURN_WITH_SUBMITS: Final = Script("turn", may_fill=False)
-_SUBMIT: Final = Script("submit", may_fill=False)
+_TURN_WITH_SUBMITS: Final = Script("turn", needs_memory=True)
+_SUBMIT: Final = Script("submit", needs_memory=True)
 
 
 class Caller(NamedTuple):
-    """A process, as the scripts are to know it."""
+    """A process, as the scripts know it."""
 
     nonce: bytes
     process: int
 
     def pack(self, number: int) -> bytes:
-        """Return the caller of a call with a number."""
+        """Pack this process and the number of a call."""
         return _CALLER.pack(self.nonce, self.process, number)
 
 
 class Part(NamedTuple):
-    """What a turn of the store is in one pool."""
+    """One pool's share of a turn."""
 
     pool: "PoolAccess"
     updates: list[Update]
@@ -72,7 +71,7 @@ class Part(NamedTuple):
     room: Capacity | None
 
     def without_submits(self) -> "Part":
-        """Return the rest of it."""
+        """Return what is left of it without the submits."""
         return self._replace(submits=[], links=b"")
 
     def refused(self, error: Exception) -> list[Submitted]:
@@ -92,31 +91,31 @@ class PoolAccess:
 
     def __init__(self, location: Location, name: str, caller: Caller, about: str) -> None:
         self.name: Final = name
-        self.consumes: bool = False
-        self.newest_member: int = 0
-        self.held: Final[set[str]] = set()  # ids of jobs that this process has claimed
-        self._newest_partition = 0
-        self.is_to_tell: bool = False  # there may be partitions whose functions this process lacks
+        self.keys: Final = location.pool_keys(name, caller.process)
         self._location: Final = location
         self._caller: Final = caller
         self._about: Final = about
-        self.keys: Final = location.pool_keys(name, caller.process)
+        self.consumes: bool = False
+        self.newest_member: int = 0  # the counter of members
+        self.held: Final[set[str]] = set()  # ids of jobs that this process has claimed
         self._functions: set[str] = set()  # that this process knows
-        self._partitions: dict[int, Partition] = {}
-        self._numbers: dict[Partition, int] = {}  # as they are submitted
+        self._partitions: dict[int, Partition] = {}  # all, by number
+        self._newest_partition = 0  # the counter of partitions, when these were read
+        self._numbers: dict[Partition, int] = {}  # of those that this process has submitted jobs in
+        self._packed_partitions: tuple[bytes, bytes] = (b"", b"")  # those that it claims from
         self._turn_keys = self.keys
-        self._packed_partitions: tuple[bytes, bytes] = (b"", b"")
-        self.foreign: dict[int, str] = {}  # partitions whose functions it does not know
+        self.foreign: dict[int, str] = {}  # functions that it does not know, by partition
+        self._has_new_foreign = False
         self.look_for_unknown: float = inf  # seconds, until jobs of them may have to fail
 
     # Partitions.
 
     def read_partitions(self, meta: Sequence[bytes]) -> None:
         """Note all partitions, from the hash that has them."""
-        fields = dict(zip(meta[::2], meta[1::2], strict=True))
+        fields = pairs_of(meta)
         self._partitions = partitions_of(self.name, fields)
         self._newest_partition = int(fields.get(b"partition", 0))
-        self.is_to_tell = self.consumes
+        self._has_new_foreign = self.consumes
         self._sort_partitions()
 
     def learn(self, functions: Iterable[str]) -> None:
@@ -150,9 +149,9 @@ class PoolAccess:
         self._turn_keys = self._location.pool_keys(self.name, self._caller.process, names)
 
     def unknown(self) -> list[tuple[str, str]]:
-        """Return the functions, with their pool, that this process lacks, if some may be new."""
-        is_to_tell, self.is_to_tell = self.is_to_tell, False
-        if not is_to_tell:
+        """Return the functions, with their pool, that this process lacks; none if none is new."""
+        is_new, self._has_new_foreign = self._has_new_foreign, False
+        if not is_new:
             return []
         return sorted({(self.name, function) for function in self.foreign.values()})
 
@@ -166,7 +165,7 @@ class PoolAccess:
         names = "\n".join(each.name for each in partition.limiters)
         arguments = [partition.function.encode(), names.encode()]
         for each in partition.limiters:
-            arguments += [each.name.encode(), _pack_limiter(each)]
+            arguments += [each.name.encode(), pack_limiter(each)]
         return arguments
 
     def add_partition(self, partition: Partition, number: int) -> None:
@@ -323,15 +322,3 @@ def partitions_of(pool: str, fields: dict[bytes, bytes]) -> dict[int, Partition]
             ]
             partitions[int(number)] = Partition(pool, function, tuple(limiters))
     return partitions
-
-
-def unpack_limiter(name: str, packed: bytes) -> Limiter:
-    """Return a limiter, from what is stored of it."""
-    most, starts, period, burst = _LIMITER.unpack(packed)
-    is_bounded = most < _UNLIMITED
-    return Limiter(name, int(most) if is_bounded else None, int(starts) or None, period, int(burst))
-
-
-def _pack_limiter(limiter: Limiter) -> bytes:
-    most = _UNLIMITED if limiter.max_running is None else limiter.max_running
-    return _LIMITER.pack(most, limiter.starts or 0, limiter.period, limiter.burst)

@@ -68,6 +68,17 @@ class Call(NamedTuple):
     is_for_replicas: bool = False  # they are to have what it writes
 
 
+def pairs_of(answer: Sequence[Any]) -> dict[Any, Any]:
+    """Return what an answer says by turns: fields and values, or members and scores."""
+    return dict(zip(answer[::2], answer[1::2], strict=True))
+
+
+def info_of(answer: bytes) -> dict[str, str]:
+    """Return what a server says of itself, in answer to INFO."""
+    lines = answer.decode(errors="replace").splitlines()
+    return dict(line.split(":", 1) for line in lines if ":" in line)
+
+
 def _pack(command: bytes, script: bytes, keys: Keys, arguments: Sequence[Argument]) -> bytes:
     """Return a command, as the server reads it (redis-py's own way takes three times as long)."""
     texts = [each if type(each) is bytes else str(each).encode() for each in arguments]
@@ -101,7 +112,7 @@ class Connection:
             StoreUnusable: the server cannot be reached, and what has happened is unknown; or it
                 refuses what is asked of it.
         """
-        (answer,) = self.run_all([Call(script, keys, arguments, script.brings_jobs)])
+        (answer,) = self.run_all([Call(script, keys, arguments, script.needs_memory)])
         if isinstance(answer, StoreFull):
             raise answer
         return answer
@@ -126,6 +137,11 @@ class Connection:
             return self._receive()
 
         return self._persist(ask)
+
+    def time(self) -> float:
+        """Return the time of the server, in seconds since the epoch; raises as `run`."""
+        seconds, microseconds = self.ask("TIME")
+        return int(seconds) + int(microseconds) / 1e6
 
     def close(self) -> None:
         """Close the connection; the next call opens another one."""
@@ -206,8 +222,7 @@ class Connection:
         connection = self._raw
         connect(self._location, connection)
         connection.send_command("INFO", check_health=False)
-        lines = self._receive().decode(errors="replace").splitlines()
-        info = dict(line.split(":", 1) for line in lines if ":" in line)
+        info = info_of(self._receive())
         major, minor = info.get("redis_version", "0.0").split(".")[:2]
         self._version = int(major), int(minor)
         if self._version < _OLDEST:

@@ -4,7 +4,8 @@ That takes half the time of the way through the store thread, which is mostly tw
 threads. One thread at a time does so. Others leave their jobs to the store thread meanwhile, which
 stores those of many threads in one call.
 
-They are jobs of a process that does not run any of their pool, and does not wait for their ends.
+The runner sees to it that they are jobs of a process which does not run any of their pool, and does
+not wait for their ends.
 """
 
 import threading
@@ -27,13 +28,13 @@ class DirectSubmits:
         self._connection: Final = Connection(location)
         self._calls: Final = calls
         self._lock: Final = threading.Lock()
-        self._number = 0
+        self._number = 0  # of the last call; the server keeps it apart from that of `Calls`
 
     def submit(self, submits: Sequence[Submit]) -> list[Submitted] | None:
         """Store jobs of one pool; None: nothing has happened, the store thread has to do it.
 
         Raises:
-            StoreFull, StoreUnusable: as of `Connection.run`.
+            StoreFull, StoreUnusable: see `Connection.run`.
         """
         access = self._calls.pools.get(submits[0].partition.pool)
         if access is None or any(each.max_queue is not None or each.is_linked for each in submits):
@@ -43,7 +44,9 @@ class DirectSubmits:
         try:
             self._number += 1
             call = access.submit_call(self._number, submits)
-            answer = call and self._connection.run(call.script, call.keys, *call.arguments)
+            if call is None:
+                return None
+            answer = self._connection.run(call.script, call.keys, *call.arguments)
         finally:
             self._lock.release()
         return access.read_submitted(answer, len(submits)) if answer else None

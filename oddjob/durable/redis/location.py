@@ -13,8 +13,8 @@ from oddjob.compat import override
 
 _OPTIONS: Final[tuple[str, ...]] = ("prefix", "accept_eviction", "min_replicas")
 _OPTIONS_OF_TLS: Final = (
-    *("ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"),
-)
+    "ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname",
+)  # fmt: skip
 _OPTIONS_OF_SENTINELS: Final = ("sentinel_username", "sentinel_password")
 _WORDS: Final = {  # by the attributes in which two URLs of one store may differ
     "accepts_eviction": "accept_eviction",
@@ -55,47 +55,32 @@ class Location:
     def __init__(self, url: str) -> None:
         parts = _split(url)
         query = dict(parse_qsl(parts.query, keep_blank_values=True))
-        self.prefix: Final = query.get("prefix", "oddjob")
-        self.options: Final[dict[str, Any]] = {}
-        self._scheme, _, topology = parts.scheme.partition("+")
+        scheme, _, topology = parts.scheme.partition("+")
+        self._scheme: Final = scheme
         self.topology: Final = topology
+        self.prefix: Final = query.get("prefix", "oddjob")
+        self.options: Final[dict[str, Any]] = {}  # of a connection
         self.seeds: tuple[tuple[str, int], ...] = ()  # sentinels, or nodes of a cluster
         self.master: str = ""  # as the sentinels call it
-        if self._scheme == "unix":
-            if parts.netloc.rpartition("@")[2] or parts.path in ("", "/"):
-                raise ValueError(
-                    "a URL that begins with unix:// names a path from / on, as in "
-                    "unix:///run/redis.sock"
-                )
-            self.options["path"] = unquote(parts.path)
-            database = query.pop("db", "0")
-            self._text = f"unix://{parts.path}/{database}?prefix={self.prefix}"
-        else:
-            if any("@" in each for each in (parts.path, parts.fragment, *query)):
-                raise _bad_port(parts.scheme)
-            database = self._read_servers(parts)
+        self._text = ""
+        is_path = scheme == "unix"
+        database = self._read_path(parts, query) if is_path else self._read_servers(parts, query)
         self._check_options(query)
         if not database.isdecimal():
-            where = "?db=0" if self._scheme == "unix" else "/0 at the end"
+            where = "?db=0" if is_path else "/0 at the end"
             raise ValueError(f"{self}: a database is a number, as {where}, not {database!r}")
         if parts.fragment:
             raise ValueError(f"{self}: it goes on with a #: write # as %23")
         if not self.prefix:
             raise ValueError(f"{self}: a prefix has some text, as ?prefix=shop")
-        eviction = query.get("accept_eviction", "0")
-        if eviction not in ("0", "1"):
-            raise ValueError(f"{self}: accept_eviction is 1 or 0, not {eviction!r}")
-        self.accepts_eviction: Final = eviction == "1"
+        self.options["db"] = int(database)
+        self.accepts_eviction: Final = self._read_flag(query, "accept_eviction")
         replicas = query.get("min_replicas", "0")
         if not replicas.isdecimal():
             raise ValueError(f"{self}: min_replicas is a whole number, 0 or more, not {replicas!r}")
         self.min_replicas: Final = int(replicas)
-        self.options["db"] = int(database)
-        if self._scheme == "rediss":  # redis-py before 6.0 does not look at the name by itself
-            self.options.update({name: query[name] for name in query if name.startswith("ssl_")})
-            is_checked = query.get("ssl_check_hostname", "1").lower() not in ("0", "no", "false")
-            is_checked &= query.get("ssl_cert_reqs") != "none"
-            self.options["ssl_check_hostname"] = is_checked
+        if scheme == "rediss":
+            self._read_tls(query)
         self._credentials: Final = {
             "username": unquote(parts.username or "") or None,
             "password": unquote(parts.password or "") or None,
@@ -107,12 +92,26 @@ class Location:
         # What the names of channels begin with on which processes are woken.
         self.channels: Final = f"{self._tag}wake:".encode()
 
-    def _read_servers(self, parts: SplitResult) -> str:
+    def _read_path(self, parts: SplitResult, query: dict[str, str]) -> str:
+        """Read the path of a socket; return the database."""
+        if parts.netloc.rpartition("@")[2] or parts.path in ("", "/"):
+            raise ValueError(
+                "a URL that begins with unix:// names a path from / on, as in "
+                "unix:///run/redis.sock"
+            )
+        self.options["path"] = unquote(parts.path)
+        database = query.pop("db", "0")
+        self._text = f"unix://{parts.path}/{database}?prefix={self.prefix}"
+        return database
+
+    def _read_servers(self, parts: SplitResult, query: dict[str, str]) -> str:
         """Read which servers are named; return the database."""
+        if any("@" in each for each in (parts.path, parts.fragment, *query)):
+            raise _bad_port(parts.scheme)
         servers = []
         for each in parts.netloc.rpartition("@")[2].split(","):
-            server = urlsplit(f"//{each.strip()}")
             try:
+                server = urlsplit(f"//{each.strip()}")
                 port = server.port or _PORTS[self.topology]
             except ValueError:
                 raise _bad_port(parts.scheme) from None
@@ -133,6 +132,20 @@ class Location:
             raise ValueError(f"{self}: name one server, or {self._scheme}+sentinel://…, or "
                              f"{self._scheme}+cluster://…")  # fmt: skip
         return path or "0"
+
+    def _read_flag(self, query: dict[str, str], name: str) -> bool:
+        flag = query.get(name, "0")
+        if flag not in ("0", "1"):
+            raise ValueError(f"{self}: {name} is 1 or 0, not {flag!r}")
+        return flag == "1"
+
+    def _read_tls(self, query: dict[str, str]) -> None:
+        self.options.update({name: query[name] for name in query if name.startswith("ssl_")})
+        is_checked = query.get("ssl_check_hostname", "1").lower() not in ("0", "no", "false")
+        is_checked &= (
+            query.get("ssl_cert_reqs") != "none"
+        )  # redis-py before 6.0 does not look at it
+        self.options["ssl_check_hostname"] = is_checked  # not by itself in redis-py before 6.0
 
     def _check_options(self, names: Iterable[str]) -> None:
         known = _OPTIONS
@@ -206,7 +219,7 @@ class Location:
 
     def pool_keys(self, pool: str, process: int = 0, starts: Iterable[str] = ()) -> Keys:
         """Return the keys of the scripts on a pool, called by a process, with those of rates."""
-        names = (*_POOL_KEYS, f"process:{process}", *(f"starts:{name}" for name in starts))
+        names = (*POOL_KEYS, f"process:{process}", *(f"starts:{name}" for name in starts))
         return Keys([self.pool_key(pool, name) for name in names])
 
     def pool_key(self, pool: str, name: str) -> bytes:
@@ -232,7 +245,7 @@ def _bad_port(scheme: str) -> ValueError:
     )
 
 
-_POOL_KEYS: Final = (
+POOL_KEYS: Final = (
     *("job", "queue", "due", "parked", "run", "busy", "tries", "holders", "unique", "ended"),
     *("outcomes", "extra", "stopped", "watch", "news", "hungry", "spare", "room", "members"),
     *("known", "stranded", "entries", "ticks", "meta", "times", "turns", "lines"),

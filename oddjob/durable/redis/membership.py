@@ -25,7 +25,7 @@ from oddjob.durable.local_peers import LocalPeers
 from oddjob.durable.peers import FilePeers, Peers
 from oddjob.durable.record import MAX_CRASHES, Claim, Member, host_name
 from oddjob.durable.redis.access import Caller
-from oddjob.durable.redis.connection import Connection
+from oddjob.durable.redis.connection import Connection, pairs_of
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.packing import pack_begun
 from oddjob.durable.redis.script import Script
@@ -41,7 +41,7 @@ _PORTION: Final = 200  # claims that one call puts back
 
 _NUMBER: Final = Script("store_number")
 _REGISTER: Final = Script("store_register")
-_TRY_WRITE: Final = Script("store_register", may_fill=False)
+_TRY_WRITE: Final = Script("store_register", needs_memory=True)
 _BEAT: Final = Script("store_beat")
 _CONDEMN: Final = Script("store_condemn")
 _REMOVE: Final = Script("store_remove")
@@ -51,14 +51,20 @@ _TAKEOVER: Final = Script("takeover")
 class Members:
     """The processes of a store, as one connection sees them.
 
+    Args:
+        location: the server.
+        connection: to it.
+        place: where this process meets its peers. Processes with another place cannot tell whether
+            it is alive, nor which of its jobs have begun.
+
     Thread safety: one thread uses it, as its connection.
     """
 
-    def __init__(self, location: Location, connection: Connection) -> None:
+    def __init__(self, location: Location, connection: Connection, place: str = "") -> None:
         self.location: Final = location
         self.connection: Final = connection
+        self.place: str = place
         self._keys: Final = location.store_keys()
-        self.place = ""  # where this process can meet others; that of those it cannot meet differs
 
     def run(self, script: Script, *arguments: Any) -> Any:
         """Run a script on the whole store."""
@@ -69,13 +75,13 @@ class Members:
         found = self.connection.ask("HGETALL", self._keys.all[1])
         return {
             int(number): json.loads(known[_NONCE_BYTES:])
-            for number, known in zip(found[::2], found[1::2], strict=True)
+            for number, known in pairs_of(found).items()
         }
 
-    def list(self) -> list[Member]:
-        """Return the processes."""
+    def records(self) -> list[Member]:
+        """Return the processes, as people see them."""
         found = self.connection.ask("ZRANGE", self._keys.all[2], 0, -1, "WITHSCORES")
-        ends = dict(zip(map(int, found[::2]), map(float, found[1::2]), strict=True))
+        ends = {int(number): float(end) for number, end in pairs_of(found).items()}
         return [
             Member(
                 number, known["host"], known["pid"], known["joined"], known["version"],
@@ -98,9 +104,10 @@ class Members:
         for pool in known["pools"]:
             keys = self.location.pool_keys(pool, process)
             arguments = (self.location.channels, process, begun, MAX_CRASHES)
-            while (portion := self.connection.run(_TAKEOVER, keys, *arguments)) == _PORTION:
+            portion = _PORTION
+            while portion == _PORTION:
+                portion = self.connection.run(_TAKEOVER, keys, *arguments)
                 count += portion
-            count += portion
         self.run(_REMOVE, process)
         return count
 
@@ -113,6 +120,9 @@ class Membership:
         directory: where the processes of this machine meet; by default one that they all find.
         lease: seconds.
         note: is called by the thread of the lease, when the store thread should look.
+
+    Thread safety: the store thread uses it. The thread of the lease sets `is_evicted` and
+    `has_new_peers`, which the store thread resets, and has `taken_over` to itself.
     """
 
     def __init__(
@@ -238,8 +248,7 @@ class Membership:
 
     def _keep(self, caller: Caller, stop: threading.Event) -> None:
         connection = Connection(self._members.location, patience=0.0)
-        members = Members(self._members.location, connection)
-        members.place = self._members.place
+        members = Members(self._members.location, connection, self._members.place)
         newest, expired_before = caller.process, set[int]()
         pause = self._lease / _BEATS
         while not stop.wait(pause):
@@ -259,7 +268,7 @@ class Membership:
                 expired_before = expired
             except Exception as error:  # whatever it is, the lease has to be kept
                 if not isinstance(error, StoreUnusable):
-                    log(logging.ERROR, "the lease of this process", error=error)
+                    log(logging.ERROR, "the lease of this process is not renewed", error=error)
                 expired_before = set()
                 pause = random.uniform(0, min(2.0, self._lease / _BEATS))  # noqa: S311
         connection.close()

@@ -34,7 +34,7 @@ INDEXES: Final[dict[State, tuple[str, ...]]] = {
 
 
 def all_ids(connection: Connection, key: bytes, first: int = 0) -> Iterator[list[bytes]]:
-    """Yield the ids in an index, some at a time; of a moment each, not all of the same one."""
+    """Yield the ids in an index, a page at a time; each is of a moment, but not of the same one."""
     at, page = first, [b""]
     while page:
         page = connection.ask("ZRANGE", key, at, at + _IDS_AT_ONCE - 1)
@@ -67,7 +67,7 @@ class Newest:
         self._keys: Final = location.pool_keys(pool)
         self._channels: Final = location.channels
         self._key_of: Final[Callable[[str], bytes]] = lambda name: location.pool_key(pool, name)
-        self._since = since  # of those that are still of interest
+        self._lowest_wanted = since  # rises as newer ones are found
         self._before: Final = before
         self._count: Final = count
         self._ids = set[bytes]()
@@ -85,33 +85,35 @@ class Newest:
         return nlargest(self._count, self._ids)
 
     def _add(self, ids: Iterable[bytes]) -> None:
-        since, before = self._since, self._before
-        self._ids.update(each for each in ids if since <= each < before)
+        lowest, before = self._lowest_wanted, self._before
+        self._ids.update(each for each in ids if lowest <= each < before)
         if len(self._ids) >= 2 * self._count:
             newest = nlargest(self._count, self._ids)
-            self._ids, self._since = set(newest), newest[-1]
+            self._ids, self._lowest_wanted = set(newest), newest[-1]
 
     def _add_queued(self) -> bool:
-        """Add queued jobs; return whether that is done."""
+        """Add queued jobs; return False if they are too many, and all ids have to be looked at."""
         if self._count > _IDS_AT_ONCE:
             return False
-        arguments = (self._channels, self._since, self._before, self._count)
+        arguments = (self._channels, self._lowest_wanted, self._before, self._count)
         found, is_done = self._connection.run(_NEWEST, self._keys, *arguments)
         self._add(found)
         return bool(is_done)
 
     def _add_ended(self, state: State) -> None:
-        least, ties = state * STATE_SHARE, 0
-        last: Any = (state + 1) * STATE_SHARE - 1
+        first = state * STATE_SHARE
+        last: Any = first + STATE_SHARE - 1
+        seen = 0  # jobs of the score `last`, which are skipped
         while True:
-            # Nothing that ended before `since`, and hence was submitted before, is of interest.
-            least = max(least, state * STATE_SHARE + int(self._since) // 1000 - _SLACK)
+            # What ended before the lowest wanted job was submitted is older than that as well.
+            least = first + max(0, int(self._lowest_wanted) // 1000 - _SLACK)
             page = self._connection.ask(
-                "ZREVRANGEBYSCORE", self._key_of("ended"), last, least, "WITHSCORES", "LIMIT", ties,
+                "ZREVRANGEBYSCORE", self._key_of("ended"), last, least, "WITHSCORES", "LIMIT", seen,
                 _IDS_AT_ONCE,
             )  # fmt: skip
-            self._add(page[::2])
-            if len(page) < 2 * _IDS_AT_ONCE:
+            ids, scores = page[::2], page[1::2]
+            self._add(ids)
+            if len(ids) < _IDS_AT_ONCE:
                 return
-            ties = page.count(page[-1]) + (ties if page[-1] == last else 0)
-            last = page[-1]
+            seen = scores.count(scores[-1]) + (seen if scores[-1] == last else 0)
+            last = scores[-1]

@@ -12,6 +12,7 @@ from typing import Any, Final
 from oddjob.durable.record import (
     Attempt,
     Entry,
+    Limiter,
     News,
     Partition,
     Record,
@@ -20,29 +21,38 @@ from oddjob.durable.record import (
     Update,
 )
 
-# Partition, priority, origin, limit of the key, flags, sizes of key, unique value, entry, name and
-# meta; then these and the payload; and if the flags say so, a fair key with `_FAIR_END`, and the
-# number of a batch.
+# The record of a job:
+#   head                      `_RECORD`: partition, priority, origin, limit of the key, flags, and
+#                             the sizes of key, unique value, entry, name and meta
+#   key, unique value, entry, name, meta, payload
+#   fair key, `_FAIR_END`     if it has `_IS_FAIR`; the second are the key's step and size
+#   number of the batch       if it has `_IS_MEMBER`
 _RECORD: Final = struct.Struct("<IidIBHHHHI")
-_FAIR_END: Final = struct.Struct("<dH")  # step and size of the fair key, which is before them
-_UPDATE: Final = struct.Struct("<16sdBBddd")  # id, token, state, how, origin, delay, started
+_FAIR_END: Final = struct.Struct("<dH")
+_IS_SERIAL, _IS_MEMBER, _IS_BATCH, _REPLACES, _REPLACES_TIME, _IS_FAIR = 1, 2, 4, 8, 16, 32  # flags
+
+_UPDATE: Final = struct.Struct("<16sdBBddd")  # id, token, state, flags, origin, delay, started
+# The flags of an update, by what the script has to do: look at the record; read more arguments; …
+_LOOK, _READ_OUTCOME, _READ_ERROR, _READ_ATTEMPT = 1, 2, 4, 8
+_FORGET, _FREE_LIMITERS, _COUNT_IN_BATCH, _READ_BATCH = 16, 32, 64, 128
+
 _OUTCOME: Final = struct.Struct("<BddIII")  # state, finished, started, attempt, crashes, of error
 _ATTEMPT: Final = struct.Struct("<dI")  # finished, size
 _NEWS: Final = struct.Struct("<dBI")  # serial number, state, size of error
-_NEVER: Final = b"inf"  # as the time of a job that waits for others
 _CLAIM: Final = struct.Struct("<16sd")  # id, token
+_LIMITER: Final = struct.Struct("<dddd")  # how many may run, starts, period, burst
+_UNLIMITED: Final = 1e15  # as how many may run
+_NEVER: Final = b"inf"  # as the time of a job that waits for others
 _DIGITS: Final = 16
-_LOOK, _OUTCOME_FOLLOWS, _ERROR_FOLLOWS, _ATTEMPT_FOLLOWS, _FORGET, _IS_LIMITED = 1, 2, 4, 8, 16, 32
-_IS_MEMBER, _BATCH_FOLLOWS = 64, 128
+NO_ID: Final = b"0" * _DIGITS
 _HIGHEST: Final = 2**31 - 1  # priority
 _MOST_OF_KEY: Final = 2**32 - 1
 _SHARE: Final = 2**32  # of the tokens, for each process
-_SERIAL, _MEMBER, _BATCH, _REPLACES, _REPLACES_TIME, _FAIR = 1, 2, 4, 8, 16, 32  # of a record
-NO_ID: Final = b"0" * _DIGITS
 
 
 # Of a record: partition, priority, origin, whether it is serial, key, unique value, entry, name,
-# meta, payload, number of its batch, and whether others may have to hear of its end.
+# meta, payload, number of its batch, and whether others may have to hear of its end. (A named tuple
+# takes longer to make, and there is one for each claim.)
 Unpacked = tuple[int, int, int | None, bool, str | None, bytes | None, str | None, str,
                  bytes | None, bytes, bytes | None, bool]  # fmt: skip
 
@@ -85,9 +95,10 @@ def pack_submit(submit: Submit, partition: int, process: int) -> bytes:
     priority = max(-_HIGHEST, min(submit.priority, _HIGHEST)) if submit.priority else 0
     flags, fair, batch = int(submit.is_serial), b"", b""
     if submit.fair_key is not None:
-        flags, fair = flags | _FAIR, fair_key + _FAIR_END.pack(submit.fair_step, len(fair_key))
+        flags, fair = flags | _IS_FAIR, fair_key + _FAIR_END.pack(submit.fair_step, len(fair_key))
     if submit.is_linked:
-        flags |= (_MEMBER if submit.batch is not None else 0) | (_BATCH if submit.is_batch else 0)
+        flags |= _IS_MEMBER if submit.batch is not None else 0
+        flags |= _IS_BATCH if submit.is_batch else 0
         if submit.batch is not None:  # one of the same call: the script knows its number
             batch = (
                 NO_ID if submit.batch.distance else (split_id(submit.batch.job) or ("", NO_ID))[1]
@@ -110,41 +121,42 @@ def key_limit_of(record: bytes) -> int:
 def fair_key_of(record: bytes) -> tuple[str | None, float]:
     """Return the fair key of a record, None if there is none, and its step."""
     flags = _RECORD.unpack_from(record)[4]
-    if not flags & _FAIR:
+    if not flags & _IS_FAIR:
         return None, 1.0
-    end = len(record) - _FAIR_END.size - (_DIGITS if flags & _MEMBER else 0)
+    end = len(record) - _FAIR_END.size - (_DIGITS if flags & _IS_MEMBER else 0)
     step, size = _FAIR_END.unpack_from(record, end)
     return record[end - size : end].decode(), step
 
 
 def unpack_record(record: bytes) -> Unpacked:
     """Return the parts of a record."""
-    unpacked = _RECORD.unpack_from(record)
-    partition, priority, origin, _, flags, key, unique, entry, name, meta = unpacked
-    unique += key  # where each ends, but for the head
-    entry += unique
-    name += entry
+    head = _RECORD.unpack_from(record)
+    partition, priority, origin, _, flags, key_end, unique, entry, name, meta = head
+    unique_end = key_end + unique
+    entry_end = unique_end + entry
+    name_end = entry_end + name
+    meta_end = name_end + meta
     text = record[_RECORD.size :]
-    payload, batch = text[name + meta :], None
-    if flags & _MEMBER:
+    payload, batch = text[meta_end:], None
+    if flags & _IS_MEMBER:
         payload, batch = payload[:-_DIGITS], payload[-_DIGITS:]
-    if flags & _FAIR:
+    if flags & _IS_FAIR:
         _, size = _FAIR_END.unpack(payload[-_FAIR_END.size :])
         payload = payload[: -_FAIR_END.size - size]
     return (
-        partition, priority, int(origin) or None, bool(flags & _SERIAL),
-        text[:key].decode() if key else None,
-        text[key:unique] if unique > key else None,
-        text[unique:entry].decode() if entry > unique else None,
-        text[entry:name].decode(),
-        text[name : name + meta] if meta else None,
-        payload, batch, bool(flags & (_MEMBER | _BATCH)),
+        partition, priority, int(origin) or None, bool(flags & _IS_SERIAL),
+        text[:key_end].decode() if key_end else None,
+        text[key_end:unique_end] if unique else None,
+        text[unique_end:entry_end].decode() if entry else None,
+        text[entry_end:name_end].decode(),
+        text[name_end:meta_end] if meta else None,
+        payload, batch, bool(flags & (_IS_MEMBER | _IS_BATCH)),
     )  # fmt: skip
 
 
 def claim_flags(partition: Partition, *, has_names: bool) -> int:
-    """Return what an update of a claim is to say of it."""
-    return (_LOOK if has_names else 0) | (_IS_LIMITED if partition.limiters else 0)
+    """Return the flags of all updates of a claim; they are kept as its `partition`."""
+    return (_LOOK if has_names else 0) | (_FREE_LIMITERS if partition.limiters else 0)
 
 
 def pack_updates(updates: Sequence[Update], about: str) -> tuple[bytes, list[bytes]]:
@@ -152,27 +164,27 @@ def pack_updates(updates: Sequence[Update], about: str) -> tuple[bytes, list[byt
     heads, after, batch = list[bytes](), list[bytes](), None
     pack = _UPDATE.pack
     for claim, state, outcome, error, delay, started, traceback, is_kept in updates:
-        how: int = claim.partition
+        flags: int = claim.partition  # see `claim_flags`
         if outcome is not None:
-            how |= _OUTCOME_FOLLOWS
+            flags |= _READ_OUTCOME
             after.append(b"." + outcome)
         if error is not None:
-            how |= _ERROR_FOLLOWS
+            flags |= _READ_ERROR
             after.append(_bytes(error))
         if traceback is not None:
-            how |= _ATTEMPT_FOLLOWS
+            flags |= _READ_ATTEMPT
             after.append(json.dumps((claim.attempt + 1, started, about, traceback)).encode())
         if not is_kept and state is State.SUCCEEDED:
-            how |= _FORGET
+            flags |= _FORGET
         if claim.batch is not None:
-            how |= _IS_MEMBER
+            flags |= _COUNT_IN_BATCH
             if claim.batch != batch:
                 batch = claim.batch
-                how |= _BATCH_FOLLOWS
+                flags |= _READ_BATCH
                 after.append(batch[-_DIGITS:].encode())
         number = claim.id[-_DIGITS:].encode()
         heads.append(
-            pack(number, claim.token, state, how, claim.origin or 0, delay, started or 0.0)
+            pack(number, claim.token, state, flags, claim.origin or 0, delay, started or 0.0)
         )
     return b"".join(heads), after
 
@@ -254,6 +266,19 @@ def unpack_names(packed: bytes | None) -> list[bytes]:
         names.append(packed[at + 2 : at + 2 + size])
         at += 2 + size
     return names
+
+
+def unpack_limiter(name: str, packed: bytes) -> Limiter:
+    """Return a limiter, from what is stored of it."""
+    most, starts, period, burst = _LIMITER.unpack(packed)
+    is_bounded = most < _UNLIMITED
+    return Limiter(name, int(most) if is_bounded else None, int(starts) or None, period, int(burst))
+
+
+def pack_limiter(limiter: Limiter) -> bytes:
+    """Return what is stored of a limiter."""
+    most = _UNLIMITED if limiter.max_running is None else limiter.max_running
+    return _LIMITER.pack(most, limiter.starts or 0, limiter.period, limiter.burst)
 
 
 def unpack_entry(row: Sequence[bytes], partition: Partition) -> Entry:

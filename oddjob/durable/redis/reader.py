@@ -1,4 +1,8 @@
-"""RedisReader: what people see of a store, on a connection of its own. Each look is a page."""
+"""RedisReader: what people see of a store, on a connection of its own.
+
+A page may take several calls, and a filter that few jobs fit looks at all of them; other threads
+that read wait meanwhile. Calls are short, so no process of the store does.
+"""
 
 import struct
 import threading
@@ -11,7 +15,7 @@ from typing import Any, Final
 from oddjob.compat import override
 from oddjob.durable.record import Attempt, Entry, Member, Partition, Record, State, Submit
 from oddjob.durable.redis.access import partitions_of
-from oddjob.durable.redis.connection import Connection
+from oddjob.durable.redis.connection import Connection, info_of, pairs_of
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.membership import Members
 from oddjob.durable.redis.newest import FILLERS, INDEXES, STATE_SHARE, Newest, all_ids
@@ -31,7 +35,7 @@ from oddjob.durable.store import Filter, StoreReader, no_id
 from oddjob.errors import StoreUnusable
 
 _PAGE: Final = 200  # records
-_GROUPS: Final = 8  # of members of a batch, which have up to 25 each
+_GROUPS: Final = 8  # in which members of a batch are stored, up to 25 in each
 _DIGITS: Final = 16
 
 _RECORDS: Final = Script("records")
@@ -58,10 +62,8 @@ class RedisReader(StoreReader):
     @override
     def server(self) -> dict[str, str]:
         with self._lock:
-            lines = self._connection.ask("INFO").decode(errors="replace").splitlines()
-            found = dict(line.split(":", 1) for line in lines if ":" in line)
-            seconds, microseconds = self._connection.ask("TIME")
-            found["time"] = f"{int(seconds) + int(microseconds) / 1e6:.6f}"
+            found = info_of(self._connection.ask("INFO"))
+            found["time"] = f"{self._connection.time():.6f}"
             with suppress(StoreUnusable):  # many who run servers for others forbid it
                 if answer := self._connection.ask("CONFIG", "GET", "appendfsync"):
                     found["appendfsync"] = answer[1].decode()
@@ -102,7 +104,7 @@ class RedisReader(StoreReader):
 
     def _partitions(self, pool: str) -> dict[int, Partition]:
         meta = self._connection.ask("HGETALL", self._location.pool_key(pool, "meta"))
-        return partitions_of(pool, dict(zip(meta[::2], meta[1::2], strict=True)))
+        return partitions_of(pool, pairs_of(meta))
 
     @override
     def record(self, job: Any) -> Record | None:
@@ -123,11 +125,7 @@ class RedisReader(StoreReader):
                 page = self._connection.ask(
                     "ZREVRANGEBYLEX", key, b"(" + from_ + last, b"[" + from_, "LIMIT", 0, _GROUPS
                 )
-                ids = [
-                    group[at - _DIGITS : at]
-                    for group in page
-                    for at in range(len(group), len(from_), -_DIGITS)
-                ]
+                ids = [each for group in page for each in reversed(_ids_in(group, len(from_)))]
                 found += self._read(pool, [each for each in ids if each < last])
                 if len(page) < _GROUPS:
                     break
@@ -138,9 +136,8 @@ class RedisReader(StoreReader):
     def obstacles(self, job: Any) -> list[str]:
         with self._lock:
             key, number, packed = self._extra(job, b"d")
-            pool = (split_id(job) or ("", b""))[0]
-            packed = packed or b""
-            awaited = [packed[at : at + _DIGITS] for at in range(0, len(packed), _DIGITS + 1)]
+            pool, packed = str(job).rpartition(":")[0], packed or b""
+            awaited = _ids_in(packed, step=_DIGITS + 1)
             others = self._read(pool, awaited[:5]) if awaited else []
             counts = self._connection.ask("HGET", key, b"B" + number)
             limits = self._obstacles_of_partition(pool, number)
@@ -158,8 +155,8 @@ class RedisReader(StoreReader):
         partitions = self._partitions(pool)
         mine = partitions[unpack_record(record)[0]]
         found = []
-        uses = ask("HGETALL", key_of("members"))
-        consumers = {each for each, uses in zip(uses[::2], uses[1::2], strict=True) if uses}
+        members = pairs_of(ask("HGETALL", key_of("members")))
+        consumers = {process for process, partitions in members.items() if partitions}
         known = [each.split(b"\0") for each in ask("ZRANGE", key_of("known"), 0, -1)]
         knowing = {process for function, process in known if function.decode() == mine.function}
         if consumers and not consumers & knowing:
@@ -174,7 +171,7 @@ class RedisReader(StoreReader):
                 if running >= most:
                     found.append(f"its limit is used up ({name}): {running} of {most} run")
             if starts is not None:
-                since = int(ask("TIME")[0]) - period
+                since = int(self._connection.time()) - period
                 started = ask("ZCOUNT", key_of(f"starts:{name}"), since, "+inf")
                 if started >= starts:
                     found.append(f"its rate is used up ({name}): {started} started in {period:g} s")
@@ -284,22 +281,24 @@ class RedisReader(StoreReader):
 
     @override
     def oldest_waiting(self, pool: str) -> float | None:
-        key_of, oldest, last = partial(self._location.pool_key, pool), set[bytes](), "-inf"
+        key_of = partial(self._location.pool_key, pool)
         with self._lock:
             in_turns = self._connection.ask("EXISTS", key_of("turns"))
-            # Of equal scores, that is of a partition and a priority, the first one is the oldest,
-            # unless they take turns.
-            while not in_turns and (
-                found := self._connection.ask(
-                    "ZRANGEBYSCORE", key_of("queue"), last, "+inf", "WITHSCORES", "LIMIT", 0, 1
-                )
-            ):
-                oldest.add(found[0])
-                last = f"({float(found[1]):.0f}"
+            oldest = set[bytes]() if in_turns else self._first_of_each_score(key_of("queue"))
             for index in ("queue", "parked") if in_turns else ("parked",):
                 for page in all_ids(self._connection, key_of(index)):
                     oldest = {min(oldest.union(page))} if page else oldest
         return created_at(min(oldest)) if oldest else None
+
+    def _first_of_each_score(self, queue: bytes) -> set[bytes]:
+        """Return the oldest job of each partition and priority; not if jobs take turns."""
+        firsts, last = set[bytes](), "-inf"
+        while found := self._connection.ask(
+            "ZRANGEBYSCORE", queue, last, "+inf", "WITHSCORES", "LIMIT", 0, 1
+        ):
+            firsts.add(found[0])
+            last = f"({float(found[1]):.0f}"
+        return firsts
 
     @override
     def ended_since(self, pool: str, since: float) -> dict[State, int]:
@@ -317,7 +316,12 @@ class RedisReader(StoreReader):
     @override
     def members(self) -> list[Member]:
         with self._lock:
-            return self._members.list()
+            return self._members.records()
+
+
+def _ids_in(packed: bytes, at: int = 0, *, step: int = _DIGITS) -> list[bytes]:
+    """Return the ids that follow each other in a text, from a place on."""
+    return [packed[start : start + _DIGITS] for start in range(at, len(packed), step)]
 
 
 def _id_at(seconds: float) -> bytes:

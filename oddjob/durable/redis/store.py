@@ -59,7 +59,8 @@ _PURGE, _SAVE_STEP, _PAUSE = Script("purge"), Script("save_step"), Script("pause
 _END_PROCESS: Final = Script("end_process")
 _RESCHEDULE: Final = Script("reschedule")
 _PUT_ENTRY, _CHANGE_ENTRY = Script("put_entry"), Script("change_entry")
-_FIRE_ENTRY: Final = Script("fire_entry", may_fill=False)
+_FIRE_ENTRY: Final = Script("fire_entry", needs_memory=True)
+_WAS_THERE: Final = 2  # the answer about an entry
 
 
 class RedisStore(Store):
@@ -82,10 +83,10 @@ class RedisStore(Store):
             self._members, directory=directory, lease=lease, note=self.wake
         )
         self._listener: WakeupListener | None = None
-        self._link_is_doubtful = False
+        self._connection_is_doubtful = False
         self._calls: Final = Calls(location, self._connection, self._membership)
         self._direct: Final = DirectSubmits(location, self._calls)
-        self._newest_member = 0  # the sum of the counters of all pools
+        self._newest_member = 0  # sum of the counters of all pools: they only grow
         self._marks: Final = ClaimMarks(self._membership)
         try:
             self._connection.ask("PING")
@@ -121,7 +122,9 @@ class RedisStore(Store):
         caller = self._membership.join()
         self._calls.begin()
         self._newest_member = 0
-        self._listener = WakeupListener(self._location, caller.process, self.wake, self._doubt_link)
+        self._listener = WakeupListener(
+            self._location, caller.process, self.wake, self._doubt_connection
+        )
         self._listener.start()
         for pool, functions in pools.items():
             self.learn(pool, functions, workers)
@@ -132,9 +135,9 @@ class RedisStore(Store):
             self._listener.stop()
             self._listener = None
 
-    def _doubt_link(self) -> None:
+    def _doubt_connection(self) -> None:
         """Note that the connection of the wake-ups was lost: the other one may be no better."""
-        self._link_is_doubtful = True
+        self._connection_is_doubtful = True
 
     @override
     def learn(self, pool: str, functions: Iterable[str], workers: int) -> None:
@@ -150,8 +153,7 @@ class RedisStore(Store):
 
     @override
     def now(self) -> float:
-        seconds, microseconds = self._connection.ask("TIME")
-        return int(seconds) + int(microseconds) / 1e6
+        return self._connection.time()
 
     @property
     @override
@@ -196,8 +198,8 @@ class RedisStore(Store):
     ) -> Turn:
         calls = self._calls
         calls.caller()
-        if self._link_is_doubtful:
-            self._link_is_doubtful = False
+        if self._connection_is_doubtful:
+            self._connection_is_doubtful = False
             self._connection.close()
         open_turn = calls.open_turn()
         answer, links = open_turn.answer, pack_links(submits)
@@ -213,8 +215,8 @@ class RedisStore(Store):
                 self._meet_peers()
         if self._connection.has_changed:
             answer.next_look = 0.0
-        by_pool = {pool: iter(each) for pool, each in submitted.items()}
-        answer.submitted = [next(by_pool[each.partition.pool]) for each in submits]
+        answers = {pool: iter(each) for pool, each in submitted.items()}
+        answer.submitted = [next(answers[each.partition.pool]) for each in submits]
         calls.close_turn()
         return answer
 
@@ -318,9 +320,10 @@ class RedisStore(Store):
     @override
     def ask_to_end(self, process: Any) -> bool:
         known = self._members.read().get(int(process))
-        for pool in known["consumes"][:1] if known else ():
-            return bool(self._calls.run(self._calls.enter(pool), _END_PROCESS, process))
-        return False
+        if known is None or not known["consumes"]:
+            return False
+        access = self._calls.enter(known["consumes"][0])  # one of them: it reads the news of all
+        return bool(self._calls.run(access, _END_PROCESS, process))
 
     @override
     def pause(self, pool: str, *, is_paused: bool, reason: str = "") -> None:
@@ -392,7 +395,8 @@ class RedisStore(Store):
         return self._change_entry(pool, name, "delete")
 
     def _change_entry(self, pool: str, name: str, act: str) -> bool:
-        return bool(self._calls.run(self._calls.enter(pool), _CHANGE_ENTRY, name, act) == 2)  # noqa: PLR2004
+        answer = self._calls.run(self._calls.enter(pool), _CHANGE_ENTRY, name, act)
+        return bool(answer == _WAS_THERE)
 
     # Old jobs.
 
@@ -400,9 +404,7 @@ class RedisStore(Store):
     def purge(
         self, pool: str, keep_succeeded: int, failed_before: float, keep_bytes: float, budget: int
     ) -> int:
-        arguments = (
-            *(keep_succeeded, failed_before, min(budget, _AT_ONCE)),
-            *(keep_bytes, SIZE_OF_RECORD),
-        )
+        budget = min(budget, _AT_ONCE)
+        arguments = (keep_succeeded, failed_before, budget, keep_bytes, SIZE_OF_RECORD)
         purged: int = self._calls.run(self._calls.enter(pool), _PURGE, *arguments)
         return purged

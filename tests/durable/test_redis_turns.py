@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from oddjob import StoreUnusable
+from oddjob import StoreFull, StoreUnusable
 from oddjob.durable.record import Capacity, Reference, State, Submit, Update
 from oddjob.durable.redis.store import RedisStore
 from tests.durable.test_redis_faults import ALL, PARTITION, member
+from tests.redis_server import RedisServer
 
 
 @pytest.mark.parametrize("is_done", [True, False])
@@ -95,5 +96,30 @@ def test_a_job_that_is_refused_does_not_lose_the_claims_of_a_turn_before(
     with pytest.raises((TypeError, ValueError)):
         store.turn([], [wrong], {"pool": ALL})
     assert len(store.turn([], [], {"pool": ALL}).claims) == 1
+    store.leave()
+    store.close()
+
+
+def test_a_batch_that_a_full_server_refuses_does_not_hold_up_outcomes(
+    redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    """All of the pool's jobs of that turn are refused, and stored when there is room."""
+    store = member(redis_url, tmp_path, lease=15.0)
+    store.turn([], [Submit(PARTITION, b"")], {"pool": Capacity(0, 0)})
+    (claim,) = store.turn([], [], {"pool": ALL}).claims
+    submits = [
+        Submit(PARTITION, b"", is_batch=True),
+        Submit(PARTITION, b"", batch=Reference(distance=1)),
+        Submit(PARTITION, b""),
+    ]
+    redis_server.ask("CONFIG", "SET", "maxmemory", "1")
+    try:
+        turn = store.turn([Update(claim, State.SUCCEEDED)], submits, {"pool": ALL})
+    finally:
+        redis_server.ask("CONFIG", "SET", "maxmemory", "0")
+    assert [type(each.error) for each in turn.submitted] == [StoreFull] * 3
+    assert turn.refused == []
+    assert store.reader.counts("pool")[State.SUCCEEDED] == 1
+    assert all(each.is_new for each in store.turn([], submits, {"pool": ALL}).submitted)
     store.leave()
     store.close()

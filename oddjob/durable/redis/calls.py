@@ -114,7 +114,7 @@ class Calls:
         self.run(access, _FORGET)
 
     def refresh(self, access: PoolAccess) -> None:
-        """Find the partitions that this process may claim from, as there are new ones."""
+        """Read the partitions again, as there are new ones."""
         if access.consumes:
             access.read_partitions(self.run(access, _LEARN))
 
@@ -132,7 +132,7 @@ class Calls:
         return number
 
     def add_partitions(self, access: PoolAccess, submits: Sequence[Submit]) -> None:
-        """Have numbers for the partitions of all submits."""
+        """Note the numbers of the partitions of all submits, which are stored if they are new."""
         partitions = access.new_partitions(submits)
         for partition in partitions:
             access.add_partition(partition, self.put_partition(access, partition))

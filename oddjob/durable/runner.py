@@ -302,8 +302,11 @@ class Runner:
         return self._turn(operations)
 
     def _capacity(self, pool: "PoolStore") -> Capacity:
-        lent = pool.lending.lent  # beside a suspect, only jobs that it waits for may run
-        return Capacity(lent, lent) if self._suspect.is_there else pool.capacity()
+        if not self._suspect.is_there:
+            return pool.capacity()
+        # Where all jobs wait for others, these have to run: one at a time, beside the suspect.
+        limit = int(0 < pool.lending.lent >= len(pool.claimed.held))
+        return Capacity(limit, limit)
 
     def _accept(self, operations: list[Operation], turn: Turn) -> None:
         submitted = iter(turn.submitted)

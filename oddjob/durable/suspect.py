@@ -1,8 +1,10 @@
 """SuspectGuard: the last attempt of a job that may have killed processes runs alone.
 
 When a process dies, the store charges a crash to all jobs that had begun in it, as nobody knows
-which of them has killed it. A job that the next crash would fail is a *suspect*: nothing runs
-beside it, so it is charged for no crash of another job, and no other job for its own.
+which of them has killed it. A job that the next crash would fail is a *suspect*: no other stored
+job of the process runs beside it, so it is charged for no crash of another one, and no other one
+for its own. There is one exception: while it waits for jobs of its own pool, stored jobs of that
+pool run one at a time, as the one that it waits for may be any of them.
 """
 
 from collections.abc import Callable, Collection, Sequence

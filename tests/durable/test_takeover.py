@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from oddjob import Pool
-from oddjob.durable.record import State
-from tests.durable import service
+from oddjob.durable.record import MAX_CRASHES, Capacity, State
+from oddjob.durable.stores import parse_url
+from tests.durable import jobs, service
 from tests.durable.conftest import WAIT, Start
 
 Lines = Callable[[int], list[list[str]]]
@@ -106,3 +107,30 @@ def test_a_submitter_that_was_taken_for_dead_hears_of_its_jobs(
     lines(2)
     open_gate(tmp_path)
     assert late.result(WAIT) == server.pid
+
+
+def test_beside_a_suspect_that_waits_for_a_job_of_its_own_only_one_job_runs(url: str) -> None:
+    """It may have to: the one that is waited for is behind it."""
+    jobs.gate.clear()
+    name = "tests.durable.jobs:nest"
+    with Pool("durable", store=url, consume=False) as pool:
+        suspect = pool.submit(jobs.nest, 1)
+        runner, dying = pool._core.store.open(), parse_url(url).open()
+        for _ in range(MAX_CRASHES - 1):
+            dying.join({"durable": [name]}, 1)
+            (claim,) = dying.turn([], [], {"durable": Capacity(1, 1)}).claims
+            dying.marks.mark(0, claim)
+            dead = max(each.id for each in dying.reader.members())
+            assert runner.call(lambda store, dead=dead: store.takeover(dead)) == 1
+        dying.close()
+        pool.perform_many(jobs.hang_for, range(5))
+    with Pool("durable", 2, store=url) as pool:
+        jobs.pools[:] = [pool]
+        assert jobs.entered.acquire(timeout=WAIT)
+        for _ in range(5):
+            runner = pool._core.store.open()
+            runner.call(lambda _store: None)
+        runner.call(lambda _store: None)
+        assert pool.stats().running == 2
+        jobs.gate.set()
+        assert pool.find(suspect.id).result(WAIT) == 1

@@ -4,12 +4,11 @@ If it dies, the process that takes over its claims charges a crash to those that
 no others. Each running job has a place of its own for its mark.
 """
 
+from itertools import count
 from typing import Final
 
 from oddjob.durable.record import Claim
 from oddjob.durable.store import Store
-
-_PLACES: Final = 4096  # of jobs that run at once
 
 
 class BegunMarks:
@@ -20,16 +19,20 @@ class BegunMarks:
 
     def __init__(self, store: Store) -> None:
         self._marks: Final = store.marks
-        self._free: Final = list(range(_PLACES))
+        self._free: Final[list[int]] = []
+        self._numbers: Final = count()
 
     def begin(self, claim: Claim) -> int:
         """Mark that a job has begun; return the place of the mark."""
-        place = self._free.pop()
+        try:
+            place = self._free.pop()
+        except IndexError:
+            place = next(self._numbers)
         self._marks.mark(place, claim)
         return place
 
     def end(self, place: int) -> None:
-        """Remove the mark in a place, which is free then."""
+        """Remove the mark in a place, and free the place."""
         self.unmark(place)
         self._free.append(place)
 

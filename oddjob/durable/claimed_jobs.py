@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 _LOOKAHEAD: Final = 0.02  # seconds of work that are claimed ahead of the workers
-_MOST_CLAIMS: Final = 512
+_MOST_CLAIMS: Final = 512  # in one turn, and ahead of the workers
 _SHORT: Final = 1e-6  # seconds that a job takes at least, for the division
 _LONG: Final = 0.1  # seconds that a job takes: nothing is claimed ahead of such jobs
 
@@ -90,7 +90,7 @@ class ClaimedJobs(Settlement):
         if held >= workers and clock.monotonic() - self.latest_start >= STANDSTILL:
             mean = inf  # jobs take longer than the mean says: claim none ahead
         ahead = int(min(_MOST_CLAIMS, workers * _LOOKAHEAD / max(mean, _SHORT)))
-        limit = max(0, min(_MOST_CLAIMS, workers + ahead) - held) if workers else 0
+        limit = min(_MOST_CLAIMS, max(0, workers + ahead - held)) if workers else 0
         return Capacity(max(0, workers - held), limit, self.has_spare)
 
     @property

@@ -28,7 +28,7 @@ from oddjob.durable.lock_file import identity_of, lock_files
 from oddjob.errors import StoreUnusable
 from oddjob.log import log
 
-_PLACES: Final = 4096  # of jobs that run at once; more of them have no marks
+_PLACES: Final = 4096  # for marks: of more jobs that run at once, the rest have none
 _MARK: Final = struct.Struct("=qq")
 _BOOT_BYTES: Final = 40
 _PROBE_INTERVAL: Final = 1.0  # seconds; only where there are peers whose death is no event

@@ -70,7 +70,10 @@ class StartedMarks(Protocol):
     """
 
     def mark(self, place: int, claim: Claim) -> None:
-        """Note that the job in that place has begun; a place is a worker's, from 0."""
+        """Note that the job in a place has begun.
+
+        Each running job has a place of its own, from 0 on; there may be no room for high numbers.
+        """
 
     def unmark(self, place: int) -> None:
         """Note that it has come to its end."""

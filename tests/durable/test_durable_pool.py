@@ -120,6 +120,12 @@ def test_jobs_that_wait_for_jobs_of_their_own_pool_do_not_lock_it_up(pool: Pool)
     assert pool.submit(jobs.nest, 5).result(WAIT) == 5
 
 
+def test_however_many_jobs_wait_for_others_these_run(tmp_path: Path) -> None:
+    with Pool("durable", 1, store=f"sqlite:///{tmp_path}/jobs.db?durability=normal") as pool:
+        jobs.pools[:] = [pool]
+        assert pool.submit(jobs.nest, 550).result(3 * WAIT) == 550
+
+
 def test_a_full_queue_refuses(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path}/full.db"
     pool = Pool("full", 1, max_queue=2, when_full="raise", store=url)

@@ -260,8 +260,9 @@ class ClaimedJobs(Settlement):
     @override
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
         claim = details_of(job).claim
-        if claim.is_over:
-            return None  # another process has taken the job over
+        if claim.is_over:  # another process has taken the job over
+            self._report(claim, State.FAILED)
+            return None
         retry = policy_of(job).retry
         delay = None
         if retry is not None and not job.cancel_requested and not isinstance(error, PayloadError):
@@ -340,14 +341,16 @@ class ClaimedJobs(Settlement):
     ) -> None:
         if claim.is_over:
             return
+        transaction = self._transactions.pop((claim.id, claim.token), None)
         line = trace = None
+            if transaction is not None:
+                transaction.rollback()
         if error is not None:
             trace = "".join(format_exception(error))
             outcome = self.codec.encode_error(error, trace, claim.id)
             line = describe_error(error)
         is_kept = self._core.options.keep_succeeded > 0
         update = Update(claim, state, outcome, line, delay, claim.started, trace, is_kept)
-        transaction = self._transactions.pop((claim.id, claim.token), None)
         if transaction is None:
             self.runner.report(update)
         elif state is State.SUCCEEDED:

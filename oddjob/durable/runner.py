@@ -64,8 +64,9 @@ class Runner:
         self._label: Final = label  # of the store, for logs
         self._opening: Final = threading.Lock()
         self._lock: Final = threading.RLock()  # of a thread whose signal handler submits, too
-        self.store: Store  # these three are there once it is open; other threads call of the
-        self.reader: StoreReader  # store only what its contract allows them
+        # These are there once the store is open. Other threads call what its contract allows them.
+        self.store: Store
+        self.reader: StoreReader
         self.marks: BegunMarks
         self.is_over: bool = False
         self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
@@ -164,9 +165,7 @@ class Runner:
 
         def add(_store: Store) -> None:
             former = self._pools.get(pool.name)
-            if former is pool:  # another thread has used it first
-                return
-            if former is not None:
+            if former is not None and former is not pool:  # else another thread was faster
                 if not former.is_closing:
                     raise ValueError(f"a pool {pool.name!r} of this process uses {self._label}")
                 former.close(hands_back=True)  # and it ends when what has begun is over
@@ -209,8 +208,10 @@ class Runner:
     def _run(self) -> None:
         while True:
             try:
-                if self._is_evicted:
-                    self._join_again()
+                if self._is_evicted:  # news of ends went to the process that it was
+                    self.store.join({}, 0)
+                    self._is_evicted = False
+                    self.expected.watch_again()
                 self._sleep(self._take_turn())
             except Evicted:
                 self._note_eviction()
@@ -228,10 +229,11 @@ class Runner:
         self._due.clear()
         operations = drain(self._operations)
         try:
-            self.expected.tell_store(self.store)
+            # Calls first: nobody gives one again that was posted, if something else fails.
             for operation in [each for each in operations if each.call is not None]:
                 self._answer(operation)
                 operations.remove(operation)
+            self.expected.tell_store(self.store)
             self._functions.tell_store(self.store, self._pools)
             self._spare.hand_back(self._pools.values())
             turn = self._turn(operations)
@@ -260,9 +262,7 @@ class Runner:
 
     def _turn(self, operations: list[Operation]) -> Turn:
         """Take one turn with all reports and submits, or one for each operation if that fails."""
-        # Reports before capacities: a worker that becomes free between the two counts as busy until
-        # the next turn, which follows at once.
-        reports = self._reports.take()
+        reports = self._reports.take()  # first: a worker that becomes free later counts as busy
         capacity = {name: self._capacity(self._pools[name]) for name in self._functions.pools()}
         submits = [submit for each in operations for submit in each.submits]
         try:
@@ -406,12 +406,6 @@ class Runner:
             pool.claimed.drop_all()
         self._suspect.clear()
         self._functions.clear()
-
-    def _join_again(self) -> None:
-        """Join as a new process, and watch its jobs: news of their ends went to the former one."""
-        self.store.join({}, 0)
-        self._is_evicted = False
-        self.expected.watch_again()
 
     # The end.
 

@@ -221,11 +221,12 @@ class ClaimedJobs(Settlement):
         transaction = self._transactions.get((claim.id, claim.token))
         if transaction is not None and transaction.is_open:
             transaction.save_step(name, data)
-            return value
-        try:
-            is_saved = self.runner.call(lambda store: store.save_step(claim, name, data))
-        except RunnerOver:
-            is_saved = False
+            is_saved = True
+        else:
+            try:
+                is_saved = self.runner.call(lambda store: store.save_step(claim, name, data))
+            except RunnerOver:
+                is_saved = False
         if not is_saved:
             raise JobLost(f"job {claim.id} was taken over: this attempt of it should end")
         if details.steps is not None:
@@ -247,6 +248,7 @@ class ClaimedJobs(Settlement):
         except BaseException:
             transaction.rollback()
             self._transactions.pop(place, None)
+            details_of(job).steps = None  # those in the transaction are undone
             raise
 
     # What becomes of claims.
@@ -339,12 +341,12 @@ class ClaimedJobs(Settlement):
         outcome: bytes | None = None,
         delay: float = 0.0,
     ) -> None:
-        if claim.is_over:
-            return
         transaction = self._transactions.pop((claim.id, claim.token), None)
-        line = trace = None
+        if claim.is_over:
             if transaction is not None:
                 transaction.rollback()
+            return
+        line = trace = None
         if error is not None:
             trace = "".join(format_exception(error))
             outcome = self.codec.encode_error(error, trace, claim.id)

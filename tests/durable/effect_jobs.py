@@ -5,6 +5,7 @@ import os
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import oddjob
@@ -108,6 +109,16 @@ def catch_failure(value: Any) -> str:
     with job.transaction() as connection:
         connection.execute("INSERT INTO effect VALUES (?)", (value,))
     return "done"
+
+
+def step_twice() -> list[Any]:
+    """Ask for a step twice, in a transaction; and once more after another one was undone."""
+    job = this_job()
+    with suppress(KeyError), job.transaction():
+        job.step("undone", note, "undone")
+        raise KeyError
+    with job.transaction():
+        return [job.step(name, note, name) for name in ("undone", "kept", "kept")]
 
 
 def misuse(how: str) -> str:

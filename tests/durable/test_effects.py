@@ -208,6 +208,58 @@ def test_a_job_that_was_taken_over_writes_nothing(pool: Pool, table: Effects) ->
     assert table.values() == []
 
 
+def test_a_job_whose_process_was_taken_for_dead_leaves_no_transaction_open(
+    pool: Pool, table: Effects
+) -> None:
+    pool.perform(jobs.hang_in_transaction)
+    assert jobs.entered.acquire(timeout=WAIT)
+    pool._core.store.claimed.drop_all()  # as after an eviction
+    jobs.gate.set()
+    with closing(table.connect(timeout=WAIT)) as connection, connection:
+        connection.execute("INSERT INTO effect VALUES ('after it')")
+    pool.shutdown()
+    assert "after it" in table.values()
+    assert "late" not in table.values()
+
+
+def test_a_step_that_is_asked_for_twice_in_a_transaction_runs_once(
+    pool: Pool, table: Effects
+) -> None:
+    assert pool.submit(jobs.step_twice).result(WAIT) == ["undone", "kept", "kept"]
+    assert jobs.effects == ["undone", "undone", "kept"]
+
+
+def test_the_end_of_a_job_that_commits_by_itself_is_heard_of_though_a_turn_fails(
+    pool: Pool, table: Effects, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when this process was taken for dead before, and watches its jobs once more."""
+    job = pool.submit(jobs.hang_in_transaction)
+    assert jobs.entered.acquire(timeout=WAIT)
+    runner = pool._core.store.open()
+    watch, post, errors = runner.store.watch, runner.post, [StoreUnusable("gone")] * 2
+    is_posted = threading.Event()
+
+    def post_call(call: Any) -> None:
+        post(call)
+        is_posted.set()
+
+    def fail_to_watch(job: Any) -> Any:
+        if not is_posted.is_set():
+            raise StoreUnusable("gone")
+        if errors:
+            raise errors.pop()
+        return watch(job)
+
+    monkeypatch.setattr(runner, "post", post_call)
+    monkeypatch.setattr(runner.store, "watch", fail_to_watch)
+    runner.post(lambda _store: runner.expected.watch_again())
+    is_posted.clear()
+    jobs.gate.set()
+    assert job.result(WAIT) is None
+    pool.shutdown()
+    assert pool._core.store.is_done
+
+
 def test_a_job_runs_again_if_there_was_no_room_for_its_outcome(pool: Pool, table: Effects) -> None:
     """It has done nothing, so no attempt is charged."""
     assert len(pool.options(retries=0).submit(jobs.fill_up).result(WAIT)) == 100_000

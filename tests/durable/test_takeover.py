@@ -124,13 +124,15 @@ def test_beside_a_suspect_that_waits_for_a_job_of_its_own_only_one_job_runs(url:
             assert runner.call(lambda store, dead=dead: store.takeover(dead)) == 1
         dying.close()
         pool.perform_many(jobs.hang_for, range(5))
+    while jobs.entered.acquire(blocking=False):
+        pass  # of tests before
     with Pool("durable", 2, store=url) as pool:
         jobs.pools[:] = [pool]
         assert jobs.entered.acquire(timeout=WAIT)
-        for _ in range(5):
-            runner = pool._core.store.open()
-            runner.call(lambda _store: None)
-        runner.call(lambda _store: None)
+        runner = pool._core.store.open()
+        for _ in range(6):
+            runner.call(lambda _store: None)  # in a turn
+        assert not jobs.entered.acquire(blocking=False)
         assert pool.stats().running == 2
         jobs.gate.set()
         assert pool.find(suspect.id).result(WAIT) == 1

@@ -24,7 +24,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from oddjob.durable.lock_file import identity_of, lock_files
+from oddjob.durable.lock_file import LockFile, identity_of, lock_files
 from oddjob.errors import StoreUnusable
 from oddjob.log import log
 
@@ -138,6 +138,7 @@ class FilePeers:
         self._mode: Final = self._directory_mode & 0o666
         self._lock_path: Final = str(directory / "lock")
         self._lock_file = lock_files.use(directory / "lock", self._mode)
+        self._former_files: Final[list[LockFile]] = []  # other threads may wait for their turn
         self._process: int | None = None
         self._mailbox: socket.socket | None = None
         self._second_mailbox: socket.socket | None = None
@@ -187,8 +188,6 @@ class FilePeers:
                 self._make_again()
         finally:
             file.give_turn()
-        if not is_replaced:
-            lock_files.release(file)
         return False
 
     def _is_complete(self) -> bool:
@@ -204,6 +203,7 @@ class FilePeers:
                 self._directory.chmod(self._directory_mode)
             self._open_directory()
             self._lock_file = lock_files.use(self._directory / "lock", self._mode)
+            self._former_files.append(former)
             if self._lock_file is not former:
                 self._by_other_lock.update(self._pidfds)  # until they find out as well
             if self._process is not None:
@@ -389,7 +389,8 @@ class FilePeers:
         self._alarm_out.close()
         if self._directory_fd is not None:
             os.close(self._directory_fd)
-        lock_files.release(self._lock_file)
+        for file in (*self._former_files, self._lock_file):
+            lock_files.release(file)
 
     def _address(self, process: int) -> str:
         return str(self._addresses / f"{process}.sock")

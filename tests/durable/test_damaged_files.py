@@ -16,6 +16,7 @@ from types import SimpleNamespace
 import pytest
 
 from oddjob.durable import trouble
+from oddjob.durable.peers import FilePeers
 from oddjob.durable.record import Capacity, Submit
 from oddjob.durable.sqlite import database
 from oddjob.durable.sqlite.store import SqliteStore
@@ -306,3 +307,30 @@ def test_a_process_that_is_stopped_in_the_middle_of_writing_is_named(
     stopped.kill()
     writer.join()
     until(lambda: len(said(caplog)) == 2)
+
+
+def test_threads_that_wait_for_their_turn_get_it_though_files_are_removed(tmp_path: Path) -> None:
+    folder = tmp_path / "jobs.db-oddjob"
+    folder.mkdir()
+    peers = FilePeers(folder)
+    peers.enter(1)
+    errors: list[BaseException] = []
+
+    def write() -> None:
+        try:
+            peers.lock()
+            peers.unlock()
+        except BaseException as error:
+            errors.append(error)
+
+    peers.lock()
+    threads = [threading.Thread(target=write) for _ in range(8)]
+    for each in threads:
+        each.start()
+    until(lambda: len(peers._lock_file._hold_up._since) == len(threads))
+    shutil.rmtree(folder)
+    peers.unlock()
+    for each in threads:
+        each.join()
+    peers.close()
+    assert errors == []

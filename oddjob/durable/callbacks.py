@@ -19,7 +19,8 @@ from oddjob.threads import new_thread
 class CallbackThread:
     """Runs callbacks one after the other.
 
-    Thread safety: any thread may call `run`; ``_lock`` makes it one step to start the thread.
+    Thread safety: any thread may call `run`; ``_lock`` makes it one step to queue a callback and
+    start the thread, and one to find nothing and end it.
     """
 
     def __init__(self, name: str) -> None:
@@ -27,8 +28,9 @@ class CallbackThread:
         self._lock: Final = threading.Lock()
         self._queue: Final[SimpleQueue[Callable[[], object] | None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._given = 0  # callbacks, counted by the store thread
-        self._ended = 0  # of these, counted by the thread itself
+        self._is_closed = False
+        self._given = 0  # callbacks
+        self._ended = 0  # of these
 
     @property
     def is_busy(self) -> bool:
@@ -54,20 +56,32 @@ class CallbackThread:
                 waiting = self._queue.get()
             else:
                 self._thread = thread
+                if self._is_closed:
+                    self._queue.put(None)
                 return
         guard(waiting)
         self._ended += 1
 
     def close(self) -> None:
-        """End the thread when all has been called."""
-        if self._thread is not None:
-            self._queue.put(None)
+        """End the thread when all has been called; what comes later is called in another one."""
+        with self._lock:
+            self._is_closed = True
+            if self._thread is not None:
+                self._queue.put(None)
 
     def _serve(self) -> None:
-        while (call := self._queue.get()) is not None:
-            guard(call)
-            del call  # it refers to a job
-            self._ended += 1
+        while True:
+            call = self._queue.get()
+            if call is not None:
+                guard(call)
+                del call  # it refers to a job
+                self._ended += 1
+                continue
+            with self._lock:
+                if self._queue.empty():
+                    self._thread = None
+                    return
+                self._queue.put(None)  # after what has come meanwhile
 
 
 def guard(call: Callable[..., object] | None, *args: object) -> None:

@@ -269,9 +269,13 @@ class PoolStore(MemorySettlement):
             PoolClosed, PoolBroken: the pool has let go of the store.
             StoreUnusable: the store cannot be used.
         """
+        return self.ask(lambda runner: runner.call(call))
+
+    def ask(self, ask: Callable[[Runner], Any]) -> Any:
+        """Return what a call of the runner returns; raises as `call` does."""
         try:
-            return self.runner().call(call)
-        except RunnerOver:
+            return ask(self.runner())
+        except RunnerOver:  # the pool was closed meanwhile
             self.core.state.check_open()
             raise
 
@@ -301,14 +305,14 @@ class PoolStore(MemorySettlement):
 
     @override
     def cancelled(self, job: Job[Any]) -> bool:
-        handle = self.handles.get(job)
-        if handle is None or self.attached is None:
+        handle, runner = self.handles.get(job), self.attached
+        if handle is None or runner is None:
             return True  # it was not stored
         stored = handle.id
         if self.claimed.stop(stored):
             return True
         is_users = policy_of(job).settings.connection is not None
-        if is_users and self.attached.reader.record(stored) is None:
+        if is_users and runner.reader.record(stored) is None:
             return False  # the store could not do that before the end of the transaction
 
         def cancel(store: Store) -> bool:
@@ -316,7 +320,9 @@ class PoolStore(MemorySettlement):
             record = store.reader.record(stored)
             return record is None or record.state is State.CANCELLED
 
-        is_cancelled: bool = self.attached.call(cancel)
+        is_cancelled = False  # if the pool has ended meanwhile, so has the job for its caller
+        with suppress(RunnerOver):
+            is_cancelled = runner.call(cancel)
         shared_state_of(job).cancel_requested |= not is_cancelled
         return is_cancelled
 

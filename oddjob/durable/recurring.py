@@ -96,7 +96,7 @@ class RecurringEntries:
 
     def run_now(self, entry: Entry) -> bool:
         """Submit the jobs of an entry now, besides those to come."""
-        return bool(self._store.runner().submit(submits_of(entry)))
+        return bool(self._store.ask(lambda runner: runner.submit(submits_of(entry))))
 
     def timers(self) -> list[EntryTimer]:
         """Return a timer of each entry, but for those whose rules cannot be read here."""

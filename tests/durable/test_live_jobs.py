@@ -4,13 +4,16 @@ import asyncio
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from oddjob import Job, JobNotFound, Pool, Progress
+from oddjob import Job, JobNotFound, Pool, PoolClosed, Progress
+from oddjob.durable.callbacks import CallbackThread
 from tests.durable import jobs
 from tests.hang import until
 
@@ -337,3 +340,31 @@ def test_the_end_of_a_pool_does_not_wait_for_jobs_that_it_has_found(
     assert away.find(record.id).state == "running"
     Path(gate).write_text("go")
     assert away.find(record.id).result(WAIT)
+
+
+def test_a_callback_is_called_also_when_the_runner_has_just_ended() -> None:
+    """As a job that is looked at in that moment may end by another thread."""
+    callbacks, called = CallbackThread("oddjob-callbacks-late"), threading.Event()
+    callbacks.run(called.set)
+    callbacks.close()
+    until(lambda: callbacks._thread is None)
+    for _ in range(2):
+        called.clear()
+        callbacks.run(called.set)
+        assert called.wait(WAIT)
+    until(lambda: not callbacks.is_busy)
+
+
+def test_a_job_that_is_cancelled_in_the_moment_in_which_its_pool_ends_ends_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pool = Pool("durable", 1, store=f"sqlite:///{tmp_path}/jobs.db")
+    job = pool.after(60).submit(jobs.note, 1)
+
+    def stop(_job: Any) -> bool:
+        pool.shutdown()
+        return False
+
+    monkeypatch.setattr(pool._core.store.claimed, "stop", stop)
+    assert not job.cancel()
+    assert isinstance(job.exception(WAIT), PoolClosed)

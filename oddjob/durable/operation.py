@@ -34,7 +34,7 @@ def check_no_transaction(runner: object) -> None:
 class Operation:
     """A call with the store, or submits for the next turn; another thread waits for the answer."""
 
-    __slots__ = ("_done", "answer", "call", "error", "handles", "submits")
+    __slots__ = ("_done", "_has_ended", "answer", "call", "error", "handles", "submits")
 
     def __init__(
         self,
@@ -47,12 +47,14 @@ class Operation:
         self.call: Final = call
         self.answer: Any = None
         self.error: BaseException | None = None
+        self._has_ended = False
         self._done: Final = threading.Lock()
         self._done.acquire()
 
     def end(self, answer: Any = None, error: BaseException | None = None) -> None:
-        """Let the thread that waits go on."""
-        if self._done.locked():  # else it has been answered before something else went wrong
+        """Let the thread that waits go on, with the first answer; in the store thread."""
+        if not self._has_ended:  # else it was answered before something else went wrong
+            self._has_ended = True
             self.answer, self.error = answer, error
             self._done.release()
 

@@ -14,6 +14,8 @@ import pytest
 
 from oddjob import Job, JobNotFound, Pool, PoolClosed, Progress
 from oddjob.durable.callbacks import CallbackThread
+from oddjob.durable.operation import Operation
+from oddjob.errors import StoreUnusable
 from tests.durable import jobs
 from tests.hang import until
 
@@ -368,3 +370,11 @@ def test_a_job_that_is_cancelled_in_the_moment_in_which_its_pool_ends_ends_with_
     monkeypatch.setattr(pool._core.store.claimed, "stop", stop)
     assert not job.cancel()
     assert isinstance(job.exception(WAIT), PoolClosed)
+
+
+def test_what_was_answered_is_not_said_to_have_failed_when_something_else_fails_later() -> None:
+    operation = Operation()
+    operation.end("stored")
+    assert operation.wait() == "stored"
+    operation.end(error=StoreUnusable("gone"))
+    assert operation.error is None

@@ -6,10 +6,7 @@ memory can: it has to be claimed, as any other.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Final
-
-from oddjob.runtime.job import Job
-from oddjob.runtime.stored_job import shared_state_of
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
@@ -25,11 +22,6 @@ class Lending:
         self._core: Final = core
         self._wake: Final = wake  # has the runner claim jobs for the other worker
         self.lent: int = 0
-
-    def wait(self, job: Job[Any], deadline: float) -> bool:
-        """Wait for a job on a worker; return False at `deadline`, in steady seconds."""
-        with self.one():
-            return shared_state_of(job).wait(deadline)
 
     @contextmanager
     def one(self) -> Iterator[None]:

@@ -24,13 +24,13 @@ from oddjob.compat import T
 from oddjob.locks import after_fork_in_child
 from oddjob.log import run_in_thread
 from oddjob.runtime.in_place import (
-    awaited_by,
-    claim_if_no_worker_will,
-    may_be_queued,
+    claim_next,
+    lend_place,
+    may_run_in_place,
     open_nested,
 )
 from oddjob.runtime.job import Job
-from oddjob.runtime.slot import Slot, slot_of
+from oddjob.runtime.slot import Slot, worker_slot
 from oddjob.runtime.stand_in import execute_in_slot, start_stand_in
 
 if TYPE_CHECKING:
@@ -40,12 +40,11 @@ if TYPE_CHECKING:
 class _AwaitedJobs:
     """The jobs that the tasks of a worker's event loop await; it runs them if no worker will.
 
-    They run in a stand-in beside the loop, one at a time. It is started when there is a job to run,
-    and ends when there is none.
+    They, and those on which they depend, run in a stand-in beside the loop, one at a time. A
+    stand-in is started when there is a job to run in place, and ends when there is none.
 
-    Locking: none. `awaiting` and `_look` are called by the thread of the loop, and `_wake` by any
-    thread. `_claim_first` and `_run` are called by the stand-in, too: they see a copy of
-    `_awaited`.
+    Locking: none. The thread of the loop calls `awaiting` and `_look`, any thread calls `_wake`.
+    `claim_next` gets a copy of `_awaited`, which may change meanwhile.
     """
 
     def __init__(self, slot: Slot, post: Callable[[Callable[[], object]], object]) -> None:
@@ -56,7 +55,7 @@ class _AwaitedJobs:
 
     @contextmanager
     def awaiting(self, job: Job[Any]) -> Iterator[None]:
-        """Run a job if no worker will, while a task awaits it in this block."""
+        """Keep a job among the awaited ones while a task awaits it in this block."""
         key, in_place_wakeups = object(), self._slot.core.in_place_wakeups
         self._awaited[key] = job
         in_place_wakeups[self._wake] = None
@@ -79,34 +78,25 @@ class _AwaitedJobs:
             self._post(self._look)
 
     def _look(self) -> None:
-        """Start a stand-in if there is an awaited job that must run here."""
+        """Start a stand-in if there is a job that must run here."""
         self._is_posted = False
         core, outer = self._slot.core, self._slot
-        if not any(map(may_be_queued, self._awaited.values())):
+        if not any(may_run_in_place(job, core) for job in self._awaited.values()):
             # In a long chain, each job that starts would wake the loops of all jobs before it.
             core.in_place_wakeups.pop(self._wake, None)
-            return
-        if core.dispatcher.limited is None and core.workers.available():
             return
         slot = open_nested(outer)
         if slot is None:
             return  # the stand-in looks itself when it is done with its job
-        if self._claim_first(slot):
+        if claim_next(self._awaited.copy().values(), slot):
             start_stand_in(slot, partial(self._run, slot))
         else:
             outer.nested = None
 
-    def _claim_first(self, slot: Slot) -> bool:
-        """Claim the first awaited job that no worker will run; return False if there is none."""
-        for job in self._awaited.copy().values():
-            if claim_if_no_worker_will(slot.core, job, slot):
-                return True
-        return False
-
     def _run(self, slot: Slot) -> None:
-        """Run the job in a slot, and then further awaited jobs as long as there are any to run."""
+        """Run the job in a slot, and then further jobs as long as there are any to run in place."""
         execute_in_slot(slot)
-        while slot.crash is None and self._claim_first(slot):
+        while slot.crash is None and claim_next(self._awaited.copy().values(), slot):
             execute_in_slot(slot)
 
 
@@ -190,30 +180,38 @@ async def until_ended(job: Job[Any]) -> None:
         ) from None
     mailbox = _mailboxes.get(loop) or _mailboxes.setdefault(loop, _Mailbox())
     ended, post = loop.create_future(), partial(mailbox.post, loop)
-    job.add_done_callback(lambda _: post(partial(_settle, ended)))
-    slot = slot_of(core)
+
+    def wake(_: object) -> None:
+        post(partial(_settle, ended))
+
+    slot = worker_slot()
     try:
-        if slot is None:
-            await ended
-            return
-        if job._policy.is_durable:
-            with core.store.lending.one():
+        with at_end_call(job, wake):
+            if slot is None:
                 await ended
-            return
-        for other in awaited_by(job):  # a job that waits for others is in no queue
-            await until_ended(other)
-        # A coroutine on a worker: the job may have to run in this place when no worker is free.
-        awaited = mailbox.awaited.get(slot)
-        if awaited is None:
-            awaited = mailbox.awaited[slot] = _AwaitedJobs(slot, post)
-        try:
-            with awaited.awaiting(job):
-                await ended
-        finally:
-            if not awaited.is_needed():
-                mailbox.awaited.pop(slot, None)
+                return
+            awaited = mailbox.awaited.get(slot)
+            if awaited is None:
+                awaited = mailbox.awaited[slot] = _AwaitedJobs(slot, post)
+            try:
+                with lend_place(job, slot), awaited.awaiting(job):
+                    await ended
+            finally:
+                if not awaited.is_needed():
+                    mailbox.awaited.pop(slot, None)
     finally:
         del job  # see `execution`
+
+
+@contextmanager
+def at_end_call(job: Job[Any], callback: Callable[[object], object]) -> Iterator[None]:
+    """Call a callback if the job ends while this block runs, or shortly after."""
+    job.add_done_callback(callback)
+    try:
+        yield
+    finally:
+        job._ensure_shared().remove_callback(callback)
+        del job
 
 
 async def call_in_thread(call: Callable[[], T], name: str) -> T:

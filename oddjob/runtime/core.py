@@ -30,7 +30,7 @@ from oddjob.runtime.metrics import PoolMetrics
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.pool_ending import PoolEnding, PoolState
 from oddjob.runtime.settling import refuse, reopen, report_failure
-from oddjob.runtime.slot import slot_of
+from oddjob.runtime.slot import worker_slot
 from oddjob.runtime.supervisor import Supervisor
 from oddjob.runtime.watchdog import Watchdog
 from oddjob.runtime.worker_set import WorkerSet
@@ -124,8 +124,8 @@ class PoolCore:
         """Queue a failed job again; return False if it has ended, or the pool is broken."""
         if self.state.broken_by is not None:
             return False
-        if inline.is_on():
-            return reopen(job)  # the thread that has run it runs it again
+        if inline.runs_here():
+            return reopen(job)
         limited, due = self.use_limits(), clock.monotonic() + delay
         is_open = reopen(job)
         if is_open:
@@ -162,7 +162,7 @@ class PoolCore:
             report_failure(self, job, error, is_unseen=is_unseen)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
-        """Run a queued job in the calling thread, which waits for it; see `in_place`.
+        """Wait for a job if the calling thread is a worker, of any pool; see `in_place`.
 
         Returns:
             Whether the job has ended. If not, the caller waits for it like any other thread.
@@ -171,15 +171,11 @@ class PoolCore:
             JobLost: no thread of this process will run it.
         """
         self.check_own(job)
-        slot = slot_of(self)
+        slot = worker_slot()
         if slot is None:
             return False
-        if job._policy.is_durable:
-            return self.store.lending.wait(job, deadline)  # type: ignore[no-any-return]
-        for each in in_place.awaited_by(job):
-            each._policy.host.run_where_awaited(each, deadline)
         try:
-            return in_place.wait_in_place(self, job, slot, deadline)
+            return in_place.wait_in_place(job, slot, deadline)
         finally:
             del job
 

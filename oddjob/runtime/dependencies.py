@@ -16,15 +16,22 @@ import threading
 from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from functools import partial
+from graphlib import TopologicalSorter
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.errors import BatchFailed, PredecessorFailed
 from oddjob.keys import Key
 from oddjob.runtime import inline
-from oddjob.runtime.in_place import awaited_by
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import CANCELLED, FAILED, SUCCEEDED, Failure, Progress
-from oddjob.runtime.links import Condition, Links, set_due, set_waiting
+from oddjob.runtime.links import (
+    Condition,
+    Links,
+    set_due,
+    set_waiting,
+    unended_predecessors,
+    with_predecessors,
+)
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.settling import end, finish_failed, refuse, settle_refused
 from oddjob.schedule.clock import clock
@@ -91,6 +98,12 @@ def cancel_members(job: Job[Any]) -> None:
             other.cancel()
 
 
+def awaited_by(job: Job[Any]) -> list[Job[Any]]:
+    """Return the unended jobs on which a job depends, each before those that wait for it."""
+    awaited = {each: unended_predecessors(each) for each in with_predecessors(job)}
+    return [each for each in TopologicalSorter(awaited).static_order() if each is not job]
+
+
 def accept_linked(jobs: Sequence[Job[Any]]) -> None:
     """Accept linked jobs in memory: all, or none of them.
 
@@ -137,6 +150,8 @@ def _queue_jobs(core: "PoolCore", jobs: list[Job[Any]]) -> None:
                 core.store.live.note_inline(job)
     else:
         core.intake.run_claimed(jobs)
+        if core.in_place_wakeups:
+            core.wake_waiters()  # a thread that waits for one of the jobs may run it
 
 
 class _Predecessors:

@@ -1,20 +1,27 @@
-"""In place: a worker whose job waits for a queued job of its own pool runs that job itself.
+"""In place: a worker whose job waits for another job runs that itself if no other worker will.
 
-So jobs may wait for jobs of their own pool, however small it is. The waiting worker runs a queued
-job if no other worker will: no worker is free to take it, or it needs what the waiting jobs
-themselves hold (their key, a full limit). It runs in a slot nested in the worker's own. While a
-worker is free, the waiting one sleeps. It looks again when a worker has taken a job, as that may
-have been the last free one, and when a timer has fired.
+So jobs may wait for jobs of their own pool, however small it is. While a worker is free, the
+waiting one sleeps. If none is free, it takes a queued job: the one that its own job waits for, or
+one on which that depends (a predecessor, a member of a batch). It does so with a free worker as
+well if the queued job needs what the waiting jobs hold. For example, jobs of one key wait for each
+other: no free worker may start the second one before the first has ended.
 
-This file has the thread that waits with `result`. One that waits with ``await`` has a loop to run,
-on whose tasks the job may depend, so a stand-in runs the job: see `awaiting` and `stand_in`.
+A waiting worker looks again when one of these may have changed: a worker has taken a job (it may
+have been the last free one) or has left, a timer has fired, a job whose predecessors have ended was
+queued.
+
+The job runs in a slot *nested* in the worker's own. A thread that waits with ``result`` runs it
+itself. One that waits with ``await`` has a loop to run, on whose tasks the job may depend, so a
+stand-in runs the job: see `awaiting` and `stand_in`. Jobs in a store are claimed like any other
+job; while a worker waits for one, another worker may take its place: see `Lending`.
 
 Guarantees: a worker runs one job in place at a time. It takes no other job from the queue before
 that one has ended, even if its own job has stopped waiting.
 """
 
 import sys
-from graphlib import TopologicalSorter
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from math import inf
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +29,7 @@ from oddjob.locks import Wakeup
 from oddjob.runtime.execution import leave_nested
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import QUEUED, RUNNING
+from oddjob.runtime.links import unended_predecessors, with_predecessors
 from oddjob.runtime.slot import Slot, jobs_here
 from oddjob.runtime.stand_in import begin_in_slot
 from oddjob.schedule.clock import clock
@@ -30,61 +38,65 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 
-def wait_in_place(core: "PoolCore", job: Job[Any], slot: Slot, deadline: float) -> bool:
-    """Wait for a job in the slot of a worker of its pool, and run it if no other worker will.
+def wait_in_place(job: Job[Any], slot: Slot, deadline: float) -> bool:
+    """Wait for a job in the slot of a worker, and run in place what no other worker will run.
 
-    Returns whether the job has ended by `deadline`, in steady seconds. If it has not, because the
-    time is up or another worker runs it, the caller waits for it like any other thread.
+    Returns:
+        Whether the job has ended. If not, the time is up (`deadline` is in steady seconds), or
+        nothing is left to run in place: the caller waits like any other thread.
     """
-    wakeup, shared = Wakeup(), job._ensure_shared()
+    core, shared, wakeup = slot.core, job._ensure_shared(), Wakeup()
     shared.add_sleeper(wakeup)
     core.in_place_wakeups[wakeup.set] = None
     try:
-        while not job.done():
-            if _run_nested_if_no_worker_will(core, job, slot):
-                continue
-            if not may_be_queued(job):
-                # Another thread runs it and it will not be retried, so it can only be waited for.
-                return False
-            wakeup.wait(deadline)
-            if deadline <= clock.steady():
-                return False
+        with lend_place(job, slot):
+            while may_run_in_place(job, core) and clock.steady() < deadline:
+                if not _run_next(job, slot):
+                    wakeup.wait(deadline)
+            return job.done() or (_is_in_store_of(core, job) and shared.wait(deadline))
     finally:
         core.in_place_wakeups.pop(wakeup.set, None)
         shared.remove_sleeper(wakeup)
         del job, shared  # see `execution`: a job that runs in here may fail
-    return True
 
 
 def run_if_no_worker_will(job: Job[Any]) -> bool:
-    """Run a queued job here if no worker will; return whether it has ended.
+    """Run a queued job in place if no worker will; return whether it has ended.
 
-    A worker of the pool of the job waits, as in `wait_in_place`; any other thread returns at once.
+    A worker waits, as in `wait_in_place`; any other thread returns at once.
     """
     return job.done() or job._policy.host.run_where_awaited(job, inf)
 
 
-def awaited_by(job: Job[Any]) -> list[Job[Any]]:
-    """Return the jobs that have to end before a job that waits for them, in order."""
-    awaits: dict[Job[Any], list[Job[Any]]] = {}
-    left = [job]
-    while left:
-        each = left.pop()
-        if each not in awaits:
-            timer = None if each._details is None else each._details.waits_for
-            others = () if timer is None else timer.others
-            awaits[each] = [other for other in others if not other.done()]
-            left += awaits[each]
-    return [each for each in TopologicalSorter(awaits).static_order() if each is not job]
+def may_run_in_place(job: Job[Any], core: "PoolCore") -> bool:
+    """Return whether a job, or one on which it depends, may have to run on a worker that waits."""
+    if job.done():
+        return False
+    if unended_predecessors(job):
+        return True
+    # A job that another thread runs, and that will not be retried, can only be waited for.
+    may_be_queued = job._local_state is not RUNNING or job._policy.retry is not None
+    return may_be_queued and _is_in_memory_of(core, job)
 
 
-def may_be_queued(job: Job[Any]) -> bool:
-    """Return whether a job that has not ended is queued, or may be queued again."""
-    return job._local_state is not RUNNING or job._policy.retry is not None
+def lend_place(job: Job[Any], slot: Slot) -> AbstractContextManager[None]:
+    """Let another worker take the place of a waiting one if it waits for a job in the store."""
+    core = slot.core
+    if any(_is_in_store_of(core, each) for each in with_predecessors(job)):
+        return core.store.lending.one()  # type: ignore[no-any-return]
+    return nullcontext()
 
 
-def _run_nested_if_no_worker_will(core: "PoolCore", job: Job[Any], outer: Slot) -> bool:
-    """Run a queued job, or the one that must run before it, in a slot nested in `outer`.
+def _is_in_memory_of(core: "PoolCore", job: Job[Any]) -> bool:
+    return job._policy.host is core and not job._policy.is_durable
+
+
+def _is_in_store_of(core: "PoolCore", job: Job[Any]) -> bool:
+    return job._policy.host is core and job._policy.is_durable
+
+
+def _run_next(job: Job[Any], outer: Slot) -> bool:
+    """Run a job, or one on which it depends, in a slot nested in `outer` if no worker will.
 
     Returns whether a job was run, or a stand-in was started for it.
     """
@@ -92,7 +104,7 @@ def _run_nested_if_no_worker_will(core: "PoolCore", job: Job[Any], outer: Slot) 
     if slot is None:
         return False
     try:
-        if not claim_if_no_worker_will(core, job, slot):
+        if not claim_next([job], slot):
             return False
         begin_in_slot(slot)
         return True
@@ -113,13 +125,20 @@ def open_nested(outer: Slot) -> Slot | None:
     return slot
 
 
-def claim_if_no_worker_will(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
-    """Claim a job for a slot, as `claim_into` does, if it is queued and no worker will take it."""
-    if job._local_state is not QUEUED:
+def claim_next(jobs: Iterable[Job[Any]], slot: Slot) -> bool:
+    """Claim one of `jobs`, or one on which they depend, for a slot if no worker will take it."""
+    core, stack = slot.core, jobs_here()
+    is_any_free = core.workers.available() > 0
+    if is_any_free and core.dispatcher.limited is None:
         return False
-    if core.workers.available() and not _is_held_up_by(jobs_here(), job):
-        return False
-    return claim_into(core, job, slot)
+    return any(
+        each._local_state is QUEUED
+        and _is_in_memory_of(core, each)
+        and (not is_any_free or _is_held_up_by(stack, each))
+        and claim_into(core, each, slot)
+        for job in jobs
+        for each in with_predecessors(job)
+    )
 
 
 def _is_held_up_by(stack: list[Job[Any]], job: Job[Any]) -> bool:
@@ -133,7 +152,7 @@ def _is_held_up_by(stack: list[Job[Any]], job: Job[Any]) -> bool:
 
 
 def claim_into(core: "PoolCore", job: Job[Any], slot: Slot) -> bool:
-    """Move a job, or the one that must run before it, from the queue into a slot.
+    """Move a job, or one of its key that must run before it, from the queue into a slot.
 
     Returns False if neither may start now.
     """

@@ -1,9 +1,11 @@
-"""Inline mode, which is made for tests: every job runs in the thread that submits it.
+"""Inline mode, for tests: every job runs in the thread that submits it; see `oddjob.testing.inline`.
 
-See `oddjob.testing.inline`.
+The mode is on in the whole process while any thread is in a *block*. A failure belongs to the
+innermost block of the thread that has run the job, or else to the latest block of all.
 """
 
 from collections.abc import Sequence
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.locks import ProcessLock
@@ -11,6 +13,7 @@ from oddjob.log import run_in_thread
 from oddjob.runtime.caller_runs import guest_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import FAILED, QUEUED
+from oddjob.runtime.slot import slots_here
 from oddjob.runtime.stand_in import run_in_slot
 from oddjob.schedule.scheduler import scheduler
 
@@ -18,10 +21,16 @@ if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
 
-# The active blocks of inline mode, the innermost last: of each, the jobs that have failed in it.
-# `_lock` guards changes; nothing is called under it.
-_blocks: Final[list[list[Job[Any]]]] = []
-_lock: Final = ProcessLock()
+class Block:
+    """An active block of inline mode."""
+
+    def __init__(self) -> None:
+        self.ident: Final = get_ident()  # of the thread that is in it
+        self.failed: Final[list[Job[Any]]] = []
+
+
+_blocks: Final[list[Block]] = []  # the latest one last
+_lock: Final = ProcessLock()  # guards changes of `_blocks`; nothing is called under it
 
 
 def is_on() -> bool:
@@ -29,17 +38,25 @@ def is_on() -> bool:
     return bool(_blocks)
 
 
-def begin() -> None:
+def begin() -> Block:
     """Begin a block of inline mode."""
+    block = Block()
     with _lock.lock:
-        _blocks.append([])
+        _blocks.append(block)
+    return block
 
 
-def end() -> list[Job[Any]]:
-    """End the block; return the jobs that failed in it, and that nobody has looked at."""
+def end(block: Block) -> list[Job[Any]]:
+    """End a block; return the jobs that failed in it and whose failures nobody has looked at."""
     with _lock.lock:
-        failed = _blocks.pop()
-    return [job for job in failed if not job._outcome.is_seen]
+        _blocks.remove(block)
+    return [job for job in block.failed if not job._outcome.is_seen]
+
+
+def runs_here() -> bool:
+    """Return whether the calling thread is running a job of inline mode, and then its retries."""
+    slots = slots_here()
+    return bool(slots) and slots[-1].runs_retries
 
 
 def run_inline(core: "PoolCore", job: Job[Any]) -> None:
@@ -51,7 +68,7 @@ def run_inline(core: "PoolCore", job: Job[Any]) -> None:
     _run_in_new_slot(core, job)
     if job._local_state is FAILED:
         if job._policy.is_detached:
-            job.result()  # raises it: no caller will ask for it
+            raise job._outcome.exception()  # no caller will ask for it
         _note_failure(job)
 
 
@@ -62,7 +79,7 @@ def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
         for job in jobs:
             _run_in_new_slot(core, job)
             if job._local_state is FAILED:
-                job._outcome.is_seen = False  # that of a detached job was logged, no more
+                job._outcome.is_seen = False  # the failure of a detached job was only logged
                 _note_failure(job)
 
     if scheduler.is_current_thread():
@@ -72,17 +89,17 @@ def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
 
 
 def _note_failure(job: Job[Any]) -> None:
-    """Have the end of the block raise what a job has raised, unless it is looked at before."""
+    """Let the end of the block raise the exception of a job, unless it is looked at before."""
     with _lock.lock:
-        if _blocks:
-            _blocks[-1].append(job)
+        own = [block for block in _blocks if block.ident == get_ident()]
+        for block in (own or _blocks)[-1:]:
+            block.failed.append(job)
 
 
 def _run_in_new_slot(core: "PoolCore", job: Job[Any]) -> None:
-    """Run a job; in inline mode, its retries as well."""
+    """Run a job and its retries; see `PoolCore.retry`."""
     with guest_slot(core) as slot:
-        slot.job = job
-        run_in_slot(slot)
-        while job._local_state is QUEUED and is_on():
+        slot.runs_retries = True
+        while job._local_state is QUEUED:
             slot.job = job
             run_in_slot(slot)

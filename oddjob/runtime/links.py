@@ -3,7 +3,7 @@
 `set_waiting` marks a job as scheduled; `set_due` marks it as queued.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 from enum import IntEnum
 from math import inf
@@ -82,3 +82,21 @@ def set_due(job: "Job[Any]", now: float) -> None:
     job._queued_at = now
     if job._details is not None:
         job._details.waits_for = None
+
+
+def unended_predecessors(job: "Job[Any]") -> "list[Job[Any]]":
+    """Return the jobs that a job itself waits for and that have not ended."""
+    waits_for = None if job._details is None else job._details.waits_for
+    return [] if waits_for is None else [each for each in waits_for.others if not each.done()]
+
+
+def with_predecessors(job: "Job[Any]") -> "Iterator[Job[Any]]":
+    """Yield a job and all on which it depends, each once, if they have not ended."""
+    seen: set[Job[Any]] = set()
+    left = [job]
+    while left:
+        each = left.pop()
+        if each not in seen and not each.done():
+            seen.add(each)
+            left += reversed(unended_predecessors(each))
+            yield each

@@ -166,6 +166,12 @@ class SharedState:
         if has_ended:
             self.run_callbacks(job)
 
+    def remove_callback(self, callback: Callable[[Any], object]) -> None:
+        """Remove a callback that is not needed any more, unless the job has ended."""
+        with self.lock:
+            if self.state not in ENDED and self.callbacks is not None:
+                self.callbacks = [each for each in self.callbacks if each[0] is not callback]
+
     def run_quick_callbacks(self, job: "Job[Any]") -> "list[Job[Any]]":
         """Run the callbacks of the library, not the user's; return the jobs that they cancel."""
         cancelled: list[Job[Any]] = []

@@ -34,7 +34,7 @@ class Slot:
     """Where one thread runs jobs for a pool, one at a time."""
 
     __slots__ = ("core", "coroutines", "crash", "ident", "is_guest", "is_inline", "is_late", "job",
-                 "last_ended_at", "metrics", "nested", "outer", "stand_in")  # fmt: skip
+                 "last_ended_at", "metrics", "nested", "outer", "runs_retries", "stand_in")  # fmt: skip
 
     def __init__(
         self,
@@ -48,6 +48,7 @@ class Slot:
         self.metrics: SlotMetrics = metrics
         self.is_guest: bool = is_guest
         self.is_inline: bool = is_guest or outer is not None  # its job runs inside other code
+        self.runs_retries: bool = False  # its thread runs the retries of its job: inline mode
         self.outer: Final = outer  # in which it is nested
         self.nested: Slot | None = None
         self.stand_in: threading.Thread | None = None  # which runs this slot, not that of `outer`
@@ -120,6 +121,11 @@ def slot_of(core: "PoolCore") -> Slot | None:
         if slot.core is core and not slot.is_guest:
             return slot
     return None
+
+
+def worker_slot() -> Slot | None:
+    """Return the innermost slot of the calling thread as a worker; None if it is no worker."""
+    return next((slot for slot in reversed(_here.slots) if not slot.is_guest), None)
 
 
 def current_job() -> "Job[Any] | None":

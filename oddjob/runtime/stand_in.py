@@ -48,7 +48,8 @@ def begin_in_slot(slot: Slot) -> None:
 
 def execute_in_slot(slot: Slot) -> None:
     """Execute the job in a slot of the calling thread, measure it, and empty the slot."""
-    job, began = slot.job, clock.monotonic()
+    job = slot.job
+    began = slot.last_ended_at = clock.monotonic()
     assert job is not None  # noqa: S101
     try:
         queued_at = job._queued_at

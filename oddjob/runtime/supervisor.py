@@ -189,6 +189,7 @@ class Supervisor:
         if job is not None and job.done():  # otherwise it belongs to another thread by now
             core.give_back(job)
         core.dispatcher.search_done()  # it may have been woken to search, and ended before
+        core.wake_waiters()  # a thread that waits in place may have relied on this worker
         core.metrics.close(slot.metrics)
         slot.job = slot.crash = None
         if crash is not None and had_place:

@@ -140,9 +140,10 @@ class Worker:
                     waits.append(began - queued_at)
                     if len(runs) >= SAMPLES:
                         metrics.fold()
-                began = ended
                 if slot.nested is not None:  # a stand-in may still be running
                     leave_nested(slot)
+                    ended = slot.last_ended_at = monotonic()
+                began = ended
                 if self.leaving or slot.crash is not None:
                     return False
         except IndexError as error:

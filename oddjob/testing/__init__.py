@@ -26,12 +26,12 @@ def inline() -> Iterator[None]:
 
     Thread safety: applies to all threads of the process. Blocks may be nested.
     """
-    inline_mode.begin()
+    block = inline_mode.begin()
     refresh_all()
     try:
         yield
     finally:
-        jobs = inline_mode.end()
+        jobs = inline_mode.end(block)
         refresh_all()
         unseen = [error for job in jobs if (error := job.exception()) is not None]
     if len(unseen) == 1:

@@ -62,6 +62,7 @@ def test_a_job_that_ends_after_its_loop_costs_no_worker() -> None:
                 await wait(job)
 
         trio.run(main)
+        assert not job._ensure_shared().callbacks
         hang.gate.set()
         job.exception(10)
         assert pool.submit(pow, 2, 3).result(10) == 8

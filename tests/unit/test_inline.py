@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import oddjob
 from oddjob import Pool
 from oddjob.testing import inline
+from tests.hang import Hang
 
 WAIT = 10.0
 
@@ -135,6 +137,75 @@ def test_blocks_can_be_nested() -> None:
                 assert pool.submit(threading.get_ident).result() == threading.get_ident()
             assert pool.submit(threading.get_ident).result() == threading.get_ident()
         assert pool.submit(threading.get_ident).result(WAIT) != threading.get_ident()
+
+
+def test_each_thread_gets_the_failures_of_its_own_block() -> None:
+    """As where tests run in several threads: the block that began first ends first here."""
+    has_failed, may_end = threading.Event(), threading.Event()
+
+    def other() -> None:
+        with inline():
+            pool.submit(int, "no number")
+            has_failed.set()
+            assert may_end.wait(WAIT)
+
+    with Pool(1) as pool, ThreadPoolExecutor(1) as executor:
+        with inline():
+            ended = executor.submit(other)
+            assert has_failed.wait(WAIT)
+        may_end.set()
+        with pytest.raises(ValueError, match="no number"):
+            ended.result(WAIT)
+        with inline():
+            may_end.clear()
+            has_failed.clear()
+            ended = executor.submit(other)
+            assert has_failed.wait(WAIT)
+            with pytest.raises(ZeroDivisionError), inline():
+                pool.submit(divmod, 1, 0)
+            may_end.set()
+            with pytest.raises(ValueError, match="no number"):
+                ended.result(WAIT)
+
+
+def fail_at_first() -> int:
+    job = oddjob.current_job()
+    assert job is not None
+    if job.attempt == 1:
+        raise OSError
+    return job.attempt
+
+
+def test_a_job_is_tried_again_though_the_block_ends_meanwhile() -> None:
+    """The block is another thread's."""
+    has_failed, has_ended = threading.Event(), threading.Event()
+
+    def look(event: oddjob.PoolEvent) -> None:
+        if event.kind == "job_retried":
+            has_failed.set()
+            assert has_ended.wait(WAIT)
+
+    with Pool(1, on_event=look) as pool, ThreadPoolExecutor(1) as executor:
+        with inline():
+            submitted = executor.submit(pool.options(retries=1).submit, fail_at_first)
+            assert has_failed.wait(WAIT)
+        has_ended.set()
+        assert submitted.result(WAIT).result(WAIT) == 2
+
+
+def test_a_job_that_runs_on_a_worker_is_tried_again_there_though_a_block_has_begun() -> None:
+    hang = Hang()
+
+    def hang_and_fail_at_first() -> int:
+        hang()
+        return fail_at_first()
+
+    with Pool(1) as pool:
+        job = pool.options(retries=1, backoff=0).submit(hang_and_fail_at_first)
+        hang.wait_until_it_hangs()
+        with inline():
+            hang.gate.set()
+            assert job.result(WAIT) == 2
 
 
 def test_every_test_suite_has_the_fixture(pytester: pytest.Pytester) -> None:

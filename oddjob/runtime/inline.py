@@ -1,7 +1,8 @@
-"""Inline mode, for tests: every job runs in the thread that submits it; see `oddjob.testing.inline`.
+"""Inline mode, for tests: every job runs in the thread that submits it.
 
-The mode is on in the whole process while any thread is in a *block*. A failure belongs to the
-innermost block of the thread that has run the job, or else to the latest block of all.
+Users switch it on with `oddjob.testing.inline`. The mode is on in the whole process while any
+thread is in a *block*. A failure belongs to the innermost block of the thread that has run the job,
+or else to the latest block of all.
 """
 
 from collections.abc import Sequence

@@ -1,18 +1,28 @@
-"""Slot: a place in which one job runs at a time, and what a thread needs to run jobs in it.
+"""Slot: a place in which a thread runs jobs, one at a time, and what it needs to do so.
 
-Every worker has one. If its job waits for a job of the same pool that no other worker will take,
-the worker runs that job itself, in a second slot *nested* in its own; or a stand-in thread does. A
-thread that runs a job without being a worker (the submitter of a job that finds the queue full,
-inline mode) is a *guest*, with a slot for that job.
+Every worker has a slot. While its job waits for a job that no other worker will take, the worker
+runs that job in a second slot, nested in its own (see `in_place`). A thread that runs a job without
+being a worker is a *guest* in a slot made for that job: a submitter that finds the queue full, or a
+thread in inline mode. Where the thread runs an event loop, another one may have to *stand in* for
+it (see `stand_in`).
+
+=====================  ==========  =======  ==============================================
+slot                   `is_guest`  `outer`  `stand_in`
+=====================  ==========  =======  ==============================================
+of a worker            False       None     None
+of a guest             True        None     None, or a thread while that runs a coroutine
+nested                 False       a slot   None
+nested, beside a loop  False       a slot   a thread while that runs jobs
+=====================  ==========  =======  ==============================================
 
 An attempt is *late* once the watchdog has ended it. Its thread is still in the job, and the job in
 the slot; but the job has failed, or is queued again for an attempt in another slot. So a slot with
 a late attempt holds nothing of the job: neither its key nor its limits.
 
-Guarantees: a job that was taken from the queue is in a slot, so an asynchronous exception loses no
-job: `rescue_slot` ends what is left.
-Locking: the thread of the slot writes; others read, and see a moment ago. The lock of the job's
-`SharedState` guards `is_late`, which the watchdog sets.
+Invariant: a job that was taken from the queue is in a slot until it has ended or is queued again.
+So `rescue_slot` finds the jobs that an asynchronous exception has interrupted.
+Locking: the thread of the slot writes. Other threads read what may be out of date. The lock of the
+job's `SharedState` guards `is_late`, which the watchdog sets.
 """
 
 import threading
@@ -34,7 +44,8 @@ class Slot:
     """Where one thread runs jobs for a pool, one at a time."""
 
     __slots__ = ("core", "coroutines", "crash", "ident", "is_guest", "is_inline", "is_late", "job",
-                 "last_ended_at", "metrics", "nested", "outer", "runs_retries", "stand_in")  # fmt: skip
+                 "last_ended_at", "metrics", "nested", "outer", "runs_retries",
+                 "stand_in")  # fmt: skip
 
     def __init__(
         self,
@@ -47,20 +58,22 @@ class Slot:
         self.core: Final = core
         self.metrics: SlotMetrics = metrics
         self.is_guest: bool = is_guest
-        self.is_inline: bool = is_guest or outer is not None  # its job runs inside other code
-        self.runs_retries: bool = False  # its thread runs the retries of its job: inline mode
-        self.outer: Final = outer  # in which it is nested
-        self.nested: Slot | None = None
-        self.stand_in: threading.Thread | None = None  # which runs this slot, not that of `outer`
+        self.outer: Final = outer  # the slot in which this one is nested
+        self.nested: Slot | None = None  # the slot nested in this one
+        self.stand_in: threading.Thread | None = None
+        # The job runs inside other code of its thread: its submitter's, or a job that waits for it.
+        self.is_inline: bool = is_guest or outer is not None
+        self.runs_retries: bool = False  # inline mode: retries run here, not from the queue
         self.coroutines: CoroutineRunner = outer.coroutines if outer else CoroutineRunner()
-        self.ident: int = threading.get_ident()  # of its thread; set again by that when it starts
+        self.ident: int = threading.get_ident()  # of its thread; set again when that starts
         self.job: Job[Any] | None = None
         self.is_late: bool = False  # whether the attempt in it is
-        self.crash: BaseException | None = None  # what the thread should end with
-        # When its last job ended (or it was made), and so its job began; in monotonic seconds.
+        self.crash: BaseException | None = None  # the exception with which the thread should end
+        # When the slot became free (it was made, or its former job ended), in monotonic seconds.
+        # Its next job follows at once, so this is also when `job` began.
         self.last_ended_at: float = clock.monotonic()
 
-    def all(self) -> "list[Slot]":
+    def with_nested(self) -> "list[Slot]":
         """Return this slot and those nested in it, the innermost last."""
         slots: list[Slot] = []
         slot: Slot | None = self
@@ -70,12 +83,12 @@ class Slot:
         return slots
 
     def jobs(self) -> "list[Job[Any]]":
-        """Return the job and those that run while it waits, the innermost last."""
-        return [job for slot in self.all() if (job := slot.job) is not None]
+        """Return the job and the jobs that run while it waits, the innermost last."""
+        return [job for slot in self.with_nested() if (job := slot.job) is not None]
 
 
 class _Here(threading.local):
-    """The slots of the calling thread, and of those that it stands in for, the innermost last."""
+    """The slots of the calling thread and of those for which it stands in, the innermost last."""
 
     def __init__(self) -> None:
         self.slots: list[Slot] = []
@@ -85,7 +98,7 @@ _here: Final = _Here()
 
 
 def _become_guest() -> None:
-    """Note, in a forked child, that the thread which has forked is no worker there."""
+    """In a forked child: its only thread, a copy of the one that forked, is not a worker."""
     for slot in _here.slots:
         slot.is_guest = True
 
@@ -94,13 +107,13 @@ after_fork_in_child(_become_guest)
 
 
 def bind_thread(*slots: Slot) -> None:
-    """Let the calling thread run jobs in the last one of these slots for good."""
+    """Let the calling thread run jobs in the last of these slots until it ends."""
     _here.slots += slots
 
 
 @contextmanager
 def occupied(slot: Slot) -> Iterator[None]:
-    """Let the calling thread run jobs in this slot for a while."""
+    """Let the calling thread run jobs in this slot inside the block."""
     slots = _here.slots
     depth = len(slots)
     slots.append(slot)
@@ -111,12 +124,12 @@ def occupied(slot: Slot) -> Iterator[None]:
 
 
 def slots_here() -> list[Slot]:
-    """Return the slots in which the calling thread runs jobs, the innermost last."""
+    """Return the slots of the calling thread, the innermost last; see `_Here`."""
     return [*_here.slots]
 
 
 def slot_of(core: "PoolCore") -> Slot | None:
-    """Return the innermost slot of the calling thread as a worker of that pool, if it is one."""
+    """Return the innermost slot of the calling thread as a worker of a pool; None if it is none."""
     for slot in reversed(_here.slots):
         if slot.core is core and not slot.is_guest:
             return slot

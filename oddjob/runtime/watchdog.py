@@ -138,7 +138,7 @@ class Watchdog:
 
     def holds_overdue_job(self, slot: Slot) -> bool:
         """Return whether a thread is in an overdue job, and not quarantined (yet)."""
-        return any(run.slot in slot.all() for run in self._overdue())
+        return any(run.slot in slot.with_nested() for run in self._overdue())
 
     def _overdue(self) -> list[WatchedRun]:
         return [run for run in list(self._runs) if run.is_overdue]

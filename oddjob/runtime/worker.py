@@ -1,9 +1,9 @@
 """Worker: a thread that takes a job, runs it, and takes the next one; it parks when there is none.
 
 Guarantees: an asynchronous exception, at whatever point it is raised, costs neither a job nor a
-worker. A job enters the worker's slot in the same step in which it leaves the queue; the job in the
-slot ends with that very exception; the supervisor is notified of the worker's end, replaces it, and
-releases what the job held.
+worker. A job enters the worker's slot in the same step in which it leaves the queue. If the worker
+is interrupted, the job in its slot ends with that very exception; the supervisor is notified,
+releases what the job held, and replaces the worker.
 Locking: none. The worker's thread writes its slot. Other threads set `leaving`, which the worker
 reads between jobs.
 """
@@ -60,10 +60,11 @@ class Worker:
     def __init__(self, core: "PoolCore", index: int, name: str) -> None:
         self._core: Final = core
         self._wakeup: Final = Wakeup()
-        self.wake: Final = self._wakeup.release  # called once for each time that it parks
-        self.index: Final = index  # the index of its place in the `WorkerSet`
+        # Must be called at most once for each time the worker parks: another call would raise.
+        self.wake: Final = self._wakeup.release
+        self.index: Final = index  # of its place in the `WorkerSet`
         self.slot: Final = Slot(core, core.metrics.open())
-        self.leaving: bool = False  # whether it is to leave after its job
+        self.leaving: bool = False  # whether it should leave after its job
         self.has_begun: bool = False  # whether the initializer has returned
         self.thread: threading.Thread = JobThread(target=self.run, name=name)
 
@@ -80,7 +81,7 @@ class Worker:
         return self.slot.job is None and not self.leaving
 
     def run(self) -> None:
-        """Run jobs until the worker is to leave or has crashed, then notify the supervisor."""
+        """Run jobs until the worker should leave or has crashed, then notify the supervisor."""
         core, slot = self._core, self.slot
         try:
             try:
@@ -96,9 +97,9 @@ class Worker:
             slot.crash = crash
             rescue_slot(slot, crash)
         finally:
-            # The end of a worker is always announced: these are two C calls, and the second follows
-            # whatever exception is thrown during the first. (An asynchronous exception at the entry
-            # of a Python function would prevent both.)
+            # The supervisor must learn of every end: it needs the worker in `exits`, and then a
+            # wake-up. Both are C calls, which run even if an asynchronous exception is raised at
+            # this point. (In a helper function, it would be raised at the entry, before them.)
             try:
                 core.supervisor.exits.append(self)
             finally:
@@ -108,17 +109,19 @@ class Worker:
                     pass
 
     def _serve(self) -> None:
-        dispatcher = self._core.dispatcher
+        core, slot = self._core, self.slot
+        dispatcher = core.dispatcher
         while not self.leaving:
-            may_park = self._run_jobs(dispatcher.taker(self.slot))
-            if not may_park:
+            self._run_jobs(dispatcher.taker(slot))
+            if self.leaving or slot.crash is not None:
+                return  # with the job in the slot: the supervisor releases what it held
+            slot.job = None
+            if core.is_finished():
                 return
-            self.slot.job = None
-            if not self._park(dispatcher):
-                return
+            self._park(dispatcher)
 
-    def _run_jobs(self, take: Callable[[], Job[Any] | None]) -> bool:
-        """Run jobs until none can be taken; return False if the worker is to leave."""
+    def _run_jobs(self, take: Callable[[], Job[Any] | None]) -> None:
+        """Run jobs until none can be taken or the worker should leave."""
         slot, core = self.slot, self._core
         metrics, monotonic = slot.metrics, clock.monotonic
         runs, waits = metrics.runs.fresh, metrics.waits.fresh
@@ -145,26 +148,24 @@ class Worker:
                     ended = slot.last_ended_at = monotonic()
                 began = ended
                 if self.leaving or slot.crash is not None:
-                    return False
+                    return
         except IndexError as error:
+            # The `popleft` of an empty deque. Testing first would be racy, and a function that
+            # returned None instead would be called for every job.
             if not _is_raised_here(error):
                 raise
-            # `popleft` raises it when the deque is empty. To test first would be slower, and racy.
         finally:
             del job  # the traceback of a failed job may refer to this frame
         if line or in_place_wakeups:  # others may wait for a limit that the last job held
             core.wake_waiters()
-        return True
 
-    def _park(self, dispatcher: Dispatcher) -> bool:
-        """Sleep until there may be a job; return False if the worker is to leave.
+    def _park(self, dispatcher: Dispatcher) -> None:
+        """Sleep until there may be a job, or a reason to leave.
 
-        After entering `parked`, the worker looks again. If something has changed before it could be
+        After entering `parked`, the worker looks again. If something changed before it could be
         woken, it wakes a worker, usually itself.
         """
         core = self._core
-        if core.is_finished():
-            return False
         if dispatcher.source is not None:
             dispatcher.source.demand(len(dispatcher.parked) + 1)
         dispatcher.parked.append(self.wake)
@@ -173,7 +174,6 @@ class Worker:
         elif dispatcher.has_work():
             dispatcher.wake()
         self._wakeup.lock.acquire()
-        return True
 
 
 def _is_raised_here(error: BaseException) -> bool:

@@ -247,11 +247,11 @@ class WorkerSet:
         Returns:
             The worker; None if it has left, or if the slot is a guest's.
         """
-        return next((each for each in self.all_alive() if slot in each.slot.all()), None)
+        return next((each for each in self.all_alive() if slot in each.slot.with_nested()), None)
 
     def slots(self) -> list[Slot]:
         """Return the slots of all workers, including quarantined ones, and their nested slots."""
-        return [slot for worker in self.all_alive() for slot in worker.slot.all()]
+        return [slot for worker in self.all_alive() for slot in worker.slot.with_nested()]
 
     def retire_all(self) -> None:
         """Make every worker leave after the job in its slot."""

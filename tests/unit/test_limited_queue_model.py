@@ -223,7 +223,7 @@ class Walk:
         worker = outermost(self.random.choice([*self.running.values()]))
         job = self.random.choice(queued)
         self.tell_everything()
-        stack, outer = worker.jobs(), worker.all()[-1]
+        stack, outer = worker.jobs(), worker.with_nested()[-1]
         slot = outer.nested = Slot(outer.core, outer.metrics, outer)
         expected = self.first_to_run(job, stack)
         assert self.queue.claim(job, stack, slot) is expected

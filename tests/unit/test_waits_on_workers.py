@@ -138,10 +138,9 @@ def test_a_free_worker_that_is_not_needed_any_more_leaves_its_job_to_the_one_tha
     park, may_go_on = Worker._park, threading.Event()
     may_go_on.set()
 
-    def park_longer(worker: Worker, dispatcher: Any) -> bool:
-        is_to_stay = park(worker, dispatcher)
+    def park_longer(worker: Worker, dispatcher: Any) -> None:
+        park(worker, dispatcher)
         may_go_on.wait(WAIT)
-        return is_to_stay
 
     def outer() -> Any:
         may_go_on.clear()

@@ -1,4 +1,7 @@
-"""Caller runs: ``when_full="caller_runs"``, a job that runs in the thread that submits it."""
+"""Caller runs: with ``when_full="caller_runs"``, the submitting thread runs a job that has no room.
+
+The thread is a guest: it has a slot for the job, which it leaves when that has ended.
+"""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,6 +11,7 @@ from oddjob.runtime.execution import rescue_slot
 from oddjob.runtime.in_place import claim_into
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import FAILED, QUEUED
+from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.slot import Slot
 from oddjob.runtime.stand_in import run_in_slot
 
@@ -16,26 +20,36 @@ if TYPE_CHECKING:
 
 
 def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
-    """Run a job for which there is no room, and those of its key that have to go before it.
+    """Run a job for which there is no room, after the jobs of its key that must run before it.
 
-    Returns False if a limit stops the job: it is in no queue then. Otherwise it has run, was
-    cancelled, or is to be retried, and in the queue for that.
+    Returns:
+        False if a limit keeps the job from starting: it is in no queue then. Otherwise it has run,
+        was cancelled, or is queued for a retry.
     """
-    limited, latest = core.dispatcher.limited, None
-    if limited is not None:
-        limited.inbox.append(job)  # for a moment: the limits are asked as for any job that waits
+    limited = core.dispatcher.limited
+    if limited is None:
+        with guest_slot(core) as slot:
+            slot.job = job
+            run_in_slot(slot)
+    elif not _run_limited(core, job, limited):
+        return False
+    if job._local_state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
+        job.result()  # Ctrl-C was meant for this thread
+    return True
+
+
+def _run_limited(core: "PoolCore", job: Job[Any], limited: LimitedQueue) -> bool:
+    """Run a job in a pool with keys and limits; returns as `run_in_caller` does."""
+    limited.inbox.append(job)  # so that it is claimed like any waiting job
+    latest = None
     while job._local_state is QUEUED and latest is not job:
         with guest_slot(core) as slot:
-            if limited is None:
-                slot.job = job
-            elif not claim_into(core, job, slot):
-                if not limited.withdraw(job):  # a signal handler, in the owner of the queue's lock
+            if not claim_into(core, job, slot):
+                if not limited.withdraw(job):  # this signal handler interrupted the lock's holder
                     limited.post_ended(job)
                 return job._local_state is not QUEUED
             latest = slot.job
             run_in_slot(slot)
-    if job._local_state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
-        job.result()  # Ctrl-C was meant for this thread
     return True
 
 

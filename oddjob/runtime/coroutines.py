@@ -1,8 +1,8 @@
-"""CoroutineRunner: the event loop on which a thread runs coroutines, kept from one to the next.
+"""CoroutineRunner: the event loop on which a thread runs coroutines, one after the other.
 
-Guarantees: tasks that a coroutine leaves running are cancelled before the next one starts.
-Locking: none. The runner belongs to its thread, but for `coroutine_of` and `cancel`. Asyncio is
-imported where it is needed: most programs do without.
+Guarantees: tasks that a coroutine leaves running are cancelled before the next coroutine starts.
+Locking: none. The runner belongs to its thread; other threads call `coroutine_of` and `cancel`
+only. Asyncio is imported where it is needed, as most programs do without it.
 """
 
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class CoroutineRunner:
-    """Runs coroutines for one thread; the loop is made when the first one comes."""
+    """Runs coroutines for one thread; the first one makes the loop."""
 
     __slots__ = ("_coroutine", "_job", "_loop", "_runner")
 
@@ -32,11 +32,14 @@ class CoroutineRunner:
         self._coroutine: Coroutine[Any, Any, Any] | None = None
 
     def coroutine_of(self, job: object) -> Coroutine[Any, Any, Any] | None:
-        """Return the coroutine of a job if it is running; from any thread."""
+        """Return the coroutine of a job; None if it is not running. May be called by any thread."""
         return self._coroutine if self._job is job else None
 
     def cancel(self, job: object) -> None:
-        """Cancel the coroutine of a job, if it is still running; from any thread."""
+        """Cancel all tasks of a job's loop, if its coroutine is still running.
+
+        Thread safety: any thread may call this.
+        """
         loop = self._loop
         if loop is not None:
             with suppress(RuntimeError):  # it has been closed meanwhile
@@ -57,36 +60,43 @@ class CoroutineRunner:
                 class of ``concurrent.futures``: asyncio's own is only a ``BaseException``.
             BaseException: whatever else the coroutine raised.
         """
-        import asyncio
-
-        outcome: list[tuple[BaseException | None, Any]] = []
         error: BaseException | None = None
         try:
             if is_loop_running():  # and no thread could be started to stand in: see `stand_in`
                 raise RuntimeError("this thread runs another event loop")
-            if self._runner is None:
-                self._runner = asyncio.Runner()
-            self._loop = self._runner.get_loop()
-            self._job, self._coroutine = job, coroutine
-            try:
-                # Asked only now: a thread that has cancelled it before may have found no loop.
-                if job.cancel_requested or job.done():
-                    raise CancelledError
-                self._runner.run(_await_into(outcome, coroutine), context=context)
-                error, result = outcome.pop()
-            except asyncio.CancelledError as cancellation:
-                error, result = CancelledError(*cancellation.args), None
-            finally:
-                try:
-                    self._cancel_leftovers()
-                finally:  # also if Ctrl-C comes in there
-                    self._job = self._coroutine = None
+            error, result = self._run_on_loop(job, coroutine, context)
             if error is not None:
                 raise error
             return result
         finally:
-            coroutine.close()  # in case that it was never begun
+            coroutine.close()  # it may not have been started
             del self, job, coroutine, context, error  # a traceback would keep them alive
+
+    def _run_on_loop(
+        self, job: "Job[Any]", coroutine: Coroutine[Any, Any, Any], context: Context
+    ) -> tuple[BaseException | None, Any]:
+        """Run a coroutine and cancel the tasks that it leaves; return its exception and result."""
+        import asyncio
+
+        if self._runner is None:
+            self._runner = asyncio.Runner()
+        self._loop = self._runner.get_loop()
+        self._job, self._coroutine = job, coroutine
+        outcome: list[tuple[BaseException | None, Any]] = []
+        try:
+            # Asked only now: a thread that cancelled the job earlier may have found no loop.
+            if job.cancel_requested or job.done():
+                return CancelledError(), None
+            self._runner.run(_await_into(outcome, coroutine), context=context)
+            return outcome.pop()
+        except asyncio.CancelledError as cancellation:
+            return CancelledError(*cancellation.args), None
+        finally:
+            try:
+                self._cancel_leftovers()
+            finally:  # also if Ctrl-C interrupts that
+                self._job = self._coroutine = None
+                del self, job, coroutine, context
 
     def close(self) -> None:
         """Close the event loop, if there is one."""
@@ -95,7 +105,7 @@ class CoroutineRunner:
             runner.close()
 
     def _cancel_leftovers(self) -> None:
-        """End the tasks that a coroutine has left running: they must not run inside the next."""
+        """End the tasks that a coroutine has left: they must not run during the next one."""
         import asyncio
 
         assert self._loop is not None  # a coroutine was run on it  # noqa: S101
@@ -107,7 +117,7 @@ class CoroutineRunner:
 
 
 def is_loop_running() -> bool:
-    """Return whether the calling thread runs an event loop; it can run no other one then."""
+    """Return whether the calling thread runs an event loop, and so cannot run another one."""
     asyncio = sys.modules.get("asyncio")
     try:
         return asyncio is not None and asyncio.get_running_loop() is not None
@@ -118,17 +128,17 @@ def is_loop_running() -> bool:
 async def _await_into(
     outcome: list[tuple[BaseException | None, Any]], coroutine: Coroutine[Any, Any, Any]
 ) -> None:
-    """Await a coroutine, and add what it has raised, and returned, to `outcome`.
+    """Await a coroutine, and append its exception and its result to `outcome`.
 
-    An exception that passes through the event loop would be held by the task, and that by frames
-    to which the exception refers.
+    The exception must not pass through the event loop: its task would hold it, and frames in its
+    traceback would hold the task, which is a reference cycle.
     """
     import asyncio
 
     try:
         outcome.append((None, await coroutine))
-    except asyncio.CancelledError:  # it has to reach the task, which may have been interrupted
-        raise
+    except asyncio.CancelledError:
+        raise  # if Ctrl-C has cancelled the task, `asyncio.Runner` turns this into that
     except BaseException as error:
         drop_own_frames(error)
         outcome.append((error, None))

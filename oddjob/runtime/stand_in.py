@@ -1,13 +1,12 @@
-"""Stand-in: runs the job that is in a slot, in the calling thread or in a thread that stands in.
+"""Running the job in a slot that is not a worker's own, in the calling thread or in a stand-in.
 
 A coroutine needs an event loop, and a thread whose loop is running cannot run a second one. So a
 new thread, the *stand-in*, runs the job. It is bound to all slots of the thread for which it stands
-in: a job that it runs may wait in place like a job of that thread.
+in, so the job may wait in place like a job of that thread.
 
-Guarantees: a stand-in ends when its `body` has returned, and leaves its slot. A job that an
-asynchronous exception interrupts is ended by `rescue_slot`.
-
-Locking: none. The slot is the stand-in's as soon as that is started.
+Guarantees: a stand-in ends when its `body` has returned, and empties its slot. If an asynchronous
+exception interrupts a job, `rescue_slot` ends the job with it.
+Locking: none. Once the stand-in has been started, the slot belongs to it.
 """
 
 import threading
@@ -23,7 +22,7 @@ from oddjob.threads import JobThread
 
 
 def run_in_slot(slot: Slot) -> None:
-    """Run the job in a slot, and return when its thread is done with it."""
+    """Run the job in a slot; return when the thread that ran it has left the slot."""
     begin_in_slot(slot)
     if slot.stand_in is not None:
         slot.stand_in.join()
@@ -32,8 +31,8 @@ def run_in_slot(slot: Slot) -> None:
 def begin_in_slot(slot: Slot) -> None:
     """Run the job in a slot, or start a stand-in that runs it.
 
-    A job in a stand-in may run on past its timeout. So a caller that waits for the job, and not for
-    the slot, must not join the thread.
+    A job in a stand-in may go on after its timeout. So a caller that waits for the job must not
+    join the thread.
     """
     job = slot.job
     try:
@@ -64,37 +63,49 @@ def execute_in_slot(slot: Slot) -> None:
 
 
 def start_stand_in(slot: Slot, body: Callable[[], None]) -> None:
-    """Start a thread that stands in for the calling one, and calls `body` to run jobs in a slot.
+    """Start a thread that stands in for the calling one: it calls `body` to run jobs in a slot.
 
     If no thread can be started (the process has none left, or is about to end), the calling thread
-    calls `body` itself; its event loop is blocked meanwhile.
+    calls `body` itself. Its event loop is blocked meanwhile, and coroutines fail: see
+    `CoroutineRunner.run`.
     """
     core = slot.core
     slot.coroutines, slot.metrics, slot.is_inline = CoroutineRunner(), core.metrics.open(), False
-    main = partial(_stand_in_main, slot, body, [*slots_here(), slot])
+    slots = [*slots_here(), slot]
+
+    def run_bound() -> None:
+        _bind_stand_in(slots)
+        body()
+
+    main = partial(_call_in_slot, slot, run_bound)
     slot.stand_in = JobThread(target=main, name=f"{core.label}-stand-in")
     try:
         slot.stand_in.start()
     except BaseException as failure:
-        # After Ctrl-C the thread may run all the same. The callers of this one pass the exception
-        # to `rescue_slot`, which ends the job; the thread then finds that it has ended.
+        # After Ctrl-C the thread may run all the same. The callers pass the exception on to
+        # `rescue_slot`, which ends the job; the thread then finds that it has ended.
         slot.stand_in = None
         if not isinstance(failure, Exception):
             raise
         with occupied(slot):
-            _stand_in_main(slot, body)
+            _call_in_slot(slot, body)
 
 
-def _stand_in_main(slot: Slot, body: Callable[[], None], to_bind: Sequence[Slot] = ()) -> None:
-    """Call `body`; a new thread first binds the slots of the thread for which it stands in."""
+def _bind_stand_in(slots: Sequence[Slot]) -> None:
+    """Bind the calling thread to its slot and to those for which it stands in; initialize it."""
+    slot = slots[-1]
+    slot.ident = threading.get_ident()
+    bind_thread(*slots)
+    # Only for a worker: other threads (``caller_runs``) have not run the initializer either.
+    options = slot.core.options
+    if options.initializer is not None and slot_of(slot.core) is not None:
+        options.initializer(*options.initargs)
+
+
+def _call_in_slot(slot: Slot, body: Callable[[], None]) -> None:
+    """Call `body` to run jobs in a slot, and give up the slot."""
     core, outer = slot.core, slot.outer
     try:
-        if to_bind:
-            slot.ident = threading.get_ident()
-            bind_thread(*to_bind)
-            # Only for a worker: no other thread (``caller_runs``) has run the initializer.
-            if core.options.initializer is not None and slot_of(core) is not None:
-                core.options.initializer(*core.options.initargs)
         body()
     except BaseException as crash:
         slot.crash = crash

@@ -317,7 +317,7 @@ class Submitter(MapMethods, ScheduleMethods, WorkflowMethods):
         if self._core.ending.is_own_thread():
             end()  # it does not wait
             return
-        from oddjob.runtime.awaiting import call_in_thread
+        from oddjob.runtime.event_loops import call_in_thread
 
         await call_in_thread(end, f"{self._core.label}-shutdown")
 

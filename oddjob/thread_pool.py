@@ -364,7 +364,7 @@ class Pool(StoredJobs, ThreadPoolExecutor):
         """
         import asyncio
 
-        from oddjob.runtime.awaiting import call_in_thread
+        from oddjob.runtime.event_loops import call_in_thread
 
         if self._core.ending.is_own_thread():
             return self.drain(timeout)  # it refuses

@@ -1,28 +1,18 @@
-"""Awaiting: how ``await job`` wakes up in an event loop, and runs a job that no worker will run.
+"""Awaiting: how ``await job`` waits in an event loop, and runs in place what no worker will run.
 
-Waking a loop from another thread costs a write to a socket. Each loop therefore has one mailbox:
-the first job that ends announces it to the loop, and those that end before the loop has looked only
-post a callback.
-
-No wake-up is lost: a thread that posts appends its callback and then looks at ``_is_announced``;
-the loop clears that and then takes the callbacks out. Either the thread finds it cleared, and
-announces, or the loop finds the callback.
+Outside of workers, a task waits until the job's end posts a callback to the mailbox of its loop. On
+a worker, the job may have to run in place (see `in_place`), while the loop goes on.
 """
 
 import asyncio
-import threading
-from collections import deque
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import Future
-from contextlib import contextmanager
-from contextvars import copy_context
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
 
-from oddjob.compat import T
 from oddjob.locks import after_fork_in_child
-from oddjob.log import run_in_thread
+from oddjob.runtime.event_loops import Mailbox
 from oddjob.runtime.in_place import (
     claim_next,
     lend_place,
@@ -38,10 +28,11 @@ if TYPE_CHECKING:
 
 
 class _AwaitedJobs:
-    """The jobs that the tasks of a worker's event loop await; it runs them if no worker will.
+    """The jobs that the tasks of a worker's event loop await.
 
-    They, and those on which they depend, run in a stand-in beside the loop, one at a time. A
-    stand-in is started when there is a job to run in place, and ends when there is none.
+    These jobs, and the jobs on which they depend, run in place if no worker will run them: in a
+    stand-in beside the loop, one at a time. The loop starts a stand-in when there is a job to run,
+    and the stand-in ends when there is none left.
 
     Locking: none. The thread of the loop calls `awaiting` and `_look`, any thread calls `_wake`.
     `claim_next` gets a copy of `_awaited`, which may change meanwhile.
@@ -100,51 +91,43 @@ class _AwaitedJobs:
             execute_in_slot(slot)
 
 
-class _Mailbox:
-    """What other threads have a loop call.
+class _LoopState:
+    """What is known of one event loop: its mailbox, and the jobs that its tasks await.
 
-    Locking: ``_lock`` guards ``_is_announced``; the loop is woken outside it.
+    Locking: as that of `Mailbox` and `_AwaitedJobs`. Only the thread of the loop uses `awaited`.
     """
 
     def __init__(self) -> None:
-        self._posted: Final[deque[Callable[[], object]]] = deque()
-        self._lock: Final = threading.RLock()
-        self._is_announced = False
-        self.awaited: Final[dict[Slot, _AwaitedJobs]] = {}  # while there is something to await
+        self.mailbox: Final = Mailbox()
+        # By the slot of the job that runs the loop: a worker keeps its loop for its next job.
+        self.awaited: Final[dict[Slot, _AwaitedJobs]] = {}
 
-    def post(self, loop: asyncio.AbstractEventLoop, callback: Callable[[], object]) -> None:
-        """Have the loop call something; from any thread."""
-        self._posted.append(callback)
-        if not self._is_announced:
-            self._announce(loop)
-
-    def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            if self._is_announced:
-                return
-            self._is_announced = True
+    @contextmanager
+    def awaiting(
+        self, job: Job[Any], slot: Slot, post: Callable[[Callable[[], object]], object]
+    ) -> Iterator[None]:
+        """Run in place, in this block, what a job needs that a task of a worker awaits."""
+        awaited = self.awaited.get(slot)
+        if awaited is None:
+            awaited = self.awaited[slot] = _AwaitedJobs(slot, post)
         try:
-            loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:  # it is closed; the callbacks hold it, the key of this mailbox
-            self._is_announced = False
-            self._posted.clear()
-
-    def _deliver(self) -> None:
-        with self._lock:
-            self._is_announced = False
-        while self._posted:
-            self._posted.popleft()()
+            with lend_place(job, slot), awaited.awaiting(job):
+                yield
+        finally:
+            if not awaited.is_needed():
+                self.awaited.pop(slot, None)
+            del job
 
 
-_mailboxes: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _Mailbox]] = WeakKeyDictionary()
-after_fork_in_child(_mailboxes.clear)
+_loops: Final[WeakKeyDictionary[asyncio.AbstractEventLoop, _LoopState]] = WeakKeyDictionary()
+after_fork_in_child(_loops.clear)
 
 
 def wait_in_loop(job: Job[Any]) -> Generator[Any, None, None]:
     """Wait in the running event loop until the job has ended; for ``__await__``.
 
-    Cancelling the task that waits cancels the job if it has not started, and is not others' as
-    well: one that was found in a store, or is stored once for several submitters.
+    Cancelling the waiting task cancels the job if it has not started, unless others may wait for it
+    too: it was found in a store, or is stored once for several submitters.
 
     Raises:
         asyncio.CancelledError: the job, or the waiting task, was cancelled.
@@ -160,14 +143,14 @@ def wait_in_loop(job: Job[Any]) -> Generator[Any, None, None]:
 
 
 def cancel_unshared(job: Job[Any]) -> None:
-    """Cancel a job whose waiting task was cancelled, unless the job is others' as well."""
+    """Cancel a job whose waiting task was cancelled, unless others may wait for the job too."""
     store = cast("PoolCore", job._policy.host).store
     if store is None or not store.is_shared(job):
         job.cancel()
 
 
 async def until_ended(job: Job[Any]) -> None:
-    """Wait in the running event loop until the job has ended, however it does."""
+    """Wait in the running event loop until a job has ended; raise nothing if it has failed."""
     if job.done():
         return
     core = cast("PoolCore", job._policy.host)
@@ -178,27 +161,19 @@ async def until_ended(job: Job[Any]) -> None:
         raise TypeError(
             "`await job` needs asyncio; in trio, use `await oddjob.contrib.anyio.wait(job)`"
         ) from None
-    mailbox = _mailboxes.get(loop) or _mailboxes.setdefault(loop, _Mailbox())
-    ended, post = loop.create_future(), partial(mailbox.post, loop)
+    state = _loops.get(loop) or _loops.setdefault(loop, _LoopState())
+    ended, post = loop.create_future(), partial(state.mailbox.post, loop)
 
     def wake(_: object) -> None:
         post(partial(_settle, ended))
 
     slot = worker_slot()
     try:
-        with at_end_call(job, wake):
-            if slot is None:
-                await ended
-                return
-            awaited = mailbox.awaited.get(slot)
-            if awaited is None:
-                awaited = mailbox.awaited[slot] = _AwaitedJobs(slot, post)
-            try:
-                with lend_place(job, slot), awaited.awaiting(job):
-                    await ended
-            finally:
-                if not awaited.is_needed():
-                    mailbox.awaited.pop(slot, None)
+        with (
+            at_end_call(job, wake),
+            nullcontext() if slot is None else state.awaiting(job, slot, post),
+        ):
+            await ended
     finally:
         del job  # see `execution`
 
@@ -212,24 +187,6 @@ def at_end_call(job: Job[Any], callback: Callable[[object], object]) -> Iterator
     finally:
         job._ensure_shared().remove_callback(callback)
         del job
-
-
-async def call_in_thread(call: Callable[[], T], name: str) -> T:
-    """Call something that may take any time in a new thread; return, or raise, what it does.
-
-    If the task that waits is cancelled, the call goes on.
-    """
-    loop, ended = asyncio.get_running_loop(), Future[T]()
-    waiting = asyncio.wrap_future(ended, loop=loop)
-
-    def run() -> None:
-        try:
-            ended.set_result(call())
-        except BaseException as error:
-            ended.set_exception(error)
-
-    run_in_thread(partial(copy_context().run, run), name)
-    return await asyncio.shield(waiting)
 
 
 def _settle(future: asyncio.Future[None]) -> None:

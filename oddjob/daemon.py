@@ -69,13 +69,13 @@ def run_until(seconds: float, is_over: Callable[[], bool] | None = None, every: 
         waiter.wake()
 
     with SignalWaiter(end) as waiter:
-        lifecycle.may_be_asked_to_end(end_too)
+        lifecycle.set_end_handler(end_too)
         try:
             while not (is_told or (is_over is not None and is_over())):
                 waiter.wait(every)
             return _drain_all(seconds)
         finally:
-            lifecycle.may_be_asked_to_end(None)
+            lifecycle.set_end_handler(None)
 
 
 class SignalWaiter:

@@ -335,7 +335,7 @@ class Runner:
     def _read_news(self, turn: Turn) -> None:
         for news in turn.news:
             if news.id is None:
-                lifecycle.ask_to_end(self._label)
+                lifecycle.request_end(self._label)
             elif news.state is State.RUNNING:
                 for pool in self._served():
                     guard(pool.claimed.stop, news.id)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.locks import ProcessLock
 from oddjob.log import run_in_thread
+from oddjob.runtime import lifecycle
 from oddjob.runtime.caller_runs import guest_slot
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import FAILED, QUEUED
@@ -44,6 +45,7 @@ def begin() -> Block:
     block = Block()
     with _lock.lock:
         _blocks.append(block)
+    _refresh_pools()
     return block
 
 
@@ -51,7 +53,13 @@ def end(block: Block) -> list[Job[Any]]:
     """End a block; return the jobs that failed in it and whose failures nobody has looked at."""
     with _lock.lock:
         _blocks.remove(block)
+    _refresh_pools()
     return [job for job in block.failed if not job._outcome.is_seen]
+
+
+def _refresh_pools() -> None:
+    for core in lifecycle.known_cores():
+        core.intake.refresh()
 
 
 def runs_here() -> bool:

@@ -1,8 +1,11 @@
-"""The life of the process: its end, before which every queued job runs, and its children.
+"""Lifecycle: the pools of the process, its end and its forked children.
 
-Worker threads are daemons. In place of the interpreter, which would wait for their ends, the pools
-that have threads are finished here, at the moment at which ``concurrent.futures`` does the same. In
-a forked child, which has none of the threads, every pool begins anew.
+The end of the process waits until every queued job has run. Worker threads are daemons, so the
+interpreter would not wait for them. Instead, the pools are finished here, at the moment at which
+``concurrent.futures`` finishes its executors. In a forked child, which has none of the threads,
+every pool begins anew.
+
+Locking: one lock guards the fields of `_Process`; nothing is called under it.
 """
 
 import atexit
@@ -25,35 +28,31 @@ if TYPE_CHECKING:
 
 
 class _Process(ProcessLock):
-    """The pools of this process.
-
-    Locking: ``lock`` guards the fields; nothing is called under it.
-    """
+    """What this module knows of the process."""
 
     def __init__(self) -> None:
         super().__init__()
         self.is_ending = False
-        self.with_threads: set[PoolCore] = set()
-        self.known: WeakSet[PoolCore] = WeakSet()
-        self.end: Callable[[], object] | None = (
-            None  # ends it as a signal does, if it waits for one
-        )
+        self.known: WeakSet[PoolCore] = WeakSet()  # all pools
+        self.with_threads: set[PoolCore] = set()  # those that must not be collected yet
+        # Ends the process as a signal does; None: it waits for no signal.
+        self.end_handler: Callable[[], object] | None = None
 
 
 _process: Final = _Process()
 _executor_threads: Final[Any] = getattr(concurrent.futures.thread, "_threads_queues", ())
-_NO_END: Final = "only oddjob worker and run_forever() can be asked"
+_NO_END_HANDLER: Final = "only oddjob worker and run_forever() can be asked"
 _HINT: Final = "oddjob.run_forever() in the main thread waits for them"
 
 
 def register(core: "PoolCore") -> None:
-    """Have a pool begin anew in forked children."""
+    """Make a pool known, so that it begins anew in forked children."""
     with _process.lock:
         _process.known.add(core)
 
 
 def begin_threads(core: "PoolCore") -> bool:
-    """Have the end of the process finish a pool; return False if the process is ending already."""
+    """Make the end of the process wait for a pool; return False if the process is ending."""
     with _process.lock:
         if not _process.is_ending:
             _process.with_threads.add(core)
@@ -66,45 +65,42 @@ def end_threads(core: "PoolCore") -> None:
         _process.with_threads.discard(core)
 
 
-def active_cores() -> "list[PoolCore]":
-    """Return the pools that have threads, or a store."""
-    with _process.lock:
-        with_stores = {core for core in _process.known if core.store is not None}
-        return list(_process.with_threads | with_stores)
-
-
 def known_cores() -> "list[PoolCore]":
-    """Return all pools that there are."""
+    """Return all pools."""
     with _process.lock:
         return list(_process.known)
 
 
-def refresh_all() -> None:
-    """Have every pool take note that inline mode was switched on or off."""
-    for core in known_cores():
-        core.intake.refresh()
+def active_cores() -> "list[PoolCore]":
+    """Return the pools that have threads or a store."""
+    with_threads = _process.with_threads
+    return [core for core in known_cores() if core in with_threads or core.store is not None]
 
 
-def may_be_asked_to_end(end: Callable[[], object] | None) -> None:
-    """Have `end` called, by any thread, when this process is asked to end in a store."""
+def set_end_handler(handler: Callable[[], object] | None) -> None:
+    """Set the function that ends this process when another one asks for that through a store.
+
+    Any thread may call the handler.
+    """
     with _process.lock:
-        _process.end = end
+        _process.end_handler = handler
 
 
-def ask_to_end(store: str) -> None:
-    """End the process as a signal does, if it waits for one; else log that it was asked."""
+def request_end(store: str) -> None:
+    """End the process as a signal does if there is a handler; log the request otherwise."""
     with _process.lock:
-        end = _process.end
-    if end is not None:
-        end()
+        handler = _process.end_handler
+    if handler is not None:
+        handler()
     else:
-        log(logging.WARNING, "%s: this process is asked to end, and does not: %s", store, _NO_END)
+        message = "%s: this process is asked to end, and does not: %s"
+        log(logging.WARNING, message, store, _NO_END_HANDLER)
 
 
 def _reset_after_fork() -> None:
     _process.with_threads.clear()
-    _process.end = None  # it is the parent's
-    for core in list(_process.known):
+    _process.end_handler = None  # it is the parent's
+    for core in known_cores():
         core.reset_after_fork()
 
 
@@ -114,17 +110,16 @@ def _finish_all() -> None:
     finally:  # Ctrl-C ends that wait
         with _process.lock:
             _process.is_ending = True
-            others = {core for core in _process.known if core.timers or core.store is not None}
-            cores = _process.with_threads | others
+        cores = {*active_cores(), *(core for core in known_cores() if core.timers)}
         cancelled = [timer for core in cores for timer in core.ending.close_at_exit()]
         _report_cancelled(cancelled)
         call_all(core.ending.drain_at_exit for core in cores)
 
 
 def _report_cancelled(timers: "list[Timer]") -> None:
-    """Log that the end of the main thread has cancelled timers that were to go on, perhaps."""
+    """Log that the end of the main thread has cancelled timers that perhaps should have gone on."""
     never_fired = sum(not timer.fired for timer in timers)
-    others = [each.name for each in threading.enumerate() if _goes_on(each)]
+    others = [each.name for each in threading.enumerate() if _keeps_process(each)]
     if timers and others:
         what = "the main thread has ended, and its timers (%d), while other threads go on: %s; %s"
         log(logging.WARNING, what, len(timers), ", ".join(others), _HINT)
@@ -133,8 +128,8 @@ def _report_cancelled(timers: "list[Timer]") -> None:
         log(logging.WARNING, what, never_fired, _HINT)
 
 
-def _goes_on(thread: threading.Thread) -> bool:
-    """Return whether the process waits for a thread that is not a pool's, nor an executor's."""
+def _keeps_process(thread: threading.Thread) -> bool:
+    """Return whether the process waits for a thread of the program, not of a pool or executor."""
     is_pooled = is_own(thread) or thread in _executor_threads
     return not (thread.daemon or is_pooled or thread is threading.main_thread())
 

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from oddjob.runtime import inline as inline_mode
-from oddjob.runtime.lifecycle import refresh_all
 from oddjob.testing.fake_clock import FakeClock
 
 __all__ = ["FakeClock", "inline"]
@@ -27,12 +26,10 @@ def inline() -> Iterator[None]:
     Thread safety: applies to all threads of the process. Blocks may be nested.
     """
     block = inline_mode.begin()
-    refresh_all()
     try:
         yield
     finally:
         jobs = inline_mode.end(block)
-        refresh_all()
         unseen = [error for job in jobs if (error := job.exception()) is not None]
     if len(unseen) == 1:
         raise unseen[0]

@@ -120,11 +120,11 @@ def test_a_process_is_asked_to_end(
         until(lambda: "is asked to end, and does not" in caplog.text)
         assert running.submit(jobs.tick).result(10) is None
         with SignalWaiter(print) as waiter:
-            lifecycle.may_be_asked_to_end(waiter.wake)
+            lifecycle.set_end_handler(waiter.wake)
             said = client.act("/runners", action="drain", runner=runner_of(client), back="/runners")
             assert "The process was asked to end" in said.text
             waiter.wait(10)
-            lifecycle.may_be_asked_to_end(None)
+            lifecycle.set_end_handler(None)
     assert client.post("/runners", action="drain", runner="gone").status == 404
     assert client.post("/runners", action="pause", runner="gone").status == 400
 

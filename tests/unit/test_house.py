@@ -46,10 +46,9 @@ LAYERS = {
     """,
     "workers": """
         runtime.execution runtime.reasons runtime.worker runtime.stand_in runtime.in_place
-        runtime.event_loops runtime.awaiting runtime.caller_runs runtime.inline runtime.lifecycle
+        runtime.event_loops runtime.awaiting runtime.caller_runs runtime.lifecycle runtime.inline
         runtime.pool_ending runtime.worker_set runtime.supervisor runtime.watchdog
-        runtime.backpressure
-        runtime.dependencies runtime.intake runtime.core
+        runtime.backpressure runtime.dependencies runtime.intake runtime.core
     """,
     "what users hold": """
         mapping workflow scheduled group function decorator submitter view stored_jobs dumping

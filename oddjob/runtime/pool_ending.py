@@ -1,9 +1,21 @@
 """PoolState: whether a pool takes jobs; PoolEnding: what closes, drains, breaks or revives it.
 
-A pool is *closed* by its user (`shut_down`, `drain`), by the garbage collector or at exit: it takes
-no more jobs, and runs those that are queued. It is *broken* by too many crashes: its queued jobs
-fail, and `restart` revives it. When it is *deserted* (closed, with nothing left to do and no worker
-left), its supervisor joins its last threads and ends; `join` waits for that.
+A pool is *closed* by its user, by the garbage collector or at exit: it takes no more jobs, and runs
+those that are queued. It is *broken* by too many crashes: its queued jobs fail. It is *deserted*
+once it is closed, with nothing left to do and no worker left: its supervisor joins its last threads
+and ends, and `join` returns.
+
+====================  ====================================================================
+`close`               take no more jobs, cancel the timers
+`shut_down`           `close`, and cancel the queued jobs if asked to
+`begin_drain`         `close`, and leave stored jobs that have not started to other processes
+`drain`               `begin_drain`, wait, cancel what is still queued
+`close_at_exit`       `begin_drain`, as the process ends
+`drain_at_exit`       wait for ``exit_timeout``, cancel what is still queued
+`close_if_collected`  `close` an anonymous pool that was garbage-collected
+`break_down`          take no more jobs, fail the queued ones, make all workers leave
+`restart`             replace all workers, and revive a broken pool
+====================  ====================================================================
 """
 
 import logging
@@ -101,7 +113,7 @@ class PoolEnding:
 
     def __init__(self, core: "PoolCore") -> None:
         self._core: Final = core
-        self._abandons_running = False  # the end of the process does not wait for running jobs
+        self._is_abandoned = False  # the end of the process does not wait for its running jobs
         self._exit_deadline = inf  # steady seconds
         self._calling_thread: Final = threading.local()
         # Set by the supervisor at its end. (Its thread does not do: before CPython 3.13, a thread
@@ -115,7 +127,7 @@ class PoolEnding:
         running jobs.
         """
         if cancel_queued and not will_wait:
-            self._abandons_running = True
+            self._is_abandoned = True
         self.close(AFTER_SHUTDOWN)
         if cancel_queued:
             if self._core.store is not None:
@@ -172,7 +184,7 @@ class PoolEnding:
             has_ended = self.join(timeout)
         finally:
             if not has_ended:  # the time is up, or the wait was interrupted
-                self._abandons_running = True
+                self._is_abandoned = True
                 cancelled = self._cancel_queue()
                 self._abandon_stored()
                 jobs += core.running()
@@ -197,7 +209,7 @@ class PoolEnding:
             left = None if deadline == inf else max(0.0, deadline - clock.steady())
             if self._is_over.wait(None if left is None else min(left, threading.TIMEOUT_MAX)):
                 thread.join()
-        return not thread.is_alive()
+        return self._is_over.is_set()
 
     def close_at_exit(self) -> list[Timer]:
         """Take no more jobs, since the process ends; return the timers that this has cancelled."""
@@ -209,7 +221,7 @@ class PoolEnding:
     def drain_at_exit(self) -> None:
         """Wait until all jobs have ended; after ``exit_timeout``, cancel those that are queued."""
         core = self._core
-        if self._abandons_running:
+        if self._is_abandoned:
             self._abandon_stored()
             return
         if not self.join(max(0.0, self._exit_deadline - clock.steady())):
@@ -234,8 +246,10 @@ class PoolEnding:
         jobs = core.dispatcher.waiting()
         for job in jobs:
             core.dispatcher.remove(job)
-            with suppress(BaseException):  # raised by a callback
+            try:
                 refuse(job, core.state.breakdown(), core)
+            except BaseException as error:  # the other jobs must end as well
+                log(logging.ERROR, "a callback of job %s raised", job.name, error=error)
         if core.dispatcher.limited is not None:
             core.dispatcher.limited.tidy()
         core.backpressure.turn_away()

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from oddjob import Job
-from oddjob.runtime.awaiting import at_end_call, cancel_unshared
+from oddjob.runtime.awaiting import cancel_unshared, remove_callback
 
 if TYPE_CHECKING:
     import trio.lowlevel
@@ -57,9 +57,11 @@ async def _until_ended(job: Job[Any], token: "trio.lowlevel.TrioToken") -> None:
         with suppress(trio.RunFinishedError):  # the loop has gone; the job's thread goes on
             token.run_sync_soon(ended.set)
 
+    job.add_done_callback(wake)
     try:
-        with at_end_call(job, wake):
-            await ended.wait()
+        await ended.wait()
     except trio.Cancelled:
         cancel_unshared(job)
         raise
+    finally:
+        remove_callback(job, wake)

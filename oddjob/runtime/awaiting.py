@@ -6,7 +6,7 @@ a worker, the job may have to run in place (see `in_place`), while the loop goes
 
 import asyncio
 from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 from weakref import WeakKeyDictionary
@@ -164,29 +164,28 @@ async def until_ended(job: Job[Any]) -> None:
     state = _loops.get(loop) or _loops.setdefault(loop, _LoopState())
     ended, post = loop.create_future(), partial(state.mailbox.post, loop)
 
-    def wake(_: object) -> None:
-        post(partial(_settle, ended))
-
+    wake = partial(_post_end, post, ended)
+    job.add_done_callback(wake)
     slot = worker_slot()
     try:
-        with (
-            at_end_call(job, wake),
-            nullcontext() if slot is None else state.awaiting(job, slot, post),
-        ):
+        if slot is None:
             await ended
+        else:
+            with state.awaiting(job, slot, post):
+                await ended
     finally:
+        remove_callback(job, wake)
         del job  # see `execution`
 
 
-@contextmanager
-def at_end_call(job: Job[Any], callback: Callable[[object], object]) -> Iterator[None]:
-    """Call a callback if the job ends while this block runs, or shortly after."""
-    job.add_done_callback(callback)
-    try:
-        yield
-    finally:
+def remove_callback(job: Job[Any], callback: Callable[[Any], object]) -> None:
+    """Remove a callback of a task that no longer waits, unless the job has ended."""
+    if not job.done():
         job._ensure_shared().remove_callback(callback)
-        del job
+
+
+def _post_end(post: Callable[[Any], object], ended: asyncio.Future[None], _: object) -> None:
+    post(partial(_settle, ended))
 
 
 def _settle(future: asyncio.Future[None]) -> None:

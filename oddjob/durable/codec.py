@@ -95,7 +95,7 @@ def _real_name(module: str) -> str:
         return module
     main = sys.modules["__main__"]
     if (spec := getattr(main, "__spec__", None)) is not None:
-        return str(spec.name.removesuffix(".__main__"))
+        return str(spec.name)
     file = getattr(main, "__file__", None)
     return "__main__" if file is None else _stem(file)
 

@@ -142,11 +142,15 @@ def test_functions_of_a_program_are_found_where_it_is_imported(tmp_path: Path) -
         "pool = oddjob.Pool('work', store='sqlite:///jobs.db', consume=False)\n"
         "pool.perform_many(tasks.task, range(3))\n"
     )
+    (tmp_path / "program").mkdir()
+    (tmp_path / "program/__main__.py").write_text(ENQUEUER)
     run(tmp_path, "tasks.py")
     run(tmp_path, "-m", "package.tasks")
     run(tmp_path, "-m", "package")
-    (tmp_path / "worker.py").write_text(WORKER.format(module="tasks, package.tasks", count=9))
-    assert run(tmp_path, "worker.py") == "9\n"
+    run(tmp_path, "-m", "program")
+    modules = "tasks, package.tasks, program.__main__"
+    (tmp_path / "worker.py").write_text(WORKER.format(module=modules, count=12))
+    assert run(tmp_path, "worker.py") == "12\n"
 
 
 def test_a_module_that_is_imported_later_brings_its_functions(tmp_path: Path) -> None:

@@ -157,9 +157,12 @@ class Dashboard:
         name = request.path.removeprefix("/static/")
         if name in _TYPES and name != request.path:
             return Response(200, [("Content-Type", f"{_TYPES[name]}; charset=utf-8")], _file(name))
-        if request.path == "/healthz":  # for probes: it says nothing of what there is
-            for each in self._context(request).places():
-                each.pool.counts(1)
+        if request.path == "/healthz":  # for probes: anybody may ask, so nothing is named
+            try:
+                for each in self._context(request).places():
+                    each.pool.counts(1)
+            except OddJobError:
+                raise HttpError(503, "A store does not answer; the pages say more.") from None
             return Response(200, [("Content-Type", "text/plain")], b"ok\n")
         return None
 

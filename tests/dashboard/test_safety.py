@@ -37,6 +37,17 @@ def test_it_is_closed_until_you_say_who_may_see_it(filled: Pool, open_dashboard:
     assert client.post("/jobs", action="retry", id="2").status == 403
 
 
+def test_a_probe_is_not_told_which_store_does_not_answer(
+    tmp_path: Path, show: Callable[..., Client]
+) -> None:
+    """Anybody may ask; the pages say it to those who may see them."""
+    lost = f"sqlite:///{tmp_path}/lost.db"
+    page = show(lost, auth=None).get("/healthz")
+    assert page.status == 503
+    assert str(tmp_path) not in page.html
+    assert str(tmp_path) in show(lost).get("/").text
+
+
 def test_a_user_and_a_password_open_it(filled: Pool, open_dashboard: Open) -> None:
     client = open_dashboard(auth=BasicAuth("ada", "Löwe:1"))
     assert client.get("/").status == 401

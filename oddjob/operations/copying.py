@@ -111,20 +111,20 @@ def copy_store(
     target_keys: Keys | None = None,
 ) -> CopyReport:
     """Move what waits in a store to another one; see `oddjob.copy_store`."""
-    file = file_of(source) or file_of(target)
-    if file is None:
+    files = [each for each in map(file_of, (source, target)) if each is not None]
+    if not files:
         raise ValueError(
             "one of the two stores must be a SQLite file: beside it, notes are kept of what to do "
             "if the copy is interrupted. Copy to a file first, and from that on"
         )
-    one = _open(source, source_keys, must_exist=True)
+    if len({each.resolve() for each in files}) < len(files):
+        raise ValueError(f"both stores are {files[0]}")
+    source_access = _open(source, source_keys, must_exist=True)
     try:
-        two = _open(target, target_keys, must_exist=False)
-        if source == target:
-            raise ValueError(f"both stores are {source}")
+        target_access = _open(target, target_keys, must_exist=False)
         try:
-            with _notes_at(Path(f"{file.absolute()}-oddjob")) as notes:
-                return _Copy(one, two, notes).run()
+            with _notes_at(Path(f"{files[0].absolute()}-oddjob")) as notes:
+                return _Copy(source_access, target_access, notes).run()
         finally:
             let_go(target)
     finally:
@@ -175,7 +175,9 @@ def _notes_at(folder: Path) -> Iterator[_Notes]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise StoreUnusable(f"another process copies {folder.name[:-7]} at present") from None
+            raise StoreUnusable(
+                f"another process copies {folder.name.removesuffix('-oddjob')} at present"
+            ) from None
         yield _Notes(folder / "copy.json")
 
 

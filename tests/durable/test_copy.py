@@ -204,8 +204,22 @@ def test_stores_that_cannot_be_copied_are_refused(file_url: str, redis_url: str)
         oddjob.copy_store(redis_url, f"{redis_url}?prefix=other")
     with pytest.raises(StoreUnusable, match="there is no store"):
         oddjob.copy_store(file_url, redis_url)
-    with at_rest(file_url), pytest.raises(ValueError, match="both stores are"):
-        oddjob.copy_store(file_url, file_url)
+
+
+def test_a_store_is_not_moved_to_itself_however_its_url_is_written(
+    file_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its unique jobs would be found there already, and deleted."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "same").symlink_to(tmp_path)
+    spellings = ["jobs.db", "folder/../jobs.db", f"{tmp_path}/same/jobs.db"]
+    with at_rest(file_url) as pool:
+        pool.options(unique="u").submit(jobs.note, 1)
+        for each in file_url, *(f"sqlite:///{path}" for path in spellings):
+            with pytest.raises(ValueError, match="both stores are"):
+                oddjob.copy_store(file_url, each)
+        assert pool.counts()["queued"] == 1
 
 
 class Killed(BaseException):

@@ -29,7 +29,7 @@ from typing import Any, Final, NamedTuple
 from uuid import uuid4
 
 from oddjob.durable.codec import Meta
-from oddjob.durable.record import Entry, Partition, Record, State, Submit
+from oddjob.durable.record import Entry, Record, State, Submit
 from oddjob.durable.recurring import encode_submits, submits_of
 from oddjob.durable.store import Filter
 from oddjob.durable.stores import codec_of, let_go, runner_of
@@ -364,11 +364,8 @@ class _Copy:
                 self._target.change("pause_entry", pool, entry.name, is_paused=True)
 
     def _encoded_entry(self, entry: Entry) -> Entry:
-        # Its limits come with the next declaration; a reader does not tell them.
-        submits = [self._encoded(each, {}) for each in submits_of(entry)]
-        place = Partition(entry.partition.pool, entry.partition.function)
-        payload = encode_submits(submits)
-        return Entry(entry.name, place, entry.rule, entry.tick, payload, entry.is_paused)
+        payload = encode_submits([self._encoded(each, {}) for each in submits_of(entry)])
+        return Entry(entry.name, entry.partition, entry.rule, entry.tick, payload, entry.is_paused)
 
     def _stop_entry(self, entry: Entry) -> float | None:
         """Let an entry fire no more in the source; return its tick, or None if it is gone.

@@ -10,6 +10,7 @@ import pytest
 
 import oddjob
 from oddjob import Pool, StoreUnusable
+from oddjob.durable.stores import runner_of
 from oddjob.operations import CopyReport, PoolOperations, StoreOperations
 from oddjob.operations.access import StoreAccess
 from oddjob.operations.copying import _Notes, _notes_at
@@ -173,6 +174,16 @@ def test_recurring_entries_go_on_in_the_target_with_their_ticks(urls: tuple[str,
             "fires": False,
             "paused": True,
         }
+
+
+def test_recurring_entries_keep_their_limits(urls: tuple[str, str]) -> None:
+    source, target = urls
+    with at_rest(source) as pool:
+        pool.options(name="limited", rate="3/minute").every(3600).perform(jobs.note, 1)
+        assert oddjob.copy_store(source, target).entries == 1
+    with at_rest(target):
+        (entry,) = runner_of(target).reader.entries(NAME)
+        assert [each.name for each in entry.partition.limiters] == ["rate=3/60s"]
 
 
 def test_a_paused_pool_stays_paused(urls: tuple[str, str]) -> None:

@@ -11,6 +11,7 @@ from oddjob import JobFunction, Pool
 from oddjob.cli.command import Common, Failure, command, pass_common, safe
 from oddjob.cli.filters import date
 from oddjob.cli.output import print_json, say
+from oddjob.durable.codec import unwrapped
 from oddjob.operations.application import find_function, new_pool, store_of
 from oddjob.quantities import as_retention
 from oddjob.testing import inline
@@ -60,10 +61,9 @@ def enqueue(
     store = store_of(name) if isinstance(fn, JobFunction) else None
     if store is not None and common.store is not None and store != common.url:
         raise click.UsageError(f"{name} goes to the store of its pool, {store}.")
-    is_decorated = store is not None
-    target: Any = fn if is_decorated else _pool(common)
-    if not is_decorated:
-        values.insert(0, getattr(fn, "__wrapped__", fn))
+    target: Any = fn
+    if store is None:
+        target, values = _pool(common), [unwrapped(fn), *values]
     try:
         target = target.options(persist=True, priority=priority, unique=unique or None)
         if at is not None:
@@ -73,11 +73,10 @@ def enqueue(
         job = target.submit(*values)
     except (TypeError, ValueError) as error:
         raise click.UsageError(str(error)) from None
-    job_id = getattr(job, "id", None)
     if common.json:
-        print_json({"id": job_id, "pool": job.pool.name})
+        print_json({"id": job.id, "pool": job.pool.name})
     else:
-        click.echo(job_id)
+        click.echo(job.id)
     say(common, f"{name} was submitted to pool {job.pool.name}.")
 
 
@@ -104,7 +103,7 @@ def replay(common: Common, job: str) -> None:
         raise Failure(str(error)) from None
     say(common, f"{record.function}{args!r} {kwargs or ''}")
     with inline(), Pool() as pool:
-        run = pool.options(name=record.name).submit(getattr(fn, "__wrapped__", fn), *args, **kwargs)
+        run = pool.options(name=record.name).submit(unwrapped(fn), *args, **kwargs)
         failure = run.exception()
     if failure is not None:
         click.echo(safe("".join(format_exception(failure))), err=True)

@@ -70,6 +70,17 @@ def test_a_failed_job_is_run_here_and_stays_as_it_is(running: Pool, run: Run) ->
     assert jobs.runs.count([1, "two"]) == 3
 
 
+def test_a_function_that_another_decorator_has_wrapped_is_called_with_it(
+    running: Pool, run: Run
+) -> None:
+    """As the worker calls it."""
+    done = running.submit(jobs.twice, 4)
+    assert done.result(WAIT) == 8
+    assert run("replay", done.id).stdout == "8\n"
+    queued = run("enqueue", "tests.durable.jobs:twice", "5", "--pool", "mail").stdout.strip()
+    assert running.find(queued).result(WAIT) == 10
+
+
 def test_what_a_program_decorates_goes_to_its_pool(url: str, call: Call) -> None:
     """It is imported for that, and none of its jobs runs meanwhile."""
     job, said = call("enqueue", "tests.cli.shop:send", "ada", "2")

@@ -3,6 +3,8 @@
 import os
 import threading
 import time
+from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import oddjob
@@ -18,6 +20,21 @@ pools: list[oddjob.Pool] = []
 def note(value: Any) -> Any:
     runs.append(value)
     return value
+
+
+def doubled(fn: Callable[[int], int]) -> Callable[[int], int]:
+    """Decorate a function of others, as ``transaction.atomic`` does."""
+
+    @wraps(fn)
+    def double(number: int) -> int:
+        return 2 * fn(number)
+
+    return double
+
+
+@doubled
+def twice(number: int) -> int:
+    return number
 
 
 def hang() -> str:

@@ -3,10 +3,12 @@
 Guarantees
   * What the user may do is checked here, whatever buttons a page has shown.
   * Many jobs are changed only when their number was seen and confirmed: above `_TYPED` of them, the
-    number has to be typed. One request changes at most `bulk_limit`; the next one goes on.
+    number has to be typed. One request changes no more than that, and at most `bulk_limit`; the
+    next one goes on.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from itertools import islice
 from typing import Any, Final, NamedTuple
 
@@ -81,9 +83,10 @@ def act_on_jobs(context: Context) -> Redirect | Confirm:
     count = len(ids)
     if is_all:
         count = sum(1 for _ in islice(_matching(context, verb), context.scan_limit))
-    is_confirmed = request.get("confirmed") and (
-        count <= _TYPED or request.get("typed").replace(",", "") == request.get("count")
-    )
+    seen = request.get("count")  # when they were asked about
+    is_confirmed = bool(request.get("confirmed")) and seen.isdecimal() and (
+        int(seen) <= _TYPED or request.get("typed").replace(",", "") == seen
+    )  # fmt: skip
     if count and (count > 1 or is_all or action == "delete") and not is_confirmed:
         fields = [(name, value) for name, values in request.form.items() for value in values
                   if name not in ("confirmed", "typed", "count")]  # fmt: skip
@@ -92,9 +95,9 @@ def act_on_jobs(context: Context) -> Redirect | Confirm:
             "limit": context.bulk_limit, "must_type": count > _TYPED, "fields": fields,
             "back": _own_page(request.get("back")),
         })  # fmt: skip
-    chosen = _matching(context, verb) if is_all else map(context.job, ids)
-    done, running = _change(verb, islice(chosen, context.bulk_limit))
-    tried = min(count, context.bulk_limit)
+    chosen = _matching(context, verb) if is_all else _with_ids(context, ids)
+    tried = min(count, context.bulk_limit, int(seen) if is_confirmed else count)
+    done, running = _change(verb, islice(chosen, tried))
     return _back(
         context, action, count=done, refused=max(0, tried - done), left=count - tried,
         asked=min(done, running),
@@ -106,6 +109,13 @@ def _matching(context: Context, verb: Verb) -> Iterator[Found]:
     wanted = {*verb.possible} & {which.state} if which.state else verb.by_default
     for state in wanted:
         yield from find_jobs(context, which._replace(state=state))
+
+
+def _with_ids(context: Context, ids: list[str]) -> Iterator[Found]:
+    """Yield the jobs that are still there."""
+    for each in ids:
+        with suppress(HttpError):
+            yield context.job(each)
 
 
 def _change(verb: Verb, chosen: Iterable[Found]) -> tuple[int, int]:

@@ -69,6 +69,29 @@ def test_what_is_in_another_state_by_now_is_said_to_be_refused(
     assert "0 jobs canceled. 1 refused: in another state by now, or gone." in page.text
 
 
+def test_a_selected_job_that_is_gone_keeps_no_other_from_being_changed(
+    filled: Pool, client: Client
+) -> None:
+    gone, *ids = [each.id for each in filled.records(state="failed")]
+    client.act("/jobs", action="delete", id=gone, confirmed="yes", count="1")
+    form = {"action": "retry", "id": [gone, *ids], "confirmed": "yes", "count": "3"}
+    assert (
+        "2 jobs queued again. 1 refused: in another state by now, or gone."
+        in client.act("/jobs", **form).text
+    )
+    assert filled.counts()["failed"] == 0
+
+
+def test_no_more_jobs_are_changed_than_were_confirmed(pool: Pool, client: Client) -> None:
+    which = {"action": "cancel", "scope": "all", "state": "queued", "pool": "mail"}
+    for seen in 101, 50:
+        pool.submit_many(jobs.send, ["a@b"] * 151)
+        page = client.act("/jobs", **which, confirmed="yes", count=str(seen), typed=str(seen))
+        assert f"{seen} jobs canceled." in page.text
+        assert f"{pool.counts()['queued']} left that match: do it again to go on." in page.text
+    assert pool.counts()["cancelled"] == 151
+
+
 def test_deleting_always_asks(filled: Pool, client: Client) -> None:
     (done,) = filled.records(state="succeeded")
     assert "1 job will be deleted." in client.post("/jobs", action="delete", id=done.id).text

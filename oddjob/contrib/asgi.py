@@ -12,7 +12,8 @@ from typing import Any
 
 import oddjob
 from oddjob.log import log
-from oddjob.quantities import Seconds, as_wait
+from oddjob.quantities import Seconds, as_patience
+from oddjob.registry import registry
 
 Lifespan = Callable[[Any], AbstractAsyncContextManager[dict[str, oddjob.Pool | None]]]
 
@@ -38,7 +39,7 @@ def lifespan(
         TypeError, ValueError: at once, if an argument is of no use; `oddjob.SettingsError` and
             `oddjob.PoolNameTaken` when the application starts.
     """
-    as_wait("drain", drain)
+    as_patience("drain", drain)
     if not isinstance(pool_or_settings, oddjob.Pool | Mapping):
         raise TypeError(f"lifespan() takes a Pool or a settings dict, not {pool_or_settings!r}")
 
@@ -68,9 +69,8 @@ def lifespan(
 def _open(pool: oddjob.Pool) -> oddjob.Pool:
     if pool.state != "closed":
         return pool
-    options = pool.configuration
-    defaults = options._field_defaults
-    given = {key: value for key, value in options._asdict().items() if value != defaults[key]}
+    defaults, options = registry.plan.defaults._asdict(), pool.configuration._asdict()
+    given = {name: value for name, value in options.items() if value != defaults[name]}
     return oddjob.Pool(pool.name, **given)
 
 

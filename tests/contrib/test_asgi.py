@@ -44,6 +44,18 @@ def test_an_application_that_starts_again_gets_a_pool_with_the_same_options() ->
     assert asyncio.run(options()) == asyncio.run(options())
 
 
+def test_it_gets_them_also_where_other_defaults_were_configured() -> None:
+    """Even if they are the library's own."""
+    oddjob.configure({"retries": 3})
+    start = lifespan(oddjob.Pool("mail", retries=0))
+
+    async def retries() -> Any:
+        async with serve(start) as state:
+            return state["oddjob"].configuration.retries
+
+    assert [asyncio.run(retries()) for _ in range(2)] == [0, 0]
+
+
 def test_settings_make_all_pools_for_as_long_as_the_application_runs() -> None:
     start = lifespan({"default_pool": "web", "extra_pools": [{"mail": {"pool_size": 2}}]})
 
@@ -77,3 +89,8 @@ def test_an_application_waits_no_longer_than_it_was_told() -> None:
 def test_what_is_no_pool_is_refused_at_once() -> None:
     with pytest.raises(TypeError, match="takes a Pool or a settings dict, not 'mail'"):
         lifespan("mail")  # type: ignore[arg-type]
+
+
+def test_a_negative_time_to_drain_is_refused_before_the_application_starts() -> None:
+    with pytest.raises(ValueError, match="drain must be 0 or more"):
+        lifespan(oddjob.Pool("mail"), drain=-1)

@@ -159,6 +159,22 @@ def test_what_a_stored_task_raises_is_found_with_its_result(task: Any, error: ty
 
 
 @pytest.mark.usefixtures("stored")
+def test_a_task_fails_with_what_a_receiver_of_its_start_raises() -> None:
+    def refuse(**_: Any) -> None:
+        raise PermissionError("not at night")
+
+    finished, note = seen(task_finished)
+    task_started.connect(refuse)
+    try:
+        result = ended(tasks.add.enqueue(2, 3))
+    finally:
+        task_started.disconnect(refuse)
+    until(lambda: finished)
+    assert [each.exception_class for each in result.errors] == [PermissionError]
+    del note
+
+
+@pytest.mark.usefixtures("stored")
 def test_each_attempt_of_a_stored_task_is_announced_and_the_end_once() -> None:
     (enqueued, one), (started, two), (finished, three) = map(
         seen, (task_enqueued, task_started, task_finished)

@@ -169,10 +169,10 @@ class TaskRun(oddjob.Middleware):
             last_attempted_at=now,
             worker_ids=[*self.result.worker_ids, self._worker + threading.current_thread().name],
         )
-        if begun is not None:
-            task_started.send(self._sender, task_result=begun)
-        context = (TaskContext(task_result=self.snapshot()),) if task.takes_context else ()
         try:
+            if begun is not None:
+                task_started.send(self._sender, task_result=begun)
+            context = (TaskContext(task_result=self.snapshot()),) if task.takes_context else ()
             value = normalize_json(task.call(*context, *self.result.args, **self.result.kwargs))
         except (Exception, SystemExit) as error:
             if will_retry(job, error):

@@ -56,16 +56,18 @@ def migrate(common: Common, check: bool) -> None:
     Pools do that when they open it. Stop processes of older versions before: they cannot use it
     afterwards.
     """
-    found = schema_of(common.url)
+    url = common.url
+    found = schema_of(url)
     if not check:
-        with StoreOperations(common.url):
-            found = schema_of(common.url)
+        with StoreOperations(url):  # which migrates it
+            found = schema_of(url)
     if common.json:
         print_json(None if found is None else found._asdict())
     if found is None:
         say(common, "This kind of store has no schema.")
-    elif found.found < found.known:
-        raise Failure(f"it has schema {found.found}, this version {found.known}: oddjob migrate")
+    elif found.found != found.known:
+        todo = "run oddjob migrate" if found.found < found.known else "update oddjob"
+        raise Failure(f"the store has schema {found.found}, this version {found.known}: {todo}")
     else:
         say(common, f"The store has schema {found.found}, as it should.")
 

@@ -218,6 +218,7 @@ def test_an_older_store_is_migrated_and_a_newer_one_refused(
         connection.execute(f"UPDATE oddjob_schema SET version = {schema.VERSION + 1}")
         connection.commit()
     assert "update oddjob" in run("migrate", exit_code=3).stderr
+    assert "update oddjob" in run("migrate", "--check", exit_code=1).stderr
 
 
 @on_a_file

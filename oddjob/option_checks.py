@@ -78,20 +78,20 @@ def as_when_full(name: str, value: Any) -> Any:
     return value
 
 
-class _Url(str):
+class SafeUrl(str):
     """A URL whose ``repr`` shows no password."""
 
     __slots__ = ()
 
     @override
     def __repr__(self) -> str:
-        return repr(re.sub(r"(//)[^@/]*(?=@)|(password=)[^&]*", r"\1\2…", str(self)))
+        return repr(re.sub(r"^(.*?//)?.*(?=@)|(password=)[^&]*", r"\1\2…", str(self)))
 
 
 def as_store(name: str, value: Any) -> Any:
     """Return the URL of a store, or False."""
     if isinstance(value, str):
-        value = _Url(value)
+        value = SafeUrl(value)
     if value is False or (isinstance(value, str) and value.startswith(_STORES)):
         return value
     wanted = f'{name} must be a URL such as "sqlite:///jobs.db", "redis://localhost" or "memory:"'

@@ -21,6 +21,7 @@ from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Store
 from oddjob.errors import StoreUnusable
 from oddjob.locks import ProcessLock, after_fork_in_child
+from oddjob.option_checks import SafeUrl
 from oddjob.signing import SigningKeys
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ def parse_url(url: str) -> StoreUrl | RedisUrl:
     """
     if url == "memory:":
         return StoreUrl(_IN_MEMORY)
+    url = SafeUrl(url)  # as errors show it
     if url.partition(":")[0].lower() in _REDIS:
         from oddjob.durable.redis.location import Location
 

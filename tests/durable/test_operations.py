@@ -54,6 +54,19 @@ def read(path: str, query: str) -> list[tuple[object, ...]]:
 # Records.
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redys://user:hush@host/0", "redis//:hush@host", "sqlite://me:hush@host/x", "me:hush@host",
+        "redys://me:h@hush@host", "redys://host?password=hush", "redys://:1/hush@host",
+    ],
+)  # fmt: skip
+def test_a_wrong_url_is_shown_without_its_password(url: str) -> None:
+    with pytest.raises(ValueError, match="host") as raised:
+        StoreOperations(url)
+    assert "hush" not in str(raised.value)
+
+
 def test_records_are_kept_up_to_a_number_of_bytes(any_url: str) -> None:
     for _ in range(2):
         with Pool("durable", 1, store=any_url, keep_bytes="1 MB") as pool:

@@ -10,8 +10,10 @@ from collections import deque
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
+from weakref import WeakKeyDictionary
 
 from oddjob.operations.memory_operations import MemoryOperations
+from oddjob.thread_pool import Pool
 
 MINUTES: Final = 60
 WIDTH: Final = 960.0
@@ -29,16 +31,14 @@ class History:
     """
 
     def __init__(self) -> None:
-        self._samples: Final[dict[str, deque[tuple[float, int, int]]]] = {}
+        self._samples: Final = WeakKeyDictionary[Pool, deque[tuple[float, int, int]]]()
         self._lock: Final = threading.Lock()
 
     def ended(self, pool: MemoryOperations) -> dict[str, list[int]]:
         """Return how many jobs of a pool have ended in each minute."""
         counts, now = pool.counts(), time.time()
         with self._lock:
-            samples = self._samples.setdefault(pool.name, deque(maxlen=_SAMPLES))
-            if samples and samples[-1][1] > counts["succeeded"]:  # another pool has the name now
-                samples.clear()
+            samples = self._samples.setdefault(pool.pool, deque(maxlen=_SAMPLES))
             if not samples or now >= samples[-1][0] + _SAMPLE_INTERVAL:
                 samples.append((now, counts["succeeded"], counts["failed"]))
             known = [*samples]

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from itertools import dropwhile, islice
+from itertools import count, dropwhile, islice
 from typing import Any, Final, Literal
 
 from oddjob.errors import JobNotFound
@@ -18,6 +18,7 @@ from oddjob.keys import Key
 from oddjob.operations.access import When, seconds_of
 from oddjob.operations.recurring import clock_changes_of, upcoming_of
 from oddjob.quantities import as_count
+from oddjob.runtime import lifecycle
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import JobState, Progress
 from oddjob.runtime.reasons import known_id, times_of
@@ -26,6 +27,8 @@ from oddjob.thread_pool import Pool
 
 _Known = tuple[Job[Any] | None, MemoryTimer | None]  # one of them is not None
 _shown: Final = weakref.WeakValueDictionary[str, Job[Any]]()  # by id
+_numbers: Final = weakref.WeakKeyDictionary[MemoryTimer, int]()  # of timers that were shown
+_next_number: Final = count(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class MemoryEntry:
 
     def __init__(self, timer: MemoryTimer, pool: str) -> None:
         self._timer: Final = timer
-        self.id: Final = f"{id(timer):x}"
+        self.id: Final = _number_of(timer)
         self.name: Final = timer.name
         self.function: Final = timer.name
         self.pool: Final = pool
@@ -235,7 +238,10 @@ class MemoryOperations:
         return [each for each in self.pool.timers() if isinstance(each, MemoryTimer)]
 
     def _running(self) -> list[Job[Any]]:
-        return [each.job for each in self.pool.workers() if each.job and not each.job.done()]
+        """Return the jobs on the workers, also those that run while the one before them waits."""
+        cores = [core for core in lifecycle.known_cores() if core.pool is self.pool]
+        jobs = [job for core in cores for each in core.workers.all() for job in each.slot.jobs()]
+        return [job for job in jobs if not job.done()]
 
     def _waiting(self) -> Iterator[_Known]:
         for timer in self._timers():
@@ -262,8 +268,14 @@ class MemoryOperations:
 def _id_of(known: _Known) -> str:
     job, timer = known
     if job is None:
-        return f"timer-{id(timer):x}"
+        assert timer is not None  # noqa: S101  (one of both is given)
+        return f"timer-{_number_of(timer)}"
     return (known_id(job) if timer is None else job.id) or ""
+
+
+def _number_of(timer: MemoryTimer) -> str:
+    """Return a number that no other timer of the process is ever given."""
+    return str(_numbers.setdefault(timer, next(_next_number)))
 
 
 def _queued_at(known: _Known) -> datetime | None:

@@ -173,9 +173,9 @@ _State = Literal["new", "set", "paused", "fired", "cancelled"]
 class MemoryTimer(Timer, Alarm):
     """A timer whose jobs live in this process."""
 
-    __slots__ = ("_calls", "_core", "_due", "_error", "_fired", "_is_detached", "_jobs",
-                 "_keeps_process", "_missed", "_models", "_overlap", "_owner", "_state", "_trigger",
-                 "_waiting")  # fmt: skip
+    __slots__ = ("__weakref__", "_calls", "_core", "_due", "_error", "_fired", "_is_detached",
+                 "_jobs", "_keeps_process", "_missed", "_models", "_overlap", "_owner", "_state",
+                 "_trigger", "_waiting")  # fmt: skip
 
     def __init__(
         self,

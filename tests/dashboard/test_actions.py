@@ -185,7 +185,7 @@ def test_jobs_and_timers_in_memory_are_acted_on_as_well(
         client.act("/pools", action="resume", pool="hands")
         assert later.result(10) is None
         timer = pool.every(3600).perform(jobs.tick)
-        entry = f"{id(timer):x}"
+        entry = json.loads(client.get("/api/recurring").html)["entries"][0]["ref"]
         client.act("/recurring", action="pause", pool="hands", entry=entry)
         assert timer.next is None
         client.act("/recurring", action="resume", pool="hands", entry=entry)

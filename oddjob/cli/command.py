@@ -149,8 +149,11 @@ class Common:
 def _remember(context: click.Context, option: click.Parameter, value: Any) -> None:
     """Keep the value of an option that all commands have, before or after the command's name."""
     common = context.ensure_object(Common)
-    if value not in (None, False, ()):
-        setattr(common, option.name or "", value)
+    name = option.name or ""
+    if isinstance(value, tuple):
+        setattr(common, name, getattr(common, name) + value)
+    elif value not in (None, False):
+        setattr(common, name, value)
     if common.verbose:
         logging.getLogger("oddjob").setLevel(logging.DEBUG)
 

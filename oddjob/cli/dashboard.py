@@ -55,12 +55,14 @@ def dashboard(
         )
     except ImportError as error:
         raise Failure(str(error)) from None
+    except ValueError as error:  # the file with the password is empty
+        raise click.UsageError(str(error)) from None
     try:
         server = make_server(site, host, port)
     except (OSError, ValueError) as error:
         raise Failure(f"cannot serve at {host}:{port}: {error}", USAGE) from None
     name = f"[{host}]" if ":" in host else host
-    url = f"http://{name}:{server.server_port}{base_path.rstrip('/')}/"
+    url = f"http://{name}:{server.server_port}/{base_path.strip('/')}".rstrip("/") + "/"
     say(common, f"The dashboard is at {url} until Ctrl-C.")
     sys.stderr.flush()
     signals: list[int] = []

@@ -94,8 +94,8 @@ def _show(common: Common, job: Record, *, has_traceback: bool, has_arguments: bo
     _show_members(common, job)
     attempts = job.attempts()
     if attempts:
-        rows = [[each.number, exact(each.finished), each.process, each.traceback.splitlines()[-1]]
-                for each in attempts]  # fmt: skip
+        rows = [[each.number, exact(each.finished), each.process,
+                 each.traceback.rstrip().rpartition("\n")[2]] for each in attempts]  # fmt: skip
         out.print()
         out.print(table(["failed attempt", "at", "process", "error"], rows, cut=("error",)))
     for each in attempts if has_traceback else ():

@@ -100,11 +100,13 @@ def status(
 
     A probe asks with --check, --max-waiting or --max-age; what is wrong goes to stderr.
     """
+    check = check or max_waiting is not None or max_age is not None
     if watch is not None:
         if common.json:
             raise click.UsageError("--watch is for people: top --json prints a line for each look.")
+        if check:
+            raise click.UsageError("--watch is for people: a probe looks once.")
         _refresh(common, watch, lambda: _status_for_people(_overview(common)))
-    check = check or max_waiting is not None or max_age is not None
     found = _overview(common)
     if common.json or not (check and common.quiet):
         answer(common, found, _status_for_people(found))

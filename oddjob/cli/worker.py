@@ -152,22 +152,24 @@ def _serve_metrics(chosen: list[Pool], address: tuple[str, int]) -> None:
 
 
 def _is_batch_over(common: Common, chosen: list[Pool]) -> bool:
-    waiting = 0
+    waiting, left = 0, []
     for pool in chosen:
         if pool.configuration.store:
             counts = pool.counts()
             waiting += counts["scheduled"]
             is_busy = counts["queued"] or counts["running"]
             if is_busy and not counts["running"] and _is_paused(pool):
-                what = f"Pool {pool.name} is paused: {counted(counts['queued'])} left in its queue."
-                say(common, what)
+                count = counted(counts["queued"])
+                left.append(f"Pool {pool.name} is paused: {count} left in its queue.")
                 is_busy = 0
         else:
             is_busy = pool.stats().queued or pool.stats().running
         if is_busy:
             return False
     if waiting:
-        say(common, f"{counted(waiting)} left for later.")
+        left.append(f"{counted(waiting)} left for later.")
+    for each in left:
+        say(common, each)
     return True
 
 

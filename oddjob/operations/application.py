@@ -35,7 +35,7 @@ def load(target: str) -> list[Pool]:
         if isinstance(found, Mapping):
             configure(found)
         elif ":" in target:
-            raise LookupError(f"{target} is no pool, and no settings, but {found!r}")
+            raise LookupError(f"{target} is neither a pool nor settings, but {found!r}")
     return list(pools().values())
 
 
@@ -54,9 +54,11 @@ def find_function(name: str) -> Any:
 
 
 def _find(target: str) -> Any:
-    """Import a module, or what is in it; raise `LookupError` if that is not there."""
+    """Import a module; return it, or what is in it. Raise `LookupError` if that is not there."""
     name, _, inside = target.partition(":")
-    if "/" in name or name.endswith(".py") or name.startswith("."):  # as many give it
+    if not name:
+        raise LookupError(f"a program is given as MODULE or MODULE:NAME, not {target!r}")
+    if "/" in name or name.endswith(".py") or name.startswith("."):  # people often write a path
         path = Path(name)
         dotted = ".".join(part for part in path.with_suffix("").parts if part.strip("."))
         raise LookupError(f"a program is given as a module, such as {dotted}, not as a path")

@@ -62,9 +62,10 @@ class RecurringEntry:
     def run(self) -> str:
         """Submit its job now, besides those to come, also if it is paused; return the job's id.
 
-        The last one's, if it submits several.
+        The last one's, if it submits several; "" if it submits none.
         """
-        return str(self._access.submit(submits_of(self._stored))[-1].id)
+        submitted = self._access.submit(submits_of(self._stored))
+        return str(submitted[-1].id) if submitted else ""
 
     def pause(self) -> bool:
         """Let it fire no more until `resume`, in any process; return False if it is gone."""

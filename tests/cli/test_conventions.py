@@ -5,7 +5,9 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
@@ -109,6 +111,22 @@ def test_a_store_that_is_no_url_is_wrong_usage(run: Run, url: str, args: list[st
     store = url if args[0] == "copy" else "foo"
     said = run(*args, store=store, exit_code=2).stderr
     assert 'is given as "sqlite:///jobs.db", "redis://localhost" or "memory:", not \'foo\'' in said
+
+
+@on_a_file
+def test_options_that_may_be_repeated_may_be_so_before_and_after_the_command(
+    pool: Pool, url: str, read: Callable[..., Any]
+) -> None:
+    with Pool("post", store=url, consume=False) as other:
+        for each in pool, other:
+            each.perform(print)
+        found = read("--pool", "mail", "list", "--pool", "post")
+    assert {each["pool"] for each in found} == {"mail", "post"}
+
+
+@on_a_file
+def test_a_program_without_a_module_is_refused(pool: Pool, run: Run) -> None:
+    assert "MODULE" in run("worker", ":pool", "--check", exit_code=1).stderr
 
 
 def test_without_a_store_the_help_is_near(run: Run) -> None:

@@ -287,3 +287,19 @@ def test_a_chain_is_shown_with_its_links_and_retried_whole(
     assert [each.state for each in running.records(name="note")] == ["failed"]
     run("delete", chain.id, "--yes")
     assert list(running.records()) == []
+
+
+@on_a_file
+def test_a_look_without_an_end_has_no_exit_code_for_a_probe(pool: Pool, run: Run) -> None:
+    for option in (["--check"], ["--max-age", "5"]):
+        assert "--watch" in run("status", "--watch", "1", *option, exit_code=2).stderr
+
+
+@on_a_file
+def test_the_last_line_of_an_error_with_line_breaks_at_its_end_is_shown(
+    running: Pool, run: Run
+) -> None:
+    job = running.submit(jobs.fail, "disk\n\n")
+    job.exception(WAIT)
+    (attempt,) = re.findall(r"^ +1 .*", run("show", job.id).stdout, re.MULTILINE)
+    assert attempt.endswith("OSError: disk")

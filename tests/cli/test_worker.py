@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import urlopen
@@ -11,6 +12,8 @@ from urllib.request import urlopen
 import pytest
 
 from oddjob import Pool, __version__
+from oddjob.cli.command import Common
+from oddjob.cli.worker import _is_batch_over
 from oddjob.operations import StoreOperations
 from tests.cli import conftest
 from tests.cli.conftest import Call, Run, environment, eventually, on_a_file
@@ -77,6 +80,26 @@ def test_a_batch_leaves_what_a_paused_pool_has(call: Call, store: Watched, submi
     _, said = call("worker", SHOP, "--batch")
     assert "Pool mail is paused: 1 job left in its queue." in said
     assert store.counts() == {"queued": 1}
+
+
+@on_a_file
+def test_a_batch_says_what_it_leaves_when_all_pools_have_ended(
+    url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And not at each look until then."""
+    gate = threading.Event()
+    with Pool("mail", store=url, consume=False) as paused, Pool("hands", 1) as busy:
+        paused.perform(print)
+        with StoreOperations(url) as looks:
+            looks.pool("mail").pause()
+        running = busy.submit(gate.wait, WAIT)
+        assert not _is_batch_over(Common(), [paused, busy])
+        assert capsys.readouterr().err == ""
+        gate.set()
+        assert running.result(WAIT)
+        busy.drain(WAIT)
+        assert _is_batch_over(Common(), [paused, busy])
+        assert "Pool mail is paused: 1 job left in its queue." in capsys.readouterr().err
 
 
 @on_a_file
@@ -268,7 +291,7 @@ def test_a_program_is_checked_without_running_anything(
         ([], 2, "Which program?"),
         (["lost.module"], 1, "cannot import lost.module: No module named 'lost'"),
         (["tests.durable.jobs:lost"], 1, "module 'tests.durable.jobs' has no 'lost'"),
-        (["tests.durable.jobs:note"], 1, "is no pool, and no settings"),
+        (["tests.durable.jobs:note"], 1, "is neither a pool nor settings"),
         (["tests.durable.jobs"], 2, "makes no pool"),
         (["tests.durable.jobs", "--pool", "none"], 2, "Which store?"),
         (["tests.durable.jobs", "--max-memory", "much"], 2, "is no size"),

@@ -406,6 +406,8 @@ def test_recurring_entries_are_listed_run_paused_and_deleted(running: Pool, url:
     assert found.delete()
     assert not found.delete()
     assert running.recurring() == []
+    running.every(86_400).perform_many(jobs.note, [])
+    assert running.recurring()[0].run() == ""
 
 
 def test_the_record_of_a_batch_has_members(running: Pool) -> None:

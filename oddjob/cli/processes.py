@@ -80,7 +80,7 @@ class _Group:
 
         def wait() -> None:
             child.wait()
-            if child.returncode:
+            if not self.is_ending:
                 time.sleep(max(0.0, start + _PAUSE - time.monotonic()))
             self._ended.put(child)
             waiter.wake()

@@ -253,10 +253,12 @@ def _metrics_of(sources: Sources) -> Callable[[], bytes]:
         nonlocal known, registry
         stores = [each for _, each in sources.all() if isinstance(each, StoreOperations)]
         there = [*sources.local_pools()], stores
-        if there != known:  # else the collector knows what it has counted a moment ago
-            known, registry = there, CollectorRegistry()
-            registry.register(OddJobCollector(*there))
-        return generate_latest(registry)
+        found = registry
+        if there != known:  # else the same one, as its collector keeps what it has counted
+            found = CollectorRegistry()
+            found.register(OddJobCollector(*there))
+            known, registry = there, found
+        return generate_latest(found)
 
     return latest
 

@@ -4,14 +4,18 @@ import os
 import re
 import signal
 import socket
+import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from urllib.request import urlopen
 
 import pytest
 
 from oddjob import Pool, __version__
+from oddjob.cli import processes
 from oddjob.cli.command import Common
 from oddjob.cli.worker import _is_batch_over
 from oddjob.operations import StoreOperations
@@ -342,3 +346,20 @@ def test_metrics_are_served_while_the_worker_runs(url: str, store: Watched, subm
 )
 def test_metrics_that_cannot_be_served_are_refused(args: list[str], said: str, run: Run) -> None:
     assert said in run("worker", SHOP, *args, exit_code=2).stderr
+
+
+def test_a_process_that_ends_at_once_is_replaced_once_a_second_however_it_has_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one with a --max-memory that is too small for it, which ends as asked."""
+    pauses, is_over = list[float](), threading.Event()
+    times = SimpleNamespace(monotonic=time.monotonic, sleep=pauses.append)
+    monkeypatch.setattr(processes, "time", times)
+    monkeypatch.setattr(sys, "argv", ["oddjob", "worker", "--help"])
+    group = processes._Group()
+    group.start(SimpleNamespace(wake=is_over.set))  # type: ignore[arg-type]
+    assert is_over.wait(WAIT)
+    (child,) = group.take_ended()
+    assert (child.returncode, len(pauses)) == (0, 1)
+    assert child.stdin is not None
+    child.stdin.close()

@@ -2,6 +2,9 @@
 
 import threading
 from collections.abc import Callable
+from typing import Any
+
+import pytest
 
 from oddjob import Pool
 from oddjob.dashboard.chart import History
@@ -30,6 +33,26 @@ def test_a_job_that_runs_while_the_one_that_submitted_it_waits_is_shown(
         assert show(pool).get(f"/jobs/{id_}").status == 200
         gate.set()
         outer.result(WAIT)
+
+
+def test_two_who_ask_for_metrics_at_once_are_both_answered(
+    show: Callable[..., Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second one asks while the pools are made known for the first one."""
+    prometheus = pytest.importorskip("prometheus_client", reason="it is not installed")
+    register, answers = prometheus.CollectorRegistry.register, list[str]()
+
+    def ask_meanwhile(registry: Any, collector: Any) -> None:
+        if not answers:
+            answers.append("")
+            answers.append(client.get("/metrics").html)
+        register(registry, collector)
+
+    with Pool("hands", 3) as pool:
+        client = show(pool, metrics=True)
+        monkeypatch.setattr(prometheus.CollectorRegistry, "register", ask_meanwhile)
+        answers.append(client.get("/metrics").html)
+    assert all('oddjob_pool_size{pool="hands"} 3.0' in each for each in answers[1:])
 
 
 def test_a_pool_that_takes_the_place_of_another_one_is_counted_by_itself() -> None:

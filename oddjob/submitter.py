@@ -138,8 +138,8 @@ class Submitter(MapMethods, ScheduleMethods, WorkflowMethods):
     def perform_many(self, fn: Callable[[Item], object], iterable: Iterable[Item]) -> None:
         """Queue ``fn(item)`` for every item, fire and forget; see `submit_many` and `perform`.
 
-        In a pool with ``max_queue`` the iterable may be endless, and the jobs that were queued
-        before it raises are run.
+        In a pool with ``max_queue`` the iterable may be endless, and if it raises, the jobs of the
+        items before that are run.
         """
         check_function(fn)
         self._accept_batch(self._policy.detach(), fn, iterable, ONE_ARGUMENT)

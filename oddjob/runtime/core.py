@@ -158,7 +158,7 @@ class PoolCore:
         self, job: Job[Any], error: BaseException, *, is_unseen: bool = False
     ) -> None:
         """Log a failure that no caller waits for, or has looked at, and call ``on_error``."""
-        if not (is_unseen and job._queued_at <= self._forked_at):  # that one its parent reports
+        if not (is_unseen and self.is_lost(job)):  # its parent reports that one
             report_failure(self, job, error, is_unseen=is_unseen)
 
     def run_where_awaited(self, job: Job[Any], deadline: float) -> bool:
@@ -179,9 +179,13 @@ class PoolCore:
         finally:
             del job
 
+    def is_lost(self, job: Job[Any]) -> bool:
+        """Return whether a job was pending when this process was forked: it is the parent's."""
+        return job._queued_at <= self._forked_at
+
     def check_own(self, job: Job[Any]) -> None:
         """Raise `JobLost` if no thread of this process will run a job."""
-        if job._queued_at <= self._forked_at:
+        if self.is_lost(job):
             raise JobLost(f"pending when this process was forked, and its parent's: {job!r}")
 
     def wait_in_loop(self, job: Job[Any]) -> Generator[Any, None, None]:
@@ -197,8 +201,9 @@ class PoolCore:
         """
         if is_counted:
             self.metrics.count("cancelled")
-        if job._details is not None and job._details.waits_for is not None:
-            job._details.waits_for.job_cancelled(job)
+        waits_for = None if job._details is None else job._details.waits_for
+        if waits_for is not None:
+            waits_for.job_cancelled(job)
             return
         if self.dispatcher.limited is not None:
             self.give_back(job)

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from graphlib import TopologicalSorter
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 from oddjob.errors import BatchFailed, PredecessorFailed
@@ -119,8 +120,7 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
         for job in jobs:
             links = _links_of(job)
             if links.batch is not None:
-                members: Any = links.batch._ensure_details().waits_for
-                members.add(job)
+                _join_batch(job, links.batch)
             if links.is_batch:
                 batches.append(_Members(job))
             elif links.after:
@@ -135,6 +135,13 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
         raise
     for batch in batches:
         batch.close()
+
+
+def _join_batch(job: Job[Any], batch: Job[Any]) -> None:
+    """Let a batch, given as the job that stands for it, wait for a job as well."""
+    members: Any = batch._ensure_details().waits_for
+    if members is not None:  # otherwise the batch has ended, as it was cancelled
+        members.add(job)
 
 
 def is_linked(jobs: Sequence[Job[Any]]) -> bool:
@@ -184,6 +191,7 @@ class _Predecessors:
 
     def job_cancelled(self, _job: Job[Any]) -> None:
         """Stop waiting, as the job was cancelled."""
+        set_due(self._job, inf)
         self._unregister()
 
     def _other_ended(self, condition: Condition, other: Any) -> None:
@@ -209,6 +217,7 @@ class _Predecessors:
         if settle_refused(self._job, error, self._core):
             # The predecessor's failure is already reported; do not report this one as unseen.
             self._job._outcome.is_seen = True
+            set_due(self._job, inf)
             finish_failed(self._job, self._core)
         self._unregister()
 
@@ -273,6 +282,7 @@ class _Members:
 
     def job_cancelled(self, _job: Job[Any]) -> None:
         """Cancel the members, as the job was cancelled."""
+        set_due(self._job, inf)
         for other in self.others:
             other.cancel()
 
@@ -300,6 +310,7 @@ class _Members:
             self._job.cancel()
         else:
             end(self._job, SUCCEEDED, None)
+        set_due(self._job, inf)
 
 
 def _core_of(job: Job[Any]) -> "PoolCore":

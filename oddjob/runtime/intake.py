@@ -115,14 +115,24 @@ class Intake:
 
         Raises:
             BaseException: as `accept`, or whatever the iterator raises. Jobs that were to be kept
-                are cancelled, unless they have started.
+                are cancelled, unless they have started; others that it gave before are queued.
         """
         kept: list[Job[Any]] = []
+        chunk: list[Job[Any]] = []
         try:
-            while chunk := list(islice(jobs, self._backpressure.chunk_size())):
+            while True:
+                try:
+                    chunk.extend(islice(jobs, self._backpressure.chunk_size()))
+                except BaseException:  # the chunk has the jobs before that
+                    if not keep:
+                        self.accept_many(chunk)
+                    raise
+                if not chunk:
+                    break
+                self.accept_many(chunk)
                 if keep:
                     kept += chunk
-                self.accept_many(chunk)
+                chunk = []
         except BaseException:
             for job in kept:
                 withdraw(job)

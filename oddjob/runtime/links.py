@@ -72,12 +72,12 @@ def set_waiting(job: "Job[Any]", timer: WaitsFor) -> None:
 
 
 def set_due(job: "Job[Any]", now: float) -> None:
-    """Let a job wait no longer.
+    """Let a job wait no longer, and release what it has waited for.
 
     Args:
         job: the job.
-        now: when it is queued, in monotonic seconds; infinity if it was cancelled; minus infinity
-            if the job belongs to the parent process, in a forked child.
+        now: when it is queued, in monotonic seconds; infinity if it has ended; minus infinity if
+            the job belongs to the parent process, in a forked child.
     """
     job._queued_at = now
     if job._details is not None:

@@ -39,7 +39,9 @@ def new_jobs(
             if policy.fair_by is not None:
                 job._fair_key = model._fair_key
             if model._details is not None:
-                job._ensure_details().carrier = model._details.carrier
+                details = job._ensure_details()
+                details.carrier = model._details.carrier.copy()
+                details.submitter = model._details.submitter
     elif policy.is_prepared:
         policy.prepare(*jobs)
     return jobs

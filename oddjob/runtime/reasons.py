@@ -43,7 +43,7 @@ def times_of(job: Job[Any]) -> JobTimes:
     slot = None if job.done() else _slot_of(job)
     if slot is not None:
         started = began_at(job, slot)
-    is_queued = job._queued_at <= clock.monotonic()
+    is_queued = -inf < job._queued_at <= clock.monotonic()  # -inf: by the parent process
     return JobTimes(*map(_date_of, (job._queued_at if is_queued else None, started, finished)))
 
 
@@ -94,6 +94,8 @@ def _reason_of_running(job: Job[Any]) -> str | None:
 
 def _reason_of_waiting(job: Job[Any]) -> str:
     core, timer = _core_of(job), None if job._details is None else job._details.waits_for
+    if core.is_lost(job):
+        return "it was pending when this process was forked, and belongs to the parent"
     if timer is not None and timer.others:
         waits = [each for each in timer.others if not each.done()]
         named = ", ".join(f"{each.name} ({each.state})" for each in waits[:_NAMED])

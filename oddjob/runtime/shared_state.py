@@ -233,7 +233,7 @@ class JobDetails:
         self.submitter: str | None = None  # the name of its thread or task
         self.carrier: dict[str, str] = {}  # filled by middleware
         self.links: Links | None = None  # cleared when the job ends
-        self.waits_for: WaitsFor | None = None  # cleared when that fires, or the job is cancelled
+        self.waits_for: WaitsFor | None = None  # cleared when the job is queued, or ends unqueued
         # The runner (and, for a job from a store, the thread that receives it):
         self.claim: Any = None  # what entitles this process to run a job from a store
         self.attempt: int = 0  # the number of the latest attempt

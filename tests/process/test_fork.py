@@ -51,6 +51,27 @@ def run(script: str) -> None:
     assert (outcome.stderr, said[-1:], outcome.returncode) == ("", ["well"], 0)
 
 
+def test_a_job_that_waited_when_its_process_was_forked_says_so_in_the_child() -> None:
+    run("""
+        pool = oddjob.Pool(1)
+        gate = threading.Event()
+        running = pool.submit(gate.wait)
+        waiting = [pool.options(after=running).submit(int), pool.after(60).submit(int)]
+
+        def child():
+            for job in waiting:
+                assert job.queued_at is None
+                assert job.why() == (
+                    'it was pending when this process was forked, and belongs to the parent'
+                )
+
+        assert in_child(child) == 0
+        gate.set()
+        assert waiting[0].result(10) == 0
+        assert waiting[1].cancel()
+    """)
+
+
 def test_a_child_of_a_busy_process_can_use_its_pools() -> None:
     """Web servers and multiprocessing fork after the pools have been made, and used."""
     run("""

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import oddjob
-from oddjob import Job, Pool
+from oddjob import Job, Middleware, Pool
 from oddjob.testing import FakeClock
 from tests.hang import Hang, until
 
@@ -138,6 +138,28 @@ def test_a_job_of_a_paused_pool_or_of_a_timer_says_so() -> None:
         assert scheduled.why() == "its timer is paused"
         timer.cancel()
         assert scheduled.why() == "it has ended: cancelled"
+
+
+def test_the_firings_of_a_timer_have_one_submitter_and_each_its_own_carrier() -> None:
+    carriers: list[dict[str, str]] = []
+    submitters: list[str | None] = []
+
+    class Count(Middleware):
+        def submit(self, job: Job[Any], carrier: dict[str, str]) -> None:
+            carrier["runs"] = "0"
+
+        def run(self, job: Job[Any], carrier: dict[str, str], call: Any) -> Any:
+            carriers.append(carrier.copy())
+            submitters.append(job.submitted_by)
+            carrier["runs"] = "1"
+            return call()
+
+    with FakeClock() as clock, Pool("work", 1, middleware=[Count()]) as pool:
+        timer = pool.every(60).submit(int)
+        clock.advance(120)
+        timer.cancel()
+    assert carriers == [{"runs": "0"}] * 2
+    assert submitters == ["MainThread"] * 2
 
 
 def test_a_job_with_middleware_knows_who_has_submitted_it() -> None:

@@ -1,6 +1,8 @@
 """Chains, batches and dependencies in memory: races, and what goes wrong half-way."""
 
+import gc
 import threading
+import weakref
 from collections.abc import Callable
 from concurrent.futures import wait
 from typing import Any
@@ -23,6 +25,43 @@ def nothing(*_: Any) -> None:
 
 def fail() -> None:
     raise ValueError("as jobs do")
+
+
+def cancel(pool: Pool, first: Job[Any]) -> Job[Any]:
+    job: Job[Any] = pool.options(after=first).submit(nothing)
+    job.cancel()
+    return job
+
+
+def run_after(pool: Pool, first: Job[Any]) -> Job[Any]:
+    return pool.options(after=first).submit(nothing)
+
+
+def run_batch(pool: Pool, first: Job[Any]) -> Job[Any]:
+    with pool.options(after=first).batch() as batch:
+        batch.submit(nothing)
+    return batch.job
+
+
+@pytest.mark.parametrize("make", [cancel, run_after, run_batch])
+@pytest.mark.parametrize("end", [nothing, fail])
+def test_a_linked_job_that_has_ended_keeps_no_job_that_it_has_waited_for(
+    make: Callable[[Pool, Job[Any]], Job[Any]], end: Callable[[], None]
+) -> None:
+    """Nor their results: a caller that keeps many jobs would keep them all."""
+    gate = threading.Event()
+    with Pool(1) as pool:
+        pool.submit(gate.wait, WAIT)
+        first = pool.submit(end)
+        job, freed = make(pool, first), weakref.ref(first)
+        gate.set()
+        wait([first, job], WAIT)
+        first.exception()
+        del first
+        pool.submit(nothing).result(WAIT)
+        gc.collect()
+        assert freed() is None
+        assert job.done()
 
 
 def test_a_batch_does_not_succeed_while_its_last_job_is_being_counted(

@@ -55,7 +55,7 @@ def new_linked(
 
 
 def accept_whole(jobs: Sequence[Job[Any]]) -> None:
-    """Accept linked jobs, in memory or in a store: all, or none of them.
+    """Accept linked jobs, in memory or in a store: if one is refused, the others are cancelled.
 
     Raises:
         TypeError: some jobs are to be stored, and some are not.
@@ -106,7 +106,7 @@ def awaited_by(job: Job[Any]) -> list[Job[Any]]:
 
 
 def accept_linked(jobs: Sequence[Job[Any]]) -> None:
-    """Accept linked jobs in memory: all, or none of them.
+    """Accept linked jobs in memory. If one is refused, those that have not started are cancelled.
 
     Raises:
         PoolClosed, PoolBroken: a pool accepts no jobs.
@@ -166,7 +166,7 @@ class _Predecessors:
 
     __slots__ = ("_core", "_is_over", "_job", "_links", "_lock", "_remaining", "_value")
 
-    next = None  # as `WaitsFor` has it: there is no date
+    next = None  # there is no date: see `WaitsFor`
 
     def __init__(self, core: "PoolCore", job: Job[Any], links: Links) -> None:
         self._core: Final = core
@@ -252,7 +252,7 @@ class _Members:
 
     __slots__ = ("_counts", "_is_open", "_job", "_lock", "_pending")
 
-    next = None  # as `WaitsFor` has it: there is no date
+    next = None  # there is no date: see `WaitsFor`
 
     def __init__(self, job: Job[Any]) -> None:
         self._job: Final = job

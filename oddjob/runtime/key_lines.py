@@ -20,7 +20,7 @@ from oddjob.runtime.ready_order import ReadyOrder
 
 
 class _Line:
-    """The jobs of one key."""
+    """The jobs of one key: how many hold a place, which may start next, and those behind it."""
 
     __slots__ = ("behind", "head", "running")
 
@@ -131,14 +131,14 @@ class KeyLines:
 
         Args:
             job: a waiting job.
-            held: number of running jobs of the key that wait for this one, and are not counted.
+            held: number of running jobs of the key that wait for `job`; their places count as free.
         """
         line = self.by_key[job._key]
         if not isinstance(line, _Line):
             return job
         if line.head is not None:
             return line.head
-        first = next(each for each in line.behind if each in self._waiting)
+        first = next(each for each in line.behind if each in self._waiting)  # `job` at the latest
         return first if line.running - held < first._policy.key_limit else None
 
     def is_startable(self, job: Job[Any]) -> bool:

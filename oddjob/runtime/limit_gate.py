@@ -68,7 +68,7 @@ class LimitGate:
         return [limit for ref in self._adopted.keyrefs() if (limit := ref()) is not None]
 
     def reset_after_fork(self) -> list[Limit]:
-        """Return the limits in use, without what jobs of the parent process hold of them."""
+        """Reset the limits in use in a forked child, and return them."""
         limits = self.adopted()
         for limit in limits:
             limit.reset()
@@ -95,7 +95,8 @@ class LimitGate:
     def acquire_except(self, job: Job[Any], held: Container[Limit], now: float) -> Tickets | None:
         """Acquire the limits of a job except those in `held`, and return its tickets.
 
-        If one of them is closed, acquire none, and return None.
+        A limit in `held` belongs to a job that waits for this one: its ticket is None, as it is not
+        to be released twice. If one of the others is closed, acquire none, and return None.
         """
         limits = job._policy.limits
         closed = [each for each in limits if each.opens_at > now and each not in held]
@@ -114,7 +115,7 @@ class LimitGate:
                 self.let_next_through(limit, now)
 
     def drop_waiting(self, job: Job[Any]) -> None:
-        """Remove a job that may return to the queue from those that wait before its limits."""
+        """Remove a job from those that wait before its limits, as it may return to the queue."""
         for limit in job._policy.limits:
             limit.waiting = [each for each in limit.waiting if each[2] is not job]
             heapify(limit.waiting)

@@ -180,7 +180,7 @@ class LimitedQueue:
                     self._holding[job] = tickets
             elif key is not None:
                 self._holding[job] = ()
-            # (A job that has its key for itself is in no line: see `KeyLines`.)
+            # A job that has its key for itself is in no line: see `KeyLines`.
             if key is not None and self._lines.by_key[key] is not job:
                 self._lines.start(job)
             slot.job = job
@@ -370,7 +370,7 @@ class LimitedQueue:
 
     @_locked
     def withdraw(self, now: float, job: Job[Any]) -> bool:
-        """Remove a job if it still waits; a worker may have started it. Return True: it is done."""
+        """Remove a job if it still waits, and return True; a worker may have started it."""
         if job in self._waiting:
             self._remove_everywhere(job, now)
         return True

@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 class Condition(IntEnum):
     """How a predecessor has to end so that the job that waits for it runs."""
 
-    SUCCESS = 0  # it succeeds; if it fails, so does the job; if it is cancelled, so is the job
+    SUCCESS = 0  # by success. If it fails, the job fails; if it is cancelled, the job is cancelled
     VALUE = 1  # as SUCCESS; its result becomes the first argument of the job
-    IF_SUCCEEDED = 2  # it succeeds; otherwise the job is cancelled
-    IF_FAILED = 3  # it fails; otherwise the job is cancelled
-    ENDED = 4  # it ends in any way
+    IF_SUCCEEDED = 2  # by success; otherwise the job is cancelled
+    IF_FAILED = 3  # by failure; otherwise the job is cancelled
+    ENDED = 4  # in any way
 
     def is_met(self, state: JobState) -> bool:
         """Return whether the job may run if its predecessor has ended in this state."""

@@ -60,7 +60,8 @@ class PoolStats(NamedTuple):
         idle: workers that wait for a job.
         started: attempts that have begun.
         succeeded: jobs that have returned.
-        failed: jobs that have ended with another exception, the `refused` ones included.
+        failed: jobs that have ended with an exception other than `JobTimeout` and `JobDropped`, the
+            `refused` ones included.
         cancelled: jobs that were cancelled, the `stopped` ones included.
         timed_out: jobs that have ended with `JobTimeout`.
         dropped: jobs that have ended with `JobDropped`, in a full queue.
@@ -107,7 +108,10 @@ class Histogram(NamedTuple):
 
 
 class Histograms(NamedTuple):
-    """How long jobs have waited and run, since a pool's histograms were first asked for."""
+    """How long jobs have waited and run, since shortly before the first call for histograms.
+
+    Each worker's durations that were not summed up by then, at most 1,023, are included.
+    """
 
     queue_wait: Histogram
     run_time: Histogram
@@ -269,8 +273,8 @@ class PoolMetrics:
     def histograms(self) -> Histograms:
         """Return how long jobs have waited and run; the first call begins to count.
 
-        No count is ever less than it was: durations that a slot is just adding to its sums, and are
-        missing for that moment, would look like a restart.
+        No count is ever lower than in the call before. (While a slot adds durations to its sums,
+        some are missing for a moment, and a scraper would take the lower count for a restart.)
         """
         with self._lock:
             if self._histograms is None:

@@ -1,7 +1,4 @@
-"""Making jobs: many at once, for `submit_many` and timers.
-
-(The batches of workflows are in `oddjob.workflow`.)
-"""
+"""NewJobs: make the jobs of one `submit_many`, or of one firing of a timer."""
 
 from collections.abc import Callable, Sequence
 from contextvars import Context
@@ -24,13 +21,13 @@ def new_jobs(
 ) -> list[Job[Any]]:
     """Make the jobs of several calls.
 
-    `calls` has for each its tuple of arguments; or its single one, if `kwargs` is ONE_ARGUMENT. The
-    keys and carriers of `models`, jobs of the same calls that were made before, are taken over, and
-    no user code runs.
+    Each item of `calls` is a tuple of arguments or, if `kwargs` is ONE_ARGUMENT, a single argument.
+    `models` are jobs that were made of the same calls before: their keys, carriers and submitters
+    are copied, and no user code runs.
     """
-    is_batch = kwargs is ONE_ARGUMENT
+    shares_context = kwargs is ONE_ARGUMENT
     jobs: list[Job[Any]] = [
-        Job(fn, call, kwargs, context if is_batch else context.copy(), policy, queued_at, key)
+        Job(fn, call, kwargs, context if shares_context else context.copy(), policy, queued_at, key)
         for call in calls
     ]
     if models:

@@ -1,7 +1,7 @@
 """Why a job has not ended, since when, and where its thread is: answers for people.
 
-Nothing is noted for them where a job passes quickly; they are put together when they are asked for,
-by a few looks one after the other, so a job may have gone on meanwhile.
+The fast path records nothing for these answers. Each is put together on request, from several reads
+without a lock, so the job may have changed state in between.
 """
 
 from datetime import datetime
@@ -67,7 +67,7 @@ def stack_of_job(job: Job[Any]) -> str:
 
 
 def known_id(job: Job[Any]) -> str | None:
-    """Return the id of a job if anybody has asked for it, who may ask for the job by that."""
+    """Return the id of a job if it was ever read, else None: nobody can look the job up then."""
     return None if job._details is None else job._details.id
 
 

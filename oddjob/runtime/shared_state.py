@@ -5,7 +5,8 @@ lists; its first waiter, callback or canceller, the *watcher*, installs a `Share
 is held for each change from then on. Until then, the thread that runs the job makes three plain
 writes: ``_fast_state = RUNNING``, the ``_outcome``, and the state of its end in ``_fast_state``.
 
-Guarantees: a job ends once; then every waiter is woken and every callback runs.
+Guarantees: a job ends once; then every waiter is woken and every callback runs. One exception: the
+result of a plain job that is running in a pool may replace one that was set by hand.
 Assumes: before a `SharedState` is installed, only the thread that took the job from the queue
 writes to it.
 
@@ -20,8 +21,7 @@ to one object are ordered (by the GIL, or by the object's own lock on free-threa
    ``_shared``. If it finds none, the watcher sees that the job has ended and does not wait. If it
    finds one, it settles the job again under the lock, which changes nothing if it was settled.
 3. *Two ends* (cancellation, timeout, late result, ``set_result``) both happen under the lock; the
-   first one counts. (But the result of a plain job that is running in a pool may replace one that
-   was set by hand.)
+   first one counts.
 """
 
 import logging
@@ -47,7 +47,7 @@ install_lock: Final = ProcessLock()  # held for a few instructions, to install a
 
 
 class QuickCallback:
-    """A callback of the library, which the supervisor may run at once when a job has timed out.
+    """A callback that runs no user code, so the supervisor may run it when a job has timed out.
 
     A group uses it to cancel its other jobs before the worker that replaces the stuck one starts
     them. `act` returns the cancelled jobs; the caller runs their callbacks.

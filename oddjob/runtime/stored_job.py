@@ -1,6 +1,6 @@
-"""What `oddjob.durable` reads and sets of a `Job` that users do not see.
+"""StoredJob: access to the private parts of a `Job` for `oddjob.durable`.
 
-Private attributes are read in their own folder only, and `Job` is in this one.
+Private attributes are read only inside their own folder, and `Job` is in this one.
 """
 
 from collections.abc import Callable
@@ -76,5 +76,5 @@ def new_stored_job(
 
 
 def set_arguments(job: Job[Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Set the arguments of a job that was made without."""
+    """Set the arguments of a job that was made without arguments."""
     job._args, job._kwargs = args, kwargs

@@ -137,7 +137,7 @@ class Watchdog:
         return any(run.holds_place for run in self._overdue())
 
     def holds_overdue_job(self, slot: Slot) -> bool:
-        """Return whether a thread is in an overdue job, and not quarantined (yet)."""
+        """Return whether a thread is in an overdue job and is not quarantined, or not yet."""
         return any(run.slot in slot.with_nested() for run in self._overdue())
 
     def _overdue(self) -> list[WatchedRun]:
@@ -146,7 +146,8 @@ class Watchdog:
     def report(self) -> None:
         """Run the callbacks of jobs that have timed out, in other threads; log and notify.
 
-        Log handlers and ``on_event`` may be slow, so jobs that become overdue meanwhile are ended.
+        Log handlers and ``on_event`` may be slow. So `end_overdue` runs after each report, and a
+        timeout is delayed by one of them at most.
         """
         while self._reports:
             self._reports.popleft()()

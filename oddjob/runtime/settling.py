@@ -20,8 +20,8 @@ whole queue.
 `reopen`                        return a job to the queue after a failed attempt
 ==============================  ================================================================
 
-These are functions, not methods, so that ``dir(job)`` shows users only the public interface. The
-races that a lock-free start makes possible are described in `oddjob.runtime.shared_state`.
+They are functions, not methods, as most of them act on a job and its pool alike. The races that a
+lock-free start makes possible are described in `oddjob.runtime.shared_state`.
 """
 
 import logging
@@ -263,7 +263,8 @@ def settle_cancelled(job: "Job[Any]", *, is_counted: bool = True) -> bool:
     try:
         with shared.lock:
             if shared.state is not QUEUED:
-                shared.cancel_requested |= shared.state is RUNNING
+                if shared.state is RUNNING:
+                    shared.cancel_requested = True
                 return False
             if job._details is not None:
                 job._details.finished = clock.monotonic()

@@ -38,7 +38,7 @@ from oddjob.durable.sqlite.transactions import (
     insert_into,
     read_receipts,
 )
-from oddjob.durable.sqlite.work import Mismatch, Work
+from oddjob.durable.sqlite.work import Work
 from oddjob.durable.store import Evicted, OpenTransaction, StartedMarks, Store, StoreReader
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.schedule.clock import clock
@@ -209,19 +209,6 @@ class SqliteStore(Store):
         submits: Sequence[Submit],
         capacity: Mapping[str, Capacity],
     ) -> Turn:
-        try:
-            return self._turn(updates, submits, capacity, one_by_one=False)
-        except Mismatch:
-            return self._turn(updates, submits, capacity, one_by_one=True)
-
-    def _turn(
-        self,
-        updates: Sequence[Update],
-        submits: Sequence[Submit],
-        capacity: Mapping[str, Capacity],
-        *,
-        one_by_one: bool,
-    ) -> Turn:
         # A power loss may take back what was handed back, and progress.
         slight = (State.QUEUED, State.RUNNING)
         is_synced = bool(submits) or any(each.state not in slight for each in updates)
@@ -233,7 +220,7 @@ class SqliteStore(Store):
             if not is_member:
                 raise Evicted
             if updates:
-                turn.refused = work.update(updates, one_by_one=one_by_one)
+                turn.refused = work.update(updates)
             if submits:
                 turn.submitted = work.insert(submits)
                 newest_partition = max(newest_partition, self._partitions.newest)

@@ -248,7 +248,7 @@ class JobTransaction(OpenTransaction):
             connection.set_authorizer(None)
             connection.row_factory, connection.text_factory = None, str
             work = Work(connection, PartitionTable(), self._me, clock.wall())
-            if work.update([update], one_by_one=True):
+            if work.update([update]):
                 return False
             work.notifier.finish()
             connection.execute("COMMIT")

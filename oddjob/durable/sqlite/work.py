@@ -34,10 +34,6 @@ _Uniques = dict[tuple[str, bytes], tuple[int, int | None, int]]  # id, origin an
 _QUEUED: Final = int(State.QUEUED)
 
 
-class Mismatch(Exception):
-    """An update in a batch is refused: they have to be made one by one."""
-
-
 class Work:
     """One transaction."""
 
@@ -236,80 +232,62 @@ class Work:
 
     # What becomes of claims.
 
-    def update(  # noqa: C901  (all that may follow from an update)
-        self, updates: Sequence[Update], *, one_by_one: bool
-    ) -> list[Update]:
-        """Update claims; return the updates that are refused.
-
-        Raises:
-            Mismatch: some are, and have to be found out `one_by_one`.
-        """
-        refused = self._write(updates, one_by_one=one_by_one)
-        are_refused = set(map(id, refused))
+    def update(self, updates: Sequence[Update]) -> list[Update]:
+        """Update claims; return the updates that are refused."""
+        refused: list[Update] = []
         is_watched, are_waiting = self.notifier.is_watched()
-        for each in updates:
-            if each.state is State.RUNNING or id(each) in are_refused:
+        # Progress first: the job may end in the same turn.
+        for each in sorted(updates, key=lambda each: each.state is not State.RUNNING):
+            claim, state = each.claim, each.state
+            if not self._write(each):
+                refused.append(each)
                 continue
-            claim = each.claim
-            self.notifier.released[claim.partition] += 1
-            if each.state is State.QUEUED:
-                self.notifier.queued[claim.partition] += 1
-            if each.state in (State.QUEUED, State.SCHEDULED):
-                self.notifier.waiting[claim.pool] += 1
-            if each.state is State.SCHEDULED:
-                self.notifier.alarm(claim.partition, self.now + each.delay)
-            if each.traceback is not None:
-                self._add_attempt(each)
-            if claim.key is not None and each.state is not State.QUEUED:
-                self._key_freed(claim.pool, claim.key, each.state, claim.id)
-            if each.state.has_ended:
-                if is_watched or claim.origin not in (None, self._me):
-                    outcome, error = each.outcome, each.error
-                    self.notifier.tell(
-                        claim.id, each.state, outcome, error, claim.origin, but=self._me
-                    )
-                if are_waiting or claim.batch is not None:
-                    self.others.note(claim.id, each.state, claim.batch, each.outcome)
+            if state is State.RUNNING:
+                continue
+            self._follow_up(each)
+            if not state.has_ended:
+                continue
+            if is_watched or claim.origin not in (None, self._me):
+                outcome, error = each.outcome, each.error
+                self.notifier.tell(claim.id, state, outcome, error, claim.origin, but=self._me)
+            if are_waiting or claim.batch is not None:
+                self.others.note(claim.id, state, claim.batch, each.outcome)
         if any(each.state in (State.QUEUED, State.SCHEDULED) for each in updates):
             self._cancel_stopped()
         self.others.follow()
         self._release()
         return refused
 
-    def _write(self, updates: Sequence[Update], *, one_by_one: bool) -> list[Update]:
-        batches: dict[str, list[tuple[Row, Update]]] = {}
-        for each in updates:
-            claim, state = each.claim, each.state
-            row: Row
-            fence = (claim.id, claim.token)
-            if state is State.RUNNING:
-                statement = schema.PROGRESS
-                row = (each.outcome, *fence)
-            elif state is State.SUCCEEDED and not each.is_kept:
-                statement = schema.FORGET
-                row = fence
-            else:
-                finished = self.now if state.has_ended else None
-                due = self.now + each.delay if state is State.SCHEDULED else None
-                statement = schema.UPDATE
-                is_tried = state is not State.QUEUED
-                frees_key = state.has_ended or (is_tried and not claim.is_serial)
-                row = (int(state), due, each.outcome, _storable(each.error), each.started, finished,
-                       is_tried, frees_key, *fence)  # fmt: skip
-            batches.setdefault(statement, []).append((row, each))
-        refused: list[Update] = []
-        # Progress first: the job may end in the same turn.
-        for statement in (schema.PROGRESS, schema.FORGET, schema.UPDATE):
-            batch = batches.get(statement, [])
-            if one_by_one:
-                refused += [
-                    each for row, each in batch if not self.execute(statement, row).rowcount
-                ]
-            else:
-                rows = [row for row, _ in batch]
-                if rows and self._many(statement, rows).rowcount != len(rows):
-                    raise Mismatch
-        return refused
+    def _write(self, update: Update) -> bool:
+        """Write one update; return False if its token is not valid."""
+        claim, state = update.claim, update.state
+        fence = (claim.id, claim.token)
+        if state is State.RUNNING:
+            return bool(self.execute(schema.PROGRESS, (update.outcome, *fence)).rowcount)
+        if state is State.SUCCEEDED and not update.is_kept:
+            return bool(self.execute(schema.FORGET, fence).rowcount)
+        finished = self.now if state.has_ended else None
+        due = self.now + update.delay if state is State.SCHEDULED else None
+        is_tried = state is not State.QUEUED
+        frees_key = state.has_ended or (is_tried and not claim.is_serial)
+        row = (int(state), due, update.outcome, _storable(update.error), update.started, finished,
+               is_tried, frees_key, *fence)  # fmt: skip
+        return bool(self.execute(schema.UPDATE, row).rowcount)
+
+    def _follow_up(self, update: Update) -> None:
+        """Count a claim that has ended, and let the next jobs of its key move up."""
+        claim, state = update.claim, update.state
+        self.notifier.released[claim.partition] += 1
+        if state is State.QUEUED:
+            self.notifier.queued[claim.partition] += 1
+        if state in (State.QUEUED, State.SCHEDULED):
+            self.notifier.waiting[claim.pool] += 1
+        if state is State.SCHEDULED:
+            self.notifier.alarm(claim.partition, self.now + update.delay)
+        if update.traceback is not None:
+            self._add_attempt(update)
+        if claim.key is not None and state is not State.QUEUED:
+            self._key_freed(claim.pool, claim.key, state, claim.id)
 
     def _add_attempt(self, update: Update) -> None:
         claim, why = update.claim, _storable(update.traceback)

@@ -202,6 +202,16 @@ class StoreContract(StoreSuite):
         assert clock.monotonic() - began < 5
         assert len(self.claim(other)) == 1
 
+    def test_a_job_under_a_rate_is_claimed_only_for_a_free_worker(self, tmp_path: Path) -> None:
+        """Its start is counted with the claim; a spare claim would start in a later window."""
+        rates = [Limiter(name, None, 4, 60.0, 4) for name in ("first", "second")]
+        rated = [Partition(POOL, each.name, (each,)) for each in rates]
+        store = self.member(tmp_path, "function", "first", "second")
+        for partition in (PARTITION, *rated):
+            store.turn([], [Submit(partition, b"")] * 3, {POOL: NONE})
+        claims = self.claim(store, Capacity(4, 8))
+        assert [each.function for each in claims] == ["function"] * 3 + ["first"]
+
     def test_a_rate_holds_for_all_processes(self, tmp_path: Path) -> None:
         """The turn returns when the rate allows the next start."""
         store, other = self.member(tmp_path), self.member(tmp_path)

@@ -406,16 +406,14 @@ class Walk:
     def claim(self, member: Member, capacity: Capacity) -> list[int]:
         claimed: list[int] = []
         queued = sorted(self.active(State.QUEUED), key=lambda job: job.place)
-        taken: dict[Partition, int] = defaultdict(int)
         for job in queued:
             is_known = job.partition.function in member.functions
             if self.is_paused or not is_known or len(claimed) == capacity.limit:
                 continue
             is_rated = any(each.starts is not None for each in job.partition.limiters)
-            most = capacity.idle if is_rated else capacity.limit
-            if self.room(job.partition) < 1 or taken[job.partition] == most:
+            is_spare = len(claimed) >= capacity.idle
+            if self.room(job.partition) < 1 or (is_rated and is_spare):
                 continue
-            taken[job.partition] += 1
             job.state, job.owner = State.RUNNING, member
             if job.turn:
                 self.latest[job.priority] = max(self.latest[job.priority], job.turn)

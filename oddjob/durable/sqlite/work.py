@@ -211,7 +211,8 @@ class Work:
         for _, job, partition in heads:
             if len(taken) == capacity.limit:
                 break
-            if allowance.of(partition) >= 1:
+            is_spare = len(taken) >= capacity.idle
+            if allowance.of(partition) >= 1 and not (is_spare and allowance.is_rated(partition)):
                 allowance.take(partition)
                 taken.append(job)
         allowance.store()

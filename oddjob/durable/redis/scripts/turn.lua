@@ -258,7 +258,8 @@ local function claim_within_limits(open)
     for _, head in ipairs(heads) do
       local id, partition = head[3], head[4]
       if #claimed == limit then break end
-      if allowed(partition) >= 1 then
+      local is_spare = #claimed >= idle
+      if allowed(partition) >= 1 and not (is_spare and is_rated(partition)) then
         claimed[#claimed + 1] = id
         if head[2] > 0 then latest[head[1]] = math.max(latest[head[1]] or 0, head[2]) end
         counts[partition] = (counts[partition] or 0) + 1

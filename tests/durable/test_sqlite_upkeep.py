@@ -314,6 +314,32 @@ def test_a_turn_that_is_committed_raises_nothing(
     other.close()
 
 
+def test_a_turn_that_is_committed_returns_its_claims_though_sqlite_fails_after_it(
+    store: SqliteStore, path: Path, peers: PeersWithTurn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has joined, a fork closes the connection, and the file cannot be opened."""
+    jobs = submit(store)
+    other = SqliteStore(str(path), peers=PeersWithTurn(peers.hub))
+    other.join({}, 0)
+
+    def connect(*_: object, **_options: object) -> None:
+        raise sqlite3.OperationalError("unable to open database file")
+
+    with monkeypatch.context() as patches:
+        unlock = peers.unlock
+
+        def unlock_and_fork() -> None:
+            unlock()
+            store._database.close_idle()
+            patches.setattr(sqlite3, "connect", connect)
+
+        patches.setattr(peers, "unlock", unlock_and_fork)
+        claims = claim(store)
+    assert [each.id for each in claims] == jobs
+    other.leave()
+    other.close()
+
+
 def test_nothing_is_stored_in_a_file_that_was_deleted(path: Path) -> None:
     """Those who come later make a new one, and would not find it."""
     store = SqliteStore(str(path))

@@ -27,7 +27,6 @@ from oddjob.durable.record import (
 from oddjob.durable.sqlite import job_actions, members, schema
 from oddjob.durable.sqlite.database import Database
 from oddjob.durable.sqlite.entries import StoredEntries
-from oddjob.durable.sqlite.fork_guard import in_sqlite
 from oddjob.durable.sqlite.location import open_peers
 from oddjob.durable.sqlite.partitions import KnownPartition, PartitionTable
 from oddjob.durable.sqlite.reader import SqliteReader, record_of
@@ -126,14 +125,14 @@ class SqliteStore(Store):
                 self._pools.clear()
                 for pool, functions in pools.items():
                     self._learn(pool, functions)
-                # They are to watch this process.
-                work.to_wake.update(each for (each,) in self._execute("SELECT id FROM process"))
+                others = self._others()
+                work.to_wake.update(each for each, _, _ in others)  # to watch this process
         except BaseException:
             self._me = None
             self._peers.leave()  # another process gets this number
             raise
         self._newest_process = self._newest_partition = 0
-        self._meet_peers()
+        self._meet_peers(others)
 
     @override
     def learn(self, pool: str, functions: Iterable[str], workers: int) -> None:
@@ -155,15 +154,17 @@ class SqliteStore(Store):
         self._pools.pop(pool, None)
         self._published.pop(pool, None)
 
-    def _meet_peers(self) -> None:
+    def _others(self) -> list[tuple[int, int, str]]:
+        """Return number, pid and place of all other processes."""
+        query = "SELECT id, pid, place FROM process WHERE id != ?"
+        return self._execute(query, (self._me,)).fetchall()
+
+    def _meet_peers(self, others: list[tuple[int, int, str]]) -> None:
         """Watch processes that are new; take over those that are dead already."""
-        others = "SELECT id, pid, place FROM process WHERE id != ?"
-        with in_sqlite:
-            rows = self._execute(others, (self._me,)).fetchall()
         watched = self._peers.watched()
-        for gone in watched - {row[0] for row in rows}:
+        for gone in watched - {process for process, _, _ in others}:
             self._peers.unwatch(gone)
-        for process, pid, place in rows:
+        for process, pid, place in others:
             if process not in watched:
                 self._peers.watch(process, pid, place)
                 if self._peers.is_dead(process):
@@ -227,6 +228,8 @@ class SqliteStore(Store):
                 wants_room = wants_room or any(each.id is None for each in turn.submitted)
             if newest_partition != self._newest_partition:
                 turn.unknown = self._find_partitions()
+            is_known = newest_process in (self._newest_process, self._me)
+            others = [] if is_known else self._others()
             if capacity:
                 work.promote()
             published = self._claim(work, turn, capacity)
@@ -244,8 +247,8 @@ class SqliteStore(Store):
         self._published.update(published)
         self._newest_partition = newest_partition
         with suppress(StoreFull, StoreUnusable):  # the next turn tries again
-            if newest_process not in (self._newest_process, self._me):
-                self._meet_peers()
+            if not is_known:
+                self._meet_peers(others)
             self._newest_process = newest_process
         return turn
 

@@ -232,6 +232,32 @@ def test_a_process_does_not_join_as_one_that_is_alive(
     assert not store._peers.is_dead(2)
 
 
+def test_a_file_that_is_written_over_is_said_to_be_no_database(path: Path) -> None:
+    """As by a copy to the wrong place; the path still leads to the same file."""
+    store = joined(path)
+    submit(store)
+    store._database.close_idle()  # as a fork does
+    path.write_bytes(b"no database at all" * 1000)
+    with pytest.raises(StoreUnusable, match="is no SQLite database"):
+        submit(store)
+    store.close()
+
+
+def test_a_connection_that_was_opened_in_vain_is_not_kept(
+    store: SqliteStore, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would go on without what a connection is told, and make checkpoints of its own."""
+    store._database.close_idle()  # as a fork does
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN IMMEDIATE")
+        monkeypatch.setattr(database, "_LONGEST_WAIT", 0.1)
+        with pytest.raises(StoreUnusable, match="has been locked"):
+            submit(store)
+    submit(store)
+    assert store._execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+
+
 # What is in the way of writers.
 
 

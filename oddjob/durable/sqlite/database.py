@@ -3,7 +3,8 @@
 Guarantees
   * The only write transaction is BEGIN IMMEDIATE, in the writer's turn. Where it fails, all of it
     is undone, and the error is `StoreFull` or `StoreUnusable`.
-  * A checkpoint happens in the writer's turn only, so no commit of ours runs beside one.
+  * A checkpoint happens in the writer's turn only, so no commit of ours runs beside one of ours.
+    (Connections of users and other programs make their own, which is safe from SQLite 3.51.3 on.)
   * The write-ahead log stays small, and the file shrinks after many jobs were deleted.
   * A file of another program gets our tables beside its own, or is left as it was: where one of
     our names is taken.
@@ -81,10 +82,15 @@ class Database:
         if self._connection is None:
             # It is there, and ours: only what a connection has to be told is told once more.
             uri = f"{Path(self.path).absolute().as_uri()}?mode=rw"
-            self._connection = sqlite3.connect(
+            connection = sqlite3.connect(
                 uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
             )
-            self._configure(self._connection)
+            try:
+                self._configure(connection)
+            except BaseException:
+                connection.close()
+                raise
+            self._connection = connection
             self._files.note_opened()
         return self._connection
 
@@ -272,7 +278,7 @@ class Database:
             if pragma is not None:  # possible outside of transactions only
                 used.execute(pragma)
             used.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError as error:
+        except sqlite3.Error as error:
             self._give_turn()
             if code_of(error) != sqlite3.SQLITE_BUSY:
                 raise translated(self.path, error) from error

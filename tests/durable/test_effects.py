@@ -406,6 +406,17 @@ def test_a_full_queue_refuses_a_batch_and_leaves_the_transaction_alone(path: Pat
         assert table.values("id", "job") == [int(job.id) for job in kept]
 
 
+def test_a_full_disk_in_a_users_transaction_is_said_to_be_full(pool: Pool, table: Effects) -> None:
+    """SQLite undoes the whole transaction by itself."""
+    with closing(table.connect()) as connection:
+        connection.execute("PRAGMA max_page_count = 1")  # as many as there are
+        connection.execute("INSERT INTO effect VALUES (1)")
+        with pytest.raises(sqlite3.OperationalError, match="is full"):
+            pool.using(connection).submit(jobs.note, "x" * 1_000_000)
+        assert not connection.in_transaction
+    assert table.values() == []
+
+
 def test_a_connection_must_be_one_to_the_file_of_the_store(
     pool: Pool, path: Path, tmp_path: Path
 ) -> None:

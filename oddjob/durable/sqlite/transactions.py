@@ -124,10 +124,11 @@ def _savepoint(connection: sqlite3.Connection) -> Iterator[None]:
         try:
             yield
         except BaseException:
-            connection.execute("ROLLBACK TO oddjob")
+            if connection.in_transaction:  # else SQLite has ended it, as if the disk is full
+                connection.execute("ROLLBACK TO oddjob")
+                connection.execute("RELEASE oddjob")
             raise
-        finally:
-            connection.execute("RELEASE oddjob")
+        connection.execute("RELEASE oddjob")
     except BaseException:
         if begins and connection.in_transaction:
             connection.execute("ROLLBACK")

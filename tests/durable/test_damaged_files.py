@@ -17,8 +17,8 @@ import pytest
 
 from oddjob.durable import trouble
 from oddjob.durable.peers import FilePeers
-from oddjob.durable.record import Capacity, Submit
-from oddjob.durable.sqlite import database
+from oddjob.durable.record import Capacity, State, Submit
+from oddjob.durable.sqlite import database, transactions
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.errors import StoreUnsafe, StoreUnusable
 from tests.durable.member import PARTITION
@@ -256,6 +256,41 @@ def test_a_connection_that_was_opened_in_vain_is_not_kept(
             submit(store)
     submit(store)
     assert store._execute("PRAGMA wal_autocheckpoint").fetchone() == (0,)
+
+
+def test_a_job_that_begins_a_transaction_makes_no_new_file_where_the_store_was(
+    path: Path,
+) -> None:
+    """Processes that come later would take it for an empty store."""
+    store = joined(path)
+    submit(store)
+    (claim,) = store.turn([], [], ALL).claims
+    path.unlink()
+    with pytest.raises(StoreUnusable, match="was deleted"):
+        store.transaction(claim).begin()
+    assert not path.exists()
+    store.close()
+
+
+def test_a_connection_of_a_job_that_cannot_be_opened_is_one_error(path: Path) -> None:
+    """Not a second one, "ignored in __del__"."""
+    with pytest.raises(sqlite3.OperationalError):
+        sqlite3.connect(path / "no folder", factory=transactions._JobConnection)
+
+
+def test_a_job_is_not_stored_in_a_transaction_while_this_process_is_taken_for_dead(
+    store: SqliteStore, path: Path
+) -> None:
+    """It would be committed, and its submitter hear that it was not."""
+    other = joined(path)
+    other.takeover(1)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE theirs (x)")
+        with pytest.raises(StoreUnusable, match="end the transaction, and try again"):
+            store.insert_into(connection, [Submit(PARTITION, b"")], [])
+    assert other.reader.counts("pool")[State.QUEUED] == 0
+    other.leave()
+    other.close()
 
 
 # What is in the way of writers.

@@ -80,11 +80,8 @@ class Database:
     def connection(self) -> sqlite3.Connection:
         """The one that writes; only inside ``in_sqlite``, for a fork closes it."""
         if self._connection is None:
-            # It is there, and ours: only what a connection has to be told is told once more.
-            uri = f"{Path(self.path).absolute().as_uri()}?mode=rw"
-            connection = sqlite3.connect(
-                uri, uri=True, isolation_level=None, check_same_thread=False, cached_statements=256
-            )
+            # It is ours: only what a connection has to be told is told once more.
+            connection = self._connect_again(isolation_level=None, cached_statements=256)
             try:
                 self._configure(connection)
             except BaseException:
@@ -93,6 +90,14 @@ class Database:
             self._connection = connection
             self._files.note_opened()
         return self._connection
+
+    def _connect_again(self, **options: Any) -> sqlite3.Connection:
+        """Return a connection to the file, which is not made if it is gone."""
+        uri = f"{Path(self.path).absolute().as_uri()}?mode=rw"
+        connection: sqlite3.Connection = sqlite3.connect(
+            uri, uri=True, check_same_thread=False, **options
+        )
+        return connection
 
     def execute(self, statement: str, values: Any = ()) -> sqlite3.Cursor:
         """Execute a statement; only inside ``in_sqlite``."""
@@ -238,10 +243,12 @@ class Database:
         if self.is_in_memory:
             raise StoreUnusable("memory: is no file, so users have no transactions in it")
         try:
-            connection = sqlite3.connect(self.path, factory=kind, check_same_thread=False)
-            for pragma in ("busy_timeout = 50", "wal_autocheckpoint = 0", "fullfsync = 1"):
-                connection.execute(f"PRAGMA {pragma}")
-            connection.execute(_SYNC[self._is_durable])
+            with in_sqlite:
+                self._check_files()
+                connection = self._connect_again(factory=kind)
+                for pragma in ("busy_timeout = 50", "wal_autocheckpoint = 0", "fullfsync = 1"):
+                    connection.execute(f"PRAGMA {pragma}")
+                connection.execute(_SYNC[self._is_durable])
         except sqlite3.Error as error:
             raise translated(self.path, error) from error
         _of_jobs.add(connection)

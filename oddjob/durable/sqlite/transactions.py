@@ -32,7 +32,7 @@ from oddjob.durable.sqlite.location import translated
 from oddjob.durable.sqlite.partitions import PartitionTable
 from oddjob.durable.sqlite.work import Work
 from oddjob.durable.store import OpenTransaction
-from oddjob.errors import JobLost, QueueFull, StoreFull
+from oddjob.errors import JobLost, QueueFull, StoreFull, StoreUnusable
 from oddjob.log import run_in_thread
 from oddjob.schedule.clock import clock
 
@@ -81,12 +81,17 @@ def insert_into(
     Raises:
         QueueFull: there is no room for all of them, so that none was stored.
         RuntimeError: there is no transaction, and the connection begins none by itself.
+        StoreUnusable: this process was taken over, and has not joined again.
         sqlite3.Error: whatever the connection raises.
     """
     mark = os.urandom(16)
     with _plain_rows(connection), _savepoint(connection):
         # This comes first: a transaction that begins with a read may not be able to write later.
-        connection.execute(schema.ADD_NEWS, (0, schema.RECEIPT, mark, None, me))
+        receipt = (0, schema.RECEIPT, mark, None, me)
+        if not connection.execute(schema.ADD_NEWS, receipt).rowcount:
+            raise StoreUnusable(
+                "this process was taken for dead: end the transaction, and try again"
+            )
         work = Work(connection, PartitionTable(), me, clock.wall())
         submitted = work.insert(submits, above=int(work.now * 1e6))
         if any(each.id is None for each in submitted):
@@ -168,7 +173,8 @@ class _JobConnection(sqlite3.Connection):
         raise RuntimeError(f"{_ENDS_WITH_JOB}: raise an exception instead of calling rollback()")
 
     def __del__(self) -> None:
-        self.close()  # of a job that has timed out, when that lets go of it at last
+        with suppress(sqlite3.ProgrammingError):  # it could not be opened
+            self.close()  # of a job that has timed out, when that lets go of it at last
 
 
 class JobTransaction(OpenTransaction):

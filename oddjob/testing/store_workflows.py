@@ -382,6 +382,31 @@ class StoreWorkflowsContract(StoreSuite):
         assert store.delete([batch]) == 1
         assert self.states(store, [batch, *members]) == [None] * 4
 
+    def test_a_batch_with_a_running_member_is_not_deleted_and_left_as_it_was(
+        self, tmp_path: Path
+    ) -> None:
+        """So is one with a running member in a batch within it."""
+        store = self.member(tmp_path)
+        outer, inner, member, other = self.add_all(
+            store,
+            {"is_batch": True},
+            {"is_batch": True, "batch": BEFORE},
+            {"batch": BEFORE},
+            {"batch": Reference(distance=3)},
+        )
+        (claim,) = self.claim(store, Capacity(1, 1))
+        assert claim.id == member
+        assert store.delete([outer]) == 0
+        assert self.states(store, [outer, inner, other]) == [
+            State.SCHEDULED,
+            State.SCHEDULED,
+            State.QUEUED,
+        ]
+        assert store.turn([], [], {POOL: NONE}).news == []  # it is not asked to stop
+        assert self.settle(store, claim, State.SUCCEEDED)
+        assert store.delete([outer]) == 1
+        assert self.states(store, [outer, inner, member, other]) == [None] * 4
+
     def test_a_process_that_waits_for_a_batch_has_news_of_its_end(self, tmp_path: Path) -> None:
         """So have the watchers of jobs that end because others have failed."""
         store, other = self.member(tmp_path), self.member(tmp_path)

@@ -70,18 +70,21 @@ def reschedule(work: Work, job: int, delay: float) -> bool:
 def delete(work: Work, job: int) -> bool:
     """Delete a job that is not running; of a batch, all members, if none is running."""
     row = work.execute(schema.BRIEF, (job,)).fetchone()
-    if row is None or row[1] == State.RUNNING:
+    if row is None or _is_running(work, job, State(row[1])):
         return False
     if not State(row[1]).has_ended:
         cancel(work, job)
         work.others.follow()
-        row = work.execute(schema.BRIEF, (job,)).fetchone()
-        if not State(row[1]).has_ended:  # members are running
-            return False
     for member, _ in work.others.members(job):
         delete(work, member)
     work.erase([job])
     return True
+
+
+def _is_running(work: Work, job: int, state: State) -> bool:
+    """Return whether a job is running, or a member of the batch that it stands for."""
+    members = work.others.members(job) if state is State.SCHEDULED else ()
+    return state is State.RUNNING or any(_is_running(work, *member) for member in members)
 
 
 def old(work: Work, pool: str, keep_succeeded: int, failed_before: float, budget: int) -> list[int]:

@@ -8,25 +8,31 @@ local gone, count = {}, 0
 
 local function cancel(id)
   local record = call('HGET', job, id)
-  local state = record and state_of(id) or CANCELLED
-  if state == RUNNING then
-    call('SADD', stopped, id)
-    add_news(text(math.floor(call('ZSCORE', run, id) / SHARE)), id, RUNNING, '', '')
-  elseif state < SUCCEEDED and is_of_batch(record) then
+  if not record or state_of(id) >= SUCCEEDED then return end
+  if is_of_batch(record) then
     for _, member in ipairs(links.members(id)) do cancel(member) end
-  elseif state < SUCCEEDED then
+  else
     cancel_waiting(id, record)
   end
 end
 
+local function is_running(id, record)
+  local state = state_of(id)
+  if state == SCHEDULED and is_of_batch(record) then
+    for _, member in ipairs(links.members(id)) do
+      local found = call('HGET', job, member)
+      if found and is_running(member, found) then return true end
+    end
+  end
+  return state == RUNNING
+end
+
 local function delete(id)
   local record = call('HGET', job, id)
-  local state = record and state_of(id) or RUNNING
-  if state == RUNNING then return false end
-  if state < SUCCEEDED then
+  if not record or is_running(id, record) then return false end
+  if state_of(id) < SUCCEEDED then
     cancel(id)
     follow_ends()
-    if state_of(id) < SUCCEEDED then return false end  -- members of it are claimed
   end
   if is_of_batch(record) then
     for _, member in ipairs(links.members(id)) do delete(member) end

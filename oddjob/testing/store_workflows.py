@@ -407,6 +407,27 @@ class StoreWorkflowsContract(StoreSuite):
         assert store.delete([outer]) == 1
         assert self.states(store, [outer, inner, member, other]) == [None] * 4
 
+    def test_a_job_whose_condition_was_not_met_by_one_that_is_gone_can_be_retried(
+        self, tmp_path: Path
+    ) -> None:
+        """There is nothing left that it could wait for."""
+        store = self.member(tmp_path)
+        one = self.add(store)
+        two = self.add(store, after=(Dependency(Reference(one), Condition.IF_FAILED),))
+        self.end_one(store, one, State.SUCCEEDED, is_kept=False)
+        assert self.state(store, two) is State.CANCELLED
+        assert store.retry([two]) == 1
+        self.end_one(store, two, State.SUCCEEDED)
+
+    def test_a_member_of_a_batch_that_is_gone_runs_and_is_no_batch(self, tmp_path: Path) -> None:
+        """A batch may be deleted before jobs are added to it."""
+        store = self.member(tmp_path)
+        batch = self.batch(store, 0)[0]
+        assert store.delete([batch]) == 1
+        job = self.add(store, batch=Reference(batch))
+        self.end_one(store, job, State.SUCCEEDED)
+        assert self.states(store, [batch, job]) == [None, State.SUCCEEDED]
+
     def test_a_process_that_waits_for_a_batch_has_news_of_its_end(self, tmp_path: Path) -> None:
         """So have the watchers of jobs that end because others have failed."""
         store, other = self.member(tmp_path), self.member(tmp_path)

@@ -12,7 +12,16 @@ from pathlib import Path
 
 import pytest
 
-from oddjob.durable.record import Capacity, Claim, Limiter, Partition, State, Submit, Update
+from oddjob.durable.record import (
+    Capacity,
+    Claim,
+    Limiter,
+    Partition,
+    Reference,
+    State,
+    Submit,
+    Update,
+)
 from oddjob.durable.sqlite import database, reader
 from oddjob.durable.sqlite.store import SqliteStore
 from oddjob.durable.store import Filter
@@ -188,6 +197,15 @@ def test_the_file_shrinks_after_many_jobs_were_deleted(
     assert path.stat().st_size < before / 3
     assert len(store.reader.records("pool", Filter(), limit=1000)) == 100
     log.check_transactions()
+
+
+def test_a_batch_that_is_gone_leaves_nothing_though_a_member_is_added_to_it(
+    store: SqliteStore, path: Path
+) -> None:
+    ((batch, _, _, _),) = store.turn([], [Submit(PARTITION, b"", is_batch=True)], {}).submitted
+    assert store.delete([batch]) == 1
+    store.turn([], [Submit(PARTITION, b"", batch=Reference(batch))], {})
+    assert store._execute("SELECT count(*) FROM batch").fetchone() == (0,)
 
 
 # What people ask for again and again.

@@ -3,7 +3,7 @@
 A job that waits has a row in ``dependency`` for each job that it waits for and that has not ended
 as it needs. The transaction in which a job ends deletes the rows that are met, and opens jobs that
 have none left. A row that cannot be met stays: its waiter ends, and waits again when the other job
-is retried.
+is retried. The row of a job that is gone stands for nothing.
 
 A *batch* is a job without a call, whose members have it in their column ``batch``. How many of them
 have not ended is counted in its row of the table ``batch``, once for all that a transaction ends.
@@ -85,7 +85,7 @@ class Dependencies:
     def added(self) -> None:
         """Count the new members, once all jobs are stored; end what waits for something over."""
         for batch, count in self._new_members.items():
-            self._execute(_ADD_MEMBERS, (batch, count, count))
+            self._execute(_ADD_MEMBERS, (count, count, batch))
             self._end_if_over(batch)
         self._new_members.clear()
         self.follow()
@@ -228,7 +228,8 @@ def _resolved(other: Reference, submitted: Sequence[Submitted]) -> Any:
 _STATE: Final = "SELECT state FROM job WHERE id = ?"
 _ADD: Final = "INSERT OR REPLACE INTO dependency (job, waiter, condition) VALUES (?, ?, ?)"
 _ADD_MEMBERS: Final = """
-INSERT INTO batch (job, total, pending, failed, cancelled) VALUES (?, ?, ?, 0, 0)
+INSERT INTO batch (job, total, pending, failed, cancelled)
+SELECT id, ?, ?, 0, 0 FROM job WHERE id = ?
 ON CONFLICT DO UPDATE SET total = total + excluded.total, pending = pending + excluded.pending"""
 _WAITERS: Final = """
 SELECT dependency.job, waiter, condition, state, batch
@@ -236,7 +237,8 @@ FROM dependency JOIN job ON job.id = waiter
 WHERE dependency.job IN (SELECT value FROM json_each(?))"""
 _MEET: Final = "DELETE FROM dependency WHERE job = ? AND waiter = ?"
 _GIVE: Final = "INSERT OR REPLACE INTO step (job, name, value) VALUES (?, ?, ?)"
-_ANY_LEFT: Final = "SELECT 1 FROM dependency WHERE waiter = ? LIMIT 1"
+_ANY_LEFT: Final = """
+SELECT 1 FROM dependency JOIN job ON job.id = dependency.job WHERE waiter = ? LIMIT 1"""
 _ANY_OVER: Final = """
 SELECT 1 FROM dependency JOIN job ON job.id = dependency.job
 WHERE waiter = ? AND state > 3 LIMIT 1"""

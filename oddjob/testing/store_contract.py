@@ -281,6 +281,13 @@ class StoreContract(StoreSuite):
         ]
         assert self.add(store, unique=b"u") != job
 
+    def test_each_job_is_held_to_its_own_bound_of_the_queue(self, tmp_path: Path) -> None:
+        """Two pools of a process with the same name may have different ones."""
+        store = self.member(tmp_path)
+        jobs = [Submit(PARTITION, b"", max_queue=most) for most in (1, 3, 1, 3, 3)]
+        turn = store.turn([], jobs, {POOL: NONE})
+        assert [each.id is None for each in turn.submitted] == [False, False, True, False, True]
+
     def test_a_full_queue_turns_jobs_away_and_wakes_those_who_wait(self, tmp_path: Path) -> None:
         """As many jobs are refused as do not fit."""
         store, other = self.member(tmp_path), self.member(tmp_path)

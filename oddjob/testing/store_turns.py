@@ -186,9 +186,9 @@ class StoreTurnsContract(StoreSuite):
     def test_what_is_seen_of_jobs_with_turns_is_as_of_others(self, tmp_path: Path) -> None:
         """The same holds for their state, the counts, the oldest one, and copies of them."""
         store = self.start(tmp_path)
-        jobs = self.add_for(store, ["gold", "tin", ""])
-        assert [self.state(store, job) for job in jobs] == [State.QUEUED] * 3
-        assert store.reader.counts(POOL)[State.QUEUED] == 3
+        jobs = self.add_for(store, ["gold", "tin", "", None])
+        assert [self.state(store, job) for job in jobs] == [State.QUEUED] * 4
+        assert store.reader.counts(POOL)[State.QUEUED] == 4
         record = store.reader.record(jobs[0])
         assert record is not None
         assert record.payload == b"payload"
@@ -198,5 +198,6 @@ class StoreTurnsContract(StoreSuite):
             ("gold", 1 / 3),
             ("tin", 1.0),
             ("", 1.0),
+            (None, 1.0),
         ]
         assert submits[jobs[0]].payload == b"payload"

@@ -75,7 +75,7 @@ class SqliteReader(StoreReader):
             submits[job] = Submit(
                 Partition(pool, function, shared), payload, name, priority, None, key, key_limit,
                 bool(is_serial), unique, meta, wants_outcome=False, entry=entry,
-                fair_key=fair_key, fair_step=fair_step or 1.0,
+                fair_key=None if fair_step is None else fair_key, fair_step=fair_step or 1.0,
             )  # fmt: skip
         return submits
 

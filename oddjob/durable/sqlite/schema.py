@@ -38,7 +38,8 @@ CREATE TRIGGER waiter_deleted AFTER DELETE ON job WHEN old.state != 2 BEGIN
 END;
 """
 
-# Keys that take turns, see `turns`; jobs that were there before come first.
+# Keys that take turns, see `turns`; jobs that were there before come first. A job that has a turn,
+# but no key of its own, has the key "" and no step.
 _TURNS: Final = """
 ALTER TABLE job ADD COLUMN fair TEXT;
 ALTER TABLE job ADD COLUMN step REAL;

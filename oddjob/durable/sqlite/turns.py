@@ -27,7 +27,7 @@ class Turns:
     ) -> float | None:
         """Return the turn of a job that begins to wait; None: there are no turns, or not yet.
 
-        `key` is None if it has no `fair_by`, and `step` is one divided by the weight of the key. A
+        `step` is one divided by the weight of the key. Both are None if the job has no `fair_by`. A
         job that is not due is given its turn when it is.
         """
         if key is None and not self._look():

@@ -65,7 +65,7 @@ class Work:
         submitted: list[Submitted] = []
         rows: list[Row] = []
         uniques: _Uniques = {}
-        room: dict[str, int] = {}
+        stored: dict[str, int] = {}  # by pool: jobs that waited before
         queued, waiting = self.notifier.queued, self.notifier.waiting
         partition_of: Partition | None = None
         pool, partition = "", 0
@@ -79,7 +79,9 @@ class Work:
                 if twin is not None:
                     submitted.append(twin)
                     continue
-            if each.max_queue is not None and not self._has_room(pool, each.max_queue, room, rows):
+            if each.max_queue is not None and not self._has_room(
+                pool, each.max_queue, stored, rows
+            ):
                 submitted.append(Submitted(None, is_new=False))
                 continue
             job += 1
@@ -98,15 +100,16 @@ class Work:
                 uniques[(pool, each.unique)] = (job, origin, state)
             if state == _QUEUED:
                 queued[partition] += 1
-            fair, is_due = each.fair_key, state != State.SCHEDULED
-            turn = self.turns.give(pool, each.priority, fair, each.fair_step, is_due=is_due)
-            fair = fair or "" if turn is not None else fair
+            fair, step = each.fair_key, None if each.fair_key is None else each.fair_step
+            is_due = state != State.SCHEDULED
+            turn = self.turns.give(pool, each.priority, fair, step, is_due=is_due)
+            fair = "" if fair is None and turn is not None else fair
             waiting[pool] += 1
             submitted.append(Submitted(job, is_new=True))
             row: Row = (
                 job, partition, pool, state, each.priority, due, origin, each.key, each.key_limit,
                 slot, each.is_serial, each.unique, each.entry, self.now, _storable(each.name),
-                each.meta, each.payload, batch, fair, each.fair_step, turn,
+                each.meta, each.payload, batch, fair, step, turn,
             )  # fmt: skip
             rows.append(row)
         self._many(schema.INSERT, rows)
@@ -139,19 +142,17 @@ class Work:
             self.notifier.watch(job)
         return Submitted(job, is_new=False, is_delayed=state == State.SCHEDULED)
 
-    def _has_room(self, pool: str, most: int, room: dict[str, int], new: Sequence[Row]) -> bool:
+    def _has_room(self, pool: str, most: int, stored: dict[str, int], new: Sequence[Row]) -> bool:
         """Return whether one more job may wait; `new` are those that are not stored yet."""
-        left = room.get(pool)
-        if left is None:
+        if pool not in stored:
             statement = "SELECT waiting FROM pool WHERE name = ?"
             (waiting,) = self.execute(statement, (pool,)).fetchone()
             if waiting is None:  # nobody has asked before
                 self.execute(_COUNT_WAITING, (pool,))
                 self.notifier.waiting[pool] = sum(row[2] == pool for row in new)
                 (waiting,) = self.execute(statement, (pool,)).fetchone()
-            left = most - waiting - self.notifier.waiting[pool]
-        room[pool] = left - 1
-        if left > 0:
+            stored[pool] = waiting
+        if stored[pool] + self.notifier.waiting[pool] < most:
             return True
         want = "INSERT OR IGNORE INTO room (pool, process) VALUES (?, ?)"
         self.execute(want, (pool, self._me))

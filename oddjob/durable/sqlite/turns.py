@@ -4,6 +4,8 @@ It is that of `runtime.fair_turns`: a job has its turn from when it is queued or
 by which the index of queued jobs is sorted. A row of ``fair_level`` has the latest turn that has
 started, of a priority in a pool that has had such jobs. The last turn of a key is that of its
 waiting jobs, in an index. So nothing has to be deleted, and a claim reads no more than before.
+
+Parked jobs are queued in the order of their `key_slots`; their turns count from then on.
 """
 
 from collections.abc import Sequence

@@ -126,17 +126,18 @@ class Dependencies:
 
     def _open(self, job: int) -> None:
         """Queue, or park, a job that has nothing left to wait for."""
-        row = self._execute(schema.BRIEF, (job,)).fetchone()
-        _, _, partition, pool, key, _, _, _, limit, slot, _, is_waiting = row
-        if not is_waiting or self._execute(_ANY_LEFT, (job,)).fetchone() is not None:
+        brief = schema.brief_of(self._execute, job)
+        if brief is None or not brief.is_waiting:
             return
-        state = State.QUEUED
-        if key is not None:
-            slot = self._keys.take(pool, key, limit)
+        if self._execute(_ANY_LEFT, (job,)).fetchone() is not None:
+            return
+        state, slot = State.QUEUED, brief.key_slot
+        if brief.key is not None:
+            slot = self._keys.take(brief.pool, brief.key, brief.key_limit)
             state = State.PARKED if slot is None else State.QUEUED
         self._turns.give_again(job)
         self._execute(schema.OPEN, (int(state), slot, job))
-        self._notifier.queued[partition] += state is State.QUEUED
+        self._notifier.queued[brief.partition] += state is State.QUEUED
 
     def _end(self, job: int, state: State, error: str | None, batch: int | None) -> None:
         """End a job that waits for others, or for its members."""
@@ -210,12 +211,13 @@ class Dependencies:
         return [each for each in found if self._reopen(*each, is_alone=False)]
 
     def _reopen(self, job: int, state: State, batch: int | None, *, is_alone: bool = True) -> bool:
-        row = self._execute(schema.BRIEF, (job,)).fetchone()
-        pool, unique = row[3], row[7]
-        if self._execute(schema.FIND_UNIQUE, (pool, unique)).fetchone() is not None:
+        brief = schema.brief_of(self._execute, job)
+        if brief is None:
+            return False
+        if self._execute(schema.FIND_UNIQUE, (brief.pool, brief.unique)).fetchone() is not None:
             return False  # another job has taken its place
         self._execute(_REOPEN, (job,))
-        self._notifier.waiting[pool] += 1
+        self._notifier.waiting[brief.pool] += 1
         if is_alone:
             self.resumed(job, state, batch)
         return True

@@ -1,4 +1,7 @@
-"""Job actions: cancel, retry and delete stored jobs; of a batch, all its members. Old jobs."""
+"""Job actions: cancel, retry and delete stored jobs; of a batch, all its members.
+
+They also find the old jobs that are purged.
+"""
 
 from collections import Counter
 from math import inf
@@ -17,10 +20,10 @@ _SAMPLE: Final = 64  # jobs whose sizes are read
 
 def cancel(work: Work, job: int) -> bool:
     """Cancel a job that waits, or ask for the end of one that runs; of a batch, all members."""
-    if work.others.is_batch(job):
-        members = work.others.members(job)
+    if work.dependencies.is_batch(job):
+        members = work.dependencies.members(job)
         return sum(cancel(work, member) for member, state in members if not state.has_ended) > 0
-    return work.cancel(job)
+    return work.cancel_one(job)
 
 
 def retry(work: Work, job: int) -> bool:
@@ -29,32 +32,31 @@ def retry(work: Work, job: int) -> bool:
     A job that waits for others goes on waiting, and those that have ended because of this one wait
     for it again.
     """
-    row = work.execute(schema.BRIEF, (job,)).fetchone()
-    if row is None:
+    brief = schema.brief_of(work.execute, job)
+    if brief is None:
         return False
-    if work.others.is_batch(job):
+    if work.dependencies.is_batch(job):
         unsuccessful = (State.FAILED, State.CANCELLED)
-        members = [each for each, state in work.others.members(job) if state in unsuccessful]
+        members = [each for each, state in work.dependencies.members(job) if state in unsuccessful]
         return sum(retry(work, member) for member in members) > 0
-    _, number, partition, pool, key, _, _, unique, limit, slot, batch, is_waiting = row
-    state = State(number)
-    if is_waiting or state not in (State.SCHEDULED, State.FAILED, State.CANCELLED):
+    state, slot = brief.state, brief.key_slot
+    if brief.is_waiting or state not in (State.SCHEDULED, State.FAILED, State.CANCELLED):
         return False
     if state.has_ended:
-        waits = work.others.wait_again(job, state, batch)
+        waits = work.dependencies.wait_again(job, state, brief.batch)
         if waits is not None:
             return waits
-        if work.execute(schema.FIND_UNIQUE, (pool, unique)).fetchone() is not None:
+        if work.execute(schema.FIND_UNIQUE, (brief.pool, brief.unique)).fetchone() is not None:
             return False  # another job has taken its place
-        work.notifier.waiting[pool] += 1
-    if key is not None and slot is None:  # a serial one has kept it
-        slot = work.keys.take(pool, key, limit)
-    is_parked = key is not None and slot is None
+        work.notifier.waiting[brief.pool] += 1
+    if brief.key is not None and slot is None:  # a serial one has kept it
+        slot = work.keys.take(brief.pool, brief.key, brief.key_limit)
+    is_parked = brief.key is not None and slot is None
     work.turns.give_again(job)
     work.execute(schema.RETRY, (int(State.PARKED if is_parked else State.QUEUED), slot, job))
-    work.notifier.queued[partition] += not is_parked
+    work.notifier.queued[brief.partition] += not is_parked
     if state.has_ended:
-        work.others.resumed(job, state, batch)
+        work.dependencies.resumed(job, state, brief.batch)
     return True
 
 
@@ -69,13 +71,13 @@ def reschedule(work: Work, job: int, delay: float) -> bool:
 
 def delete(work: Work, job: int) -> bool:
     """Delete a job that is not running; of a batch, all members, if none is running."""
-    row = work.execute(schema.BRIEF, (job,)).fetchone()
-    if row is None or _is_running(work, job, State(row[1])):
+    brief = schema.brief_of(work.execute, job)
+    if brief is None or _is_running(work, job, brief.state):
         return False
-    if not State(row[1]).has_ended:
+    if not brief.state.has_ended:
         cancel(work, job)
-        work.others.follow()
-    for member, _ in work.others.members(job):
+        work.dependencies.follow()
+    for member, _ in work.dependencies.members(job):
         delete(work, member)
     work.erase([job])
     return True
@@ -83,7 +85,7 @@ def delete(work: Work, job: int) -> bool:
 
 def _is_running(work: Work, job: int, state: State) -> bool:
     """Return whether a job is running, or a member of the batch that it stands for."""
-    members = work.others.members(job) if state is State.SCHEDULED else ()
+    members = work.dependencies.members(job) if state is State.SCHEDULED else ()
     return state is State.RUNNING or any(_is_running(work, *member) for member in members)
 
 

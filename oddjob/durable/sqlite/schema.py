@@ -15,7 +15,10 @@ numbers in its header, ``application_id`` and ``user_version``, are another prog
 
 import re
 import sqlite3
-from typing import Final
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from oddjob.durable.record import State
 
 VERSION: Final = 4
 _APPLICATION_ID: Final = 0x6F646A62  # "odjb"; before version 4, of files that were a store alone
@@ -147,6 +150,28 @@ def version_in(connection: sqlite3.Connection) -> int | None:
     return ask("PRAGMA user_version") if is_older_store else None
 
 
+class Brief(NamedTuple):
+    """What is done to a stored job depends on this."""
+
+    state: State
+    partition: int
+    pool: str
+    key: str | None
+    owner: int
+    origin: int | None
+    unique: bytes | None
+    key_limit: int
+    key_slot: int | None
+    batch: int | None
+    is_waiting: bool  # for other jobs
+
+
+def brief_of(execute: Callable[..., sqlite3.Cursor], job: int) -> Brief | None:
+    """Return what there is to know of a job; None if it is gone."""
+    row = execute(_BRIEF, (job,)).fetchone()
+    return None if row is None else Brief(State(row[0]), *row[1:])
+
+
 INSERT: Final = """
 INSERT INTO job (id, partition, pool, state, priority, due, origin, key, key_limit, key_slot,
                  serial, uniq, entry, created, name, meta, payload, batch,
@@ -238,8 +263,8 @@ UPDATE job SET state = ?, crashes = ?, finished = ?, error = ?, owner = NULL,
   key_slot = CASE ? WHEN 0 THEN key_slot END
 WHERE id = ? AND token = ? AND state = 2"""
 
-BRIEF: Final = """
-SELECT id, state, partition, pool, key, owner, origin, uniq, key_limit, key_slot, batch,
+_BRIEF: Final = """
+SELECT state, partition, pool, key, owner, origin, uniq, key_limit, key_slot, batch,
   state = 0 AND due IS NULL FROM job WHERE id = ?"""
 STOP: Final = "UPDATE job SET stop = 1 WHERE id = ? AND state = 2"
 STOPPED: Final = """

@@ -346,7 +346,7 @@ class SqliteStore(Store):
     def _change(self, jobs: Iterable[Any], change: Callable[[Work, int], bool]) -> int:
         with self._work(is_synced=True) as work:
             count = sum(change(work, job) for job in jobs)
-            work.others.follow()
+            work.dependencies.follow()
             work.notifier.finish()
         self._peers.wake()  # this process may be hungry itself
         return count

@@ -49,7 +49,7 @@ class Work:
         self.notifier: Final = Notifier(connection.execute, partitions, me)
         self.to_wake: Final = self.notifier.to_wake
         self.turns: Final = Turns(connection.execute)
-        self.others: Final = Dependencies(
+        self.dependencies: Final = Dependencies(
             connection.execute, self.notifier, self.keys, self.turns, now
         )
         self.opens_in: float = inf  # seconds, until a rate allows a job that it has held up
@@ -87,7 +87,7 @@ class Work:
             job += 1
             state, due, slot, batch, waits = _QUEUED, None, None, None, False
             if each.is_linked:
-                batch, waits = self.others.add(job, each, submitted)
+                batch, waits = self.dependencies.add(job, each, submitted)
             if waits:
                 state = int(State.SCHEDULED)
             elif each.delay is not None and each.delay > 0:
@@ -113,7 +113,7 @@ class Work:
             )  # fmt: skip
             rows.append(row)
         self._many(schema.INSERT, rows)
-        self.others.added()
+        self.dependencies.added()
         return submitted
 
     def _twin(
@@ -253,10 +253,10 @@ class Work:
                 outcome, error = each.outcome, each.error
                 self.notifier.tell(claim.id, state, outcome, error, claim.origin, but=self._me)
             if are_waiting or claim.batch is not None:
-                self.others.note(claim.id, state, claim.batch, each.outcome)
+                self.dependencies.note(claim.id, state, claim.batch, each.outcome)
         if any(each.state in (State.QUEUED, State.SCHEDULED) for each in updates):
             self._cancel_stopped()
-        self.others.follow()
+        self.dependencies.follow()
         self._release()
         return refused
 
@@ -322,7 +322,7 @@ class Work:
                 self.notifier.queued[partition] += 1
                 self.notifier.waiting[pool] += 1
         self._cancel_stopped()
-        self.others.follow()
+        self.dependencies.follow()
         self._release()
         return len(rows)
 
@@ -331,7 +331,7 @@ class Work:
     ) -> None:
         """Note the end of a job that no process has run to its end."""
         self.notifier.tell(job, state, None, error, origin)
-        self.others.note(job, state, batch)
+        self.dependencies.note(job, state, batch)
 
     def _release(self) -> None:
         for partition, count in self.notifier.released.items():
@@ -340,7 +340,7 @@ class Work:
     def _key_freed(self, pool: str, key: str, state: State, job: int) -> None:
         """Let the next jobs of a key move up; fail serial ones behind one that has failed."""
         if state is State.FAILED:
-            error = self.others.error_behind(job, f"before it in line {decode_key(key)!r}")
+            error = self.dependencies.error_behind(job, f"before it in line {decode_key(key)!r}")
             failed = self.execute(schema.FAIL_SERIAL, (self.now, error, pool, key, job))
             for behind, origin, batch in failed.fetchall():
                 self.notifier.waiting[pool] -= 1
@@ -382,34 +382,33 @@ class Work:
             self._tell(job, State.FAILED, error, origin, batch)
             if key is not None:
                 self._key_freed(pool, key, State.FAILED, job)
-        self.others.follow()
+        self.dependencies.follow()
 
     # By hand.
 
-    def cancel(self, job: int) -> bool:
-        """Cancel a job that waits, or ask for the end of one that runs."""
-        row = self.execute(schema.BRIEF, (job,)).fetchone()
-        if row is None or State(row[1]).has_ended:
+    def cancel_one(self, job: int) -> bool:
+        """Cancel a job that waits, or ask for the end of one that runs; not of a batch."""
+        brief = schema.brief_of(self.execute, job)
+        if brief is None or brief.state.has_ended:
             return False
-        _, state, _, pool, key, owner, origin, _, _, _, batch, _ = row
-        if state == State.RUNNING:
+        if brief.state is State.RUNNING:
             self.execute(schema.STOP, (job,))
-            self.notifier.ask_to_stop(job, owner)
+            self.notifier.ask_to_stop(job, brief.owner)
             return True
         self.execute(
             "UPDATE job SET state = 6, finished = ?, due = NULL, key_slot = NULL WHERE id = ?",
             (self.now, job),
         )
-        self.notifier.waiting[pool] -= 1
-        self._tell(job, State.CANCELLED, None, origin, batch)
-        if key is not None:
-            self._key_freed(pool, key, State.QUEUED, job)
+        self.notifier.waiting[brief.pool] -= 1
+        self._tell(job, State.CANCELLED, None, brief.origin, brief.batch)
+        if brief.key is not None:
+            self._key_freed(brief.pool, brief.key, State.CANCELLED, job)
         return True
 
     def _cancel_stopped(self) -> None:
         """Cancel what was asked to stop while it ran, and would run once more."""
         for (job,) in self.execute(schema.STOPPED).fetchall():
-            self.cancel(job)
+            self.cancel_one(job)
 
     def erase(self, jobs: Iterable[int]) -> None:
         """Delete the rows of jobs that have ended."""

@@ -1,4 +1,4 @@
-"""Location: whether a store may be at a path, and whether its files are there as they were."""
+"""Where a store may be, and whether its files are still those that were opened."""
 
 import os
 import re
@@ -27,7 +27,7 @@ def open_peers(path: str, *, allow_network_filesystem: bool) -> Peers:
     """Return the peers of a database: those of the directory beside it, which is made if needed.
 
     Raises:
-        StoreUnsafe: the database is on a network file system.
+        StoreUnsafe: the database is on a network file system, as far as Linux says so.
         StoreUnusable: the directory cannot be used.
     """
     if path == ":memory:":
@@ -184,7 +184,9 @@ class StoreFiles:
         self._log: Final = f"{path}-wal"
         self._database_id: Identity | None = None
         self._log_id: Identity | None = None
-        self._written = 0  # when a checkpoint was made last, as of the latest check; nanoseconds
+        self._modified = (
+            0  # when the database was, by a checkpoint, at the latest check; nanoseconds
+        )
 
     def note_opened(self) -> None:
         """Note that these are the files, when the first query has opened the log."""
@@ -192,7 +194,7 @@ class StoreFiles:
         self._log_id = identity_of(self._log)
 
     def check(self, *, with_log: bool) -> None:
-        """Check that others find the same files; the log, if it is open.
+        """Check that the paths still lead to the files that are open; `with_log`: the log, too.
 
         Raises:
             StoreUnusable: they do not.
@@ -210,10 +212,10 @@ class StoreFiles:
                 f"{wrong} was deleted, or replaced by another file, while it was in use: what was "
                 "in it is lost to other processes. Restart all processes that use it"
             )
-        self._written = written
+        self._modified = written
 
     def may_be_closed(self) -> bool:
-        """Return whether what the log has may be written to the database, as at the last close.
+        """Return whether it is safe to close the last connection, which writes back the log.
 
         Not if the log was deleted, and others, who do not know of it, may have written since.
         """
@@ -221,7 +223,7 @@ class StoreFiles:
             return True
         database_id, written = status_of(self._path)
         log_id = identity_of(self._log)
-        is_untouched = log_id is None and written == self._written
+        is_untouched = log_id is None and written == self._modified
         return database_id == self._database_id and (log_id == self._log_id or is_untouched)
 
     def log_size(self) -> int:

@@ -10,13 +10,13 @@ from oddjob.durable.record import host_name
 from oddjob.durable.sqlite.partitions import Execute
 
 _ADD = "INSERT INTO process (host, pid, place, joined, version) VALUES (?, ?, ?, ?, ?) RETURNING id"
-_FOUND = "UPDATE partition SET stranded = NULL WHERE pool = ? AND function = ?"
+_NOT_STRANDED = "UPDATE partition SET stranded = NULL WHERE pool = ? AND function = ?"
 _LEARN = "INSERT OR IGNORE INTO known (pool, function, process) VALUES (?, ?, ?)"
 
 
 def add(execute: Execute, now: float, place: str) -> int:
-    """Add this process, which has entered in that place; return its number."""
-    from oddjob import __version__  # it is there by now
+    """Add this process, whose peers find it at `place`; return its number. See `Peers.place`."""
+    from oddjob import __version__  # not before: the package imports this module
 
     values = (host_name(), os.getpid(), place, now, __version__)
     ((number,),) = execute(_ADD, values).fetchall()
@@ -29,7 +29,7 @@ def learn(execute: Execute, process: int | None, pool: str, functions: Iterable[
         execute("UPDATE partition SET stranded = NULL WHERE pool = ?", (pool,))
     execute("INSERT OR IGNORE INTO consumer (pool, process) VALUES (?, ?)", (pool, process))
     for function in functions:
-        execute(_FOUND, (pool, function))
+        execute(_NOT_STRANDED, (pool, function))
         execute(_LEARN, (pool, function, process))
 
 

@@ -60,15 +60,15 @@ class Notifier:
         error: str | None,
         origin: int | None,
         *,
-        but: int | None = None,
+        except_for: int | None = None,
     ) -> None:
-        """Leave the end of a job to the processes that wait for it, but for one that knows."""
+        """Leave news of a job's end for the processes that wait for it, `except_for` one."""
         rows = self._execute("DELETE FROM watch WHERE job = ? RETURNING process", (job,)).fetchall()
         readers = {process for (process,) in rows}
         if origin is not None:
             readers.add(origin)
         is_heard = state is not State.FAILED or outcome is not None  # else the store has failed it
-        for reader in readers - {but}:
+        for reader in readers - {except_for}:
             # None is added for a process that has gone.
             if self._execute(schema.ADD_NEWS, (job, int(state), outcome, error, reader)).rowcount:
                 self.to_wake.add(reader)

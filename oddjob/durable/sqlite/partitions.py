@@ -33,7 +33,8 @@ class PartitionTable:
         self._ids: Final[dict[Partition, int]] = {}
         self._known: Final[dict[int, KnownPartition]] = {}
         self.newest: int = 0  # the highest id of those
-        self.new_in: Final[set[str]] = set()  # pools, whose consumers may find that they know these
+        # Pools with new partitions, from which their consumers may be able to claim.
+        self.new_in: Final[set[str]] = set()
 
     def forget(self) -> None:
         """Read everything again: a transaction that has stored partitions was undone."""
@@ -157,9 +158,9 @@ class Allowance:
     def _follow_clock(self, name: str) -> None:
         """Take starts that are yet to come for ones of this moment: the clock was set back."""
         place = (self._pool, name)
-        number = self._execute(_FORGET_FUTURE, (*place, self._now)).fetchall()
-        if number:
-            self._execute(_ADD_START, (*place, self._now, sum(each for (each,) in number)))
+        rows = self._execute(_FORGET_FUTURE, (*place, self._now)).fetchall()
+        if rows:
+            self._execute(_ADD_START, (*place, self._now, sum(number for (number,) in rows)))
             self._execute(_REFILL_FROM, (self._now, *place, self._now))
 
     def _tokens(self, name: str) -> float:

@@ -186,8 +186,8 @@ class SqliteReader(StoreReader):
         return found
 
 
-# Two short looks at indexes that hold the jobs in question and nothing else.
 _ID: Final = re.compile("[0-9]{1,18}")
+# Two short looks at indexes that hold the jobs in question and nothing else.
 _OLDEST_WAITING: Final = """
 SELECT min(created) FROM job WHERE id IN (
   (SELECT min(id) FROM job INDEXED BY job_queued

@@ -1,8 +1,9 @@
 """The tables and indexes of a store, and the statements of the hot path.
 
-A job's row is in exactly the partial index of its state, so a claim never looks at jobs that cannot
-run, however many there are. Hot statements have literal states and say INDEXED BY: without its
-index such a statement cannot be prepared, which is an error and not a slow day. The constant
+Each state has a partial index, so a claim never looks at jobs that cannot run, however many there
+are. The numbers of states are those of `State`: 0 scheduled, 1 queued, 2 running, 3 parked,
+4 succeeded, 5 failed, 6 cancelled. Hot statements have literal states and say INDEXED BY: without
+its index such a statement cannot be prepared, which is an error and not a slow day. The constant
 ``state`` at the end of two indexes costs a byte of each entry; with it SQLite counts jobs in the
 index alone.
 

@@ -210,7 +210,7 @@ class SqliteStore(Store):
         submits: Sequence[Submit],
         capacity: Mapping[str, Capacity],
     ) -> Turn:
-        # A power loss may take back what was handed back, and progress.
+        # After a power loss, a job that was handed back is queued anyway, and progress is old.
         slight = (State.QUEUED, State.RUNNING)
         is_synced = bool(submits) or any(each.state not in slight for each in updates)
         with self._work(is_synced=is_synced) as work:

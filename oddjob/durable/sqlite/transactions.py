@@ -10,9 +10,10 @@ there, the jobs are committed, and it wakes the peers that are hungry for them: 
 the jobs were inserted, as nobody could become hungry since. Else they were rolled back.
 
 The id of a job that was rolled back is given to no other job: who was told it would see another's
-job. As SQLite forgets such an id, ids of jobs in users' transactions start from the wall clock, in
-microseconds. So they are above all that were rolled back before; and ids that count on from a
-smaller one do not catch up with the clock, as less than one job is stored in a microsecond.
+job. SQLite does not remember an id whose INSERT was rolled back, so ids of jobs in users'
+transactions start from the wall clock, in microseconds. They are above all that were rolled back
+before; and ids that count on from a smaller one do not catch up with the clock, as less than one
+job is stored in a microsecond.
 """
 
 import os

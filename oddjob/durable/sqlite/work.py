@@ -251,7 +251,9 @@ class Work:
                 continue
             if is_watched or claim.origin not in (None, self._me):
                 outcome, error = each.outcome, each.error
-                self.notifier.tell(claim.id, state, outcome, error, claim.origin, but=self._me)
+                self.notifier.tell(
+                    claim.id, state, outcome, error, claim.origin, except_for=self._me
+                )
             if are_waiting or claim.batch is not None:
                 self.dependencies.note(claim.id, state, claim.batch, each.outcome)
         if any(each.state in (State.QUEUED, State.SCHEDULED) for each in updates):

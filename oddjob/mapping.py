@@ -238,7 +238,7 @@ def _next_result(
 
 def _next_ended(first: Job[Any], ended: SimpleQueue[Any], deadline: float) -> Any:
     if ended.empty():  # on a worker of the pool, a job may have to run here
-        first._policy.host.run_where_awaited(first, deadline)
+        first._policy.core.run_where_awaited(first, deadline)
     left = deadline - clock.steady()
     try:
         return ended.get(timeout=None if left == inf else max(0.0, left))

@@ -54,5 +54,5 @@ def submit_whole(jobs: Sequence[Job[Any]]) -> None:
 
 
 def _store_of(job: Job[Any]) -> "PoolStore":
-    store: PoolStore = policy_of(job).host.store
+    store: PoolStore = policy_of(job).core.store
     return store

@@ -32,8 +32,8 @@ from oddjob.errors import JobLost, PayloadError, StoreFull, StoreUnusable, descr
 from oddjob.keys import decode_key
 from oddjob.log import log
 from oddjob.runtime.job import Job
-from oddjob.runtime.job_host import Settlement
 from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settlement import Settlement
 from oddjob.runtime.settling import was_stopped
 from oddjob.runtime.stored_job import (
     details_of,

@@ -44,9 +44,9 @@ from oddjob.keys import check_text
 from oddjob.log import log
 from oddjob.runtime import inline
 from oddjob.runtime.job import Job
-from oddjob.runtime.job_host import MemorySettlement
 from oddjob.runtime.links import set_due
 from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settlement import MemorySettlement
 from oddjob.runtime.stored_job import policy_of, shared_state_of
 from oddjob.schedule.clock import clock
 

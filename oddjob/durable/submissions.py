@@ -154,7 +154,7 @@ class Submissions:
         """Return how the submit of a job refers to another one."""
         if other in places:
             return Reference(distance=places[job] - places[other])
-        store: Any = policy_of(other).host.store
+        store: Any = policy_of(other).core.store
         details = details_of(other)
         is_stored = policy_of(other).is_durable or details.claim is not None
         if not is_stored or store.url != self._core.store.url:

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 from weakref import WeakKeyDictionary
 
 from oddjob.locks import after_fork_in_child
@@ -24,7 +24,7 @@ from oddjob.runtime.slot import Slot, worker_slot
 from oddjob.runtime.stand_in import execute_in_slot, start_stand_in
 
 if TYPE_CHECKING:
-    from oddjob.runtime.core import PoolCore
+    pass
 
 
 class _AwaitedJobs:
@@ -144,7 +144,7 @@ def wait_in_loop(job: Job[Any]) -> Generator[Any, None, None]:
 
 def cancel_unshared(job: Job[Any]) -> None:
     """Cancel a job whose waiting task was cancelled, unless others may wait for the job too."""
-    store = cast("PoolCore", job._policy.host).store
+    store = job._policy.core.store
     if store is None or not store.is_shared(job):
         job.cancel()
 
@@ -153,7 +153,7 @@ async def until_ended(job: Job[Any]) -> None:
     """Wait in the running event loop until a job has ended; raise nothing if it has failed."""
     if job.done():
         return
-    core = cast("PoolCore", job._policy.host)
+    core = job._policy.core
     core.check_own(job)
     try:
         loop = asyncio.get_running_loop()

@@ -23,12 +23,12 @@ from oddjob.runtime.backpressure import Backpressure
 from oddjob.runtime.dispatcher import Dispatcher
 from oddjob.runtime.intake import Intake
 from oddjob.runtime.job import Job
-from oddjob.runtime.job_host import MemorySettlement, Settlement
 from oddjob.runtime.limited_queue import LimitedQueue
 from oddjob.runtime.limits import Limit
 from oddjob.runtime.metrics import PoolMetrics
 from oddjob.runtime.policy import JobPolicy
 from oddjob.runtime.pool_ending import PoolEnding, PoolState
+from oddjob.runtime.settlement import MemorySettlement, Settlement
 from oddjob.runtime.settling import refuse, reopen, report_failure
 from oddjob.runtime.slot import worker_slot
 from oddjob.runtime.supervisor import Supervisor

@@ -67,7 +67,7 @@ def accept_whole(jobs: Sequence[Job[Any]]) -> None:
     if inline.is_on() or are_durable == {False}:
         accept_linked(jobs)
     elif are_durable == {True}:
-        _core_of(jobs[0]).store.accept_whole(jobs)
+        jobs[0]._policy.core.store.accept_whole(jobs)
     else:
         raise TypeError("jobs that belong together must all be stored, or all be in memory")
 
@@ -84,7 +84,7 @@ def batch_of(job: Job[Any]) -> Job[Any] | None:
     details = job._ensure_details()
     if details.claim is None or details.claim.batch is None:
         return None if details.links is None else details.links.batch
-    core = _core_of(job)
+    core = job._policy.core
     found: Job[Any] = Job(None, (), None, Context(), core.policy, clock.monotonic())  # type: ignore[arg-type]
     found._ensure_details().id = str(details.claim.batch)
     return found
@@ -113,7 +113,7 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
         Exception: no thread could be started.
     """
     for job in jobs:
-        _core_of(job).state.check_open()
+        job._policy.core.state.check_open()
     runnable: dict[PoolCore, list[Job[Any]]] = {}
     batches: list[_Members] = []
     try:
@@ -124,9 +124,9 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
             if links.is_batch:
                 batches.append(_Members(job))
             elif links.after:
-                _Predecessors(_core_of(job), job, links).begin()
+                _Predecessors(job._policy.core, job, links).begin()
             else:
-                runnable.setdefault(_core_of(job), []).append(job)
+                runnable.setdefault(job._policy.core, []).append(job)
         for core, some in runnable.items():
             _queue_jobs(core, some)
     except BaseException:
@@ -311,11 +311,6 @@ class _Members:
         else:
             end(self._job, SUCCEEDED, None)
         set_due(self._job, inf)
-
-
-def _core_of(job: Job[Any]) -> "PoolCore":
-    core: Any = job._policy.host
-    return core  # type: ignore[no-any-return]
 
 
 def _links_of(job: Job[Any]) -> Links:

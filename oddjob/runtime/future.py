@@ -83,7 +83,7 @@ class StandardFuture(HintedAttributes, Future[T]):
         if not end(job, state, outcome):
             raise InvalidStateError(f"{self._local_state}: {self!r}")
         if was_queued:
-            self._policy.host.job_cancelled(job, is_counted=False)
+            self._policy.core.job_cancelled(job, is_counted=False)
 
     # What the standard library's wait(), as_completed() and asyncio look at. Type checkers are
     # shown the plain attributes of the base class.

@@ -65,7 +65,7 @@ def run_if_no_worker_will(job: Job[Any]) -> bool:
 
     A worker waits, as in `wait_in_place`; any other thread returns at once.
     """
-    return job.done() or job._policy.host.run_where_awaited(job, inf)
+    return job.done() or job._policy.core.run_where_awaited(job, inf)
 
 
 def may_run_in_place(job: Job[Any], core: "PoolCore") -> bool:
@@ -88,11 +88,11 @@ def lend_place(job: Job[Any], slot: Slot) -> AbstractContextManager[None]:
 
 
 def _is_in_memory_of(core: "PoolCore", job: Job[Any]) -> bool:
-    return job._policy.host is core and not job._policy.is_durable
+    return job._policy.core is core and not job._policy.is_durable
 
 
 def _is_in_store_of(core: "PoolCore", job: Job[Any]) -> bool:
-    return job._policy.host is core and job._policy.is_durable
+    return job._policy.core is core and job._policy.is_durable
 
 
 def _run_next(job: Job[Any], outer: Slot) -> bool:

@@ -1,7 +1,7 @@
 """Job: one unit of work and its future in one object.
 
 A job is passive. It holds its call, its policy and its state. `oddjob.runtime.execution` runs it,
-and it reaches its pool through the `JobHost` of its policy.
+and it reaches its pool through the `PoolCore` of its policy.
 
 Guarantees: the call (function, arguments, context) is released when the job ends.
 Locking: see `oddjob.runtime.shared_state`; ``install_lock`` guards the creation of the lazy parts.
@@ -106,7 +106,7 @@ class Job(StandardFuture[T]):
         """``scheduled``, ``queued``, ``running``, ``succeeded``, ``failed`` or ``cancelled``."""
         state = self._local_state
         if state is QUEUED and self._policy.is_durable:
-            return self._policy.host.store.live.state_of(self)  # type: ignore[no-any-return]
+            return self._policy.core.store.live.state_of(self)  # type: ignore[no-any-return]
         return state
 
     @property
@@ -138,7 +138,7 @@ class Job(StandardFuture[T]):
     @property
     def pool(self) -> Any:
         """The pool that the job was submitted to; None once an anonymous pool was collected."""
-        return self._policy.host.pool
+        return self._policy.core.pool
 
     @property
     def priority(self) -> int:
@@ -162,7 +162,7 @@ class Job(StandardFuture[T]):
             return int(self._local_state not in (SCHEDULED, QUEUED, CANCELLED))
         attempt = 0 if self._details is None else self._details.attempt
         is_stored = not attempt and self._policy.is_durable
-        return self._policy.host.store.live.attempt_of(self) if is_stored else attempt
+        return self._policy.core.store.live.attempt_of(self) if is_stored else attempt
 
     @property
     def deadline(self) -> float | None:
@@ -193,7 +193,7 @@ class Job(StandardFuture[T]):
         """The latest progress that the job has reported; None if it has reported none."""
         progress = None if self._details is None else self._details.progress
         is_stored = progress is None and self._policy.is_durable
-        return self._policy.host.store.live.progress_of(self) if is_stored else progress
+        return self._policy.core.store.live.progress_of(self) if is_stored else progress
 
     @property
     def queued_at(self) -> datetime | None:
@@ -299,7 +299,7 @@ class Job(StandardFuture[T]):
             ending = f", returned {type(self._outcome).__name__}"
         elif state is FAILED:
             ending = f", raised {type(self._outcome.error).__name__}"
-        name = self._policy.host.name
+        name = self._policy.core.name
         pool = "an anonymous pool" if name is None else f"pool {name!r}"
         return f"<Job {self.name} {state}{ending}, in {pool}, id {self.id}>"
 
@@ -391,7 +391,7 @@ class Job(StandardFuture[T]):
 
     def __await__(self) -> Generator[Any, None, T]:
         try:
-            yield from self._policy.host.wait_in_loop(self)
+            yield from self._policy.core.wait_in_loop(self)
             return self._read()
         finally:
             del self
@@ -427,7 +427,7 @@ class Job(StandardFuture[T]):
             return
         deadline = clock.steady() + (seconds := as_wait("timeout", timeout))
         try:
-            if seconds > 0 and self._policy.host.run_where_awaited(self, deadline):
+            if seconds > 0 and self._policy.core.run_where_awaited(self, deadline):
                 return
             if not self._ensure_shared().wait(deadline):
                 raise TimeoutError

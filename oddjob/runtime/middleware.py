@@ -87,7 +87,7 @@ def compose(
 
 def pool_of(job: "Job[Any]") -> str:
     """Return the name of a job's pool; of an anonymous one, what it is called in the log."""
-    return job._policy.host.name or job._policy.host.label
+    return job._policy.core.name or job._policy.core.label
 
 
 def label_of_pool(pool: Any) -> str:

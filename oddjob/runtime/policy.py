@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.keys import check_key
 from oddjob.options import JobSettings
 from oddjob.retry import RetryPolicy
-from oddjob.runtime.job_host import JobHost, Settlement
 from oddjob.runtime.links import Condition, Links
+from oddjob.runtime.settlement import Settlement
 from oddjob.threads import name_of_caller
 
 if TYPE_CHECKING:
+    from oddjob.runtime.core import PoolCore
     from oddjob.runtime.job import Job
 
 ONE_ARGUMENT: Final = object()  # as `kwargs`: `args` is the one argument, and the context is shared
@@ -45,20 +46,20 @@ class JobPolicy:
     Thread safety: immutable, except for `detached`: if two threads make it, either may be used.
     """
 
-    __slots__ = ("_accepting", "_without_after", "accept", "detached", "fair_by", "fair_weights",
-                 "host", "is_detached", "is_durable", "is_limited", "is_plain", "is_prepared",
-                 "is_serial", "key_function", "key_limit", "limits", "middleware", "name",
-                 "priority", "retry", "settings", "settlement", "timeout")  # fmt: skip
+    __slots__ = ("_accepting", "_without_after", "accept", "core", "detached", "fair_by",
+                 "fair_weights", "is_detached", "is_durable", "is_limited", "is_plain",
+                 "is_prepared", "is_serial", "key_function", "key_limit", "limits", "middleware",
+                 "name", "priority", "retry", "settings", "settlement", "timeout")  # fmt: skip
 
     def __init__(
         self,
-        host: JobHost,
+        core: "PoolCore",
         settings: JobSettings,
         *,
         is_detached: bool = False,
         settlement: Settlement | None = None,
     ) -> None:
-        self.host: Final = host
+        self.core: Final = core
         self.settings: Final = settings
         self.is_detached: Final = is_detached
         self.detached: JobPolicy | None = None  # made on first use
@@ -75,15 +76,15 @@ class JobPolicy:
         retry = RetryPolicy(options.retries, options.backoff, options.retry_on, options.no_retry_on)
         self.retry: Final = retry if options.retries else None
         self.middleware: Final = options.middleware
-        self.is_durable: Final = host.store is not None and settlement is None and settings.persist
-        default = host.settlement if settings.persist else host.memory
+        self.is_durable: Final = core.store is not None and settlement is None and settings.persist
+        default = core.settlement if settings.persist else core.memory
         self.settlement: Final = settlement or default
         self.is_plain: Final = (
             self.timeout is None
             and self.retry is None
             and not self.is_serial
             and not self.middleware
-            and self.settlement is host.memory
+            and self.settlement is core.memory
             and not self.is_durable
         )
         # (A constant key belongs to the view and is passed with each job.)
@@ -102,11 +103,11 @@ class JobPolicy:
             or settings.after
             or self.fair_by is not None
         )
-        self._accepting: Final[Any] = host.store if self.is_durable else host.intake
+        self._accepting: Final[Any] = core.store if self.is_durable else core.intake
         # The policy of jobs that wait for others: it does not keep those others alive, as
         # `settings.after` would while the job exists.
         self._without_after: Final = (
-            JobPolicy(host, settings._replace(after=()), is_detached=is_detached)
+            JobPolicy(core, settings._replace(after=()), is_detached=is_detached)
             if settings.after
             else None
         )
@@ -117,7 +118,7 @@ class JobPolicy:
     def detach(self) -> "JobPolicy":
         """Return the same policy for jobs that no caller holds."""
         if self.detached is None:
-            self.detached = JobPolicy(self.host, self.settings, is_detached=True)
+            self.detached = JobPolicy(self.core, self.settings, is_detached=True)
         return self.detached
 
     def prepare(self, *jobs: "Job[Any]") -> None:
@@ -166,7 +167,7 @@ class JobPolicy:
     def _prepare_and_accept(self, job: "Job[Any]") -> None:
         self.prepare(job)
         if self.settings.after:
-            self.host.intake.accept_many([job])
+            self.core.intake.accept_many([job])
         else:
             self._accepting.accept(job)
 

@@ -33,7 +33,7 @@ class JobTimes(NamedTuple):
 
 def times_of(job: Job[Any]) -> JobTimes:
     """Return the times of a job, by the record of its store if it has one."""
-    core, details = _core_of(job), job._details
+    core, details = job._policy.core, job._details
     if _is_stored(job):
         times: JobTimes | None = core.store.live.times_of(job)
         if times is not None:
@@ -78,7 +78,7 @@ def reason_of(job: Job[Any]) -> str:
             return f"it has failed: {describe_error(job._outcome.error)}"
         return f"it has ended: {job.state}"
     if job._policy.is_durable:
-        reason: str = _core_of(job).store.live.why(job)
+        reason: str = job._policy.core.store.live.why(job)
         return reason
     return _reason_of_running(job) or _reason_of_waiting(job)
 
@@ -86,14 +86,14 @@ def reason_of(job: Job[Any]) -> str:
 def _reason_of_running(job: Job[Any]) -> str | None:
     slot = _slot_of(job)
     if slot is not None:
-        worker = _core_of(job).workers.find(slot)
+        worker = job._policy.core.workers.find(slot)
         thread = "a thread that waits for it" if worker is None else worker.thread.name
         return f"it has run for {_since(began_at(job, slot))}, in {thread}"
     return "it runs, but on no worker of its pool" if job._local_state is RUNNING else None
 
 
 def _reason_of_waiting(job: Job[Any]) -> str:
-    core, timer = _core_of(job), None if job._details is None else job._details.waits_for
+    core, timer = job._policy.core, None if job._details is None else job._details.waits_for
     if core.is_lost(job):
         return "it was pending when this process was forked, and belongs to the parent"
     if timer is not None and timer.others:
@@ -151,13 +151,8 @@ def _slot_of(job: Job[Any]) -> Slot | None:
 
 def _slot_with(job: Job[Any]) -> Slot | None:
     """Return the slot whose thread is in a job; a late attempt counts if there is no other."""
-    slots = [each for each in _core_of(job).workers.slots() if each.job is job]
+    slots = [each for each in job._policy.core.workers.slots() if each.job is job]
     return min(slots, key=lambda each: each.is_late, default=None)
-
-
-def _core_of(job: Job[Any]) -> "PoolCore":
-    core: Any = job._policy.host
-    return core  # type: ignore[no-any-return]
 
 
 def _is_stored(job: Job[Any]) -> bool:

@@ -148,9 +148,9 @@ def _report_unseen(
     failure.is_seen = True
     job = make_copy()
     job._name, job._details, job._outcome, job._fast_state = name, details, failure, FAILED
-    report = partial(job._policy.host.report_failure, job, failure.error, is_unseen=True)
+    report = partial(job._policy.core.report_failure, job, failure.error, is_unseen=True)
     if isinstance(threading.current_thread(), ServiceThread):
-        run_in_thread(report, f"{job._policy.host.label}-callbacks")
+        run_in_thread(report, f"{job._policy.core.label}-callbacks")
     else:
         report()
 
@@ -284,13 +284,13 @@ def settle_or_interrupt(job: "Job[Any]") -> bool:
     """Settle a job as cancelled, or else cancel its coroutine; see `settle_cancelled`."""
     is_cancelled = settle_cancelled(job)
     if not is_cancelled and job._local_state is RUNNING:
-        job._policy.host.interrupt(job)
+        job._policy.core.interrupt(job)
     return is_cancelled
 
 
 def _leave_queue(job: "Job[Any]", *, is_counted: bool) -> None:
     release_call(job)
-    job._policy.host.job_cancelled(job, is_counted=is_counted)
+    job._policy.core.job_cancelled(job, is_counted=is_counted)
 
 
 def withdraw(job: "Job[Any]") -> bool:

@@ -35,7 +35,7 @@ LAYERS = {
         runtime.limits option_checks options
     """,
     "job": """
-        runtime.job_state runtime.links runtime.shared_state runtime.settling runtime.job_host
+        runtime.job_state runtime.links runtime.shared_state runtime.settling runtime.settlement
         runtime.policy runtime.middleware runtime.metrics runtime.coroutines runtime.slot
         runtime.effects runtime.future runtime.job
         runtime.new_jobs runtime.stored_job

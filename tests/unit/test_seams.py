@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from oddjob import Job, Pool
-from oddjob.runtime.job_host import MemorySettlement
 from oddjob.runtime.policy import JobPolicy
+from oddjob.runtime.settlement import MemorySettlement
 from tests.hang import WAIT, Hang
 
 

@@ -1,14 +1,13 @@
-"""JobHost: what a job asks of its pool; Settlement: what happens to the outcomes of its attempts.
+"""Settlement: what happens to the outcome of an attempt before the job's future is settled.
 
-Both are seams. The host is a `PoolCore`; the settlement is the store's, or that of memory.
+This is the seam for a store. A policy has a settlement: the store's, or that of memory.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 if TYPE_CHECKING:
-    from oddjob.runtime.intake import Intake
     from oddjob.runtime.job import Job
 
 
@@ -92,41 +91,3 @@ class MemorySettlement:
             f"transaction() is for jobs that come from a store in a file, and {job.name} does not: "
             'Pool("name", store="sqlite:///jobs.db")'
         )
-
-
-class JobHost(Protocol):
-    """What a job asks of the pool that it was submitted to."""
-
-    name: str | None
-    label: str
-    memory: Settlement  # it commits nothing
-    settlement: Settlement  # of jobs that are to persist
-    store: Any  # a `PoolStore`, where jobs go in place of the queue; None: there is none
-
-    @property
-    def intake(self) -> "Intake":
-        """Where jobs are queued."""
-        ...
-
-    @property
-    def pool(self) -> Any:
-        """The `Pool`; None once an anonymous one has been collected."""
-
-    def job_cancelled(self, job: "Job[Any]", *, is_counted: bool) -> None:
-        """Take a queued job that has been cancelled out of the queue."""
-
-    def run_where_awaited(self, job: "Job[Any]", deadline: float) -> bool:
-        """Run a queued job in the calling thread, where that waits for it; see `in_place`."""
-        ...
-
-    def wait_in_loop(self, job: "Job[Any]") -> Generator[Any, None, None]:
-        """Wait in the running event loop until the job has ended; see `awaiting`."""
-        ...
-
-    def interrupt(self, job: "Job[Any]") -> None:
-        """Cancel a running coroutine."""
-
-    def report_failure(
-        self, job: "Job[Any]", error: BaseException, *, is_unseen: bool = False
-    ) -> None:
-        """Report the failure of a job that nobody waits for, or looks at."""

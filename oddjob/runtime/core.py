@@ -235,9 +235,9 @@ class PoolCore:
         limited = self.dispatcher.limited
         if limited is None:
             return inf
-        is_due, before = limited.next_due() <= clock.monotonic(), limited.waiting_count
         limited.tidy()
-        if is_due or limited.waiting_count > before:
+        if limited.has_opened:
+            limited.has_opened = False
             # A retried job may need a new worker: the only one may be busy by now. (If no thread
             # can be started, the place stays empty, and the supervisor tries again.)
             self.workers.start_for(limited.waiting_count)

@@ -87,11 +87,15 @@ class Dispatcher:
             with suppress(IndexError):  # one C call: each job is always in one of the queues
                 self.fifo.extend(iter(former.popleft, None))
 
-    def put(self, jobs: Iterable[Job[Any]], count: int) -> None:
-        """Queue `count` jobs next to each other, even while the queue is being replaced."""
+    def put(self, jobs: Iterable[Job[Any]], count: int) -> int:
+        """Queue `count` jobs next to each other, even while the queue is being replaced.
+
+        Returns:
+            How many of them the workers that were parked will take.
+        """
         self.fifo.extend(jobs)
         self.reclaim()
-        self.wake_up_to(count)
+        return self.wake_up_to(count)
 
     def taker(self, slot: Slot) -> Callable[[], Job[Any] | None]:
         """Return a function that takes the next job for a slot.
@@ -103,13 +107,13 @@ class Dispatcher:
         fifo, limited = self.fifo, self.limited
         return fifo.popleft if limited is None else partial(limited.take, slot)
 
-    def wake_up_to(self, count: int) -> None:
-        """Wake workers for `count` jobs that have been queued."""
+    def wake_up_to(self, count: int) -> int:
+        """Wake workers for `count` jobs that have been queued; return how many will come."""
+        most = min(count, len(self.parked))
         if self.limited is not None:
             self.wake_searcher()
-        else:
-            for _ in range(min(count, len(self.parked))):
-                self.wake_one()
+            return most
+        return sum(self.wake_one() for _ in range(most))
 
     def wake_one(self) -> bool:
         """Wake the worker that parked last; return False if none is parked."""

@@ -207,8 +207,7 @@ class Intake:
         with core.state.lock:
             if is_checked:
                 core.state.check_open()
-            needed = len(jobs) - len(dispatcher.parked)
-            dispatcher.put(jobs, len(jobs))
+            needed = len(jobs) - dispatcher.put(jobs, len(jobs))
         try:
             if needed > 0:
                 self._start_workers(needed, is_checked=False)

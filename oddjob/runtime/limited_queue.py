@@ -123,6 +123,7 @@ class LimitedQueue:
         self._parked: Final = core.dispatcher.parked
         self._alarm: Final = core.supervisor.wake  # the supervisor calls `tidy` at `_alarm_at`
         self._alarm_at = inf
+        self.has_opened = False  # something was due since the supervisor has cleared this
 
     # For workers.
 
@@ -264,7 +265,7 @@ class LimitedQueue:
         self._release(job, now)
 
     def _open_due(self, now: float) -> None:
-        due = self._due
+        due, self.has_opened = self._due, True
         while due and due[0][0] <= now:
             thing = heappop(due)[2]
             if isinstance(thing, Limit):

@@ -4,9 +4,11 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from oddjob import Pool
 from oddjob.runtime.dispatcher import Dispatcher
-from tests.hang import WAIT, Hang
+from tests.hang import WAIT, Hang, until
 
 
 def lone_dispatcher() -> Dispatcher:
@@ -88,3 +90,23 @@ def test_limits_that_come_while_others_submit_lose_no_job() -> None:
             submitter.join(WAIT)
             assert [job.result(WAIT) for job in jobs] == [*range(50)]
             assert urgent.result(WAIT) == 1
+
+
+def test_a_batch_whose_idle_worker_another_submitter_takes_gets_a_new_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Otherwise it would wait for the other one's job, which may take any time."""
+    put, hang = Dispatcher.put, Hang()
+
+    def put_second(dispatcher: Dispatcher, jobs: list[Any], count: int) -> int:
+        monkeypatch.undo()
+        pool.submit(hang)
+        return put(dispatcher, jobs, count)
+
+    with Pool(pool_size=2) as pool:
+        pool.submit(abs, -1).result(WAIT)
+        until(lambda: pool._core.dispatcher.parked)
+        monkeypatch.setattr(Dispatcher, "put", put_second)
+        (job,) = pool.submit_many(abs, [-2])
+        assert job.result(WAIT / 2) == 2
+        hang.gate.set()

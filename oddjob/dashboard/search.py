@@ -83,13 +83,16 @@ def _start_of(cursor: str) -> _Start:
 
 
 def _jobs_of(place: Place, which: JobFilter, start: _Start | None) -> Iterator[Found]:
-    pool = cast("PoolOperations", place.pool)  # the other kind takes the same
+    pool = cast("PoolOperations", place.pool)  # `MemoryOperations` has the same arguments
     before, before_id = None, None
-    if start is not None:
-        # A store lists its jobs by their ids, in all of its pools, so that of one says enough.
-        is_own, in_memory = start.source == place.number, isinstance(pool, MemoryOperations)
-        before = None if is_own and not in_memory else start.moment
-        before_id = start.job if is_own or in_memory else None
+    if start is None:
+        pass
+    elif isinstance(place.pool, MemoryOperations):  # which falls back on the time if it has ended
+        before, before_id = start.moment, start.job
+    elif start.source == place.number:  # a store lists the jobs of all its pools by their ids
+        before_id = start.job
+    else:
+        before = start.moment
     records = pool.records(
         state=cast("JobState", which.state) or None,
         name=which.name or None,
@@ -100,7 +103,9 @@ def _jobs_of(place: Place, which: JobFilter, start: _Start | None) -> Iterator[F
     )
     order = (-inf, "")
     try:
-        for each in records:  # a queue in memory is not in this order, if jobs have priorities
+        for each in records:
+            # `merge` needs a list in order, which a queue in memory with priorities is not: a job
+            # that is newer than the one before it is placed as if it was as old.
             created = each.created
             order = max(order, (-inf, each.id) if created is None else (-created.timestamp(), ""))
             yield Found(place, each, order)

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count, dropwhile, islice
-from typing import Any, Final, Literal
+from operator import attrgetter
+from typing import Any, Final, Literal, NamedTuple, cast, get_args
 
 from oddjob.errors import JobNotFound
 from oddjob.keys import Key
@@ -25,10 +26,28 @@ from oddjob.runtime.reasons import known_id, times_of
 from oddjob.schedule.timer import MemoryTimer
 from oddjob.thread_pool import Pool
 
-_Known = tuple[Job[Any] | None, MemoryTimer | None]  # one of them is not None
 _shown: Final = weakref.WeakValueDictionary[str, Job[Any]]()  # by id
 _numbers: Final = weakref.WeakKeyDictionary[MemoryTimer, int]()  # of timers that were shown
 _next_number: Final = count(1)
+
+
+class _Known(NamedTuple):
+    """What a record is made of: a job, the timer that it waits for, or both."""
+
+    job: Job[Any] | None
+    timer: MemoryTimer | None = None
+
+    @property
+    def id(self) -> str:
+        """Its identifier; "" of a queued or running job whose id nobody has asked for."""
+        if self.job is None:
+            return f"timer-{_number_of(cast('MemoryTimer', self.timer))}"
+        return (known_id(self.job) if self.timer is None else self.job.id) or ""
+
+    @property
+    def queued_at(self) -> datetime | None:
+        """When its job was queued; None if there is none yet."""
+        return None if self.job is None else self.job.queued_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,15 +152,11 @@ class MemoryOperations:
 
     def record(self, job: object) -> MemoryRecord:
         """Return a job that has not ended, or that was shown before and is still there."""
-        wanted = str(job)
-        for waiting in self._waiting():
-            if wanted == _id_of(waiting):
-                return self._record(*waiting)
-        known = _shown.get(wanted)
-        if known is not None and known.pool is self.pool:
-            return self._record(known)
-        for each in [*self._running(), *self.pool.queue()]:
-            if known_id(each) == wanted:
+        wanted, shown = str(job), _shown.get(str(job))
+        known = [] if shown is None or shown.pool is not self.pool else [shown]
+        jobs = (*known, *self._running(), *self.pool.queue())
+        for each in (*self._waiting(), *map(_Known, jobs)):
+            if each.id == wanted != "":
                 return self._record(each)
         raise JobNotFound(f"no job {job} in pool {self.name!r}: in memory, what has ended is gone")
 
@@ -159,42 +174,47 @@ class MemoryOperations:
     ) -> Iterator[MemoryRecord]:
         """Iterate over jobs that have not ended: those that wait for a timer, then the queue.
 
-        The first to be queued are the last ones, but for priorities. With `before_id`, a list goes
-        on after that job; if it is not there, after those that were queued since `before`. Without
-        `before`, it is a job of any pool that waits for a timer.
+        The newest jobs come first, as far as their priorities are the same. The list continues
+        after the job `before_id`; if that is gone, with jobs that were queued before `before`.
+        Without `before`, `before_id` may be a job of any pool that waits for a timer. No job is
+        found by `error`, as those that have failed are not kept.
         """
-        states = None if state is None else {state} if isinstance(state, str) else {*state}
+        most = None if limit is None else as_count("limit", limit)
+        wanted = get_args(JobState) if state is None else state
+        states = {wanted} if isinstance(wanted, str) else {*wanted}
         oldest = None if since is None else seconds_of("since", since)
         newest = None if before is None else seconds_of("before", before)
+        if error is not None:
+            return iter(())
         found: list[_Known] = []  # no more than may be wanted: a queue can be long
-        if states is None or "scheduled" in states:
-            found = sorted(self._waiting(), key=_id_of)
-        if states is None or "scheduled" in states or "queued" in states:
-            found += [(job, None) for job in reversed(self.pool.queue())]
-        if states is None or "running" in states:
-            found += [(job, None) for job in reversed(self._running())]
+        if "scheduled" in states:
+            found = sorted(self._waiting(), key=attrgetter("id"))
+        if not states.isdisjoint(("scheduled", "queued")):  # a retry waits in the queue, scheduled
+            found += map(_Known, reversed(self.pool.queue()))
+        if "running" in states:
+            found += map(_Known, reversed(self._running()))
         if before_id is not None:
             found, newest = self._after(found, newest, before_id), None
-        picked = (
-            record
-            for job, timer in found
-            if error is None
-            and (states is None or job is None or job.state in states)
-            and (name is None or name == (job or timer).name)  # type: ignore[union-attr]
-            and (key is None or (job is not None and job.key == key))
-            and (record := self._record(job, timer))
-            and _is_between(record.created, oldest, newest)
-        )
-        return islice(picked, None if limit is None else as_count("limit", limit))
+
+        def matches(each: _Known) -> bool:
+            what: Any = each.job or each.timer
+            return (
+                (each.job is None or each.job.state in states)
+                and (name is None or name == what.name)
+                and (key is None or (each.job is not None and each.job.key == key))
+            )
+
+        records = (self._record(each) for each in found if matches(each))
+        return islice((each for each in records if _is_between(each.created, oldest, newest)), most)
 
     def _after(self, found: list[_Known], newest: float | None, before_id: str) -> list[_Known]:
         """Return what follows a job, wherever that is."""
         for place, each in enumerate(found):
-            if before_id == _id_of(each):
+            if before_id == each.id:
                 return found[place + 1 :]
         if newest is None:
-            return [each for each in found if not each[1] or _id_of(each) > before_id]
-        return [*dropwhile(lambda each: not _is_between(_queued_at(each), None, newest), found)]
+            return [each for each in found if each.timer is None or each.id > before_id]
+        return [*dropwhile(lambda each: not _is_between(each.queued_at, None, newest), found)]
 
     def counts(self, most: int | None = None) -> dict[JobState, int]:  # noqa: ARG002
         """Return how many jobs wait and run, and how many have ended since the pool was made."""
@@ -246,16 +266,14 @@ class MemoryOperations:
     def _waiting(self) -> Iterator[_Known]:
         for timer in self._timers():
             if not timer.repeats:
-                yield from ((job, timer) for job in timer.jobs or (None,))
+                yield from (_Known(job, timer) for job in timer.jobs or (None,))
 
-    def _record(self, job: Job[Any] | None, timer: MemoryTimer | None = None) -> MemoryRecord:
+    def _record(self, known: _Known) -> MemoryRecord:
+        job, timer = known
         run_at = None if timer is None else timer.fires_at
         if job is None:
-            assert timer is not None  # noqa: S101  (one of both is given)
-            id_ = _id_of((job, timer))
-            return MemoryRecord(
-                id_, self.name, timer.name, "scheduled", run_at=run_at, _timer=timer
-            )
+            name = cast("MemoryTimer", timer).name
+            return MemoryRecord(known.id, self.name, name, "scheduled", run_at=run_at, _timer=timer)
         _shown[job.id] = job
         queued, started, finished = times_of(job)
         ended = max(0, job.attempt - (job.state == "running"))  # attempts that have ended
@@ -265,21 +283,9 @@ class MemoryOperations:
         )  # fmt: skip
 
 
-def _id_of(known: _Known) -> str:
-    job, timer = known
-    if job is None:
-        assert timer is not None  # noqa: S101  (one of both is given)
-        return f"timer-{_number_of(timer)}"
-    return (known_id(job) if timer is None else job.id) or ""
-
-
 def _number_of(timer: MemoryTimer) -> str:
     """Return a number that no other timer of the process is ever given."""
     return str(_numbers.setdefault(timer, next(_next_number)))
-
-
-def _queued_at(known: _Known) -> datetime | None:
-    return None if known[0] is None else known[0].queued_at
 
 
 def _is_between(when: datetime | None, oldest: float | None, newest: float | None) -> bool:

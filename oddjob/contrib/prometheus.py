@@ -175,7 +175,7 @@ class OddJobCollector(Collector):
                 for family, histogram in zip((waits, runs), pool.histograms(), strict=True):
                     family.add_metric([label], _samples(histogram.buckets), histogram.total)
             else:
-                # Those that have never begun.
+                # Jobs that never began are counted without a name.
                 ended.add_metric([label, "", "failed"], stats.refused)
                 ended.add_metric([label, "", "cancelled"], stats.cancelled - stats.stopped)
                 ended.add_metric([label, "", "dropped"], stats.dropped)

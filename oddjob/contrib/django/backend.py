@@ -2,7 +2,7 @@
 
 Guarantees: a task that was refused (`QueueFull`, say) leaves nothing behind; one that is enqueued
 on commit, or through the connection of a transaction, is forgotten if that is rolled back.
-Assumes: without a store, tasks are gone with the process. In inline mode there is none.
+Assumes: without a store, tasks are gone with the process. Inline mode uses no store.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -109,7 +109,7 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         """Queue a task, or note to do so on commit; return its result, which is READY."""
         self.validate_task(task)
         if self.is_stored:
-            return self._store(task, args, kwargs)
+            return self._enqueue_stored(task, args, kwargs)
         database = self._commit_of(task)
         if database is None:
             run = self._new_run(task, args, kwargs)
@@ -137,7 +137,7 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         except TaskResultDoesNotExist:
             if not self.options.get("store"):
                 raise
-        return self.stored.get(result_id)
+        return self.stored_tasks.get(result_id)
 
     async def aget_result(self, result_id: str) -> Any:
         """Do what `get_result` says."""
@@ -151,7 +151,7 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         return bool(self.options.get("store")) and not inline.is_on()
 
     @cached_property
-    def stored(self) -> StoredTasks:
+    def stored_tasks(self) -> StoredTasks:
         """The tasks in the store."""
         return StoredTasks(type(self), self.options)
 
@@ -193,7 +193,7 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         if url and not (used and label_of(used) == label_of(url)):
             where = f"TASKS[{self.alias!r}]['OPTIONS']['store']"
             raise ImproperlyConfigured(
-                f"pool {name!r} of queue {queue!r} has not the store {where}"
+                f"pool {name!r} of queue {queue!r} does not use the store {where}"
             )
         return pool
 
@@ -250,11 +250,12 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
         if wanted is None:
             wanted = self.options.get("enqueue_on_commit", False)
         database = "default" if wanted is True else wanted or None
-        is_open = database and transaction.get_connection(database).in_atomic_block
-        return database if is_open else None
+        if database is None or not transaction.get_connection(database).in_atomic_block:
+            return None
+        return database
 
     @staticmethod
-    def _view(view: Any, task: Any, **options: Any) -> Any:
+    def _view_for(view: Any, task: Any, **options: Any) -> Any:
         """Return the view of a pool, or of a view of it, by which a task is submitted.
 
         A task has no options of its job if it is not an `OddJobTask`: those of Django 6.0 are not,
@@ -273,12 +274,14 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
     def _submission(self, run: TaskRun) -> Iterator[Any]:
         task = run.result.task
         try:
-            yield self._view(self.pool_of(task.queue_name), task, persist=False, middleware=[run])
+            yield self._view_for(
+                self.pool_of(task.queue_name), task, persist=False, middleware=[run]
+            )
         except BaseException:
             self._results.discard(run.result)
             raise
 
-    def _store(self, task: Any, args: Any, kwargs: Any) -> Any:
+    def _enqueue_stored(self, task: Any, args: Any, kwargs: Any) -> Any:
         """Store a task: in the open transaction on the store's file, else at once or on commit."""
         result, database = new_result(task, args, kwargs), self._commit_of(task)
         open_ones = (each for each in connections.all(initialized_only=True)
@@ -294,7 +297,7 @@ class OddJobBackend(BaseTaskBackend):  # type: ignore[misc]
 
         def submit() -> None:
             where = pool if connection is None else pool.using(connection.connection)
-            self.stored.submit(self._view(where, task), result)
+            self.stored_tasks.submit(self._view_for(where, task), result)
             task_enqueued.send(type(self), task_result=copied(result))
 
         if connection is not None:

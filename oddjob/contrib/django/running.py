@@ -113,7 +113,7 @@ class TaskRun(oddjob.Middleware):
 
     Args:
         sender: of the signals.
-        results: has the result once that has its id.
+        results: where the result is registered when it has its id.
         keep: how many ended results it keeps.
         result: of the task, so far.
         worker: what comes before the name of the thread in the id of a worker.
@@ -131,14 +131,14 @@ class TaskRun(oddjob.Middleware):
         self.result: Any = result
 
     def identify(self, result_id: str) -> None:
-        """Make the result known, by its own id or else by that one, unless it is."""
+        """Register the result, once; it gets this id if it has none."""
         if not self._is_known:
             self._is_known = True
             object.__setattr__(self.result, "id", self.result.id or result_id)
             self._results.add(self.result)
 
     def follow(self, job: Any) -> None:
-        """Hear of the end of the task's job, which has been submitted."""
+        """Have the end of the task's job, which has been submitted, end the task."""
         self.identify(job.id)
         job.add_done_callback(self.end)
 

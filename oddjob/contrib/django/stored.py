@@ -2,7 +2,7 @@
 
 All tasks are jobs of one function, `run_task`, which imports the task by its path. An attempt that
 fails leaves a step with its worker and error, and a successful one returns its worker beside the
-task's value: that is what a result says and a record of the store does not.
+task's value: a result has these, and the record of a job in the store has not.
 
 Guarantees: signals are sent by the process in which it happens: ``task_enqueued`` by that which
 enqueues, ``task_started`` and ``task_finished`` by that which runs the task. What ends without
@@ -64,7 +64,7 @@ def run_task(_path: str, _args: Any, _kwargs: Any, how: dict[str, Any]) -> dict[
     assert job is not None  # noqa: S101  (for type checkers)
     with like_a_request(job, how["language"]):
         backend = task_backends[how["backend"]]
-        result = backend.stored.get(job.id)
+        result = backend.stored_tasks.get(job.id)
         result.worker_ids.pop()  # of this attempt: the run adds it, with its thread
         run = TaskRun(type(backend), Results(), 1, result, f"{host_name()}:{os.getpid()}:")
         job.add_done_callback(partial(_end_crashed, run))
@@ -138,12 +138,7 @@ class StoredTasks:
         path, args, kwargs, how = codec.decode_call(
             stored.payload, stored.pool, stored.function
         ).args
-        # A retry by hand counts anew, and leaves the former attempts of numbers that are to come.
-        has_failed = stored.state not in (State.SUCCEEDED, State.CANCELLED)
-        attempts = [
-            each for each in reader.attempts(stored.id) if each.number < stored.attempt
-            or (each.number == stored.attempt and (has_failed or each.started == stored.started))
-        ]  # fmt: skip
+        attempts = self._attempts(stored)
         workers, errors = self._failures(stored, attempts)
         value = None
         if record.state == "running":
@@ -153,20 +148,28 @@ class StoredTasks:
             outcome = codec.decode_outcome(stored.state, stored.outcome, None, stored.id)
             value = outcome["return_value"]
             workers.append(outcome["worker_id"])
-        began = record.started
-        first = time_of(attempts[0].started) if attempts else began
+        first = time_of(attempts[0].started) if attempts else record.started
         result = new_result(
-            _task_at(
-                path, backend=how["backend"], queue_name=how["queue_name"],
-                run_after=how["run_after"] and datetime.fromisoformat(how["run_after"]),
-                priority=stored.priority,
-            ),
-            args, kwargs, id=record.id, status=_STATUS[record.state], errors=errors,
-            worker_ids=workers, enqueued_at=_local(record.created), started_at=_local(first),
-            last_attempted_at=_local(began), finished_at=_local(record.finished),
+            _task_at(path, how, stored.priority), args, kwargs, id=record.id,
+            status=_STATUS[record.state], errors=errors, worker_ids=workers,
+            enqueued_at=_local(record.created), started_at=_local(first),
+            last_attempted_at=_local(record.started), finished_at=_local(record.finished),
         )  # fmt: skip
         object.__setattr__(result, "_return_value", value)
         return result
+
+    def _attempts(self, stored: Record) -> list[Attempt]:
+        """Return the attempts that have failed since the job was last queued by hand.
+
+        Such a retry counts from 1 again, and each failure takes the place of the former one of its
+        number: of failures 1 to 3 and a new failure 1, the old 2 and 3 are still there.
+        """
+        has_failed = stored.state not in (State.SUCCEEDED, State.CANCELLED)
+        return [
+            each for each in self._access.reader.attempts(stored.id)
+            if each.number < stored.attempt
+            or (each.number == stored.attempt and (has_failed or each.started == stored.started))
+        ]  # fmt: skip
 
     def _failures(self, stored: Record, attempts: list[Attempt]) -> tuple[list[str], list[Any]]:
         """Return the workers and errors of the attempts that have failed."""
@@ -192,8 +195,13 @@ class StoredTasks:
         return workers, errors
 
 
-def _task_at(path: str, **fields: Any) -> Any:
+def _task_at(path: str, how: dict[str, Any], priority: int) -> Any:
     """Return the task at a path; if it is not there any more, one that raises the reason."""
+    run_after = how["run_after"] and datetime.fromisoformat(how["run_after"])
+    fields = {
+        "backend": how["backend"], "queue_name": how["queue_name"], "run_after": run_after,
+        "priority": priority,
+    }  # fmt: skip
     reason = ImportError(f"{path} is no task")
     try:
         found = import_string(path)

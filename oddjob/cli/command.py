@@ -1,6 +1,6 @@
 """Command and Program: options that all commands have, and how they fail.
 
-Data goes to stdout, everything else to stderr. Exit codes: see `Failure`.
+Data goes to stdout, everything else to stderr. The exit codes are the constants below.
 """
 
 import json
@@ -40,7 +40,7 @@ def safe(text: str) -> str:
 
 
 class Failure(Exception):
-    """The end of a command that has not done what it was asked for; nothing but text and code."""
+    """The end of a command that has not done what it was asked for."""
 
     def __init__(self, message: str, exit_code: int = NOT_SO) -> None:
         super().__init__(message)

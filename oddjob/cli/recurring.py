@@ -32,7 +32,7 @@ def list_entries(common: Common) -> None:
     rows = [[each.name, each.pool, each.rule, "paused" if each.is_paused else ago(each.next_run),
              ago(each.last_run), each.last_job] for each in found]  # fmt: skip
     shown = table(["name", "pool", "rule", "next", "last", "last job"], rows, cut=("name",))
-    answer(common, [*map(entry_json, found)], *[shown] * bool(rows))
+    answer(common, [*map(entry_json, found)], *([shown] if rows else []))
     if not (rows or common.json):
         say(common, "There is none.")
 
@@ -41,7 +41,7 @@ def _action(name: str, help_text: str, done: str, act: Callable[[RecurringEntry]
     @recurring.command(name, help=help_text)
     @click.argument("entry", metavar="NAME")
     @pass_common
-    def do(common: Common, entry: str) -> None:
+    def run_action(common: Common, entry: str) -> None:
         found = [each for each in _entries(common) if each.name == entry]
         if not found:
             known = ", ".join(each.name for each in _entries(common)) or "none"
@@ -49,11 +49,11 @@ def _action(name: str, help_text: str, done: str, act: Callable[[RecurringEntry]
         if len(found) > 1:
             pools = " or ".join(f"--pool {each.pool}" for each in found)
             raise click.UsageError(f"{entry!r} is in several pools: give {pools}")
-        answer = act(found[0])
-        if answer is False:
+        answered = act(found[0])
+        if answered is False:
             raise Failure(f"{entry!r} is gone")
-        if isinstance(answer, str):
-            click.echo(answer)  # the job's id
+        if isinstance(answered, str):
+            click.echo(answered)  # the job's id
         say(common, f"{entry} {done}.")
 
 

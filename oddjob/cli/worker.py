@@ -54,7 +54,7 @@ def _give_name(_context: click.Context, _option: click.Parameter, name: str | No
 @click.option("-c", "--concurrency", type=click.IntRange(1), metavar="N",
               help="Jobs at once in each pool, instead of its pool_size.")  # fmt: skip
 @click.option("-p", "--processes", type=click.IntRange(1), default=1, metavar="N",
-              help="So many processes; one that ends is replaced.")  # fmt: skip
+              help="Number of processes; one that ends is replaced.")  # fmt: skip
 @click.option("--name", metavar="NAME", expose_value=False, callback=_give_name,
               help="What status shows before the host, to tell workers apart.  "
               "[env: ODDJOB_NAME]")  # fmt: skip
@@ -82,8 +82,8 @@ def worker(
     functions of a program that makes no pools, give --store and --pool.
 
     SIGTERM and Ctrl-C let running jobs finish, and leave the others to other processes; a second
-    one ends the process at once. SIGUSR1 prints what every thread is doing. SIGHUP reopens nothing:
-    it ends the process at once, and its jobs are run by others.
+    one ends the process at once, as SIGHUP does: its jobs are run by others. SIGUSR1 prints what
+    every thread is doing.
     """
     if not (common.verbose or common.quiet):
         logging.getLogger("oddjob").setLevel(logging.INFO)

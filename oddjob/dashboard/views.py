@@ -238,7 +238,7 @@ def _findings_of(context: Context, store: StoreOperations) -> list[Data]:
 
 
 def _answers_of(context: Context, place: Place) -> Data:
-    """Return what a pool says of itself; it is asked at most once a second."""
+    """Return what a pool says of itself; it is asked seldom: see `Cache`."""
 
     def ask() -> Data:
         pool = place.pool

@@ -85,7 +85,7 @@ def new_pool(name: str, store: str) -> Pool:
 
 
 def run(chosen: Iterable[Pool], concurrency: int | None = None) -> None:
-    """Run the jobs in the stores of some pools, so many at once."""
+    """Run the jobs in the stores of some pools; in each, at most `concurrency` at once."""
     wanted = list(chosen)
     for core in lifecycle.known_cores():
         if any(core.pool is each for each in wanted):

@@ -32,15 +32,16 @@ _Child = subprocess.Popen[bytes]
 
 
 def run_processes(count: int, *, is_batch: bool, reloads: bool) -> int:
-    """Run the worker of this command line in so many processes; return how they have ended."""
+    """Run the worker of this command line in several processes; return the exit code."""
     group = _Group()
     with SignalWaiter(group.stop) as waiter:
+        files = _changes() if reloads else None
         for _ in range(count):
             group.start(waiter)
-        files = _changes() if reloads else None
         while group.children:
             waiter.wait(_PAUSE if reloads else inf)
-            if reloads and files != (files := _changes()):
+            former, files = files, _changes() if reloads else None
+            if files != former:
                 log(logging.INFO, "a file has changed: the workers start again")
                 group.terminate()
             for child in group.take_ended():

@@ -279,6 +279,16 @@ def test_it_starts_again_when_a_file_changes(tmp_path: Path, url: str, store: Wa
     assert parent.returncode == 0
 
 
+def test_a_file_that_is_saved_while_the_workers_start_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    steps: list[str] = []
+    monkeypatch.setattr(processes, "_changes", lambda: steps.append("look"))
+    monkeypatch.setattr(processes._Group, "start", lambda *_: steps.append("start"))
+    processes.run_processes(1, is_batch=False, reloads=True)
+    assert steps == ["look", "start"]
+
+
 @on_a_file
 def test_a_program_is_checked_without_running_anything(
     call: Call, store: Watched, submit: Submit

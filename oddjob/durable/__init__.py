@@ -19,6 +19,23 @@ How a job flows, and which thread does each step:
 
 If a process dies between 3 and 6, another one puts its claims back: see `Store.takeover`.
 
-From the bottom up: `record` and `store` are the contract, ``sqlite/`` fulfills it; there is one
-`Runner` for each store that a process uses, and one `PoolStore` for each pool.
+Glossary: these words have one meaning in the whole folder.
+
+  * partition: the jobs of a pool that call one function under the same limits.
+  * turn: one call of `Store.turn`, in one commit. The *writer's turn* is the lock of the database.
+  * claim: the right of a process to run a job. Its token is a fencing token: it becomes invalid
+    when the job is claimed again, or ended by another process.
+  * begin: a worker starts to run a claimed job. Its *begun mark* outlives a crash of the process.
+  * report: leave an update of a claim to the store thread. A claim *is over* once its end is
+    reported, or it is lost to another process.
+  * settle: end the `Job` that a caller holds, with the committed outcome of the stored job.
+  * hand back: return a claim that has not begun to the queue; the attempt does not count.
+  * takeover: a process puts the claims of a dead one back, and charges *crashes* to those begun.
+  * eviction: a process that is still alive was taken for dead, so its claims are lost.
+  * suspect: a claim of a job that fails at its next crash. It runs alone in its process.
+  * news: what the store leaves for a process: an end that it waits for, or a request to stop.
+  * hungry: said of a process that got fewer jobs than it has idle workers.
+
+From the bottom up: `record` and `store` are the contract, which ``sqlite/`` and ``redis/`` fulfill;
+there is one `Runner` for each store that a process uses, and one `PoolStore` for each pool.
 """

@@ -1,22 +1,24 @@
 """Runner: this process's agent in one store, for all pools that use it.
 
-A runner has one thread, the *store thread*, which alone talks to the store, but for the few calls
-that the store contract allows any thread. Other threads leave it *operations* (submits and calls,
-for which they wait) and *reports* (what has become of claims; nobody waits). `Store.turn` takes all
-that have come in one commit. Between turns the thread sleeps; it ends with the last of its pools.
+A runner has one thread, the *store thread*. It alone talks to the store, apart from the few calls
+that the store contract allows any thread. Other threads leave it *operations* (calls and submits,
+whose answers they wait for) and *reports* (updates of claims, for which nobody waits). `Store.turn`
+stores all reports and submits in one commit. Between turns the store thread sleeps; it ends with
+the last of its pools.
 
 Guarantees
-  * `submit` returns when the jobs are committed. An outcome is announced when it is committed.
-  * A report is repeated until the store has accepted it, whatever happens to the store meanwhile.
+  * `submit` returns when the jobs are committed. An outcome is announced after its commit.
+  * A report is given to the store again until the store accepts or refuses it.
   * An exception in the store thread is logged, and the thread goes on.
 
 Why the store thread misses no work: another thread (1) appends to a deque, (2) wakes the store
 thread if ``_is_asleep``. The store thread (a) sets ``_is_asleep``, (b) looks at the deques, (c)
 sleeps. If (2) reads False, (a) comes later, and (b) sees what was appended. A wake-up between (b)
-and (c) ends the sleep at once. It is the same with progress and ``_wakes_for_progress``.
+and (c) ends the sleep at once. The same holds for progress and ``_wakes_for_progress``.
 
-Locking: ``_lock`` guards `is_over`, and is held to append an operation: none is left to a runner
-that has ended. ``_opening`` is held while the store opens. The store thread has all other fields.
+Locking: ``_lock`` guards `is_over`. Other threads hold it to append an operation, so no operation
+is left to a runner that has ended. ``_opening`` is held while the store opens. All other fields are
+the store thread's.
 """
 
 import logging
@@ -32,7 +34,7 @@ from oddjob.durable.due_alarm import DueAlarm
 from oddjob.durable.expectations import Expectations
 from oddjob.durable.known_functions import KnownFunctions
 from oddjob.durable.operation import Operation, RunnerOver, check_no_transaction, drain
-from oddjob.durable.record import Capacity, Claim, State, Submit, Submitted, Turn, Update
+from oddjob.durable.record import Claim, State, Submit, Submitted, Turn, Update
 from oddjob.durable.reports import Reports
 from oddjob.durable.retention import Retention
 from oddjob.durable.spare_claims import SpareClaims
@@ -64,13 +66,14 @@ class Runner:
         self._label: Final = label  # of the store, for logs
         self._opening: Final = threading.Lock()
         self._lock: Final = threading.RLock()  # of a thread whose signal handler submits, too
-        # These are there once the store is open. Other threads call what its contract allows them.
+        # `start` sets these three. Other threads call only what the store contract allows them.
         self.store: Store
         self.reader: StoreReader
         self.marks: BegunMarks
         self.is_over: bool = False
         self.callbacks: Final = CallbackThread(f"oddjob-callbacks-{label}")
-        self._operations: Final[deque[Operation]] = deque()
+        self._calls: Final[deque[Operation]] = deque()
+        self._submits: Final[deque[Operation]] = deque()
         self._reports: Final = Reports()
         self._is_asleep = self._wakes_for_progress = self._is_evicted = False
         self._is_woken = False  # another turn is due, and has not begun
@@ -78,14 +81,14 @@ class Runner:
         self._pools: dict[str, PoolStore] = {}
         self._functions: Final = KnownFunctions()
         self.expected: Final = Expectations()  # for the store thread
-        self._replaced: list[PoolStore] = []  # closing; others of the same name are in `_pools`
-        self._may_end = False  # once no pool uses it: one has, or `let_go` was called
+        self._replaced: list[PoolStore] = []  # closing; their successors are in `_pools`
+        self._may_end = False  # when no pool uses it; set by the first pool, or by `let_go`
         self._letting_go: Final[list[threading.Event]] = []
         self._suspect: Final = SuspectGuard(self.hand_back)
         self._trouble: Final = Trouble(label)
         self._retention: Final = Retention()
         self._spare: Final = SpareClaims()
-        self._is_to_look_again = False  # the latest turn has left something to do at once
+        self._needs_turn = False  # the latest turn has left something to do at once
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
@@ -113,40 +116,40 @@ class Runner:
 
         Args:
             submits: the jobs, which are stored in one commit.
-            handles: of each job, the one that its end settles; None: there is none.
+            handles: for each job, the handle that its end settles; None: nobody waits for it.
 
         Raises:
             StoreFull, StoreUnusable, RunnerOver: no job was stored.
         """
-        return self._perform(Operation(submits, handles))  # type: ignore[no-any-return]
+        return self._perform("submit", self._submits, Operation(submits, handles))  # type: ignore[no-any-return]
 
     def call(self, call: Callable[[Store], Any]) -> Any:
-        """Have the store thread call something with the store; return what that returns."""
-        return self._perform(Operation(call=call))
+        """Pass the store to a function, in the store thread; return the function's result."""
+        return self._perform("call", self._calls, Operation(call=call))
+
+    def post(self, call: Callable[[Store], object]) -> None:
+        """Do as `call` does, without waiting for the result."""
+        with self._lock:
+            self._calls.append(Operation(call=call))
+        self._wake_if_asleep()
 
     def report(self, update: Update) -> None:
-        """Tell the store what has become of a claim; do not wait."""
+        """Leave an update of a claim to the store thread, without waiting."""
         self._reports.put(update)
         self._wake_if_asleep()
 
-    def post(self, call: Callable[[Store], object]) -> None:
-        """Have the store thread call something with the store; do not wait."""
-        with self._lock:
-            self._operations.append(Operation(call=call))
-        self._wake_if_asleep()
-
     def report_progress(self, claim: Claim, progress: Progress) -> None:
-        """Tell the store how far a claim is, soon; a later report takes the place of this one.
+        """Store the progress of a claim soon, unless the job reports newer progress before that.
 
         Raises:
-            TypeError, ValueError: what was reported is no number.
+            TypeError, ValueError: the progress is not a number.
         """
         self._reports.progress.put(claim, progress)
         if self._wakes_for_progress:
             self.store.wake()
 
     def hand_back(self, claim: Claim) -> None:
-        """Let another process, or this one later, run a claim that was not begun."""
+        """Return a claim that has not begun to the queue."""
         self.report(Update(claim, State.QUEUED))
 
     def let_go(self) -> None:
@@ -154,21 +157,21 @@ class Runner:
         is_decided = threading.Event()
 
         def let_end(_store: Store) -> None:
-            self._may_end = self._is_to_look_again = True
+            self._may_end = self._needs_turn = True
             self._letting_go.append(is_decided)
 
         self.call(let_end)
         is_decided.wait()
 
     def attach(self, pool: "PoolStore") -> None:
-        """Serve a pool, until that comes to its end; raise `RunnerOver` or `ValueError`."""
+        """Serve a pool until it ends; raise `RunnerOver`, or `ValueError` if its name is taken."""
 
         def add(_store: Store) -> None:
             former = self._pools.get(pool.name)
             if former is not None and former is not pool:  # else another thread was faster
                 if not former.is_closing:
                     raise ValueError(f"a pool {pool.name!r} of this process uses {self._label}")
-                former.close(hands_back=True)  # and it ends when what has begun is over
+                former.close(hands_back=True)  # it ends when its running jobs have ended
                 self._replaced.append(former)
                 self._functions.forget(pool.name)
             self._pools[pool.name] = pool
@@ -178,26 +181,30 @@ class Runner:
         self.call(add)
 
     def wake(self) -> None:
-        """Have the store thread look again: something about a pool has changed."""
+        """Make the store thread take a turn: something about a pool has changed."""
         self._is_woken = True
         self.store.wake()
 
     @property
     def is_busy(self) -> bool:
         """Whether the store thread, or a callback, has something to do; for tests with a clock."""
-        has_work = self._is_woken or self._operations or self._reports
+        has_work = self._is_woken or self._has_operations or self._reports
         return bool(has_work) or not self._is_asleep or self.callbacks.is_busy
 
-    def _perform(self, operation: Operation) -> Any:
+    @property
+    def _has_operations(self) -> bool:
+        return bool(self._calls or self._submits)
+
+    def _perform(self, kind: str, queue: deque[Operation], operation: Operation) -> Any:
         if threading.current_thread() is self._thread:
             raise RuntimeError("the store thread cannot wait for itself")
         check_no_transaction(self)
         with self._lock:
             if self.is_over:
                 raise RunnerOver
-            self._operations.append(operation)
+            queue.append(operation)
         self._wake_if_asleep()
-        return self._trouble.counted("call" if operation.call else "submit", operation.wait)
+        return self._trouble.counted(kind, operation.wait)
 
     def _wake_if_asleep(self) -> None:
         if self._is_asleep:
@@ -208,8 +215,8 @@ class Runner:
     def _run(self) -> None:
         while True:
             try:
-                if self._is_evicted:  # news of ends went to the process that it was
-                    self.store.join({}, 0)
+                if self._is_evicted:
+                    self.store.join({}, 0)  # as a new process, which gets no news of the former one
                     self._is_evicted = False
                     self.expected.watch_again()
                 self._sleep(self._take_turn())
@@ -224,46 +231,46 @@ class Runner:
                 return self.callbacks.close()
 
     def _take_turn(self) -> float:
-        """Do everything that has come; return the seconds until there is more to do, or inf."""
-        self._is_woken = self._is_to_look_again = False
+        """Do all work that waits; return the seconds until the next turn is due, or inf."""
+        self._is_woken = self._needs_turn = False
         self._due.clear()
-        operations = drain(self._operations)
+        submits = drain(self._submits)
         try:
-            # Calls first: nobody gives one again that was posted, if something else fails.
-            for operation in [each for each in operations if each.call is not None]:
-                self._answer(operation)
-                operations.remove(operation)
+            self._answer_calls()  # first: nobody would repeat a posted call if a turn failed
             self.expected.tell_store(self.store)
             self._functions.tell_store(self.store, self._pools)
             self._spare.hand_back(self._pools.values())
-            turn = self._turn(operations)
+            turn = self._turn(submits)
+        except Evicted:
+            self._submits.extendleft(reversed(submits))  # they are stored after the next `join`
+            raise
         except BaseException as error:
-            for later in drain(self._operations):  # a submit has waited for the lock as well
-                is_refused = isinstance(error, StoreUnusable) and later.call is None
-                (operations if is_refused else self._operations).append(later)
-            for operation in operations:
-                if isinstance(error, Evicted):  # they are done after the next `join`
-                    self._operations.append(operation)
-                else:
-                    operation.end(error=error)
+            if isinstance(error, StoreUnusable):
+                submits += drain(self._submits)  # these have waited for the database as long
+            for each in submits:
+                each.end(error=error)
             raise
         self._trouble.end()
         seconds = self._next_look(turn)
         self._is_woken |= seconds == 0
         return seconds
 
-    def _answer(self, operation: Operation) -> None:
-        try:
-            operation.end(operation.call(self.store))  # type: ignore[misc]  # not None: see above
-        except Evicted:  # it is done after the next `join`
-            raise
-        except BaseException as error:
-            operation.end(error=error)
+    def _answer_calls(self) -> None:
+        for _ in range(len(self._calls)):
+            operation = self._calls[0]
+            try:
+                operation.end(operation.call(self.store))  # type: ignore[misc]  # not None
+            except Evicted:  # the call stays the first one, and is done after the next `join`
+                raise
+            except BaseException as error:
+                operation.end(error=error)
+            self._calls.popleft()
 
     def _turn(self, operations: list[Operation]) -> Turn:
         """Take one turn with all reports and submits, or one for each operation if that fails."""
-        reports = self._reports.take()  # first: a worker that becomes free later counts as busy
-        capacity = {name: self._capacity(self._pools[name]) for name in self._functions.pools()}
+        reports = self._reports.take()  # first: a worker that reports later counts as busy
+        pools = {name: self._pools[name] for name in self._functions.pools()}
+        capacity = {name: self._suspect.capacity_of(pool) for name, pool in pools.items()}
         submits = [submit for each in operations for submit in each.submits]
         try:
             turn = self.store.turn(reports, submits, capacity)
@@ -272,41 +279,34 @@ class Runner:
             if not operations or isinstance(error, StoreUnusable | Evicted):
                 raise
             return self._take_apart(operations, error)
-        for handle, is_committed in turn.inserted:  # before the news of their ends
+        for handle, is_committed in turn.inserted:  # before `_read_news`, which may tell their ends
             if is_committed:
                 self.expected.add(handle.id, handle)
             else:
                 guard(handle.rolled_back)
         claims = self._suspect.admit(turn.claims, self._pools.values())
+        for name, pool in pools.items():
+            pool.start([claim for claim in claims if claim.pool == name])
         for name, pool in self._pools.items():
-            if name in capacity:
-                pool.start([claim for claim in claims if claim.pool == name])
             if name not in turn.full:
                 pool.full_queue.wake()
-        self._accept(operations, turn)  # first: what these wait for, or stand for, may end now
+        self._accept(operations, turn)  # before the next two, which may announce ends of these jobs
         self._confirm(reports, turn)
         self._read_news(turn)
         return turn
 
     def _take_apart(self, operations: list[Operation], error: BaseException) -> Turn:
-        """Take a turn for each operation, so one that is too large or cannot be kept fails alone.
+        """Take a turn for each operation: the one that the store cannot keep fails alone.
 
-        One that failed by itself ends with its error, and outcomes are stored without it.
+        If there is only one, it ends with the error, and the reports are stored without it.
         """
         if len(operations) == 1:
             operations[0].end(error=error)
             return self._turn([])
         while len(operations) > 1:
             self._turn([operations[0]])
-            del operations[0]  # it is not tried again if a later one meets an eviction
+            del operations[0]  # it is stored: an eviction during a later one must not repeat it
         return self._turn(operations)
-
-    def _capacity(self, pool: "PoolStore") -> Capacity:
-        if not self._suspect.is_there:
-            return pool.capacity()
-        # Where all jobs wait for others, these have to run: one at a time, beside the suspect.
-        limit = int(0 < pool.lending.lent >= len(pool.claimed.held))
-        return Capacity(limit, limit)
 
     def _accept(self, operations: list[Operation], turn: Turn) -> None:
         submitted = iter(turn.submitted)
@@ -324,11 +324,11 @@ class Runner:
             if update.state.has_ended and id(update) not in refused:
                 self.note_end(update)
             elif update.state is not State.RUNNING:
-                self._is_to_look_again |= self._suspect.settled(update.claim)
+                self._needs_turn |= self._suspect.forget_if_suspect(update.claim)
 
     def note_end(self, update: Update) -> None:
-        """Note that the end of a job is committed; in the store thread."""
-        self._is_to_look_again |= self._suspect.settled(update.claim)
+        """Note that the end of a job is committed, and announce it; in the store thread."""
+        self._needs_turn |= self._suspect.forget_if_suspect(update.claim)
         self._retention.note_end()
         self.expected.announce(update.claim.id, update.state, update.outcome, update.error)
 
@@ -344,25 +344,28 @@ class Runner:
         if turn.is_doubtful:
             self.expected.watch_again()
         self._functions.note_unknown(turn.unknown)
-        self._is_to_look_again |= bool(turn.unknown) or turn.is_doubtful
+        self._needs_turn |= bool(turn.unknown) or turn.is_doubtful
 
     def _next_look(self, turn: Turn) -> float:
-        if self._is_to_look_again:
+        """Do what is due apart from jobs; return the seconds until the next turn is due, or inf."""
+        if self._needs_turn:
             return 0.0
-        look = self._due.set(inf if turn.next_look is None else turn.next_look)
-        for each in turn.entries:
-            look = min(look, self._pools[each.partition.pool].fire(each, turn.now, self.store))
+        seconds = self._due.set(inf if turn.next_look is None else turn.next_look)
+        for entry in turn.entries:
+            pool = self._pools[entry.partition.pool]
+            seconds = min(seconds, pool.fire(entry, turn.now, self.store))
         if self._retention.purge(self.store, self._pools.values(), turn.now):
-            look = 0.0
-        look = min(look, self._spare.next_look(self._pools.values(), turn))
-        if self._functions.are_importing:
-            look = min(look, _IMPORT_PAUSE)
-        return look
+            seconds = 0.0
+        seconds = min(seconds, self._spare.next_look(self._pools.values(), turn))
+        return min(seconds, _IMPORT_PAUSE) if self._functions.wait_for_imports else seconds
 
     def _sleep(self, seconds: float) -> None:
+        """Sleep, unless work waits; then put back the jobs of processes that have died."""
         self._is_asleep = self._wakes_for_progress = True
         try:
-            if self._operations or self._reports or self._detach_done() or self._is_unused():
+            if self._has_operations or self._reports:
+                return
+            if self._detach_done() or self._is_unused():
                 return
             left = self._reports.progress.seconds_left()
             self._wakes_for_progress = left == inf
@@ -375,21 +378,22 @@ class Runner:
     # Trouble with the store.
 
     def _survive(self, error: BaseException) -> None:
-        """Wait before the next try; operations and reports stay in memory meanwhile."""
+        """Wait before the next turn; operations and reports stay in memory meanwhile."""
         self._trouble.note(error)
         served = self._served() if self._trouble.is_long else []
         if served and all(each.is_closing for each in served):
-            return self._give_up()  # they would keep the process from its end
+            return self._give_up()  # to wait longer would keep the process from its end
         for pool in served:
             pool.end_if_closing()
         self._is_asleep = True
         try:
-            if not self._operations:
+            if not self._has_operations:
                 self._trouble.wait(self.store.wait)
         finally:
             self._is_asleep = False
 
     def _give_up(self) -> None:
+        """Drop the reports, and end the pools, which are all closing."""
         if count := self._reports.drop():
             what = "%s: outcomes could not be stored (%d): these jobs run again if it comes back"
             log(logging.ERROR, what, self._label, count)
@@ -398,7 +402,7 @@ class Runner:
         self._detach_done()
 
     def _note_eviction(self) -> None:
-        """Forget the claims: other processes have taken this one for dead."""
+        """Drop the claims, which other processes have taken over."""
         self._is_evicted = True
         log(logging.ERROR, "%s: this process was taken for dead; its jobs run elsewhere",
             self._label)  # fmt: skip
@@ -417,8 +421,8 @@ class Runner:
 
     def _detach_done(self) -> bool:
         """Detach the pools that have come to their end; return whether there were any."""
-        if self._reports or self._is_to_look_again:
-            return False  # outcomes are committed, and unknown functions looked for, before the end
+        if self._reports or self._needs_turn:
+            return False  # first outcomes are committed, and unknown functions looked for
         done = [each for each in self._served() if each.can_detach()]
         for pool in done:
             if pool in self._replaced:
@@ -427,17 +431,16 @@ class Runner:
             del self._pools[pool.name]
             if self._functions.forget(pool.name):
                 guard_store(self.store.forget, pool.name)
-        # First: when a pool has ended, the next one opens the store anew, and files may be removed.
-        self._close_if_unused()
+        self._close_if_unused()  # first: after `detached`, users may remove the files of the store
         for pool in done:
             guard(pool.detached)
         return bool(done)
 
     def _close_if_unused(self) -> bool:
-        """Close the store, unless it is used, or has been left an operation; return whether."""
+        """Close the store if no pool uses it and no operation waits; return whether it is."""
         if self._is_unused() and not self.is_over:
             with self._lock:
-                self.is_over = not self._operations
+                self.is_over = not self._has_operations
             if self.is_over:
                 self._due.set(inf)
                 guard_store(self.store.leave)

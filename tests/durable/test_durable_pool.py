@@ -289,8 +289,8 @@ def test_a_unique_job_of_a_workflow_ends_with_the_one_that_is_just_ending(pool: 
 
     def submit_second(_store: object) -> None:
         threading.Thread(target=lambda: found.append(second.submit(jobs.hang))).start()
-        until(lambda: runner._operations)
-        runner._operations.append(Operation(call=end_first))  # comes before that submit
+        until(lambda: runner._submits)
+        runner._calls.append(Operation(call=end_first))  # comes before that submit
 
     runner.call(submit_second)
     until(lambda: found)

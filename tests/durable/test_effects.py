@@ -462,7 +462,7 @@ def test_a_submit_is_refused_with_the_turn_that_has_waited_for_a_foreign_transac
 
     def now() -> float:
         is_waiting.set()
-        return 1000.0 if runner._operations else 0.0
+        return 1000.0 if runner._submits else 0.0
 
     def begin_turn(*arguments: Any) -> None:
         if is_waiting.is_set():  # this is the next turn

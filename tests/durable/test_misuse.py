@@ -238,7 +238,7 @@ def test_what_a_store_cannot_keep_fails_none_of_what_is_stored_with_it(
     bad = Submit(partition, b"", priority=2**70)
     operations = [Operation([each]) for each in (good, bad, good)]
     runner = pool._core.store.open()
-    runner.call(lambda _store: runner._operations.extend(operations))
+    runner.call(lambda _store: runner._submits.extend(operations))
     with pytest.raises(OverflowError):
         operations[1].wait()
     for operation in operations[::2]:

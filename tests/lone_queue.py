@@ -53,6 +53,9 @@ class LoneQueue:
         self.accept(job)
         return job
 
+    def ask_for_workers(self) -> None:
+        """There are none."""
+
     def new_slot(self) -> Slot:
         """Make a place in which jobs run."""
         core: Any = self

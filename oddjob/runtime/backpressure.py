@@ -61,9 +61,10 @@ class Backpressure:
     """The bound of a pool's queue, and the policies for a full queue.
 
     Locking: ``_lock`` is held while jobs enter the queue or leave the line; they enter the line
-    without it. Only wake-ups, which are quick, are called under it. It is reentrant: a signal
-    handler or destructor may submit or cancel at any time. If it interrupts the holder, it does not
-    wait for room, and its jobs exceed the bound.
+    without it. Under it, workers and submitters are woken, and the lock of the `LimitedQueue` may
+    be acquired (never the other way round); no user code runs. It is reentrant: a signal handler or
+    destructor may submit or cancel at any time. If it interrupts the holder, it does not wait for
+    room, and its jobs exceed the bound.
     """
 
     def __init__(self, core: "PoolCore") -> None:
@@ -94,9 +95,6 @@ class Backpressure:
         """
         rest = deque(jobs)
         self._put_what_fits(rest)
-        if rest and self._is_interrupted_here():
-            # The interrupted holder cannot make room until this handler returns: exceed the bound.
-            self._move_into_queue(rest, len(rest))
         if rest and self._when_full == "block":
             self._wait_in_line(rest)
         elif rest and self._when_full == "drop_oldest":
@@ -171,7 +169,8 @@ class Backpressure:
 
     def chunk_size(self) -> int:
         """Return how many jobs of an iterator to make and put into the queue together."""
-        if self._when_full == "raise":  # all or none, and more than this never fit
+        # One more than can ever fit, so that an iterator that is too long is refused as a whole.
+        if self._when_full == "raise":
             return int(self._max_queue) + self._core.pool_size + 1
         return max(1, int(self._room()))
 
@@ -245,6 +244,9 @@ class Backpressure:
                 self._move_into_queue(jobs, room)
         if jobs and self._when_full == "raise":
             raise self._full(f"has no room for {len(jobs)} more")
+        if jobs and self._is_interrupted_here():
+            # The interrupted holder cannot make room until this handler returns: exceed the bound.
+            self._move_into_queue(jobs, len(jobs))
 
     def _is_interrupted_here(self) -> bool:
         """Return whether the caller, as a signal handler, has interrupted a holder of a lock."""

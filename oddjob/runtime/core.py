@@ -216,6 +216,12 @@ class PoolCore:
             if slot.job is job:
                 slot.coroutines.cancel(job)
 
+    def ask_for_workers(self) -> None:
+        """Let the supervisor start workers for the waiting jobs, if there may be more workers."""
+        if self.workers.room():
+            self.supervisor.needs_workers = True
+            self.supervisor.notify()
+
     # Called by the supervisor.
 
     def is_finished(self) -> bool:
@@ -227,23 +233,22 @@ class PoolCore:
         )
 
     def open_due(self) -> float:
-        """Open the queued jobs and limits that have become due, and wake threads to run the jobs.
+        """Open the queued jobs and limits that have become due, and start or wake workers for them.
 
         Returns:
             When the next job or limit becomes due, in monotonic seconds.
         """
-        limited = self.dispatcher.limited
-        if limited is None:
-            return inf
-        limited.tidy()
-        if limited.has_opened:
-            limited.has_opened = False
+        limited, supervisor = self.dispatcher.limited, self.supervisor
+        if limited is not None:
+            limited.tidy()
+        if supervisor.needs_workers:
+            supervisor.needs_workers = False
             # A retried job may need a new worker: the only one may be busy by now. (If no thread
             # can be started, the place stays empty, and the supervisor tries again.)
-            self.workers.start_for(limited.waiting_count)
+            self.workers.start_needed()
             self.dispatcher.wake_up_to(1)
             self.wake_waiters()
-        return limited.next_due()
+        return inf if limited is None else limited.next_due()
 
     # Shown to users.
 

@@ -87,15 +87,11 @@ class Dispatcher:
             with suppress(IndexError):  # one C call: each job is always in one of the queues
                 self.fifo.extend(iter(former.popleft, None))
 
-    def put(self, jobs: Iterable[Job[Any]], count: int) -> int:
-        """Queue `count` jobs next to each other, even while the queue is being replaced.
-
-        Returns:
-            How many of them the workers that were parked will take.
-        """
+    def put(self, jobs: Iterable[Job[Any]], count: int) -> None:
+        """Queue `count` jobs next to each other, even while the queue is being replaced."""
         self.fifo.extend(jobs)
         self.reclaim()
-        return self.wake_up_to(count)
+        self.wake_up_to(count)
 
     def taker(self, slot: Slot) -> Callable[[], Job[Any] | None]:
         """Return a function that takes the next job for a slot.
@@ -107,13 +103,13 @@ class Dispatcher:
         fifo, limited = self.fifo, self.limited
         return fifo.popleft if limited is None else partial(limited.take, slot)
 
-    def wake_up_to(self, count: int) -> int:
-        """Wake workers for `count` jobs that have been queued; return how many will come."""
-        most = min(count, len(self.parked))
+    def wake_up_to(self, count: int) -> None:
+        """Wake workers for `count` jobs that have been queued."""
         if self.limited is not None:
-            self.wake_searcher()
-            return most
-        return sum(self.wake_one() for _ in range(most))
+            self.wake_searcher()  # it wakes the next one, if it finds more to do
+        else:
+            for _ in range(min(count, len(self.parked))):
+                self.wake_one()
 
     def wake_one(self) -> bool:
         """Wake the worker that parked last; return False if none is parked."""
@@ -150,9 +146,15 @@ class Dispatcher:
         return True
 
     def search_done(self) -> None:
-        """Note that a worker which may have been woken to search has looked, or has ended."""
+        """Note that a worker which may have been woken to search has looked, or has ended.
+
+        If there may be more to do, the next worker is woken, or started if none is parked: so many
+        jobs that come during one search get as many workers as they need.
+        """
         self._search_pending = False
         self.wake_if_work()
+        if not self.parked and self.has_work():
+            self._core.ask_for_workers()
 
     def wake_if_work(self) -> None:
         """Wake a worker if it may find a job, or if the pool is finished, so that workers leave."""
@@ -172,6 +174,12 @@ class Dispatcher:
         """Return how many jobs are queued, including those delayed or just cancelled."""
         limited = self.limited
         return len(self.fifo) if limited is None else len(limited)
+
+    @property
+    def waiting_count(self) -> int:
+        """The number of jobs that workers may take, without those delayed until a retry."""
+        limited = self.limited
+        return len(self.fifo) if limited is None else limited.waiting_count
 
     def waiting(self) -> list[Job[Any]]:
         """Return the queued jobs in the order of their starts, then those that wait for others."""

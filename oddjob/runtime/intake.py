@@ -81,7 +81,7 @@ class Intake:
             dispatcher = self._dispatcher
             will_come = dispatcher.wake() if dispatcher.parked else self._all_started
             if not will_come or self._open_queue is not queue:  # step 3 above
-                self._recheck_accepted([job], needed=1)
+                self._recheck_accepted([job], needs_worker=True)
         except BaseException:
             withdraw(job)  # it may have been queued before an interruption
             raise
@@ -193,7 +193,7 @@ class Intake:
 
     def run_queued(self) -> None:
         """Start workers for queued jobs, after the number of allowed workers has grown."""
-        self._start_workers(len(self._dispatcher), is_checked=False)
+        self._start_workers(is_checked=False)
 
     def _queue(self, jobs: Sequence[Job[Any]], *, is_checked: bool = True) -> None:
         """Queue jobs next to each other, and start the workers that they need.
@@ -203,25 +203,25 @@ class Intake:
         """
         core, dispatcher = self._core, self._dispatcher
         if core.supervisor.thread is None:
-            self._start_workers(0, is_checked=is_checked)
+            self._start_workers(is_checked=is_checked)
         with core.state.lock:
             if is_checked:
                 core.state.check_open()
-            needed = len(jobs) - dispatcher.put(jobs, len(jobs))
+            dispatcher.put(jobs, len(jobs))
         try:
-            if needed > 0:
-                self._start_workers(needed, is_checked=False)
+            if not self._all_started:
+                self._start_workers(is_checked=False)
         except Exception:
             removed = [job for job in jobs if dispatcher.remove(job)]
             if removed:  # else the supervisor has started a worker meanwhile
                 raise
 
-    def _start_workers(self, count: int, *, is_checked: bool = True) -> None:
-        """Start the supervisor, and the workers that `count` jobs need; raises like `accept`."""
+    def _start_workers(self, more: int = 0, *, is_checked: bool = True) -> None:
+        """Start what `WorkerSet.start_needed` says, and the supervisor; raises like `accept`."""
         core = self._core
         if is_checked:
             core.state.check_open()
-        failure = core.workers.start_for(count)
+        failure = core.workers.start_needed(more)
         if failure is None:
             return
         if not core.workers.all():
@@ -233,7 +233,7 @@ class Intake:
                 logging.WARNING, "pool %s could not start another worker", core.label, error=failure
             )
 
-    def _recheck_accepted(self, jobs: Sequence[Job[Any]], needed: int = 0) -> None:
+    def _recheck_accepted(self, jobs: Sequence[Job[Any]], *, needs_worker: bool = False) -> None:
         """Put right what a change of the pool has done to jobs that were just queued.
 
         If the queue was replaced, they are moved to the new one. If they need more workers, those
@@ -243,8 +243,8 @@ class Intake:
         self._dispatcher.reclaim()
         try:
             self._core.state.check_open()
-            if needed and len(self._dispatcher):
-                self._start_workers(needed)
+            if needs_worker and self._dispatcher.waiting_count:
+                self._start_workers()
         except Exception:
             withdrawn = [job for job in jobs if withdraw(job)]
             for job in withdrawn:
@@ -259,3 +259,5 @@ class Intake:
                 job.cancel()
             else:
                 refuse(job, error, self._core)
+                self._dispatcher.remove(job)  # it must not take up room in the queue
+        self._backpressure.admit()

@@ -121,9 +121,8 @@ class LimitedQueue:
         self.gate: Final = LimitGate(self._ready, self._waiting, self._schedule)
         self._dispatcher: Final = core.dispatcher  # wakes workers when the lock is free again
         self._parked: Final = core.dispatcher.parked
-        self._alarm: Final = core.supervisor.wake  # the supervisor calls `tidy` at `_alarm_at`
+        self._supervisor: Final = core.supervisor  # it calls `tidy` at `_alarm_at`
         self._alarm_at = inf
-        self.has_opened = False  # something was due since the supervisor has cleared this
 
     # For workers.
 
@@ -265,7 +264,8 @@ class LimitedQueue:
         self._release(job, now)
 
     def _open_due(self, now: float) -> None:
-        due, self.has_opened = self._due, True
+        due = self._due
+        self._supervisor.needs_workers = True  # it starts them, if there are too few
         while due and due[0][0] <= now:
             thing = heappop(due)[2]
             if isinstance(thing, Limit):
@@ -284,7 +284,7 @@ class LimitedQueue:
         if at < self._alarm_at:
             self._alarm_at = at
             try:  # noqa: SIM105  (`suppress` is not a C call, and could be interrupted)
-                self._alarm()
+                self._supervisor.wake()
             except RuntimeError:  # the supervisor is awake already
                 pass
 
@@ -399,7 +399,7 @@ class LimitedQueue:
     @property
     def waiting_count(self) -> int:
         """The number of jobs that wait, without delayed ones."""
-        return len(self._waiting)
+        return len(self.inbox) + len(self._waiting)
 
     def next_due(self) -> float:
         """Return when the next retry or limit becomes due, in monotonic seconds."""

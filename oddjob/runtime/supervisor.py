@@ -98,6 +98,7 @@ class Supervisor:
         )  # raises RuntimeError if it is awake
         self.notify: Final = self._wakeup.set
         self.exits: Final[deque[Worker]] = deque()  # workers that have ended
+        self.needs_workers = False  # there may be waiting jobs without a worker; set by any thread
         self._name: Final = f"{core.label}-supervisor"
         self._stuck_since: float | None = None
         self._start_delay = 0.0  # seconds; 0: the latest start of a thread has not failed

@@ -8,6 +8,7 @@ Locking: the lock of `PoolState`. No thread is started under it; see `start_one`
 
 import threading
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from oddjob.locks import is_held_here
@@ -58,7 +59,11 @@ class WorkerSet:
         return max(0, self.size - len(self.all()))
 
     def resize(self, size: int) -> None:
-        """Allow `size` workers at most; the first surplus ones that have no job leave."""
+        """Allow `size` workers at most.
+
+        As many workers as are surplus leave: idle ones or, if too few are idle, those that become
+        idle first.
+        """
         with self._lock:
             self.size = size
             self._unmark()
@@ -138,8 +143,8 @@ class WorkerSet:
             self._to_join = [each for each in self._to_join if each.is_alive()]
             self._to_join.append(thread)
 
-    def start_for(self, jobs: int) -> Exception | None:
-        """Start workers for those of `jobs` jobs that parked workers cannot take.
+    def start_needed(self, more: int = 0) -> Exception | None:
+        """Start workers for the waiting jobs, and `more` to be queued, that no free worker takes.
 
         The supervisor is started first, so that no worker goes without one.
 
@@ -148,18 +153,37 @@ class WorkerSet:
         """
         try:
             self._core.supervisor.ensure_thread()
-            for _ in range(min(jobs - len(self._core.dispatcher.parked), self.room())):
-                self.start_one()
+            while self.start_one(lambda: self._jobs_without_worker() + more > 0):
+                pass
         except Exception as failure:
             return failure
         return None
 
-    def start_one(self) -> None:
+    def _jobs_without_worker(self) -> int:
+        """Return how many waiting jobs no free worker will take; negative: so many are idle.
+
+        A worker may take a job between the two counts, so they are repeated until none has.
+        """
+        dispatcher = self._core.dispatcher
+        waiting = dispatcher.waiting_count
+        while True:
+            free = sum(worker.is_free for worker in self.all())
+            before, waiting = waiting, dispatcher.waiting_count
+            if waiting >= before:
+                return waiting - free
+
+    def start_one(self, is_needed: Callable[[], bool] = lambda: True) -> bool:
         """Start a worker in the first empty place, or in a new one if there is room.
 
         The thread is started without the lock. Until it says that it runs, `Thread.start` waits for
         it, and it may have to run a destructor that submits, and needs the lock. A signal handler
         or destructor that has interrupted a holder of the lock leaves the start to the supervisor.
+
+        Args:
+            is_needed: asked under the lock, so that no two callers start a worker for one job.
+
+        Returns:
+            Whether a worker was started.
 
         Raises:
             Exception: no thread could be started; the worker is owed.
@@ -167,13 +191,12 @@ class WorkerSet:
         core, is_replacement = self._core, False
         worker: Worker | None = None
         if is_held_here(self._lock):
-            self._places.append(None)  # one C call: it may come between any two of the holder's
-            core.supervisor.notify()
-            return
+            core.ask_for_workers()
+            return False
         try:
             with self._lock:
-                if not self.room():
-                    return
+                if not (self.room() and is_needed()):
+                    return False
                 is_replacement = None in self._places
                 if not is_replacement:
                     self._places.append(None)
@@ -194,6 +217,7 @@ class WorkerSet:
         if is_replacement:
             self.replaced.append(worker.thread.name)
             core.supervisor.notify()
+        return True
 
     def serve_here(self) -> None:
         """Serve as a worker in the calling thread until the queue of a closed pool is empty."""
@@ -234,6 +258,8 @@ class WorkerSet:
         if worker not in self._places:
             return False
         self._places[worker.index] = None
+        if worker in self._marked_to_leave:  # else `_unmark` might let it stay
+            self._marked_to_leave.remove(worker)
         while len(self._places) > self.size and self._places[-1] is None:
             self._places.pop()
         if len(self.all()) <= self.size:

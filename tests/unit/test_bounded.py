@@ -615,3 +615,15 @@ def test_one_job_starts_one_worker() -> None:
         assert len(pool.workers()) == 1
         gate.set()
         assert job.result(WAIT) == 1
+
+
+def test_jobs_of_a_timer_that_are_refused_take_up_no_room() -> None:
+    hang = Hang()
+    with Pool(1, max_queue=2, submit_timeout=0.05) as pool:
+        pool.submit(hang)
+        hang.wait_until_it_hangs()
+        jobs = pool.after(0).submit_many(abs, range(3))
+        assert [type(job.exception(WAIT)) for job in jobs] == [oddjob.QueueFull] * 3
+        until(lambda: len(pool._core.dispatcher) == 0)
+        pool.submit_many(abs, range(2))
+        hang.gate.set()

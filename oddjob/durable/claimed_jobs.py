@@ -1,16 +1,18 @@
 """ClaimedJobs: the jobs that a pool has claimed from its store, on their way through its workers.
 
-The store thread makes a job of each claim and queues it (`start`). A worker runs it, with `run` as
-its outermost middleware, and reports what has become of it (`succeeded`, `failed`). Then the job is
-thrown away. The `Job` that a caller holds is another object, even here: see `PoolStore`.
+The store thread makes a `Job` for each claim and queues it (`start`). A worker runs the job, with
+`run` as its outermost middleware, and reports the outcome (`succeeded`, `failed`). Then this `Job`
+is discarded. The `Job` that a caller holds is another object, even in this process: see
+`PoolStore`.
 
-A little is claimed ahead of the workers, so that none waits for a turn of the store. `capacity`
-says how much, by the time that recent jobs took; `SpareClaims` corrects that where jobs are slower.
+A pool claims a few jobs more than it has workers, so that no worker waits for a turn of the store.
+`capacity` derives their number from the duration of recent jobs; `SpareClaims` hands claims back if
+jobs take longer.
 
-Guarantees: a claim is reported once. Payloads are unpickled by workers, in the attempt: that runs
-code of users, which may take time, or wait for a module that is being imported.
+Guarantees: the end of a claim is reported once. Workers unpickle the payloads, within the attempt,
+because unpickling runs user code, which may take long, or wait for a module that is being imported.
 
-Thread safety: the store thread alone changes `held`; a claim that is over is in there until its
+Thread safety: the store thread alone changes `held`. A claim that is over stays in `held` until its
 report is on its way to the store.
 """
 
@@ -47,19 +49,19 @@ from oddjob.schedule.clock import clock
 if TYPE_CHECKING:
     from oddjob.runtime.core import PoolCore
 
-_LOOKAHEAD: Final = 0.02  # seconds of work that are claimed ahead of the workers
+_LOOKAHEAD: Final = 0.02  # seconds of work to claim ahead of the workers
 _MOST_CLAIMS: Final = 512  # in one turn, and ahead of the workers
-_SHORT: Final = 1e-6  # seconds that a job takes at least, for the division
-_LONG: Final = 0.1  # seconds that a job takes: nothing is claimed ahead of such jobs
+_SHORTEST: Final = 1e-6  # seconds: the least that a job is taken to last, to divide by
+_LONG: Final = 0.1  # seconds: the mean after claims were taken back, so few are claimed ahead
 
 
 class ClaimedJobs(Settlement):
-    """What a pool has claimed, and has not reported yet.
+    """The claims of one pool that are not reported yet.
 
     Args:
         core: the pool.
-        base_policy: returns the policy of a function where a call was given no options.
-        codec: how values become bytes in the store.
+        base_policy: returns the policy for calls of a function without options of their own.
+        codec: encodes and decodes the values in the store.
     """
 
     def __init__(
@@ -70,15 +72,16 @@ class ClaimedJobs(Settlement):
         self.codec: Final = codec
         self._is_closed = False
         self.runner: Any = None  # the `Runner`, once the pool is attached to one
-        self.held: dict[Any, tuple[Claim, Job[Any]]] = {}  # by id
-        self._policies: Final[dict[tuple[str, bool], JobPolicy]] = {}  # of calls without options
-        self._marked: Final[set[int]] = set()  # places in `BegunMarks` of jobs that are running
-        self.mean: float = inf  # seconds that recent jobs took
-        self.latest_start: float = inf  # monotonic seconds, when the latest claim came or began
-        self._transactions: dict[Any, OpenTransaction] = {}  # of jobs, by id and token
+        self.held: dict[Any, tuple[Claim, Job[Any]]] = {}  # by id of the job
+        # For calls without options, by function, and whether nobody waits for the outcome.
+        self._policies: Final[dict[tuple[str, bool], JobPolicy]] = {}
+        self._marked: Final[set[int]] = set()  # places of the begun marks of running jobs
+        self.mean: float = inf  # moving average of the seconds that jobs take
+        self.latest_start: float = inf  # monotonic seconds: when a claim last came, or began
+        self._transactions: dict[Any, OpenTransaction] = {}  # by id of the job, and token
 
     def reset_after_fork(self) -> None:
-        """Leave the claims to the parent."""
+        """Forget the claims, which stay the parent's."""
         self.runner = None
         self.held = {}
         self._transactions = {}
@@ -88,8 +91,8 @@ class ClaimedJobs(Settlement):
         """Return how many jobs can be claimed for that many workers, and ahead of them."""
         held, mean = len(self.held), self.mean
         if held >= workers and clock.monotonic() - self.latest_start >= STANDSTILL:
-            mean = inf  # jobs take longer than the mean says: claim none ahead
-        ahead = int(min(_MOST_CLAIMS, workers * _LOOKAHEAD / max(mean, _SHORT)))
+            mean = inf  # the running jobs take longer than the mean: claim none ahead
+        ahead = int(min(_MOST_CLAIMS, workers * _LOOKAHEAD / max(mean, _SHORTEST)))
         limit = min(_MOST_CLAIMS, max(0, workers + ahead - held)) if workers else 0
         return Capacity(max(0, workers - held), limit, self.has_spare)
 
@@ -101,7 +104,7 @@ class ClaimedJobs(Settlement):
     # From a claim to a job.
 
     def start(self, claims: list[Claim]) -> None:
-        """Have workers run claims, in this order."""
+        """Queue claims for the workers, in this order."""
         jobs = []
         for claim in claims:
             if self._is_closed:
@@ -119,11 +122,11 @@ class ClaimedJobs(Settlement):
                 self._core.intake.run_claimed(jobs)
             except Exception:  # there are no workers, and none can be started
                 self.hand_back()
-        if self._is_closed:  # meanwhile
+        if self._is_closed:  # by another thread, since the loop
             self.hand_back()
 
     def close(self) -> None:
-        """Begin no more claims; hand back those that no worker has begun."""
+        """Begin no more claims; hand back all that have not begun."""
         self._is_closed = True
         self.hand_back()
 
@@ -143,19 +146,19 @@ class ClaimedJobs(Settlement):
 
     def _policy_of(self, claim: Claim, given: dict[str, Any]) -> JobPolicy:
         is_detached = claim.origin is None
-        place = claim.function, is_detached
-        policy = None if given else self._policies.get(place)
+        key = claim.function, is_detached
+        policy = None if given else self._policies.get(key)
         if policy is None:
             settings = self._base_policy(claim.function).settings
             options = settings.options._replace(**given)
             options = options._replace(middleware=(self, *options.middleware), fair_by=None)
-            # The store has applied the others before it let the job be claimed.
+            # The store has applied these settings already, to decide when the job is claimed.
             settings = settings._replace(
                 options=options, key=None, serial=False, limits=(), priority=0
             )
             policy = JobPolicy(self._core, settings, is_detached=is_detached, settlement=self)
             if not given:
-                self._policies[place] = policy
+                self._policies[key] = policy
         return policy
 
     def forget_policies(self) -> None:
@@ -163,7 +166,7 @@ class ClaimedJobs(Settlement):
         self._policies.clear()
 
     def run(self, job: Job[Any], _carrier: dict[str, str], call: Callable[[], Any]) -> Any:
-        """Run an attempt, as its outermost middleware: mark it as begun, and read its arguments."""
+        """Run an attempt, as its outermost middleware: mark it as begun, and decode its call."""
         claim = details_of(job).claim
         claim.started, began = clock.wall(), clock.monotonic()
         self.latest_start = began
@@ -171,23 +174,22 @@ class ClaimedJobs(Settlement):
         place = runner.marks.begin(claim)
         self._marked.add(place)
         try:
-            call_of = self.codec.decode_call
-            call_stored = call_of(claim.payload, claim.pool, claim.function)
-            args = call_stored.args
-            if call_stored.takes_value:
-                args = (self._value_for(claim), *args)
-            set_arguments(job, args, call_stored.kwargs)
+            stored = self.codec.decode_call(claim.payload, claim.pool, claim.function)
+            args = stored.args
+            if stored.takes_value:
+                args = (self._predecessor_result(claim), *args)
+            set_arguments(job, args, stored.kwargs)
             return call()
         finally:
             took = clock.monotonic() - began
             self.mean = took if self.mean == inf else self.mean + (took - self.mean) / 16
-            if self.runner is runner:  # else this is a forked child, and the mark its parent's
+            if self.runner is runner:  # else this is a forked child, and the mark is its parent's
                 self._marked.discard(place)
                 runner.marks.end(place)
-            del job, call  # see `execution`
+            del job, call  # an exception keeps this frame, which must not keep the job
 
-    def _value_for(self, claim: Claim) -> Any:
-        """Return the result of the job before, which the store has given to this one."""
+    def _predecessor_result(self, claim: Claim) -> Any:
+        """Return the result of the job before this one, which the store has kept as a step."""
         steps: dict[str, bytes] = self.runner.reader.steps(claim.id)
         for name, data in steps.items():
             if (giver := giver_of_value(name)) is not None:
@@ -196,7 +198,7 @@ class ClaimedJobs(Settlement):
 
     @override
     def progressed(self, job: Job[Any]) -> None:
-        """Store what a running job has reported of itself, soon."""
+        """Store the progress of a running job soon."""
         details = details_of(job)
         if not details.claim.is_over and details.progress is not None:
             self.runner.report_progress(details.claim, details.progress)
@@ -206,11 +208,11 @@ class ClaimedJobs(Settlement):
     @override
     def find_step(self, job: Job[Any], name: str, default: Any) -> Any:
         details = details_of(job)
-        if details.steps is None:  # this attempt's first
-            stored: dict[str, bytes] = self.runner.reader.steps(details.claim.id)
+        job_id = details.claim.id
+        if details.steps is None:  # the attempt has not asked for a step before
+            stored: dict[str, bytes] = self.runner.reader.steps(job_id)
             details.steps = stored
         data = details.steps.get(name)
-        job_id = details.claim.id
         return default if data is None else self.codec.decode_step(name, data, job_id)
 
     @override
@@ -237,21 +239,21 @@ class ClaimedJobs(Settlement):
     @contextmanager
     def transaction(self, job: Job[Any]) -> Iterator[Any]:
         claim = details_of(job).claim
-        place = claim.id, claim.token
-        if place in self._transactions:
+        key = claim.id, claim.token
+        if key in self._transactions:
             raise RuntimeError(f"job {claim.id} has a transaction, which is open until it returns")
-        transaction = self._transactions[place] = self.runner.store.transaction(claim)
+        transaction = self._transactions[key] = self.runner.store.transaction(claim)
         try:
             connection = transaction.begin()
             in_transaction.set((self.runner, transaction))
             yield connection
         except BaseException:
             transaction.rollback()
-            self._transactions.pop(place, None)
-            details_of(job).steps = None  # those in the transaction are undone
+            self._transactions.pop(key, None)
+            details_of(job).steps = None  # steps that the transaction saved are undone
             raise
 
-    # What becomes of claims.
+    # The end of claims.
 
     @override
     def succeeded(self, job: Job[Any], result: Any) -> None:
@@ -262,7 +264,7 @@ class ClaimedJobs(Settlement):
     @override
     def failed(self, job: Job[Any], error: BaseException) -> float | None:
         claim = details_of(job).claim
-        if claim.is_over:  # another process has taken the job over
+        if claim.is_over:  # another process has taken the job over: this only ends a transaction
             self._report(claim, State.FAILED)
             return None
         retry = policy_of(job).retry
@@ -274,12 +276,12 @@ class ClaimedJobs(Settlement):
             self._report(claim, State.CANCELLED)
             return None
         if delay is None and claim.origin is not None and self._is_gone(claim.origin):
-            self._core.report_failure(job, error)  # nobody else will
+            self._core.report_failure(job, error)  # the submitter is gone, and cannot log it
         self._report(claim, state, error, delay=delay or 0.0)
         return delay
 
     def _is_gone(self, process: Any) -> bool:
-        """Return whether a process does not use the store any more; False if nobody can say."""
+        """Return whether a process has left the store; False if the store cannot be read."""
         try:
             return all(each.id != process for each in self.runner.reader.members())
         except StoreUnusable:
@@ -290,14 +292,14 @@ class ClaimedJobs(Settlement):
         return True
 
     def ended(self, job: Job[Any]) -> None:
-        """Report a job that has ended without `succeeded` or `failed`: its worker has crashed."""
+        """Report a job whose worker has crashed, so neither `succeeded` nor `failed` was called."""
         claim = details_of(job).claim
         if claim is not None and job.done():
             error = None if job.cancelled() else job.exception()
             self._report(claim, State.CANCELLED if error is None else State.FAILED, error)
 
     def stop(self, job_id: Any) -> bool:
-        """Cancel a claim that has not begun, or ask it to stop; return whether it is cancelled."""
+        """Cancel a claimed job, or ask it to stop if it has begun; return if it is cancelled."""
         held = self.held.get(job_id)
         if held is None or not held[1].cancel():
             return False
@@ -305,30 +307,31 @@ class ClaimedJobs(Settlement):
         return True
 
     def take_back(self) -> list[Claim]:
-        """Return claims that no worker has begun, and that none will; the caller reports them."""
+        """Take the claims that have not begun from the workers' queue, for the caller to report."""
         taken = []
         for claim, job in list(self.held.values()):
+            # `claim_queued` keeps a worker from beginning the job; no claim of the store is meant.
             if shared_state_of(job).claim_queued(self) and not claim.is_over:
                 self._core.dispatcher.remove(job)
                 taken.append(claim)
         if taken:
-            self.mean = max(self.mean, _LONG)  # jobs take longer than expected: claim fewer
+            self.mean = max(self.mean, _LONG)  # jobs take longer than the mean: claim fewer ahead
         return taken
 
     def hand_back(self) -> None:
-        """Hand back all claims that no worker has begun."""
+        """Hand back all claims that have not begun."""
         for claim in self.take_back():
             self.runner.hand_back(claim)
 
     def drop_all(self) -> None:
-        """Forget all claims, and ask running jobs to stop."""
+        """Drop all claims, unreported, and ask running jobs to stop."""
         for claim, job in list(self.held.values()):
             claim.is_over = True
             job.cancel()
         self.held.clear()
 
     def abandon(self) -> None:
-        """Charge no crash to running jobs: the process ends on purpose."""
+        """Remove the begun marks: the process ends on purpose, which is no crash of its jobs."""
         for place in self._marked.copy():
             self.runner.marks.unmark(place)
 
@@ -353,37 +356,35 @@ class ClaimedJobs(Settlement):
             line = describe_error(error)
         is_kept = self._core.options.keep_succeeded > 0
         update = Update(claim, state, outcome, line, delay, claim.started, trace, is_kept)
-        if transaction is None:
-            self.runner.report(update)
-        elif state is State.SUCCEEDED:
+        if transaction is not None and state is State.SUCCEEDED:
             self._commit(update, transaction)
-        else:
+            return
+        if transaction is not None:
             transaction.rollback()
-            self.runner.report(update)
+        self.runner.report(update)
 
     def _commit(self, update: Update, transaction: OpenTransaction) -> None:
         """Commit a job's own transaction with its outcome; the store thread announces it."""
         claim, runner = update.claim, self.runner
         try:
             is_committed = transaction.commit(update)
-        except StoreFull:  # it has done nothing: it can run again when there is room
+        except StoreFull:  # the job's writes are undone: it can run again when there is room
             runner.hand_back(claim)
             return
         claim.is_over = True
 
         def announce(_store: Store) -> None:
             self.forget(claim)
-            if is_committed:  # else the token was not valid any more
+            if is_committed:  # else the token was invalid
                 guard(transaction.wake_peers)
                 runner.note_end(update)
 
         runner.post(announce)
 
     def forget(self, claim: Claim) -> None:
-        """Hold a claim no longer, as its report is on its way to the store; in the store thread.
+        """Remove a claim from `held`: its report is on its way to the store; in the store thread.
 
-        The job may have been claimed again: this process runs it twice for a while if it was taken
-        for dead.
+        `held` may have a newer claim of the job: after an eviction this process can claim it again.
         """
         held = self.held.get(claim.id)
         if held is not None and held[0] is claim:

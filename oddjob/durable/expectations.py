@@ -42,7 +42,7 @@ class Expectations:
     def announce(self, job: Any, state: State, outcome: bytes | None, error: str | None) -> None:
         """Tell those who wait that a job has ended."""
         for handle in self._handles.pop(job, ()):
-            guard(handle.ended, state, outcome, error)
+            guard(handle.note_end, state, outcome, error)
 
     def watch_again(self) -> None:
         """Have the store tell the ends of all jobs once more."""

@@ -1,8 +1,8 @@
 """JobHandle: connects the `Job` that a caller holds to the stored job whose outcome settles it.
 
-The store thread hears of the outcome. It may neither run code of users nor import their modules,
-so whatever could do that (an outcome that is not plain data, callbacks of the job) is left to the
-callback thread.
+The store thread learns the outcome. It may neither run user code nor import user modules, so
+whatever could do that (to decode an outcome that is not plain data; callbacks of the job) is left
+to the callback thread. Once the pool is detached, the calling thread does everything.
 """
 
 from functools import partial
@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 
 class JobHandle:
-    """The job of a caller who has submitted it, or (`is_found`) looked it up in the store."""
+    """Settles one `Job`, which its caller has submitted or, if `is_found`, looked up by its id.
+
+    `is_shared`: other callers have submitted the same stored job.
+    """
 
     __slots__ = ("id", "is_delayed", "is_found", "is_shared", "job", "store")
 
@@ -31,65 +34,65 @@ class JobHandle:
         self.job: Final = job
         self.is_delayed: bool = is_delayed
         self.is_found: Final = is_found
-        self.is_shared: bool = is_found  # with those who have submitted it
+        self.is_shared: bool = is_found
         self.id: Any = None
 
-    def stored(self, submitted: Submitted) -> None:
-        """Note what a commit has made of the job; it is not new if others have submitted it."""
+    def note_stored(self, submitted: Submitted) -> None:
+        """Note that the job is stored: as a new job, or as the unfinished one that it equals."""
         self.id = submitted.id
         self.is_shared |= not submitted.is_new
         self.is_delayed |= submitted.is_delayed
         details_of(self.job).id = str(self.id)
         self.store.handles[self.job] = self
 
-    def rolled_back(self) -> None:
+    def note_rollback(self) -> None:
         """Fail the job: the user's transaction in which it was stored was not committed."""
         self.store.handles.pop(self.job, None)
         what = f"the transaction in which job {self.id} was submitted was not committed"
-        self.leave(JobLost(what))
+        self.fail_locally(JobLost(what))
 
-    def ended(self, state: State, outcome: bytes | None, error: str | None) -> None:
-        """Settle the job with an outcome that is committed."""
+    def note_end(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        """Settle the job with a committed outcome, if need be in the callback thread."""
         self.store.handles.pop(self.job, None)
         is_plain = state is State.SUCCEEDED and (
             outcome is None or self.store.codec.is_plain(outcome)
         )
         runner = self.store.attached
         if state is State.CANCELLED or is_plain or runner is None:
-            self.decode(state, outcome, error)
-        else:  # to read it may run code of users
-            runner.callbacks.run(partial(self.decode, state, outcome, error))
+            self.settle_with(state, outcome, error)
+        else:  # to decode it may run user code
+            runner.callbacks.run(partial(self.settle_with, state, outcome, error))
 
-    def decode(self, state: State, outcome: bytes | None, error: str | None) -> None:
-        """Settle the job with a stored outcome, or with the reason why that cannot be read."""
+    def settle_with(self, state: State, outcome: bytes | None, error: str | None) -> None:
+        """Settle the job with a stored outcome, or with the reason why it cannot be decoded."""
         if state is State.CANCELLED:
-            self.end(CANCELLED, None)
+            self._settle(CANCELLED, None)
             return
         try:
             value = self.store.codec.decode_outcome(state, outcome, error, self.id)
         except BaseException as unreadable:
             value, state = unreadable, State.FAILED
         if state is State.SUCCEEDED:
-            self.end(SUCCEEDED, value)
+            self._settle(SUCCEEDED, value)
             return
         failure = Failure(value)
-        # Only its submitter has to look at a failure; and at that of the job which others have
-        # failed with, not at theirs.
+        # Log an unseen failure in the process of its submitter only, and only for the job that
+        # failed first, not for the jobs that failed because of it.
         is_followup = isinstance(value, BatchFailed | PredecessorFailed) and self._is_linked
         failure.is_seen = self.is_found or is_followup
-        self.end(FAILED, failure)
+        self._settle(FAILED, failure)
 
     @property
     def _is_linked(self) -> bool:
         return details_of(self.job).links is not None
 
-    def leave(self, error: Exception) -> None:
-        """End the job for its holder alone; it lives on, so nothing is logged as a failure."""
+    def fail_locally(self, error: Exception) -> None:
+        """Fail the job for its caller alone: no stored job has failed, so no failure is logged."""
         failure = Failure(error)
         failure.is_seen = True
-        self.end(FAILED, failure)
+        self._settle(FAILED, failure)
 
-    def end(self, state: Any, outcome: Any) -> None:
+    def _settle(self, state: Any, outcome: Any) -> None:
         """Settle the job, and leave its callbacks to the callback thread."""
         job, runner = self.job, self.store.attached
         if settle(job, state, outcome):

@@ -146,7 +146,7 @@ class LiveJobs:
             return record
         job = self._job_of(record)
         handle = JobHandle(self._store, job, is_found=True)
-        handle.stored(Submitted(stored, is_new=False))
+        handle.note_stored(Submitted(stored, is_new=False))
         runner.expected.add(stored, handle)
         return job
 
@@ -157,7 +157,7 @@ class LiveJobs:
         details.progress = decode_progress(record.progress)
         handle = JobHandle(self._store, job, is_found=True)
         handle.id = record.id
-        handle.decode(record.state, record.outcome, record.error)
+        handle.settle_with(record.state, record.outcome, record.error)
         return job
 
     def _job_of(self, record: Record) -> Job[Any]:

@@ -1,15 +1,15 @@
-"""PoolStore: a pool's side of its store. It stores jobs, settles those that callers hold, and ends.
+"""PoolStore: connects one pool to its store, from the first submit to the end of the pool.
 
 Two `Job` objects stand for one stored job, even within one process: the caller's, which a
-`JobHandle` settles when the outcome is committed, wherever the job ran; and the one that workers
-run, which `ClaimedJobs` makes for each claim.
+`JobHandle` settles when the outcome is committed, in whatever process the job ran; and the one that
+workers run, which `ClaimedJobs` makes for each claim.
 
-How a pool ends. *Finishing* (``shutdown``): it goes on until its jobs have ended, and there is
-nothing more to claim. *Handing back* (``drain``, the end of the process): it begins nothing more,
-and its claims go back to the store, for other processes or the next one. Jobs that callers still
-hold then end with `PoolClosed`; in the store they live on.
+How a pool ends. *Finishing* (``shutdown``): it runs jobs until its own have ended, and there is
+nothing more to claim. *Handing back* (``drain``, the end of the process): it begins no more jobs,
+and hands its claims back, for other processes to run. Jobs that callers still hold then end with
+`PoolClosed`, and live on in the store.
 
-Locking: none of its own. Each change of a dict is one operation.
+Locking: no lock. Each change of a dict is one operation, and `Runner.attach` may be called twice.
 """
 
 import logging
@@ -55,15 +55,15 @@ if TYPE_CHECKING:
 
 _FINISHING, _HANDING_BACK = 1, 2  # how a pool ends
 
-# Whether a command imports a program: the pools that it makes run nothing until `consumes` is set.
+# Whether a command imports a program. Pools made meanwhile run no jobs until `consumes` is set.
 holds_pools: Final = ContextVar("holds_pools", default=False)
 
 
 class PoolStore(MemorySettlement):
     """What connects one pool to a runner.
 
-    It is also the settlement of the jobs that callers hold. These run only in inline mode, which
-    stores nothing, so their outcomes are settled in memory.
+    It is also the settlement of the jobs that callers hold. Those that are not stored (in inline
+    mode, or with ``when_full="caller_runs"``) run themselves, and are settled in memory.
     """
 
     def __init__(self, core: "PoolCore", name: str, url: str) -> None:
@@ -74,7 +74,7 @@ class PoolStore(MemorySettlement):
         self.keep_bytes: float = core.options.keep_bytes
         self.consumes: bool = core.options.consume and not holds_pools.get()
         self.unknown_after: float = core.options.unknown_after
-        self.functions: dict[str, Any] = {}  # that it runs, by name; True: known to be callable
+        self.functions: dict[str, Any] = {}  # that it runs, by name; True: its module is complete
         self.codec: Final = codec_of(url, core.options.signing_keys)
         self.submissions: Final = Submissions(name, core, self.codec, parse_url(url).priority_bits)
         self.claimed: Final = ClaimedJobs(core, self.submissions.base_policy, self.codec)
@@ -87,10 +87,10 @@ class PoolStore(MemorySettlement):
 
     def _begin(self) -> None:
         self.attached: Runner | None = None  # the runner, while it serves the pool
-        self.last_reader: StoreReader | None = None  # of the runner, also when the pool is closed
+        self.last_reader: StoreReader | None = None  # the runner's, also after the pool's end
         self.handles: dict[Job[Any], JobHandle] = {}  # of stored jobs that have not ended
         self._callbacks: CallbackThread | None = None
-        self._found_nothing = False  # to claim, in the latest turn
+        self._found_nothing = False  # whether the latest turn claimed nothing
         self.full_queue: FullQueue = FullQueue(self.core, self._store_what_fits)
         self.lending: Lending = Lending(self.core, self.wake)
         self._is_done = threading.Event()
@@ -98,10 +98,10 @@ class PoolStore(MemorySettlement):
             self._is_done.set()
 
     def reset_after_fork(self) -> None:
-        """Begin anew in a forked child, on first use."""
+        """Drop what belongs to the parent; what was decorated or declared stays."""
         self.claimed.reset_after_fork()
         for job in self.handles:
-            set_due(job, -inf)  # also one that is scheduled was there before the fork
+            set_due(job, -inf)  # so that a scheduled job, too, is older than the fork
         self._begin()
 
     def open(self) -> Runner:
@@ -111,23 +111,23 @@ class PoolStore(MemorySettlement):
             StoreUnusable: the store cannot be opened.
         """
         while (runner := self.attached) is None:
-            with suppress(RunnerOver):
+            with suppress(RunnerOver):  # then the next one is asked
                 runner_of(self.url).attach(self)
         return runner
 
     def attach_to(self, runner: Runner) -> None:
-        """Use a runner, which serves the pool from now on; in the store thread."""
+        """Note that a runner serves the pool from now on; in the store thread."""
         self.claimed.runner = runner
         self.last_reader, self._callbacks = runner.reader, runner.callbacks
         self.attached = runner
 
     def wake(self) -> None:
-        """Have the runner look again, if there is one."""
+        """Make the runner take a turn, if the pool is attached."""
         if self.attached is not None:
             self.attached.wake()
 
     def runner(self) -> Runner:
-        """Return the runner, for what is asked for by hand.
+        """Return the runner, for a request of a user.
 
         Raises:
             PoolClosed: the pool has come to its end.
@@ -146,7 +146,7 @@ class PoolStore(MemorySettlement):
         """Run jobs of a decorated function under its policy; `outer` is the pool's or view's."""
         try:
             name = name_of(fn)
-        except TypeError:  # it has no name that others could use: its jobs will be refused
+        except TypeError:  # no other process could find it: its jobs will be refused
             return
         note_decorated(name, fn)
         self.submissions.note_policy(name, policy, outer)
@@ -177,11 +177,11 @@ class PoolStore(MemorySettlement):
         self.accept_many([job])
 
     def accept_many(self, jobs: Sequence[Job[Any]]) -> None:
-        """Store jobs in one commit, or in several as there is room for them.
+        """Store jobs in one commit; if the queue is full, the rest as room appears.
 
         Raises:
             PoolClosed, PoolBroken, QueueFull: as for jobs in memory.
-            StoreFull, StoreUnusable: no job was stored.
+            StoreFull, StoreUnusable: as `Store.turn` raises them, for the jobs of one commit.
             TypeError: a function or its arguments cannot be stored.
         """
         self.core.state.check_open()
@@ -195,7 +195,7 @@ class PoolStore(MemorySettlement):
 
     async def accept_in_loop(self, job: Job[Any]) -> None:
         """Store a job without blocking the event loop; raises like `accept_many`."""
-        if policy_of(job).settings.connection is not None:  # of this very thread
+        if policy_of(job).settings.connection is not None:  # only this thread may use it
             return self.accept(job)
         return await submit_in_loop(self.accept, job)
 
@@ -205,7 +205,7 @@ class PoolStore(MemorySettlement):
         return [job for job, answer in zip(jobs, submitted, strict=True) if answer.id is None]
 
     def submit(self, jobs: Sequence[Job[Any]], delay: float | None = None) -> Sequence[Submitted]:
-        """Store jobs, due in `delay` seconds; the answers without an id found no room."""
+        """Store jobs, due in `delay` seconds; where an answer has no id, there was no room."""
         if not jobs:
             return ()
         submits = self.note_known(self.submissions.submits_of(jobs, delay))
@@ -224,7 +224,7 @@ class PoolStore(MemorySettlement):
             raise
 
     def note_known(self, submits: Iterable[Submit]) -> list[Submit]:
-        """Return submits; the pool knows their functions from now on."""
+        """Return submits as a list; note that the pool knows their functions."""
         found = list(submits)
         if self.consumes:
             for submit in found:
@@ -232,7 +232,7 @@ class PoolStore(MemorySettlement):
         return found
 
     def handle_of(self, job: Job[Any], *, is_delayed: bool = False) -> JobHandle | None:
-        """Return a handle for a job that its caller waits for."""
+        """Return a handle for a job; None if nobody waits for its end."""
         return None if policy_of(job).is_detached else JobHandle(self, job, is_delayed=is_delayed)
 
     def accept_whole(self, jobs: Sequence[Job[Any]]) -> None:
@@ -240,7 +240,7 @@ class PoolStore(MemorySettlement):
         submit_whole(jobs)
 
     def check_connection(self, connection: Any) -> None:
-        """Raise `TypeError` or `ValueError` if a user's connection is not one to the store."""
+        """Raise `TypeError` or `ValueError` if a user's connection is not to this store."""
         self.open().store.check_connection(connection)
 
     def insert_into(
@@ -249,9 +249,9 @@ class PoolStore(MemorySettlement):
         submits: Sequence[Submit],
         handles: Sequence[JobHandle | None],
     ) -> Sequence[Submitted]:
-        """Store jobs in a user's transaction, with which they may be rolled back.
+        """Store jobs in a user's transaction.
 
-        The store thread is woken to learn how it ends. It cannot write before, nor can others.
+        The store thread is woken. Its next turn waits until the transaction has ended.
         """
         waiting = [handle for handle in handles if handle is not None]
         store = self.open().store
@@ -259,20 +259,20 @@ class PoolStore(MemorySettlement):
         store.wake()
         for handle, answer in zip(handles, submitted, strict=True):
             if handle is not None:
-                handle.stored(answer)
+                handle.note_stored(answer)
         return submitted
 
     def call(self, call: Callable[[Store], Any]) -> Any:
-        """Have the store thread call something with the store, and return what it returns.
+        """Pass the store to a function, in the store thread; return the function's result.
 
         Raises:
-            PoolClosed, PoolBroken: the pool has let go of the store.
+            PoolClosed, PoolBroken: the pool is detached from the store.
             StoreUnusable: the store cannot be used.
         """
         return self.ask(lambda runner: runner.call(call))
 
     def ask(self, ask: Callable[[Runner], Any]) -> Any:
-        """Return what a call of the runner returns; raises as `call` does."""
+        """Pass the runner to a function; return the function's result. Raises as `call` does."""
         try:
             return ask(self.runner())
         except RunnerOver:  # the pool was closed meanwhile
@@ -280,7 +280,7 @@ class PoolStore(MemorySettlement):
             raise
 
     def is_shared(self, job: Job[Any]) -> bool:
-        """Return whether others have submitted the job that this one stands for."""
+        """Return whether the stored job of this one has other submitters."""
         handle = self.handles.get(job)
         return handle is not None and handle.is_shared
 
@@ -293,7 +293,7 @@ class PoolStore(MemorySettlement):
         return self.claimed.capacity(size)._replace(unknown_after=self.unknown_after)
 
     def start(self, claims: list[Claim]) -> None:
-        """Have workers run what the turn has claimed, in this order; there may be nothing."""
+        """Queue the claims of a turn, which may be none, for the workers, in this order."""
         self._found_nothing = not claims
         self.claimed.start(claims)
 
@@ -311,17 +311,17 @@ class PoolStore(MemorySettlement):
         stored = handle.id
         if self.claimed.stop(stored):
             return True
-        is_users = policy_of(job).settings.connection is not None
-        if is_users and runner.reader.record(stored) is None:
-            return False  # the store could not do that before the end of the transaction
+        is_in_transaction = policy_of(job).settings.connection is not None
+        if is_in_transaction and runner.reader.record(stored) is None:
+            return False  # the user's transaction is open, and the store would wait for its end
 
         def cancel(store: Store) -> bool:
             store.cancel([stored])
             record = store.reader.record(stored)
             return record is None or record.state is State.CANCELLED
 
-        is_cancelled = False  # if the pool has ended meanwhile, so has the job for its caller
-        with suppress(RunnerOver):
+        is_cancelled = False
+        with suppress(RunnerOver):  # the pool has ended, which ended the job for its caller
             is_cancelled = runner.call(cancel)
         shared_state_of(job).cancel_requested |= not is_cancelled
         return is_cancelled
@@ -329,7 +329,7 @@ class PoolStore(MemorySettlement):
     # The end.
 
     def close(self, *, hands_back: bool) -> None:
-        """Take no more jobs; finish those that there are, or hand them back."""
+        """Take no more jobs; finish those at hand, or hand them back."""
         self._ending = max(self._ending, _HANDING_BACK if hands_back else _FINISHING)
         runner = self.attached
         if runner is None:
@@ -340,39 +340,39 @@ class PoolStore(MemorySettlement):
         runner.wake()
 
     def abandon(self) -> None:
-        """Leave running jobs to other processes: this one ends without waiting for them."""
+        """Leave running jobs to other processes, without a crash: this process ends now."""
         if self.attached is not None:
             self.claimed.abandon()
 
     def break_down(self) -> None:
-        """Hand back what has not begun; end the jobs that callers hold: the pool is broken."""
+        """Hand back claims, and end the jobs that callers hold, as the pool is broken."""
         self.claimed.hand_back()
         runner = self.attached
         for handle in list(self.handles.values()):
             if runner is not None and not handle.is_found:
                 failure = self.core.state.breakdown()
                 failure.add_note(f"job {handle.id} lives on in the store")
-                runner.callbacks.run(partial(handle.leave, failure))
+                runner.callbacks.run(partial(handle.fail_locally, failure))
 
     def give_up(self) -> None:
-        """End at once: what becomes of the claims cannot be stored."""
+        """End at once: the outcomes of the claims cannot be stored."""
         self.claimed.drop_all()
         self.end_if_closing()
 
     def cancel_all(self) -> None:
-        """Cancel the jobs that were submitted here and have not started, in one step."""
+        """Cancel the jobs that were submitted here and have not begun, in one step."""
         runner = self.attached
         if runner is None:
             return
         report = runner.report
 
         def cancel(store: Store) -> None:
-            mine = {each.id for each in self.handles.values() if not each.is_found}
+            own = {each.id for each in self.handles.values() if not each.is_found}
             for claim in self.claimed.take_back():
-                state = State.CANCELLED if claim.id in mine else State.QUEUED
+                state = State.CANCELLED if claim.id in own else State.QUEUED
                 report(Update(claim, state))
-                mine.discard(claim.id)
-            store.cancel(mine - self.claimed.held.keys())
+                own.discard(claim.id)
+            store.cancel(own - self.claimed.held.keys())
 
         try:
             runner.call(cancel)
@@ -384,13 +384,13 @@ class PoolStore(MemorySettlement):
 
     @property
     def reader(self) -> StoreReader | None:
-        """The half of the store that any thread may use; None if the pool has let go of it."""
+        """The half of the store that any thread may use; None after the end of the pool."""
         is_over = self.attached is None and not self.core.state.is_open
         return None if is_over else self.open().reader
 
     @property
     def is_busy(self) -> bool:
-        """Whether something is under way between the pool and its store."""
+        """Whether the pool's runner has something to do; for tests with a clock."""
         return self.attached is not None and self.attached.is_busy
 
     @property
@@ -400,7 +400,7 @@ class PoolStore(MemorySettlement):
 
     @property
     def hands_back(self) -> bool:
-        """Whether it runs no more claims."""
+        """Whether it begins no more claims."""
         return self._ending == _HANDING_BACK
 
     @property
@@ -409,14 +409,14 @@ class PoolStore(MemorySettlement):
         return self._is_done.is_set()
 
     def join(self, deadline: float) -> bool:
-        """Wait until `is_done`, or `deadline` (steady seconds); return it. No wait in callbacks."""
+        """Wait until `is_done`, or until `deadline` (steady seconds); return `is_done`."""
         if self._callbacks is not None and self._callbacks.is_here:
-            return self.is_done
+            return self.is_done  # the end is announced by the thread that would wait for it
         left = max(0.0, deadline - clock.steady())
         return self._is_done.wait(min(left, threading.TIMEOUT_MAX))
 
     def can_detach(self) -> bool:
-        """Return whether the pool is closed, and has done what it was to do before its end."""
+        """Return whether the pool is closing, and has nothing left to do before its end."""
         if not self._ending or self.claimed.held:
             return False
         if self.hands_back or not self.consumes or self.core.state.broken_by is not None:
@@ -425,12 +425,12 @@ class PoolStore(MemorySettlement):
         return self._found_nothing and all(each.is_delayed or each.is_found for each in handles)
 
     def detached(self) -> None:
-        """Let go of the runner, which serves the pool no longer."""
-        runner, self.attached = self.attached, None  # first: who hears of the end finds it so
+        """Note that the runner does not serve the pool any more, and end."""
+        runner, self.attached = self.attached, None  # before `_end` tells anybody
         self._end(runner)
 
     def end_if_closing(self) -> None:
-        """End before the runner can serve the pool to its end, which a store in trouble delays."""
+        """End a closing pool at once, as its store is in trouble; the runner detaches it later."""
         if self._ending and not self.is_done:
             self._ending = _HANDING_BACK
             self.claimed.close()
@@ -441,7 +441,7 @@ class PoolStore(MemorySettlement):
             return
         for handle in list(self.handles.values()):
             what = f"pool {self.name} was closed; job {handle.id} lives on in the store{hope}"
-            runner.callbacks.run(partial(handle.leave, PoolClosed(what)))
+            runner.callbacks.run(partial(handle.fail_locally, PoolClosed(what)))
         self.handles.clear()
         runner.callbacks.run(self._note_end)  # after all callbacks of its jobs
 

@@ -283,7 +283,7 @@ class Runner:
             if is_committed:
                 self.expected.add(handle.id, handle)
             else:
-                guard(handle.rolled_back)
+                guard(handle.note_rollback)
         claims = self._suspect.admit(turn.claims, self._pools.values())
         for name, pool in pools.items():
             pool.start([claim for claim in claims if claim.pool == name])
@@ -314,7 +314,7 @@ class Runner:
             answers = [next(submitted) for _ in operation.submits]
             for answer, handle in zip(answers, operation.handles, strict=False):
                 if handle is not None and answer.id is not None:
-                    handle.stored(answer)
+                    handle.note_stored(answer)
                     self.expected.add(answer.id, handle)
             operation.end(answers, next((each.error for each in answers if each.error), None))
 

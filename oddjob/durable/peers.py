@@ -1,14 +1,14 @@
-"""Peers: the processes of one machine that share a store, and how they hear of each other.
+"""Peers: the processes of one machine that share a store, and how they communicate.
 
 A store asks its peers for four things: the *writer's turn*, in which one process at a time writes;
-who is *alive*; *wake-ups*; and *started marks*, which say what a dead process was running.
+who is *alive*; *wake-ups*; and *begun marks*, which say which jobs a dead process was running.
 
 Guarantees
   * Writers queue for their turn: none starves.
-  * A process is alive from `enter` until `leave` or its death, however it dies. The kernel says so:
-    not its pid, which another process may have by now, nor its age.
+  * A process is alive from `enter` until `leave` or its death, however it dies. The kernel decides
+    that by a lock; neither a pid, which may be reused, nor a heartbeat is relied on.
   * A wake-up that is sent before `wait` ends that `wait`. `wait` uses no CPU.
-  * Marks survive ``kill -9``.
+  * Begun marks survive ``kill -9``.
 
 `FilePeers` does this with files beside the database; `local_peers` within one process.
 """
@@ -24,24 +24,25 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, Protocol
 
+from oddjob.compat import override
 from oddjob.durable.lock_file import LockFile, identity_of, lock_files
 from oddjob.errors import StoreUnusable
 from oddjob.log import log
 
-_PLACES: Final = 4096  # for marks: of more jobs that run at once, the rest have none
+_PLACES: Final = 4096  # for begun marks; if more jobs run at once, the others have no mark
 _MARK: Final = struct.Struct("=qq")
 _BOOT_BYTES: Final = 40
-_PROBE_INTERVAL: Final = 1.0  # seconds; only where there are peers whose death is no event
+_PROBE_INTERVAL: Final = 1.0  # seconds; only if there are peers whose death wakes nobody
 
 Mark = tuple[int, int]  # id and token of a claim
 
 
 class Marked(Protocol):
-    """A claim, as far as a mark has it; its id is a number that fits into 64 bits."""
+    """What a begun mark holds of a claim; the id is a number of at most 64 bits."""
 
     @property
     def id(self) -> Any:
-        """Its job."""
+        """The id of its job."""
 
     @property
     def token(self) -> int:
@@ -50,86 +51,86 @@ class Marked(Protocol):
 
 
 class Peers(Protocol):
-    """What a store needs to know of the other processes, as one of them."""
+    """This process's view of the processes that use its store; each has a number there."""
 
     @property
     def place(self) -> str:
-        """Where this process has entered, for those who `watch` it."""
+        """Where the pid of this process is valid, and which lock file it uses; for `watch`."""
         ...
 
     def lock(self) -> None:
-        """Take the writer's turn, after those who asked before.
+        """Wait for the writer's turn, and take it.
 
         Raises:
-            StoreUnusable: what this takes was removed, and cannot be made again.
+            StoreUnusable: a file that this needs was removed, and cannot be made again.
         """
 
     def unlock(self) -> None:
-        """Give it to the next one."""
+        """Give the writer's turn to the next process."""
 
     def enter(self, process: int) -> None:
-        """Be alive, as the process with this number, and receive wake-ups.
+        """Become alive, under this number, and receive wake-ups.
 
         Raises:
-            StoreUnsafe: another one is alive as that.
+            StoreUnsafe: another process is alive under this number.
         """
 
     def leave(self) -> None:
-        """Be dead, to the others."""
+        """Stop being alive, as far as the other processes can see."""
 
     def is_dead(self, process: int) -> bool:
         """Return whether another process, which has entered, is not alive."""
         ...
 
     def watch(self, process: int, pid: int, place: str) -> None:
-        """Have `wait` report when a process dies that runs as `pid` in `place`."""
+        """Let `wait` report the death of a process, which runs as `pid` in `place`."""
 
     def unwatch(self, process: int) -> None:
-        """Forget a process, and what it has left."""
+        """Stop watching a process, and remove its files."""
 
     def watched(self) -> set[int]:
         """Return the processes that are watched."""
         ...
 
     def send(self, process: int) -> None:
-        """Wake another process; one that is dead is none to worry about."""
+        """Wake another process; do nothing if it is dead."""
 
     def wake(self) -> None:
-        """End this process's `wait`, now or the next one; from any thread."""
+        """End this process's current `wait`, or its next one; from any thread."""
 
     def wait(self, timeout: float | None) -> list[int]:
         """Sleep until woken, or for `timeout` seconds; return processes that may have died."""
         ...
 
     def mark(self, place: int, claim: Marked) -> None:
-        """Mark a claim as begun."""
+        """Write a begun mark in one of the places of this process."""
 
     def unmark(self, place: int) -> None:
-        """Remove that mark."""
+        """Remove the begun mark in a place."""
 
     def marks_of(self, process: int) -> set[Mark]:
-        """Return what a dead process was running."""
+        """Return the begun marks of a dead process."""
         ...
 
     def close(self) -> None:
-        """Let go of everything that is open."""
+        """Leave, and close everything that is open."""
 
 
-class FilePeers:
-    """Peers on one machine, by the files of a directory.
+class FilePeers(Peers):
+    """Peers on one machine, which share the files of a directory.
 
-    ``lock`` says who writes and who is alive: see `LockFile`. ``n.sock`` receives the wake-ups of
-    process n (they carry nothing, as their senders could not be trusted), ``n.started`` has its
-    marks.
+    The locks of the file ``lock`` say who writes and who is alive: see `LockFile`. The socket
+    ``n.sock`` receives the wake-ups of process n, which carry no data, as any process could send
+    it. The file ``n.started`` has the begun marks of process n.
 
-    Processes of several users can share a store: what is made here may be read and written by
-    those who may do so with the directory.
+    Processes of several users can share a store: files made here have the permissions of the
+    directory.
 
-    The directory may be removed while it is in use (``rm -rf jobs.db-*``). A process finds that
-    out when it takes its turn, and makes again what is missing. Meanwhile
-      * a wake-up that finds no ``n.sock`` goes to a second mailbox, which is no file, on Linux;
-      * an alive-byte that is free in a new lock file says nothing of those who have entered by the
-        old one: such a process is alive as long as its pid is, where that can be seen.
+    The directory may be removed while it is in use (``rm -rf jobs.db-*``). A process notices that
+    when it takes the writer's turn, and makes the missing files again. Until then
+      * on Linux, a wake-up that finds no ``n.sock`` goes to a second mailbox, which is no file;
+      * the bytes of a new lock file say nothing about processes that have entered by the old one:
+        such a process counts as alive as long as its pid exists, where that can be seen.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -138,49 +139,46 @@ class FilePeers:
         self._mode: Final = self._directory_mode & 0o666
         self._lock_path: Final = str(directory / "lock")
         self._lock_file = lock_files.use(directory / "lock", self._mode)
-        self._former_files: Final[list[LockFile]] = []  # other threads may wait for their turn
+        self._former_files: Final[list[LockFile]] = []  # open, as threads may wait for them
         self._process: int | None = None
         self._mailbox: socket.socket | None = None
         self._second_mailbox: socket.socket | None = None
         self._marks: memoryview | None = None
         self._selector: Final = selectors.DefaultSelector()
-        self._pidfds: Final[dict[int, int | None]] = {}  # None: that process cannot be watched
-        self._by_other_lock: Final[set[int]] = set()  # of these, who entered by another file
-        # For this process's own threads; the mailboxes are for others.
+        self._pidfds: Final[dict[int, int | None]] = {}  # None: the kernel reports no death
+        self._by_other_lock: Final[set[int]] = set()  # watched; entered by another lock file
+        # `wake` writes to this pair; other processes write to the mailboxes.
         self._alarm_in, self._alarm_out = socket.socketpair()
         for end in (self._alarm_in, self._alarm_out):
             end.setblocking(False)  # noqa: FBT003  (it takes no keyword)
         self._selector.register(self._alarm_out, selectors.EVENT_READ, None)
-        self._directory_fd: int | None = None
-        self._open_directory()
+        self._directory_fd = self._open_directory()
 
-    def _open_directory(self) -> None:
-        # A path through /proc stays below the 108 bytes that an address may have.
-        former = self._directory_fd
-        self._directory_fd = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
-        if former is not None:
-            os.close(former)
-        through_proc = Path(f"/proc/self/fd/{self._directory_fd}")
+    def _open_directory(self) -> int:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_CLOEXEC)
+        # A path through /proc is shorter than the 108 bytes that a socket address may have.
+        through_proc = Path(f"/proc/self/fd/{descriptor}")
         self._addresses = through_proc if through_proc.exists() else self._directory
+        return descriptor
 
     @property
+    @override
     def place(self) -> str:
-        """See `Peers`."""
         return self._place_of(this_place())
 
     def _place_of(self, place: str) -> str:
         return f"{place} {self._lock_file.identity}"
 
+    @override
     def lock(self) -> None:
-        """See `Peers`."""
         while not self._take_turn():
             pass
 
     def _take_turn(self) -> bool:
-        """Take the turn; return False if that was of no use, as files were missing."""
+        """Take the writer's turn; return False if files were missing, so the turn is given back."""
         file = self._lock_file
         file.take_turn()
-        is_replaced = file is not self._lock_file  # while another thread had the turn
+        is_replaced = file is not self._lock_file  # by another thread, before this one had the turn
         if not is_replaced and self._is_complete():
             return True
         try:
@@ -195,17 +193,18 @@ class FilePeers:
         return is_found and (self._mailbox is None or identity_of(self._mailbox_path) is not None)
 
     def _make_again(self) -> None:
-        """Enter once more, as the same process."""
+        """Make the missing files again, and enter once more under the same number."""
         former = self._lock_file
         try:
             with suppress(FileExistsError):
                 self._directory.mkdir()
                 self._directory.chmod(self._directory_mode)
-            self._open_directory()
+            former_fd, self._directory_fd = self._directory_fd, self._open_directory()
+            os.close(former_fd)
             self._lock_file = lock_files.use(self._directory / "lock", self._mode)
             self._former_files.append(former)
             if self._lock_file is not former:
-                self._by_other_lock.update(self._pidfds)  # until they find out as well
+                self._by_other_lock.update(self._pidfds)  # until they have entered again, too
             if self._process is not None:
                 marks = self._marks
                 self._lock_file.enter(self._process)
@@ -223,12 +222,12 @@ class FilePeers:
         log(logging.ERROR, what, self._directory)
         self.wake()
 
+    @override
     def unlock(self) -> None:
-        """See `Peers`."""
         self._lock_file.give_turn()
 
+    @override
     def enter(self, process: int) -> None:
-        """See `Peers`."""
         self.leave()
         self._lock_file.enter(process)
         self._process = process
@@ -241,8 +240,9 @@ class FilePeers:
             self._second_mailbox = self._new_mailbox(self._second_address(process))
 
     def _appear(self, process: int) -> None:
-        # A power loss can undo the row of a process: its number comes again.
+        """Make the files of this process."""
         address = self._address(process)
+        # A power loss can undo the row of a process: its number is used again, and its socket left.
         Path(address).unlink(missing_ok=True)
         former, self._mailbox = self._mailbox, self._new_mailbox(address)
         Path(address).chmod(self._mode)
@@ -266,19 +266,19 @@ class FilePeers:
             self._selector.unregister(mailbox)
             mailbox.close()
 
+    @override
     def leave(self) -> None:
-        """See `Peers`."""
         for mailbox in (self._mailbox, self._second_mailbox):
             self._close_mailbox(mailbox)
         self._mailbox = self._second_mailbox = None
-        self._marks = None  # which closes the file
+        self._marks = None  # which unmaps the file
         if self._process is not None:
             self._lock_file.leave(self._process)
             self._remove_files(self._process)
             self._process = None
 
+    @override
     def is_dead(self, process: int) -> bool:
-        """See `Peers`."""
         if self._lock_file.is_held(process):
             return False
         pidfd = self._pidfds.get(process)
@@ -288,12 +288,10 @@ class FilePeers:
         exit_poll.register(pidfd, select.POLLIN)
         return bool(exit_poll.poll(0))
 
+    @override
     def watch(self, process: int, pid: int, place: str) -> None:
-        """See `Peers`.
-
-        The pid may be another process's by now. The caller looks at the alive-byte afterwards: if
-        it is held, the pid was still the peer's when it was opened.
-        """
+        # The pid may be reused. So the caller asks `is_dead` afterwards: if the peer is alive then,
+        # the pid was still the peer's when it was opened here.
         pidfd, here = None, this_place()
         if place.startswith(here) and hasattr(os, "pidfd_open"):
             with suppress(OSError):
@@ -303,8 +301,8 @@ class FilePeers:
         if place != self._place_of(here):
             self._by_other_lock.add(process)
 
+    @override
     def unwatch(self, process: int) -> None:
-        """See `Peers`."""
         pidfd = self._pidfds.pop(process, None)
         self._by_other_lock.discard(process)
         if pidfd is not None:
@@ -312,33 +310,31 @@ class FilePeers:
             os.close(pidfd)
         self._remove_files(process)
 
+    @override
     def watched(self) -> set[int]:
-        """See `Peers`."""
         return set(self._pidfds)
 
+    @override
     def send(self, process: int) -> None:
-        """See `Peers`."""
-        # A full buffer holds wake-ups that are not read yet. A mailbox that is gone was a dead
-        # process's, of which its watchers hear in another way. In no case is anything raised: what
-        # others are woken for is committed.
+        # Nothing is raised, as the change that the peer is woken for is committed already.
         if self._mailbox is not None:
             try:
                 self._mailbox.sendto(b".", self._address(process))
             except BlockingIOError:
-                pass
-            except OSError:
+                pass  # its buffer is full of wake-ups that are not read yet
+            except OSError:  # it is dead, or its files were removed
                 with suppress(OSError):
                     self._mailbox.sendto(b".", self._second_address(process))
 
+    @override
     def wake(self) -> None:
-        """See `Peers`."""
         try:  # noqa: SIM105  (at each submit)
             self._alarm_in.send(b".")
-        except OSError:  # it is full, or closed
+        except OSError:  # the buffer is full, or the socket closed
             pass
 
+    @override
     def wait(self, timeout: float | None) -> list[int]:
-        """See `Peers`."""
         unwatched = [each for each, pidfd in self._pidfds.items() if pidfd is None]
         if unwatched:  # in another container, or on a system without pidfds
             timeout = _PROBE_INTERVAL if timeout is None else min(timeout, _PROBE_INTERVAL)
@@ -350,35 +346,36 @@ class FilePeers:
                 try:  # noqa: SIM105  (at each submit)
                     key.fileobj.recv(4096)  # type: ignore[union-attr]  # a socket
                 except BlockingIOError:
-                    pass  # what is left ends the next wait
+                    pass  # further wake-ups end the next `wait`
         return died + unwatched
 
+    @override
     def mark(self, place: int, claim: Marked) -> None:
-        """See `Peers`. Two aligned stores: the id comes last, and goes first."""
+        # Two aligned stores. A mark counts once its id is there, so the id is written last.
         marks = self._marks
         if marks is not None and place < _PLACES:
             marks[2 * place + 1] = claim.token
             marks[2 * place] = claim.id
 
+    @override
     def unmark(self, place: int) -> None:
-        """See `Peers`."""
         marks = self._marks
         if marks is not None and place < _PLACES:
             marks[2 * place] = 0
 
+    @override
     def marks_of(self, process: int) -> set[Mark]:
-        """See `Peers`."""
         try:
             content = (self._directory / f"{process}.started").read_bytes()
         except FileNotFoundError:
             return set()
         written_in, pairs = content[-_BOOT_BYTES:], content[:-_BOOT_BYTES]
-        if written_in != _boot():  # the machine has gone down, and what was on the disk may be old
+        if written_in != _boot():  # the machine was restarted: the disk may have an old state
             return set()
         return {(job, token) for job, token in _MARK.iter_unpack(pairs) if job}
 
+    @override
     def close(self) -> None:
-        """See `Peers`."""
         self.leave()
         for process in list(self._pidfds):
             pidfd = self._pidfds.pop(process)
@@ -387,8 +384,7 @@ class FilePeers:
         self._selector.close()
         self._alarm_in.close()
         self._alarm_out.close()
-        if self._directory_fd is not None:
-            os.close(self._directory_fd)
+        os.close(self._directory_fd)
         for file in (*self._former_files, self._lock_file):
             lock_files.release(file)
 
@@ -396,7 +392,7 @@ class FilePeers:
         return str(self._addresses / f"{process}.sock")
 
     def _second_address(self, process: int) -> str:
-        """Return an address that is no file, of the database's identity and the process."""
+        """Return an abstract address, made of the identity of the database and the number."""
         database = str(self._directory).removesuffix("-oddjob")
         return f"\0oddjob {identity_of(database)} {process}"
 
@@ -418,7 +414,7 @@ class FilePeers:
 
 
 def this_place() -> str:
-    """Return what tells where a pid means something: this boot, and this pid namespace."""
+    """Return where a pid of this process is valid: this boot, and this pid namespace."""
     try:
         namespace = str(Path("/proc/self/ns/pid").readlink())
     except OSError:

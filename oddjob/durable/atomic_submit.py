@@ -1,6 +1,6 @@
-"""Atomic submit: a chain or a batch, with all that belongs to it, is stored in one commit.
+"""Atomic submit: a chain or a batch, with all jobs that belong to it, is stored in one commit.
 
-They may be jobs of several pools, of one process and one store.
+The jobs may be of several pools of this process, if these use the same store.
 """
 
 from collections.abc import Sequence
@@ -21,23 +21,24 @@ def submit_whole(jobs: Sequence[Job[Any]]) -> None:
     """Store jobs in one commit, whatever the ``max_queue`` of their pools.
 
     Raises:
-        PoolClosed, PoolBroken: one of their pools takes no jobs.
-        StoreFull, StoreUnusable, TypeError: no job was stored.
-        ValueError: their pools have different stores.
+        PoolClosed, PoolBroken: one of the pools takes no jobs.
+        StoreFull, StoreUnusable: as `Store.turn` raises them.
+        TypeError: a function or its arguments cannot be stored; no job was stored.
+        ValueError: the pools have different stores.
     """
     stores = list(dict.fromkeys(map(_store_of, jobs)))
-    places = {job: place for place, job in enumerate(jobs)}
+    positions = {job: position for position, job in enumerate(jobs)}
     submits: list[Submit] = []
     handles: list[JobHandle | None] = []
     for store, group in groupby(jobs, _store_of):
-        some = list(group)
+        its_jobs = list(group)
         if store.url != stores[0].url:
             raise ValueError(
-                f"jobs that belong together must be in one store: pool {store.name!r} has another "
-                f"one than pool {stores[0].name!r}"
+                f"jobs that belong together must be in one store, but pools {store.name!r} and "
+                f"{stores[0].name!r} use different ones"
             )
-        submits += store.note_known(store.submissions.submits_of(some, places=places))
-        handles += map(store.handle_of, some)
+        submits += store.note_known(store.submissions.submits_of(its_jobs, positions=positions))
+        handles += map(store.handle_of, its_jobs)
     for store in stores:
         store.core.state.check_open()
         store.open()

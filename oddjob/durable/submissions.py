@@ -1,8 +1,8 @@
 """Submissions: makes the `Submit` that a store keeps of a job.
 
 A submit says what another process cannot know from the function alone: arguments, key, and options
-that differ from those of the decorator. What jobs of one function and policy have in common is
-computed once for all of them that follow each other, as programs submit many of a kind in a row.
+that differ from those of the decorator. Programs submit many jobs of one function and policy in a
+row; what these have in common is computed for the first one, and kept until another kind comes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,32 +36,29 @@ class _Call(NamedTuple):
     options: dict[str, Any]
 
 
-_NO_CALL: Final = _Call(*[None] * 5)  # type: ignore[arg-type]
-
-
 class Submissions:
-    """Makes the `Submit` of jobs.
+    """Makes the `Submit` of each job of one pool.
 
-    Thread safety: any thread may call everything; what is kept between calls is one tuple.
+    Thread safety: any thread may call everything; `_latest` is replaced, and never changed.
     """
 
     def __init__(self, pool: str, core: "PoolCore", codec: Codec, priority_bits: int) -> None:
         self._pool: Final = pool
-        self._priority_bits: Final = priority_bits  # that the store compares
+        self._priority_bits: Final = priority_bits  # in which the store keeps a priority
         self._core: Final = core
         self._codec: Final = codec
         self.policies: Final[dict[str, JobPolicy]] = {}  # of functions that were decorated
         self._limiters: Final = LimiterNames()
-        self._latest = _NO_CALL
+        self._latest: _Call | None = None
 
     def note_policy(self, function: str, policy: JobPolicy, outer: JobPolicy) -> None:
         """Note the policy of a decorated function; `outer` is that of the pool or view."""
         self.policies[function] = policy
         self._limiters.add(function, policy, outer)
-        self._latest = _NO_CALL
+        self._latest = None
 
     def base_policy(self, function: str) -> JobPolicy:
-        """Return the policy of a function where a call was given no options."""
+        """Return the policy for calls of a function without options of their own."""
         return self.policies.get(function) or self._core.policy
 
     def partition_of(self, policy: JobPolicy, function: str) -> Partition:
@@ -69,19 +66,24 @@ class Submissions:
         return Partition(self._pool, function, self._limiters.of(policy))
 
     def submit_of(self, job: Job[Any]) -> Submit:
-        """Return what the store is to keep of a job."""
+        """Return the submit of one job."""
         return next(self.submits_of([job]))
 
     def submits_of(
         self,
         jobs: Sequence[Job[Any]],
         delay: float | None = None,
-        places: Mapping[Job[Any], int] | None = None,
+        positions: Mapping[Job[Any], int] | None = None,
     ) -> Iterator[Submit]:
-        """Yield what the store is to keep of jobs; `max_queue` does not apply to delayed ones.
+        """Yield the submit of each job.
 
-        Nor does it to jobs that wait for others, or are submitted as a whole: `places` says at
-        which place among these each of them is.
+        `max_queue` bounds neither delayed jobs nor jobs that are linked to others.
+
+        Args:
+            jobs: the jobs.
+            delay: seconds until the jobs are due; None: they are due now.
+            positions: the position of each job, and of the jobs that are submitted with them in
+                one commit, so that they can refer to each other before they have ids.
 
         Raises:
             TypeError: a function or its arguments cannot be stored.
@@ -91,69 +93,67 @@ class Submissions:
         call, checked = self._latest, None
         for job in jobs:
             policy, fn, args, kwargs, key, details = parts_of(job)
-            if policy is not call.policy or fn is not call.fn:
-                name = name_of(fn)
-                options = self._options_of(policy, name)
-                check_number("priority", policy.priority, self._priority_bits)
-                check_number("key_limit", policy.key_limit)
-                call = _Call(policy, fn, self.partition_of(policy, name), job.name, options)
-                self._latest = call
-            if fn is not checked:  # its name may mean another one since the latest submit
-                check_name(call.partition.function, fn)
+            if call is None or policy is not call.policy or fn is not call.fn:
+                call = self._latest = self._call_of(policy, fn, job.name)
+            function = call.partition.function
+            if fn is not checked:  # since the latest submit its name may have been bound anew
+                check_name(function, fn)
                 checked = fn
-            links = None if details is None else details.links
-            is_bounded = max_queue is not None and links is None
             meta = None
             if call.options or details is not None:
                 carrier = {} if details is None else details.carrier
                 meta = self._codec.encode_meta(Meta(carrier, call.options), call.partition)
-            fair, fair_key = None, None
-            if policy.fair_by is not None:
-                fair = fair_key_of(job)
-                fair_key = encode_key(fair, "fair_by") or ""
-            yield Submit(
+            links = None if details is None else details.links
+            takes_value = links is not None and links.takes_value
+            submit = Submit(
                 call.partition,
-                self._codec.encode_call(
-                    call.partition,
-                    args,
-                    kwargs,
-                    takes_value=links is not None and links.takes_value,
-                ),
-                call.label,
-                policy.priority,
-                delay,
-                encode_key(key),
-                policy.key_limit,
-                policy.is_serial,
-                unique_of(policy.settings.unique, call.partition.function, fn, job),
-                meta,
-                not policy.is_detached,
-                fair_key=fair_key,
-                fair_step=1.0 / policy.fair_weights.get(fair, 1.0),
-                max_queue=max_queue if is_bounded else None,
-                after=() if links is None else self._after(job, links, places or {}),
-                batch=None
-                if links is None or links.batch is None
-                else self._reference(job, links.batch, places or {}),
-                is_batch=links is not None and links.is_batch,
+                self._codec.encode_call(call.partition, args, kwargs, takes_value=takes_value),
+                name=call.label,
+                priority=policy.priority,
+                delay=delay,
+                key=encode_key(key),
+                key_limit=policy.key_limit,
+                is_serial=policy.is_serial,
+                unique=unique_of(policy.settings.unique, function, fn, job),
+                meta=meta,
+                wants_outcome=not policy.is_detached,
+                max_queue=max_queue if links is None else None,
                 replaces=bool(policy.settings.replaces),
                 replaces_time=policy.settings.replaces == "time",
             )
+            if policy.fair_by is not None:
+                fair = fair_key_of(job)
+                submit.fair_key = encode_key(fair, "fair_by") or ""
+                submit.fair_step = 1.0 / policy.fair_weights.get(fair, 1.0)
+            if links is not None:
+                self._link(submit, job, links, positions or {})
+            yield submit
 
-    def _after(
-        self, job: Job[Any], links: Links, places: Mapping[Job[Any], int]
-    ) -> tuple[Dependency, ...]:
-        return tuple(
-            Dependency(self._reference(job, other, places), condition)
+    def _call_of(self, policy: JobPolicy, fn: Callable[..., Any], label: str) -> _Call:
+        name = name_of(fn)
+        options = self._options_of(policy, name)
+        check_number("priority", policy.priority, self._priority_bits)
+        check_number("key_limit", policy.key_limit)
+        return _Call(policy, fn, self.partition_of(policy, name), label, options)
+
+    def _link(
+        self, submit: Submit, job: Job[Any], links: Links, positions: Mapping[Job[Any], int]
+    ) -> None:
+        """Let the submit of a job refer to the jobs that this one is linked to."""
+        submit.after = tuple(
+            Dependency(self._reference(job, other, positions), condition)
             for other, condition in links.after
         )
+        submit.is_batch = links.is_batch
+        if links.batch is not None:
+            submit.batch = self._reference(job, links.batch, positions)
 
     def _reference(
-        self, job: Job[Any], other: Job[Any], places: Mapping[Job[Any], int]
+        self, job: Job[Any], other: Job[Any], positions: Mapping[Job[Any], int]
     ) -> Reference:
-        """Return how the submit of a job refers to another one."""
-        if other in places:
-            return Reference(distance=places[job] - places[other])
+        """Return how the submit of a job refers to another job."""
+        if other in positions:
+            return Reference(distance=positions[job] - positions[other])
         store: Any = policy_of(other).core.store
         details = details_of(other)
         is_stored = policy_of(other).is_durable or details.claim is not None
@@ -167,7 +167,7 @@ class Submissions:
         return Reference(details.id)
 
     def _options_of(self, policy: JobPolicy, function: str) -> dict[str, Any]:
-        """Return the options of a call that differ from those of its function."""
+        """Return the options of a policy that differ from those of the function."""
         base, options = self.base_policy(function).settings.options, policy.settings.options
         return {
             name: value
@@ -187,14 +187,14 @@ def check_number(option: str, number: int, bits: int = 64) -> int:
 
 
 class LimiterNames:
-    """The names under which all processes count a limit together.
+    """The names by which all processes identify a limit of one pool.
 
-    In memory a limit is an object, and those who share the object share the limit. In a store it
-    needs a name that is the same in all processes:
+    In memory a limit is an object, shared by all that refer to it. In a store it needs a name that
+    is the same in all processes:
 
-    * of a limit that a decorator sets, ``@pool.job(max_concurrency=2)``: the function's;
-    * of the pool's own rate: the pool's;
-    * of any other view: what the limit is. So two views with equal limits share one.
+    * a limit that a decorator sets, ``@pool.job(max_concurrency=2)``: the name of the function, and
+      the numbers of the limit;
+    * any other limit, of the pool or of a view: its numbers. So views with equal limits share one.
 
     Thread safety: two threads may name a limit at once, and give it the same name.
     """
@@ -204,7 +204,7 @@ class LimiterNames:
         self._limiters: Final[dict[tuple[Any, ...], tuple[Limiter, ...]]] = {}  # by limits
 
     def add(self, function: str, policy: JobPolicy, outer: JobPolicy) -> None:
-        """Note that limits belong to a function: those of its policy which `outer` has not."""
+        """Note that limits belong to a function: those of its policy that `outer` does not have."""
         for limit in policy.limits:
             if limit not in outer.limits:
                 self._owners.setdefault(limit, function)
@@ -226,6 +226,7 @@ class LimiterNames:
         assert isinstance(limit, RateLimiter)  # noqa: S101  (there is no third kind)
         starts, per, burst = limit.rate
         check_number("the limit of rate", starts)
-        # A store counts claims. They begin after its commit, which may take longer now than then.
+        # A store counts claims, and a job starts after the commit of its claim. Commits differ in
+        # duration, so starts can be closer together than claims: a longer period makes up for that.
         period = per if clock.is_fake else per + uncertainty_of(limit.rate)
         return Limiter(f"{owner} rate={starts}/{per:g}s".strip(), None, starts, period, burst)

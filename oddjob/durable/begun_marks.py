@@ -1,7 +1,7 @@
-"""BegunMarks: where this process notes which claims have begun.
+"""BegunMarks: marks the claims of this process that have begun.
 
-If it dies, the process that takes over its claims charges a crash to those that had begun, and to
-no others. Each running job has a place of its own for its mark.
+If this process dies, the process that takes its claims over charges a crash to the claims that had
+begun, and to no others. Each running job has a place of its own for its mark.
 """
 
 from itertools import count
@@ -12,7 +12,7 @@ from oddjob.durable.store import Store
 
 
 class BegunMarks:
-    """The places of one process.
+    """Gives each running job of this process a place for its mark.
 
     Thread safety: any thread may call everything.
     """
@@ -23,7 +23,7 @@ class BegunMarks:
         self._numbers: Final = count()
 
     def begin(self, claim: Claim) -> int:
-        """Mark that a job has begun; return the place of the mark."""
+        """Mark a claim as begun; return the place of the mark."""
         try:
             place = self._free.pop()
         except IndexError:
@@ -37,5 +37,5 @@ class BegunMarks:
         self._free.append(place)
 
     def unmark(self, place: int) -> None:
-        """Remove the mark in a place."""
+        """Remove the mark in a place, which stays taken until `end`."""
         self._marks.unmark(place)

@@ -1,7 +1,7 @@
-"""Callbacks: what belongs to users, and so must not run in the store thread.
+"""Callbacks: user code that the store thread would run, if that did not block it.
 
-A callback of a job may take any time, and may submit jobs, for which the store thread has to be
-free. So callbacks have a thread of their own, which is started when it is first needed.
+A callback of a job may take any time, and may submit jobs, which needs the store thread. So
+callbacks run in a thread of their own, which is started when it is first needed.
 """
 
 import logging
@@ -29,8 +29,8 @@ class CallbackThread:
         self._queue: Final[SimpleQueue[Callable[[], object] | None]] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self._is_closed = False
-        self._given = 0  # callbacks
-        self._ended = 0  # of these
+        self._given = 0  # callbacks that `run` was given
+        self._ended = 0  # callbacks that have run
 
     @property
     def is_busy(self) -> bool:
@@ -39,11 +39,11 @@ class CallbackThread:
 
     @property
     def is_here(self) -> bool:
-        """Whether this is the calling thread."""
+        """Whether this is the current thread."""
         return threading.current_thread() is self._thread
 
     def run(self, call: Callable[[], object]) -> None:
-        """Call something in the thread; log what it raises."""
+        """Run a callback in the thread; log what it raises."""
         with self._lock:
             self._given += 1
             self._queue.put(call)
@@ -52,7 +52,9 @@ class CallbackThread:
             thread = new_thread(self._serve, self._name)
             try:
                 thread.start()
-            except Exception:  # the process has no threads left: the next call tries again
+            except (
+                Exception
+            ):  # no thread can be started now: run it here; the next `run` tries again
                 waiting = self._queue.get()
             else:
                 self._thread = thread
@@ -63,7 +65,7 @@ class CallbackThread:
         self._ended += 1
 
     def close(self) -> None:
-        """End the thread when all has been called; what comes later is called in another one."""
+        """End the thread after all queued callbacks; later ones start a new thread."""
         with self._lock:
             self._is_closed = True
             if self._thread is not None:
@@ -81,11 +83,11 @@ class CallbackThread:
                 if self._queue.empty():
                     self._thread = None
                     return
-                self._queue.put(None)  # after what has come meanwhile
+                self._queue.put(None)  # end after the callbacks that came behind the former None
 
 
 def guard(call: Callable[..., object] | None, *args: object) -> None:
-    """Call what belongs to others; log what it raises."""
+    """Call a function; log what it raises."""
     try:
         if call is not None:
             call(*args)
@@ -94,7 +96,10 @@ def guard(call: Callable[..., object] | None, *args: object) -> None:
 
 
 def guard_store(call: Callable[..., object], *args: object) -> None:
-    """Call something of a store that may have gone, which users have heard of before."""
+    """Call a method of a store; log what it raises, unless the store is full or unusable.
+
+    Users know that by then, as the store thread has logged it.
+    """
 
     def attempt() -> None:
         with suppress(StoreFull, StoreUnusable):

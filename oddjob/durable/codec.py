@@ -1,7 +1,7 @@
-"""Codec: how calls, results and errors become bytes, and functions names.
+"""Codec: encodes calls, results and errors as bytes, and functions as names.
 
 A call is stored with its arguments as they are when it is submitted. Its function is stored by
-name, ``module:qualname``, so what has no name that another process can look up is refused.
+name, ``module:qualname``; a function that other processes cannot find by such a name is refused.
 """
 
 import sys
@@ -28,7 +28,7 @@ from oddjob.runtime.policy import call_arguments
 _MOST_BYTES: Final = 1 << 28  # of arguments, and of an outcome: both fit in one row of any store
 
 
-# What a store says when it fails a job by itself: the name of the class, and a message.
+# A store that fails a job by itself stores no outcome, but an error text: "class: message".
 _STORE_ERRORS: Final = {
     each.__name__: each
     for each in (BatchFailed, JobLost, PayloadError, PredecessorFailed, UnknownFunction)
@@ -40,22 +40,22 @@ class StoredCall(NamedTuple):
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
-    takes_value: bool = False  # it is given the result of another job, before these
+    takes_value: bool = False  # the result of another job is passed before these arguments
 
 
 class Meta(NamedTuple):
-    """What is stored with a call besides its arguments."""
+    """What is stored with a call apart from its arguments."""
 
     carrier: dict[Any, Any]  # of the middleware
-    options: dict[str, Any]  # that the call was given, and its function was not
+    options: dict[str, Any]  # of the call, where they differ from those of its function
 
 
 def name_of(fn: Callable[..., Any]) -> str:
     """Return the name by which other processes find a function.
 
     Raises:
-        TypeError: it has none: it is a lambda, defined in another function, or bound to an object;
-            or it is no function.
+        TypeError: `fn` has no such name: it is a lambda, defined in another function, or bound to
+            an object; or it is not a function.
     """
     if not callable(fn):
         raise TypeError(f"{fn!r} is not callable")
@@ -90,7 +90,7 @@ def _refusal(fn: Any) -> str:
 
 
 def _real_name(module: str) -> str:
-    """Return under which name others import a module, also if it is run as a program."""
+    """Return the name by which other processes import a module, which may run as a program."""
     if module != "__main__":
         return module
     main = sys.modules["__main__"]
@@ -100,7 +100,7 @@ def _real_name(module: str) -> str:
     return "__main__" if file is None else _stem(file)
 
 
-@cache  # it is asked for with each claim of a program's own functions
+@cache  # for each claim of a function that is defined in the program itself
 def _stem(file: str) -> str:
     return Path(file).stem
 
@@ -117,13 +117,14 @@ def find_function(name: str) -> Callable[..., Any] | None:
 
 
 class Codec:
-    """How the calls, results and errors of one store become bytes.
+    """Encodes and decodes the calls, results and errors of one store.
 
     Args:
-        serializer: makes bytes of values.
+        serializer: turns values into bytes, and back.
 
-    Guarantees: what cannot be encoded is a `TypeError` that says what to do; what cannot be
-    decoded, a `PayloadError` with the reason. Neither harms the thread that tries.
+    Guarantees: a value that cannot be encoded raises a `TypeError` that says what to do, or a
+    `PayloadError` if it is too large. Bytes that cannot be decoded raise a `PayloadError` with the
+    reason.
     """
 
     def __init__(self, serializer: Serializer) -> None:
@@ -144,7 +145,7 @@ class Codec:
         return self._load(payload, "its arguments", ("call", pool, function), _as_call)  # type: ignore[no-any-return]
 
     def encode_meta(self, meta: Meta, partition: Partition) -> bytes | None:
-        """Return the bytes of what is stored with a call; None if there is nothing."""
+        """Return the bytes of a call's carrier and options; None if both are empty."""
         if not meta.carrier and not meta.options:
             return None
         about = ("meta", partition.pool, partition.function)
@@ -158,14 +159,14 @@ class Codec:
             raise
 
     def decode_meta(self, data: bytes | None, pool: str, function: str) -> Meta:
-        """Return what is stored with a call."""
+        """Return the carrier and options of a call."""
         if data is None:
             return Meta({}, {})
         about = ("meta", pool, function)
         return self._load(data, "its options", about, self._as_meta)  # type: ignore[no-any-return]
 
     def decode_plain_meta(self, data: bytes, pool: str, function: str) -> Meta:
-        """Return the same if that imports and calls nothing; anybody may have written it."""
+        """Return the carrier and options of a call, without importing or calling anything."""
         about = ("meta", pool, function)
         return self._load(data, "its options", about, self._as_meta, self._serializer.load_plain)  # type: ignore[no-any-return]
 
@@ -174,7 +175,7 @@ class Codec:
         return Meta(dict(carrier), self._serializer.unpack_options(options))
 
     def encode_result(self, result: Any, job: Any) -> bytes | None:
-        """Return the bytes of the result of a job; None is its own."""
+        """Return the bytes of a result; None for the result None."""
         if result is None:
             return None
         try:
@@ -183,15 +184,15 @@ class Codec:
             raise UnstorableResult(str(error)) from error
 
     def encode_step(self, name: str, value: Any, job: Any) -> bytes:
-        """Return the bytes of what a step has returned."""
+        """Return the bytes of the value of a step."""
         return self._dump(value, f"what step {name!r} has returned", ("step", str(job), name))
 
     def decode_step(self, name: str, data: bytes, job: Any) -> Any:
-        """Return what a step has returned."""
+        """Return the value of a step."""
         return self._load(data, f"what step {name!r} has returned", ("step", str(job), name))
 
     def encode_error(self, error: BaseException, trace: str, job: Any) -> bytes:
-        """Return the bytes of an exception and its traceback: itself, or what can be said of it."""
+        """Return the bytes of an exception, or of a description of it, and its traceback."""
         about = ("error", str(job))
         try:
             return _checked(self._serializer.dump_error(error, trace, about), "it")
@@ -203,7 +204,7 @@ class Codec:
     def decode_outcome(
         self, state: State, outcome: bytes | None, error: str | None, job: Any
     ) -> Any:
-        """Return the result of a job that has succeeded, or the exception of one that failed."""
+        """Return the result of a succeeded job, or the exception of a failed one."""
         if state is State.SUCCEEDED:
             if outcome is None:
                 return None
@@ -255,7 +256,7 @@ def _as_call(value: Any) -> StoredCall:
 
 
 class UnstorableResult(PayloadError, TypeError):
-    """The result of a job cannot be stored; it is not retried, as it has run."""
+    """The result of a job cannot be stored. The job is not retried, as it has run."""
 
 
 class StoredTraceback(Exception):

@@ -1,8 +1,8 @@
 """DueAlarm: wakes the store thread when something in the store is due.
 
-The store's times are wall time, which may be set at any moment, and goes on while a machine sleeps.
-A thread that slept for a number of seconds would miss that. The scheduler notices it (and goes by a
-fake clock in tests), so it wakes the store thread.
+The times in a store are wall time. The wall clock may be set at any moment, and goes on while the
+machine is suspended; a thread that sleeps for some seconds would notice neither. The scheduler
+notices both (and follows a fake clock in tests), so the scheduler wakes the store thread.
 
 Thread safety: one thread, the store thread, calls `set` and `clear`. The scheduler fires the alarm
 in any other.
@@ -16,7 +16,7 @@ from oddjob.compat import override
 from oddjob.schedule.clock import clock
 from oddjob.schedule.scheduler import Alarm, scheduler
 
-_CLOSE: Final = 0.001  # seconds by which it may go off too early; setting it again costs time
+_CLOSE: Final = 0.001  # seconds: the alarm is not moved if it is too early by less than this
 
 
 class DueAlarm(Alarm):
@@ -26,9 +26,10 @@ class DueAlarm(Alarm):
 
     def __init__(self, wake: Callable[[], object]) -> None:
         self._wake: Final = wake
-        self._moment = inf  # wall time for which it is set; nan: it has fired, or was not set
-        self._was_set = False
-        self._has_fired = False  # and the store thread has not noticed yet
+        # Wall time for which the alarm is set; inf: nothing is due; nan: it has to be set anew.
+        self._moment = inf
+        self._was_set = False  # whether `set` was called before
+        self._has_fired = False  # since the latest `clear`
 
     @override
     def _fire(self) -> None:
@@ -36,13 +37,17 @@ class DueAlarm(Alarm):
         self._wake()
 
     def clear(self) -> None:
-        """Note that it has fired, if it has."""
+        """Note in the store thread whether the alarm has fired."""
         if self._has_fired:
             self._has_fired = False
             self._moment = nan
 
     def set(self, seconds: float) -> float:
-        """Wake the thread in some seconds; return for how long it may sleep by itself."""
+        """Wake the store thread in some seconds, or, with inf, not.
+
+        Returns the seconds after which the thread has to wake by itself: inf, unless the alarm
+        could not be set.
+        """
         if seconds == self._moment == inf:
             return inf
         moment = clock.wall() + seconds

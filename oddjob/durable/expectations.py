@@ -1,8 +1,8 @@
 """Expectations: which handles wait for the end of which job.
 
-A store leaves news of the end of a job to the process that has submitted it, or watches it. After
-an eviction, that news went to a process that has left; a store that has lost its latest data may
-have lost jobs. So all jobs are watched again.
+A store leaves news of the end of a job for the process that has submitted it, or watches it. In two
+cases no news may come: after an eviction, when it was left for the former process; and after
+the store has lost its latest data, and jobs with them. Then all jobs are watched again.
 """
 
 from collections.abc import Sequence
@@ -28,28 +28,28 @@ class Expectations:
     """
 
     def __init__(self) -> None:
-        self._handles: Final[dict[Any, list[JobHandle]]] = {}  # by job
-        self._unwatched: Final[set[Any]] = set()  # jobs that are to be watched once more
+        self._handles: Final[dict[Any, list[JobHandle]]] = {}  # by id of the job
+        self._unwatched: Final[set[Any]] = set()  # ids of jobs to watch again
 
     def add(self, job: Any, handle: "JobHandle") -> None:
-        """Have a handle hear of the end of a job."""
+        """Notify a handle of the end of a job."""
         self._handles.setdefault(job, []).append(handle)
 
     def handles_of(self, job: Any) -> Sequence["JobHandle"]:
-        """Return what waits for the end of a job."""
+        """Return the handles that wait for the end of a job."""
         return self._handles.get(job, ())
 
     def announce(self, job: Any, state: State, outcome: bytes | None, error: str | None) -> None:
-        """Tell those who wait that a job has ended."""
+        """Notify the handles of a job that it has ended."""
         for handle in self._handles.pop(job, ()):
             guard(handle.note_end, state, outcome, error)
 
     def watch_again(self) -> None:
-        """Have the store tell the ends of all jobs once more."""
+        """Let the next `tell_store` watch all jobs again."""
         self._unwatched.update(self._handles)
 
     def tell_store(self, store: Store) -> None:
-        """Watch the jobs that are to be watched; if that fails, the next call goes on."""
+        """Watch jobs as `watch_again` has asked; if that fails, the next call goes on."""
         while self._unwatched:
             job = next(iter(self._unwatched))
             record = store.watch(job)

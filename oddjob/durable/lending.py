@@ -1,7 +1,7 @@
 """Lending: a worker that waits for a job of its own pool lends its place to another worker.
 
-The job that it waits for is in the store, so it cannot be run in the waiting thread as jobs in
-memory can: it has to be claimed, as any other.
+The waiting thread cannot run the job that it waits for, as it could with a job in memory: the job
+is in the store, and has to be claimed, by this process or another one.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,14 +13,15 @@ if TYPE_CHECKING:
 
 
 class Lending:
-    """The places of one pool that are lent.
+    """Counts the workers of one pool that have lent their places.
 
-    Thread safety: workers call everything here; the lock of the pool's state guards `lent`.
+    Thread safety: workers call everything here; the lock of the pool's state guards changes of
+    `lent`, which the store thread reads without it.
     """
 
     def __init__(self, core: "PoolCore", wake: Callable[[], object]) -> None:
         self._core: Final = core
-        self._wake: Final = wake  # has the runner claim jobs for the other worker
+        self._wake: Final = wake  # makes the runner claim jobs for the other worker
         self.lent: int = 0
 
     @contextmanager
@@ -28,7 +29,7 @@ class Lending:
         """Let another worker run jobs inside this block."""
         self._lend(1)
         try:
-            if len(self._core.dispatcher):  # the job may be there: it was claimed ahead
+            if len(self._core.dispatcher):  # the job may be queued here: it was claimed ahead
                 self._core.intake.run_queued()
             yield
         finally:

@@ -1,10 +1,10 @@
 """LiveJobs: the state, attempt and progress of jobs that callers hold, read when asked for.
 
-A handle hears of the end of its job only. For everything else there is one short look: at the
-claimed job, if this process runs it, else at the record in the store.
+A handle is notified of the end of its job only. Everything else is read when it is asked for: from
+the claimed job, if this process runs it, else from the record in the store.
 
-Guarantees: a job has ended for its holder when its handle has heard of it, so `Job.state` never
-says so before `Job.done` does. Any number of `find`s of a job that has not ended return one object.
+Guarantees: `Job.state` never says that a job has ended before `Job.done` does, because both change
+when the handle is notified. `find` returns the same object each time, until the job has ended.
 """
 
 from datetime import UTC, datetime
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 
 class LiveJobs:
-    """The jobs of one pool that callers hold."""
+    """Reads the current state of jobs of one pool, for the callers that hold them."""
 
     def __init__(self, store: "PoolStore") -> None:
         self._store: Final = store
-        self._inline: Final[dict[str, Job[Any]]] = {}  # have run in inline mode, by id
+        self._inline: Final[dict[str, Job[Any]]] = {}  # by id: those of inline mode
 
     def state_of(self, job: Job[Any]) -> JobState:
         """Return the state of a job that has not ended here."""
@@ -41,7 +41,7 @@ class LiveJobs:
         if isinstance(found, Job):
             state = local_state_of(found)
             return RUNNING if state in ENDED else state
-        # Its end is on the way to its handle.
+        # If the job has ended, its handle is about to be notified.
         return RUNNING if found.state.has_ended else found.state.label
 
     def attempt_of(self, job: Job[Any]) -> int:
@@ -49,18 +49,18 @@ class LiveJobs:
         found = self._look(job)
         if found is None:
             return int(local_state_of(job) in (SUCCEEDED, FAILED))
-        # The record counts an attempt when that has ended.
+        # The record counts an attempt once it has ended.
         return found.attempt + (isinstance(found, Record) and found.state is State.RUNNING)
 
     def progress_of(self, job: Job[Any]) -> Progress | None:
-        """Return what a job has reported last."""
+        """Return the latest progress of a job."""
         found = self._look(job)
         if isinstance(found, Job):
             return found.progress
         return None if found is None else decode_progress(found.progress)
 
     def times_of(self, job: Job[Any]) -> JobTimes | None:
-        """Return when the store has had a job queued, started and finished; None: it has not."""
+        """Return when a job was queued, started and finished; None if it is not in the store."""
         record = self._in_store(details_of(job).id)
         if record is None:
             return None
@@ -85,43 +85,45 @@ class LiveJobs:
         return "; ".join(reasons_of(record_of(found, access), access))
 
     def _look(self, job: Job[Any]) -> Job[Any] | Record | None:
-        """Return the job that runs here for another one, or its record; None: neither is known."""
+        """Return the claimed `Job` in this process, or the record; None if there is neither."""
         details, handle = details_of(job), self._store.handles.get(job)
         if details.id is None:
             return None  # it has not been stored
-        here = None if handle is None else self._store.claimed.held.get(handle.id)
-        if here is not None and not here[0].is_over:  # else only what is committed counts
-            return here[1]
+        held = None if handle is None else self._store.claimed.held.get(handle.id)
+        if held is not None and not held[0].is_over:  # once it is over, only the record counts
+            return held[1]
         return self._in_store(details.id)
 
-    def _in_store(self, job: str | None) -> Record | None:
-        """Return the record of a job; None if there is none, or the store is gone with the pool."""
-        if job is None:
+    def _in_store(self, job_id: str | None) -> Record | None:
+        """Return the record of a job; None if there is none, or the pool's store is closed."""
+        if job_id is None:
             return None
         try:
             reader = self._store.last_reader or self._store.runner().reader
-            return reader.record(job)
+            return reader.record(job_id)
         except Exception:
             if not self._store.is_closing:
                 raise
-            return None  # its store may be closed, or gone
+            return None  # the store may be closed, or its file removed
 
     def note_inline(self, job: Job[Any]) -> None:
-        """Note that a job has run in inline mode: it is found, although it was never stored."""
+        """Let `find` return a job that has run in inline mode, and was never stored."""
         self._inline[job.id] = job
 
     def find(self, job: object) -> Job[Any]:
-        """Do what `Pool.find` says."""
-        if isinstance(job, Job):
-            job = job.id
-        if not isinstance(job, str | int):
-            raise TypeError(f"find() takes the id of a job, not {job!r}")
-        if job in self._inline:
-            return self._inline[str(job)]
+        """Return a job of the pool, given a `Job` or an id; see `Pool.find`."""
+        given = job.id if isinstance(job, Job) else job
+        if not isinstance(given, str | int):
+            raise TypeError(f"find() takes the id of a job, not {given!r}")
+        job_id = str(given)
+        if job_id in self._inline:
+            return self._inline[job_id]
         runner = self._store.runner()
-        record = runner.reader.record(str(job))
+        record = runner.reader.record(job_id)
         if record is not None and record.pool != self._store.name:
-            raise JobNotFound(f"job {job} is one of pool {record.pool!r}, not {self._store.name!r}")
+            raise JobNotFound(
+                f"job {job_id} is one of pool {record.pool!r}, not {self._store.name!r}"
+            )
         if record is not None and not record.state.has_ended:
             stored = record.id
             found: Job[Any] | Record | None = runner.call(lambda store: self._watch(store, stored))
@@ -130,13 +132,16 @@ class LiveJobs:
             record = found
         if record is None:
             raise JobNotFound(
-                f"no job {job} in the store of pool {self._store.name!r}: there was none of that "
-                "id, or its record has been deleted"
+                f"no job {job_id} in the store of pool {self._store.name!r}: there was none of "
+                "that id, or its record has been deleted"
             )
         return self._ended(record)
 
     def _watch(self, store: Store, stored: Any) -> Job[Any] | Record | None:
-        """Return a job that will hear of its end; or how it has ended. In the store thread."""
+        """Return a `Job` that is settled at its end, or the record of an ended job, or None.
+
+        In the store thread.
+        """
         runner = self._store.runner()
         for handle in runner.expected.handles_of(stored):
             if handle.store is self._store:
@@ -161,7 +166,7 @@ class LiveJobs:
         return job
 
     def _job_of(self, record: Record) -> Job[Any]:
-        """Return a job that stands for a stored one; it has no call."""
+        """Return a `Job` without a call, for callers to hold."""
         settings = self._store.submissions.base_policy(record.function).settings
         settings = settings._replace(
             priority=record.priority, persist=True, key=None, serial=False, limits=()

@@ -1,11 +1,12 @@
 """LockFile: the file whose locked bytes say which process writes, and which are alive.
 
-Byte 0 is locked for the writer's turn, byte 16 + n while process n is alive. It is never written.
+Byte 0 is locked for the writer's turn, byte 16 + n while process n is alive. No byte is written.
 
-POSIX record locks, and no others, are not inherited by a fork, so a child does not keep its dead
-parent alive. They belong to the process: to close *any* descriptor of the file gives all of them
-up, and they exclude nobody within the process. So a process opens the file once, for all who use
-it; among its threads a lock is the writer's turn, and a set has the numbers that are its own.
+POSIX record locks are used because, unlike other file locks, a forked child does not inherit them,
+and so does not keep its dead parent alive. They belong to the whole process: they do not exclude
+its threads from each other, and are all released when *any* descriptor of the file is closed. So a
+process opens the file once, for all its stores. Within the process, a `threading.Lock` is the
+writer's turn, and a set holds the numbers under which the process is alive.
 """
 
 import os
@@ -30,23 +31,24 @@ Identity = tuple[int, int]  # device and inode
 
 
 def status_of(path: str | Path) -> tuple[Identity | None, int]:
-    """Return what tells a file from others, if there is one, and when it was written; in ns."""
+    """Return the identity of a file (None if it is missing), and its modification time in ns."""
     try:
-        status = os.stat(path)  # noqa: PTH116  (in each turn; it takes half the time)
+        status = os.stat(path)  # noqa: PTH116  (in each turn; twice as fast as pathlib)
     except OSError:
         return None, 0
     return (status.st_dev, status.st_ino), status.st_mtime_ns
 
 
 def identity_of(path: str | Path) -> Identity | None:
-    """Return what tells a file from others; None if there is none of that name."""
+    """Return the device and inode of a file; None if it is missing."""
     return status_of(path)[0]
 
 
 class LockFile:
     """An open lock file.
 
-    Thread safety: any thread may take the turn. One thread calls the rest, in its turn.
+    Thread safety: any thread may take the writer's turn, and gives it back itself. The store thread
+    calls the rest, during its turn.
     """
 
     def __init__(self, path: Path, mode: int) -> None:
@@ -54,17 +56,17 @@ class LockFile:
 
         self._fcntl: Final = fcntl
         self._descriptor: Final = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, mode)
-        with suppress(OSError):  # another user's
+        with suppress(OSError):  # the file is another user's
             os.fchmod(self._descriptor, mode)
         status = os.fstat(self._descriptor)
         self.identity: Final[Identity] = (status.st_dev, status.st_ino)
         self._turn: Final = threading.Lock()
-        self._alive: Final[set[int]] = set()
+        self._alive: Final[set[int]] = set()  # numbers under which this process has entered
         self._hold_up: Final = HoldUp(str(path.parent).removesuffix("-oddjob"), self._who_writes)
-        self.users = 0
+        self.users = 0  # stores of this process; counted by `LockFiles`
 
     def take_turn(self) -> None:
-        """Wait for the writer's turn, after those who asked before."""
+        """Wait for the writer's turn, and take it."""
         if not self._turn.acquire(blocking=False):
             with self._hold_up.waiting():
                 self._turn.acquire()
@@ -77,15 +79,15 @@ class LockFile:
             raise
 
     def give_turn(self) -> None:
-        """Give it to the next one."""
+        """Give the writer's turn to the next thread or process."""
         self._unlock(_TURN)
         self._turn.release()
 
     def enter(self, process: int) -> None:
-        """Be alive, as the process with this number.
+        """Lock the byte that says that the process with this number is alive.
 
         Raises:
-            StoreUnsafe: another process is that, so it knows another state of the database.
+            StoreUnsafe: another process holds it, so it has read another state of the database.
         """
         if not self._lock(_FIRST_PROCESS + process, _NO_WAIT):
             raise StoreUnsafe(
@@ -95,12 +97,12 @@ class LockFile:
         self._alive.add(process)
 
     def leave(self, process: int) -> None:
-        """Be dead, to the others."""
+        """Unlock that byte."""
         self._alive.discard(process)
         self._unlock(_FIRST_PROCESS + process)
 
     def is_held(self, process: int) -> bool:
-        """Return whether a process has entered, and is alive."""
+        """Return whether the process with this number has entered, and is alive."""
         if process in self._alive:
             return True
         if not self._lock(_FIRST_PROCESS + process, _NO_WAIT):
@@ -109,13 +111,13 @@ class LockFile:
         return False
 
     def close(self) -> None:
-        """Close the file, which gives up all locks."""
+        """Close the file, which releases all locks."""
         os.close(self._descriptor)
 
     def _lock(self, byte: int, flags: int = 0) -> bool:
         try:
             self._fcntl.lockf(self._descriptor, _EXCLUSIVE | flags, 1, byte)
-        except (BlockingIOError, PermissionError):  # which of them depends on the system
+        except (BlockingIOError, PermissionError):  # which one depends on the system
             return False
         return True
 
@@ -140,11 +142,11 @@ class LockFiles(ProcessLock):
     def __init__(self) -> None:
         super().__init__()
         self._open: Final[dict[Identity | None, LockFile]] = {}
-        # The parent's locks are not a child's, which opens the files for itself.
+        # A forked child does not have the parent's locks: it opens the files for itself.
         after_fork_in_child(self._open.clear)
 
     def use(self, path: Path, mode: int) -> LockFile:
-        """Return the lock file at a path, which is opened once only, and made if there is none."""
+        """Return the lock file at a path; open it, or make it, if this process has not yet."""
         with self.lock:
             found = self._open.get(identity_of(path))
             if found is None:
@@ -154,7 +156,7 @@ class LockFiles(ProcessLock):
             return found
 
     def release(self, file: LockFile) -> None:
-        """Close a file if nobody else in this process uses it."""
+        """Give up one use of a file, and close the file after the last one."""
         with self.lock:
             file.users -= 1
             if not file.users:

@@ -1,8 +1,8 @@
-"""The values of the store contract: what a runner gives to a store, and what it gets from it.
+"""The values of the store contract: what a runner gives to a store, and what the store returns.
 
-Ids of jobs and processes are opaque to the runner: it gets them from the store and hands them back.
-Times that people see are seconds since the epoch by the store's clock. Times to come are given as
-delays in seconds, so no two clocks are ever compared.
+Ids of jobs and processes are made by the store, and opaque to the runner. Times in records are
+seconds since the epoch by the store's clock. Times in the future are given as delays in seconds,
+so that two clocks are never compared.
 """
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from oddjob.runtime.job_state import JobState
 
 _VALUE: Final = "result of "
-MAX_CRASHES: Final = 3  # processes that die while they run a job; then the job fails
+MAX_CRASHES: Final = 3  # after as many crashes a job fails
 
 
 class State(IntEnum):
@@ -44,7 +44,7 @@ class State(IntEnum):
 
 
 class Reference(NamedTuple):
-    """Another job: by its id, or as that of the submit which is `distance` before, in one turn."""
+    """Another job: by its id, or by how many submits before this one, in the same turn, it is."""
 
     job: Any = None
     distance: int = 0
@@ -58,28 +58,28 @@ class Dependency(NamedTuple):
 
 
 def step_of_value(job: Any) -> str:
-    """Return the name of the step under which the result of a job is given to the next one."""
+    """Return the name of the step by which a job is given the result of its predecessor `job`."""
     return f"{_VALUE}{job}"
 
 
 def giver_of_value(step: str) -> str | None:
-    """Return the job whose result a step has; None if it is another step."""
+    """Return the id of the job whose result this step holds; None if it is a user's step."""
     return step.removeprefix(_VALUE) if step.startswith(_VALUE) else None
 
 
 def predecessor_error(job: Any, name: str, relation: str) -> str:
-    """Return what is stored as the error of a job if one before it has failed.
+    """Return the stored error of a job whose predecessor has failed.
 
     Args:
-        job: the id of the one that has failed.
-        name: its name; "" if there is none.
-        relation: what it is to the job, such as ``which it waits for``.
+        job: the id of the predecessor.
+        name: the name of the predecessor; "" if it has none.
+        relation: of the predecessor to the job, such as ``which it waits for``.
     """
     return f"PredecessorFailed: job {f'{name} ({job})' if name else job}, {relation}, failed"
 
 
 def batch_error(failed: int, total: int) -> str:
-    """Return what is stored as the error of a batch."""
+    """Return the stored error of a batch."""
     return f"BatchFailed: {failed} of {total} jobs failed"
 
 
@@ -100,7 +100,7 @@ class Limiter(NamedTuple):
 class Partition(NamedTuple):
     """The jobs of a pool that call the same function under the same limits.
 
-    Only processes that know the function consume a partition, so no other one gets its jobs.
+    Only processes that know the function consume a partition, so no other process gets its jobs.
     """
 
     pool: str
@@ -112,7 +112,7 @@ class Partition(NamedTuple):
 class Submit:
     """A job to be stored.
 
-    At most `key_limit` jobs of a key run at once; a serial one waits until the one before it in its
+    At most `key_limit` jobs of a key run at once. A serial job waits until the job before it in its
     key has succeeded. Two unfinished jobs of a pool never have the same `unique`.
     """
 
@@ -126,49 +126,49 @@ class Submit:
     is_serial: bool = False
     unique: bytes | None = None
     meta: bytes | None = None
-    wants_outcome: bool = True  # the process that submits it gets news of its end
-    entry: str | None = None  # the recurring entry that submits it
-    max_queue: int | None = None  # it is refused if this many jobs of its pool wait
-    after: tuple[Dependency, ...] = ()  # it is SCHEDULED until all of these are met
-    batch: Reference | None = None  # it is a member of that
-    # It has no call, but stands for a batch: SCHEDULED while members have not ended; then FAILED,
-    # with `BatchFailed`, if one has failed, CANCELLED if one was, else SUCCEEDED.
+    wants_outcome: bool = True  # the submitting process gets news of the job's end
+    entry: str | None = None  # the recurring entry that submits the job
+    max_queue: int | None = None  # the job is refused if this many jobs of its pool wait
+    after: tuple[Dependency, ...] = ()  # the job is SCHEDULED until all of these are met
+    batch: Reference | None = None  # the batch that the job is a member of
+    # The job has no call, but stands for a batch. It is SCHEDULED until all members have ended, and
+    # then FAILED, with `BatchFailed`, if a member failed, CANCELLED if one was, else SUCCEEDED.
     is_batch: bool = False
-    # If a job that is as unique waits, of the same function and key, it is given what this one has
-    # in its payload, meta and name; with `replaces_time` it is due when this one is. One that runs
-    # is unique no longer.
+    # If a waiting job has the same `unique`, function and key, its payload, meta and name are
+    # replaced by those of this submit; with `replaces_time` also when it is due. In this mode a job
+    # is not unique any more once it runs.
     replaces: bool = False
     replaces_time: bool = False
-    fair_key: str | None = None  # among jobs of one priority these keys take turns; None: no key
-    fair_step: float = 1.0  # one divided by the weight of it
+    fair_key: str | None = None  # fair keys take turns among jobs of one priority
+    fair_step: float = 1.0  # 1 divided by the weight of the fair key
 
     @property
     def is_linked(self) -> bool:
-        """Whether it has to do with other jobs."""
+        """Whether the job depends on others, or belongs to a batch, or stands for one."""
         return bool(self.after or self.is_batch or self.batch is not None)
 
 
 class Submitted(NamedTuple):
-    """The job that a `Submit` stands for: a new one, or the unfinished one that is as unique.
+    """The answer to a `Submit`: a new job, or the unfinished job with the same `unique`.
 
-    `id` is None if it was turned away; the process is woken when there may be room again. With an
-    `error` it was refused, with all others of its pool in this turn, and nobody is woken.
+    `id` is None if the queue had no room; the process is woken when there may be room. If there is
+    an `error` as well, the store refused all submits of the pool in this turn, and wakes nobody.
     """
 
     id: Any
     is_new: bool
     error: Exception | None = None
-    is_delayed: bool = False  # the unfinished one waits for its time
+    is_delayed: bool = False  # the unfinished job is not due yet
 
 
 class Capacity(NamedTuple):
-    """How many jobs of a pool a process can take.
+    """How many jobs of a pool a process can claim.
 
-    `idle`: workers without a job. A process that gets fewer jobs than that is *hungry*, and is
-    woken when there are more. `limit`: how many jobs it takes at most, including those that wait
-    for one of its workers. `has_spare`: it has waiting ones by now, and hands them back when a peer
-    is hungry. `unknown_after`: seconds after which a job fails if processes consumed the pool all
-    the time, and none of them knew its function.
+    `idle`: the number of workers without a job. A process that gets fewer jobs is *hungry*, and is
+    woken when there are more. `limit`: the largest number of jobs to claim now, including those
+    that will wait for a worker. `has_spare`: some of its claims have not begun, and are handed back
+    if a peer is hungry. `unknown_after`: seconds after which a job fails if processes consumed the
+    pool all that time, but none of them knew the job's function.
     """
 
     idle: int
@@ -179,7 +179,7 @@ class Capacity(NamedTuple):
 
 @dataclass(slots=True)
 class Claim:
-    """A job that this process runs, until an `Update` with this token ends the claim."""
+    """The right of this process to run a job, until an `Update` with this token ends the claim."""
 
     id: Any
     token: int
@@ -190,24 +190,24 @@ class Claim:
     meta: bytes | None
     name: str
     priority: int
-    attempt: int  # how many have failed before
+    attempt: int  # the number of attempts that have failed before this one
     crashes: int
     key: str | None
     is_serial: bool
-    origin: Any  # the process that waits for the outcome; None: there is none
-    is_suspect: bool = False  # one more crash fails it: it must run alone in its process
+    origin: Any  # the process that waits for the outcome; None: no process waits
+    is_suspect: bool = False  # the job fails at its next crash, so it must run alone in its process
     started: float | None = None  # seconds since the epoch, by this process's clock
-    is_over: bool = False  # it has been reported, or the job is another process's by now
+    is_over: bool = False  # its end is reported, or the claim is lost to another process
     holder: Any = None  # the `ClaimedJobs` that runs it
-    batch: Any = None  # the job that stands for the batch of which it is a member
+    batch: Any = None  # the id of the batch that the job is a member of
 
 
 class Update(NamedTuple):
-    """What has become of a claim.
+    """A change of a claim; `state` says which.
 
-    SUCCEEDED, FAILED, CANCELLED: it has ended, with `outcome`. SCHEDULED: it failed, and is tried
-    again after `delay`. QUEUED: it was not begun, and is handed back. RUNNING: it goes on, and
-    `outcome` is its progress.
+    SUCCEEDED, FAILED, CANCELLED: the job has ended, with `outcome`. SCHEDULED: the attempt failed,
+    and the next one is due after `delay` seconds. QUEUED: the claim has not begun, and is handed
+    back. RUNNING: the job goes on, and `outcome` is its progress.
     """
 
     claim: Claim
@@ -216,14 +216,18 @@ class Update(NamedTuple):
     error: str | None = None  # one line, for people
     delay: float = 0.0
     started: float | None = None  # seconds since the epoch
-    traceback: str | None = None  # of an attempt that failed
-    is_kept: bool = True  # if it has succeeded: its record stays
+    traceback: str | None = None  # of a failed attempt
+    is_kept: bool = True  # whether the record of a succeeded job is kept
 
 
 class News(NamedTuple):
-    """A job that this process waits for has ended; RUNNING: it is to stop one that it runs."""
+    """A message to this process; `state` and `id` say which.
 
-    id: Any  # None: the process is to end
+    An ended state: a job that this process waits for has ended. RUNNING: the process is to stop a
+    job that it runs. If `id` is None, the process itself is to end.
+    """
+
+    id: Any
     state: State
     outcome: bytes | None
     error: str | None
@@ -233,17 +237,17 @@ class News(NamedTuple):
 class Entry:
     """A recurring submission.
 
-    `rule` says when, and `payload` what; both are opaque to the store.
+    `rule` says when to submit, and `payload` what; both are opaque to the store.
     """
 
     name: str
     partition: Partition
     rule: bytes
-    tick: float  # when it is to be submitted next
+    tick: float  # when the next submission is due
     payload: bytes
     is_paused: bool = False
     fired: int = 0  # ticks that submitted jobs
-    missed: int = 0  # ticks that were left out
+    missed: int = 0  # ticks that submitted none
     last_tick: float | None = None
     last_job: Any = None
 
@@ -254,22 +258,23 @@ class Turn:
 
     now: float
     submitted: list[Submitted] = field(default_factory=list)  # in the order of the submits
-    refused: list[Update] = field(default_factory=list)  # whose token is not valid any more
+    refused: list[Update] = field(default_factory=list)  # with an invalid token
     claims: list[Claim] = field(default_factory=list)  # in the order in which they are to start
     news: list[News] = field(default_factory=list)
     # Handles of jobs that were stored in users' transactions, and whether these were committed.
     inserted: list[tuple[Any, bool]] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)  # due, of functions that it knows
+    entries: list[Entry] = field(default_factory=list)  # due, of functions that this process knows
     next_look: float | None = None  # seconds until the next turn is due; None: no time is set
     hungry_peers: bool = False  # another process could run claims that this one has not begun
-    # Functions (pool and name) of stored jobs that this process does not know; none if none is new.
+    # Functions of stored jobs that this process does not know, as (pool, function). Empty if there
+    # is no new one among them.
     unknown: list[tuple[str, str]] = field(default_factory=list)
-    is_doubtful: bool = False  # the store may have lost what it has acknowledged last
-    full: frozenset[str] = frozenset()  # pools whose queue this process waits for room in
+    is_doubtful: bool = False  # the store may have lost its latest commits
+    full: frozenset[str] = frozenset()  # pools for which this process waits for room in the queue
 
 
 class Attempt(NamedTuple):
-    """An attempt of a job that has failed."""
+    """A failed attempt of a job."""
 
     number: int
     started: float | None
@@ -296,14 +301,14 @@ class Record:
     entry: str | None
     owner: Any
     created: float
-    started: float | None  # of the latest attempt; while it runs, when it was claimed
+    started: float | None  # when the latest attempt began; while it runs, when it was claimed
     finished: float | None
     error: str | None
     progress: bytes | None
     meta: bytes | None
     payload: bytes
     outcome: bytes | None
-    batch: Any = None  # the job that stands for the batch of which it is a member
+    batch: Any = None  # the id of the batch that the job is a member of
 
 
 class Member(NamedTuple):
@@ -315,10 +320,10 @@ class Member(NamedTuple):
     joined: float
     version: str
     pools: tuple[str, ...]
-    seen: float | None = None  # when it renewed its lease last; None: it has none
+    seen: float | None = None  # when it last renewed its lease; None: it has no lease
 
 
 def host_name() -> str:
-    """Return what people know this process's machine by, after the name that ODDJOB_NAME gives."""
+    """Return the name of this machine, for people; ODDJOB_NAME adds a name of the process."""
     name = os.environ.get("ODDJOB_NAME", "")
     return f"{name}@{socket.gethostname()}" if name else socket.gethostname()

@@ -1,8 +1,8 @@
-"""Reports: what has become of the claims of a process, and how far they are, for the store thread.
+"""Reports: updates of claims, and progress, that workers leave for the store thread.
 
-Guarantees: a report is there until `take`, and again after `put_back` if a turn has failed. A claim
-is over as soon as its end is reported; its pool holds it until the report is on its way to the
-store, so a pool that holds no claim has nothing to report either.
+Guarantees: a report stays until `take`, and is queued again by `put_back` if the turn has failed. A
+claim is over as soon as its end is reported. Its pool holds the claim until `take`: a pool that
+holds no claim has no report here, except one that was put back.
 
 Thread safety: any thread may call `put`; the rest is for the store thread.
 """
@@ -24,12 +24,12 @@ class Reports:
         self.progress: Final = LatestProgress()
 
     def put(self, update: Update) -> None:
-        """Queue the end of a claim, after the latest progress of its job."""
+        """Queue the latest progress of a job, and then the update that ends its claim."""
         update.claim.is_over = True
         self._ends.extend([*self.progress.take_last(update.claim), update])
 
     def take(self) -> list[Update]:
-        """Take what is to be stored now; the pools hold the claims that are over no longer."""
+        """Take the updates to store now; their pools no longer hold the claims that are over."""
         taken = self.progress.take() + drain(self._ends)
         for update in taken:
             claim = update.claim
@@ -38,16 +38,16 @@ class Reports:
         return taken
 
     def put_back(self, taken: Sequence[Update]) -> None:
-        """Have these taken again, before all others: they could not be stored."""
+        """Queue updates again, before all others, as they could not be stored."""
         self._ends.extendleft(each for each in reversed(taken) if each.state is not State.RUNNING)
         for each in taken:
             if each.state is State.RUNNING:
                 self.progress.put_back(each)
 
     def drop(self) -> int:
-        """Drop all ends; return how many there were."""
+        """Drop all updates except progress; return how many."""
         return len(drain(self._ends))
 
     def __len__(self) -> int:
-        """Return how many updates cannot wait, as progress can."""
+        """Return how many updates are to be stored at once; others, of progress, may wait."""
         return len(self._ends)

@@ -1,8 +1,8 @@
 """Rules: how the trigger of a recurring entry is stored.
 
-A rule is JSON. Equal triggers have equal rules in all processes, so a changed one is noticed; and
-reading a rule runs no code of a user's. So a time zone that only pickle could store is not read: an
-entry in such a zone fires in processes that declare it themselves.
+A rule is JSON. Processes that declare equal triggers store equal rules, so that a changed trigger
+is noticed; and to decode a rule never runs user code. For that reason a time zone that only pickle
+can encode is not decoded: an entry in such a zone fires only in processes that declare it.
 """
 
 import json
@@ -13,14 +13,15 @@ from typing import Any, NamedTuple
 from oddjob.schedule.local_time import SystemZone, as_zone
 from oddjob.schedule.triggers import CronTrigger, EveryTrigger, Trigger
 
-_Zone = str | float | dict[str, str] | None  # by name, offset from UTC, pickled, the machine's
+# A time zone: its name; its offset from UTC, in seconds; its pickle; None: that of the machine.
+_Zone = str | float | dict[str, str] | None
 
 
 class Rule(NamedTuple):
     """When an entry fires."""
 
     trigger: Trigger
-    overlaps: bool  # it fires although jobs of it have not ended
+    overlaps: bool  # whether it fires while jobs of the entry have not ended
 
 
 def encode_rule(rule: Rule) -> bytes:
@@ -44,11 +45,11 @@ def encode_rule(rule: Rule) -> bytes:
 
 
 def decode_rule(data: bytes) -> Rule | None:
-    """Return the rule of these bytes; None if only the processes that declare it can read it.
+    """Return the rule of these bytes; None if only processes that declare the entry know it.
 
     Raises:
-        Exception: they are no rule, or of another version; this machine does not have the time
-            zone, or the package that reads cron expressions.
+        Exception: the bytes are not a rule of this version; or this machine lacks the time zone, or
+            the package that reads cron expressions.
     """
     fields: dict[str, Any] = json.loads(data)
     overlaps = bool(fields.pop("overlap"))
@@ -62,7 +63,7 @@ def decode_rule(data: bytes) -> Rule | None:
 
 
 def describe_rule(data: bytes) -> str:
-    """Return what a rule says, for people."""
+    """Return a description of a rule, for people."""
     fields: dict[str, Any] = json.loads(data)
     if "every" in fields:
         return f"every {fields['every']:g} s"

@@ -1,8 +1,9 @@
 """SpareClaims: hands back claims that wait for a worker here while other processes could run them.
 
-A process claims a little ahead of its workers. If a job takes longer than expected, the claims
-behind it are handed back: after a moment if another process is hungry, else when no job has begun
-for a while, as claims cannot be cancelled or overtaken, and are shown as running.
+A process claims a little ahead of its workers: see `ClaimedJobs`. If a job takes longer than
+expected, the claims behind it are handed back: after `_PATIENCE` if a peer is hungry, else after
+`STANDSTILL`. They would do harm: users cannot cancel claims like queued jobs, jobs of a higher
+priority cannot overtake them, and they are shown as running.
 """
 
 from collections.abc import Iterable
@@ -16,11 +17,11 @@ if TYPE_CHECKING:
     from oddjob.durable.pool_store import PoolStore
 
 _PATIENCE: Final = 0.02  # seconds that a claim may wait for a worker while a peer is hungry
-STANDSTILL: Final = 0.25  # seconds without a start, after which claims are handed back in any case
+STANDSTILL: Final = 0.25  # seconds without the start of a job, after which claims go back
 
 
 class SpareClaims:
-    """Knows since when there are spare claims, and whether a peer is hungry.
+    """Remembers since when there are spare claims, and whether a peer is hungry.
 
     Thread safety: the store thread alone uses it.
     """
@@ -30,13 +31,13 @@ class SpareClaims:
         self._has_hungry_peers = False
 
     def hand_back(self, pools: Iterable["PoolStore"]) -> None:
-        """Hand back what has waited for too long; of a pool that hands back, all."""
+        """Hand back the claims that have waited for too long, and all of a pool that hands back."""
         now = clock.monotonic()
-        is_overdue = self._has_hungry_peers and now - self._since >= _PATIENCE
-        for each in pools:
-            is_late = is_overdue or now - each.claimed.latest_start >= STANDSTILL
-            if each.hands_back or (is_late and each.claimed.has_spare):
-                each.claimed.hand_back()
+        are_wanted = self._has_hungry_peers and now - self._since >= _PATIENCE
+        for pool in pools:
+            is_stuck = now - pool.claimed.latest_start >= STANDSTILL
+            if pool.hands_back or ((are_wanted or is_stuck) and pool.claimed.has_spare):
+                pool.claimed.hand_back()
 
     def next_look(self, pools: Iterable["PoolStore"], turn: Turn) -> float:
         """Return the seconds until claims may have waited for too long."""

@@ -1,23 +1,24 @@
-"""The store contract: everything that a runner asks of a store, the same for each of them.
+"""The store contract: everything that a runner asks of a store, of whatever kind.
 
 Guarantees
-  * `turn` is one commit in each pool: all of it has happened when it returns, or none of it.
-  * An update of a claim names its fencing token. A token that is not valid any more (the job was
-    taken over, or ended by hand) changes nothing, and the update is reported as refused.
+  * `turn` makes one commit, or one for each pool. What concerns one pool happens entirely, or not
+    at all.
+  * An update of a claim names its fencing token. If the token is invalid (the job was taken over,
+    or ended by hand), the update changes nothing, and is returned as refused.
   * A job whose submission has returned ends, whatever dies; only `delete` removes it before.
-  * A process that leaves jobs behind wakes a hungry one that could run them. So a store need not be
-    looked at but when `wait` says so.
+  * A process that leaves jobs in the queue wakes a hungry one that could run them. So a process
+    need not look at the store before `wait` returns.
 
 Assumptions
-  * One thread of a process calls everything but `wake`, `reader`, `check_connection`,
-    `insert_into` and `transaction`.
-  * A process that has joined either leaves or dies: the store finds out about its death by itself.
+  * The store thread of a process calls everything, except `wake`, `reader`, `marks`, `taken_over`,
+    `submit_directly`, `check_connection`, `insert_into` and `transaction`.
+  * A process that has joined either leaves or dies; the store finds out about its death by itself.
 
-There is one hot call, `turn`: one transaction, or one script. Handing back, retrying, finishing and
-reporting progress are all updates of a claim, and news come back with the same call.
+`turn` is the one hot call: one transaction, or one script. To hand back, retry, end and report
+progress are all updates of a claim, and news come back with the same call.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -36,69 +37,75 @@ from oddjob.durable.record import (
 )
 from oddjob.schedule.clock import clock
 
-SIZE_OF_RECORD: Final = 250  # bytes that a store takes for a job with no data, roughly
+SIZE_OF_RECORD: Final = 250  # bytes, roughly, that a store takes for a job without data
 
 
 class Evicted(Exception):
-    """Another process has taken this one for dead: its claims are lost. Join again.
+    """Another process has taken this one for dead: its claims are lost, and it has to join again.
 
-    `turn` raises it, and so may all other calls that change something: then nothing has happened.
+    `turn` raises this, and so may all other calls that change something; nothing has happened then.
     """
 
 
 class Filter(NamedTuple):
-    """Which jobs `Store.records` returns; None: whichever."""
+    """Which jobs `StoreReader.records` returns; None: that field does not matter.
+
+    Times are in seconds since the epoch.
+    """
 
     state: State | None = None
     name: str | None = None
     key: str | None = None
-    error: str | None = None  # contained in the line that says what went wrong
-    since: float | None = None  # submitted at that time or later, in seconds since the epoch
-    before: float | None = None  # submitted before that
+    error: str | None = None  # a part of `Record.error`
+    since: float | None = None  # submitted at this time or later
+    before: float | None = None  # submitted before this time
     ended_before: float | None = None
 
 
 def no_id(job: object) -> ValueError:
-    """Return the error about a `before_id` that can be no job's."""
+    """Return the error about a `before_id` that is not the id of a job in any case."""
     return ValueError(f"before_id must be the id of a job in this store, not {str(job)!r}")
 
 
-class StartedMarks(Protocol):
-    """Which of the claimed jobs have begun, as those who take them over are to know.
+class Marks(Protocol):
+    """The begun marks of this process; any thread.
 
-    It survives the death of the process, and costs no transaction.
+    They survive the death of the process, for the one that takes its claims over, and cost no
+    transaction.
     """
 
     def mark(self, place: int, claim: Claim) -> None:
-        """Note that the job in a place has begun.
+        """Mark a claim as begun.
 
-        Each running job has a place of its own, from 0 on; there may be no room for high numbers.
+        Each running job has a place of its own, from 0 on. A store may ignore high places.
         """
 
     def unmark(self, place: int) -> None:
-        """Note that it has come to its end."""
+        """Remove the mark in a place."""
 
 
 class StoreReader(Protocol):
-    """What people see of a store: a moment ago, a page at a time, from any thread."""
+    """The read-only half of a store; any thread. It shows a recent state, a page at a time."""
 
     def records(
         self, pool: str, which: Filter, before_id: Any = None, limit: int = 100
     ) -> list[Record]:
-        """Return a page of jobs, the newest first, submitted before the job `before_id`.
+        """Return a page of jobs, the newest first.
 
-        That one may be gone.
+        Args:
+            pool: the name of the pool.
+            which: the jobs to return.
+            before_id: return jobs that were submitted before this job, which may be deleted; None:
+                return the first page.
+            limit: the size of a page.
 
         Raises:
-            ValueError: it can be the id of no job.
+            ValueError: `before_id` has not the form of an id.
         """
         ...
 
     def record(self, job: Any) -> Record | None:
-        """Return the record of one job; None if there is none.
-
-        People give an id as a text, the ``str`` of what the store calls it; that finds it, too.
-        """
+        """Return the record of the job with this id, or with this ``str`` of an id; else None."""
         ...
 
     def attempts(self, job: Any) -> list[Attempt]:
@@ -108,7 +115,7 @@ class StoreReader(Protocol):
     def counts(self, pool: str, most: int | None = None) -> dict[State, int]:
         """Return how many jobs of a pool are in each state.
 
-        With `most`, more than that in a state may be counted as one more than that.
+        With `most`, a count above it may be returned as ``most + 1``.
         """
         ...
 
@@ -129,9 +136,9 @@ class StoreReader(Protocol):
         ...
 
     def submits_of(self, jobs: Sequence[Any]) -> dict[Any, Submit]:
-        """Return what would submit jobs once more, without a delay, and with no process waiting.
+        """Return submits that would store jobs again, with no delay, and no process waiting.
 
-        Those are left out that there are not, that have to do with other jobs, or that have steps.
+        Jobs that do not exist, are linked to other jobs, or have steps, are left out.
         """
         ...
 
@@ -143,29 +150,33 @@ class StoreReader(Protocol):
         """Return why a pool is paused; "" if it is not, or nobody has said."""
         ...
 
-    # What follows may be left as it is. A store that can answer without reading records, should.
+    # Stores may override the following, to answer without reading all records.
 
     def oldest_waiting(self, pool: str) -> float | None:
-        """Return when the first of the queued jobs of a pool was submitted; None: none waits."""
+        """Return when the oldest queued job of a pool was submitted; None if none is queued."""
         oldest = None
-        while page := self.records(pool, Filter(State.QUEUED), oldest and oldest.id):
-            oldest = page[-1]
-        return None if oldest is None else oldest.created
+        for record in self._all_records(pool, State.QUEUED):  # the newest first
+            oldest = record.created
+        return oldest
 
     def ended_since(self, pool: str, since: float) -> dict[State, int]:
-        """Return how many jobs have ended since then in each way, of those that are kept."""
-        found, last = dict.fromkeys((each for each in State if each.has_ended), 0), None
-        for state in found:
-            while page := self.records(pool, Filter(state), last and last.id):
-                last = page[-1]
-                found[state] += sum((each.finished or 0.0) >= since for each in page)
-            last = None
-        return found
+        """Return how many of the kept records ended since a time, by their state."""
+        return {
+            state: sum((each.finished or 0.0) >= since for each in self._all_records(pool, state))
+            for state in State
+            if state.has_ended
+        }
+
+    def _all_records(self, pool: str, state: State) -> Iterator[Record]:
+        last_id = None
+        while page := self.records(pool, Filter(state), last_id):
+            yield from page
+            last_id = page[-1].id
 
     def ended_by_period(
         self, pool: str, since: float, period: float, number: int
     ) -> dict[State, list[int]]:
-        """Return how many jobs have ended in each of some periods of seconds, one after another."""
+        """Return how many jobs ended in each of `number` periods of that many seconds."""
         starts = [since + period * n for n in range(number + 1)]
         later = [self.ended_since(pool, start) for start in starts]
         return {
@@ -173,19 +184,19 @@ class StoreReader(Protocol):
         }
 
     def obstacles(self, job: Any) -> list[str]:  # noqa: ARG002  (it may know of none)
-        """Return what keeps a job waiting, besides others before it in the queue; for people."""
+        """Return what keeps a job waiting, apart from jobs before it in the queue; for people."""
         return []
 
     def server(self) -> dict[str, str]:
-        """Return what the server of the store says of itself, in its words, and its `time`."""
+        """Return what the server of the store reports about itself, and its `time`."""
         return {}
 
 
 class OpenTransaction(Protocol):
-    """What a running job writes in the store's own file, and the job's outcome: one commit.
+    """A transaction of a running job in the file of the store, committed with the job's outcome.
 
-    The job's thread calls everything but `rollback`, which is for any thread, and `wake_peers`,
-    which is the store thread's to call. To end it twice does no harm.
+    The job's thread calls everything, except `rollback`, which is for any thread, and `wake_peers`,
+    which is for the store thread. A second `commit` or `rollback` does nothing.
     """
 
     @property
@@ -198,18 +209,18 @@ class OpenTransaction(Protocol):
 
         Raises:
             JobLost: the job was taken over, or the transaction has ended already.
-            StoreUnusable: there is no transaction.
+            StoreUnusable: the transaction could not begin.
         """
 
     def save_step(self, name: str, value: bytes) -> None:
-        """Keep the value of a step of the job, if this is committed."""
+        """Save the value of a step of the job, as a part of the transaction."""
 
     def commit(self, update: Update) -> bool:
-        """Commit with the job's outcome; return False if the token was not valid any more.
+        """Commit with the job's outcome; return False if the token was invalid.
 
         Raises:
             StoreFull: nothing has happened.
-            Exception: nothing has happened, because of what the job has written.
+            Exception: nothing has happened, as what the job has written cannot be committed.
         """
         ...
 
@@ -217,15 +228,15 @@ class OpenTransaction(Protocol):
         """Undo what the job has written."""
 
     def wake_peers(self) -> None:
-        """Wake the processes which the end of the job concerns; after the commit."""
+        """Wake the processes that the end of the job concerns; to be called after the commit."""
 
 
 class Store(Protocol):
     """One process's access to a store."""
 
     @property
-    def marks(self) -> StartedMarks:
-        """Where this process notes what has begun."""
+    def marks(self) -> Marks:
+        """The begun marks of this process."""
         ...
 
     @property
@@ -234,28 +245,28 @@ class Store(Protocol):
         ...
 
     def join(self, pools: Mapping[str, Iterable[str]], workers: int) -> None:
-        """Register this process, and take over what dead ones have left.
+        """Register this process, and take over the claims of dead processes.
 
         Args:
-            pools: those that this process consumes, each with the names of the functions that
+            pools: the pools that this process consumes, each with the names of the functions that
                 it knows; empty if it only submits.
-            workers: how many jobs it runs at most at once.
+            workers: how many jobs this process runs at most at once.
 
         Raises:
             StoreUnusable: the store cannot be used.
         """
 
     def learn(self, pool: str, functions: Iterable[str], workers: int) -> None:
-        """Consume a pool, too, or know more functions of it; for `workers` more jobs at once."""
+        """Consume another pool, or more functions of a pool; with `workers` more jobs at once."""
 
     def forget(self, pool: str) -> None:
-        """Consume a pool no longer; there are no claims of it."""
+        """Stop consuming a pool, of which this process holds no claims."""
 
     def leave(self) -> None:
-        """Unregister; hand back the claims that are left."""
+        """Unregister this process, and hand back the claims that it still holds."""
 
     def close(self) -> None:
-        """Let go of everything that is open."""
+        """Close everything that is open."""
 
     def turn(
         self,
@@ -263,30 +274,30 @@ class Store(Protocol):
         submits: Sequence[Submit],
         capacity: Mapping[str, Capacity],
     ) -> Turn:
-        """Update claims, store jobs, open what is due, claim jobs, and read the news: one commit.
+        """Update claims, store jobs, queue jobs that are due, claim jobs, and read the news.
+
+        A store that has room for the updates, but not for the submits of a pool, says so in
+        `Submitted.error`.
 
         Args:
-            updates: what has become of claims of this process.
+            updates: updates of claims of this process.
             submits: new jobs.
-            capacity: for each pool that this process consumes. One that is draining takes nothing,
-                and says so, or it would be woken in place of others.
-
-        A store may do so with one commit for each pool. If it has no room for the jobs of a pool,
-        but for the updates, it says so in `Submitted.error`.
+            capacity: for each pool that this process consumes, also for one that takes no jobs
+                now: otherwise this process would be woken for new jobs in place of others.
 
         Raises:
             Evicted: this process is not registered any more; nothing has happened.
             StoreFull: nothing has happened.
-            StoreUnusable: the submits are not stored; or it is not known, as a server has stopped
-                answering. The updates are to be given again, in the next turn.
+            StoreUnusable: the submits are not stored; or, if a server has stopped answering, it is
+                not known whether they are. The caller gives the updates again in the next turn.
         """
         ...
 
     def submit_directly(self, submits: Sequence[Submit]) -> list[Submitted] | None:  # noqa: ARG002
-        """Store jobs of one pool whose ends nobody here waits for; any thread may call this.
+        """Store jobs of one pool that no handle of this process waits for; any thread.
 
-        None: nothing has happened, they have to be given to `turn`. A store that cannot do it, or
-        not now, always says so.
+        Returns None if nothing has happened, as the store cannot do this, or not now: then the jobs
+        have to be given to `turn`.
 
         Raises:
             StoreFull: nothing has happened.
@@ -295,37 +306,37 @@ class Store(Protocol):
         return None
 
     def now(self) -> float:
-        """Return the time of the store, in seconds since the epoch: that of this machine."""
+        """Return the time by the clock of the store, in seconds since the epoch."""
         return clock.wall()
 
     @property
     def taken_over(self) -> int:
-        """How many jobs of dead processes it has put back; from any thread."""
+        """How many jobs of dead processes this one has put back; any thread."""
         return self._taken_over
 
     _taken_over: int = 0
 
     def takeover(self, process: Any) -> int:
-        """Put back the jobs of a dead process; return how many. Twice does no harm.
+        """Put back the jobs of a dead process; return how many. A second call puts back none.
 
-        A crash is charged to those that had begun. After `MAX_CRASHES` a job fails; its last try
-        is as a suspect, alone in its process, so that no other is charged for its deeds.
+        A crash is charged to the jobs that had begun. A job fails after `MAX_CRASHES`. Before that
+        it has a last attempt as a suspect, alone in its process, so that no other job is charged.
         """
         ...
 
     def try_write(self) -> None:
-        """Commit a change that changes nothing, to see whether the store can be written.
+        """Commit without a change, to find out whether the store can be written.
 
         Raises:
             StoreFull, StoreUnusable: it cannot.
         """
 
     def watch(self, job: Any) -> Record | None:
-        """Return a job's record; if it has not ended, this process will have news of its end."""
+        """Return a job's record; if it has not ended, this process gets news of its end."""
         ...
 
     def cancel(self, jobs: Iterable[Any]) -> int:
-        """Cancel jobs that wait, ask the owners of running ones to stop; return how many."""
+        """Cancel waiting jobs, and ask the owners of running ones to stop; return how many."""
         ...
 
     def retry(self, jobs: Iterable[Any]) -> int:
@@ -333,9 +344,9 @@ class Store(Protocol):
         ...
 
     def reschedule(self, delays: Mapping[Any, float]) -> int:
-        """Have scheduled jobs due after that many seconds from now; return how many.
+        """Change when scheduled jobs are due, in seconds from now; return how many.
 
-        Those that wait for other jobs are left as they are.
+        Jobs that wait for other jobs are left as they are.
         """
         ...
 
@@ -344,28 +355,28 @@ class Store(Protocol):
         ...
 
     def ask_to_end(self, process: Any) -> bool:
-        """Leave a process news that it is to end; return False if it runs no jobs, or is gone.
+        """Leave news for a process to end; return False if it runs no jobs, or is gone.
 
-        People give a process as a text, as they do a job.
+        The ``str`` of the id of a process will do, too.
         """
         ...
 
     def pause(self, pool: str, *, is_paused: bool, reason: str = "") -> None:
-        """Have no process claim jobs of a pool, or all of them again."""
+        """Stop all processes from claiming jobs of a pool, or let them claim again."""
 
     def save_step(self, claim: Claim, name: str, value: bytes) -> bool:
-        """Keep the value of a step of a running job; return False if the token is not valid."""
+        """Save the value of a step of a running job; return False if the token is invalid."""
         ...
 
     def check_connection(self, connection: Any) -> None:
-        """Raise `TypeError` or `ValueError` if `insert_into` cannot use a user's connection."""
+        """Raise `TypeError` or `ValueError` if `insert_into` cannot use this; any thread."""
 
     def insert_into(
         self, connection: Any, submits: Sequence[Submit], handles: Sequence[Any]
     ) -> list[Submitted]:
-        """Store jobs in the transaction of a user's connection, in its thread.
+        """Store jobs in the transaction of a user's connection; in the thread of the connection.
 
-        A later turn says of each handle whether that transaction was committed.
+        A later turn says of each handle whether that transaction was committed: `Turn.inserted`.
 
         Raises:
             QueueFull, RuntimeError: no job was stored.
@@ -374,14 +385,14 @@ class Store(Protocol):
         ...
 
     def transaction(self, claim: Claim) -> OpenTransaction:
-        """Return a transaction for a running job, in its thread, which has not begun yet."""
+        """Return a transaction that has not begun, for a running job; in the thread of the job."""
         ...
 
     def put_entry(self, entry: Entry) -> None:
         """Declare a recurring entry.
 
-        One that exists keeps its tick, unless its rule changes. Then it never goes back to a tick
-        that it has had.
+        An entry that exists keeps its tick, unless its rule changes. Even then it does not go back
+        to a tick that it has had.
         """
 
     def fire_entry(
@@ -395,9 +406,9 @@ class Store(Protocol):
     ) -> list[Submitted] | None:
         """Submit the jobs of an entry that is due, and move it to its next tick, in one commit.
 
-        Nothing is submitted, and one more tick is counted as missed, if jobs of the entry have not
-        ended and it does not overlap with them. None: another process has moved it, or it is paused
-        or gone; nothing has happened.
+        Unless the entry `overlaps`, nothing is submitted while jobs of the entry have not ended,
+        and one more tick is counted as missed. Returns None if nothing has happened, as another
+        process has moved the entry, or it is paused or deleted.
 
         Raises:
             StoreFull, StoreUnusable: nothing has happened.
@@ -405,11 +416,11 @@ class Store(Protocol):
         ...
 
     def pause_entry(self, pool: str, name: str, *, is_paused: bool) -> bool:
-        """Stop an entry from firing, or let it again; return False if there is none."""
+        """Stop an entry from firing, or let it fire again; return False if there is none."""
         ...
 
     def delete_entry(self, pool: str, name: str) -> bool:
-        """Forget an entry; return False if there is none."""
+        """Delete an entry; return False if there is none."""
         ...
 
     def purge(
@@ -417,11 +428,11 @@ class Store(Protocol):
     ) -> int:
         """Delete at most `budget` old jobs; return how many.
 
-        Those are the succeeded ones but for the newest `keep_succeeded`, and the failed and
-        cancelled ones that ended before that time. If there are none left, it is the oldest of each
-        of these states beyond `keep_bytes`: of their payloads, outcomes and errors, and
-        `SIZE_OF_RECORD` for each. The mean of some may stand for all, so that is a rough bound; and
-        where to count them takes long, it may be looked at only now and then.
+        Deleted are succeeded jobs except the newest `keep_succeeded`, and failed and cancelled jobs
+        that ended before `failed_before`. If there are none, the oldest jobs of each of these
+        states are deleted until they take at most `keep_bytes`: their payloads, outcomes and
+        errors, and `SIZE_OF_RECORD` each. This is a rough bound: a store may estimate the bytes
+        from some of the jobs, and may do so only now and then if counting takes long.
         """
         ...
 
@@ -430,4 +441,4 @@ class Store(Protocol):
         ...
 
     def wake(self) -> None:
-        """End this process's `wait`, now or the next one."""
+        """End this process's current `wait`, or its next one; any thread."""

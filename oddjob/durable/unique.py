@@ -1,4 +1,4 @@
-"""Unique jobs: what makes two submissions the same job."""
+"""Unique jobs: derives the bytes by which a store tells that two submits are the same job."""
 
 import io
 import pickle
@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 
 
 def unique_of(unique: Unique, name: str, fn: Callable[..., Any], job: "Job[Any]") -> bytes | None:
-    """Return what identifies a job among those of its pool that have not ended; None: nothing.
+    """Return what identifies a job among the unfinished jobs of its pool; None: it is not unique.
 
-    `unique` is the option of that name: True for the function's name and the arguments; a key, or a
-    function that derives one from the arguments.
+    Args:
+        unique: the option of that name. True: the function's name and the arguments identify a job.
+            Else a key, or a function that derives a key from the arguments; all functions of a
+            pool share their keys.
+        name: the stored name of the function.
+        fn: the function.
+        job: the job, with its arguments.
 
     Raises:
-        TypeError: the arguments cannot be pickled, or the key is no key.
+        TypeError: the arguments cannot be pickled, or the key is not valid.
     """
     if unique is False:
         return None
@@ -32,7 +37,7 @@ def unique_of(unique: Unique, name: str, fn: Callable[..., Any], job: "Job[Any]"
         args, kwargs = _bound(fn, args, kwargs)
         try:
             data = canonical_bytes((name, args, sorted(kwargs.items())))
-        except Exception as error:  # a default; what the call is given has been pickled by now
+        except Exception as error:  # a default: the arguments of the call were pickled before
             what = f"unique=True: the arguments of {name}, or their defaults, cannot be pickled"
             raise TypeError(what) from error
         return sha256(data).digest()
@@ -41,15 +46,15 @@ def unique_of(unique: Unique, name: str, fn: Callable[..., Any], job: "Job[Any]"
     return None if text is None else text.encode()
 
 
-_signature_of: Final = lru_cache(signature)
+_signature_of: Final = lru_cache(signature)  # which keeps the latest 128 functions alive
 
 
 def _bound(
     fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Return the arguments as the function gets them, whether by position, by name or by default.
+    """Return the arguments in one form, however they are passed: by position, name or default.
 
-    Of a function that has no signature, or that will refuse them, they are left as they are.
+    If the function has no signature, or does not accept the arguments, they are returned as given.
     """
     try:
         bound = _signature_of(fn).bind(*args, **kwargs)
@@ -60,10 +65,11 @@ def _bound(
 
 
 def canonical_bytes(value: Any) -> bytes:
-    """Return bytes that are the same for equal values, in every process.
+    """Return bytes that are the same, in every process, for equal values of the built-in types.
 
-    Pickle's own are not: a string that occurs twice is referred to if both are one object. Without
-    that, what refers to itself cannot be pickled; it is not unique then.
+    A plain pickle is not: the second occurrence of a string is a reference if both are one object.
+    Here no references are made. A value that contains itself needs them, and falls back to a plain
+    pickle, so two equal values of this kind may differ.
     """
     try:
         return _bytes_of(value)
@@ -80,7 +86,7 @@ def _bytes_of(value: Any) -> bytes:
 
 
 def _in_order(value: Any) -> Any:
-    """Sort sets and dicts: each process has another order of the strings in a set."""
+    """Return a value with its sets and dicts sorted: the order of a set differs by process."""
     kind = type(value)
     if kind is list or kind is tuple:
         return kind(map(_in_order, value))

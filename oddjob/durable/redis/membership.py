@@ -29,7 +29,7 @@ from oddjob.durable.redis.connection import Connection, pairs_of
 from oddjob.durable.redis.location import Location
 from oddjob.durable.redis.packing import pack_begun
 from oddjob.durable.redis.script import Script
-from oddjob.durable.store import Evicted, StartedMarks
+from oddjob.durable.store import Evicted, Marks
 from oddjob.errors import StoreUnusable
 from oddjob.log import log
 from oddjob.threads import ServiceThread
@@ -279,7 +279,7 @@ class _Mark(NamedTuple):
     token: int
 
 
-class ClaimMarks(StartedMarks):
+class ClaimMarks(Marks):
     """Where this process notes what has begun: a file that its peers can read."""
 
     def __init__(self, membership: Membership) -> None:

@@ -43,8 +43,8 @@ from oddjob.durable.redis.script import Script
 from oddjob.durable.redis.wakeups import WakeupListener
 from oddjob.durable.store import (
     SIZE_OF_RECORD,
+    Marks,
     OpenTransaction,
-    StartedMarks,
     Store,
     StoreReader,
 )
@@ -96,7 +96,7 @@ class RedisStore(Store):
 
     @property
     @override
-    def marks(self) -> StartedMarks:
+    def marks(self) -> Marks:
         return self._marks
 
     @property

@@ -38,7 +38,7 @@ from oddjob.durable.sqlite.transactions import (
     read_receipts,
 )
 from oddjob.durable.sqlite.work import Work
-from oddjob.durable.store import Evicted, OpenTransaction, StartedMarks, Store, StoreReader
+from oddjob.durable.store import Evicted, Marks, OpenTransaction, Store, StoreReader
 from oddjob.errors import StoreFull, StoreUnusable
 from oddjob.schedule.clock import clock
 
@@ -101,7 +101,7 @@ class SqliteStore(Store):
 
     @property
     @override
-    def marks(self) -> StartedMarks:
+    def marks(self) -> Marks:
         return self._peers
 
     @property

@@ -1,8 +1,8 @@
 """Submitting to a store from an event loop, which must not wait for a commit.
 
-A thread of the loop's executor waits for it. If the task that submits is cancelled meanwhile, the
-job may be stored all the same; it is cancelled then, by that thread, or by another one if that is
-through with it.
+A thread of the loop's executor waits instead. If the submitting task is cancelled meanwhile, the
+job may be stored all the same. Then the job is cancelled: by the thread of the executor if it has
+not finished, else by a new thread.
 """
 
 import asyncio
@@ -18,13 +18,14 @@ from oddjob.runtime.job import Job
 async def submit_in_loop(accept: Callable[[Job[Any]], None], job: Job[Any]) -> None:
     """Store a job with `accept`, in another thread; raises what that raises."""
     lock = threading.Lock()  # guards these two
-    is_stored = is_left = False
+    is_stored = is_abandoned = False
 
     def store() -> None:
         nonlocal is_stored
         accept(job)
         with lock:
-            is_stored, must_cancel = True, is_left
+            is_stored = True
+            must_cancel = is_abandoned
         if must_cancel:
             job.cancel()
 
@@ -34,7 +35,8 @@ async def submit_in_loop(accept: Callable[[Job[Any]], None], job: Job[Any]) -> N
         await asyncio.shield(stored)
     except asyncio.CancelledError:
         with lock:
-            is_left, is_too_late = True, is_stored
-        if is_too_late:
+            is_abandoned = True
+            must_cancel = is_stored
+        if must_cancel:
             run_in_thread(job.cancel, "oddjob-cancel")
         raise

@@ -1,6 +1,7 @@
-"""FullQueue: what ``when_full`` does with jobs for which the queue in the store has no room.
+"""FullQueue: applies ``when_full`` to jobs for which the queue in the store has no room.
 
-The store refuses them, notes that this process wants room, and wakes it when there may be some.
+The store refuses such jobs, notes that this process waits for room, and wakes it when there may be
+room.
 """
 
 from collections.abc import Callable, Sequence
@@ -22,39 +23,40 @@ if TYPE_CHECKING:
 
 
 class FullQueue:
-    """The threads of one pool that wait for room.
+    """The threads of one pool that wait for room in the queue.
 
     Args:
         core: the pool.
-        store: stores jobs, and returns those for which there is no room.
+        store_jobs: stores jobs, and returns those for which there is no room.
 
     Thread safety: any thread may call everything.
     """
 
     def __init__(
-        self, core: "PoolCore", store: Callable[[Sequence[Job[Any]]], list[Job[Any]]]
+        self, core: "PoolCore", store_jobs: Callable[[Sequence[Job[Any]]], list[Job[Any]]]
     ) -> None:
         self._core: Final = core
-        self._store: Final = store
+        self._store_jobs: Final = store_jobs
         self._waiting: Final[list[Wakeup]] = []
 
     def answer(self, jobs: list[Job[Any]]) -> None:
-        """Do what ``when_full`` says of jobs that were turned away.
+        """Do what ``when_full`` says with jobs that were refused.
 
         Raises:
             QueueFull: there was no room, or not in time.
         """
         options = self._core.options
-        is_own = slot_of(self._core) is not None  # a worker must not wait: workers make room
+        # A worker of the pool must not wait, as the workers make room.
+        is_worker = slot_of(self._core) is not None
         if options.when_full == "caller_runs":
             jobs = [each for each in jobs if not self._run_in_caller(each)]
-        timeout = 0.0 if options.when_full == "raise" or is_own else options.submit_timeout
+        timeout = 0.0 if options.when_full == "raise" or is_worker else options.submit_timeout
         deadline = inf if timeout is None else clock.steady() + timeout
         wakeup = Wakeup()
         self._waiting.append(wakeup)
         try:
-            # (Once more at first: there may have been room before.)
-            while jobs and (jobs := self._store(jobs)):
+            # Try again first: room may have appeared before this thread was in `_waiting`.
+            while jobs and (jobs := self._store_jobs(jobs)):
                 if not wakeup.wait(deadline):
                     for job in jobs:
                         withdraw(job)
@@ -77,6 +79,6 @@ class FullQueue:
         return not store.open().reader.pools().get(store.name) and run_in_caller(self._core, job)
 
     def wake(self) -> None:
-        """Have the threads that wait try again: there may be room."""
+        """Let the waiting threads try again: there may be room."""
         for wakeup in list(self._waiting):
             wakeup.set()

@@ -1,4 +1,4 @@
-"""Peers of a store that no other process can use, as it is in memory."""
+"""Peers of a store in memory, which no other process can use."""
 
 import threading
 from typing import Final
@@ -8,7 +8,7 @@ from oddjob.durable.peers import Mark, Marked, Peers
 
 
 class LocalPeers(Peers):
-    """This process alone. Nobody could read its marks, and it has nobody to watch."""
+    """This process alone: it watches no peers, and no peer could read its begun marks."""
 
     def __init__(self) -> None:
         self._turn: Final = threading.Lock()

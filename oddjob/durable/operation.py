@@ -1,4 +1,4 @@
-"""Operation: what another thread asks the store thread to do, and its answer."""
+"""Operation: a request of another thread to the store thread, and the answer."""
 
 import threading
 from collections import deque
@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 
 
 class RunnerOver(Exception):
-    """The runner has ended since it was asked for: ask for another one."""
+    """The runner has ended since the caller got it: get the next one, or end."""
 
 
-# Of the job that is running: its runner, and its transaction.
+# The runner and the transaction of the job that runs in this context.
 in_transaction: Final[ContextVar[tuple[Any, Any]]] = ContextVar("transaction", default=(None, None))
 
 
 def check_no_transaction(runner: object) -> None:
-    """Raise `RuntimeError` in a job with an open transaction: its runner could not write for it."""
+    """Raise `RuntimeError` in a job with an open transaction, for which its runner would wait."""
     writer, transaction = in_transaction.get()
     if writer is runner and transaction.is_open:
         raise RuntimeError(
@@ -32,7 +32,7 @@ def check_no_transaction(runner: object) -> None:
 
 
 class Operation:
-    """A call with the store, or submits for the next turn; another thread waits for the answer."""
+    """A call with the store, or submits for the next turn; a thread may wait for the answer."""
 
     __slots__ = ("_done", "_has_ended", "answer", "call", "error", "handles", "submits")
 
@@ -52,8 +52,8 @@ class Operation:
         self._done.acquire()
 
     def end(self, answer: Any = None, error: BaseException | None = None) -> None:
-        """Let the thread that waits go on, with the first answer; in the store thread."""
-        if not self._has_ended:  # else it was answered before something else went wrong
+        """Give the answer to the waiting thread, unless one was given; in the store thread."""
+        if not self._has_ended:  # else something failed after the answer was given
             self._has_ended = True
             self.answer, self.error = answer, error
             self._done.release()
@@ -67,5 +67,5 @@ class Operation:
 
 
 def drain(items: deque[Any]) -> list[Any]:
-    """Take what is in a deque now; what is appended meanwhile may stay."""
+    """Take all items from a deque, except those that are appended meanwhile."""
     return [items.popleft() for _ in range(len(items))] if items else []

@@ -1,7 +1,7 @@
-"""Options of a call as plain data, for stores that others can write to.
+"""Options of a call as plain data, for stores whose writers are not trusted.
 
-Delays become lists, and exceptions the names of their classes. A class is looked up among what is
-imported, and only exceptions are found: reading options runs no code.
+Sequences of delays become lists, and exception classes their names. A name is looked up in imported
+modules only, and only exception classes are found: to decode options runs no user code.
 """
 
 import sys
@@ -13,7 +13,7 @@ _CLASSES: Final = ("retry_on", "no_retry_on")
 
 
 def to_plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Return options as plain data; what is no data stays as it is."""
+    """Return options as plain data; values that have no such form, like predicates, are kept."""
     plain = dict(options)
     for name, value in options.items():
         if name in _CLASSES:
@@ -28,7 +28,7 @@ def to_plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def from_plain(options: dict[str, Any]) -> dict[str, Any]:
-    """Return the options that plain data stand for; raises anything if they stand for none."""
+    """Return the options from their plain data; raises anything if the data are invalid."""
     found = dict(options)
     for name, value in options.items():
         if name in _CLASSES:
@@ -41,7 +41,7 @@ def from_plain(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def find_exception(name: str) -> type[BaseException] | None:
-    """Return the exception of a name, ``module:qualname``; None if none is imported here."""
+    """Return the exception class of a name, ``module:qualname``; None if it is not imported."""
     module, _, path = name.partition(":")
     found: Any = sys.modules.get(module)
     for part in path.split("."):

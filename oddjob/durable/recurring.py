@@ -5,8 +5,9 @@ the pool and knows the function tries to fire it: one commit, which names the ti
 and moves the entry to its next tick. The first process succeeds; the others find the entry moved.
 
 Guarantees
-  * A tick fires once. The next one is later than the last, whatever becomes of clocks and zones.
-  * A rule that cannot be read here, or a time zone that raises, is logged once, and left to others.
+  * A tick fires once. The next tick is always later, even if a clock or a time zone is changed.
+  * A rule that cannot be decoded here, or whose time zone raises, is logged once, and left to other
+    processes.
 
 `declare`, `find` and `delete` are for any thread; `fire` is called by the store thread.
 """
@@ -52,10 +53,10 @@ class RecurringEntries:
         self._logged: Final[set[str]] = set()  # names of entries that could not fire
 
     def declare(self, rule: Rule, calls: Calls) -> EntryTimer:
-        """Have calls made whenever a rule says so, by one of the processes that consume the pool.
+        """Declare a recurring entry: processes that consume the pool make these calls by a rule.
 
         Raises:
-            ValueError: this process has declared an entry of that name, with another rule or
+            ValueError: this process has declared an entry of that name with another rule or
                 function.
             Exception: as `PoolStore.accept` does.
         """
@@ -95,11 +96,11 @@ class RecurringEntries:
         return next((entry for entry in found if entry.name == name), None)
 
     def run_now(self, entry: Entry) -> bool:
-        """Submit the jobs of an entry now, besides those to come."""
+        """Submit the jobs of an entry now; its ticks stay as they are."""
         return bool(self._store.ask(lambda runner: runner.submit(submits_of(entry))))
 
     def timers(self) -> list[EntryTimer]:
-        """Return a timer of each entry, but for those whose rules cannot be read here."""
+        """Return a timer for each entry whose rule can be decoded here."""
         timers, reader = [], self._store.reader
         for entry in [] if reader is None else reader.entries(self._store.name):
             with suppress(Exception):
@@ -119,7 +120,8 @@ class RecurringEntries:
     def fire(self, entry: Entry, now: float, store: Store) -> float:
         """Submit the jobs of an entry that is due.
 
-        Returns the seconds until it is worth another look; infinity: this process cannot fire it.
+        Return the seconds until the store thread should look again: 0 if the tick is done, infinity
+        if this process cannot fire the entry.
         """
         try:
             rule = self._rule_of(entry.rule)
@@ -149,7 +151,7 @@ class RecurringEntries:
 
     def _rule_of(self, data: bytes) -> Rule | None:
         if data not in self._rules:
-            self._rules[data] = None  # if it cannot be read, it is left to others from now on
+            self._rules[data] = None  # it stays None if the next line raises
             self._rules[data] = decode_rule(data)
         return self._rules[data]
 
@@ -161,7 +163,7 @@ class RecurringEntries:
 
 
 def _name_of_entry(function: str, calls: Calls) -> str:
-    """Return a name for an entry that was given none: the function, and a hash of its calls."""
+    """Return the name of an entry without a given one: the function, and a hash of its calls."""
     if calls.kwargs is None and calls.arguments[0] == ():
         return function
     kwargs = None if calls.kwargs is ONE_ARGUMENT else calls.kwargs
@@ -170,14 +172,14 @@ def _name_of_entry(function: str, calls: Calls) -> str:
 
 
 def encode_submits(submits: Sequence[Submit]) -> bytes:
-    """Return the payload of an entry that submits these each time."""
+    """Return the payload of an entry that makes these submits at each tick."""
     return json.dumps(
         [{name: _to_text(getattr(each, name)) for name in _FIELDS} for each in submits]
     ).encode()
 
 
 def submits_of(entry: Entry) -> list[Submit]:
-    """Return what an entry submits each time; reading it runs no code of anybody's."""
+    """Return what an entry submits at each tick; to decode it never runs user code."""
     given: list[dict[str, Any]] = json.loads(entry.payload)
     return [
         Submit(entry.partition, **{name: _from_text(value) for name, value in each.items()})

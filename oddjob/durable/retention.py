@@ -1,7 +1,8 @@
-"""Retention: old records of jobs are deleted, a portion at a time.
+"""Retention: deletes old records of jobs, a portion at a time.
 
-After the first job that has ended, as a process may run only a few, and whenever some hundred more
-have, the runner purges until there is nothing left to delete; its turns go on in between.
+A purge begins after the first job that ends, as a process may run only a few, and then each time
+after more than `_PURGE_AFTER` jobs have ended. It goes on, between turns, until nothing is left to
+delete.
 """
 
 from collections.abc import Iterable
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from oddjob.durable.pool_store import PoolStore
 
 _PURGE_AFTER: Final = 500  # jobs that have ended
-_PURGED_AT_ONCE: Final = 500
+_PURGED_AT_ONCE: Final = 500  # records, in each pool
 
 
 class Retention:
@@ -23,21 +24,20 @@ class Retention:
     """
 
     def __init__(self) -> None:
-        self._ended = _PURGE_AFTER
+        self._ended = _PURGE_AFTER  # so that the first end begins a purge
 
     def note_end(self) -> None:
         """Note that a job has ended."""
         self._ended += 1
 
     def purge(self, store: Store, pools: Iterable["PoolStore"], now: float) -> bool:
-        """Delete some old jobs, if it is time for that; return whether there may be more."""
+        """Delete some old jobs if a purge is due; return whether there may be more."""
         if self._ended <= _PURGE_AFTER:
             return False
         purged = 0
-        for each in pools:
-            before = now - each.keep_failed
-            limits = each.keep_succeeded, before, each.keep_bytes
-            purged += store.purge(each.name, *limits, _PURGED_AT_ONCE)
+        for pool in pools:
+            limits = pool.keep_succeeded, now - pool.keep_failed, pool.keep_bytes
+            purged += store.purge(pool.name, *limits, _PURGED_AT_ONCE)
         if not purged:
             self._ended = 0
         return bool(purged)

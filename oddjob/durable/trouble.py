@@ -1,7 +1,7 @@
-"""Trouble: a store that cannot be used for a while; HoldUp: one that is waited for unusually long.
+"""Trouble: a store cannot be used for a while. HoldUp: threads wait unusually long to write to it.
 
-Users hear of either once when it begins, and once when it is over. In trouble, the runner tries
-again, after pauses that grow. Their length is random, so that not all processes come back at once.
+Each is logged once when it begins, and once when it is over. In trouble the runner tries again,
+after pauses that grow, and are random, so that not all processes try at the same moment.
 """
 
 import logging
@@ -21,8 +21,8 @@ from oddjob.schedule.scheduler import Alarm, scheduler
 
 _FIRST_PAUSE: Final = 0.1  # seconds
 _LONGEST_PAUSE: Final = 10.0
-_LONG: Final = 3.0  # seconds, for a process that would end otherwise
-_UNUSUAL: Final = 1.0  # seconds, for a writer that waits for others
+_LONG: Final = 3.0  # seconds of trouble, after which closing pools end without the store
+_UNUSUAL: Final = 1.0  # seconds that a writer waits, after which that is logged
 
 
 T = TypeVar("T")
@@ -31,11 +31,12 @@ T = TypeVar("T")
 class Trouble:
     """The trouble with one store.
 
-    Thread safety: the store thread alone uses it, but for `counted` and `errors`.
+    Thread safety: `counted` is for any thread, and so is `errors`, to read; the rest is for the
+    store thread.
     """
 
     def __init__(self, label: str) -> None:
-        self._lock: Final = threading.Lock()  # guards `errors`; nothing is called under it
+        self._lock: Final = threading.Lock()  # held to change `errors`; nothing is called under it
         self.errors: Final[Counter[str]] = Counter()  # by operation
         self._label: Final = label  # of the store, for logs
         self._since: float | None = None  # steady seconds
@@ -43,7 +44,7 @@ class Trouble:
 
     @property
     def is_long(self) -> bool:
-        """Whether a process that is about to end should not wait any more."""
+        """Whether a pool that is closing should not wait for the store any more."""
         return self._since is not None and clock.steady() - self._since > _LONG
 
     def note(self, error: BaseException) -> None:
@@ -55,7 +56,7 @@ class Trouble:
             log(logging.ERROR, what, self._label, error)
 
     def counted(self, operation: str, act: Callable[[], T]) -> T:
-        """Return what a call returns; if it raises what a store does, count that."""
+        """Return what `act` returns; count a `StoreFull` or `StoreUnusable` that it raises."""
         try:
             return act()
         except (StoreFull, StoreUnusable):
@@ -67,7 +68,7 @@ class Trouble:
             self.errors[operation] += 1
 
     def wait(self, wait: Callable[[float], Any]) -> None:
-        """Wait until the next try; the next wait is longer, if nothing has cut this one short."""
+        """Wait until the next try; the wait after it is longer, unless this one was cut short."""
         began = clock.steady()
         pause = random.uniform(self._pause / 2, self._pause)  # noqa: S311
         wait(pause)
@@ -82,17 +83,17 @@ class Trouble:
 
 
 class HoldUp(Alarm):
-    """Logs what keeps threads of this process from writing to one store, if they wait for long.
+    """Logs why threads of this process cannot write to one store, if they wait for long.
 
-    While threads wait, the scheduler looks once a second.
+    While threads wait, the scheduler looks at them once a second.
 
-    Thread safety: any thread. The scheduler's lock makes it one step to set the alarm. A thread
-    notes that it waits before it looks whether the alarm is set; when the alarm fires, it is first
-    noted that it is not set, and then looked who waits. So each of them is seen.
+    Thread safety: any thread. The scheduler's lock makes it one step to set the alarm. No waiting
+    thread is missed: a thread is entered in ``_since`` before it reads ``_is_set``, and `_fire`
+    clears ``_is_set`` before it reads ``_since``.
 
     Args:
         path: of the store.
-        reason: returns what is in the way, for the log.
+        reason: returns why threads have to wait, for the log.
     """
 
     __slots__ = ("_is_said", "_is_set", "_path", "_reason", "_since")
@@ -100,13 +101,13 @@ class HoldUp(Alarm):
     def __init__(self, path: str, reason: Callable[[], str]) -> None:
         self._path: Final = path
         self._reason: Final = reason
-        self._since: Final[dict[int, float]] = {}  # by thread, in monotonic seconds
-        self._is_set = False
-        self._is_said = False
+        self._since: Final[dict[int, float]] = {}  # monotonic seconds, by waiting thread
+        self._is_set = False  # whether the alarm will fire
+        self._is_said = False  # whether the present hold-up is logged
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
-        """Note that the calling thread waits in this block; if that raises, it was in vain."""
+        """Note that the calling thread waits in this block, in vain if the block raises."""
         me = get_ident()
         self._since[me] = clock.monotonic()
         self._set(self._since[me] + _UNUSUAL)
@@ -140,10 +141,10 @@ class HoldUp(Alarm):
         self._is_said = True
         what = "%s has waited for %g s to be written: %s"
         log(logging.WARNING, what, self._path, _UNUSUAL, self._reason())
-        self._note_end()  # it may have come meanwhile
+        self._note_end()  # the hold-up may have ended while it was logged
 
     def _note_end(self, *, is_in_vain: bool = False) -> None:
         if self._is_said and not self._since:
             self._is_said = False
-            if not is_in_vain:  # else the error is what users hear of
+            if not is_in_vain:  # else users see the error instead
                 log(logging.WARNING, "%s can be written again", self._path)

@@ -31,11 +31,14 @@ _all_decorated: Final[WeakSet[FunctionType]] = WeakSet()
 
 
 def note_decorated(name: str, fn: Any) -> None:
-    """Note that a function is decorated; raise ``ValueError`` if its module has another one so.
+    """Note that a function is decorated.
 
     Args:
         name: the name by which its stored jobs are found.
         fn: the function.
+
+    Raises:
+        ValueError: its module has already decorated another function of that name.
     """
     fn = getattr(fn, "__func__", fn)
     if type(fn) is not FunctionType:
@@ -87,7 +90,7 @@ def check_name(name: str, fn: Any) -> None:
 
 
 def is_defined(function: str) -> bool:
-    """Return whether a function, by its stored name, finds what its module is to define.
+    """Return whether the module of a function, given by its stored name, is completely defined.
 
     Thread safety: any thread; two that ask at once may have to ask once more.
     """

@@ -1,4 +1,4 @@
-"""Stores: which store a URL means, and this process's runner for it.
+"""Stores: finds the store that a URL names, and this process's runner for it.
 
 All pools of a process that name the same store share one runner, which lives from the first of them
 to the last. A forked child begins anew: it opens the store for itself when it first uses a pool.
@@ -138,10 +138,11 @@ def runner_of(url: str, *, must_exist: bool = False) -> Runner:
 
 
 def counts_of(url: str) -> tuple[int, dict[str, int]]:
-    """Return what this process has met in a store, since it began to use it.
+    """Return what this process has counted since it began to use a store.
 
-    The jobs that it has taken over from dead processes; and the errors, by operation: ``submit``,
-    ``call`` (by hand, or of a job), and ``turn``, which claims jobs and stores outcomes.
+    These are the jobs that it has taken over from dead processes; and the errors by operation:
+    ``submit``, ``call`` (by a user, or by a job), and ``turn``, which claims jobs and stores
+    outcomes.
     """
     with _stores.lock:
         _, runner = _stores.runners.get(parse_url(url).path, (None, None))
@@ -160,9 +161,7 @@ def let_go(url: str) -> None:
 
 
 def codec_of(url: str, keys: SigningKeys | None) -> Codec:
-    """Return how values become bytes in a store.
-
-    Files are trusted; a server only as far as signatures say.
+    """Return the codec of a store: pickle for files, which are trusted, else JSON or signatures.
 
     Raises:
         ValueError: the URL is wrong.

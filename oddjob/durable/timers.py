@@ -1,7 +1,7 @@
-"""The timers of a pool with a store. They are views: the store itself waits, and fires.
+"""The timers of a pool with a store, which outlive their pool and process.
 
-So a timer outlives its pool and its process, and each property is read from the store when asked
-for. `StoredTimer` is for jobs that are due once, `EntryTimer` for a recurring entry.
+`StoredTimer` is for jobs that are due once: they are in the store already, and the timer remembers
+their moment. `EntryTimer` is for a recurring entry, and reads its properties from the store.
 """
 
 from collections.abc import Sequence
@@ -198,14 +198,14 @@ class EntryTimer(_StoreTimer):
 
 
 def set_timer(store: "PoolStore", trigger: Trigger, calls: Calls, *, overlaps: bool) -> Timer:
-    """Have calls made when a trigger says so; raises like `PoolStore.accept_many`.
+    """Store calls that are made when a trigger fires; raises like `PoolStore.accept_many`.
 
     Raises:
-        ValueError: that is later than any date.
+        ValueError: the trigger fires after the last possible date.
     """
     store.core.state.check_open()
     moment = trigger.moment_of(trigger.first())
-    if _LATEST < moment < inf:  # a cron expression may have no date at all
+    if _LATEST < moment < inf:  # (inf: a cron expression that never fires)
         raise ValueError(f"{trigger!r} is too far: a store keeps times until the year 9999")
     if trigger.repeats:
         return store.entries.declare(Rule(trigger, overlaps), calls)

@@ -63,6 +63,7 @@ class PoolCore:
         lifecycle.register(self)
 
     def _make_parts(self, pool: Any) -> None:
+        # Each part may use those above it in its constructor.
         self.state: PoolState = PoolState(self.label)  # open, closed or broken
         self.metrics: PoolMetrics = PoolMetrics()
         self.supervisor: Supervisor = Supervisor(self)  # restarts workers; wakes on time
@@ -71,14 +72,18 @@ class PoolCore:
         self.watchdog: Watchdog = Watchdog(self)  # ends jobs past their timeout
         self.backpressure: Backpressure = Backpressure(self)  # the bound; submitters waiting
         self.ending: PoolEnding = PoolEnding(self)  # shutdown, drain, breakdown
-        # They wake threads that wait for a job of this pool and may have to run it in place.
+        # Called when a job ends or is queued: each wakes a thread that waits for a job of this pool
+        # and may have to run it in place.
         self.in_place_wakeups: dict[Callable[[], object], None] = {}
         notify = self.supervisor.notify
         # The callback may run anywhere, so it only notifies; that needs no lock.
         self._pool = weakref.ref(pool, lambda _: notify())
 
     def reset_after_fork(self) -> None:
-        """In a forked child: begin anew, without threads, jobs, or locks held by other threads."""
+        """In a forked child: begin anew, without threads, jobs, or locks held by other threads.
+
+        A closed pool stays closed; a paused or broken one is as new.
+        """
         pool = self._pool()
         self._forked_at = clock.monotonic()
         for timer in self.timers:

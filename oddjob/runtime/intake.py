@@ -109,9 +109,10 @@ class Intake:
             raise
 
     def accept_stream(self, jobs: Iterator[Job[Any]], *, keep: bool) -> list[Job[Any]]:
-        """Queue the jobs of an iterator as there is room, and read it as there is room.
+        """Read an iterator only as fast as the queue has room, and queue its jobs.
 
-        If `keep`, the jobs are returned; otherwise the iterator may be endless.
+        The pool must have a bound. If `keep`, the jobs are returned; otherwise the iterator may be
+        endless.
 
         Raises:
             BaseException: as `accept`, or whatever the iterator raises. Jobs that were to be kept
@@ -234,7 +235,7 @@ class Intake:
             )
 
     def _recheck_accepted(self, jobs: Sequence[Job[Any]], *, needs_worker: bool = False) -> None:
-        """Put right what a change of the pool has done to jobs that were just queued.
+        """Repair what a concurrent change of the pool has done to jobs that were just queued.
 
         If the queue was replaced, they are moved to the new one. If they need more workers, those
         are started. If the pool takes no jobs any more, or has no worker and can start none, the

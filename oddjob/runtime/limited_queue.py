@@ -50,9 +50,9 @@ _PATIENCE_WITHOUT_GIL: Final = 0.0005  # seconds to wait for the lock, whose own
 def _locked(method: Callable[..., T]) -> Callable[..., T | None]:
     """Run a method with the lock held, the mail read, and the time as its first argument.
 
-    A destructor or signal handler may call the method while its own thread holds the lock. It must
-    not wait then, and the method does not run: it gets None, which every caller has to treat as
-    "not done now". What must not be lost is posted to a mailbox instead.
+    A destructor or signal handler may call the method while its own thread holds the lock, and must
+    not wait for it. The method then does not run, and its caller gets None, to be read as "not done
+    now". What must not be lost is posted to a mailbox instead.
     """
 
     @wraps(method)
@@ -371,7 +371,7 @@ class LimitedQueue:
 
     @_locked
     def withdraw(self, now: float, job: Job[Any]) -> bool:
-        """Remove a job if it still waits, and return True; a worker may have started it."""
+        """Remove a job if it still waits; a worker may have started it. Return True ("done")."""
         if job in self._waiting:
             self._remove_everywhere(job, now)
         return True

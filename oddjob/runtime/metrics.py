@@ -55,7 +55,7 @@ class PoolStats(NamedTuple):
 
     Attributes:
         state: as `Pool.state`.
-        queued: jobs that wait for a worker, or to be retried.
+        queued: jobs that wait for a worker, for other jobs, or to be retried.
         running: jobs that have started and not ended.
         idle: workers that wait for a job.
         started: attempts that have begun.

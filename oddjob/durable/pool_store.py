@@ -188,7 +188,6 @@ class PoolStore(MemorySettlement):
         if inline.is_on():
             for job in jobs:
                 inline.run_inline(self.core, job)
-                self.live.note_inline(job)
             return
         if refused := self._store_what_fits(jobs):
             self.full_queue.answer(refused)

@@ -153,8 +153,6 @@ def _queue_jobs(core: "PoolCore", jobs: list[Job[Any]]) -> None:
     if inline.is_on():
         for job in jobs:
             inline.run_inline(core, job)
-            if core.store is not None and job._policy.is_durable:
-                core.store.live.note_inline(job)
     else:
         core.intake.run_claimed(jobs)
         if core.in_place_wakeups:
@@ -232,6 +230,8 @@ class _Predecessors:
             set_due(job, clock.monotonic())
             if core.state.broken_by is not None:
                 refuse(job, core.state.breakdown(), core)
+            elif inline.is_on():
+                inline.run_fired(core, [job])  # what it raised would be lost in this callback
             else:
                 _queue_jobs(core, [job])
         except Exception as error:

@@ -82,13 +82,18 @@ def run_inline(core: "PoolCore", job: Job[Any]) -> None:
 
 
 def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
-    """Run the jobs of a timer in inline mode, but not in the thread that all timers share."""
+    """Run jobs that a timer, or the end of another job, has fired, in inline mode.
+
+    The caller could not pass on what a job raises: every failure is noted in the block. No job runs
+    in the thread that all timers share.
+    """
 
     def run_all() -> None:
         for job in jobs:
             _run_in_new_slot(core, job)
             if job._local_state is FAILED:
-                job._outcome.is_seen = False  # the failure of a detached job was only logged
+                if job._policy.is_detached:
+                    job._outcome.is_seen = False  # it was only logged
                 _note_failure(job)
 
     if scheduler.is_current_thread():
@@ -112,3 +117,5 @@ def _run_in_new_slot(core: "PoolCore", job: Job[Any]) -> None:
         while job._local_state is QUEUED:
             slot.job = job
             run_in_slot(slot)
+    if job._policy.is_durable:
+        core.store.live.note_inline(job)

@@ -221,3 +221,16 @@ def test_every_test_suite_has_the_fixture(pytester: pytest.Pytester) -> None:
         """
     )
     pytester.runpytest_subprocess("-p", "no:cacheprovider").assert_outcomes(passed=1)
+
+
+@pytest.mark.parametrize("submit", ["submit", "perform"])
+def test_a_failure_of_a_job_that_waited_for_another_is_raised_at_the_end(submit: str) -> None:
+    """No call runs it that could raise: it runs when the other one ends."""
+    with Pool(1) as pool, pytest.raises(ValueError, match="no number"), inline():
+        getattr(pool.options(after=pool.submit(abs, -1)), submit)(int, "no number")
+
+
+def test_a_failure_of_a_job_that_waited_is_not_raised_again_if_it_was_looked_at() -> None:
+    with Pool(1) as pool, inline():
+        job = pool.options(after=pool.submit(abs, -1)).submit(int, "no number")
+        assert isinstance(job.exception(), ValueError)

@@ -33,9 +33,14 @@ def run_in_caller(core: "PoolCore", job: Job[Any]) -> bool:
             run_in_slot(slot)
     elif not _run_limited(core, job, limited):
         return False
-    if job._local_state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
-        job.result()  # Ctrl-C was meant for this thread
+    pass_on_interrupt(job)
     return True
+
+
+def pass_on_interrupt(job: Job[Any]) -> None:
+    """Raise the KeyboardInterrupt with which a job has failed here: it was meant for the thread."""
+    if job._local_state is FAILED and isinstance(job._outcome.error, KeyboardInterrupt):
+        job.result()
 
 
 def _run_limited(core: "PoolCore", job: Job[Any], limited: LimitedQueue) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from oddjob.locks import ProcessLock
 from oddjob.log import run_in_thread
 from oddjob.runtime import lifecycle
-from oddjob.runtime.caller_runs import guest_slot
+from oddjob.runtime.caller_runs import guest_slot, pass_on_interrupt
 from oddjob.runtime.job import Job
 from oddjob.runtime.job_state import FAILED, QUEUED
 from oddjob.runtime.slot import slots_here
@@ -73,8 +73,10 @@ def run_inline(core: "PoolCore", job: Job[Any]) -> None:
 
     Raises:
         BaseException: what a detached job has raised.
+        KeyboardInterrupt: the job was interrupted.
     """
     _run_in_new_slot(core, job)
+    pass_on_interrupt(job)
     if job._local_state is FAILED:
         if job._policy.is_detached:
             raise job._outcome.exception()  # no caller will ask for it
@@ -100,6 +102,8 @@ def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
         run_in_thread(run_all, f"{core.label}-callbacks")
     else:
         run_all()
+        for job in jobs:
+            pass_on_interrupt(job)
 
 
 def _note_failure(job: Job[Any]) -> None:

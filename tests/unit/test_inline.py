@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -234,3 +235,24 @@ def test_a_failure_of_a_job_that_waited_is_not_raised_again_if_it_was_looked_at(
     with Pool(1) as pool, inline():
         job = pool.options(after=pool.submit(abs, -1)).submit(int, "no number")
         assert isinstance(job.exception(), ValueError)
+
+
+def press_ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda pool: pool.submit(press_ctrl_c),
+        lambda pool: pool.options(after=pool.submit(abs, -1)).submit(press_ctrl_c),
+        lambda pool: pool.every(3600).perform(press_ctrl_c).run_now(),
+    ],
+    ids=["submitted", "after another", "of a timer"],
+)
+def test_ctrl_c_in_a_job_ends_the_test_at_that_line(call: Callable[[Pool], object]) -> None:
+    went_on = False
+    with pytest.raises(KeyboardInterrupt), Pool(1) as pool, inline():
+        call(pool)
+        went_on = True
+    assert not went_on

@@ -28,6 +28,8 @@ from oddjob.runtime.job_state import CANCELLED, FAILED, SUCCEEDED, Failure, Prog
 from oddjob.runtime.links import (
     Condition,
     Links,
+    call_in_turn,
+    own_turns,
     set_due,
     set_waiting,
     unended_predecessors,
@@ -114,6 +116,11 @@ def accept_linked(jobs: Sequence[Job[Any]]) -> None:
     """
     for job in jobs:
         job._policy.core.state.check_open()
+    with own_turns():
+        _accept_linked(jobs)
+
+
+def _accept_linked(jobs: Sequence[Job[Any]]) -> None:
     runnable: dict[PoolCore, list[Job[Any]]] = {}
     batches: list[_Members] = []
     try:
@@ -193,6 +200,9 @@ class _Predecessors:
         self._unregister()
 
     def _other_ended(self, condition: Condition, other: Any) -> None:
+        call_in_turn(partial(self._pass_on, condition, other))
+
+    def _pass_on(self, condition: Condition, other: Any) -> None:
         state = other._local_state
         if not condition.is_met(state):
             self._fail_or_cancel(other, is_failed=condition.passes_on(state))
@@ -291,7 +301,7 @@ class _Members:
             self._pending.pop(job, None)
             self._counts[job._local_state] += 1
             self._report_progress()
-        self._end_if_over()
+        call_in_turn(self._end_if_over)
 
     def _report_progress(self) -> None:
         done = sum(self._counts.values())

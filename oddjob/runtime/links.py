@@ -3,12 +3,16 @@
 `set_waiting` marks a job as scheduled; `set_due` marks it as queued.
 """
 
-from collections.abc import Iterator, Sequence
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from enum import IntEnum
 from math import inf
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
+from oddjob.callables import call_all
 from oddjob.runtime.job_state import FAILED, SUCCEEDED, JobState
 
 if TYPE_CHECKING:
@@ -100,3 +104,47 @@ def with_predecessors(job: "Job[Any]") -> "Iterator[Job[Any]]":
             seen.add(each)
             left += reversed(unended_predecessors(each))
             yield each
+
+
+class _Cascade(threading.local):
+    """The calls that wait for their turn in the calling thread; None: no call is being made."""
+
+    calls: deque[Callable[[], object]] | None = None
+
+
+_here: Final = _Cascade()
+
+
+def call_in_turn(call: Callable[[], object]) -> None:
+    """Make a call that ends or queues a job because another one has ended.
+
+    The end of a job may end the next one of a chain, and so on. If each such call was made within
+    the one before, a chain of 200 jobs would reach the recursion limit. So a call that comes while
+    another one is being made in this thread is made after that.
+    """
+    if _here.calls is not None:
+        _here.calls.append(call)
+        return
+    with own_turns():
+        call()
+
+
+@contextmanager
+def own_turns() -> Iterator[None]:
+    """Make the calls that come in this block at its end, and not in the turns of an outer call.
+
+    Code of the user's may run within such a call, and may wait for jobs that run in its thread.
+    """
+    outer, _here.calls = _here.calls, deque()
+    try:
+        try:
+            yield
+        finally:
+            call_all(_taken(_here.calls))
+    finally:
+        _here.calls = outer
+
+
+def _taken(calls: deque[Callable[[], object]]) -> Iterator[Callable[[], object]]:
+    while calls:
+        yield calls.popleft()

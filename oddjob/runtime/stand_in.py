@@ -11,11 +11,13 @@ Locking: none. Once the stand-in has been started, the slot belongs to it.
 
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 from oddjob.callables import is_async
 from oddjob.runtime.coroutines import CoroutineRunner, is_loop_running
 from oddjob.runtime.execution import execute, leave_nested, rescue_slot
+from oddjob.runtime.links import own_turns
 from oddjob.runtime.slot import Slot, bind_thread, occupied, slot_of, slots_here
 from oddjob.schedule.clock import clock
 from oddjob.threads import JobThread
@@ -47,6 +49,12 @@ def begin_in_slot(slot: Slot) -> None:
 
 def execute_in_slot(slot: Slot) -> None:
     """Execute the job in a slot of the calling thread, measure it, and empty the slot."""
+    # (In inline mode, the next job of a chain waits for its turn: it runs when this has ended.)
+    with nullcontext() if slot.runs_retries else own_turns():
+        _execute_in_slot(slot)
+
+
+def _execute_in_slot(slot: Slot) -> None:
     job = slot.job
     began = slot.last_ended_at = clock.monotonic()
     assert job is not None  # noqa: S101

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 import oddjob
-from oddjob import BatchFailed, Job, Pool, PoolBroken
+from oddjob import BatchFailed, Job, Pool, PoolBroken, PredecessorFailed
 from oddjob.runtime.dependencies import _Members, awaited_by
+from oddjob.testing import inline
 from tests.hang import WAIT, Hang, until
 
 
@@ -235,3 +236,53 @@ def test_a_batch_that_one_of_its_pools_refuses_leaves_alone_what_another_pool_ru
         assert refused.cancelled()
         hang.gate.set()
         assert running.result(WAIT) == "late"
+
+
+LINKS = 1000  # more than the recursion limit allows, if each end were passed on within the last
+
+
+def test_a_chain_of_any_length_fails_whole() -> None:
+    with Pool(pool_size=1) as pool:
+        chain = pool.chain(fail, *[abs] * LINKS)
+        with pytest.raises(ValueError, match="as jobs do"):
+            chain.result(WAIT)
+        assert all(isinstance(job.exception(WAIT), PredecessorFailed) for job in chain.jobs[1:])
+
+
+@pytest.mark.parametrize("end", [lambda job: job.cancel(), lambda _: None])
+def test_jobs_that_wait_for_each_other_end_however_many_they_are(
+    end: Callable[[Job[Any]], object],
+) -> None:
+    hang = Hang()
+    with Pool(pool_size=1) as pool:
+        pool.submit(hang)
+        head = last = pool.submit(fail)
+        for _ in range(LINKS):
+            last = pool.options(after=last).submit(abs, -1)
+        end(head)
+        hang.gate.set()
+        wait([last], WAIT)
+        assert last.done()
+
+
+def test_a_chain_of_any_length_runs_inline() -> None:
+    with inline(), Pool(pool_size=1) as pool:
+        assert pool.chain(pool.s(abs, -1), *[abs] * LINKS).result(WAIT) == 1
+
+
+def test_a_callback_of_a_job_that_waited_may_wait_for_a_chain() -> None:
+    """It runs while the end of that job's predecessor is passed on, in a pool of one."""
+    results: list[int] = []
+
+    def run_chain(_: object) -> None:
+        results.append(pool.chain(pool.s(abs, -1), abs, abs).result(WAIT / 2))
+
+    with Pool(pool_size=1) as pool:
+        hang = Hang()
+        pool.submit(hang)
+        first = pool.submit(fail)
+        pool.options(after=first).submit(abs, -1).add_done_callback(run_chain)
+        hang.gate.set()
+        until(lambda: results)
+        assert isinstance(first.exception(WAIT), ValueError)
+    assert results == [1]

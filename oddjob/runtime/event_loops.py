@@ -6,7 +6,8 @@ has looked only add their callbacks.
 
 No wake-up is lost: a thread that posts appends its callback and then looks at ``_is_announced``;
 the loop clears that and then takes the callbacks out. Either the thread finds it cleared, and
-announces, or the loop finds the callback.
+announces, or the loop finds the callback. If Ctrl-C interrupts an announcement, the next one
+delivers the callback.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from contextvars import copy_context
 from functools import partial
 from typing import Final
 
+from oddjob.callables import call_all
 from oddjob.compat import T
 from oddjob.log import run_in_thread
 
@@ -42,21 +44,22 @@ class Mailbox:
             self._announce(loop)
 
     def _announce(self, loop: asyncio.AbstractEventLoop) -> None:
-        with self._lock:
-            if self._is_announced:
-                return
-            self._is_announced = True
         try:
+            with self._lock:
+                if self._is_announced:
+                    return
+                self._is_announced = True
             loop.call_soon_threadsafe(self._deliver)
-        except RuntimeError:  # it is closed
-            self._is_announced = False
-            self._posted.clear()  # the callbacks refer to the loop
+        except BaseException as error:
+            self._is_announced = False  # so the next thread that posts wakes the loop
+            if not isinstance(error, RuntimeError):
+                raise
+            self._posted.clear()  # the loop is closed, and the callbacks refer to it
 
     def _deliver(self) -> None:
         with self._lock:
             self._is_announced = False
-        while self._posted:
-            self._posted.popleft()()
+        call_all(self._posted.popleft() for _ in range(len(self._posted)))
 
 
 async def call_in_thread(call: Callable[[], T], name: str) -> T:

@@ -86,8 +86,8 @@ def run_inline(core: "PoolCore", job: Job[Any]) -> None:
 def run_fired(core: "PoolCore", jobs: Sequence[Job[Any]]) -> None:
     """Run jobs that a timer, or the end of another job, has fired, in inline mode.
 
-    The caller could not pass on what a job raises: every failure is noted in the block. No job runs
-    in the thread that all timers share.
+    Every failure is noted in the block, as the caller could not pass it on; a KeyboardInterrupt is
+    raised. No job runs in the thread that all timers share.
     """
 
     def run_all() -> None:

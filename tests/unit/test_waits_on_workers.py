@@ -5,12 +5,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 import oddjob
 from oddjob import Job, Pool
 from oddjob.runtime.awaiting import until_ended
+from oddjob.runtime.event_loops import Mailbox
 from oddjob.runtime.worker import Worker
 from oddjob.schedule.clock import clock
 from tests.hang import WAIT, Hang, until
@@ -202,6 +204,37 @@ def test_an_await_that_is_given_up_leaves_nothing_on_the_job(hang: Hang) -> None
         asyncio.run(poll(job))
         assert not job._ensure_shared().callbacks
         hang.gate.set()
+
+
+# The mailbox of a loop.
+
+
+def test_a_loop_is_woken_again_after_ctrl_c_has_prevented_a_wake_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def main() -> None:
+        loop, mailbox, posted = asyncio.get_running_loop(), Mailbox(), asyncio.Event()
+        with monkeypatch.context() as patch:
+            patch.setattr(loop, "call_soon_threadsafe", Mock(side_effect=KeyboardInterrupt))
+            with pytest.raises(KeyboardInterrupt):
+                mailbox.post(loop, int)
+        mailbox.post(loop, posted.set)
+        await asyncio.wait_for(posted.wait(), WAIT)
+
+    asyncio.run(main())
+
+
+def test_a_callback_that_raises_in_a_loop_does_not_hold_up_the_others() -> None:
+    async def main() -> None:
+        loop, mailbox, posted = asyncio.get_running_loop(), Mailbox(), asyncio.Event()
+        reports: list[dict[str, Any]] = []
+        loop.set_exception_handler(lambda _, report: reports.append(report))
+        mailbox.post(loop, fail)
+        mailbox.post(loop, posted.set)
+        await asyncio.wait_for(posted.wait(), WAIT)
+        assert [type(report["exception"]) for report in reports] == [ZeroDivisionError]
+
+    asyncio.run(main())
 
 
 # Since when a job has run.

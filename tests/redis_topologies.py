@@ -79,7 +79,8 @@ class Cluster:
 
     def _is_ready(self, node: RedisServer) -> bool:
         info: bytes = node.ask("CLUSTER", "INFO")
-        return b"cluster_state:ok" in info and b"cluster_known_nodes:3" in info
+        knows_all = f"cluster_known_nodes:{len(self.nodes)}\r".encode() in info
+        return b"cluster_state:ok" in info and knows_all
 
     @property
     def url(self) -> str:
@@ -99,7 +100,8 @@ class Cluster:
         replica, name = self._node(), master.ask("CLUSTER", "MYID")
         self.nodes.append(replica)
         self._meet(replica)
-        until(lambda: name in replica.ask("CLUSTER", "NODES"))
+        # Otherwise the master may die before the other nodes, which elect its successor, are known.
+        until(lambda: all(self._is_ready(node) for node in self.nodes))
         replica.ask("CLUSTER", "REPLICATE", name)
         until(lambda: has_replicated(master))
         return replica

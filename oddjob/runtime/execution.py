@@ -162,12 +162,13 @@ def _retry_or_fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
     delay = job._policy.settlement.failed(job, error)
     if delay is None:
         return _fail(job, error, slot)
-    slot.job = None
+    slot.is_reporting, slot.job = True, None
     slot.metrics.retried += 1
     core = slot.core
     message = "job %s of pool %s failed in attempt %d, and is retried in %g s: %r"
     log(logging.WARNING, message, job.name, core.label, number, delay, error)
     core.events.notify("job_retried", job=job, error=error)
+    slot.is_reporting = False
     if core.is_crash(error):
         slot.crash = error
     return True
@@ -186,9 +187,10 @@ def _fail(job: Job[Any], error: BaseException, slot: Slot) -> bool:
         details.started = details.started or slot.last_ended_at
         if was_stopped(job, error):
             slot.metrics.stopped += 1  # before the end can be seen
-            has_ended = end(job, CANCELLED, None)
-            slot.metrics.stopped -= not has_ended
-            return has_ended
+            if not end(job, CANCELLED, None):
+                slot.metrics.stopped -= 1
+                return False
+            return True
         slot.metrics.failed += 1
         if not end_failed(job, error, behind, core):
             slot.metrics.failed -= 1

@@ -43,9 +43,9 @@ if TYPE_CHECKING:
 class Slot:
     """Where one thread runs jobs for a pool, one at a time."""
 
-    __slots__ = ("core", "coroutines", "crash", "ident", "is_guest", "is_inline", "is_late", "job",
-                 "last_ended_at", "metrics", "nested", "outer", "runs_retries",
-                 "stand_in")  # fmt: skip
+    __slots__ = ("core", "coroutines", "crash", "ident", "is_guest", "is_inline", "is_late",
+                 "is_reporting", "job", "last_ended_at", "metrics", "nested", "outer",
+                 "runs_retries", "stand_in")  # fmt: skip
 
     def __init__(
         self,
@@ -67,6 +67,7 @@ class Slot:
         self.coroutines: CoroutineRunner = outer.coroutines if outer else CoroutineRunner()
         self.ident: int = threading.get_ident()  # of its thread; set again when that starts
         self.job: Job[Any] | None = None
+        self.is_reporting: bool = False  # without a job, in the user's `on_event` about a retry
         self.is_late: bool = False  # whether the attempt in it is
         self.crash: BaseException | None = None  # the exception with which the thread should end
         # When the slot became free (it was made, or its former job ended), in monotonic seconds.

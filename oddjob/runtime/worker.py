@@ -78,7 +78,7 @@ class Worker:
     @property
     def is_free(self) -> bool:
         """Whether the worker will take a queued job at once."""
-        return self.slot.job is None and not self.leaving
+        return self.slot.job is None and not (self.slot.is_reporting or self.leaving)
 
     def run(self) -> None:
         """Run jobs until the worker should leave or has crashed, then notify the supervisor."""

@@ -1,11 +1,13 @@
 """A pool starts as many workers as its jobs need, whatever queue it has, and no more."""
 
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from oddjob import Pool
+import oddjob
+from oddjob import Pool, PoolEvent
 from tests.hang import WAIT, Hang, until
 
 SUBMITS: list[Callable[[Any, Hang], object]] = [
@@ -55,3 +57,30 @@ def test_a_worker_that_was_stuck_stays_abandoned_when_a_pause_or_resize_ends() -
         assert waiting.state == "queued"
         pool.resume()
         assert waiting.result(WAIT) == 1
+
+
+def test_a_worker_that_reports_a_retry_is_not_taken_for_a_free_one() -> None:
+    """Its `on_event` may take any time; the retry is for another worker."""
+    second_began = threading.Event()
+
+    def fail_at_first() -> None:
+        job = oddjob.current_job()
+        assert job is not None
+        if job.attempt == 1:
+            raise OSError
+        second_began.set()
+
+    def wait_for_second(event: PoolEvent) -> None:
+        if event.kind == "job_retried":  # only now does the supervisor look for a worker
+            supervisor.notify = notify
+            notify()
+            second_began.wait(WAIT)
+
+    with Pool(pool_size=2, retries=1, backoff=0, on_event=wait_for_second) as pool:
+        pool.submit(abs, -1).result(WAIT)
+        until(lambda: pool._core.dispatcher.parked)
+        supervisor: Any = pool._core.supervisor
+        notify, supervisor.notify = supervisor.notify, lambda: None
+        job = pool.submit(fail_at_first)
+        assert second_began.wait(WAIT / 2)
+        assert job.exception(WAIT) is None

@@ -86,7 +86,7 @@ def hinted(fn: F) -> F:
 
 
 def check_function(fn: object) -> None:
-    """Raise a ``TypeError`` if what is to be called is not callable, as the items of a batch."""
+    """Raise a ``TypeError`` if `fn` is not callable: it may be the items, in the wrong order."""
     if not callable(fn):
         raise TypeError(f"the function comes first, and then the items, not {fn!r}")
 

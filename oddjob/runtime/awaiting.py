@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary
 
 from oddjob.locks import after_fork_in_child
@@ -22,9 +22,6 @@ from oddjob.runtime.in_place import (
 from oddjob.runtime.job import Job
 from oddjob.runtime.slot import Slot, worker_slot
 from oddjob.runtime.stand_in import execute_in_slot, start_stand_in
-
-if TYPE_CHECKING:
-    pass
 
 
 class _AwaitedJobs:
@@ -106,7 +103,7 @@ class _LoopState:
     def awaiting(
         self, job: Job[Any], slot: Slot, post: Callable[[Callable[[], object]], object]
     ) -> Iterator[None]:
-        """Run in place, in this block, what a job needs that a task of a worker awaits."""
+        """While in this block, run in place whatever the awaited job depends on."""
         awaited = self.awaited.get(slot)
         if awaited is None:
             awaited = self.awaited[slot] = _AwaitedJobs(slot, post)
@@ -163,7 +160,6 @@ async def until_ended(job: Job[Any]) -> None:
         ) from None
     state = _loops.get(loop) or _loops.setdefault(loop, _LoopState())
     ended, post = loop.create_future(), partial(state.mailbox.post, loop)
-
     wake = partial(_post_end, post, ended)
     job.add_done_callback(wake)
     slot = worker_slot()

@@ -138,7 +138,7 @@ async def _await_into(
     try:
         outcome.append((None, await coroutine))
     except asyncio.CancelledError:
-        raise  # if Ctrl-C has cancelled the task, `asyncio.Runner` turns this into that
+        raise  # if Ctrl-C has cancelled the task, `asyncio.Runner` raises KeyboardInterrupt instead
     except BaseException as error:
         drop_own_frames(error)
         outcome.append((error, None))

@@ -148,8 +148,8 @@ class Dispatcher:
     def search_done(self) -> None:
         """Note that a worker which may have been woken to search has looked, or has ended.
 
-        If there may be more to do, the next worker is woken, or started if none is parked: so many
-        jobs that come during one search get as many workers as they need.
+        If there may be more to do, the next worker is woken, or started if none is parked. Thus
+        jobs that arrive during one search get as many workers as they need.
         """
         self._search_pending = False
         self.wake_if_work()

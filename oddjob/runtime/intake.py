@@ -189,7 +189,10 @@ class Intake:
             self._start_workers(1)
 
     def run_claimed(self, jobs: Sequence[Job[Any]]) -> None:
-        """Queue jobs that come from the store, even in a closed pool; raises like `accept`."""
+        """Queue jobs that were accepted before, even in a closed pool; raises like `accept`.
+
+        They come from the store, or have waited for other jobs.
+        """
         self._queue(jobs, is_checked=False)
 
     def run_queued(self) -> None:

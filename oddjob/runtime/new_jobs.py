@@ -1,4 +1,4 @@
-"""NewJobs: make the jobs of one `submit_many`, or of one firing of a timer."""
+"""Make the jobs of one `submit_many`, or of one firing of a timer."""
 
 from collections.abc import Callable, Sequence
 from contextvars import Context

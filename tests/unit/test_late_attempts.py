@@ -1,7 +1,7 @@
 """An attempt that has timed out may go on for as long as it likes; it disturbs no other one."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -62,35 +62,31 @@ def has_late_attempt(pool: Pool) -> bool:
     return any(slot.is_late for slot in pool._core.workers.slots())
 
 
-def test_a_job_that_has_timed_out_in_place_is_tried_again(attempts: Attempts) -> None:
+def waiting_with_result(submit: Callable[[], Job[Any]]) -> Callable[[], object]:
+    return lambda: submit().result()
+
+
+def waiting_in_a_loop(submit: Callable[[], Job[Any]]) -> Callable[[], object]:
+    async def wait() -> object:
+        return await submit()
+
+    return wait
+
+
+@pytest.mark.parametrize("waiting", [waiting_with_result, waiting_in_a_loop])
+def test_a_job_that_has_timed_out_in_place_is_tried_again(
+    attempts: Attempts, waiting: Callable[[Callable[[], Job[Any]]], Callable[[], object]]
+) -> None:
+    """In the thread of the job that waits for it, or in a stand-in beside that job's loop."""
     inner: list[Job[Any]] = []
 
-    def outer() -> object:
+    def submit() -> Job[Any]:
         inner.append(view.submit(attempts))
-        return inner[0].result()
+        return inner[0]
 
     with FakeClock(patience=0) as clock, Pool(1) as pool:
         view = pool.options(timeout=HOUR, retries=1, backoff=HOUR)
-        job = pool.submit(outer)
-        attempts.time_out(pool)
-        attempts.end(1)
-        until(lambda: not has_late_attempt(pool))
-        assert pool.queue() == [inner[0]]
-        attempts.end(2)
-        clock.advance(HOUR)
-        assert job.result(WAIT) == 2
-
-
-def test_a_job_that_has_timed_out_in_a_stand_in_is_tried_again(attempts: Attempts) -> None:
-    inner: list[Job[Any]] = []
-
-    async def outer() -> object:
-        inner.append(view.submit(attempts))
-        return await inner[0]
-
-    with FakeClock(patience=0) as clock, Pool(1) as pool:
-        view = pool.options(timeout=HOUR, retries=1, backoff=HOUR)
-        job = pool.submit(outer)
+        job = pool.submit(waiting(submit))
         attempts.time_out(pool)
         attempts.end(1)
         until(lambda: not has_late_attempt(pool))

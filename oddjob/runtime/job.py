@@ -33,7 +33,7 @@ from oddjob.runtime.job_state import (
     Progress,
 )
 from oddjob.runtime.policy import JobPolicy
-from oddjob.runtime.settling import run_callbacks, settle_or_interrupt
+from oddjob.runtime.settling import interrupt, run_callbacks, settle_cancelled
 from oddjob.runtime.shared_state import JobDetails, SharedState, install_lock
 from oddjob.schedule.clock import clock
 
@@ -182,9 +182,8 @@ class Job(StandardFuture[T]):
     def is_inline(self) -> bool:
         """Whether the job runs inside other code of its thread, not by itself on a worker.
 
-        That is so if a thread that waits for the job runs it, or its submitter does
-        (``when_full="caller_runs"``, `oddjob.testing.inline`). It is only recorded for middleware,
-        which must then not touch what belongs to the thread.
+        That is so if its submitter (``"caller_runs"``, inline mode) or a waiting thread runs it.
+        Recorded only for middleware, which must not touch what belongs to the thread then.
         """
         return self._details is not None and self._details.is_inline
 
@@ -221,8 +220,7 @@ class Job(StandardFuture[T]):
     def submitted_by(self) -> str | None:
         """The name of the thread or asyncio task that has submitted the job; None if unknown.
 
-        It is recorded only for jobs with middleware that were submitted in this process: recording
-        it would slow down every submission.
+        Recorded only for jobs with middleware, in the process that has submitted them.
         """
         return None if self._details is None else self._details.submitter
 
@@ -333,13 +331,15 @@ class Job(StandardFuture[T]):
         Callbacks of a cancelled job run in the calling thread.
         """
         try:
-            if settle_or_interrupt(self):
+            if settle_cancelled(self):
                 run_callbacks(self)
         except BaseException:  # Ctrl-C may come too late to prevent the cancellation
             if self._local_state is CANCELLED:
                 run_callbacks(self)
             raise
-        return self._local_state is CANCELLED
+        is_cancelled = self._local_state is CANCELLED  # first: a coroutine may end at once
+        interrupt(self)
+        return is_cancelled
 
     @override
     def result(self, timeout: Seconds | None = None) -> T:

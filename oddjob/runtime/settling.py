@@ -15,6 +15,7 @@ whole queue.
 `settle_refused`                settle an unstarted job as failed; `finish_failed` is to follow
 `settle_cancelled`              settle an unstarted job as cancelled; `run_callbacks` is to follow
 `settle_or_interrupt`           `settle_cancelled`, or cancel the coroutine of a running job
+`interrupt`                     cancel the coroutine of a running job
 `refuse`                        `settle_refused`, then `finish_failed`
 `withdraw`                      `settle_cancelled`, not counted, then `run_callbacks`
 `reopen`                        return a job to the queue after a failed attempt
@@ -283,9 +284,14 @@ def settle_cancelled(job: "Job[Any]", *, is_counted: bool = True) -> bool:
 def settle_or_interrupt(job: "Job[Any]") -> bool:
     """Settle a job as cancelled, or else cancel its coroutine; see `settle_cancelled`."""
     is_cancelled = settle_cancelled(job)
-    if not is_cancelled and job._local_state is RUNNING:
-        job._policy.core.interrupt(job)
+    interrupt(job)
     return is_cancelled
+
+
+def interrupt(job: "Job[Any]") -> None:
+    """Cancel the coroutine of a job if it is running."""
+    if job._local_state is RUNNING:
+        job._policy.core.interrupt(job)
 
 
 def _leave_queue(job: "Job[Any]", *, is_counted: bool) -> None:
